@@ -1,0 +1,176 @@
+"""The table of YAML module names, and the rules that turn a YAML row into constructor arguments and output channels.
+
+A block registers itself, beside its own definition:
+
+    @register(scaled_conv)
+    class Conv(nn.Module): ...
+
+A rule is a function of a frozen `RowContext` (input channels, row arguments, repeats, scale) that returns a `Plan`
+(constructor arguments, output channels). The parser knows no class by name. This module imports nothing of the package.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar, overload
+
+ModuleType = TypeVar("ModuleType", bound=type)
+
+
+def make_divisible(x: float, divisor: int = 8) -> int:
+    """Round `x` up to the next multiple of `divisor`."""
+    return math.ceil(x / divisor) * divisor
+
+
+class Scale(NamedTuple):
+    """Compound scaling of a model YAML: repeats times `depth`, channels times `width`, capped at `max_channels`."""
+
+    depth: float = 1.0
+    width: float = 1.0
+    max_channels: float = math.inf
+
+
+@dataclass(frozen=True)
+class RowContext:
+    """What a rule may know of one YAML row.
+
+    `in_channels` has one entry for each source layer; `args` are the row's arguments with literals and `nc` resolved;
+    `repeats` is the row's count after depth scaling.
+    """
+
+    in_channels: tuple[int, ...]
+    args: tuple[Any, ...] = ()
+    repeats: int = 1
+    scale: Scale = field(default_factory=Scale)
+    nc: int = 80
+
+    @property
+    def c1(self) -> int:
+        """Channels of the (first) input."""
+        return self.in_channels[0]
+
+    def scaled(self, channels: int) -> int:
+        """Channels after width scaling: min(channels, max_channels) * width, to a multiple of 8."""
+        return make_divisible(min(channels, self.scale.max_channels) * self.scale.width)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to construct one row's module: positional arguments, output channels, and who handles the repeats.
+
+    With `repeats_inside` the module got the repeat count as an argument; otherwise the builder chains that many copies.
+    """
+
+    args: tuple[Any, ...]
+    out_channels: int
+    repeats_inside: bool = False
+
+
+Rule = Callable[[RowContext], Plan]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered block: its class, its rule (None: found by a dry run) and whether it takes a list of inputs."""
+
+    cls: type
+    rule: Rule | None
+    multi_input: bool = False
+    is_head: bool = False
+
+
+class Registry:
+    """Module name -> `Entry`; a name has one owner."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, Entry] = {}
+
+    def add(self, name: str, entry: Entry) -> None:
+        """Add an entry; raise ValueError when another class owns the name. The same source class may come again."""
+        old = self._entries.get(name)
+        if old is not None and (old.cls.__module__, old.cls.__qualname__) != (
+            entry.cls.__module__,
+            entry.cls.__qualname__,
+        ):
+            raise ValueError(
+                f"module name '{name}' is already registered by {old.cls.__module__}.{old.cls.__qualname__}; "
+                f"choose another with @register(name=...)"
+            )
+        self._entries[name] = entry
+
+    def get(self, name: str) -> Entry | None:
+        """Return the entry of a name, or None."""
+        return self._entries.get(name)
+
+    def nearest(self, name: str, n: int = 3) -> list[str]:
+        """Return registered names that look like `name`, best first; the case of letters is ignored."""
+        by_lower = {key.lower(): key for key in self._entries}
+        return [by_lower[k] for k in difflib.get_close_matches(name.lower(), list(by_lower), n=n, cutoff=0.5)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._entries))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+
+REGISTRY = Registry()
+
+
+@overload
+def register(rule: ModuleType) -> ModuleType: ...
+
+
+@overload
+def register(
+    rule: Rule | None = None, *, name: str | None = None, multi_input: bool = False, is_head: bool = False
+) -> Callable[[ModuleType], ModuleType]: ...
+
+
+def register(
+    rule: Any = None, *, name: str | None = None, multi_input: bool = False, is_head: bool = False
+) -> Any:
+    """Class decorator: make a block usable in a model YAML under its class name (or `name`).
+
+    Used bare (`@register`) or without a rule, the first constructor parameter receives the input channels, the row's
+    arguments follow, and a dry run on the meta device finds the output channels. With `multi_input` the block's forward
+    takes the list of its inputs. `is_head` marks the last, predicting layer.
+    """
+
+    def add(cls: ModuleType, with_rule: Rule | None) -> ModuleType:
+        REGISTRY.add(name or cls.__name__, Entry(cls, with_rule, multi_input, is_head))
+        return cls
+
+    if isinstance(rule, type):
+        return add(rule, None)
+    return lambda cls: add(cls, rule)
+
+
+def scaled_conv(row: RowContext) -> Plan:
+    """`[c2, ...]` -> (c1, c2 scaled, ...): convolutions and everything shaped like one."""
+    c2 = row.scaled(row.args[0])
+    return Plan((row.c1, c2, *row.args[1:]), c2)
+
+
+def scaled_repeat(row: RowContext) -> Plan:
+    """`[c2, ...]` -> (c1, c2 scaled, repeats, ...): cross-stage blocks that hold their own repeats."""
+    c2 = row.scaled(row.args[0])
+    return Plan((row.c1, c2, row.repeats, *row.args[1:]), c2, repeats_inside=True)
+
+
+def same_channels(row: RowContext) -> Plan:
+    """`[...]` -> (...): the row's arguments as they are; channels pass through."""
+    return Plan(row.args, row.c1)
+
+
+def channels_first(row: RowContext) -> Plan:
+    """`[...]` -> (c1, ...): attention-like blocks that keep their channels."""
+    return Plan((row.c1, *row.args), row.c1)
+
+
+def summed_channels(row: RowContext) -> Plan:
+    """`[...]` -> (...): joins its inputs on the channel axis."""
+    return Plan(row.args, sum(row.in_channels))
