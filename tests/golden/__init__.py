@@ -1,0 +1,1 @@
+"""Golden numbers and the code that compares with them."""
