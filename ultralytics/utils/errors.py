@@ -53,3 +53,7 @@ class DeviceError(UserError, ValueError):
 
 class TrainingError(UserError, RuntimeError):
     """Training cannot go on: non-finite loss, no memory."""
+
+
+class MissingPackageError(UserError, ImportError):
+    """An optional package is not installed; the message says how to install it."""

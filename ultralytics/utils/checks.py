@@ -1,0 +1,214 @@
+"""Checks of values, files, packages and the machine. They report; they never install or download anything."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+import os
+import platform
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from ultralytics.utils.errors import ConfigError, ConfigTypeError, MissingPackageError, NotFoundError
+from ultralytics.utils.log import LOGGER
+from ultralytics.utils.paths import CFG_DIR, ROOT
+
+DISTRIBUTION = "rtdetr-shsa"
+IMPORT_NAME = "ultralytics"
+PACKAGES = ("torch", "torchvision", "numpy", "opencv-python", "pyyaml", "matplotlib", "pandas", "scipy")
+
+
+class Conflict(NamedTuple):
+    """Another owner of the import name `ultralytics`."""
+
+    name: str
+    version: str
+    location: str
+
+
+def check_imgsz(imgsz: int | Sequence[int], stride: int = 32, min_dim: int = 1) -> int | list[int]:
+    """Return the image size with each side rounded up to a multiple of `stride`, in pixels.
+
+    `min_dim=2` asks for `[height, width]`; a single number is then used for both. A change is logged as a warning.
+
+    Raises:
+        ConfigTypeError: not a whole number or a pair of them.
+        ConfigError: a side is below 1.
+
+    >>> check_imgsz(640), check_imgsz([640, 320], min_dim=2)
+    (640, [640, 320])
+    """
+    sides = [imgsz] if isinstance(imgsz, (int, float)) else list(imgsz)
+    if len(sides) not in {1, 2} or any(isinstance(s, bool) or s != int(s) for s in sides):
+        raise ConfigTypeError(f"imgsz={imgsz!r} must be a whole number, or [height, width]")
+    if min(sides) < 1:
+        raise ConfigError(f"imgsz={imgsz!r} is too small: each side must be at least 1 px")
+    rounded = [max(-(-int(s) // stride) * stride, stride) for s in sides]
+    if rounded != [int(s) for s in sides]:
+        LOGGER.warning(f"imgsz={imgsz} is no multiple of the stride {stride}; {rounded} is used")
+    if len(rounded) == 1:
+        return rounded * 2 if min_dim == 2 else rounded[0]
+    return rounded
+
+
+def check_suffix(file: str | Path, suffix: str | Iterable[str]) -> None:
+    """Raise ConfigError unless the file's suffix is (one of) the given, in any letter case; empty: anything goes."""
+    allowed = [s.lower() for s in ([suffix] if isinstance(suffix, str) else suffix) if s]
+    if allowed and Path(file).suffix.lower() not in allowed:
+        raise ConfigError(f"{file}: the suffix must be {' or '.join(allowed)}")
+
+
+def nearest(name: str, candidates: Iterable[str], n: int = 3) -> list[str]:
+    """The candidates that look most like a name, best first."""
+    return difflib.get_close_matches(name, list(candidates), n=n, cutoff=0.5)
+
+
+def check_file(name: str | Path, suffix: str | Iterable[str] = ()) -> Path:
+    """Return the path of an existing file.
+
+    Raises:
+        NotFoundError: there is no such file; the message names files of similar name in that folder.
+        ConfigError: its suffix is not one of `suffix`.
+    """
+    check_suffix(name, suffix)
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise NotFoundError(f"{name}: is a folder, a file is needed")
+    folder = path.parent
+    near = nearest(path.name, (p.name for p in folder.iterdir() if p.is_file())) if folder.is_dir() else []
+    hint = f"In that folder: {', '.join(near)}." if near else f"Looked in {folder.resolve()}."
+    raise NotFoundError(f"{name}: no such file\n{hint}")
+
+
+def check_yaml(name: str | Path) -> Path:
+    """Return the path of a YAML file: an existing path, else the file of that name below the package's `cfg/`.
+
+    Raises:
+        NotFoundError: neither exists; the message names the nearest ones.
+        ConfigError: the suffix is not .yaml or .yml.
+    """
+    check_suffix(name, (".yaml", ".yml"))
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    shipped = {p.name: p for p in sorted(CFG_DIR.rglob("*.yaml"))}
+    if len(path.parts) == 1 and path.name in shipped:
+        return shipped[path.name]
+    folder = path.parent
+    local = [str(p) for p in folder.glob("*.y*ml")] if folder.is_dir() else []
+    near = nearest(str(path), [*local, *shipped])
+    hint = f"Did you mean {' or '.join(near)}?" if near else "Give the path of a file, or a name from ultralytics/cfg."
+    raise NotFoundError(f"{name}: no such file in {folder.resolve()}, and none shipped with that name\n{hint}")
+
+
+def require(package: str, purpose: str, extra: str | None = None) -> ModuleType:
+    """Import an optional package and return it.
+
+    Raises:
+        MissingPackageError: it is not installed; the message gives the command that installs it.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as e:
+        what = f"{DISTRIBUTION}[{extra}]" if extra else package
+        raise MissingPackageError(f"{purpose} needs the package {package!r} ({e})\npip install '{what}'") from None
+
+
+def installed_conflicts() -> list[Conflict]:
+    """Other distributions, or folders on the import path, that own a package named `ultralytics` as well."""
+    found = {}
+    for dist in importlib.metadata.distributions():
+        name = dist.metadata["Name"] or ""
+        if name and name.lower().replace("_", "-") != DISTRIBUTION and _owns_import_name(dist):
+            found[name] = Conflict(name, dist.version, str(dist.locate_file(IMPORT_NAME)))
+    owned = {Path(c.location).resolve() for c in found.values()}
+    for entry in sys.path:
+        folder = Path(entry or ".", IMPORT_NAME).resolve()
+        if folder != ROOT and folder not in owned and (folder / "__init__.py").is_file():
+            found[str(folder)] = Conflict("(a folder on the import path)", "?", str(folder))
+    return list(found.values())
+
+
+def _owns_import_name(dist: importlib.metadata.Distribution) -> bool:
+    top = (dist.read_text("top_level.txt") or "").split()
+    return IMPORT_NAME in top or any(f.parts[:1] == (IMPORT_NAME,) for f in (dist.files or ()))
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.lower().startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _memory_gib() -> float | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _devices() -> list[str]:
+    """One line per accelerator."""
+    import torch
+
+    lines = []
+    for i in range(torch.cuda.device_count()):
+        info = torch.cuda.get_device_properties(i)
+        lines.append(f"cuda:{i} {info.name} ({info.total_memory / 2**30:.0f} GiB)")
+    if torch.backends.mps.is_available():
+        lines.append("mps")
+    return lines
+
+
+def cpu_count() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def collect_system_info() -> dict[str, Any]:
+    """Facts about the machine and the installation; imports torch to ask for devices."""
+    import ultralytics
+
+    memory = _memory_gib()
+    return {
+        "ultralytics": ultralytics.__version__,
+        "imported from": str(ROOT),
+        "distribution": f"{DISTRIBUTION} {_version(DISTRIBUTION)}",
+        "OS": platform.platform(),
+        "Python": f"{platform.python_version()} ({sys.executable})",
+        "CPU": f"{_cpu_name()}, {cpu_count()} cores usable",
+        "RAM": "unknown" if memory is None else f"{memory:.1f} GiB",
+        "devices": ", ".join(_devices()) or "cpu only",
+        **{package: _version(package) for package in PACKAGES},
+    }
+
+
+def print_checks() -> dict[str, Any]:
+    """Print the facts of `collect_system_info`, and a warning for each other owner of the import name."""
+    info = collect_system_info()
+    width = max(map(len, info))
+    for key, value in info.items():
+        LOGGER.info(f"{key:<{width}}  {value}")
+    for conflict in installed_conflicts():
+        LOGGER.warning(
+            f"ANOTHER `{IMPORT_NAME}` IS INSTALLED: {conflict.name} {conflict.version} in {conflict.location}\n"
+            f"    Which one is imported depends on the import path; here it is {ROOT}.\n"
+            f"    Remove it with `pip uninstall {conflict.name}`, or use a virtual environment for each."
+        )
+    return info

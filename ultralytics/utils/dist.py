@@ -1,0 +1,85 @@
+"""Who am I among the processes of a run: rank, world size, and sums over all of them.
+
+The launcher (torchrun) sets WORLD_SIZE, RANK and LOCAL_RANK; RANK counts only when WORLD_SIZE is above 1.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+
+
+def _env_int(name: str, default: int) -> int:
+    value = os.getenv(name, "")
+    return int(value) if value.lstrip("-").isdigit() else default
+
+
+def world_size() -> int:
+    """Number of processes of the run, 1 without a launcher."""
+    return max(_env_int("WORLD_SIZE", 1), 1)
+
+
+def rank() -> int:
+    """Rank of this process among all, or -1 in a run of one process."""
+    return _env_int("RANK", -1) if world_size() > 1 else -1
+
+
+def local_rank() -> int:
+    """Rank of this process on its own machine, or -1 in a run of one process."""
+    return _env_int("LOCAL_RANK", -1) if world_size() > 1 else -1
+
+
+def is_main() -> bool:
+    """Whether this process writes the log and the files: rank 0, or the only process."""
+    return rank() in {-1, 0}
+
+
+def is_initialized() -> bool:
+    """Whether a process group is up."""
+    from torch import distributed
+
+    return distributed.is_available() and distributed.is_initialized()
+
+
+def all_reduce_sum(tensor: torch.Tensor) -> torch.Tensor:
+    """Sum a tensor over all processes, in place; alone, return it unchanged."""
+    from torch import distributed
+
+    if is_initialized():
+        distributed.all_reduce(tensor, op=distributed.ReduceOp.SUM)
+    return tensor
+
+
+def all_gather_objects(value: T) -> list[T]:
+    """Collect one plain value of every process, in rank order; alone, a list of one."""
+    from torch import distributed
+
+    if not is_initialized():
+        return [value]
+    values: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values
+
+
+def broadcast_object(value: T, src: int = 0) -> T:
+    """Return the value that rank `src` holds, on every process."""
+    from torch import distributed
+
+    if not is_initialized():
+        return value
+    box: list[Any] = [value]
+    distributed.broadcast_object_list(box, src=src)
+    return box[0]
+
+
+def barrier() -> None:
+    """Wait until every process has come here; alone, do nothing."""
+    from torch import distributed
+
+    if is_initialized():
+        distributed.barrier()

@@ -1,0 +1,83 @@
+"""Paths of runs, and writing that never leaves a half-written file."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+TEMP_SUFFIX = ".tmp"
+_MAX_RUNS = 9999
+
+
+@contextmanager
+def atomic_write(path: str | Path, mode: str = "w", **kwargs: Any) -> Iterator[IO[Any]]:
+    """Open a file for writing under a temporary name and rename it to `path` when the block ends without an error.
+
+    The temporary file is hidden, lies in the same folder and ends in `.tmp`; on an error it is removed and an older
+    `path` stays as it was. Missing parent folders are made. Text is UTF-8 unless `encoding` is given.
+
+    Raises:
+        ValueError: `mode` is not "w" or "wb" (with or without "+").
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    if mode.rstrip("+") not in {"w", "wb", "wt"}:
+        raise ValueError(f"atomic_write writes whole files: mode must be 'w' or 'wb', not {mode!r}")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temp = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMP_SUFFIX}")
+    if "b" not in mode:
+        kwargs.setdefault("encoding", "utf-8")
+    try:
+        with open(temp, mode, **kwargs) as f:
+            yield f
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(temp, path)
+    except BaseException:
+        with suppress(OSError):
+            temp.unlink()
+        raise
+
+
+def increment_path(path: str | Path, exist_ok: bool = False, sep: str = "", mkdir: bool = False) -> Path:
+    """Return `path`, or the first free of `path2`, `path3`, ... when it exists and `exist_ok` is false.
+
+    A file's suffix stays at the end (`a.txt`, `a2.txt`). With `mkdir` the folder is made at once, so that two
+    processes never get the same one.
+
+    Raises:
+        FileExistsError: all names up to 9999 are taken.
+    """
+    path = Path(path)
+    suffix = path.suffix if path.is_file() else ""
+    stem = path.with_suffix("") if suffix else path
+    names = (path if i == 1 else Path(f"{stem}{sep}{i}{suffix}") for i in range(1, _MAX_RUNS + 1))
+    for candidate in names:
+        if not exist_ok and candidate.exists():
+            continue
+        if not mkdir:
+            return candidate
+        try:
+            candidate.mkdir(parents=True, exist_ok=exist_ok)
+            return candidate
+        except FileExistsError:  # another process was quicker
+            if exist_ok:
+                raise
+    raise FileExistsError(f"{path}: all names up to {stem}{sep}{_MAX_RUNS} are taken")
+
+
+def file_size(path: str | Path) -> float:
+    """Size of a file, or of all files below a folder, in MB (2**20 bytes); 0 when there is none."""
+    path = Path(path)
+    files = [path] if path.is_file() else [f for f in path.rglob("*") if f.is_file()]
+    return sum(f.stat().st_size for f in files) / 2**20
+
+
+def latest_run(folder: str | Path = ".") -> Path | None:
+    """Return the newest `last.pt` (or `last*.pt`) below a folder, None when there is none."""
+    found = [p for p in Path(folder).rglob("last*.pt") if p.is_file()]
+    return max(found, key=lambda p: p.stat().st_mtime, default=None)
