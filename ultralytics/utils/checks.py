@@ -183,11 +183,9 @@ def cpu_count() -> int:
 
 def collect_system_info() -> dict[str, Any]:
     """Facts about the machine and the installation; imports torch to ask for devices."""
-    import ultralytics
-
     memory = _memory_gib()
     return {
-        "ultralytics": ultralytics.__version__,
+        "ultralytics": sys.modules[IMPORT_NAME].__version__,
         "imported from": str(ROOT),
         "distribution": f"{DISTRIBUTION} {_version(DISTRIBUTION)}",
         "OS": platform.platform(),

@@ -122,7 +122,8 @@ class Settings(Mapping[str, Any]):
                 f.write("\n")
         except OSError as e:
             raise ConfigError(
-                f"{self.file}: settings cannot be saved ({e.strerror})\nSet YOLO_CONFIG_DIR to a folder that can be written."
+                f"{self.file}: settings cannot be saved ({e.strerror})\n"
+                "Set YOLO_CONFIG_DIR to a folder that can be written."
             ) from None
 
     @staticmethod
