@@ -1,0 +1,277 @@
+"""Devices, precision, seeds, and facts about models."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import nn
+
+from ultralytics.utils import dist
+from ultralytics.utils.errors import ConfigError, DeviceError
+from ultralytics.utils.flops import model_flops
+from ultralytics.utils.log import LOGGER
+from ultralytics.utils.training import (
+    EarlyStopping,
+    ModelEMA,
+    constant_lr,
+    copy_attr,
+    cosine_lr,
+    flat_cosine_lr,
+    linear_lr,
+    unwrap_model,
+)
+
+__all__ = [
+    "EarlyStopping",
+    "ModelEMA",
+    "amp_dtype",
+    "autocast",
+    "constant_lr",
+    "copy_attr",
+    "cosine_lr",
+    "de_parallel",
+    "device_ids",
+    "flat_cosine_lr",
+    "fuse_conv_and_bn",
+    "get_flops",
+    "get_num_gradients",
+    "get_num_params",
+    "init_seeds",
+    "intersect_dicts",
+    "linear_lr",
+    "native_bf16",
+    "select_device",
+    "time_sync",
+    "unwrap_model",
+]
+
+Device: TypeAlias = "str | int | Sequence[int | str] | torch.device | None"
+
+de_parallel = unwrap_model
+
+
+def _available() -> str:
+    """What the machine has, for error messages."""
+    names = [f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        names.append("mps")
+    return ", ".join(["cpu", *names])
+
+
+def _idle_gpu(count: int) -> int:
+    """Index of the GPU with the most free memory."""
+    return max(range(count), key=lambda i: torch.cuda.mem_get_info(i)[0])
+
+
+def device_ids(device: Device) -> list[int]:
+    """GPU indices that a device argument asks for: `"0,1"`, `[0, 1]`, `1`, `"cuda:1"`; empty for cpu, mps and no choice.
+
+    Indices count the visible devices. `-1` stands for the GPU with the most free memory.
+
+    Raises:
+        DeviceError: not a device, a GPU that does not exist, or one named twice.
+    """
+    text = ",".join(map(str, device)) if isinstance(device, (list, tuple)) else str("" if device is None else device)
+    text = text.lower().replace(" ", "").strip("[]()")
+    if text in {"", "none", "cpu", "mps", "auto"}:
+        return []
+    parts = ["0" if p in {"cuda", "gpu"} else p.removeprefix("cuda:") for p in text.strip(",").split(",")]
+    if not all(p.isdigit() or p == "-1" for p in parts):
+        raise DeviceError(
+            f"device={device!r} is not a device: use cpu, mps, 0, 0,1, cuda:1 or -1\nHere: {_available()}."
+        )
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    wanted = [int(p) for p in parts]
+    missing = [i for i in wanted if i >= count or (i < 0 and not count)]
+    if missing:
+        raise DeviceError(
+            f"device={device!r} asks for GPU {missing[0]}, and there {'is none' if not count else f'are {count}'}\n"
+            f"Here: {_available()}. Leave device out to take the best, or use device=cpu."
+        )
+    ids = [_idle_gpu(count) if i < 0 else i for i in wanted]
+    if len(set(ids)) < len(ids):
+        raise DeviceError(f"device={device!r} names a GPU twice")
+    return ids
+
+
+def select_device(device: Device = "", batch: int = 0, verbose: bool = True) -> torch.device:
+    """Turn a device argument into a torch device.
+
+    Nothing given (`""`, None): GPU 0 where there is one, else the CPU. Several GPUs (`"0,1"`): this process's one by its
+    local rank, else the first. `batch`, if above 0, must be a multiple of the number of GPUs. The environment is not
+    touched.
+
+    Raises:
+        DeviceError: the device does not exist; the message names those that do.
+        ConfigError: `batch` does not divide evenly.
+    """
+    if isinstance(device, torch.device):
+        device = str(device)
+    text = str("" if device is None else device).lower().strip()
+    ids = device_ids(device)
+    if text == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError(f"device='mps' does not exist on this machine\nHere: {_available()}.")
+    if text in {"", "none", "auto"} and torch.cuda.is_available():
+        ids = [max(dist.local_rank(), 0) % torch.cuda.device_count()]
+    if len(ids) > 1 and batch > 0 and batch % len(ids):
+        raise ConfigError(f"batch={batch} must be a multiple of the number of GPUs, {len(ids)} (device={device!r})")
+    if ids:
+        chosen = torch.device("cuda", ids[max(dist.local_rank(), 0) % len(ids)])
+    else:
+        chosen = torch.device("mps" if text == "mps" else "cpu")
+    if verbose:
+        LOGGER.info(f"torch {torch.__version__}, {_describe(chosen)}")
+    return chosen
+
+
+def _describe(device: torch.device) -> str:
+    if device.type != "cuda":
+        return f"{device} ({torch.get_num_threads()} threads)"
+    info = torch.cuda.get_device_properties(device)
+    return f"{device} ({info.name}, {info.total_memory / 2**30:.0f} GiB)"
+
+
+def init_seeds(seed: int = 0, deterministic: bool = False) -> None:
+    """Seed Python, numpy and torch on all devices; `deterministic` also asks torch for reproducible algorithms.
+
+    Operations without a reproducible form warn instead of failing. On CUDA, matrix products are reproducible only when the
+    environment variable `CUBLAS_WORKSPACE_CONFIG` was set before the start.
+    """
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    torch.backends.cudnn.deterministic = deterministic
+    torch.backends.cudnn.benchmark = not deterministic
+
+
+def native_bf16(device: torch.device | str) -> bool:
+    """Whether the hardware computes in bfloat16 itself: CUDA of compute capability 8, CPUs with AMX or AVX512-BF16 or
+    the ARM `bf16` flag; emulation does not count.
+    """
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return _cpu_bf16() if kind == "cpu" else False
+
+
+def _cpu_bf16() -> bool:
+    """Ask the kernel for the CPU's flags, where it tells them, else torch."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        probe: Callable[[], bool] | None = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+        return bool(probe and probe())
+    flags = next(
+        (set(line.split(":", 1)[1].split()) for line in lines if line.startswith(("flags", "Features"))), set()
+    )
+    return bool(flags & {"amx_bf16", "avx512_bf16", "bf16"})
+
+
+def amp_dtype(amp: bool | str, device: torch.device | str) -> torch.dtype | None:
+    """The data type that autocast shall use, None for plain float32.
+
+    True: bfloat16 where native, else float16 on CUDA, else None. "bf16" and "fp16" are taken at their word, but float16 on
+    a CPU, which has no fast kernels for it, is refused.
+
+    Raises:
+        ConfigError: another word, or "fp16" on a CPU.
+    """
+    kind = torch.device(device).type
+    word = str(amp).lower()
+    if word in {"false", "fp32", "none"}:
+        return None
+    if word == "true":
+        if native_bf16(device):
+            return torch.bfloat16
+        return torch.float16 if kind == "cuda" else None
+    if word == "fp16" and kind == "cpu":
+        raise ConfigError("amp='fp16' needs a GPU; on a CPU use amp=bf16, amp=True or amp=False")
+    if word not in {"bf16", "fp16"}:
+        raise ConfigError(f"amp={amp!r} must be True, False, 'bf16', 'fp16' or 'fp32'")
+    return torch.bfloat16 if word == "bf16" else torch.float16
+
+
+def autocast(
+    enabled: bool, device: torch.device | str = "cuda", dtype: torch.dtype | None = None
+) -> AbstractContextManager[Any]:
+    """Mixed precision on a device; `dtype` None takes the device's default."""
+    return torch.autocast(torch.device(device).type, dtype=dtype, enabled=enabled)
+
+
+@torch.no_grad()
+def fuse_conv_and_bn(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> nn.Conv2d:
+    """Fold a batch norm into the convolution before it: one convolution with bias, frozen, equal in eval mode.
+
+    With s = gamma / sqrt(var + eps): weight' = s weight, bias' = beta + s (bias - mean).
+    """
+    fused = nn.Conv2d(
+        conv.in_channels,
+        conv.out_channels,
+        kernel_size=conv.kernel_size,  # type: ignore[arg-type]
+        stride=conv.stride,  # type: ignore[arg-type]
+        padding=conv.padding,  # type: ignore[arg-type]
+        dilation=conv.dilation,  # type: ignore[arg-type]
+        groups=conv.groups,
+        bias=True,
+        device=conv.weight.device,
+        dtype=conv.weight.dtype,
+    ).requires_grad_(False)
+    scale, shift = bn_affine(bn)
+    fused.weight.copy_(conv.weight * scale.reshape(-1, 1, 1, 1))  # (O, I/g, k, k)
+    assert fused.bias is not None
+    fused.bias.copy_(shift if conv.bias is None else shift + conv.bias * scale)
+    return fused
+
+
+def bn_affine(bn: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a batch norm does in eval mode, as (scale, shift) per channel: y = scale x + shift."""
+    assert bn.running_mean is not None and bn.running_var is not None
+    scale = torch.rsqrt(bn.running_var + bn.eps)
+    if bn.weight is not None:
+        scale = bn.weight * scale
+    shift = -bn.running_mean * scale
+    return scale, shift if bn.bias is None else bn.bias + shift
+
+
+def get_num_params(model: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def get_num_gradients(model: nn.Module) -> int:
+    """Number of parameters that are trained."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def get_flops(model: nn.Module, imgsz: int | Sequence[int] = 640) -> float:
+    """GFLOPs of a forward pass on one image of `imgsz` px, attention and deformable sampling counted, 2 per multiply-add."""
+    model = unwrap_model(model)
+    config = getattr(model, "yaml", None)
+    ch = int(config.get("ch", config.get("channels", 3))) if isinstance(config, Mapping) else 3
+    return model_flops(model, imgsz, ch)[0] / 1e9
+
+
+def time_sync(device: torch.device | str | None = None) -> float:
+    """Seconds of a monotonic clock, read after the device has finished its work; None: the current CUDA device, if any."""
+    kind = torch.device(device).type if device is not None else "cuda"
+    if kind == "cuda" and torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize(device)
+    elif kind == "mps":
+        torch.mps.synchronize()
+    return time.perf_counter()
+
+
+def intersect_dicts(
+    a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor], exclude: Iterable[str] = ()
+) -> dict[str, torch.Tensor]:
+    """Entries of `a` whose key is in `b` with the same shape, and holds none of the texts in `exclude`."""
+    skip = tuple(exclude)
+    return {k: v for k, v in a.items() if k in b and v.shape == b[k].shape and not any(x in k for x in skip)}
