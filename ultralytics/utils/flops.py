@@ -1,7 +1,7 @@
 """Counting the floating-point operations of a forward pass.
 
-A multiply-add counts as two. Counted: convolutions, linear layers, matrix products, attention (fused, and the framework's
-one-call multi-head kernel), and bilinear sampling, which is the work of deformable attention. Element-wise
+A multiply-add counts as two. Counted: convolutions, linear layers, matrix products, attention (fused, and the
+framework's one-call multi-head kernel), and bilinear sampling, which is the work of deformable attention. Element-wise
 operations, normalisation and activations are not.
 """
 
@@ -42,7 +42,7 @@ def _native_mha(q: Shape, k: Shape, v: Shape, dim: int, *args: Any, out_shape: A
 
 def _encoder_layer(x: Shape, dim: int, heads: int, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
     """x (B, N, D): self-attention and the two linear layers of the feed-forward part."""
-    hidden = next(a[0] for a in reversed(args) if isinstance(a, (tuple, list)) and len(a) == 2)
+    hidden = args[11][0]  # ffn_weight_1 (hidden, D)
     return _native_mha(x, x, x, dim) + 2 * x[0] * x[1] * 2 * dim * hidden
 
 
@@ -70,7 +70,7 @@ def count_flops(model: nn.Module, *inputs: torch.Tensor) -> tuple[int, dict[str,
 
 
 def model_flops(model: nn.Module, imgsz: int | Sequence[int] = 640, ch: int = 3) -> tuple[int, dict[str, int]]:
-    """FLOPs of a forward pass in eval mode on one image of `imgsz` (side, or height and width, in px), as `count_flops`.
+    """FLOPs of a forward pass in eval mode on one image of `imgsz` (side, or height and width, px), as `count_flops`.
 
     Runs a copy on the meta device, which costs no memory and little time; a model with an operation that needs real
     numbers is run for real. The model itself is not changed.

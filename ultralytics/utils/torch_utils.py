@@ -71,7 +71,7 @@ def _idle_gpu(count: int) -> int:
 
 
 def device_ids(device: Device) -> list[int]:
-    """GPU indices that a device argument asks for: `"0,1"`, `[0, 1]`, `1`, `"cuda:1"`; empty for cpu, mps and no choice.
+    """GPU indices that a device argument asks for: `"0,1"`, `[0, 1]`, `1`, `"cuda:1"`; empty for cpu, mps, no choice.
 
     Indices count the visible devices. `-1` stands for the GPU with the most free memory.
 
@@ -104,9 +104,9 @@ def device_ids(device: Device) -> list[int]:
 def select_device(device: Device = "", batch: int = 0, verbose: bool = True) -> torch.device:
     """Turn a device argument into a torch device.
 
-    Nothing given (`""`, None): GPU 0 where there is one, else the CPU. Several GPUs (`"0,1"`): this process's one by its
-    local rank, else the first. `batch`, if above 0, must be a multiple of the number of GPUs. The environment is not
-    touched.
+    Nothing given (`""`, None): GPU 0 where there is one, else the CPU. Several GPUs (`"0,1"`): this process's one by
+    its local rank, else the first. `batch`, if above 0, must be a multiple of the number of GPUs. The environment is
+    not touched.
 
     Raises:
         DeviceError: the device does not exist; the message names those that do.
@@ -141,8 +141,8 @@ def _describe(device: torch.device) -> str:
 def init_seeds(seed: int = 0, deterministic: bool = False) -> None:
     """Seed Python, numpy and torch on all devices; `deterministic` also asks torch for reproducible algorithms.
 
-    Operations without a reproducible form warn instead of failing. On CUDA, matrix products are reproducible only when the
-    environment variable `CUBLAS_WORKSPACE_CONFIG` was set before the start.
+    Operations without a reproducible form warn instead of failing. On CUDA, matrix products are reproducible only
+    when the environment variable `CUBLAS_WORKSPACE_CONFIG` was set before the start.
     """
     random.seed(seed)
     np.random.seed(seed % 2**32)
@@ -178,8 +178,8 @@ def _cpu_bf16() -> bool:
 def amp_dtype(amp: bool | str, device: torch.device | str) -> torch.dtype | None:
     """The data type that autocast shall use, None for plain float32.
 
-    True: bfloat16 where native, else float16 on CUDA, else None. "bf16" and "fp16" are taken at their word, but float16 on
-    a CPU, which has no fast kernels for it, is refused.
+    True: bfloat16 where native, else float16 on CUDA, else None. "bf16" and "fp16" are taken at their word, but float16
+    on a CPU, which has no fast kernels for it, is refused.
 
     Raises:
         ConfigError: another word, or "fp16" on a CPU.
@@ -252,7 +252,7 @@ def get_num_gradients(model: nn.Module) -> int:
 
 
 def get_flops(model: nn.Module, imgsz: int | Sequence[int] = 640) -> float:
-    """GFLOPs of a forward pass on one image of `imgsz` px, attention and deformable sampling counted, 2 per multiply-add."""
+    """GFLOPs of a forward pass on one image of `imgsz` px: 2 per multiply-add, attention and sampling counted."""
     model = unwrap_model(model)
     config = getattr(model, "yaml", None)
     ch = int(config.get("ch", config.get("channels", 3))) if isinstance(config, Mapping) else 3
@@ -260,7 +260,7 @@ def get_flops(model: nn.Module, imgsz: int | Sequence[int] = 640) -> float:
 
 
 def time_sync(device: torch.device | str | None = None) -> float:
-    """Seconds of a monotonic clock, read after the device has finished its work; None: the current CUDA device, if any."""
+    """Seconds of a monotonic clock, read when the device has finished its work; None: the CUDA device, if any."""
     kind = torch.device(device).type if device is not None else "cuda"
     if kind == "cuda" and torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.synchronize(device)

@@ -28,7 +28,7 @@ def unwrap_model(model: nn.Module) -> nn.Module:
 
 
 def copy_attr(to: object, source: object, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> None:
-    """Copy public instance attributes; with `include` only those, never those in `exclude` nor names with `_` in front."""
+    """Copy public instance attributes: all, or those in `include`; never those in `exclude` or with `_` in front."""
     wanted, unwanted = set(include), set(exclude)
     for key, value in vars(source).items():
         if key.startswith("_") or key in unwanted or (wanted and key not in wanted):
@@ -89,8 +89,8 @@ class ModelEMA:
 class EarlyStopping:
     """Says when `patience` epochs have passed without a better fitness; patience 0 never stops.
 
-    Better means strictly greater, so a tie keeps the earlier epoch. Epochs with a best fitness of 0 do not count against
-    the patience: nothing has been learnt yet that could get worse.
+    Better means strictly greater, so a tie keeps the earlier epoch. Epochs with a best fitness of 0 do not count
+    against the patience: nothing has been learnt yet that could get worse.
     """
 
     def __init__(self, patience: int = 100) -> None:
