@@ -1,0 +1,295 @@
+"""Box and coordinate conversions, scaling, clipping, polygon helpers and a device-aware timer.
+
+Every box function is pure (it returns a new array and leaves its input alone), works on the last axis, accepts NumPy
+arrays and torch tensors alike, and is safe on empty input. Formats:
+
+* ``xyxy``: left, top, right, bottom;
+* ``xywh``: centre x, centre y, width, height;
+* ``ltwh``: left, top, width, height;
+* a trailing ``n``: the same, divided by the image's width and height (0 to 1).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+Array = npt.NDArray[np.floating]
+ArrayLike = TypeVar("ArrayLike", npt.NDArray[np.floating], torch.Tensor)
+RatioPad = tuple[Sequence[float], Sequence[float]]
+
+
+def _columns(x: ArrayLike) -> tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike]:
+    """Split the last axis into its four columns."""
+    if x.shape[-1] != 4:
+        raise ValueError(f"boxes need 4 values on the last axis, got shape {tuple(x.shape)}")
+    return x[..., 0], x[..., 1], x[..., 2], x[..., 3]
+
+
+def _join(parts: Sequence[ArrayLike], like: ArrayLike) -> ArrayLike:
+    """Stack columns on a new last axis, in the library of `like`."""
+    if isinstance(like, torch.Tensor):
+        return torch.stack(list(parts), -1)
+    return np.stack(parts, -1)
+
+
+def _clamp(x: ArrayLike, low: float, high: float) -> ArrayLike:
+    """Limit values to [low, high], in the library of `x`."""
+    return x.clamp(low, high) if isinstance(x, torch.Tensor) else x.clip(low, high)
+
+
+def xyxy2xywh(x: ArrayLike) -> ArrayLike:
+    """Corners to centre and size.
+
+    >>> xyxy2xywh(np.array([[10.0, 20.0, 30.0, 60.0]])).tolist()
+    [[20.0, 40.0, 20.0, 40.0]]
+    """
+    x1, y1, x2, y2 = _columns(x)
+    return _join(((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1), x)
+
+
+def xywh2xyxy(x: ArrayLike) -> ArrayLike:
+    """Centre and size to corners.
+
+    >>> xywh2xyxy(torch.tensor([20.0, 40.0, 20.0, 40.0])).tolist()
+    [10.0, 20.0, 30.0, 60.0]
+    """
+    cx, cy, w, h = _columns(x)
+    half_w, half_h = w / 2, h / 2
+    return _join((cx - half_w, cy - half_h, cx + half_w, cy + half_h), x)
+
+
+def xywhn2xyxy(x: ArrayLike, w: float = 640, h: float = 640, padw: float = 0, padh: float = 0) -> ArrayLike:
+    """Normalised centre and size to corners in pixels of a `w` x `h` image that sits at (`padw`, `padh`).
+
+    >>> xywhn2xyxy(np.array([0.5, 0.5, 0.5, 1.0]), w=100, h=40, padw=2).tolist()
+    [27.0, 0.0, 77.0, 40.0]
+    """
+    cx, cy, bw, bh = _columns(x)
+    half_w, half_h = bw / 2, bh / 2
+    return _join(
+        (w * (cx - half_w) + padw, h * (cy - half_h) + padh, w * (cx + half_w) + padw, h * (cy + half_h) + padh), x
+    )
+
+
+def xyxy2xywhn(x: ArrayLike, w: float = 640, h: float = 640, clip: bool = False, eps: float = 0.0) -> ArrayLike:
+    """Corners in pixels to normalised centre and size.
+
+    `clip` first limits the corners to the image, `eps` pixels inside its right and lower edge.
+
+    >>> xyxy2xywhn(np.array([-10.0, 0.0, 50.0, 40.0]), w=100, h=40, clip=True).tolist()
+    [0.25, 0.5, 0.5, 1.0]
+    """
+    x1, y1, x2, y2 = _columns(clip_boxes(x, (h - eps, w - eps)) if clip else x)
+    return _join(((x1 + x2) / 2 / w, (y1 + y2) / 2 / h, (x2 - x1) / w, (y2 - y1) / h), x)
+
+
+def xywh2ltwh(x: ArrayLike) -> ArrayLike:
+    """Centre and size to left, top and size.
+
+    >>> xywh2ltwh(np.array([20.0, 40.0, 20.0, 40.0])).tolist()
+    [10.0, 20.0, 20.0, 40.0]
+    """
+    cx, cy, w, h = _columns(x)
+    return _join((cx - w / 2, cy - h / 2, w, h), x)
+
+
+def ltwh2xywh(x: ArrayLike) -> ArrayLike:
+    """Left, top and size to centre and size.
+
+    >>> ltwh2xywh(np.array([10.0, 20.0, 20.0, 40.0])).tolist()
+    [20.0, 40.0, 20.0, 40.0]
+    """
+    left, top, w, h = _columns(x)
+    return _join((left + w / 2, top + h / 2, w, h), x)
+
+
+def xyxy2ltwh(x: ArrayLike) -> ArrayLike:
+    """Corners to left, top and size.
+
+    >>> xyxy2ltwh(np.array([10.0, 20.0, 30.0, 60.0])).tolist()
+    [10.0, 20.0, 20.0, 40.0]
+    """
+    x1, y1, x2, y2 = _columns(x)
+    return _join((x1, y1, x2 - x1, y2 - y1), x)
+
+
+def ltwh2xyxy(x: ArrayLike) -> ArrayLike:
+    """Left, top and size to corners.
+
+    >>> ltwh2xyxy(np.array([10.0, 20.0, 20.0, 40.0])).tolist()
+    [10.0, 20.0, 30.0, 60.0]
+    """
+    left, top, w, h = _columns(x)
+    return _join((left, top, left + w, top + h), x)
+
+
+def clip_boxes(boxes: ArrayLike, shape: Sequence[float]) -> ArrayLike:
+    """Limit xyxy boxes to an image of `shape` (height, width, ...).
+
+    >>> clip_boxes(np.array([[-5.0, 10.0, 130.0, 90.0]]), (80, 100)).tolist()
+    [[0.0, 10.0, 100.0, 80.0]]
+    """
+    h, w = shape[:2]
+    x1, y1, x2, y2 = _columns(boxes)
+    return _join((_clamp(x1, 0, w), _clamp(y1, 0, h), _clamp(x2, 0, w), _clamp(y2, 0, h)), boxes)
+
+
+def _gain_and_pad(
+    img1_shape: Sequence[int], img0_shape: Sequence[int], ratio_pad: RatioPad | None
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return ((gain_x, gain_y), (pad_x, pad_y)) of the resize from the original to the network's image."""
+    if ratio_pad is not None:
+        gains, pads = ratio_pad
+        return (float(gains[-1]), float(gains[0])), (float(pads[0]), float(pads[1]))
+    gain = min(img1_shape[0] / img0_shape[0], img1_shape[1] / img0_shape[1])
+    # The letterbox puts the odd pixel of a border below and right: 0.1 keeps exact halves rounding down.
+    pad_x = round((img1_shape[1] - round(img0_shape[1] * gain)) / 2 - 0.1)
+    pad_y = round((img1_shape[0] - round(img0_shape[0] * gain)) / 2 - 0.1)
+    return (gain, gain), (pad_x, pad_y)
+
+
+def scale_boxes(
+    img1_shape: Sequence[int],
+    boxes: ArrayLike,
+    img0_shape: Sequence[int],
+    ratio_pad: RatioPad | None = None,
+    padding: bool = True,
+    xywh: bool = False,
+) -> ArrayLike:
+    """Map boxes in pixels from the network's image (`img1_shape`) back to the original (`img0_shape`), both (h, w).
+
+    `ratio_pad` is ((gain_h, gain_w), (pad_x, pad_y)) of the resize that was done; the two gains differ when the image
+    was stretched. Without it, a letterbox of equal gain with centred borders is assumed. `padding=False` means that the
+    boxes do not contain the border. `xywh` says that the boxes are centre and size; only corner boxes are clipped to
+    the original image.
+
+    >>> scale_boxes((640, 640), np.array([[0.0, 160.0, 640.0, 480.0]]), (100, 200)).tolist()
+    [[0.0, 0.0, 200.0, 100.0]]
+    >>> scale_boxes((64, 64), np.array([[16.0, 16.0, 32.0, 64.0]]), (128, 32), ((0.5, 2.0), (0, 0))).tolist()
+    [[8.0, 32.0, 16.0, 128.0]]
+    """
+    (gain_x, gain_y), (pad_x, pad_y) = _gain_and_pad(img1_shape, img0_shape, ratio_pad)
+    if not padding:
+        pad_x = pad_y = 0.0
+    a, b, c, d = _columns(boxes)
+    # Sizes (the last two columns of xywh) are not moved by the border.
+    size_pad_x, size_pad_y = (0.0, 0.0) if xywh else (pad_x, pad_y)
+    scaled = _join(
+        ((a - pad_x) / gain_x, (b - pad_y) / gain_y, (c - size_pad_x) / gain_x, (d - size_pad_y) / gain_y), boxes
+    )
+    return scaled if xywh else clip_boxes(scaled, img0_shape)
+
+
+def segment2box(segment: Array, width: int = 640, height: int = 640) -> Array:
+    """Return the xyxy box of a polygon's (n, 2) points, limited to the image; zeros if no point lies in the image.
+
+    >>> segment2box(np.array([[10.0, 10.0], [30.0, 5.0], [20.0, 700.0]])).tolist()
+    [10.0, 5.0, 30.0, 10.0]
+    """
+    x, y = segment[:, 0], segment[:, 1]
+    inside = (x >= 0) & (y >= 0) & (x <= width) & (y <= height)
+    if not inside.any():
+        return np.zeros(4, dtype=segment.dtype)
+    x, y = x[inside], y[inside]
+    return np.array([x.min(), y.min(), x.max(), y.max()], dtype=segment.dtype)
+
+
+def segments2boxes(segments: Sequence[Array]) -> Array:
+    """Return the xywh boxes (n, 4) around polygons of (points, 2) each.
+
+    >>> segments2boxes([np.array([[0.0, 0.0], [4.0, 2.0]])]).tolist()
+    [[2.0, 1.0, 4.0, 2.0]]
+    >>> segments2boxes([]).shape
+    (0, 4)
+    """
+    corners = [np.concatenate([s.min(0), s.max(0)]) for s in segments]
+    return xyxy2xywh(np.array(corners, dtype=np.float32).reshape(-1, 4))  # (n, 4) also when there is none
+
+
+def resample_segments(segments: Sequence[Array], n: int = 1000) -> list[Array]:
+    """Return closed polygons resampled to `n` points each, evenly spaced over their vertex index.
+
+    Polygons that already have `n` points come back as they are; the original vertices are kept where `n` allows.
+
+    >>> resample_segments([np.array([[0.0, 0.0], [2.0, 0.0]])], n=3)[0].tolist()
+    [[0.0, 0.0], [2.0, 0.0], [0.0, 0.0]]
+    """
+    return [s if len(s) == n else _resample(s, n) for s in segments]
+
+
+def _resample(segment: Array, n: int) -> Array:
+    """Interpolate one closed polygon at `n` positions, its own vertices among them when `n` is large enough."""
+    closed = np.concatenate([segment, segment[:1]])
+    vertices = np.arange(len(closed))
+    if len(closed) < n:
+        even = np.linspace(0, len(closed) - 1, n - len(closed))
+        positions = np.sort(np.concatenate([even, vertices]))
+    else:
+        positions = np.linspace(0, len(closed) - 1, n)
+    columns = [np.interp(positions, vertices, closed[:, i]) for i in range(2)]
+    return np.stack(columns, -1).astype(np.float32)
+
+
+def smooth(y: npt.NDArray[np.float64], f: float = 0.05) -> npt.NDArray[np.float64]:
+    """Box-filter a curve over a window of the fraction `f` of its length, edges repeated; the length is kept.
+
+    >>> smooth(np.array([0.0, 0.0, 3.0, 0.0, 0.0]), f=0.4).round(3).tolist()
+    [0.0, 1.0, 1.0, 1.0, 0.0]
+    """
+    window = round(len(y) * f * 2) // 2 + 1
+    half = window // 2
+    padded = np.concatenate([np.full(half, y[0]), y, np.full(half, y[-1])])
+    return np.convolve(padded, np.full(window, 1 / window), mode="valid")[: len(y)]
+
+
+def make_divisible(x: float, divisor: int) -> int:
+    """Round up to the next multiple.
+
+    >>> make_divisible(65, 8)
+    72
+    """
+    return math.ceil(x / divisor) * divisor
+
+
+class Profile:
+    """Stopwatch for ``with``: `.dt` holds the last span and `.t` the sum of all spans, in seconds.
+
+    On a CUDA device the queue is drained before each reading, so that the span holds the work and not its launch.
+    """
+
+    def __init__(self, t: float = 0.0, device: torch.device | None = None) -> None:
+        """Start from `t` accumulated seconds; `device` is the one whose work is measured."""
+        self.t = t
+        self.dt = 0.0
+        self.device = device
+        self._start = 0.0
+
+    def __enter__(self) -> Profile:
+        """Start a span."""
+        self._start = self.time()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the span and add it to the sum."""
+        self.dt = self.time() - self._start
+        self.t += self.dt
+
+    def __str__(self) -> str:
+        """Return the elapsed time in words."""
+        return f"Elapsed time is {self.t} s"
+
+    def time(self) -> float:
+        """Return the clock's reading in seconds, once the device has finished its queue."""
+        if self.device is not None and self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
