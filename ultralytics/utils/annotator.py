@@ -1,0 +1,169 @@
+"""Drawing of labelled boxes on BGR images with OpenCV.
+
+Sizes follow the image: lines and letters stay legible on a thumbnail and on a photograph of 20 megapixels. A label has
+a filled background in the box's colour, letters in black or white, whichever contrasts more, and is moved so that it
+lies inside the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ultralytics.utils.files import atomic_write
+
+Image = npt.NDArray[np.uint8]
+Color = tuple[int, int, int]
+
+# Twenty hues that differ in lightness as well, so that neighbours in the list can be told apart without colour vision.
+_PALETTE = (
+    "1f5fe0", "f2a900", "d7263d", "16a34a", "8e44ad", "00b4d8", "ff6f91", "7f5539", "b5e48c", "5f0f40",
+    "ff7b00", "023e8a", "06d6a0", "c77dff", "9a031e", "ffd60a", "3a5a40", "4cc9f0", "e5989b", "6c757d",
+)  # fmt: skip
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_FONT_HEIGHT = 22  # pixels of a capital letter at font scale 1
+
+
+class Colors:
+    """A fixed palette; class ids beyond its end start again.
+
+    >>> Colors()(0), Colors()(0, bgr=True), Colors()(20) == Colors()(0)
+    ((31, 95, 224), (224, 95, 31), True)
+    """
+
+    def __init__(self) -> None:
+        """Make the palette, (n, 3) RGB."""
+        self.palette: tuple[Color, ...] = tuple(self.hex2rgb(code) for code in _PALETTE)
+        self.n = len(self.palette)
+
+    def __call__(self, i: int, bgr: bool = False) -> Color:
+        """Return the colour of class `i`, in RGB or BGR order."""
+        r, g, b = self.palette[int(i) % self.n]
+        return (b, g, r) if bgr else (r, g, b)
+
+    @staticmethod
+    def hex2rgb(code: str) -> Color:
+        """Return (r, g, b) of "rrggbb", with or without "#"."""
+        code = code.lstrip("#")
+        return int(code[:2], 16), int(code[2:4], 16), int(code[4:6], 16)
+
+
+colors = Colors()
+
+
+def _contrast(color: Color) -> Color:
+    """Return black or white, whichever reads better on a BGR colour (perceived lightness, ITU-R BT.601)."""
+    b, g, r = color
+    return (0, 0, 0) if 0.114 * b + 0.587 * g + 0.299 * r > 140 else (255, 255, 255)
+
+
+def _drawable(im: npt.NDArray[Any]) -> Image:
+    """Return a contiguous 3-channel uint8 copy of a grey, BGR or BGRA image."""
+    if im.dtype != np.uint8:
+        im = im.clip(0, 255).astype(np.uint8)
+    if im.ndim == 2 or im.shape[2] == 1:
+        return np.asarray(cv2.cvtColor(im.reshape(im.shape[:2]), cv2.COLOR_GRAY2BGR))
+    return np.array(im[..., :3], order="C")
+
+
+class Annotator:
+    """Draws on a copy of an image."""
+
+    def __init__(self, im: npt.NDArray[Any], line_width: int | None = None, font_size: float | None = None) -> None:
+        """Take a (H, W[, C]) BGR image; `line_width` in pixels, `font_size` = height of a capital letter in pixels.
+
+        Both default to sizes that suit the image.
+        """
+        self.im = _drawable(im)
+        h, w = self.im.shape[:2]
+        self.lw = line_width or max(round((h + w) / 2 * 0.003), 2)
+        letter = font_size or min(max((h + w) / 2 * 0.017, 9.0), max(h, w) / 8)
+        self.scale = letter / _FONT_HEIGHT
+        self.tf = max(round(letter / 9), 1)  # thickness of the strokes
+
+    def box_label(
+        self,
+        box: Sequence[float] | npt.NDArray[Any],
+        label: str = "",
+        color: Color = (128, 128, 128),
+        txt_color: Color | None = None,
+    ) -> None:
+        """Draw an xyxy box in pixels and its label, in BGR colours; letters are black or white by default."""
+        x1, y1, x2, y2 = (round(float(v)) for v in box[:4])
+        cv2.rectangle(self.im, (x1, y1), (x2, y2), color, self.lw, cv2.LINE_AA)
+        if label:
+            self._label((x1, y1), label, color, txt_color or _contrast(color))
+
+    def _label(self, corner: tuple[int, int], label: str, color: Color, txt_color: Color) -> None:
+        """Put a filled label above the corner, below it when the image ends; shifted left when it sticks out."""
+        h, w = self.im.shape[:2]
+        text = _latin(label)
+        scale = self.scale
+        (tw, th), base = cv2.getTextSize(text, _FONT, scale, self.tf)
+        if tw + 4 > w:  # too long even for the whole width
+            scale *= (w - 4) / tw
+            (tw, th), base = cv2.getTextSize(text, _FONT, scale, self.tf)
+        height = th + base
+        left = min(max(corner[0] - self.lw // 2, 0), max(w - tw - 4, 0))
+        top = corner[1] - height if corner[1] - height >= 0 else corner[1]
+        top = min(max(top, 0), max(h - height, 0))
+        cv2.rectangle(self.im, (left, top), (left + tw + 3, top + height), color, cv2.FILLED)
+        at = (left + 2, top + th + base // 2)
+        cv2.putText(self.im, text, at, _FONT, scale, txt_color, self.tf, cv2.LINE_AA)
+
+    def text(
+        self,
+        xy: tuple[float, float],
+        text: str,
+        txt_color: Color = (255, 255, 255),
+        anchor: str = "top",
+    ) -> None:
+        """Write text with a dark or light outline; `xy` is its left top, or left bottom with `anchor="bottom"`."""
+        text = _latin(text)
+        (_, th), base = cv2.getTextSize(text, _FONT, self.scale, self.tf)
+        at = (round(xy[0]), round(xy[1]) + (th + base // 2 if anchor == "top" else -base))
+        outline = _contrast(txt_color)
+        cv2.putText(self.im, text, at, _FONT, self.scale, outline, self.tf + 2, cv2.LINE_AA)
+        cv2.putText(self.im, text, at, _FONT, self.scale, txt_color, self.tf, cv2.LINE_AA)
+
+    def rectangle(self, xy: Sequence[float], color: Color = (255, 255, 255), width: int = 1) -> None:
+        """Draw a plain xyxy rectangle."""
+        x1, y1, x2, y2 = (round(float(v)) for v in xy)
+        cv2.rectangle(self.im, (x1, y1), (x2, y2), color, width)
+
+    def result(self) -> Image:
+        """Return the annotated BGR image."""
+        return self.im
+
+    def save(self, filename: str | Path = "image.jpg") -> str:
+        """Write the image and return the file's name."""
+        return write_image(filename, self.im)
+
+
+def _latin(text: str) -> str:
+    """Replace characters that OpenCV's built-in font lacks by a question mark each."""
+    return text.encode("ascii", "replace").decode()
+
+
+def write_image(file: str | Path, im: npt.NDArray[Any], jpeg_quality: int = 95) -> str:
+    """Write a BGR image in the format of the file's suffix (any path, atomically); return the file's name.
+
+    Raises:
+        ValueError: OpenCV has no writer for the suffix.
+    """
+    file = Path(file)
+    params = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality] if file.suffix.lower() in {".jpg", ".jpeg"} else []
+    try:
+        ok, data = cv2.imencode(file.suffix, im, params)
+    except cv2.error as error:
+        raise ValueError(f"{file}: cannot write images of type {file.suffix!r}") from error
+    if not ok:
+        raise ValueError(f"{file}: the image could not be encoded")
+    with atomic_write(file, "wb") as f:
+        f.write(data.tobytes())
+    return str(file)
