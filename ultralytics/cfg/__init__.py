@@ -1,0 +1,58 @@
+"""Arguments of a run: their table, their files, and how they come together.
+
+`entrypoint` is the command line's function; it lives in `ultralytics.cli` and is looked up there when asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from ultralytics.cfg.resolve import Source, apply_recipe, resolve
+from ultralytics.cfg.schema import MODES, TASKS
+from ultralytics.utils.files import increment_path
+from ultralytics.utils.namespace import IterableSimpleNamespace
+from ultralytics.utils.settings import SETTINGS
+
+__all__ = ["MODES", "TASKS", "apply_recipe", "entrypoint", "get_cfg", "get_save_dir"]
+
+
+def get_cfg(
+    cfg: Source = None, overrides: Mapping[str, Any] | SimpleNamespace | None = None
+) -> IterableSimpleNamespace:
+    """Return the complete arguments of a run: defaults, then `cfg` (file, mapping or namespace), then `overrides`.
+
+    The result's `user_keys` names what the user gave.
+
+    Raises:
+        UnknownArgumentError: a name that does not exist; the message gives the nearest.
+        ConfigError: a value outside its bounds (ConfigTypeError: of the wrong type).
+        NotFoundError: there is no such file.
+
+    >>> args = get_cfg(overrides={"epochs": 3, "mosaic": False})
+    >>> args.epochs, args.mosaic, args.batch, sorted(args.user_keys)
+    (3, 0.0, 16, ['epochs', 'mosaic'])
+    """
+    return resolve(cfg, overrides)
+
+
+def get_save_dir(args: SimpleNamespace, name: str | None = None) -> Path:
+    """Return the folder of a run, which may not exist yet.
+
+    An explicit `save_dir` wins. A `project` is relative to the working directory and the run is `<project>/<name>`; without
+    one it is `<runs_dir of the settings>/<task>/<name>`. The name is `name`, else the argument, else the mode. An
+    existing folder gives `exp2`, `exp3`, ... unless `exist_ok`.
+    """
+    if given := getattr(args, "save_dir", None):
+        return Path(given)
+    parent = Path(args.project) if args.project else Path(SETTINGS["runs_dir"]) / args.task
+    return increment_path(parent / (name or args.name or args.mode), exist_ok=args.exist_ok)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "entrypoint":
+        return importlib.import_module("ultralytics.cli").entrypoint
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

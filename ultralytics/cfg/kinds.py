@@ -1,0 +1,196 @@
+"""Kinds of argument values: what each accepts and what it turns it into.
+
+A kind's `convert` returns the value in its one stored form, raises TypeError for a wrong type and ValueError for a value
+outside its bounds; the message is made by the schema's row, which knows the argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of value: the words that name it in messages, and its conversion."""
+
+    words: str
+    convert: Callable[[Any], Any]
+
+
+def _bool(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError
+    if value != value:
+        raise ValueError
+    return float(value)
+
+
+def _int(value: Any) -> int:
+    number = _number(value)
+    if not number.is_integer():
+        raise TypeError
+    return int(value)
+
+
+def _unit(value: Any) -> float:
+    number = float(value) if isinstance(value, bool) else _number(value)
+    if not 0.0 <= number <= 1.0:
+        raise ValueError
+    return number
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float, Path)):
+        raise TypeError
+    return str(value)
+
+
+def _path(value: Any) -> str:
+    if not isinstance(value, (str, Path)):
+        raise TypeError
+    return str(value)
+
+
+def _word(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _list_of(item: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:
+    def convert(value: Any) -> list[Any]:
+        if not isinstance(value, (list, tuple)):
+            raise TypeError
+        return [item(v) for v in value]
+
+    return convert
+
+
+def _either(*converts: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The first conversion that takes the value; if none takes its type, TypeError."""
+
+    def convert(value: Any) -> Any:
+        for one in converts:
+            try:
+                return one(value)
+            except TypeError:
+                continue
+        raise TypeError
+
+    return convert
+
+
+def _imgsz(value: Any) -> int | list[int]:
+    sides: int | list[int] = _either(_int, _list_of(_int))(value)
+    listed = [sides] if isinstance(sides, int) else sides
+    if len(listed) not in {1, 2} or min(listed) < 1:
+        raise ValueError
+    return sides
+
+
+def _batch(value: Any) -> int | float:
+    number = _number(value)
+    if number == -1 or (number >= 1 and number.is_integer()):
+        return int(number)
+    if 0 < number < 1:
+        return number
+    raise ValueError
+
+
+def _amp(value: Any) -> bool | str:
+    if isinstance(value, bool):
+        return value
+    word = _word(value).lower()
+    if word not in {"fp16", "bf16", "fp32"}:
+        raise ValueError
+    return word
+
+
+def _cache(value: Any) -> bool | str:
+    if isinstance(value, bool):
+        return value
+    word = _word(value).lower()
+    if word not in {"ram", "disk"}:
+        raise ValueError
+    return word
+
+
+def _fraction_part(value: Any) -> int | float:
+    """A ratio in (0, 1] or a count above 1; the number 1 is a ratio."""
+    number = _number(value)
+    if not 0 < number or (number > 1 and not number.is_integer()):
+        raise ValueError
+    return int(number) if number > 1 else number
+
+
+def _fraction(value: Any) -> Any:
+    parts = _either(_fraction_part, _list_of(_fraction_part))(value)
+    if isinstance(parts, list) and len(parts) not in {2, 3}:
+        raise ValueError
+    return parts
+
+
+def _gain(value: Any) -> Any:
+    """A number in [0, 1], or a pair (low, high) of positive factors."""
+    gain = _either(_unit, _list_of(_number))(value)
+    if isinstance(gain, list) and (len(gain) != 2 or not 0 < gain[0] <= gain[1]):
+        raise ValueError
+    return gain
+
+
+def _device(value: Any) -> Any:
+    if type(value).__name__ == "device":  # torch.device, which this file must not import
+        return str(value)
+    return _either(_int, _word, _list_of(_either(_int, _word)))(value)
+
+
+_PRECISIONS = {
+    **dict.fromkeys(("8", "int8", "w8a8"), 8),
+    **dict.fromkeys(("16", "fp16", "w16a16"), 16),
+    **dict.fromkeys(("32", "fp32", "w32a32"), 32),
+    "w8a16": "w8a16",
+    "w8a32": "w8a32",
+}
+
+
+def _quantize(value: Any) -> int | str:
+    word = str(_either(_int, _word)(value)).lower()
+    if word not in _PRECISIONS:
+        raise ValueError
+    result: int | str = _PRECISIONS[word]
+    return result
+
+
+BOOL = Kind("true or false", _bool)
+INT = Kind("a whole number", _int)
+FLOAT = Kind("a number", _number)
+UNIT = Kind("a number from 0 to 1", _unit)
+TEXT = Kind("a text", _text)
+WORD = Kind("a word", _word)
+PATH = Kind("a path or name", _path)
+PATHS = Kind("a path or name, or a list of them", _either(_path, _list_of(_path)))
+SWITCH_OR_PATH = Kind("true, false or a path", _either(_bool, _path))
+SWITCH_OR_WORD = Kind("true, false or a mode", _either(_bool, _word))
+IMGSZ = Kind("a whole number of pixels, or [height, width]", _imgsz)
+BATCH = Kind("a whole number, -1 (automatic) or a share of memory between 0 and 1", _batch)
+AMP = Kind("true, false, 'bf16', 'fp16' or 'fp32'", _amp)
+CACHE = Kind("true, false, 'ram' or 'disk'", _cache)
+FRACTION = Kind("a ratio above 0 up to 1, a count above 1, or a list of 2 or 3 of them", _fraction)
+GAIN = Kind("a number from 0 to 1, or a pair of factors [low, high]", _gain)
+DEVICE = Kind("cpu, mps, a GPU index such as 0, or several such as 0,1", _device)
+INTS = Kind("a list of whole numbers", _list_of(_int))
+INT_OR_INTS = Kind("a whole number or a list of them", _either(_int, _list_of(_int)))
+LAYERS = Kind("a number of layers, or a list of layer indices or names", _either(_int, _list_of(_either(_int, _word))))
+PRECISION = Kind("8, 16, 32, or one of int8, fp16, fp32, w8a8, w16a16, w32a32, w8a16, w8a32", _quantize)
+SOURCE = Kind(
+    "a path, address, glob, camera index or array", lambda value: str(value) if isinstance(value, Path) else value
+)

@@ -1,0 +1,171 @@
+"""From defaults, recipe, file and overrides to the arguments of a run.
+
+Later sources win: defaults, then the recipe, then a `cfg=` file, then what the user gives directly. Which keys the user
+gave is remembered, so that a recipe chosen later never replaces one of them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, TypeAlias
+
+from ultralytics.cfg.schema import EXTRA_KEYS, KEYS, defaults
+from ultralytics.utils.checks import check_yaml
+from ultralytics.utils.errors import ConfigError, NotFoundError, UnknownArgumentError
+from ultralytics.utils.log import LOGGER
+from ultralytics.utils.namespace import IterableSimpleNamespace
+from ultralytics.utils.paths import CFG_DIR
+from ultralytics.utils.yaml_io import YAML, load_with_lines
+
+Source: TypeAlias = "str | Path | Mapping[str, Any] | SimpleNamespace | None"
+Rename: TypeAlias = Callable[[Any], dict[str, Any]]
+
+_RENAMED: Mapping[str, Rename] = {
+    "boxes": lambda v: {"show_boxes": v},
+    "hide_labels": lambda v: {"show_labels": not v},
+    "hide_conf": lambda v: {"show_conf": not v},
+    "line_thickness": lambda v: {"line_width": v},
+    "half": lambda v: {"quantize": 16 if v else None},
+    "int8": lambda v: {"quantize": 8} if v else {},
+    "end2end": lambda v: {"nms": None if v is None else not v},
+}
+"""Names of older versions, each with what it means today."""
+
+_DROPPED = frozenset({"label_smoothing", "save_hybrid", "crop_fraction", "keras"})
+"""Names of older versions that mean nothing any more."""
+
+
+def migrate(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Translate names of older versions, and a model scale written as `scale=n`."""
+    result: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in _DROPPED:
+            LOGGER.warning(f"argument {name} has no meaning any more and is left out")
+        elif name in _RENAMED:
+            new = _RENAMED[name](value)
+            LOGGER.warning(f"argument {name} is old; {_shown(new) or 'leaving it out'} does the same")
+            result.update(new)
+        elif name == "scale" and isinstance(value, str):
+            result["model_scale"] = value
+        else:
+            result[name] = value
+    if result.get("name") == "model" and result.get("model"):
+        result["name"] = Path(str(result["model"])).stem
+    return result
+
+
+def _shown(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k}={v}" for k, v in values.items())
+
+
+def check_names(names: Iterable[str], origins: Mapping[str, str] | None = None) -> None:
+    """Raise UnknownArgumentError for the first names that are no argument, with the nearest that are."""
+    unknown = [n for n in names if n not in KEYS and n not in EXTRA_KEYS]
+    if not unknown:
+        return
+    lines = []
+    for name in unknown[:3]:
+        near = difflib.get_close_matches(str(name), KEYS, n=3, cutoff=0.6)
+        hint = f"did you mean {' or '.join(near)}?" if near else "`yolo cfg` lists all arguments."
+        origin = (origins or {}).get(name, "")
+        lines.append(f"there is no argument {name!r}{f' ({origin})' if origin else ''}; {hint}")
+    raise UnknownArgumentError("\n".join(lines))
+
+
+def check_values(values: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return the values in their stored form; the first wrong one raises ConfigTypeError or ConfigError."""
+    at = origins or {}
+    return {n: KEYS[n].check(v, at.get(n, "")) if n in KEYS else v for n, v in values.items()}
+
+
+def read_file(path: str | Path) -> dict[str, Any]:
+    """Read a YAML of arguments: names translated and checked, values checked, with file:line in errors."""
+    file = check_yaml(path)
+    data, lines = load_with_lines(file)
+    values = migrate(data)
+    origins = {n: f"{file}:{lines[(n,)]}" for n in values if (n,) in lines}
+    check_names(values, origins)
+    return check_values(values, origins)
+
+
+def expand(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Direct arguments with the file named by their `cfg` merged below them; names and values checked.
+
+    The `cfg` key itself is kept, so that the run records where its arguments came from.
+    """
+    values = migrate(overrides)
+    check_names(values)
+    values = check_values(values)
+    file = values.get("cfg")
+    return values if file is None else {**read_file(file), **values}
+
+
+def resolve(
+    cfg: Source = None, overrides: Mapping[str, Any] | SimpleNamespace | None = None
+) -> IterableSimpleNamespace:
+    """Defaults, then `cfg` (a file, mapping or namespace), then `overrides`.
+
+    A namespace that an earlier call returned counts as complete: its values stay, and so does its set of user keys.
+
+    Raises:
+        UnknownArgumentError: a name that does not exist; the message gives the nearest.
+        ConfigError: a value outside its bounds (ConfigTypeError: of the wrong type).
+        NotFoundError: there is no such file.
+    """
+    base, user = _base(cfg)
+    direct = overrides or {}
+    given = expand(vars(direct) if isinstance(direct, SimpleNamespace) else direct)
+    args = IterableSimpleNamespace(**{**defaults(), **base, **given})
+    args.user_keys = user | frozenset(given)
+    return args
+
+
+def _base(cfg: Source) -> tuple[dict[str, Any], frozenset[str]]:
+    """Values and user keys of the first source."""
+    if cfg is None:
+        return {}, frozenset()
+    if isinstance(cfg, (str, Path)):
+        values = read_file(cfg)
+        return values, frozenset(values)
+    if isinstance(cfg, IterableSimpleNamespace):
+        return dict(vars(cfg)), cfg.user_keys
+    values = expand(vars(cfg) if isinstance(cfg, SimpleNamespace) else cfg)
+    return values, frozenset(values)
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that are shipped."""
+    return sorted(p.stem for p in (CFG_DIR / "recipes").glob("*.yaml"))
+
+
+def load_recipe(name: str | Path) -> dict[str, Any]:
+    """Arguments of a recipe: a shipped one by name, or a YAML file.
+
+    Raises:
+        NotFoundError: neither exists.
+    """
+    file = CFG_DIR / "recipes" / f"{name}.yaml"
+    if not file.is_file():
+        file = Path(name)
+    if not file.is_file():
+        raise NotFoundError(
+            f"recipe={str(name)!r} does not exist\nUse one of auto, {', '.join(recipe_names())}, or a YAML file."
+        )
+    return read_file(file)
+
+
+def apply_recipe(args: IterableSimpleNamespace, name: str | Path) -> IterableSimpleNamespace:
+    """Return a copy of the arguments with a recipe's values, except for the keys that the user gave.
+
+    Raises:
+        ConfigError: `name` is "auto", which only a run that knows its data can decide.
+    """
+    if str(name) == "auto":
+        raise ConfigError(f"recipe=auto is decided by the trainer; name one of {', '.join(recipe_names())}")
+    recipe = {k: v for k, v in load_recipe(name).items() if k not in args.user_keys}
+    new = IterableSimpleNamespace(**{**vars(args), **recipe, "recipe": str(name)})
+    new.user_keys = args.user_keys
+    return new
