@@ -1,7 +1,7 @@
 """Kinds of argument values: what each accepts and what it turns it into.
 
-A kind's `convert` returns the value in its one stored form, raises TypeError for a wrong type and ValueError for a value
-outside its bounds; the message is made by the schema's row, which knows the argument.
+A kind's `convert` returns the value in its one stored form, raises TypeError for a wrong type and ValueError for a
+value outside its bounds; the message is made by the schema's row, which knows the argument.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def _device(value: Any) -> Any:
     return _either(_int, _word, _list_of(_either(_int, _word)))(value)
 
 
-_PRECISIONS = {
+_PRECISIONS: dict[str, int | str] = {
     **dict.fromkeys(("8", "int8", "w8a8"), 8),
     **dict.fromkeys(("16", "fp16", "w16a16"), 16),
     **dict.fromkeys(("32", "fp32", "w32a32"), 32),
@@ -166,8 +166,7 @@ def _quantize(value: Any) -> int | str:
     word = str(_either(_int, _word)(value)).lower()
     if word not in _PRECISIONS:
         raise ValueError
-    result: int | str = _PRECISIONS[word]
-    return result
+    return _PRECISIONS[word]
 
 
 BOOL = Kind("true or false", _bool)

@@ -12,13 +12,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
-from ultralytics.cfg.schema import EXTRA_KEYS, KEYS, defaults
+from ultralytics.cfg.schema import EXTRA_KEYS, KEYS, UPSTREAM_KEYS, defaults
 from ultralytics.utils.checks import check_yaml
 from ultralytics.utils.errors import ConfigError, NotFoundError, UnknownArgumentError
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.namespace import IterableSimpleNamespace
 from ultralytics.utils.paths import CFG_DIR
-from ultralytics.utils.yaml_io import YAML, load_with_lines
+from ultralytics.utils.yaml_io import load_with_lines
 
 Source: TypeAlias = "str | Path | Mapping[str, Any] | SimpleNamespace | None"
 Rename: TypeAlias = Callable[[Any], dict[str, Any]]
@@ -100,7 +100,7 @@ def expand(overrides: Mapping[str, Any]) -> dict[str, Any]:
     check_names(values)
     values = check_values(values)
     file = values.get("cfg")
-    return values if file is None else {**read_file(file), **values}
+    return values if file is None else {**{k: v for k, v in read_file(file).items() if k != "cfg"}, **values}
 
 
 def resolve(
@@ -119,7 +119,7 @@ def resolve(
     direct = overrides or {}
     given = expand(vars(direct) if isinstance(direct, SimpleNamespace) else direct)
     args = IterableSimpleNamespace(**{**defaults(), **base, **given})
-    args.user_keys = user | frozenset(given)
+    args.user_keys = user | (direct.user_keys if isinstance(direct, IterableSimpleNamespace) else _meant(given))
     return args
 
 
@@ -129,11 +129,18 @@ def _base(cfg: Source) -> tuple[dict[str, Any], frozenset[str]]:
         return {}, frozenset()
     if isinstance(cfg, (str, Path)):
         values = read_file(cfg)
-        return values, frozenset(values)
+        return values, _meant(values)
     if isinstance(cfg, IterableSimpleNamespace):
         return dict(vars(cfg)), cfg.user_keys
     values = expand(vars(cfg) if isinstance(cfg, SimpleNamespace) else cfg)
-    return values, frozenset(values)
+    return values, _meant(values)
+
+
+def _meant(values: Mapping[str, Any]) -> frozenset[str]:
+    """Keys that the user gave; of a complete copy of the defaults, those whose value was changed."""
+    if not UPSTREAM_KEYS <= set(values):
+        return frozenset(values)
+    return frozenset(k for k, v in values.items() if k not in KEYS or v != KEYS[k].default)
 
 
 def recipe_names() -> list[str]:

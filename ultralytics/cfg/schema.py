@@ -1,6 +1,6 @@
 """The arguments: one typed row each, with its default, bounds and meaning. `default.yaml` is written from these rows.
 
-To add an argument, add a row, run `python -m ultralytics.cfg.schema` and read the argument where it acts.
+To add an argument: add a row, call `write_default_yaml`, and read the argument where it acts.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ MODES: tuple[str, ...] = ("train", "val", "predict")
 class Key:
     """One argument.
 
-    `low` and `high` bound numbers, `choices` lists the allowed words. An `inert` argument exists in the interface but does
-    nothing here; the text says why, and a value other than the default is refused instead of being ignored.
+    `low` and `high` bound numbers, `choices` lists the allowed words. An `inert` argument exists in the interface but
+    does nothing here; the text says why, and a value other than the default is refused instead of being ignored.
     """
 
     name: str
@@ -266,6 +266,9 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
 KEYS: Mapping[str, Key] = MappingProxyType({key.name: key for group in GROUPS.values() for key in group})
 """Every argument by its name."""
 
+UPSTREAM_KEYS = frozenset(key.name for title, group in GROUPS.items() if title != "Only here" for key in group)
+"""The 113 names of the `ultralytics` interface."""
+
 EXTRA_KEYS = frozenset({"save_dir"})
 """Names that are accepted without a row: set by a run for itself."""
 
@@ -285,8 +288,9 @@ def render_default_yaml() -> str:
         lines += ["", f"# {title}"]
         for key in keys:
             setting = YAML.dumps({key.name: key.default}).strip()
-            note = f" [no effect here: {key.inert}]" if key.inert else ""
-            lines.append(f"{setting}  # ({key.bounds}) {key.meaning}{note}")
+            bounds = f" ({key.bounds})" if key.choices or key.kind in (k.INT, k.FLOAT, k.UNIT) else ""
+            note = f" [no effect: {key.inert}]" if key.inert else ""
+            lines.append(f"{setting}  # {key.meaning}{bounds}{note}")
     return "\n".join(lines) + "\n"
 
 
@@ -294,7 +298,3 @@ def write_default_yaml() -> None:
     """Bring `default.yaml` up to date with the rows."""
     with atomic_write(DEFAULT_CFG_PATH) as f:
         f.write(render_default_yaml())
-
-
-if __name__ == "__main__":
-    write_default_yaml()
