@@ -1,0 +1,308 @@
+"""Backbone blocks: PP-HGNetV2, ResNet, ResNet-D, our CCRI, torchvision's; re-exports the cross-stage family.
+
+Shape legend of this file: B batch, C channels, H x W map. `n` is a number of repeats, `s` a stride, `e` an expansion.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+from ultralytics.nn.modules.conv import Conv, LightConv
+from ultralytics.nn.modules.csp import (
+    C1,
+    C2,
+    C2PSA,
+    C3,
+    PSA,
+    SPP,
+    SPPF,
+    Attention,
+    Bottleneck,
+    C2f,
+    C2fSHSA,
+    CBFuse,
+    CBLinear,
+    PSABlock,
+    RepC3,
+    RepC4,
+    SCDown,
+)
+from ultralytics.nn.registry import Plan, RowContext, make_divisible, register, scaled_conv, scaled_repeat
+from ultralytics.utils.errors import ConfigError, NotFoundError
+
+__all__ = (
+    "C1",
+    "C2",
+    "C2PSA",
+    "C3",
+    "CCRI",
+    "PSA",
+    "SPP",
+    "SPPF",
+    "Attention",
+    "Bottleneck",
+    "C2f",
+    "C2fSHSA",
+    "CBFuse",
+    "CBLinear",
+    "HGBlock",
+    "HGStem",
+    "PSABlock",
+    "RepC3",
+    "RepC4",
+    "ResNetBlock",
+    "ResNetDBlock",
+    "ResNetDLayer",
+    "ResNetDStem",
+    "ResNetLayer",
+    "ResizeLike",
+    "SCDown",
+    "TorchVision",
+)
+
+
+# ------------------------------------------------------------------------------------------------------- PP-HGNetV2
+def _hgstem_rule(row: RowContext) -> Plan:
+    """`[cm, c2]` -> (c1, cm, c2), not scaled."""
+    return Plan((row.c1, *row.args), row.args[1])
+
+
+@register(_hgstem_rule)
+class HGStem(nn.Module):
+    """Stem of PP-HGNetV2, stride 4: a 3x3, then two 2x2 beside a maximum pool, then 3x3 and 1x1; all with ReLU."""
+
+    def __init__(self, c1: int, cm: int, c2: int) -> None:
+        super().__init__()
+        self.stem1 = Conv(c1, cm, 3, 2, act=nn.ReLU())
+        self.stem2a = Conv(cm, cm // 2, 2, 1, 0, act=nn.ReLU())
+        self.stem2b = Conv(cm // 2, cm, 2, 1, 0, act=nn.ReLU())
+        self.stem3 = Conv(cm * 2, cm, 3, 2, act=nn.ReLU())
+        self.stem4 = Conv(cm, c2, 1, 1, act=nn.ReLU())
+        self.pool = nn.MaxPool2d(2, 1, 0, ceil_mode=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c1, H, W) -> (B, c2, H/4, W/4)."""
+        x = F.pad(self.stem1(x), [0, 1, 0, 1])  # an even kernel at stride 1: one row and column on the far sides
+        y = self.stem2b(F.pad(self.stem2a(x), [0, 1, 0, 1]))
+        return self.stem4(self.stem3(torch.cat((self.pool(x), y), 1)))
+
+
+def _hgblock_rule(row: RowContext) -> Plan:
+    """`[cm, c2, k, lightconv, shortcut, act]` -> (c1, cm, c2, k, repeats, ...), not scaled."""
+    cm, c2, k, *rest = row.args if len(row.args) > 2 else (*row.args, 3)
+    return Plan((row.c1, cm, c2, k, row.repeats, *rest), c2, repeats_inside=True)
+
+
+@register(_hgblock_rule)
+class HGBlock(nn.Module):
+    """Aggregation block of PP-HGNetV2: n chained convolutions, all joined with the input, squeezed, then excited to c2.
+
+    Plus the input when `shortcut` and c1 = c2. One activation object (ReLU) is shared by all parts.
+    """
+
+    def __init__(
+        self,
+        c1: int,
+        cm: int,
+        c2: int,
+        k: int = 3,
+        n: int = 6,
+        lightconv: bool = False,
+        shortcut: bool = False,
+        act: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        act = nn.ReLU() if act is None else act
+        block = LightConv if lightconv else Conv
+        self.m = nn.ModuleList(block(c1 if i == 0 else cm, cm, k=k, act=act) for i in range(n))
+        self.sc = Conv(c1 + n * cm, c2 // 2, 1, 1, act=act)
+        self.ec = Conv(c2 // 2, c2, 1, 1, act=act)
+        self.add = shortcut and c1 == c2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c1, H, W) -> (B, c2, H, W)."""
+        y = [x]
+        for m in self.m:
+            y.append(m(y[-1]))
+        z = self.ec(self.sc(torch.cat(y, 1)))
+        return z + x if self.add else z
+
+
+@register(scaled_repeat)
+class CCRI(HGBlock):
+    """HGBlock with its hidden width derived: c2 * e, to a multiple of 8. YAML `[c2, k, lightconv, shortcut]`.
+
+    Our own definition: the name circulates without a public one; no weight compatibility is claimed.
+    """
+
+    def __init__(
+        self,
+        c1: int,
+        c2: int,
+        n: int = 1,
+        k: int = 3,
+        lightconv: bool = False,
+        shortcut: bool = False,
+        e: float = 0.25,
+    ) -> None:
+        super().__init__(c1, make_divisible(c2 * e), c2, k, n, lightconv, shortcut)
+
+
+# ----------------------------------------------------------------------------------------------------------- ResNet
+class ResNetBlock(nn.Module):
+    """Bottleneck of a ResNet, as upstream: SiLU inside, ReLU after the sum, so not torchvision's."""
+
+    def __init__(self, c1: int, c2: int, s: int = 1, e: int = 4) -> None:
+        super().__init__()
+        c3 = e * c2
+        self.cv1 = Conv(c1, c2, 1, 1)
+        self.cv2 = Conv(c2, c2, 3, s, 1)
+        self.cv3 = Conv(c2, c3, 1, act=False)
+        same = s == 1 and c1 == c3
+        self.shortcut = nn.Identity() if same else nn.Sequential(Conv(c1, c3, 1, s, act=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c1, H, W) -> (B, e * c2, H/s, W/s)."""
+        return F.relu(self.cv3(self.cv2(self.cv1(x))) + self.shortcut(x))
+
+
+def _resnet_layer_rule(row: RowContext) -> Plan:
+    """`[c1, c2, s, is_first, n, e]`: c1 is upstream's grammar, and taken from the input; c2 is not scaled."""
+    _, c2, *rest = row.args
+    is_first = len(rest) > 1 and rest[1]
+    return Plan((row.c1, c2, *rest), c2 if is_first else c2 * (rest[3] if len(rest) > 3 else 4))
+
+
+@register(_resnet_layer_rule)
+class ResNetLayer(nn.Module):
+    """A stage of n ResNet bottlenecks, the first with stride s; or with `is_first` the 7x7 stem and pool, stride 4."""
+
+    def __init__(self, c1: int, c2: int, s: int = 1, is_first: bool = False, n: int = 1, e: int = 4) -> None:
+        super().__init__()
+        self.is_first = is_first
+        if is_first:
+            stem = (Conv(c1, c2, 7, 2, 3), nn.MaxPool2d(3, 2, 1))
+            self.layer = nn.Sequential(*stem)
+        else:
+            rest = (ResNetBlock(e * c2, c2, 1, e) for _ in range(n - 1))
+            self.layer = nn.Sequential(ResNetBlock(c1, c2, s, e), *rest)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c1, H, W) -> (B, e * c2, H/s, W/s), or (B, c2, H/4, W/4) for the stem."""
+        return self.layer(x)
+
+
+# --------------------------------------------------------------------------------------------------------- ResNet-D
+@register(scaled_conv)
+class ResNetDStem(nn.Module):
+    """Stem of ResNet-D, stride 4: three 3x3 with ReLU in place of the 7x7, then a maximum pool (arXiv 1812.01187)."""
+
+    def __init__(self, c1: int, c2: int) -> None:
+        super().__init__()
+        half = c2 // 2
+        self.conv1 = Conv(c1, half, 3, 2, act=nn.ReLU())
+        self.conv2 = Conv(half, half, 3, 1, act=nn.ReLU())
+        self.conv3 = Conv(half, c2, 3, 1, act=nn.ReLU())
+        self.pool = nn.MaxPool2d(3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c1, H, W) -> (B, c2, H/4, W/4)."""
+        return self.pool(self.conv3(self.conv2(self.conv1(x))))
+
+
+class ResNetDBlock(nn.Module):
+    """Basic block (two 3x3, ReLU) of ResNet-18 and -34 in the D variant: a strided shortcut averages before its 1x1."""
+
+    def __init__(self, c1: int, c2: int, s: int = 1, project: bool = False) -> None:
+        super().__init__()
+        self.cv1 = Conv(c1, c2, 3, s, act=nn.ReLU())
+        self.cv2 = Conv(c2, c2, 3, 1, act=False)
+        self.pool = nn.AvgPool2d(s, s, ceil_mode=True, count_include_pad=False) if s > 1 else nn.Identity()
+        self.shortcut = Conv(c1, c2, 1, act=False) if project or c1 != c2 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c1, H, W) -> (B, c2, ceil(H/s), ceil(W/s))."""
+        return F.relu(self.cv2(self.cv1(x)) + self.shortcut(self.pool(x)))
+
+
+@register(scaled_repeat)
+class ResNetDLayer(nn.Module):
+    """A stage of n ResNet-D basic blocks, the first with stride s and a projected shortcut. YAML `[c2, s]`."""
+
+    def __init__(self, c1: int, c2: int, n: int = 2, s: int = 1) -> None:
+        super().__init__()
+        self.layer = nn.Sequential(ResNetDBlock(c1, c2, s, True), *(ResNetDBlock(c2, c2) for _ in range(n - 1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c1, H, W) -> (B, c2, ceil(H/s), ceil(W/s))."""
+        return self.layer(x)
+
+
+# ----------------------------------------------------------------------------------------------------- all the rest
+@register(lambda row: Plan(row.args, row.c1), multi_input=True)
+class ResizeLike(nn.Module):
+    """Resize the first input to the height and width of the second; for maps whose sizes are not an exact ratio."""
+
+    def __init__(self, mode: str = "nearest") -> None:
+        super().__init__()
+        self.mode = mode
+
+    def forward(self, x: list[Tensor]) -> Tensor:
+        """[(B, C, H, W), (B, C', H', W')] -> (B, C, H', W')."""
+        source, like = x
+        return F.interpolate(source, size=like.shape[2:], mode=self.mode)
+
+
+def _torchvision_rule(row: RowContext) -> Plan:
+    """`[c2, model, weights, unwrap, truncate, split]` -> (model, ...): the YAML states the channels of the output."""
+    return Plan(row.args[1:], row.args[0])
+
+
+@register(_torchvision_rule)
+class TorchVision(nn.Module):
+    """A backbone of torchvision by name. YAML `[c2, model, weights, unwrap, truncate, split]`.
+
+    With `unwrap` its layers are run in order, without the last `truncate`; with `split` every step's output is
+    returned as a list (the input first), of which `Index` picks. `weights` names pretrained weights, which torchvision
+    then downloads; unlike upstream nothing is downloaded unless asked for. NotFoundError for an unknown model name.
+    """
+
+    def __init__(
+        self, model: str, weights: str | None = None, unwrap: bool = True, truncate: int = 2, split: bool = False
+    ) -> None:
+        super().__init__()
+        if model not in torchvision.models.list_models():
+            raise NotFoundError(f"torchvision has no model '{model}'; see torchvision.models.list_models()")
+        if split and not unwrap:
+            raise ConfigError("TorchVision: split=True needs unwrap=True")
+        net = torchvision.models.get_model(model, weights=weights)
+        self.split = split
+        self.m = self._unwrapped(net, truncate) if unwrap else net
+        if not unwrap:
+            self._drop_head()
+
+    @staticmethod
+    def _unwrapped(net: nn.Module, truncate: int) -> nn.Sequential:
+        """Return the net's layers in order, one level of nesting opened where the net is a single sequence."""
+        layers = list(net.children())
+        if layers and isinstance(layers[0], nn.Sequential):
+            layers = [*layers[0].children(), *layers[1:]]
+        return nn.Sequential(*(layers[:-truncate] if truncate else layers))
+
+    def _drop_head(self) -> None:
+        """Replace the classifier by the identity."""
+        for name in ("head", "heads", "fc", "classifier"):
+            if hasattr(self.m, name):
+                setattr(self.m, name, nn.Identity())
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """(B, 3, H, W) -> (B, c2, H', W'), or with `split` the list of all steps."""
+        if not self.split:
+            return self.m(x)
+        y = [x]
+        for m in self.m.children():
+            y.append(m(y[-1]))
+        return y
