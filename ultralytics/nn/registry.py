@@ -53,7 +53,14 @@ class RowContext:
         return self.in_channels[0]
 
     def scaled(self, channels: int) -> int:
-        """Channels after width scaling: min(channels, max_channels) * width, to a multiple of 8."""
+        """Channels after width scaling: min(channels, max_channels) * width, to a multiple of 8.
+
+        Raises TypeError or ValueError when `channels` is no positive whole number.
+        """
+        if isinstance(channels, bool) or not isinstance(channels, int):
+            raise TypeError(f"output channels must be a whole number, not {channels!r}")
+        if channels < 1:
+            raise ValueError(f"output channels must be at least 1, not {channels}")
         return make_divisible(min(channels, self.scale.max_channels) * self.scale.width)
 
 

@@ -1,0 +1,108 @@
+"""From a name in a model YAML to a class, and from a text such as `nn.ReLU()` to a module: by table and syntax tree only.
+
+Names are those of the registry, of `torch.nn` (as `nn.X`) and of `torchvision.ops`. Nothing is evaluated.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+from typing import Any
+
+from torch import nn
+
+from ultralytics.nn.registry import REGISTRY, Entry, Plan, RowContext, scaled_conv
+from ultralytics.utils.errors import ModelYAMLError
+
+TORCH_PREFIXES = ("nn.", "torch.nn.")
+VISION_PREFIX = "torchvision.ops."
+
+
+def _own_channels(row: RowContext) -> Plan:
+    """`[...]` -> (c1,): a norm over its input's channels."""
+    return Plan((row.c1,), row.c1)
+
+
+REGISTRY.add("nn.BatchNorm2d", Entry(nn.BatchNorm2d, _own_channels))
+REGISTRY.add("nn.ConvTranspose2d", Entry(nn.ConvTranspose2d, scaled_conv))
+
+
+def find_entry(name: str) -> Entry:
+    """Return the registry entry of a module name; classes of torch and torchvision come without a rule.
+
+    Raises ModelYAMLError, with the nearest names, when there is none.
+    """
+    name = name.removeprefix("torch.") if name.startswith("torch.nn.") else name
+    entry = REGISTRY.get(name)
+    if entry is not None:
+        return entry
+    owner: Any = None
+    short = name
+    if name.startswith("nn."):
+        owner, short = nn, name.removeprefix("nn.")
+    elif name.startswith(VISION_PREFIX):
+        import torchvision
+
+        owner = torchvision.ops
+        short = name.removeprefix(VISION_PREFIX)
+    if owner is None:
+        raise ModelYAMLError(_unknown(name))
+    cls = getattr(owner, short, None)
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+        near = difflib.get_close_matches(short, _module_names(owner), n=3)
+        prefix = name.removesuffix(short)
+        raise ModelYAMLError(_unknown(name, [prefix + n for n in near]))
+    return Entry(cls, None)
+
+
+def _module_names(owner: Any) -> list[str]:
+    return [n for n in dir(owner) if isinstance(getattr(owner, n), type) and issubclass(getattr(owner, n), nn.Module)]
+
+
+def _unknown(name: str, near: list[str] | None = None) -> str:
+    near = REGISTRY.nearest(name) if near is None else near
+    if not near and name in _module_names(nn):
+        near = [f"nn.{name}"]
+    hint = f"did you mean {', '.join(near)}?" if near else "no registered name is like it;"
+    return f"unknown module '{name}'\n{hint} own modules: @register on the class, then modules=FILE.py"
+
+
+def resolve_nn_text(value: Any) -> Any:
+    """Turn `nn.X` into that class and `nn.X(1, a=2)` into an instance; lists item by item; other values stay.
+
+    >>> resolve_nn_text("nn.LeakyReLU(0.1)")
+    LeakyReLU(negative_slope=0.1)
+    >>> resolve_nn_text("nearest")
+    'nearest'
+
+    Raises ModelYAMLError for a text that starts like this but is neither.
+    """
+    if isinstance(value, list):
+        return [resolve_nn_text(v) for v in value]
+    if not isinstance(value, str) or not value.startswith(TORCH_PREFIXES):
+        return value
+    problem = f"'{value}' is neither nn.Name nor nn.Name(literals)"
+    try:
+        tree = ast.parse(value.removeprefix("torch."), mode="eval").body
+    except SyntaxError:
+        raise ModelYAMLError(problem) from None
+    target = tree.func if isinstance(tree, ast.Call) else tree
+    if not (isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name)):
+        raise ModelYAMLError(problem)
+    cls = find_entry(f"nn.{target.attr}").cls
+    if not isinstance(tree, ast.Call):
+        return cls
+    try:
+        args = [ast.literal_eval(a) for a in tree.args]
+        kwargs = {k.arg: ast.literal_eval(k.value) for k in tree.keywords if k.arg}
+        return cls(*args, **kwargs)
+    except (ValueError, TypeError) as e:
+        raise ModelYAMLError(f"{problem}: {e}") from None
+
+
+def signature_text(cls: type) -> str:
+    """The constructor's signature without annotations: `Conv(c1, c2, k=1, s=1)`."""
+    parameters = inspect.signature(cls).parameters.values()
+    bare = [p.replace(annotation=inspect.Parameter.empty) for p in parameters]
+    return f"{cls.__name__}{inspect.Signature(bare)}"

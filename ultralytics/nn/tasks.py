@@ -1,0 +1,333 @@
+"""Detection models: built from a YAML, run layer by layer, trained by their own loss, fused, saved and loaded.
+
+Channel inference, for whoever adds a module: each block declares its rule beside itself (`@register(rule)`, see
+`registry.py`), `builder.py` applies the rules row by row and checks every row with a dry run, and `DetectionModel` below
+only asks for the result. SHSA in `modules/shsa.py` is the worked example.
+
+Shape legend: B batch, C channels, H x W image, K rows of the output, T targets of the whole batch.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ultralytics.models.utils.loss import RTDETRDetectionLoss
+from ultralytics.nn.builder import build_model, feature_stride, log_layers, parse_model, plan_model, set_batch_norm
+from ultralytics.nn.checkpoint import pack_model, plain, read_checkpoint, save_checkpoint
+from ultralytics.nn.modules.conv import fuse_children
+from ultralytics.nn.registry import REGISTRY
+from ultralytics.nn.spec import load_model_yaml
+from ultralytics.nn.summary import LayerFacts, layer_facts, layer_table, summary_line
+from ultralytics.nn.transfer import TransferReport, transfer
+from ultralytics.utils.errors import CheckpointError, ConfigError, ModelYAMLError
+from ultralytics.utils.log import LOGGER
+from ultralytics.utils.torch_utils import get_flops, get_num_gradients, get_num_params
+
+__all__ = [
+    "BaseModel",
+    "DetectionModel",
+    "RTDETRDetectionModel",
+    "attempt_load_weights",
+    "guess_model_task",
+    "load_checkpoint",
+    "pack_model",
+    "parse_model",
+    "save_checkpoint",
+    "unpack_model",
+    "yaml_model_load",
+]
+
+LAYER_FACTS = ("i", "f", "type", "np")  # what the builder writes on each layer
+
+
+class BaseModel(nn.Module):
+    """Layers of a YAML with routing between them; subclasses add the construction and the loss."""
+
+    model: nn.Sequential
+    save: list[int]
+    yaml: dict[str, Any]
+    names: dict[int, str]
+    nc: int
+    stride: Tensor
+    task: str
+    args: Any
+
+    def forward(self, x: Tensor | dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Loss of a batch dict, or prediction for an image tensor (B, C, H, W)."""
+        if isinstance(x, dict):
+            return self.loss(x, *args, **kwargs)
+        return self.predict(x, *args, **kwargs)
+
+    def predict(
+        self,
+        x: Tensor,
+        profile: bool = False,
+        batch: Mapping[str, Any] | None = None,
+        augment: bool = False,
+        embed: Sequence[int] | None = None,
+    ) -> Any:
+        """Run the layers on an image batch (B, C, H, W).
+
+        `batch` are training targets, handed to the head. `profile` logs the time of each layer. With `embed`, a list of
+        layer indices, return one vector for each image instead: the pooled outputs of those layers, concatenated.
+        Raises ConfigError for `augment=True`, which no model here supports.
+        """
+        if augment:
+            raise ConfigError("augment=True: these models have no test-time augmentation\nleave it out or set augment=False")
+        if embed and not all(0 <= i < len(self.model) - 1 for i in embed):
+            raise ConfigError(f"embed={list(embed)}: layers 0 to {len(self.model) - 2} can be embedded")
+        kept: list[Any] = []
+        vectors: list[Tensor] = []
+        for layer in self.model:
+            x = self._gather(layer, x, kept)
+            start = time.perf_counter()
+            x = self._call(layer, x, batch)
+            if profile:
+                LOGGER.info(f"{(time.perf_counter() - start) * 1e3:10.2f} ms  {layer.i:>3} {layer.type}")
+            kept.append(x if layer.i in self.save else None)
+            if embed and layer.i in embed:
+                vectors.append(F.adaptive_avg_pool2d(x, 1).flatten(1))  # (B, C)
+                if len(vectors) == len(set(embed)):
+                    return torch.cat(vectors, 1).unbind(0)
+        return x
+
+    @staticmethod
+    def _gather(layer: nn.Module, x: Any, kept: list[Any]) -> Any:
+        """The input of a layer: the previous output, a kept one, or a list of them."""
+        f = cast("int | list[int]", layer.f)
+        if isinstance(f, int):
+            return x if f == -1 else kept[f]
+        return [x if j == -1 else kept[j] for j in f]
+
+    def _call(self, layer: nn.Module, x: Any, batch: Mapping[str, Any] | None) -> Any:
+        return layer(x)
+
+    def loss(self, batch: dict[str, Any], preds: Any = None) -> tuple[Tensor, Tensor]:
+        """Total loss and its detached parts."""
+        raise NotImplementedError(f"{type(self).__name__} has no loss")
+
+    def is_fused(self) -> bool:
+        """Whether no batch norm is left to fold."""
+        return not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.model.modules())
+
+    def fuse(self, verbose: bool = True, imgsz: int = 640) -> BaseModel:
+        """Fold batch norms and re-parameterised branches, in place, for inference; return self."""
+        if not self.is_fused():
+            facts = [{name: getattr(layer, name) for name in LAYER_FACTS} for layer in self.model]
+            fuse_children(self.model)
+            for layer, values in zip(self.model, facts, strict=True):
+                for name, value in values.items():
+                    setattr(layer, name, value)
+            self.info(verbose=verbose, imgsz=imgsz)
+        return self
+
+    def info(
+        self, detailed: bool = False, verbose: bool = True, imgsz: int = 640
+    ) -> tuple[int, int, int, float] | None:
+        """Return (layers, parameters, gradients, GFLOPs at `imgsz`) and log them; None when not `verbose`.
+
+        Layers are modules without children. `detailed` logs a row for each YAML layer first, with its output shape,
+        parameters and GFLOPs.
+        """
+        if not verbose:
+            return None
+        leaves = sum(not list(m.children()) for m in self.modules())
+        facts = (leaves, get_num_params(self), get_num_gradients(self), get_flops(self, imgsz))
+        if detailed:
+            for line in layer_table(self.layers(imgsz)):
+                LOGGER.info(line)
+        stem = Path(str(self.yaml.get("yaml_file") or "Model")).stem
+        LOGGER.info(summary_line(stem, self.yaml.get("scale", ""), self.is_fused(), facts))
+        return facts
+
+    def layers(self, imgsz: int = 640) -> list[LayerFacts]:
+        """Facts of each layer at an image size: from, module, output shape, parameters, GFLOPs."""
+        return layer_facts(self, imgsz)
+
+
+class DetectionModel(BaseModel):
+    """A detection model from a YAML file or mapping.
+
+    `ch` are image channels, `nc` replaces the YAML's class count, `scale` picks a letter of its `scales`.
+    Raises ModelYAMLError when the YAML cannot be built.
+    """
+
+    def __init__(
+        self,
+        cfg: str | Path | Mapping[str, Any] = "rtdetr-l.yaml",
+        ch: int = 3,
+        nc: int | None = None,
+        verbose: bool = True,
+        scale: str | None = None,
+    ) -> None:
+        super().__init__()
+        spec = load_model_yaml(cfg, scale=scale, nc=nc)
+        spec.warn_unused()
+        plans = plan_model(spec, ch)
+        if not plans[-1].entry.is_head:
+            heads = [name for name in REGISTRY if (entry := REGISTRY.get(name)) is not None and entry.is_head]
+            raise spec.error(spec.layers[-1], "the last row must be a head", f"heads: {', '.join(heads)}")
+        self.model, self.save = build_model(spec, ch, plans)
+        self.yaml = {**copy.deepcopy(dict(spec.data)), "channels": ch}
+        self.nc = spec.nc
+        self.names = {i: str(i) for i in range(spec.nc)}
+        self.inplace = bool(spec.data.get("inplace", True))
+        self.stride = torch.tensor([float(max(feature_stride(plans), 32))])
+        self.task = "detect"
+        self.args = {}
+        if verbose:
+            log_layers(self.model, plans)
+            self.info()
+
+    def load(self, weights: str | Path | Mapping[str, Any] | nn.Module, verbose: bool = True) -> TransferReport:
+        """Take over every tensor that fits, from a file, a checkpoint dict, a state dict or a model; return a report.
+
+        Class rows of the head are matched by class name. The batch-norm epsilon comes along with the tensors.
+        """
+        state, names, eps = _weights_of(weights)
+        report = transfer(self, state, self.names, names)
+        if report.copied and eps:
+            set_batch_norm([self], eps=eps)
+        if not report.fresh and names and all(n == str(i) for i, n in self.names.items()):
+            self.names = dict(names)
+        if verbose:
+            for line in report.lines():
+                LOGGER.info(line)
+        return report
+
+
+class RTDETRDetectionModel(DetectionModel):
+    """RT-DETR: backbone, hybrid encoder and a transformer decoder, with a set-prediction loss (Zhao et al., CVPR 2024)."""
+
+    criterion: RTDETRDetectionLoss | None = None
+
+    def _call(self, layer: nn.Module, x: Any, batch: Mapping[str, Any] | None) -> Any:
+        return layer(x, batch) if layer is self.model[-1] else layer(x)
+
+    def init_criterion(self) -> RTDETRDetectionLoss:
+        """Return the loss for this model's classes; `args.loss` names its classification term (vfl, mal or focal)."""
+        args = self.args if isinstance(self.args, Mapping) else vars(self.args)
+        return RTDETRDetectionLoss(nc=self.nc, use_vfl=True, loss=args.get("loss") or "vfl")
+
+    def loss(self, batch: dict[str, Any], preds: Any = None) -> tuple[Tensor, Tensor]:
+        """Loss of a batch.
+
+        `batch` holds `img` (B, C, H, W), `cls` (T,) or (T, 1), `bboxes` (T, 4) as cx, cy, w, h in 0..1, `batch_idx` (T,).
+        `preds` is what the model gave for it (train or eval form); None: the model is run. Returns the total, and
+        detached [GIoU, classification, L1] of the last decoder layer.
+        """
+        if self.criterion is None:
+            self.criterion = self.init_criterion()
+        img = batch["img"]
+        targets = _targets(batch, len(img), img.device)
+        preds = self.predict(img, batch=targets) if preds is None else preds
+        boxes, scores, enc_boxes, enc_scores, dn_meta = preds[1] if len(preds) == 2 else preds
+        dn_boxes = dn_scores = None
+        if dn_meta is not None:
+            dn_boxes, boxes = torch.split(boxes, dn_meta["dn_num_split"], dim=2)
+            dn_scores, scores = torch.split(scores, dn_meta["dn_num_split"], dim=2)
+        boxes = torch.cat([enc_boxes.unsqueeze(0), boxes])  # (1 + layers, B, queries, 4)
+        scores = torch.cat([enc_scores.unsqueeze(0), scores])  # (1 + layers, B, queries, nc)
+        terms = self.criterion(
+            (boxes, scores), targets, dn_bboxes=dn_boxes, dn_scores=dn_scores, dn_meta=dn_meta
+        )
+        items = torch.stack([terms[k].detach() for k in ("loss_giou", "loss_class", "loss_bbox")])
+        return torch.stack(list(terms.values())).sum(), items
+
+
+def _targets(batch: Mapping[str, Any], images: int, device: torch.device) -> dict[str, Any]:
+    """Targets in the head's form, in the order of their images, with the count of each image."""
+    index = batch["batch_idx"].view(-1).long()
+    groups = torch.bincount(index, minlength=images).tolist()
+    cls, boxes = batch["cls"].view(-1).long(), batch["bboxes"]
+    if len(index) > 1 and bool((index[1:] < index[:-1]).any()):
+        order = index.argsort(stable=True)
+        index, cls, boxes = index[order], cls[order.to(cls.device)], boxes[order.to(boxes.device)]
+    return {
+        "cls": cls.to(device, non_blocking=True),
+        "bboxes": boxes.to(device, non_blocking=True),
+        "batch_idx": index.to(device, non_blocking=True),
+        "gt_groups": groups,
+    }
+
+
+MODELS: Mapping[str, type[DetectionModel]] = {"RTDETRDetectionModel": RTDETRDetectionModel}
+
+
+def _weights_of(weights: str | Path | Mapping[str, Any] | nn.Module) -> tuple[dict[str, Tensor], dict[int, str], float]:
+    """State dict, class names and batch-norm epsilon (0: unknown) of a source of weights."""
+    if isinstance(weights, nn.Module):
+        record: Mapping[str, Any] = pack_model(weights) if hasattr(weights, "yaml") else {"state_dict": weights.state_dict()}
+    else:
+        record = weights if isinstance(weights, Mapping) else read_checkpoint(weights)
+        for key in ("ema", "model"):
+            if isinstance(record.get(key), (Mapping, nn.Module)):
+                inner = record[key]
+                return _weights_of(inner)
+    state = record.get("state_dict", record)
+    tensors = {k: v.float() if v.is_floating_point() else v for k, v in state.items() if isinstance(v, Tensor)}
+    if not tensors:
+        raise CheckpointError(f"no tensors to load; found the keys {', '.join(map(str, list(record)[:8]))}")
+    return tensors, dict(record.get("names") or {}), float(record.get("bn_eps") or 0.0)
+
+
+def unpack_model(record: Mapping[str, Any], device: str | torch.device = "cpu") -> DetectionModel:
+    """Build the model of a checkpoint's record and fill it; fp32, in eval mode. Raises CheckpointError."""
+    cls = MODELS.get(str(record.get("class")))
+    if cls is None:
+        raise CheckpointError(f"the checkpoint holds a {record.get('class')!r}; known: {', '.join(MODELS)}")
+    try:
+        model = cls(record["yaml"], ch=record.get("ch", 3), nc=record["nc"], verbose=False)
+        if record.get("fused"):
+            model.fuse(verbose=False)
+        model.load_state_dict(record["state_dict"])
+    except KeyError as e:
+        raise CheckpointError(f"the checkpoint's model record lacks the key {e}") from None
+    except ModelYAMLError as e:
+        raise CheckpointError(f"the model in the checkpoint cannot be built\n{e}".split("\n\n")[0]) from e
+    except RuntimeError as e:
+        raise CheckpointError(f"the checkpoint's tensors do not fit its own YAML\n{str(e).splitlines()[-1].strip()}") from None
+    if record.get("bn_eps"):
+        set_batch_norm([model], eps=record["bn_eps"])
+    model.names = {int(k): str(v) for k, v in (record.get("names") or model.names).items()}
+    model.args = dict(record.get("args") or {})
+    return model.to(device).eval()
+
+
+def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tuple[DetectionModel, dict[str, Any]]:
+    """Read a checkpoint file; return its model (EMA weights preferred; fp32, eval mode) and the whole dict."""
+    ckpt = read_checkpoint(path)
+    record = ckpt.get("ema") or ckpt.get("model")
+    if not isinstance(record, Mapping):
+        raise CheckpointError(f"{path}: holds weights without a model description\nbuild the model from its YAML and use load()")
+    try:
+        model = unpack_model(record, device)
+    except CheckpointError as e:
+        raise CheckpointError("\n".join(f"{path}: {e}".splitlines()[:3])) from None
+    model.args = {**plain(ckpt.get("train_args") or {}), **model.args}
+    model.pt_path = str(path)
+    return model, ckpt
+
+
+def attempt_load_weights(weights: str | Path, device: str | torch.device = "cpu") -> DetectionModel:
+    """The model of a checkpoint file, fp32 in eval mode."""
+    return load_checkpoint(weights, device)[0]
+
+
+def yaml_model_load(path: str | Path) -> dict[str, Any]:
+    """A model YAML as a dict, with `nc`, `scale` and `yaml_file` filled in."""
+    return dict(load_model_yaml(path).data)
+
+
+def guess_model_task(model: Any) -> str:
+    """The task of a model, YAML mapping or file name; every head here detects."""
+    task = getattr(model, "task", None)
+    return task if isinstance(task, str) else "detect"
