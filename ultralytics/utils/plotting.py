@@ -14,12 +14,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ultralytics.utils.annotator import colors
+from ultralytics.utils.batch_picture import box_shapes, plot_images
+from ultralytics.utils.errors import ConfigError, NotFoundError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.ops import smooth
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+__all__ = [
+    "plot_confusion_matrix",
+    "plot_images",
+    "plot_labels",
+    "plot_mc_curve",
+    "plot_pr_curve",
+    "plot_results",
+]
 
 FloatArray = npt.NDArray[np.float64]
 MAX_LEGEND_CLASSES = 20  # more lines than this are drawn alike, and only the mean is named
@@ -136,3 +148,76 @@ def _write_cells(axes: Axes, matrix: FloatArray, blank: npt.NDArray[np.bool_], n
         text = f"{matrix[i, j]:.2f}" if normalized else f"{int(matrix[i, j])}"
         color = "white" if matrix[i, j] > middle else "black"
         axes.text(j, i, text, ha="center", va="center", fontsize=size, color=color)
+
+
+def plot_results(csv_path: str | Path) -> Path:
+    """Draw every loss and metric of a `results.csv` over the epochs as `results.png` beside it; return its path.
+
+    Raises:
+        NotFoundError: there is no such file.
+        ConfigError: it has no column to draw.
+    """
+    import pandas as pd
+    from matplotlib.ticker import MaxNLocator
+
+    file = Path(csv_path)
+    if not file.is_file():
+        raise NotFoundError(f"{file}: no such results file")
+    table = pd.read_csv(file, skipinitialspace=True).rename(columns=str.strip)
+    columns = _result_columns([str(c) for c in table.columns])
+    if not columns:
+        raise ConfigError(f"{file}: no column named train/..., val/... or metrics/...")
+    figure, axes = _new_figure(2.6 * (-(-len(columns) // 2)), 6, 2, -(-len(columns) // 2))
+    epochs = table["epoch"].to_numpy() if "epoch" in table else np.arange(1, len(table) + 1)
+    for ax, column in zip(axes, columns, strict=False):
+        values = table[column].to_numpy(dtype=np.float64)
+        ax.plot(epochs, values, marker=".", linewidth=1.5, markersize=6, label="results")
+        if len(values) > 10:
+            ax.plot(epochs, smooth(values, 0.1), ":", linewidth=2, label="smooth")
+        ax.set_title(column, fontsize=11)
+        ax.grid(alpha=0.3)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for ax in axes[len(columns) :]:
+        ax.axis("off")
+    if len(table) > 10:
+        axes[0].legend(fontsize=8)
+    out = file.with_name("results.png")
+    _save_figure(figure, out, dpi=160)
+    return out
+
+
+def _result_columns(columns: Sequence[str]) -> list[str]:
+    """Order the columns for two rows: training losses and P, R above; validation losses and APs below."""
+    train, val, metrics = ([c for c in columns if c.startswith(f"{p}/")] for p in ("train", "val", "metrics"))
+    half = len(metrics) // 2
+    above, below = train + metrics[:half], val + metrics[half:]
+    # With an odd number of columns the upper row takes the longer half.
+    return above + below if len(above) >= len(below) else below + above
+
+
+def plot_labels(boxes: FloatArray, cls: FloatArray, names: Mapping[int, str], save_dir: str | Path = "") -> Path:
+    """Draw the statistics of a data set's labels as `labels.jpg` in `save_dir`; return its path.
+
+    `boxes` (n, 4) centre and size in 0 to 1, `cls` (n,) class ids. Four panels: objects per class, the shapes of up to
+    1000 boxes about one centre, where the centres lie, and widths against heights.
+    """
+    boxes, cls = np.asarray(boxes, dtype=np.float64).reshape(-1, 4), np.asarray(cls).reshape(-1).astype(np.int64)
+    figure, (bars, shapes, centres, sizes) = _new_figure(9, 8, 2, 2)
+    counts = np.bincount(cls, minlength=len(names))
+    bars.bar(np.arange(len(counts)), counts, color=[tuple(v / 255 for v in colors(i)) for i in range(len(counts))])
+    bars.set_ylabel("objects")
+    if len(counts) <= 30:
+        ticks = [str(names.get(i, i)) for i in range(len(counts))]
+        bars.set_xticks(np.arange(len(counts)), ticks, rotation=90, fontsize=9)
+    else:
+        bars.set_xlabel("class")
+    shapes.imshow(box_shapes(boxes, cls), extent=(-0.5, 0.5, 0.5, -0.5))
+    shapes.set(xlabel="width", ylabel="height", title="shapes")
+    for ax, (x, y), labels in ((centres, boxes.T[:2], ("x", "y")), (sizes, boxes.T[2:], ("width", "height"))):
+        grid = ax.hist2d(x, y, bins=50, range=[[0, 1], [0, 1]], cmap="Blues", cmin=1)
+        figure.colorbar(grid[3], ax=ax, label="objects") if len(boxes) else None
+        ax.set(xlabel=labels[0], ylabel=labels[1], aspect="equal")
+    centres.invert_yaxis()
+    out = Path(save_dir) / "labels.jpg"
+    _save_figure(figure, out, dpi=150)
+    return out
