@@ -1,0 +1,212 @@
+"""The state of a training run: what it is, how it goes to disk, and how a run goes on from it.
+
+`TrainState` holds everything that a continued run needs to equal the uninterrupted one bit for bit: raw float32
+weights, EMA, optimizer, scheduler, scaler, random generators, early stopping and the rows of results.csv. A state is
+taken at an epoch's end or, inside an epoch, right after an optimizer step, so that no gradient has to be kept.
+
+Random numbers of a run are three kinds of streams, and none depends on what ran before:
+ - initial weights: seeded with `seed`;
+ - data (shuffling, augmentation): pure functions of (seed, epoch, index), kept by the data package;
+ - a training step (denoising queries, dropout, image size): reseeded by `seed_step` from (seed, rank, step).
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from ultralytics.cfg import get_cfg
+from ultralytics.nn.checkpoint import pack_model, read_checkpoint, save_checkpoint
+from ultralytics.utils import LOGGER, IterableSimpleNamespace
+from ultralytics.utils.errors import CheckpointError, TrainingError
+from ultralytics.utils.files import latest_run
+from ultralytics.utils.training import EarlyStopping, ModelEMA
+
+RESUME_KEYS = frozenset(
+    """batch device workers cache imgsz epochs time patience close_mosaic save_period freeze val plots verbose data
+    channels_last exist_ok project name save_dir profile hsv_h hsv_s hsv_v degrees translate scale shear perspective
+    flipud fliplr bgr mosaic mixup cutmix copy_paste""".split()
+)
+"""Arguments that may change when a run goes on; the others come from the checkpoint."""
+
+_NEUTRAL_KEYS = frozenset({"resume", "model", "task", "mode", "cfg", "recipe"})
+
+
+def seed_step(seed: int, rank: int, step: int) -> None:
+    """Seed Python, NumPy and torch for one training step from (seed, rank, step) alone."""
+    words = np.random.SeedSequence((seed, rank + 1, step)).generate_state(2, np.uint64)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[0]) % 2**32)
+    torch.manual_seed(int(words[1]) % 2**63)
+
+
+def pack_rng() -> dict[str, Any]:
+    """Return the states of all random generators as tensors and plain values."""
+    name, keys, pos, has_gauss, cached = np.random.get_state()
+    return {
+        "python": list(random.getstate()[1]),
+        "python_gauss": random.getstate()[2],
+        "numpy": [str(name), torch.from_numpy(np.int64(keys)), int(pos), int(has_gauss), float(cached)],
+        "torch": torch.get_rng_state(),
+        "cuda": list(torch.cuda.get_rng_state_all()) if torch.cuda.is_initialized() else [],
+    }
+
+
+def restore_rng(state: dict[str, Any]) -> None:
+    """Set all random generators to a state of `pack_rng`; CUDA only when the number of devices agrees."""
+    random.setstate((3, tuple(state["python"]), state["python_gauss"]))
+    name, keys, pos, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), pos, has_gauss, cached))
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"] and torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+
+
+@dataclass
+class Progress:
+    """How far a run is. `epoch` counts from 0; `batch` batches of it are done, 0 at its start."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    """Batches since the start of the run, over all epochs."""
+    elapsed: float = 0.0
+    """Seconds of training before this process."""
+    mosaic_closed: bool = False
+    best_fitness: float | None = None
+    loss_sum: list[float] = field(default_factory=list)
+    """Sums of the loss items over the `batch` batches (float64)."""
+    rows: list[dict[str, float]] = field(default_factory=list)
+    """Rows of results.csv."""
+
+
+@dataclass
+class TrainState:
+    """The parts of a run whose state is saved and restored together."""
+
+    model: nn.Module
+    ema: ModelEMA
+    optimizer: Optimizer
+    scheduler: LRScheduler
+    scaler: torch.amp.GradScaler
+    stopper: EarlyStopping
+    progress: Progress
+
+    def pack(self, args: dict[str, Any], metrics: dict[str, float]) -> dict[str, Any]:
+        """Return the checkpoint of this moment: tensors and plain values only."""
+        p = self.progress
+        return {
+            "epoch": p.epoch - 1,
+            "best_fitness": p.best_fitness,
+            "model": pack_model(self.model),
+            "ema": pack_model(self.ema.ema),
+            "updates": self.ema.updates,
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": {k: v for k, v in self.scheduler.state_dict().items() if k in {"base_lrs", "last_epoch"}},
+            "scaler": self.scaler.state_dict(),
+            "rng": pack_rng(),
+            "stopper": self.stopper.state_dict(),
+            "train_state": {k: v for k, v in vars(p).items() if k != "rows"},
+            **_metadata(args, metrics, p.rows),
+        }
+
+    def restore(self, ckpt: dict[str, Any]) -> None:
+        """Go back to the moment of a checkpoint; raises CheckpointError when the network or optimizer differs."""
+        try:
+            self.model.load_state_dict(ckpt["model"]["state_dict"])
+            self.ema.ema.load_state_dict(ckpt["ema"]["state_dict"])
+            self.optimizer.load_state_dict(ckpt["optimizer"])
+        except (RuntimeError, ValueError, KeyError) as e:
+            raise CheckpointError(
+                f"the checkpoint does not fit this run: {str(e).splitlines()[0]}",
+                "resume with the model, the optimizer and the frozen layers that the run was started with",
+            ) from e
+        self.ema.updates = int(ckpt["updates"])
+        if ckpt["scaler"] and self.scaler.is_enabled():
+            self.scaler.load_state_dict(ckpt["scaler"])
+        self.stopper.load_state_dict(ckpt["stopper"])
+        self.progress = Progress(**ckpt["train_state"], rows=rows_of(ckpt["train_results"]))
+        restore_rng(ckpt["rng"])
+
+
+def _metadata(args: dict[str, Any], metrics: dict[str, float], rows: list[dict[str, float]]) -> dict[str, Any]:
+    return {
+        "train_args": args,
+        "train_metrics": metrics,
+        "train_results": {k: [row[k] for row in rows] for k in (rows[0] if rows else ())},
+        "date": datetime.now().isoformat(timespec="seconds"),
+    }
+
+
+def rows_of(columns: dict[str, list[float]]) -> list[dict[str, float]]:
+    """Turn columns (`train_results`) into rows."""
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def pack_best(state: TrainState, args: dict[str, Any], metrics: dict[str, float]) -> dict[str, Any]:
+    """Return the checkpoint for use: the averaged weights alone, float32; it cannot be resumed."""
+    p = state.progress
+    kept = {"epoch": p.epoch - 1, "best_fitness": p.best_fitness, "model": None, "ema": pack_model(state.ema.ema)}
+    resumable = ("updates", "optimizer", "scheduler", "scaler", "rng", "stopper", "train_state")
+    return {**kept, **dict.fromkeys(resumable), **_metadata(args, metrics, p.rows)}
+
+
+def write(path: Path, ckpt: dict[str, Any]) -> None:
+    """Write a checkpoint whole or not at all; a failure names the remedy and leaves an older file as it was."""
+    try:
+        save_checkpoint(path, ckpt)
+    except OSError as e:
+        kept = f"the older {path.name} is whole: " if path.exists() else ""
+        raise TrainingError(
+            f"cannot write {path}: {e.strerror or e}",
+            f"{kept}free space or mend the folder, then go on with resume=True",
+        ) from e
+
+
+def find_resume(args: IterableSimpleNamespace) -> Path:
+    """Return the checkpoint that `resume` means: its path, else a `.pt` given as `model`, else the newest last.pt."""
+    if isinstance(args.resume, (str, Path)) and str(args.resume).lower() != "true":
+        return Path(args.resume)
+    if args.model and str(args.model).endswith(".pt"):
+        return Path(args.model)
+    found = latest_run(args.project or ".")
+    if found is None:
+        raise CheckpointError("resume: no last.pt below this folder", "give its path: resume=<run>/weights/last.pt")
+    return found
+
+
+def resume_args(args: IterableSimpleNamespace) -> tuple[IterableSimpleNamespace, dict[str, Any]]:
+    """Return the arguments of the run that goes on, and its checkpoint.
+
+    Arguments come from the checkpoint; those the user gave now count where `RESUME_KEYS` allows, others are named in a
+    warning. The run goes on in its own folder. Raises CheckpointError when the file holds no training state.
+    """
+    path = find_resume(args)
+    ckpt = read_checkpoint(path)
+    if ckpt.get("optimizer") is None or ckpt.get("train_state") is None:
+        raise CheckpointError(
+            f"{path} holds weights for use, not the state of a run",
+            "resume from last.pt, or train anew with model=<it>",
+        )
+    given = {k: getattr(args, k) for k in args.user_keys if k not in _NEUTRAL_KEYS}
+    saved = dict(ckpt["train_args"])
+    ignored = sorted(k for k, v in given.items() if k not in RESUME_KEYS and v != saved.get(k))
+    if ignored:
+        LOGGER.warning(f"resume: {', '.join(ignored)} come from the checkpoint; what was given now is not used")
+    folder = {"save_dir": str(path.resolve().parent.parent)}
+    merged = {**saved, **{k: v for k, v in given.items() if k in RESUME_KEYS}, "resume": str(path), **folder}
+    new = get_cfg(overrides=merged)
+    if ckpt["epoch"] + 1 >= new.epochs and new.time is None:
+        raise CheckpointError(
+            f"{path}: the run is finished, {ckpt['epoch'] + 1} of {new.epochs} epochs", "raise epochs= to train on"
+        )
+    return new, ckpt

@@ -1,0 +1,263 @@
+"""Optimizer, parameter groups, warm-up and the optimizer step.
+
+Facts of the groups and of the automatic choice follow the upstream interface; rates follow RT-DETR (Zhao et al., CVPR
+2024, section 5.1: AdamW, a smaller rate for the backbone, gradient norm clipped at 0.1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from ultralytics.utils.errors import ConfigError
+
+GROUPS = ("weight", "bn", "bias")
+"""Kinds of parameter groups, in the order of the optimizer; only `weight` decays."""
+
+RTDETR_LR = 1e-4
+"""Rate of a long run under `optimizer=auto`."""
+
+LONG_RUN = 10_000
+"""Optimizer steps from which a run counts as long under `optimizer=auto`."""
+
+
+@dataclass(frozen=True)
+class OptimizerChoice:
+    """A resolved optimizer: class name, rate, momentum (Adam: beta 1) and the warm-up's first rate of the biases."""
+
+    name: str
+    lr: float
+    momentum: float
+    warmup_bias_lr: float
+
+
+def choose_optimizer(args: Any, nc: int, steps: int, user_keys: Iterable[str] = ()) -> OptimizerChoice:
+    """Resolve `optimizer=auto`; any other name passes with the arguments' own figures.
+
+    `auto` takes AdamW with beta 1 = 0.9, and a rate of 0.002 * 5 / (4 + nc) for a run of at most `LONG_RUN` optimizer
+    `steps`, else `RTDETR_LR`. An `lr0`, `momentum` or `warmup_bias_lr` that the user gave is kept.
+    """
+    if str(args.optimizer).lower() != "auto":
+        return OptimizerChoice(str(args.optimizer), float(args.lr0), float(args.momentum), float(args.warmup_bias_lr))
+    given = set(user_keys)
+    auto_lr = RTDETR_LR if steps > LONG_RUN else round(0.002 * 5 / (4 + nc), 6)
+    return OptimizerChoice(
+        "AdamW",
+        float(args.lr0) if "lr0" in given else auto_lr,
+        float(args.momentum) if "momentum" in given else 0.9,
+        float(args.warmup_bias_lr) if "warmup_bias_lr" in given else 0.0,
+    )
+
+
+def accumulation(batch: int, nbs: int) -> int:
+    """Batches per optimizer step for a nominal batch `nbs`; nbs = 1 means every batch is a step."""
+    return max(round(nbs / batch), 1)
+
+
+def scaled_decay(weight_decay: float, batch: int, nbs: int) -> float:
+    """Weight decay for the batch that a step really sees; as given when `nbs` is 1 (no nominal batch)."""
+    return weight_decay if nbs == 1 else weight_decay * batch * accumulation(batch, nbs) / nbs
+
+
+def _kind(module: nn.Module, full_name: str) -> str:
+    """Group kind of a parameter that `module` owns."""
+    if "bias" in full_name:
+        return "bias"
+    return "bn" if "Norm" in type(module).__name__ or "logit_scale" in full_name else "weight"
+
+
+def parameter_groups(model: nn.Module, backbone_layers: int = 0) -> dict[tuple[str, bool], list[nn.Parameter]]:
+    """Sort the trainable parameters into groups keyed by (kind, in backbone).
+
+    A parameter is in the backbone when it belongs to `model.model[i]` with i < `backbone_layers`. The three groups
+    outside of the backbone always exist, those of the backbone only when it has layers.
+    """
+    sides = (False, True) if backbone_layers else (False,)
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {(kind, side): [] for side in sides for kind in GROUPS}
+    prefixes = tuple(f"model.{i}." for i in range(backbone_layers))
+    seen: set[int] = set()
+    for module_name, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad or id(parameter) in seen:
+                continue
+            seen.add(id(parameter))
+            full_name = f"{module_name}.{name}" if module_name else name
+            groups[_kind(module, full_name), full_name.startswith(prefixes) if prefixes else False].append(parameter)
+    return groups
+
+
+def _adam(cls: type[Optimizer], **extra: Any) -> Callable[..., Optimizer]:
+    return lambda groups, lr, momentum: cls(groups, lr=lr, betas=(momentum, 0.999), weight_decay=0.0, **extra)  # type: ignore[call-arg]
+
+
+def _sgd(groups: list[dict[str, Any]], lr: float, momentum: float) -> Optimizer:
+    return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
+
+
+def _rmsprop(groups: list[dict[str, Any]], lr: float, momentum: float) -> Optimizer:
+    return torch.optim.RMSprop(groups, lr=lr, momentum=momentum)
+
+
+_MAKERS: dict[str, Callable[..., Optimizer]] = {
+    "SGD": _sgd,
+    "Adam": _adam(torch.optim.Adam, fused=True),
+    "AdamW": _adam(torch.optim.AdamW, fused=True),
+    "Adamax": _adam(torch.optim.Adamax),
+    "NAdam": _adam(torch.optim.NAdam),
+    "RAdam": _adam(torch.optim.RAdam),
+    "RMSprop": _rmsprop,
+}
+
+
+def build_optimizer(
+    model: nn.Module, choice: OptimizerChoice, weight_decay: float, backbone_lr_ratio: float = 1.0
+) -> Optimizer:
+    """Build the optimizer over the trainable parameters of `model`.
+
+    Param groups carry `param_group` (weight, bn, bias; `backbone_...` for the three of the backbone, which exist when
+    `backbone_lr_ratio` is not 1 and come last) and `initial_lr`. Raises ConfigError for an unknown optimizer.
+    """
+    by_lower = {name.lower(): name for name in _MAKERS}
+    if choice.name.lower() not in by_lower:
+        raise ConfigError(f"optimizer={choice.name} is not known; choose one of auto, {', '.join(_MAKERS)}")
+    split = backbone_lr_ratio != 1.0
+    backbone_layers = len(getattr(model, "yaml", {}).get("backbone", ())) if split else 0
+    groups = []
+    for (kind, backbone), parameters in parameter_groups(model, backbone_layers).items():
+        lr = choice.lr * backbone_lr_ratio if backbone else choice.lr
+        decay = weight_decay if kind == "weight" else 0.0
+        tag = f"backbone_{kind}" if backbone else kind
+        groups.append({"params": parameters, "lr": lr, "initial_lr": lr, "weight_decay": decay, "param_group": tag})
+    return _MAKERS[by_lower[choice.name.lower()]](groups, choice.lr, choice.momentum)
+
+
+def describe_optimizer(optimizer: Optimizer, choice: OptimizerChoice) -> str:
+    """One line: class, rate, momentum, and each group's size and decay."""
+    parts = [f"{len(g['params'])} {g['param_group']}(decay={g['weight_decay']:g})" for g in optimizer.param_groups]
+    name = type(optimizer).__name__
+    return f"{name}(lr={choice.lr:g}, momentum={choice.momentum:g}) with parameter groups {', '.join(parts)}"
+
+
+def warmup_iterations(warmup_epochs: float, epochs: int, batches: int) -> int:
+    """Iterations of warm-up; the last epoch is never part of it, so a run of one epoch has none."""
+    return round(min(warmup_epochs, epochs - 1) * batches) if warmup_epochs > 0 else 0
+
+
+@dataclass(frozen=True)
+class Warmup:
+    """Linear warm-up of rates, momentum and accumulation over the first `iterations` batches.
+
+    Batch i (from 0) runs at (i + 1) / iterations of the way, so that no step is ever spent at rate 0 and the last
+    warm-up batch is at the full rate. Biases start at `bias_lr` when that is above 0. A pure function of the batch
+    number: nothing to save.
+    """
+
+    iterations: int = 0
+    bias_lr: float = 0.0
+    start_momentum: float = 0.8
+    momentum: float = 0.937
+    accumulate: int = 1
+
+    def progress(self, step: int) -> float:
+        """Way through the warm-up at batch `step`, in (0, 1]."""
+        return min((step + 1) / self.iterations, 1.0) if self.iterations else 1.0
+
+    def set_rates(self, optimizer: Optimizer, targets: Sequence[float], step: int) -> None:
+        """Set the rate (towards `targets`, one a group) and the momentum of every group for batch `step`."""
+        way = self.progress(step)
+        for group, target in zip(optimizer.param_groups, targets, strict=True):
+            start = self.bias_lr if group["param_group"].endswith("bias") else 0.0
+            group["lr"] = start + (target - start) * way
+            if "momentum" in group:
+                group["momentum"] = self.start_momentum + (self.momentum - self.start_momentum) * way
+
+    def accumulate_at(self, step: int) -> int:
+        """Batches per optimizer step at batch `step`: from 1 up to `accumulate`."""
+        if step >= self.iterations:
+            return self.accumulate
+        return max(1, int(np.interp(step, [0, self.iterations], [1, self.accumulate]).round()))
+
+
+class GradientAccumulator:
+    """Adds up gradients of several batches so that the step equals that of the one large batch.
+
+    The loss of a batch is a mean over its objects, so each batch counts with its number of objects (`weight`), and the
+    sum is divided by the total before the step. One batch per step costs nothing.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._first = 0.0
+        self._total = 0.0
+
+    def factor(self, weight: float) -> float:
+        """Record one more batch; return what its loss is multiplied with before `backward`."""
+        if not self.count:
+            self._first, self._total = weight, 0.0
+        self.count += 1
+        self._total += weight
+        return weight / self._first
+
+    def finish(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Divide the gradients by the group's total weight and start a new group."""
+        if self.count > 1:
+            scale = self._first / self._total
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad.mul_(scale)
+        self.count = 0
+
+
+def optimizer_step(
+    parameters: Sequence[nn.Parameter],
+    optimizer: Optimizer,
+    scaler: torch.amp.GradScaler,
+    accumulator: GradientAccumulator,
+    clip_norm: float,
+) -> torch.Tensor:
+    """Unscale, average, clip and step; return the gradient norm before clipping (a scalar on the device).
+
+    `clip_norm` 0 means no clipping. A scaler that found an infinite fp16 gradient skips the step, as it should.
+    """
+    scaler.unscale_(optimizer)
+    accumulator.finish(parameters)
+    norm = nn.utils.clip_grad_norm_(parameters, clip_norm if clip_norm > 0 else math.inf)
+    scaler.step(optimizer)
+    scaler.update()
+    return norm
+
+
+def freeze_layers(model: nn.Module, freeze: int | str | Iterable[int | str] | None) -> list[str]:
+    """Stop training of layers and return the names of the frozen parameters.
+
+    `freeze` = n means the first n layers; a list holds layer indices or parts of parameter names. All other parameters
+    become trainable. Raises ConfigError when an entry matches nothing or when nothing is left to train.
+    """
+    entries = range(freeze) if isinstance(freeze, int) else [freeze] if isinstance(freeze, str) else (freeze or ())
+    layers = tuple(f"model.{e}." for e in entries if isinstance(e, int))
+    words = [e for e in entries if isinstance(e, str)]
+    frozen = []
+    for name, parameter in model.named_parameters():
+        hit = name.startswith(layers) or any(word in name for word in words)
+        parameter.requires_grad_(not hit and parameter.is_floating_point())
+        if hit:
+            frozen.append(name)
+    unknown = [word for word in words if not any(word in name for name in frozen)]
+    if unknown:
+        raise ConfigError(f"freeze: '{unknown[0]}' is in no parameter's name", "give layer numbers or parts of names")
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ConfigError(f"freeze={freeze} leaves nothing to train; freeze fewer layers")
+    return frozen
+
+
+def frozen_norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """BatchNorm layers whose weights are frozen: they stay in eval mode, so that their statistics stay too."""
+    norms = (m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+    return [m for m in norms if m.weight is not None and not m.weight.requires_grad]

@@ -1,0 +1,120 @@
+"""What a training run says about itself: running losses, console columns, results.csv, the choice of the recipe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ultralytics.utils.errors import TrainingError
+from ultralytics.utils.files import atomic_write
+
+try:
+    import resource
+except ImportError:  # Windows has no such module; the column then shows 0
+    resource = None  # type: ignore[assignment]
+
+SMALL_RUN = 20_000
+"""Planned batches below which `recipe=auto` takes the small recipe."""
+
+SMALL_DATA = 5_000
+"""Training images below which `recipe=auto` takes the small recipe."""
+
+
+class LossMeter:
+    """Running mean of the loss items over an epoch, and the guard against losses that are not finite.
+
+    Items stay on the device until `flush`, so that a GPU is not made to wait at every step. Sums are float64, in the
+    order of the batches, so that a mean does not depend on when they were fetched.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self.start()
+
+    def start(self, loss_sum: Sequence[float] = (), count: int = 0) -> None:
+        """Begin an epoch, or go on inside one with the sums of its first `count` batches."""
+        self.sum = list(loss_sum) or [0.0] * len(self.names)
+        self.count = count
+        self._pending: list[tuple[torch.Tensor, str, Sequence[str]]] = []
+
+    def add(self, total: torch.Tensor, items: torch.Tensor, where: str, images: Sequence[str]) -> None:
+        """Take the loss of one batch: `total` is a scalar, `items` one value per name; both stay on the device."""
+        self._pending.append((torch.cat([total.detach().reshape(1), items.reshape(-1)]), where, images))
+
+    def flush(self) -> None:
+        """Fetch what is pending; raises TrainingError at the first loss that is not finite."""
+        if not self._pending:
+            return
+        values = torch.stack([p[0] for p in self._pending]).cpu().double().tolist()
+        for (total, *items), (_, where, images) in zip(values, self._pending, strict=True):
+            if not all(map(math.isfinite, (total, *items))):
+                terms = ", ".join(f"{k}={v:.4g}" for k, v in zip(self.names, items, strict=True))
+                raise TrainingError(
+                    f"the loss is not finite at {where}: total={total:.4g}, {terms}",
+                    f"images: {shown_images(images)}",
+                    "look at their labels; else lower lr0, raise warmup_epochs, or set amp=False",
+                )
+            self.sum = [s + v for s, v in zip(self.sum, items, strict=True)]
+            self.count += 1
+        self._pending.clear()
+
+    @property
+    def mean(self) -> list[float]:
+        """Mean of each item over the fetched batches of the epoch."""
+        return [s / max(self.count, 1) for s in self.sum]
+
+
+def shown_images(images: Sequence[str], limit: int = 3) -> str:
+    """Names of the first images of a batch, and how many more there are."""
+    more = f" and {len(images) - limit} more" if len(images) > limit else ""
+    return ", ".join(str(i) for i in images[:limit]) + more
+
+
+def memory_text(device: torch.device) -> str:
+    """Memory of the run as `x.xxG`: reserved on a GPU, else the peak of this process."""
+    if device.type == "cuda":
+        used = torch.cuda.memory_reserved(device)
+    else:
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 if resource else 0
+    return f"{used / 2**30:.3g}G"
+
+
+def header_text(loss_names: Sequence[str], device: torch.device) -> str:
+    """Header of an epoch: right-aligned columns of 11 characters."""
+    columns = ("Epoch", "GPU_mem" if device.type == "cuda" else "RAM", *loss_names, "Instances", "Size")
+    return "".join(f"{c:>11}" for c in columns)
+
+
+def progress_text(epoch: str, memory: str, losses: Sequence[float], instances: int, size: int) -> str:
+    """Line of an epoch in progress, in the columns of `header_text`."""
+    return f"{epoch:>11}{memory:>11}" + "".join(f"{v:11.4g}" for v in (*losses, instances, size))
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, float]]) -> None:
+    """Write results.csv anew: a header and one line per epoch, values as %.6g; columns are those of the last row."""
+    if not rows:
+        return
+    keys = list(rows[-1])
+    lines = [",".join(keys), *(",".join(f"{row.get(k, 0.0):.6g}" for k in keys) for row in rows)]
+    with atomic_write(path) as f:
+        f.write("\n".join(lines) + "\n")
+
+
+def choose_recipe(images: int, iterations: int, pretrained: bool) -> tuple[str, str]:
+    """Return the recipe that `recipe=auto` stands for, and why."""
+    small = images < SMALL_DATA or iterations < SMALL_RUN
+    start = "loaded weights" if pretrained else "fresh weights"
+    return "small" if small else "official", f"{images} training images, {iterations} batches planned, {start}"
+
+
+def recipe_text(before: dict[str, Any], after: dict[str, Any], name: str, why: str, kept: Sequence[str]) -> str:
+    """Lines that say which recipe was taken, why, what it set, and which of its arguments the user's own overrule."""
+    changed = ", ".join(f"{k}={after[k]}" for k in sorted(after) if after[k] != before.get(k) and k != "recipe")
+    lines = [f"Recipe: {name} ({why})" if why else f"Recipe: {name}", f"  sets {changed or 'nothing'}"]
+    if kept:
+        lines.append(f"  yours win: {', '.join(f'{k}={after[k]}' for k in kept)}")
+    return "\n".join(lines)

@@ -1,0 +1,107 @@
+"""The surroundings of a training run: which arguments it can honour, its device, its processes, how it is interrupted.
+
+Everything that is switched on here (deterministic algorithms, process group, signal handlers) is put back at the end.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import distributed
+
+from ultralytics.utils import LOGGER, IterableSimpleNamespace, dist
+from ultralytics.utils.errors import ConfigError, DeviceError
+from ultralytics.utils.torch_utils import device_ids, init_seeds, select_device
+
+REFUSED = {
+    "compile": "training is not compiled",
+    "modules": "blocks of your own are imported by the script that trains",
+}
+"""Arguments that training cannot honour, and why: they are refused, never ignored."""
+
+
+def check_arguments(args: IterableSimpleNamespace) -> None:
+    """Refuse arguments that training could only ignore; raises ConfigError."""
+    for name, why in REFUSED.items():
+        if args.get(name):
+            raise ConfigError(f"{name}={args.get(name)}: {why}", f"leave {name} out")
+    if args.batch < 1 or args.batch != int(args.batch):
+        raise ConfigError(f"batch={args.batch}: images per step, over all GPUs", "give a whole number from 1")
+
+
+def run_device(args: IterableSimpleNamespace) -> torch.device:
+    """Return this process's device; several GPUs in one process are refused with the command that uses them."""
+    ids = device_ids(args.device)
+    if len(ids) > 1 and dist.world_size() == 1:
+        gpus = ",".join(map(str, ids))
+        raise DeviceError(
+            f"device={gpus}: one process trains on one GPU",
+            f"start one process per GPU: torchrun --nproc_per_node={len(ids)} train.py device={gpus}",
+        )
+    return select_device(args.device, batch=int(args.batch), verbose=dist.is_main())
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[None]:
+    """Join the processes that torchrun started (NCCL on GPUs, gloo elsewhere); a lone process passes."""
+    if dist.world_size() == 1 or dist.is_initialized():
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+@contextmanager
+def training_switches(args: Any) -> Iterator[None]:
+    """Seed everything and set torch's global switches for the run; put the switches back afterwards."""
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.backends.cudnn.deterministic,
+        torch.backends.cudnn.benchmark,
+    )
+    init_seeds(args.seed, args.deterministic)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = before[2:]
+
+
+class Interrupt:
+    """Context manager: the first Ctrl-C or SIGTERM sets `requested`, so that the loop can save; the next one raises.
+
+    Outside of the main thread, where Python allows no signal handlers, it does nothing.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupt:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {s: signal.signal(s, self._handle) for s in self.SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        LOGGER.warning("interrupted: saving after this step (again to stop at once)")

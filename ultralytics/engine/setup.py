@@ -1,0 +1,283 @@
+"""What stands before the first batch of a training run: arguments, data, network, recipe, optimizer, run folder.
+
+`TrainerSetup` declares the state of a trainer and the hooks that a model family fills; `engine.trainer` runs the loop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LambdaLR
+
+from ultralytics.cfg import get_cfg, get_save_dir
+from ultralytics.cfg.resolve import apply_recipe, load_recipe
+from ultralytics.data.utils import check_det_dataset, list_images
+from ultralytics.engine import optim
+from ultralytics.engine.checkpointing import Progress, TrainState, resume_args
+from ultralytics.engine.runlog import (
+    LossMeter,
+    choose_recipe,
+    recipe_text,
+    write_csv,
+)
+from ultralytics.engine.session import check_arguments, run_device
+from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import LOGGER, YAML, IterableSimpleNamespace, colorstr, dist
+from ultralytics.utils.callbacks import CallbackMixin, Callbacks
+from ultralytics.utils.checks import check_imgsz
+from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.files import increment_path
+from ultralytics.utils.torch_utils import amp_dtype, unwrap_model
+from ultralytics.utils.training import LR_CURVES, EarlyStopping, ModelEMA
+
+Batch = dict[str, Any]
+
+
+def stride_of(model: Any) -> int:
+    """Multiple that the image side of a network must be, at least 32."""
+    return max(int(torch.as_tensor(unwrap_model(model).stride).max()), 32)
+
+
+class TrainerSetup(CallbackMixin):
+    """State, hooks and set-up of a trainer.
+
+    `cfg` is a set of arguments or a YAML file, `overrides` go on top. Constructing checks arguments, device and data
+    set, and writes nothing.
+    """
+
+    # Config
+    args: IterableSimpleNamespace
+    data: dict[str, Any]
+    device: torch.device
+    rank: int
+    epochs: int
+    batch_size: int
+    imgsz: int
+    # Swappable parts
+    model: Any
+    ema: ModelEMA
+    optimizer: torch.optim.Optimizer
+    scheduler: LambdaLR
+    scaler: torch.amp.GradScaler
+    stopper: EarlyStopping
+    train_loader: Any
+    test_loader: Any
+    validator: Any
+    loss_names: tuple[str, ...] = ("loss",)
+    # Run time
+    epoch: int
+    stop: bool
+    metrics: dict[str, float]
+    fitness: float | None
+    tloss: list[float]
+    # Saved
+    progress: Progress
+
+    def __init__(
+        self,
+        cfg: str | Path | dict[str, Any] | IterableSimpleNamespace | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        _callbacks: Callbacks | Mapping[str, Iterable[Callable[[Any], object]]] | None = None,
+    ) -> None:
+        given = {**(overrides or {}), "mode": "train"}
+        args = get_cfg(cfg, given) if cfg is not None else get_cfg(overrides=given)
+        self.resume_from: dict[str, Any] | None = None
+        if args.resume:
+            args, self.resume_from = resume_args(args)
+        self.args = args
+        check_arguments(args)
+        self.callbacks = Callbacks(_callbacks)
+        self.rank, self.device = dist.rank(), run_device(args)
+        self.batch_size, self.epochs = max(int(args.batch) // dist.world_size(), 1), int(args.epochs)
+        self.model = args.model
+        self.data = self.get_dataset()
+        self._place(Path(args.save_dir) if args.get("save_dir") else Path(get_save_dir(args)))
+        self.progress = Progress()
+        self.stopper = EarlyStopping(args.patience)
+        self.meter = LossMeter(self.loss_names)
+        self.accumulator = optim.GradientAccumulator()
+        self.epoch, self.stop, self.metrics, self.fitness, self.tloss = 0, False, {}, None, []
+
+    def _place(self, save_dir: Path) -> None:
+        """Name the run folder and the files in it; nothing is written."""
+        self.save_dir, self.wdir = save_dir, save_dir / "weights"
+        self.last, self.best, self.csv = self.wdir / "last.pt", self.wdir / "best.pt", save_dir / "results.csv"
+
+    # ------------------------------------------------------------------------------------------------------ hooks
+    def get_dataset(self) -> dict[str, Any]:
+        """Return the checked data-set description; the run's first failure if there is one."""
+        if not self.args.data:
+            raise ConfigError("no data set to train on", "pass data=my.yaml (data=data.yaml is the demo)")
+        data = check_det_dataset(self.args.data)
+        if self.args.single_cls:
+            data["names"], data["nc"] = {0: "item"}, 1
+        return data
+
+    def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> nn.Module:
+        """Return a fresh network for the data set, with the matching tensors of `weights` (a module) in it."""
+        raise NotImplementedError
+
+    def get_validator(self) -> Any:
+        """Return the validator of this run; also sets `loss_names`."""
+        raise NotImplementedError
+
+    def build_dataset(self, img_path: Any, mode: str = "train", batch: int | None = None) -> Any:
+        """Return the data set of a split; augmented in mode "train"."""
+        raise NotImplementedError
+
+    def get_dataloader(self, dataset_path: Any, batch_size: int = 16, rank: int = -1, mode: str = "train") -> Any:
+        """Return the loader of a split; shuffled in mode "train"."""
+        raise NotImplementedError
+
+    def preprocess_batch(self, batch: Batch) -> Batch:
+        """Move a batch to the device and normalise its images."""
+        raise NotImplementedError
+
+    def label_loss_items(self, loss_items: Any = None, prefix: str = "train") -> Any:
+        """Name loss items `prefix/name`; the bare names without items."""
+        keys = [f"{prefix}/{name}" for name in self.loss_names]
+        return keys if loss_items is None else dict(zip(keys, map(float, loss_items), strict=True))
+
+    def plot_training_samples(self, batch: Batch, ni: int) -> None:
+        """Draw the batch that step `ni` trained on."""
+
+    def plot_training_labels(self) -> None:
+        """Draw the distribution of the training labels."""
+
+    # ------------------------------------------------------------------------------------------------------ setup
+    def _setup(self) -> None:
+        """Build everything; the run folder comes last, so that a failure leaves nothing behind."""
+        self.run_callbacks("on_pretrain_routine_start")
+        LOGGER.info("engine/trainer: " + ", ".join(f"{k}={v}" for k, v in sorted(self.args)))
+        if self.resume_from is None:
+            self._settle_recipe()
+        self._setup_model()
+        self._setup_data()
+        self._setup_optimizer()
+        self.validator = self.get_validator()
+        self.meter = LossMeter(self.loss_names)
+        self._setup_folder()
+        if self.resume_from is not None:
+            self._resume(self.resume_from)
+        self.run_callbacks("on_pretrain_routine_end")
+
+    def _setup_model(self) -> None:
+        """Build the network, or take the one that the caller built, and fix the frozen layers and the image size."""
+        args = self.args
+        if self.resume_from is not None:
+            saved = self.resume_from["model"]
+            self.model = self.get_model(cfg=saved["yaml"], verbose=self.rank in {-1, 0})
+        elif not isinstance(self.model, nn.Module):
+            self.model = self._model_from_argument(str(args.model))
+        elif isinstance(args.pretrained, str):
+            self.model.load(load_checkpoint(args.pretrained)[0])
+        self.model.args = dict(args)
+        self.model = self.model.to(self.device)
+        frozen = optim.freeze_layers(self.model, args.freeze)
+        if frozen:
+            LOGGER.info(f"Frozen: {len(frozen)} parameters, {frozen[0]} ... {frozen[-1]}")
+        size = check_imgsz(args.imgsz, stride=stride_of(self.model), min_dim=1)
+        self.imgsz = args.imgsz = int(size if isinstance(size, int) else max(size))
+
+    def _model_from_argument(self, name: str) -> nn.Module:
+        """Build the network that `model=` names: a YAML, or the architecture and weights of a checkpoint."""
+        weights: Any = None
+        cfg: Any = name
+        if name.endswith(".pt"):
+            weights = load_checkpoint(name)[0]
+            cfg = weights.yaml
+        if isinstance(self.args.pretrained, str):
+            weights = load_checkpoint(self.args.pretrained)[0]
+        elif not self.args.pretrained:
+            weights = None
+        return self.get_model(cfg=cfg, weights=weights, verbose=self.rank in {-1, 0})
+
+    def _setup_data(self) -> None:
+        """Scan both splits and build their loaders."""
+        self.train_loader = self.get_dataloader(self.data["train"], self.batch_size, self.rank, "train")
+        val_path = self.data.get(self.args.split) or self.data["val"]
+        self.test_loader = self.get_dataloader(val_path, self.batch_size * 2, -1, "val")
+        self.batches, images = len(self.train_loader), len(self.train_loader.dataset)
+        self.batch_size = min(self.batch_size, images)
+        if self.imgsz < 64 and (images % self.batch_size == 1 or self.batch_size == 1):
+            raise ConfigError(f"imgsz={self.imgsz}: a batch of one image has no statistics", "use imgsz=64 or above")
+
+    def _settle_recipe(self) -> None:
+        """Lay the recipe under what the user gave, and say which one and why."""
+        name, why = str(self.args.recipe), ""
+        if name == "auto":
+            images = len(list_images(self.data["train"]))
+            planned = math.ceil(images / int(self.args.batch)) * self.epochs
+            name, why = choose_recipe(images, planned, str(self.args.model).endswith(".pt"))
+        before = dict(self.args)
+        self.args = apply_recipe(self.args, name)
+        kept = sorted(self.args.user_keys & set(load_recipe(name)))
+        LOGGER.info(recipe_text(before, dict(self.args), name, why, kept))
+
+    def _setup_optimizer(self) -> None:
+        """Optimizer, rate curve, warm-up, precision, EMA, and the wrapper of a distributed run."""
+        args, images = self.args, self.batch_size * dist.world_size()
+        steps = math.ceil(len(self.train_loader.dataset) / max(images, args.nbs)) * self.epochs
+        choice = optim.choose_optimizer(args, self.data["nc"], steps, args.user_keys)
+        args.optimizer, args.lr0, args.warmup_bias_lr = choice.name, choice.lr, choice.warmup_bias_lr
+        decay = optim.scaled_decay(args.weight_decay, images, args.nbs)
+        self.optimizer = optim.build_optimizer(self.model, choice, decay, args.backbone_lr_ratio)
+        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.warmup = optim.Warmup(
+            optim.warmup_iterations(args.warmup_epochs, self.epochs, self.batches),
+            choice.warmup_bias_lr,
+            args.warmup_momentum,
+            choice.momentum,
+            optim.accumulation(images, args.nbs),
+        )
+        self.lf = self._curve()
+        first = self.resume_from["train_state"]["epoch"] if self.resume_from else 0
+        self.scheduler = LambdaLR(self.optimizer, lambda epoch: self.lf(epoch), last_epoch=first - 1)
+        self.amp_dtype = amp_dtype(args.amp, self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp_dtype is torch.float16)
+        self.ema = ModelEMA(self.model, decay=args.ema_decay, tau=args.ema_warmup)
+        self.norms = optim.frozen_norms(self.model)
+        LOGGER.info(f"{colorstr('optimizer:')} {optim.describe_optimizer(self.optimizer, choice)}")
+        if self.rank >= 0:
+            ids = [self.device.index] if self.device.type == "cuda" else None
+            self.model = DistributedDataParallel(self.model, device_ids=ids, find_unused_parameters=True)
+
+    def _curve(self) -> Callable[[float], float]:
+        """Rate factor as a function of the epoch."""
+        name = self.args.lr_schedule or ("cosine" if self.args.cos_lr else "linear")
+        return LR_CURVES[name](self.epochs, self.args.lrf)
+
+    def _setup_folder(self) -> None:
+        """Make the run folder and write args.yaml and labels.jpg into it (main process only)."""
+        if self.rank > 0:
+            return
+        if not self.args.get("save_dir") and not self.args.exist_ok:
+            self._place(increment_path(self.save_dir, mkdir=True))
+        self.wdir.mkdir(parents=True, exist_ok=True)
+        self.args.save_dir = str(self.save_dir)
+        YAML.save(self.save_dir / "args.yaml", dict(self.args))
+        self.validator.save_dir = self.save_dir
+        if self.args.plots:
+            self.plot_training_labels()
+
+    def _resume(self, ckpt: dict[str, Any]) -> None:
+        """Go back to the state of a checkpoint; results.csv is cut to the epochs that it knows."""
+        state = self.state
+        state.restore(ckpt)
+        self.progress = p = state.progress
+        if self.rank <= 0:
+            write_csv(self.csv, p.rows)
+        LOGGER.info(f"Resuming at epoch {p.epoch + 1} of {self.epochs}, batch {p.batch + 1} of {self.batches}")
+
+    @property
+    def state(self) -> TrainState:
+        """Everything that a checkpoint holds."""
+        model = unwrap_model(self.model)
+        parts = (model, self.ema, self.optimizer, self.scheduler, self.scaler, self.stopper, self.progress)
+        return TrainState(*parts)

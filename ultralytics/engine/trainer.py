@@ -1,0 +1,256 @@
+"""The training loop, without knowledge of a model family: epochs, validation, checkpoints, final report.
+
+One epoch is: batches (`_train_epoch`), validation, one row of results.csv, `last.pt` and, when better, `best.pt`.
+`engine.setup` builds what the loop runs on; what a continued run needs is in `engine.checkpointing.TrainState`;
+`engine.optim` holds rates and steps.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import torch
+
+from ultralytics.engine import optim
+from ultralytics.engine.checkpointing import pack_best, seed_step, write
+from ultralytics.engine.runlog import header_text, memory_text, progress_text, write_csv
+from ultralytics.engine.session import Interrupt, process_group, training_switches
+from ultralytics.engine.setup import Batch, TrainerSetup
+from ultralytics.nn.checkpoint import plain
+from ultralytics.utils import LOGGER, TQDM, colorstr, dist
+from ultralytics.utils.files import file_size
+from ultralytics.utils.metrics import DetMetrics
+from ultralytics.utils.plotting import plot_results
+from ultralytics.utils.torch_utils import autocast
+
+AUTOSAVE_S = 600.0
+"""Seconds between checkpoints inside a long epoch."""
+
+CUDA_FETCH = 10
+"""Batches between two looks at the losses on a GPU."""
+
+
+class BaseTrainer(TrainerSetup):
+    """Train a detector; a model family fills the hooks of `TrainerSetup`.
+
+    `train()` returns the metrics of the final validation of the best weights. Setting `stop` in a callback ends the
+    training after the present batch or epoch.
+    """
+
+    def train(self) -> dict[str, float]:
+        """Run the training and return the metrics of the final validation."""
+        with process_group(self.device), training_switches(self.args):
+            try:
+                self._setup()
+                self._fit()
+            finally:
+                self.run_callbacks("teardown")
+        return self.metrics
+
+    # ------------------------------------------------------------------------------------------------------- loop
+    def _fit(self) -> None:
+        """All epochs, then the final validation."""
+        self.started, self.saved_at = time.monotonic() - self.progress.elapsed, time.monotonic()
+        self._log_start()
+        self.run_callbacks("on_train_start")
+        with Interrupt() as self.interrupt:
+            while self.progress.epoch < self.epochs and not self.stop:
+                self._start_epoch()
+                self._train_epoch()
+                self._end_epoch()
+        if self.rank <= 0:
+            self._finish()
+        self.run_callbacks("on_train_end")
+
+    def _log_start(self) -> None:
+        sizes = f"{len(self.train_loader.dataset)} training, {len(self.test_loader.dataset)} validation images"
+        precision = str(self.amp_dtype or torch.float32).removeprefix("torch.")
+        LOGGER.info(
+            f"{sizes}, {self.imgsz} px, {precision}, {self.args.workers} loader workers\n"
+            f"Logging results to {colorstr('bold', str(self.save_dir))}\nTraining for {self.epochs} epochs..."
+        )
+
+    def _start_epoch(self) -> None:
+        """Modes, sampler position, mosaic, running losses."""
+        p = self.progress
+        self.epoch = p.epoch
+        self.model.train()
+        for norm in self.norms:
+            norm.eval()
+        closing = self.args.close_mosaic
+        if closing and self.epochs > closing and p.epoch >= self.epochs - closing:
+            self._close_mosaic()
+        self.train_loader.sampler.set_epoch(p.epoch)
+        self.train_loader.sampler.set_start(p.batch)
+        self.meter.start(p.loss_sum if p.batch else (), p.batch)
+        self.optimizer.zero_grad()
+        self.run_callbacks("on_train_epoch_start")
+        LOGGER.info("\n" + header_text(self.loss_names, self.device))
+
+    def _close_mosaic(self) -> None:
+        """Switch off what mixes images, for the last epochs; not in a run that is shorter than these."""
+        if not self.progress.mosaic_closed:
+            LOGGER.info("Closing mosaic: mosaic, mixup, cutmix and copy_paste are off from here on")
+        self.progress.mosaic_closed = True
+        self.train_loader.dataset.close_mosaic(self.args)
+
+    def _train_epoch(self) -> None:
+        """The batches of one epoch, from where the run stands."""
+        p = self.progress
+        fetch = CUDA_FETCH if self.device.type == "cuda" else 1
+        bar: TQDM[Batch] = TQDM(total=self.batches, disable=self.rank > 0 or None)
+        with bar:
+            bar.update(p.batch)
+            for batch in self.train_loader:
+                self.run_callbacks("on_train_batch_start")
+                batch = self.preprocess_batch(batch)
+                stepped = self._train_batch(batch)
+                if p.batch % fetch == 0 or p.batch == self.batches:
+                    self.meter.flush()
+                self._show(bar, batch)
+                if self.args.plots and p.step <= 3 and self.rank <= 0:
+                    self.plot_training_samples(batch, p.step - 1)
+                self.run_callbacks("on_train_batch_end")
+                if self.stop:
+                    break
+                if stepped and p.batch < self.batches:
+                    self._save_inside()
+        self.meter.flush()
+        self.tloss = self.meter.mean
+
+    def _train_batch(self, batch: Batch) -> bool:
+        """Forward, backward and, at the end of an accumulation group or epoch, the optimizer step (then True)."""
+        p = self.progress
+        seed_step(self.args.seed, self.rank, p.step)
+        self.warmup.set_rates(self.optimizer, [float(lr) for lr in self.scheduler.get_last_lr()], p.step)
+        with autocast(self.amp_dtype is not None, self.device, self.amp_dtype):
+            loss, items = self.model(batch)
+        where = f"epoch {p.epoch + 1}, batch {p.batch + 1} (step {p.step + 1})"
+        self.meter.add(loss, items, where, batch["im_file"])
+        if self.device.type != "cuda":
+            self.meter.flush()  # costs nothing here, and stops before the weights are spoilt
+        self.scaler.scale(loss * self.accumulator.factor(self._weight(batch))).backward()
+        full = self.accumulator.count >= self.warmup.accumulate_at(p.step) or p.batch + 1 == self.batches
+        p.batch, p.step = p.batch + 1, p.step + 1
+        if full:
+            self._optimizer_step()
+        return full
+
+    def _weight(self, batch: Batch) -> float:
+        """Number of objects in the batch, over all processes: what its mean loss counts when batches are added up."""
+        if self.warmup.accumulate == 1:
+            return 1.0
+        count = torch.tensor(float(len(batch["cls"])), device=self.device)
+        return max(float(dist.all_reduce_sum(count)), 1.0)
+
+    def _optimizer_step(self) -> None:
+        """Step, then move the average."""
+        optim.optimizer_step(self.parameters, self.optimizer, self.scaler, self.accumulator, self.args.clip_norm)
+        self.run_callbacks("optimizer_step")
+        self.run_callbacks("on_before_zero_grad")
+        self.optimizer.zero_grad()
+        self.ema.update(self.model)
+        self.run_callbacks("on_params_update")
+
+    def _show(self, bar: TQDM[Any], batch: Batch) -> None:
+        """Redraw the progress line."""
+        epoch, memory = f"{self.epoch + 1}/{self.epochs}", memory_text(self.device)
+        bar.set_description(progress_text(epoch, memory, self.meter.mean, len(batch["cls"]), batch["img"].shape[-1]))
+        bar.update()
+
+    def _save_inside(self) -> None:
+        """Inside an epoch: save when long enough has passed, or when the user interrupts, and then stop."""
+        if not self.interrupt.requested and time.monotonic() - self.saved_at < AUTOSAVE_S:
+            return
+        self.meter.flush()
+        self.progress.loss_sum = self.meter.sum
+        if self.rank <= 0:
+            self._write_last()
+        self._leave_if_interrupted()
+
+    def _leave_if_interrupted(self) -> None:
+        if self.interrupt.requested and self.progress.epoch < self.epochs:
+            LOGGER.info(f"Saved {self.last}; go on with resume={self.last}")
+            raise KeyboardInterrupt
+
+    def _end_epoch(self) -> None:
+        """Validate, log, save; count the epoch as done."""
+        p = self.progress
+        rates = {f"lr/pg{i}": group["lr"] for i, group in enumerate(self.optimizer.param_groups)}
+        self.run_callbacks("on_train_epoch_end")
+        self.ema.update_attr(self.model, include=["yaml", "nc", "args", "names", "stride"])
+        last = self.epoch + 1 >= self.epochs or self.stop
+        self.metrics, self.fitness = self._metrics_of_epoch(self.args.val or last or self.stopper.possible_stop)
+        row = {"epoch": self.epoch + 1, "time": self._elapsed(), **self.label_loss_items(self.tloss), **self.metrics}
+        p.rows.append({**row, **rates})
+        better = self.fitness is not None and (p.best_fitness is None or self.fitness > p.best_fitness)
+        p.best_fitness = self.fitness if better else p.best_fitness
+        self.stop |= self.stopper(self.epoch, self.fitness)
+        self._respect_time()
+        self.scheduler.step()
+        p.epoch, p.batch, p.loss_sum = self.epoch + 1, 0, []
+        if self.rank <= 0:
+            self._write_epoch(better, last or self.stop)
+        self.run_callbacks("on_fit_epoch_end")
+        self._leave_if_interrupted()
+
+    def _elapsed(self) -> float:
+        """Seconds of training, those of earlier processes of a resumed run included."""
+        return time.monotonic() - self.started
+
+    def _metrics_of_epoch(self, wanted: bool) -> tuple[dict[str, float], float | None]:
+        """Validate when wanted (main process); return the metrics, zeros if not measured, and the fitness."""
+        keys = [*DetMetrics(self.data["names"]).keys, *self.label_loss_items(prefix="val")]
+        metrics = dict.fromkeys(keys, 0.0)
+        if not wanted or self.rank > 0:
+            return metrics, None
+        metrics.update(self.validator(self))
+        return metrics, metrics.pop("fitness", None)
+
+    def _respect_time(self) -> None:
+        """Re-estimate the number of epochs under a `time` limit; all processes follow the main one."""
+        if self.args.time:
+            limit, spent = self.args.time * 3600, self._elapsed()
+            done = self.epoch + 1
+            self.epochs = max(done, math.ceil(limit * done / spent))
+            self.stop |= spent >= limit
+        self.stop, self.epochs = dist.broadcast_object((self.stop, self.epochs))
+        self.lf = self._curve()
+
+    def _write_epoch(self, better: bool, last: bool) -> None:
+        """Write results.csv, then best.pt, then last.pt: a kill in between repeats the epoch and loses nothing."""
+        write_csv(self.csv, self.progress.rows)
+        if not (self.args.save or last):
+            return
+        if better:
+            write(self.best, pack_best(self.state, plain(dict(self.args)), self.metrics))
+        self._write_last()
+        period = self.args.save_period
+        if period > 0 and self.epoch % period == 0:
+            write(self.wdir / f"epoch{self.epoch}.pt", self.state.pack(plain(dict(self.args)), self.metrics))
+        self.run_callbacks("on_model_save")
+
+    def _write_last(self) -> None:
+        """Write last.pt, whole or not at all."""
+        self.progress.elapsed = self._elapsed()
+        write(self.last, self.state.pack(plain(dict(self.args)), self.metrics))
+        self.saved_at = time.monotonic()
+
+    # --------------------------------------------------------------------------------------------------------- end
+    def _finish(self) -> None:
+        """Report, draw the curves and validate the best weights once more, with plots and the table of classes."""
+        done = self.progress.epoch
+        LOGGER.info(f"\n{done} epochs completed in {self._elapsed() / 3600:.3f} hours.")
+        for file in (self.last, self.best):
+            if file.exists():
+                LOGGER.info(f"{file}, {file_size(file):.1f} MB")
+        if self.args.plots:
+            plot_results(self.csv)
+        if self.best.exists():
+            LOGGER.info(f"\nValidating {self.best}...")
+            self.validator.args.plots = self.args.plots
+            report = self.validator(model=self.best)
+            self.metrics = {k: round(float(v), 5) for k, v in report.results_dict.items()}
+            self.run_callbacks("on_fit_epoch_end")

@@ -1,0 +1,106 @@
+"""Training of RT-DETR (Zhao et al., "DETRs Beat YOLOs on Real-time Object Detection", CVPR 2024).
+
+Legend: B images in a batch, T objects in a batch, S image side in pixels.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ultralytics.data.build import build_dataloader
+from ultralytics.engine.setup import Batch, stride_of
+from ultralytics.engine.trainer import BaseTrainer
+from ultralytics.models.rtdetr.val import RTDETRValidator, build_rtdetr_dataset
+from ultralytics.nn.tasks import RTDETRDetectionModel
+from ultralytics.utils.plotting import plot_images, plot_labels
+
+
+class RTDETRTrainer(BaseTrainer):
+    """Train RT-DETR on square images (stretched, or padded with `letterbox=True`).
+
+    trainer = RTDETRTrainer(overrides={"model": "rtdetr-l.yaml", "data": "data.yaml", "epochs": 50})
+    metrics = trainer.train()
+    """
+
+    loss_names = ("giou_loss", "cls_loss", "l1_loss")
+
+    def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> RTDETRDetectionModel:
+        """Build a network for the data set's classes; its first weights depend on the run's seed alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.args.seed)
+            model = RTDETRDetectionModel(
+                cfg or self.args.model,
+                ch=self.data["channels"],
+                nc=self.data["nc"],
+                scale=self.args.model_scale,
+                verbose=verbose,
+            )
+        model.names = dict(self.data["names"])
+        if weights is not None:
+            model.load(weights)
+        return model
+
+    def get_validator(self) -> RTDETRValidator:
+        """Return a validator on the loader of the evaluated split."""
+        return RTDETRValidator(self.test_loader, save_dir=self.save_dir, args=self.args, _callbacks=self.callbacks)
+
+    def build_dataset(self, img_path: str | list[str], mode: str = "train", batch: int | None = None) -> Any:
+        """Return the data set of a split; augmented in mode "train"."""
+        stride = stride_of(self.model) if isinstance(self.model, nn.Module) else 32
+        return build_rtdetr_dataset(self.args, img_path, self.data, batch or 16, mode=mode, stride=stride)
+
+    def get_dataloader(
+        self, dataset_path: str | list[str], batch_size: int = 16, rank: int = -1, mode: str = "train"
+    ) -> Any:
+        """Return the loader of a split; shuffled and shared among the processes in mode "train"."""
+        dataset = self.build_dataset(dataset_path, mode, batch_size)
+        train = mode == "train"
+        return build_dataloader(
+            dataset, batch_size, self.args.workers, shuffle=train, seed=self.args.seed, rank=rank if train else -1
+        )
+
+    def preprocess_batch(self, batch: Batch) -> Batch:
+        """Move tensors to the device; images become floats (B, 3, S, S) in 0..1, S random if asked for."""
+        moved = {
+            k: v.to(self.device, non_blocking=True) if isinstance(v, torch.Tensor) else v for k, v in batch.items()
+        }
+        moved["img"] = self._rescaled(moved["img"].float() / 255)
+        return moved
+
+    def _rescaled(self, images: torch.Tensor) -> torch.Tensor:
+        """Resize to a random multiple of the stride near imgsz * (1 +- multi_scale); a function of seed and step."""
+        spread = float(self.args.multi_scale)
+        if not spread:
+            return images
+        stride = stride_of(self.model)
+        rng = np.random.default_rng((self.args.seed, self.progress.step))
+        low, high = self.imgsz * (1 - spread), self.imgsz * (1 + spread) + stride
+        size = max(int(rng.uniform(low, high)) // stride * stride, stride)
+        if size == images.shape[-1]:
+            return images
+        return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)  # (B, 3, size, size)
+
+    def plot_training_samples(self, batch: Batch, ni: int) -> None:
+        """Draw the batch of step `ni`, as the network saw it, with its labels."""
+        plot_images(
+            batch["img"],
+            batch["batch_idx"],
+            batch["cls"].flatten(),
+            batch["bboxes"],
+            paths=batch["im_file"],
+            fname=self.save_dir / f"train_batch{ni}.jpg",
+            names=self.data["names"],
+        )
+
+    def plot_training_labels(self) -> None:
+        """Draw the distribution of the training labels."""
+        labels = self.train_loader.dataset.labels
+        boxes = np.concatenate([label["bboxes"] for label in labels], 0)
+        cls = np.concatenate([label["cls"] for label in labels], 0)
+        plot_labels(boxes, cls.squeeze(), self.data["names"], Path(self.save_dir))
