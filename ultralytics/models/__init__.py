@@ -1,0 +1,19 @@
+"""Model families, imported on first use: `nn` imports `models.utils`, so this package must not import `nn` itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ultralytics.models.rtdetr import RTDETR
+
+__all__ = ["RTDETR"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `RTDETR` when it is first asked for."""
+    if name == "RTDETR":
+        from ultralytics.models.rtdetr import RTDETR
+
+        return RTDETR
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -1,0 +1,8 @@
+"""RT-DETR: façade, trainer, validator and predictor."""
+
+from ultralytics.models.rtdetr.model import RTDETR
+from ultralytics.models.rtdetr.predict import RTDETRPredictor
+from ultralytics.models.rtdetr.train import RTDETRTrainer
+from ultralytics.models.rtdetr.val import RTDETRDataset, RTDETRValidator
+
+__all__ = ["RTDETR", "RTDETRDataset", "RTDETRPredictor", "RTDETRTrainer", "RTDETRValidator"]

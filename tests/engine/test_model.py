@@ -1,0 +1,265 @@
+"""The façade: what a user holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import ultralytics
+from tests.engine.tiny import IMAGES, NAMES, TINY, draw, write_dataset
+from ultralytics import models
+from ultralytics.engine.model import Model
+from ultralytics.models import RTDETR
+from ultralytics.models.rtdetr import RTDETRPredictor, RTDETRTrainer, RTDETRValidator
+from ultralytics.nn.tasks import RTDETRDetectionModel
+from ultralytics.utils.errors import ConfigError, NotFoundError, UserError
+from ultralytics.utils.metrics import DetMetrics
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("shapes"))
+
+
+@pytest.fixture
+def model() -> RTDETR:
+    torch.manual_seed(0)
+    return RTDETR(TINY)
+
+
+IMAGE = draw(*IMAGES[0])
+FAST: dict[str, Any] = {"imgsz": 64, "device": "cpu"}
+
+
+def rows(model: RTDETR) -> torch.Tensor:
+    with torch.no_grad():
+        return model.model.eval()(torch.linspace(0, 1, 3 * 64 * 64).view(1, 3, 64, 64))[0]
+
+
+def test_public_doors():
+    assert ultralytics.RTDETR is models.RTDETR is RTDETR
+    with pytest.raises(AttributeError):
+        models.YOLO  # noqa: B018
+
+
+def test_what_a_new_model_offers(model):
+    assert model.task == "detect"
+    assert model.names == {0: "0", 1: "1", 2: "2"}
+    assert model.device == torch.device("cpu")
+    assert model.ckpt is None
+    assert model.overrides["model"] is None
+    assert model.task_map == {
+        "detect": {
+            "model": RTDETRDetectionModel, "trainer": RTDETRTrainer, "validator": RTDETRValidator,
+            "predictor": RTDETRPredictor,
+        }
+    }  # fmt: skip
+    assert sum(p.numel() for p in model.parameters()) > 1000  # unknown attributes come from the network
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        model.no_such_thing  # noqa: B018
+
+
+def test_the_yaml_dict_is_not_changed():
+    before = repr(TINY)
+    RTDETR(TINY)
+    assert repr(TINY) == before
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "word"),
+    [
+        ("no-such-model.yaml", NotFoundError, "no-such-model"),
+        ("no-such-weights.pt", NotFoundError, "no-such-weights"),
+        ("model.onnx", UserError, "model.onnx"),
+        ("", UserError, ""),
+    ],
+)
+def test_bad_sources(source, error, word):
+    with pytest.raises(error, match=word) as caught:
+        RTDETR(source)
+    assert len(str(caught.value).splitlines()) <= 3
+
+
+def test_scale():
+    scaled = {**TINY, "scales": {"l": [1.0, 1.0, 512], "n": [1.0, 0.5, 512]}}
+    full, half = RTDETR(scaled), RTDETR(scaled, scale="n")
+    count = lambda m: sum(p.numel() for p in m.model.parameters())  # noqa: E731
+    assert count(half) < count(full)
+    with pytest.raises(UserError, match="z"):
+        RTDETR(scaled, scale="z")
+
+
+def test_scale_of_a_weights_file_is_fixed(model, tmp_path):
+    path = model.save(tmp_path / "m.pt")
+    with pytest.raises(ConfigError, match="scale"):
+        RTDETR(path, scale="n")
+
+
+def test_another_model_shares_its_state(model):
+    again = RTDETR(model)
+    assert again.model is model.model
+    again.overrides["imgsz"] = 96
+    assert model.overrides["imgsz"] == 96
+
+
+def test_save_and_load_round_trip(model, tmp_path):
+    model.model.names = dict(NAMES)
+    path = model.save(tmp_path / "m.pt")
+    assert path.exists()
+    again = RTDETR(path)
+    assert again.names == NAMES
+    assert again.ckpt_path == str(path)
+    assert torch.equal(rows(again), rows(model))
+
+
+def test_load_copies_what_fits(model, tmp_path):
+    path = model.save(tmp_path / "m.pt")
+    torch.manual_seed(1)
+    for source in (path, str(path), RTDETR(path), RTDETR(path).model):
+        other = RTDETR(TINY)
+        assert not torch.equal(rows(other), rows(model))
+        assert other.load(source) is other
+        assert torch.equal(rows(other), rows(model))
+    fewer = RTDETR({**TINY, "nc": 2}).load(path)
+    first = "model.0.conv.weight"
+    assert torch.equal(fewer.state_dict()[first], model.state_dict()[first])
+
+
+def test_load_missing_file(model):
+    with pytest.raises(NotFoundError, match="gone"):
+        model.load("gone.pt")
+
+
+def test_info_and_fuse(model, capsys):
+    layers, params, grads, flops = model.info(imgsz=64)
+    assert layers > 10 and params == grads == sum(p.numel() for p in model.parameters()) and flops > 0
+    model.info(detailed=True, imgsz=64)
+    assert "AIFI" in capsys.readouterr().out
+    before = rows(model)
+    assert model.fuse(imgsz=64) is model
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in model.model.modules())
+    torch.testing.assert_close(rows(model), before, atol=1e-4, rtol=1e-4)
+
+
+def test_reset_weights(model):
+    with torch.no_grad():
+        for p in model.parameters():
+            p.fill_(0.5)
+    assert model.reset_weights() is model
+    assert not any(bool((p == 0.5).all()) for p in model.parameters())
+    head = model.model.model[-1]
+    assert float(head.dec_score_head[-1].bias.mean()) == pytest.approx(-np.log(99), abs=1e-3)  # the prior is back
+
+
+def test_predict_kinds_of_return(model):
+    found = model.predict(IMAGE, **FAST)
+    assert isinstance(found, list) and len(found) == 1
+    assert isinstance(model(IMAGE, stream=True, **FAST), Iterator)
+    assert len(list(model([IMAGE, IMAGE], stream=True, **FAST))) == 2
+
+
+def test_predictor_is_kept_and_its_arguments_are_not(model):
+    model.predict(IMAGE, conf=0.0, **FAST)
+    first = model.predictor
+    assert len(model.predict(IMAGE, **FAST)[0]) == 0  # back at 0.25: a fresh model is sure of nothing
+    assert model.predictor is first
+    assert len(model.predict(IMAGE, conf=0.0, max_det=7, **FAST)[0]) == 7
+    model.load(RTDETR(TINY))
+    assert model.predictor is None  # new weights need a new predictor
+
+
+def test_predict_leaves_the_model_as_it_was(model):
+    model.model.train()
+    keys = list(model.state_dict())
+    model.predict(IMAGE, **FAST)
+    assert list(model.state_dict()) == keys
+    assert model.model.training
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_val_returns_the_metrics(model, data, tmp_path):
+    metrics = model.val(data=str(data), plots=False, project=str(tmp_path), batch=2, workers=0, **FAST)
+    assert isinstance(metrics, DetMetrics)
+    assert metrics is model.metrics
+    assert set(metrics.results_dict) == {
+        "metrics/precision(B)", "metrics/recall(B)", "metrics/mAP50(B)", "metrics/mAP50-95(B)", "fitness"
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match="data"):
+        model.val(**FAST)
+
+
+def test_unknown_argument_names_the_nearest(model):
+    with pytest.raises(SyntaxError, match="conf"):
+        model.predict(IMAGE, confi=0.5)
+
+
+def test_callbacks(model):
+    seen: list[str] = []
+    model.add_callback("on_predict_start", lambda p: seen.append(type(p).__name__))
+    model.predict(IMAGE, **FAST)
+    model.predict(IMAGE, **FAST)
+    model.clear_callback("on_predict_start")
+    model.predict(IMAGE, **FAST)
+    assert seen == ["RTDETRPredictor"] * 2
+    with pytest.raises(UserError, match="on_predict_start"):
+        model.add_callback("on_predict_begin", print)
+    model.reset_callbacks()
+
+
+def test_to_float_eval(model):
+    assert model.to("cpu") is model
+    assert model.overrides["device"] == "cpu"
+    assert model.half().model.model[0].conv.weight.dtype == torch.float16
+    assert model.float().model.model[0].conv.weight.dtype == torch.float32
+    assert not model.eval().model.training
+
+
+def test_missing_role():
+    class Half(RTDETR):
+        @property
+        def task_map(self) -> dict[str, dict[str, type[Any]]]:
+            return {"detect": {"model": RTDETRDetectionModel}}
+
+    with pytest.raises(NotImplementedError, match=r"Half.*predictor.*detect"):
+        Half(TINY).predict(IMAGE)
+    with pytest.raises(NotImplementedError):
+        Model(TINY)
+
+
+def test_train_then_hold_the_best_weights(model, data, tmp_path):
+    kw: dict[str, Any] = {"data": str(data), "batch": 2, "workers": 0, "plots": False, "amp": False, "mosaic": 0.0, **FAST}
+    model.train(epochs=1, project=str(tmp_path), name="t", **kw)
+    best = tmp_path / "t" / "weights" / "best.pt"
+    assert model.ckpt_path == str(best)
+    assert model.names == NAMES
+    again = RTDETR(best)
+    assert torch.equal(rows(again), rows(model))
+    assert again.overrides["imgsz"] == 64 and again.overrides["data"] == str(data)
+    # The same file gives the same numbers through `val` as at the end of its own run.
+    final = {k: v for k, v in model.metrics.items() if k.startswith("metrics/")}
+    alone = again.val(plots=False, workers=0, project=str(tmp_path), device="cpu").results_dict
+    for key, value in final.items():
+        assert alone[key] == pytest.approx(value, abs=5e-5)
+
+
+def test_fresh_weights_depend_on_the_seed_alone(data, tmp_path):
+    def first_weights() -> torch.Tensor:
+        torch.rand(int(torch.randint(1, 9, ())))
+        model = RTDETR(TINY)
+        found: list[torch.Tensor] = []
+
+        def stop(trainer: Any) -> None:
+            found.append(trainer.model.state_dict()["model.0.conv.weight"].clone())
+            trainer.stop = True
+
+        model.add_callback("on_train_start", stop)
+        kw = {"data": str(data), "epochs": 1, "batch": 4, "workers": 0, "plots": False, "amp": False, "val": False, **FAST}
+        model.train(project=str(tmp_path), name="s", **kw)
+        return found[0]
+
+    assert torch.equal(first_weights(), first_weights())

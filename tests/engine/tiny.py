@@ -1,0 +1,98 @@
+"""What the engine tests share: a network small enough to build in a moment, a drawn data set, and an oracle detector.
+
+The data set: solid rectangles on grey, class 0 red, class 1 green, class 2 blue; image sizes differ and are not square.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+NAMES = {0: "red", 1: "green", 2: "blue"}
+COLORS = ((40, 40, 220), (40, 200, 40), (220, 80, 40))  # BGR
+
+TINY: dict[str, Any] = {
+    "nc": 3,
+    "backbone": [
+        [-1, 1, "Conv", [8, 3, 2]],
+        [-1, 1, "Conv", [16, 3, 2]],
+        [-1, 1, "Conv", [16, 3, 2]],  # 2: P3/8
+        [-1, 1, "Conv", [32, 3, 2]],  # 3: P4/16
+        [-1, 1, "Conv", [32, 3, 2]],  # 4: P5/32
+    ],
+    "head": [
+        [-1, 1, "Conv", [32, 1, 1, None, 1, 1, False]],
+        [-1, 1, "AIFI", [48, 4]],  # 6
+        [[2, 3, 6], 1, "RTDETRDecoder", ["nc", 32, 30, 4, 4, 2, 64]],
+    ],
+}
+
+# Per image: (height, width) and rows of class, cx, cy, w, h in 0..1.
+IMAGES: list[tuple[tuple[int, int], list[list[float]]]] = [
+    ((90, 120), [[0, 0.3, 0.4, 0.3, 0.4], [1, 0.75, 0.7, 0.3, 0.3]]),
+    ((120, 80), [[2, 0.5, 0.5, 0.6, 0.3]]),
+    ((96, 96), []),
+    ((64, 128), [[1, 0.2, 0.5, 0.2, 0.6], [1, 0.6, 0.5, 0.3, 0.5], [0, 0.9, 0.9, 0.2, 0.2]]),
+]
+
+
+def draw(shape: tuple[int, int], rows: list[list[float]]) -> np.ndarray:
+    """Draw one image of the data set, BGR."""
+    h, w = shape
+    image = np.full((h, w, 3), 110, np.uint8)
+    for c, cx, cy, bw, bh in rows:
+        corners = np.array([(cx - bw / 2) * w, (cy - bh / 2) * h, (cx + bw / 2) * w, (cy + bh / 2) * h])
+        x1, y1, x2, y2 = np.round(corners).astype(int).tolist()
+        cv2.rectangle(image, (x1, y1), (x2 - 1, y2 - 1), COLORS[int(c)], -1)
+    return image
+
+
+def write_dataset(root: Path, images: list[tuple[tuple[int, int], list[list[float]]]] | None = None) -> Path:
+    """Write the data set (PNG, both splits the same) and return its YAML."""
+    for split in ("train", "val"):
+        (root / "images" / split).mkdir(parents=True)
+        (root / "labels" / split).mkdir(parents=True)
+        for i, (shape, rows) in enumerate(IMAGES if images is None else images):
+            cv2.imwrite(str(root / "images" / split / f"{i:03d}.png"), draw(shape, rows))
+            text = "".join(" ".join(f"{v:g}" for v in row) + "\n" for row in rows)
+            (root / "labels" / split / f"{i:03d}.txt").write_text(text)
+    names = "".join(f"  {i}: {n}\n" for i, n in NAMES.items())
+    yaml = root / "data.yaml"
+    yaml.write_text(f"path: {root}\ntrain: images/train\nval: images/val\nnames:\n{names}")
+    return yaml
+
+
+class Oracle(nn.Module):
+    """Stands in for a loaded model: answers the images it is shown, in order, with prepared rows.
+
+    Each answer is (n, 6): cx, cy, w, h in 0..1, score, class.
+    """
+
+    fp16 = False
+    stride = 32
+    names = NAMES
+
+    def __init__(self, answers: list[list[list[float]]]) -> None:
+        super().__init__()
+        self.answers = answers
+        self.shown = 0
+
+    def forward(self, im: torch.Tensor) -> torch.Tensor:
+        answers = self.answers[self.shown : self.shown + len(im)]
+        self.shown += len(im)
+        k = max((len(a) for a in answers), default=0)
+        out = torch.zeros(len(im), k, 6)
+        for row, answer in zip(out, answers, strict=True):
+            if answer:
+                row[: len(answer)] = torch.tensor(answer)
+        return out
+
+
+def truth(score: float = 0.9) -> list[list[list[float]]]:
+    """Return the answers of a perfect detector."""
+    return [[[*row[1:], score, row[0]] for row in rows] for _, rows in IMAGES]

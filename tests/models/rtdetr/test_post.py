@@ -1,0 +1,110 @@
+"""Rows of the head -> boxes in the user's image."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.engine.tiny import TINY
+from ultralytics.data.augment import LetterBox
+from ultralytics.models.rtdetr.post import (
+    class_filter,
+    letterbox_geometry,
+    output_rows,
+    select_rows,
+    stretch_geometry,
+    to_network_xywhn,
+    to_original_xyxy,
+)
+from ultralytics.nn.tasks import RTDETRDetectionModel
+
+ROWS = [[0.5, 0.5, 0.2, 0.2, s, c] for s, c in ((0.9, 0), (0.8, 2), (0.5, 1), (0.25, 2), (0.1, 0))]
+
+
+@pytest.mark.parametrize(
+    ("rows", "conf", "max_det", "classes", "want"),
+    [
+        ([], 0.25, 300, None, []),
+        (ROWS, 0.25, 300, None, [0, 1, 2]),  # strictly above
+        (ROWS, 0.0, 300, None, [0, 1, 2, 3, 4]),
+        (ROWS, 0.0, 2, None, [0, 1]),
+        (ROWS, 0.0, 300, [2], [1, 3]),
+        (ROWS, 0.0, 1, [1], [2]),  # the filter acts before max_det
+        (ROWS, 0.0, 300, [], []),
+        (ROWS, 0.95, 300, None, []),
+        ([[float("nan"), 0.5, 0.1, 0.1, 0.9, 0], [0.5, 0.5, float("inf"), 0.1, 0.8, 0], ROWS[2]], 0.0, 9, None, [2]),
+    ],
+)
+def test_select_rows(rows: list[list[float]], conf: float, max_det: int, classes: list[int] | None, want: list[int]):
+    batch = torch.tensor([rows, rows]).reshape(2, len(rows), 6)
+    got = select_rows(batch, conf, max_det, classes)
+    assert len(got) == 2
+    for one in got:
+        assert torch.equal(one, batch[0][want])
+
+
+def test_output_rows_takes_the_tensor_or_the_pair():
+    rows = torch.rand(1, 2, 6, dtype=torch.float16)
+    for preds in (rows, (rows, None), [rows, None]):
+        assert output_rows(preds).dtype == torch.float32
+        assert output_rows(preds).shape == (1, 2, 6)
+
+
+@pytest.mark.parametrize("original", [(96, 96), (90, 120), (121, 83), (33, 700), (640, 480)])
+@pytest.mark.parametrize("network", [(96, 96), (64, 128), (640, 640)])
+@pytest.mark.parametrize("geometry", [stretch_geometry, letterbox_geometry])
+def test_to_original_undoes_to_network(original, network, geometry):
+    h, w = original
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(20, 2, 2, generator=generator).sort(1).values * torch.tensor([w, h])  # (20, 2 corners, xy)
+    boxes = corners.reshape(-1, 4)
+    there = to_network_xywhn(boxes, network, geometry(original, network))
+    assert float(there.min()) >= 0 and float(there.max()) <= 1
+    back = to_original_xyxy(there, network, original, geometry(original, network))
+    torch.testing.assert_close(back, boxes, atol=1e-2, rtol=1e-4)
+
+
+@pytest.mark.parametrize("original", [(96, 96), (90, 120), (121, 83), (33, 700), (480, 640), (77, 78)])
+@pytest.mark.parametrize("network", [(96, 96), (64, 128), (640, 640)])
+def test_letterbox_geometry_is_where_letterbox_puts_the_image(original, network):
+    image = np.zeros((*original, 3), np.uint8)
+    boxed = LetterBox(network)(image=image)
+    inside = np.argwhere(boxed[..., 0] == 0)
+    (top, left), (bottom, right) = inside.min(0), inside.max(0) + 1
+    (gain, same), (pad_x, pad_y) = letterbox_geometry(original, network)
+    assert gain == same
+    assert (left, top) == (pad_x, pad_y)
+    assert (bottom - top, right - left) == (round(original[0] * gain), round(original[1] * gain))
+
+
+@pytest.mark.parametrize("geometry", [stretch_geometry, letterbox_geometry])
+def test_boxes_are_clipped_to_the_image(geometry):
+    boxes = torch.tensor([[0.0, 0.0, 0.5, 0.5], [0.9, 0.9, 0.9, 0.9], [0.5, 0.5, 3.0, 3.0]])
+    out = to_original_xyxy(boxes, (96, 96), (40, 70), geometry((40, 70), (96, 96)))
+    assert float(out.min()) == 0
+    assert float(out[:, [0, 2]].max()) == 70
+    assert float(out[:, [1, 3]].max()) == 40
+
+
+def test_class_filter_acts_before_the_top_k():
+    torch.manual_seed(0)
+    model = RTDETRDetectionModel(TINY, verbose=False).eval()
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        free = output_rows(model(image))
+        with class_filter(model, [2]):
+            only = output_rows(model(image))
+        again = output_rows(model(image))
+    assert set(free[0, :, 5].tolist()) != {2.0}
+    assert set(only[0, :, 5].tolist()) == {2.0}
+    assert only.shape == free.shape  # as many rows as without the filter: nothing was crowded out
+    assert torch.equal(free, again)
+
+
+def test_class_filter_is_lifted_after_an_error():
+    model = RTDETRDetectionModel(TINY, verbose=False).eval()
+    with pytest.raises(RuntimeError, match="stop"), class_filter(model, [1]):
+        assert model.model[-1].classes == [1]
+        raise RuntimeError("stop")
+    assert model.model[-1].classes is None

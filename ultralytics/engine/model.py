@@ -1,0 +1,274 @@
+"""The object that users hold: one model, and everything that can be done with it.
+
+A model family names its four classes (network, trainer, validator, predictor) in `task_map`; this class only passes
+arguments between them. Precedence of arguments: defaults, those stored in the weights file, those of the call.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ultralytics.engine.results import Results
+from ultralytics.nn.checkpoint import pack_model, save_checkpoint
+from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils.callbacks import Callback, Callbacks
+from ultralytics.utils.checks import check_file, check_yaml
+from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.metrics import DetMetrics
+
+YAML_SUFFIXES = (".yaml", ".yml")
+# Arguments that a weights file hands on to later calls; everything else starts from the defaults again.
+KEPT_ARGS = ("imgsz", "data", "single_cls", "letterbox")
+# A change of one of these needs another predictor.
+PREDICTOR_KEYS = ("device", "quantize", "dnn", "compile", "channels_last")
+
+
+class Model:
+    """A model built from a YAML (file, name or dict), loaded from a weights file, or taken from another `Model`.
+
+    Unknown attributes are looked up on the network, so `model.parameters()` and `model.state_dict()` work.
+
+    Args:
+        model: `.yaml`/`.yml` file or name, YAML dict, `.pt` file, or another `Model` (both then share one state).
+        task: must be a task of `task_map`; by default the only one there is.
+        verbose: log the layer table when a YAML is built.
+        scale: letter of the compound scale of a model YAML.
+    """
+
+    # Config
+    task: str
+    cfg: str | dict[str, Any] | None
+    overrides: dict[str, Any]
+    callbacks: Callbacks
+    # Parts
+    model: Any
+    predictor: Any
+    trainer: Any
+    # State
+    ckpt: dict[str, Any] | None
+    ckpt_path: str | None
+    metrics: DetMetrics | Any
+    model_name: str
+
+    def __init__(
+        self,
+        model: str | Path | dict[str, Any] | Model,
+        task: str | None = None,
+        verbose: bool = False,
+        scale: str | None = None,
+    ) -> None:
+        if isinstance(model, Model):
+            self.__dict__ = model.__dict__
+            return
+        self.callbacks = Callbacks()
+        self.predictor = self.trainer = self.ckpt = self.ckpt_path = self.cfg = self.metrics = None
+        self.task = task or next(iter(self.task_map))
+        self._class("model")
+        if isinstance(model, dict) or Path(str(model).strip()).suffix.lower() in YAML_SUFFIXES:
+            self._new(model if isinstance(model, dict) else str(model).strip(), verbose, scale)
+        else:
+            self._load(str(model).strip(), scale)
+
+    # ------------------------------------------------------------------------------------------------ construction
+    def _new(self, cfg: str | dict[str, Any], verbose: bool, scale: str | None) -> None:
+        """Build a network from a YAML."""
+        self.cfg = cfg if isinstance(cfg, dict) else str(check_yaml(cfg))
+        self.model = self._class("model")(copy.deepcopy(self.cfg), verbose=verbose, scale=scale)
+        self.model_name = "model" if isinstance(cfg, dict) else Path(cfg).stem
+        self.overrides = {"task": self.task, "model": None if isinstance(cfg, dict) else cfg}
+
+    def _load(self, weights: str, scale: str | None = None) -> None:
+        """Load a weights file; the network is fp32, in eval mode, with EMA weights where the file has them."""
+        if scale is not None:
+            raise ConfigError(f"scale={scale}: {weights} has its scale already", "give a YAML, or leave scale out")
+        if Path(weights).suffix.lower() != ".pt":
+            raise ConfigError(f"model={weights}: neither a model YAML (.yaml, .yml) nor weights (.pt)")
+        path = str(check_file(weights))
+        self.model, self.ckpt = load_checkpoint(path)
+        self.ckpt_path, self.model_name = path, Path(path).stem
+        stored = self.ckpt.get("train_args") or {}
+        self.overrides = {k: stored[k] for k in KEPT_ARGS if stored.get(k) is not None}
+        self.overrides.update(task=self.task, model=path)
+
+    @property
+    def task_map(self) -> dict[str, dict[str, type[Any]]]:
+        """Classes by task: {task: {"model", "trainer", "validator", "predictor"}}."""
+        raise NotImplementedError
+
+    def _class(self, role: str) -> type[Any]:
+        """Return the class that plays `role` for the task; NotImplementedError names class, mode and task."""
+        found = self.task_map.get(self.task, {}).get(role)
+        if found is None:
+            raise NotImplementedError(f"{type(self).__name__} has no '{role}' for task '{self.task}'")
+        return found
+
+    def _args(self, mode: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the overrides of one call."""
+        return {**self.overrides, **kwargs, "mode": mode, "task": self.task}
+
+    # ----------------------------------------------------------------------------------------------------- actions
+    def __call__(self, source: Any = None, stream: bool = False, **kwargs: Any) -> list[Results] | Iterator[Results]:
+        """Same as `predict`."""
+        return self.predict(source, stream, **kwargs)
+
+    def predict(
+        self, source: Any = None, stream: bool = False, predictor: type[Any] | None = None, **kwargs: Any
+    ) -> list[Results] | Iterator[Results]:
+        """Detect objects in any source: path, folder, glob, list, URL, video, webcam number, array, PIL, tensor.
+
+        Returns a list of `Results`, or with `stream=True` a generator that holds one batch at a time. Defaults: conf
+        0.25, batch 1, nothing saved.
+        """
+        args = self._args("predict", {"batch": 1, "save": False, **kwargs})
+        args.pop("data", None)
+        cls = predictor or self._class("predictor")
+        if self._needs_new_predictor(cls, args):
+            self.predictor = cls(overrides=args, _callbacks=self.callbacks)
+            self.predictor.setup_model(self.model)
+        else:
+            self.predictor.update_args(args, reset=True)
+            self.predictor.callbacks = Callbacks(self.callbacks)
+        found: list[Results] | Iterator[Results] = self.predictor(source, stream=stream)
+        return found
+
+    def _needs_new_predictor(self, cls: type[Any], args: Mapping[str, Any]) -> bool:
+        if type(self.predictor) is not cls:
+            return True
+        old = self.predictor.args
+        return any(k in args and args[k] != getattr(old, k, None) for k in PREDICTOR_KEYS)
+
+    def val(self, validator: type[Any] | None = None, **kwargs: Any) -> DetMetrics:
+        """Evaluate on a data set (`data=`, else the one that the weights were trained on); return the metrics."""
+        cls = validator or self._class("validator")
+        run = cls(args=self._args("val", kwargs), _callbacks=self.callbacks)
+        metrics: DetMetrics = run(model=self.model)
+        self.metrics = metrics
+        return metrics
+
+    def train(self, trainer: type[Any] | None = None, **kwargs: Any) -> Any:
+        """Train; afterwards this object holds the best weights. Returns the metrics of the final validation.
+
+        `pretrained=False` starts from fresh weights even when some were loaded. `resume=True` goes on from this
+        object's weights file, `resume="last.pt"` from that file.
+        """
+        cls = trainer or self._class("trainer")
+        args = self._args("train", kwargs)
+        if args.get("resume") is True and self.ckpt_path:
+            args["resume"] = self.ckpt_path
+        run = self.trainer = cls(overrides=args, _callbacks=self.callbacks)
+        if not args.get("resume"):
+            keep = self.ckpt is not None and args.get("pretrained", True) is not False
+            with torch.random.fork_rng(devices=[]):  # fresh weights depend on the run's seed alone
+                torch.manual_seed(run.args.seed)
+                run.model = run.get_model(cfg=self.model.yaml, weights=self.model if keep else None)
+        self.metrics = run.train()
+        self._take_trained(run)
+        return self.metrics
+
+    def _take_trained(self, run: Any) -> None:
+        """Hold the run's best weights (the last ones when there are no best ones)."""
+        self.predictor = None
+        best = next((p for p in (run.best, run.last) if p and Path(p).exists()), None)
+        if best is not None:
+            self._load(str(best))
+
+    def fuse(self, verbose: bool = True, imgsz: int = 640) -> Model:
+        """Fold every BatchNorm and re-parameterisable branch into plain convolutions, in place."""
+        self.predictor = None
+        self.model.fuse(verbose=verbose, imgsz=imgsz)
+        return self
+
+    def info(self, detailed: bool = False, verbose: bool = True, imgsz: int = 640) -> tuple[int, int, int, float] | None:
+        """Log a summary, with `detailed` the layer table; return (layers, parameters, gradients, GFLOPs)."""
+        summary: tuple[int, int, int, float] | None = self.model.info(detailed=detailed, verbose=verbose, imgsz=imgsz)
+        return summary
+
+    def load(self, weights: str | Path | Mapping[str, Any] | nn.Module | Model) -> Model:
+        """Copy every tensor that fits from a file, checkpoint dict, network or other `Model`; log what did not."""
+        source = weights.model if isinstance(weights, Model) else weights
+        if isinstance(source, (str, Path)):
+            source = str(check_file(str(source)))
+        self.model.load(source)
+        self.predictor = None
+        self.ckpt = self.ckpt or {}
+        return self
+
+    def save(self, filename: str | Path = "saved_model.pt") -> Path:
+        """Write the model as it is now; arguments and metrics of the file it came from are kept. Returns the path."""
+        kept = {k: v for k, v in (self.ckpt or {}).items() if k in {"train_args", "train_metrics", "train_results"}}
+        return Path(save_checkpoint(filename, {**kept, "model": pack_model(self.model)}))
+
+    def reset_weights(self) -> Model:
+        """Start again from the initial weights that a newly built network of this YAML has."""
+        fresh = self._class("model")(copy.deepcopy(self.model.yaml), verbose=False)
+        if self.model.is_fused():
+            raise ConfigError("a fused model cannot be reset", "build it again from its YAML")
+        self.model.load_state_dict(fresh.state_dict())
+        self.ckpt = self.predictor = None
+        return self
+
+    # --------------------------------------------------------------------------------------------------- callbacks
+    def add_callback(self, event: str, func: Callback) -> None:
+        """Call `func(owner)` whenever `event` happens in training, validation or prediction."""
+        self.callbacks.add(event, func)
+
+    def clear_callback(self, event: str) -> None:
+        """Remove all functions of an event."""
+        self.callbacks.clear(event)
+
+    def reset_callbacks(self) -> None:
+        """Remove the functions of all events."""
+        self.callbacks.clear()
+
+    # ------------------------------------------------------------------------------------------------ device, state
+    @property
+    def names(self) -> dict[int, str]:
+        """Class names by id."""
+        return dict(self.model.names)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        device: torch.device = next(self.model.parameters()).device
+        return device
+
+    def to(self, *args: Any, **kwargs: Any) -> Model:
+        """Move or cast the network as `nn.Module.to` does; later calls use the same device."""
+        self.model.to(*args, **kwargs)
+        self.overrides["device"] = str(self.device)
+        self.predictor = None
+        return self
+
+    def cpu(self) -> Model:
+        """Move the network to the CPU."""
+        return self.to("cpu")
+
+    def cuda(self, device: int | str | None = None) -> Model:
+        """Move the network to a CUDA device."""
+        return self.to(torch.device("cuda", device) if isinstance(device, int) else device or "cuda")
+
+    def half(self) -> Model:
+        """Cast the network to fp16."""
+        return self.to(torch.float16)
+
+    def float(self) -> Model:
+        """Cast the network to fp32."""
+        return self.to(torch.float32)
+
+    def eval(self) -> Model:
+        """Put the network in evaluation mode."""
+        self.model.eval()
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        """Look unknown attributes up on the network."""
+        model = self.__dict__.get("model")
+        if model is None or name.startswith("__"):
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+        return getattr(model, name)

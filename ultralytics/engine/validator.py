@@ -1,0 +1,314 @@
+"""The validation loop, without knowledge of a model family: set up, iterate, time each stage, report.
+
+Boxes are xyxy in pixels of the original image from `postprocess` on, so that a metric means what a user sees. Legend:
+B images in a batch, N predictions of one image, T targets of one image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from ultralytics.cfg import get_cfg, get_save_dir
+from ultralytics.data.utils import check_det_dataset
+from ultralytics.nn.autobackend import AutoBackend
+from ultralytics.utils import LOGGER, TQDM, IterableSimpleNamespace, colorstr
+from ultralytics.utils.callbacks import Callback, CallbackMixin, Callbacks
+from ultralytics.utils.checks import check_imgsz
+from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.metrics import DetMetrics
+from ultralytics.utils.ops import Profile
+from ultralytics.utils.torch_utils import amp_dtype, autocast, select_device, unwrap_model
+from ultralytics.utils.training import EarlyStopping, ModelEMA
+
+Batch = dict[str, Any]
+Prediction = dict[str, torch.Tensor]
+STAGES = ("preprocess", "inference", "loss", "postprocess")
+VAL_CONF = 0.001
+SHOWN_CONF = 0.25
+REFUSED = {
+    "augment": "test-time augmentation is not available",
+    "visualize": "feature and error panels are not available",
+    "dnn": "inference through OpenCV DNN is not available",
+    "compile": "the network is not compiled",
+    "channels_last": "the memory layout is not configurable",
+    "rect": "RT-DETR takes images stretched to one size (letterbox=True keeps the aspect)",
+}
+
+
+class TrainingContext(Protocol):
+    """What a validator reads of the trainer that calls it."""
+
+    args: IterableSimpleNamespace
+    data: dict[str, Any]
+    device: torch.device
+    epoch: int
+    epochs: int
+    model: nn.Module
+    ema: ModelEMA | None
+    stopper: EarlyStopping
+
+    def label_loss_items(self, loss_items: torch.Tensor, prefix: str) -> dict[str, float]: ...
+
+
+def refuse_unsupported(args: IterableSimpleNamespace) -> None:
+    """Raise `ConfigError` when an argument asks for what inference cannot do: it is honoured or refused, never ignored."""
+    for name, why in REFUSED.items():
+        if getattr(args, name, False):
+            raise ConfigError(f"{name}={getattr(args, name)}: {why}", f"leave {name} out")
+    if args.quantize not in {None, 16, 32}:
+        raise ConfigError(f"quantize={args.quantize}: networks run in 32 or 16 bits", "leave quantize out")
+
+
+def load_backend(weights: Any, device: torch.device, quantize: int | str | None) -> AutoBackend:
+    """Wrap weights (a path) or a module for inference; a module that was given is left as it was."""
+    half = quantize == 16
+    if half and device.type != "cuda":
+        LOGGER.warning(f"quantize=16 needs a GPU; on {device.type} the network runs in fp32")
+    backend = AutoBackend(weights, device=device, fp16=half and device.type == "cuda", fuse=True)
+    backend.eval()
+    return backend
+
+
+def build_args(args: IterableSimpleNamespace | Mapping[str, Any] | None) -> IterableSimpleNamespace:
+    """Return a full argument set: a resolved one is copied, a mapping is laid over the defaults."""
+    if isinstance(args, IterableSimpleNamespace):
+        return get_cfg(args)
+    return get_cfg(overrides=dict(args) if args else None)
+
+
+class BaseValidator(CallbackMixin):
+    """Evaluate a detector on a data set; a model family fills the hooks.
+
+    Called with a trainer, it evaluates the trainer's EMA (or raw) model on the given loader and returns a plain dict of
+    metrics, validation losses and fitness, rounded to 5 decimals. Called without one, it builds model and loader from
+    its arguments and returns the metrics object.
+    """
+
+    # Config
+    args: IterableSimpleNamespace
+    save_dir: Path | None
+    # Swappable parts
+    dataloader: Any
+    model: Any
+    metrics: DetMetrics
+    # Run time
+    training: bool
+    device: torch.device
+    data: dict[str, Any]
+    names: dict[int, str]
+    stride: int
+    plots: bool
+    seen: int
+    batch_i: int
+    loss: torch.Tensor
+    speed: dict[str, float]
+
+    def __init__(
+        self,
+        dataloader: Any = None,
+        save_dir: str | Path | None = None,
+        args: IterableSimpleNamespace | Mapping[str, Any] | None = None,
+        _callbacks: Callbacks | Mapping[str, list[Callback]] | None = None,
+    ) -> None:
+        self.args = build_args(args)
+        self.shown_conf = SHOWN_CONF if self.args.conf is None else float(self.args.conf)
+        self.conf = VAL_CONF if self.args.conf is None else float(self.args.conf)
+        self.classes = as_classes(self.args.classes)
+        self.dataloader = dataloader
+        self.save_dir = Path(save_dir) if save_dir else None
+        self.callbacks = Callbacks(_callbacks)
+        self.training = False
+        self.speed = dict.fromkeys(STAGES, 0.0)
+        self.names = {}
+        self.data = {}
+        self.stride = 32
+        self.seen = 0
+        self.batch_i = 0
+        self.plots = False
+        self.loss = torch.zeros(3)
+
+    # ------------------------------------------------------------------------------------------------------ hooks
+    def get_dataset(self, data: str | Path | dict[str, Any]) -> dict[str, Any]:
+        """Return the checked data-set description."""
+        return data if isinstance(data, dict) else check_det_dataset(data, split=self.args.split)
+
+    def get_dataloader(self, img_path: str | list[str], batch_size: int) -> Any:
+        """Return the loader of the evaluated split."""
+        raise NotImplementedError
+
+    def preprocess(self, batch: Batch) -> Batch:
+        """Move a batch to the device and normalise its images."""
+        raise NotImplementedError
+
+    def postprocess(self, preds: Any, batch: Batch) -> list[Prediction]:
+        """Turn raw model output into one dict per image: bboxes (N, 4) xyxy original px, conf (N,), cls (N,)."""
+        raise NotImplementedError
+
+    def init_metrics(self) -> None:
+        """Reset the metrics before the first batch."""
+        raise NotImplementedError
+
+    def update_metrics(self, preds: list[Prediction], batch: Batch) -> None:
+        """Add one batch."""
+        raise NotImplementedError
+
+    def get_stats(self) -> dict[str, float]:
+        """Compute the metrics of everything seen and return them by name."""
+        raise NotImplementedError
+
+    def get_desc(self) -> str:
+        """Return the table header that the progress bar shows."""
+        return ""
+
+    def print_results(self) -> None:
+        """Log the table of results."""
+
+    def plot_samples(self, preds: list[Prediction], batch: Batch, ni: int) -> None:
+        """Draw one batch: its labels and its predictions."""
+
+    def finalize(self) -> None:
+        """Write curves, confusion matrices and prediction files."""
+
+    def class_filter(self, model: Any) -> AbstractContextManager[None]:
+        """Make `model` predict only the classes asked for, until the block ends."""
+        return nullcontext()
+
+    # ------------------------------------------------------------------------------------------------------- run
+    @torch.no_grad()
+    def __call__(self, trainer: TrainingContext | None = None, model: Any = None) -> dict[str, float] | DetMetrics:
+        """Evaluate; see the class for what is returned.
+
+        `model` may be a weights path, a module or a loaded backend; without it the argument `model` is used.
+        """
+        self.training = trainer is not None
+        module = self._setup_training(trainer) if trainer is not None else self._setup_standalone(model)
+        was_training = bool(getattr(module, "training", False))
+        if was_training:
+            module.eval()
+        try:
+            with self.class_filter(module):
+                self._loop(module, trainer)
+        finally:
+            if was_training:
+                module.train()
+        stats = self.get_stats()
+        self.print_results()
+        self.finalize()
+        self.run_callbacks("on_val_end")
+        if trainer is not None:
+            stats.update(trainer.label_loss_items(self.loss.cpu() / max(len(self.dataloader), 1), prefix="val"))
+            return {k: round(float(v), 5) for k, v in stats.items()}
+        self._log_end()
+        return self.metrics
+
+    def _setup_training(self, trainer: TrainingContext) -> nn.Module:
+        """Take device, data and the model to evaluate from the trainer."""
+        self.device, self.data = trainer.device, trainer.data
+        module = trainer.ema.ema if trainer.ema is not None else unwrap_model(trainer.model)
+        self.model = module
+        self.plots = bool(self.args.plots) and (trainer.stopper.possible_stop or trainer.epoch >= trainer.epochs - 1)
+        self._set_names(getattr(module, "names", {}))
+        return module
+
+    def _setup_standalone(self, model: Any) -> Any:
+        """Load model and data set; create the run folder only when both are there."""
+        refuse_unsupported(self.args)
+        if self.args.data is None and self.dataloader is None and not self.data:
+            raise ConfigError("no data set to validate on", "pass data=my.yaml")
+        self.device = select_device(self.args.device, batch=self.args.batch, verbose=self.args.verbose)
+        if not self.data and self.args.data is not None:
+            self.data = self.get_dataset(self.args.data)
+        weights = self.args.model if model is None else model
+        if weights is None:
+            raise ConfigError("no model to validate", "pass model=weights.pt")
+        self.model = self._backend(weights)
+        self.stride = int(max(torch.as_tensor(self.model.stride).flatten().tolist()))
+        self.args.imgsz = max_side(check_imgsz(max_side(self.args.imgsz), stride=self.stride))
+        self._set_names(self.model.names)
+        if self.dataloader is None:
+            self.dataloader = self.get_dataloader(self._split_path(), int(self.args.batch))
+        self.plots = bool(self.args.plots)
+        return self.model
+
+    @property
+    def folder(self) -> Path:
+        """The run folder; chosen and made when the first file is due."""
+        if self.save_dir is None:
+            self.save_dir = Path(get_save_dir(self.args))
+        self.save_dir.mkdir(parents=True, exist_ok=True)
+        return self.save_dir
+
+    def _backend(self, weights: Any) -> Any:
+        """Return what runs the network; a backend that was given is used as it is."""
+        return weights if isinstance(weights, AutoBackend) else load_backend(weights, self.device, self.args.quantize)
+
+    def _split_path(self) -> str | list[str]:
+        """Return the image source of the split that is evaluated."""
+        path = self.data.get(self.args.split)
+        if path is None:
+            have = ", ".join(k for k in ("train", "val", "test") if self.data.get(k))
+            raise ConfigError(f"split={self.args.split}: the data set has no such split", f"it has: {have}")
+        return path
+
+    def _set_names(self, model_names: Mapping[int, str]) -> None:
+        """Name classes as the data set does; warn when model and data set disagree about their number."""
+        data_names: Mapping[int, str] = self.data.get("names", {})
+        if self.args.single_cls:
+            data_names = model_names = {0: "item"}
+        if data_names and not self.training and len(model_names) != len(data_names):
+            LOGGER.warning(
+                f"the model has {len(model_names)} classes, the data set {len(data_names)}: "
+                "class ids are compared as they are"
+            )
+        self.names = {**model_names, **data_names}
+
+    def _loop(self, module: Any, trainer: TrainingContext | None) -> None:
+        """Run every batch through the stages and time them."""
+        timers = [Profile(device=self.device) for _ in STAGES]
+        dtype = amp_dtype(trainer.args.amp, self.device) if trainer is not None else None
+        self.seen, self.loss = 0, torch.zeros(3, device=self.device)
+        self.init_metrics()
+        self.run_callbacks("on_val_start")
+        for i, batch in enumerate(TQDM(self.dataloader, desc=self.get_desc())):
+            self.batch_i = i
+            self.run_callbacks("on_val_batch_start")
+            with timers[0]:
+                batch = self.preprocess(batch)
+            with timers[1], autocast(dtype is not None, self.device, dtype):
+                raw = module(batch["img"])
+            with timers[2]:
+                if trainer is not None:
+                    self.loss += module.loss(batch, raw)[1]
+            with timers[3]:
+                preds = self.postprocess(raw, batch)
+            self.update_metrics(preds, batch)
+            if self.plots and i < 3:
+                self.plot_samples(preds, batch, i)
+            self.run_callbacks("on_val_batch_end")
+        images = max(self.seen, 1)
+        self.speed = {name: t.t / images * 1e3 for name, t in zip(STAGES, timers, strict=True)}
+
+    def _log_end(self) -> None:
+        """Log the speed line and the run folder."""
+        parts = ", ".join(f"{ms:.1f}ms {name}" for name, ms in self.speed.items())
+        LOGGER.info(f"Speed: {parts} per image")
+        if self.save_dir is not None:
+            LOGGER.info(f"Results saved to {colorstr('bold', str(self.save_dir))}")
+
+
+def max_side(imgsz: int | list[int] | tuple[int, ...]) -> int:
+    """Return the longer side of an image size: validation is square."""
+    return int(imgsz if isinstance(imgsz, (int, float)) else max(imgsz))
+
+
+def as_classes(classes: int | Sequence[int] | None) -> list[int] | None:
+    """Return the class filter as a list, None for no filter."""
+    if classes is None:
+        return None
+    return [int(c) for c in classes] if isinstance(classes, Sequence) else [int(classes)]

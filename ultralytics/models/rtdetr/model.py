@@ -1,0 +1,47 @@
+"""RT-DETR as users hold it (Zhao et al., "DETRs Beat YOLOs on Real-time Object Detection", CVPR 2024)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ultralytics.engine.model import Model
+from ultralytics.models.rtdetr.predict import RTDETRPredictor
+from ultralytics.models.rtdetr.train import RTDETRTrainer
+from ultralytics.models.rtdetr.val import RTDETRValidator
+from ultralytics.nn.tasks import RTDETRDetectionModel
+
+
+class RTDETR(Model):
+    """An RT-DETR detector.
+
+        model = RTDETR("rtdetr-l.yaml", scale="n")      # new, at scale n
+        model.train(data="data.yaml", epochs=50)        # afterwards it holds the best weights
+        for result in model.predict("photos/", stream=True):
+            print(result.path, result.boxes.xyxy)
+
+    Args:
+        model: model YAML (file, name or dict), weights file, or another `Model`.
+        scale: letter of the compound scale of a model YAML; by default the YAML decides.
+        verbose: log the layer table when a YAML is built.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | dict[str, Any] | Model = "rtdetr-l.yaml",
+        scale: str | None = None,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(model, task="detect", verbose=verbose, scale=scale)
+
+    @property
+    def task_map(self) -> dict[str, dict[str, type[Any]]]:
+        """The classes of the one task, detection."""
+        return {
+            "detect": {
+                "model": RTDETRDetectionModel,
+                "trainer": RTDETRTrainer,
+                "validator": RTDETRValidator,
+                "predictor": RTDETRPredictor,
+            }
+        }

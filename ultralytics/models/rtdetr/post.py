@@ -1,0 +1,92 @@
+"""From the rows of an RT-DETR head to boxes in a user's image; shared by prediction and validation.
+
+Legend: B images, K rows that the head returns, N kept rows of one image. A row is cx, cy, w, h in 0..1 of the network
+input, score, class; rows come best score first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from ultralytics.nn.modules.head import RTDETRDecoder
+from ultralytics.utils.ops import clip_boxes, xywh2xyxy, xyxy2xywhn
+
+# ((gain_h, gain_w), (left, top)): original pixels times gain plus padding are network-input pixels.
+RatioPad = tuple[tuple[float, float], tuple[float, float]]
+
+
+def output_rows(preds: Any) -> torch.Tensor:
+    """Return the rows (B, K, 6) in fp32 of a model's raw output, which may carry a raw tuple beside them."""
+    rows = preds[0] if isinstance(preds, (tuple, list)) else preds
+    return rows.float()
+
+
+def select_rows(
+    rows: torch.Tensor, conf: float, max_det: int, classes: Sequence[int] | None = None
+) -> list[torch.Tensor]:
+    """Keep per image the rows with a score above `conf` and, if given, of `classes`; at most `max_det` of them.
+
+    `rows` (B, K, 6); returns B tensors (N, 6) in the order of the input. Rows that are not finite are dropped.
+    """
+    keep = (rows[..., 4] > conf) & rows.isfinite().all(-1)  # (B, K)
+    if classes is not None:
+        keep &= torch.isin(rows[..., 5].long(), torch.as_tensor(list(classes), device=rows.device, dtype=torch.long))
+    return [row[k][:max_det] for row, k in zip(rows, keep, strict=True)]
+
+
+def stretch_geometry(original: Sequence[int], network: Sequence[int]) -> RatioPad:
+    """Return the map from an image (h, w) stretched onto the network input (h, w)."""
+    return (network[0] / original[0], network[1] / original[1]), (0.0, 0.0)
+
+
+def letterbox_geometry(original: Sequence[int], network: Sequence[int]) -> RatioPad:
+    """Return the map from an image (h, w) scaled by one factor and centred in the network input (h, w).
+
+    Follows `LetterBox`: sides are rounded to pixels, and an odd pixel of padding goes right or below.
+    """
+    gain = min(network[0] / original[0], network[1] / original[1])
+    left, top = (
+        round((side - round(length * gain)) / 2 - 0.1)
+        for side, length in ((network[1], original[1]), (network[0], original[0]))
+    )
+    return (gain, gain), (float(left), float(top))
+
+
+def to_original_xyxy(
+    boxes: torch.Tensor, network: Sequence[int], original: Sequence[int], geometry: RatioPad
+) -> torch.Tensor:
+    """Map boxes (N, 4) cx cy w h in 0..1 of the network input (h, w) to xyxy pixels of the original image, clipped."""
+    (gain_h, gain_w), (left, top) = geometry
+    size = boxes.new_tensor([network[1], network[0], network[1], network[0]])
+    pad = boxes.new_tensor([left, top, left, top])
+    gain = boxes.new_tensor([gain_w, gain_h, gain_w, gain_h])
+    return clip_boxes((xywh2xyxy(boxes) * size - pad) / gain, original)
+
+
+def to_network_xywhn(boxes: torch.Tensor, network: Sequence[int], geometry: RatioPad) -> torch.Tensor:
+    """Map boxes (N, 4) xyxy pixels of the original image to cx cy w h in 0..1 of the network input (h, w)."""
+    (gain_h, gain_w), (left, top) = geometry
+    gain, pad = boxes.new_tensor([gain_w, gain_h] * 2), boxes.new_tensor([left, top] * 2)
+    return xyxy2xywhn(boxes * gain + pad, w=network[1], h=network[0])
+
+
+@contextmanager
+def class_filter(model: Any, classes: Sequence[int] | None) -> Iterator[None]:
+    """Let the heads of `model` select their top rows among `classes` only, until the block ends.
+
+    Without a PyTorch head to reach (an exported file) nothing happens; `select_rows` still filters what comes out.
+    """
+    heads = [m for m in model.modules() if isinstance(m, RTDETRDecoder)] if isinstance(model, nn.Module) else []
+    before = [head.classes for head in heads]
+    try:
+        for head in heads:
+            head.classes = None if classes is None else list(classes)
+        yield
+    finally:
+        for head, old in zip(heads, before, strict=True):
+            head.classes = old
