@@ -1,0 +1,135 @@
+"""Contrastive denoising queries (DINO, arXiv 2203.03605, section 3.3): noised targets that the decoder must repair.
+
+Shapes: B batch, Q matching queries, T targets of all images, m slots of a half group, G groups, D hidden width.
+One group is m positive slots (little noise), then m negative slots (more noise). All images share this layout, and an
+image with fewer targets leaves slots empty. Slots of an image: [group, positive/negative, m] flattened, 2*m*G in all.
+Boxes are cx, cy, w, h in 0..1; targets lie one image after another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ("get_cdn_group",)
+
+DenoisingGroup = tuple[Tensor, Tensor, Tensor, dict[str, Any]] | tuple[None, None, None, None]
+
+
+class _Layout(NamedTuple):
+    """Which target sits in which slot, on the host: `target` [B, m], -1 where empty."""
+
+    target: Tensor
+    groups: int
+
+    @property
+    def slots(self) -> int:
+        """Slots m of a half group."""
+        return self.target.shape[1]
+
+
+def get_cdn_group(
+    batch: Mapping[str, Any] | None,
+    num_classes: int,
+    num_queries: int,
+    class_embed: Tensor,
+    num_dn: int = 100,
+    cls_noise_ratio: float = 0.5,
+    box_noise_scale: float = 1.0,
+    training: bool = False,
+) -> DenoisingGroup:
+    """Make the denoising queries of a batch.
+
+    Args:
+        batch: `cls` [T], `bboxes` [T, 4] and `gt_groups`, the number of targets of each image.
+        num_classes: Classes that a flipped label is drawn from.
+        num_queries: Matching queries Q, which follow the denoising queries.
+        class_embed: [classes, D] embedding of labels.
+        num_dn: Positive slots to spend; images with more targets get a random subset of this many.
+        cls_noise_ratio: Half of this share of the labels is redrawn.
+        box_noise_scale: Corners of a positive move by up to this many half sides, of a negative by once to twice that.
+        training: Denoising exists in training only.
+
+    Returns:
+        Content [B, 2mG, D], box logits [B, 2mG, 4], attention mask [2mG + Q, 2mG + Q] (True = blocked), and the layout
+        for the loss: per image `dn_pos_idx` (positive slots over all groups) and `dn_gt_idx` (target indices of one
+        group), `dn_num_group`, `dn_num_split`. Four None when not training, `num_dn` is 0, or no image has a target.
+    """
+    if not training or num_dn <= 0 or batch is None or max(batch["gt_groups"], default=0) == 0:
+        return None, None, None, None
+    layout = _lay_out(batch["gt_groups"], num_dn)
+    device = class_embed.device
+    target = layout.target.to(device)
+    filled = (target >= 0)[:, None, :, None]  # [B, 1, m, 1]
+    target = target.clamp(min=0)
+    labels = batch["cls"].to(device).long().flatten()[target]  # [B, m]
+    boxes = batch["bboxes"].to(device)[target]  # [B, m, 4]
+    labels = _noise_labels(labels, 2 * layout.groups, num_classes, cls_noise_ratio)  # [B, 2G, m]
+    logits = torch.logit(_noise_boxes(boxes, layout.groups, box_noise_scale), eps=1e-6)  # [B, 2G, m, 4]
+    content = torch.where(filled, F.embedding(labels, class_embed), 0.0).flatten(1, 2)  # [B, 2mG, D]
+    logits = torch.where(filled, logits, 0.0).flatten(1, 2)  # [B, 2mG, 4]
+    return content, logits, _attention_mask(layout, num_queries, device), _describe(layout, num_queries)
+
+
+def _lay_out(gt_groups: Sequence[int], num_dn: int) -> _Layout:
+    """Give each image's targets the first slots; above `num_dn` targets, a sorted random subset of them."""
+    counts = torch.as_tensor(gt_groups, dtype=torch.long)[:, None]  # [B, 1]
+    most = int(counts.max())
+    slots = min(most, num_dn)
+    index = torch.arange(slots).expand(len(counts), slots)
+    if most > num_dn:  # places that an image lacks draw the worst lot, so they sort behind all that it has
+        lot = torch.rand(len(counts), most).masked_fill(torch.arange(most) >= counts, 2.0)
+        index = lot.topk(slots, largest=False).indices.sort(1).values
+    target = torch.where(index < counts, counts.cumsum(0) - counts + index, -1)  # [B, m]
+    return _Layout(target, num_dn // slots)
+
+
+def _noise_labels(labels: Tensor, copies: int, num_classes: int, ratio: float) -> Tensor:
+    """Return [B, copies, m] labels, each redrawn with probability ratio / 2 (the old class may come again)."""
+    labels = labels[:, None].expand(-1, copies, -1)
+    if ratio <= 0:
+        return labels
+    flip = torch.rand(labels.shape, device=labels.device) < ratio * 0.5
+    return torch.where(flip, torch.randint(num_classes, labels.shape, device=labels.device), labels)
+
+
+def _noise_boxes(boxes: Tensor, groups: int, scale: float) -> Tensor:
+    """Return [B, 2G, m, 4] boxes whose corners moved, clipped to the image; even copies positive, odd ones negative."""
+    boxes = boxes[:, None].expand(-1, 2 * groups, -1, -1)
+    if scale <= 0:
+        return boxes
+    centre, half = boxes[..., :2], boxes[..., 2:] / 2
+    noise = torch.rand(*boxes.shape[:3], 2, 2, device=boxes.device, dtype=boxes.dtype)  # corner, then x and y
+    noise[:, 1::2] += 1.0
+    sign = torch.randint(2, noise.shape, device=boxes.device, dtype=torch.int8) * 2 - 1
+    corners = torch.stack((centre - half, centre + half), -2) + noise * sign * (half * scale).unsqueeze(-2)
+    # corners of a negative can pass each other: the box is what they span, not one of negative size
+    low, high = corners.clamp(0.0, 1.0).aminmax(dim=-2)
+    return torch.cat(((low + high) / 2, high - low), -1)
+
+
+def _attention_mask(layout: _Layout, num_queries: int, device: torch.device) -> Tensor:
+    """Block denoising slots for all but their own group; matching queries are open to everyone."""
+    size = 2 * layout.slots
+    group = torch.arange(layout.groups * size + num_queries, device=device) // size
+    group[layout.groups * size :] = -1
+    return (group[:, None] != group) & (group >= 0)  # [2mG + Q, 2mG + Q]
+
+
+def _describe(layout: _Layout, num_queries: int) -> dict[str, Any]:
+    """Return the meta data of the loss, on the host."""
+    m, groups = layout.slots, layout.groups
+    filled = layout.target >= 0  # [B, m]
+    slot = torch.arange(groups)[:, None] * (2 * m) + torch.arange(m)  # [G, m]
+    counts = filled.sum(1)
+    positive = slot.expand(len(filled), -1, -1)[filled[:, None].expand(-1, groups, -1)]
+    return {
+        "dn_pos_idx": positive.split((counts * groups).tolist()),
+        "dn_gt_idx": layout.target[filled].split(counts.tolist()),
+        "dn_num_group": groups,
+        "dn_num_split": [2 * m * groups, num_queries],
+    }

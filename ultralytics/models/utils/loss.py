@@ -1,0 +1,243 @@
+"""Set losses of DETR-like detectors (arXiv 2005.12872, section 3.1; RT-DETR, arXiv 2304.08069).
+
+Shapes: K outputs (encoder first, then decoder layers), B batch, Q queries, C classes, T targets of all images, n pairs.
+Boxes are cx, cy, w, h in 0..1. A batch of targets is `cls` [T], `bboxes` [T, 4] and `gt_groups`, the number of targets
+of each image; targets lie one image after another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ultralytics.models.utils.ops import HungarianMatcher, iou_and_giou
+from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.loss import (
+    BinaryCrossEntropy,
+    ClassificationLoss,
+    FocalLoss,
+    MatchabilityAwareLoss,
+    VarifocalLoss,
+)
+
+__all__ = ("DETRLoss", "RTDETRDetectionLoss")
+
+MatchIndices = Sequence[tuple[Tensor, Tensor]]
+
+
+class _Pairs(NamedTuple):
+    """Matched pairs: query slots (image * Q + query) and flat target indices, [K, n], or [1, n] for all outputs."""
+
+    slot: Tensor
+    target: Tensor
+
+
+class DETRLoss(nn.Module):
+    """Classification, L1 and GIoU losses of matched pairs, for the last output and, summed, for the others.
+
+    Args:
+        nc: Number of classes.
+        loss_gain: Weights `class`, `bbox`, `giou`; 1, 5, 2 when None.
+        aux_loss: Also train all outputs but the last.
+        use_fl: Focal loss for the classes; else plain cross entropy.
+        use_vfl: Varifocal loss where there are targets.
+        use_uni_match: Match one output, and use its pairs for all but the last.
+        uni_match_ind: Which output that is.
+        gamma: Exponent of the classification loss.
+        alpha: Balance of the classification loss.
+        loss: `vfl`, `mal` or `focal` by name, instead of the two switches.
+
+    Raises:
+        ConfigError: An unknown `loss`.
+    """
+
+    def __init__(
+        self,
+        nc: int = 80,
+        loss_gain: Mapping[str, float] | None = None,
+        aux_loss: bool = True,
+        use_fl: bool = True,
+        use_vfl: bool = False,
+        use_uni_match: bool = False,
+        uni_match_ind: int = 0,
+        gamma: float = 1.5,
+        alpha: float = 0.25,
+        loss: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.nc = nc
+        self.loss_gain = dict(loss_gain) if loss_gain is not None else {"class": 1.0, "bbox": 5.0, "giou": 2.0}
+        self.matcher = HungarianMatcher(cost_gain={"class": 2.0, "bbox": 5.0, "giou": 2.0})
+        self.aux_loss = aux_loss
+        self.use_uni_match = use_uni_match
+        self.uni_match_ind = uni_match_ind
+        self.fl = FocalLoss(gamma, alpha) if use_fl else BinaryCrossEntropy()
+        self.cls_loss = self._choose(loss, use_vfl, gamma, alpha)
+
+    def _choose(self, loss: str | None, use_vfl: bool, gamma: float, alpha: float) -> ClassificationLoss:
+        """Return the classification loss of batches that have targets."""
+        if loss is None:
+            loss = "vfl" if use_vfl else "focal"
+        if loss == "focal":
+            return self.fl
+        if loss == "vfl":
+            return VarifocalLoss(gamma, alpha)
+        if loss == "mal":
+            return MatchabilityAwareLoss(gamma)
+        raise ConfigError(f"loss={loss!r} is not known; choose vfl, mal or focal")
+
+    def forward(
+        self,
+        pred_bboxes: Tensor,
+        pred_scores: Tensor,
+        batch: Mapping[str, Any],
+        postfix: str = "",
+        match_indices: MatchIndices | None = None,
+    ) -> dict[str, Tensor]:
+        """Return the loss terms by name, weighted; their sum is to be minimised.
+
+        Args:
+            pred_bboxes: [K, B, Q, 4].
+            pred_scores: [K, B, Q, C] logits.
+            batch: Targets.
+            postfix: Appended to the names.
+            match_indices: For each image the query and target indices that all outputs use, instead of matching.
+
+        Returns:
+            `loss_class`, `loss_bbox`, `loss_giou`, and with `aux_loss` the same with `_aux`, each plus the postfix.
+        """
+        if not self.aux_loss:
+            pred_bboxes, pred_scores = pred_bboxes[-1:], pred_scores[-1:]
+        if match_indices is not None:
+            pairs = _from_indices(match_indices, pred_bboxes)
+        else:
+            pairs = self._match(pred_bboxes, pred_scores, batch)
+        (count,) = _mean_over_processes([float(pairs.slot.shape[1])], pred_bboxes.device)
+        return self._name(self._terms(pred_bboxes, pred_scores, batch, pairs, count), postfix)
+
+    def _match(self, pred_bboxes: Tensor, pred_scores: Tensor, batch: Mapping[str, Any]) -> _Pairs:
+        """Match each output by itself; with `use_uni_match` all but the last share the pairs of one."""
+        outputs = len(pred_bboxes)
+        shared = self.use_uni_match and outputs > 1
+        if shared:
+            pred_bboxes, pred_scores = (t[[self.uni_match_ind, -1]] for t in (pred_bboxes, pred_scores))
+        pairs = _Pairs(
+            *self.matcher.match_outputs(
+                pred_bboxes.detach(), pred_scores.detach(), batch["bboxes"], batch["cls"], batch["gt_groups"]
+            )
+        )
+        if shared:
+            pairs = _Pairs(*(torch.cat((rows[:1].expand(outputs - 1, -1), rows[1:])) for rows in pairs))
+        return pairs
+
+    def _terms(
+        self, pred_bboxes: Tensor, pred_scores: Tensor, batch: Mapping[str, Any], pairs: _Pairs, count: float
+    ) -> dict[str, Tensor]:
+        """Return the weighted terms of each output, [K]; `count` is the number of pairs that sums are divided by."""
+        slot, target = (index.expand(len(pred_bboxes), -1) for index in pairs)
+        boxes = pred_bboxes.flatten(1, 2).gather(1, slot[..., None].expand(-1, -1, 4))  # [K, n, 4]
+        wanted = batch["bboxes"].to(boxes.device)[target]  # [K, n, 4]
+        planes, wanted_planes = boxes.movedim(-1, 0), wanted.movedim(-1, 0)  # [4, K, n]
+        iou, giou = iou_and_giou(planes, wanted_planes)  # [K, n]
+        labels = batch["cls"].to(boxes.device).long().flatten()[target]  # [K, n]
+        divisor = count or 1.0
+        return {
+            "class": self._class_terms(pred_scores, slot, labels, iou.detach(), count) * self.loss_gain["class"],
+            "bbox": (planes - wanted_planes).abs().sum((0, 2)) * (self.loss_gain["bbox"] / divisor),
+            "giou": (1 - giou).sum(1) * (self.loss_gain["giou"] / divisor),
+        }
+
+    def _class_terms(self, scores: Tensor, slot: Tensor, labels: Tensor, quality: Tensor, count: float) -> Tensor:
+        """Return the classification loss of each output, [K].
+
+        All scores count as negatives at first; the few matched ones are then put right, so no target tensor of the size
+        of the scores is built. Without a target anywhere the focal loss is used, and the divisor is 1. Plain cross
+        entropy, which does not fade out easy negatives, is divided by the number of queries instead of pairs.
+        """
+        loss = self.cls_loss if count else self.fl
+        flat = scores.flatten(1)  # [K, B*Q*C]
+        matched = flat.gather(1, slot * scores.shape[-1] + labels)  # [K, n]
+        correction = loss.positive(matched, quality) - loss.negative(matched)
+        divisor = scores.shape[2] if isinstance(loss, BinaryCrossEntropy) else count or 1.0
+        return (loss.negative(flat).sum(1) + correction.sum(1)) / divisor
+
+    def _name(self, terms: Mapping[str, Tensor], postfix: str) -> dict[str, Tensor]:
+        """Split the terms of all outputs into the last one and the sum of the others."""
+        named = {f"loss_{name}{postfix}": values[-1] for name, values in terms.items()}
+        if self.aux_loss:
+            named |= {f"loss_{name}_aux{postfix}": values[:-1].sum() for name, values in terms.items()}
+        return named
+
+
+class RTDETRDetectionLoss(DETRLoss):
+    """Loss of RT-DETR: matched outputs plus denoising outputs, whose pairs are known beforehand."""
+
+    def forward(  # type: ignore[override]
+        self,
+        preds: tuple[Tensor, Tensor],
+        batch: Mapping[str, Any],
+        dn_bboxes: Tensor | None = None,
+        dn_scores: Tensor | None = None,
+        dn_meta: Mapping[str, Any] | None = None,
+    ) -> dict[str, Tensor]:
+        """Return twelve weighted terms; their sum is to be minimised.
+
+        In training over several processes, pairs are counted over all of them and divided by their number, so that the
+        mean of the gradients over processes is the gradient of the whole batch.
+
+        Args:
+            preds: Boxes [K, B, Q, 4] and score logits [K, B, Q, C]; the encoder's output first.
+            batch: Targets.
+            dn_bboxes: [layers, B, slots, 4] boxes of the denoising queries.
+            dn_scores: [layers, B, slots, C] their logits.
+            dn_meta: Layout of the denoising queries, from `get_cdn_group`.
+
+        Returns:
+            `loss_class`, `loss_bbox`, `loss_giou`, these with `_aux`, and all six with `_dn` (zero without denoising).
+        """
+        boxes, scores = preds
+        if not self.aux_loss:
+            boxes, scores = boxes[-1:], scores[-1:]
+        pairs = self._match(boxes, scores, batch)
+        dn_pairs = None
+        if dn_meta is not None and dn_bboxes is not None and dn_scores is not None:
+            dn_bboxes, dn_scores = (dn_bboxes, dn_scores) if self.aux_loss else (dn_bboxes[-1:], dn_scores[-1:])
+            dn_pairs = _from_indices(denoising_indices(dn_meta), dn_bboxes)
+        found = [float(pairs.slot.shape[1]), float(dn_pairs.slot.shape[1]) if dn_pairs else 0.0]
+        count, dn_count = _mean_over_processes(found, boxes.device)
+        terms = self._name(self._terms(boxes, scores, batch, pairs, count), "")
+        if dn_pairs is None or dn_bboxes is None or dn_scores is None:
+            return terms | {f"{name}_dn": value.new_zeros(()) for name, value in terms.items()}
+        return terms | self._name(self._terms(dn_bboxes, dn_scores, batch, dn_pairs, dn_count), "_dn")
+
+
+def denoising_indices(dn_meta: Mapping[str, Any]) -> list[tuple[Tensor, Tensor]]:
+    """Return for each image the positive slots and their targets, in the form of `match_indices`."""
+    groups = dn_meta["dn_num_group"]
+    pairs = zip(dn_meta["dn_pos_idx"], dn_meta["dn_gt_idx"], strict=True)
+    return [(slot, target.repeat(groups)) for slot, target in pairs]
+
+
+def _from_indices(indices: MatchIndices, pred_bboxes: Tensor) -> _Pairs:
+    """Put pairs given image by image into one row that serves all outputs."""
+    queries = pred_bboxes.shape[2]
+    slot = torch.cat([image * queries + query for image, (query, _) in enumerate(indices)])
+    target = torch.cat([target for _, target in indices])
+    return _Pairs(*torch.stack((slot, target))[:, None].to(pred_bboxes.device).unbind(0))
+
+
+def _mean_over_processes(counts: Sequence[float], device: torch.device) -> list[float]:
+    """Return the mean of each count over the processes of a distributed training; else the counts as they are.
+
+    Every process must come by once a step, also one whose images hold no target. Without gradients (validation)
+    processes may see different numbers of batches, so nothing is exchanged.
+    """
+    dist = torch.distributed
+    if not (dist.is_available() and dist.is_initialized() and torch.is_grad_enabled()):
+        return list(counts)
+    total = torch.tensor(counts, dtype=torch.float64, device=device)
+    dist.all_reduce(total)
+    return [float(v) for v in (total / dist.get_world_size()).tolist()]

@@ -1,0 +1,477 @@
+"""Transformer parts of RT-DETR: encoder layer, AIFI, deformable attention, decoder (arXiv 2304.08069, 2010.04159).
+
+Shapes: B batch, Q queries, N tokens of all levels, D hidden width, M heads, L levels, P points, C classes, K outputs.
+Boxes are cx, cy, w, h in 0..1 of the image; box logits are their inverse sigmoid. Boolean masks: True = blocked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ultralytics.nn.modules.utils import (
+    _get_clones,
+    add_clamped,
+    at_least_float32,
+    inverse_sigmoid,
+    multi_scale_deformable_attn_pytorch,
+)
+from ultralytics.nn.registry import channels_first, register
+
+__all__ = (
+    "AIFI",
+    "MLP",
+    "DeformableTransformerDecoder",
+    "DeformableTransformerDecoderLayer",
+    "MSDeformAttn",
+    "TransformerEncoderLayer",
+)
+
+Shapes = Sequence[Sequence[int]]
+Activation = nn.Module | type[nn.Module] | None
+
+
+def _make_act(act: Activation, default: type[nn.Module]) -> nn.Module:
+    """Return an activation module from a module, a class, or None for the default class."""
+    if act is None:
+        return default()
+    return act() if isinstance(act, type) else act
+
+
+def attend(
+    mha: nn.MultiheadAttention,
+    query_key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    key_padding_mask: Tensor | None = None,
+) -> Tensor:
+    """Self-attention with the weights of `mha`, through the framework's fused kernel.
+
+    Query and key share one input here, so one product projects both; `nn.MultiheadAttention` would need three, and
+    transposes for its own layout. Its weights and their names are kept.
+
+    Args:
+        mha: Holder of the projections.
+        query_key: [B, Q, D], the tokens plus their positions.
+        value: [B, Q, D], the tokens.
+        attn_mask: [Q, Q], boolean (True = blocked) or a float term added to the scores.
+        key_padding_mask: [B, Q], boolean (True = blocked).
+    """
+    dim, heads = mha.embed_dim, mha.num_heads
+    weight, bias = mha.in_proj_weight, mha.in_proj_bias
+    qk = F.linear(query_key, weight[: 2 * dim], bias[: 2 * dim]).unflatten(-1, (2, heads, -1))  # [B, Q, 2, M, d]
+    v = F.linear(value, weight[2 * dim :], bias[2 * dim :]).unflatten(-1, (heads, -1)).transpose(1, 2)  # [B, M, Q, d]
+    q, k = qk.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, M, Q, d]
+    mask = _allowed(attn_mask, key_padding_mask)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=mha.dropout if mha.training else 0.0)
+    return mha.out_proj(out.transpose(1, 2).flatten(2))  # [B, Q, D]
+
+
+def _allowed(attn_mask: Tensor | None, key_padding_mask: Tensor | None) -> Tensor | None:
+    """Turn 'True = blocked' masks into the one mask of the fused kernel, where True means allowed."""
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        attn_mask = ~attn_mask
+    if key_padding_mask is None:
+        return attn_mask
+    padding = ~key_padding_mask[:, None, None, :]  # [B, 1, 1, Q]
+    if attn_mask is None:
+        return padding
+    if attn_mask.dtype == torch.bool:
+        return attn_mask & padding
+    return attn_mask.masked_fill(~padding, -math.inf)
+
+
+class MLP(nn.Module):
+    """A stack of linear layers with an activation between them.
+
+    Args:
+        input_dim: Width of the input.
+        hidden_dim: Width of all layers but the last.
+        output_dim: Width of the output.
+        num_layers: Number of linear layers.
+        act: Class of the activation.
+        sigmoid: Apply a sigmoid at the end.
+        residual: Add the input to the output of the last layer; needs equal widths.
+        out_norm: Norm module after the (residual) output.
+
+    Raises:
+        ValueError: `residual` with unequal widths.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        hidden_dim: int,
+        output_dim: int,
+        num_layers: int,
+        act: Activation = nn.ReLU,
+        sigmoid: bool = False,
+        residual: bool = False,
+        out_norm: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        if residual and input_dim != output_dim:
+            raise ValueError(f"MLP: residual=True needs equal widths, got {input_dim} in and {output_dim} out")
+        self.num_layers = num_layers
+        self.sigmoid = sigmoid
+        self.residual = residual
+        widths = [input_dim, *[hidden_dim] * (num_layers - 1), output_dim]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.act = _make_act(act, nn.ReLU)
+        self.out_norm = out_norm if out_norm is not None else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [..., input_dim] to [..., output_dim]."""
+        y = x
+        for i, layer in enumerate(self.layers):
+            y = layer(y) if i == self.num_layers - 1 else self.act(layer(y))
+        y = self.out_norm(y + x if self.residual else y)
+        return y.sigmoid() if self.sigmoid else y
+
+
+class TransformerEncoderLayer(nn.Module):
+    """Self-attention and feed-forward with residuals; norms after each (default) or before each (`normalize_before`).
+
+    Args:
+        c1: Width D of the tokens.
+        cm: Width of the feed-forward part.
+        num_heads: Attention heads.
+        dropout: Dropout probability, at four places.
+        act: Activation of the feed-forward part; GELU when None.
+        normalize_before: Pre-norm instead of post-norm.
+    """
+
+    def __init__(
+        self,
+        c1: int,
+        cm: int = 2048,
+        num_heads: int = 8,
+        dropout: float = 0.0,
+        act: Activation = None,
+        normalize_before: bool = False,
+    ) -> None:
+        super().__init__()
+        self.ma = nn.MultiheadAttention(c1, num_heads, dropout=dropout, batch_first=True)
+        self.fc1 = nn.Linear(c1, cm)
+        self.fc2 = nn.Linear(cm, c1)
+        self.norm1 = nn.LayerNorm(c1)
+        self.norm2 = nn.LayerNorm(c1)
+        self.dropout = nn.Dropout(dropout)
+        self.dropout1 = nn.Dropout(dropout)
+        self.dropout2 = nn.Dropout(dropout)
+        self.act = _make_act(act, nn.GELU)
+        self.normalize_before = normalize_before
+
+    def forward(
+        self,
+        src: Tensor,
+        src_mask: Tensor | None = None,
+        src_key_padding_mask: Tensor | None = None,
+        pos: Tensor | None = None,
+    ) -> Tensor:
+        """Return tokens [B, Q, D] like `src`; `pos` is added to queries and keys, masks are as in `attend`."""
+
+        def mix(x: Tensor) -> Tensor:
+            return attend(self.ma, x if pos is None else x + pos, x, src_mask, src_key_padding_mask)
+
+        if self.normalize_before:
+            src = src + self.dropout1(mix(self.norm1(src)))
+            return add_clamped(src, self._feed_forward(self.norm2(src)))
+        src = self.norm1(src + self.dropout1(mix(src)))
+        return self.norm2(add_clamped(src, self._feed_forward(src)))
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        return self.dropout2(self.fc2(self.dropout(self.act(self.fc1(x)))))
+
+
+@register(channels_first)
+class AIFI(TransformerEncoderLayer):
+    """Intra-scale feature interaction: one encoder layer over the cells of a map (RT-DETR, arXiv 2304.08069, 4.2).
+
+    YAML: `AIFI, [cm, heads]`; channels are inferred and kept. They must be divisible by 4 and by the heads.
+    """
+
+    _position: tuple[tuple[object, ...], Tensor] | None = None  # last embedding with what it was made for
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """Map [B, D, H, W] to [B, D, H, W], contiguous."""
+        _, c, h, w = x.shape
+        tokens = super().forward(x.flatten(2).transpose(1, 2), pos=self._positions(w, h, c, x))  # [B, H*W, D]
+        return tokens.transpose(1, 2).unflatten(2, (h, w)).contiguous()  # [B, D, H, W]
+
+    def _positions(self, w: int, h: int, dim: int, like: Tensor) -> Tensor:
+        """Return the embedding of the last map size from memory; when a graph is exported, compute it in the graph."""
+        if torch.compiler.is_exporting():
+            return self.build_2d_sincos_position_embedding(w, h, dim, like=like)
+        key = (w, h, dim, like.dtype, like.device)
+        if self._position is None or self._position[0] != key:
+            with torch.inference_mode(False):  # an inference tensor could not serve a later training step
+                self._position = key, self.build_2d_sincos_position_embedding(w, h, dim, like=like)
+        return self._position[1]
+
+    @staticmethod
+    def build_2d_sincos_position_embedding(
+        w: int, h: int, embed_dim: int = 256, temperature: float = 10000.0, like: Tensor | None = None
+    ) -> Tensor:
+        """Return the fixed sine-cosine embedding [1, H*W, D] of a map, row-major.
+
+        Quarters of the channels: sin and cos of the row, then sin and cos of the column, at D/4 frequencies from 1 to
+        1 / temperature. Computed in float32, then given the dtype and device of `like`.
+
+        Raises:
+            ValueError: `embed_dim` is not divisible by 4.
+        """
+        if embed_dim % 4:
+            raise ValueError(f"2-D position embedding needs a width divisible by 4, got {embed_dim}")
+        device = None if like is None else like.device
+        quarter = embed_dim // 4
+        omega = temperature ** -(torch.arange(quarter, dtype=torch.float32, device=device) / quarter)
+        rows = torch.arange(h, dtype=torch.float32, device=device)[:, None] * omega  # [H, D/4]
+        cols = torch.arange(w, dtype=torch.float32, device=device)[:, None] * omega  # [W, D/4]
+        rows = torch.cat((rows.sin(), rows.cos()), 1)[:, None].expand(h, w, -1)
+        cols = torch.cat((cols.sin(), cols.cos()), 1)[None].expand(h, w, -1)
+        out = torch.cat((rows, cols), 2).reshape(1, h * w, embed_dim)  # [1, H*W, D]
+        return out if like is None else out.to(like.dtype)
+
+
+class MSDeformAttn(nn.Module):
+    """Multi-scale deformable attention: each head reads P points per level around a reference (arXiv 2010.04159, 4.1).
+
+    Args:
+        d_model: Width D.
+        n_levels: Feature levels L.
+        n_heads: Heads M.
+        n_points: Points P per head and level.
+
+    Raises:
+        ValueError: D is not divisible by the heads.
+    """
+
+    def __init__(self, d_model: int = 256, n_levels: int = 4, n_heads: int = 8, n_points: int = 4) -> None:
+        super().__init__()
+        if d_model % n_heads:
+            raise ValueError(f"MSDeformAttn: width {d_model} is not divisible by {n_heads} heads")
+        self.d_model = d_model
+        self.n_levels = n_levels
+        self.n_heads = n_heads
+        self.n_points = n_points
+        self.sampling_offsets = nn.Linear(d_model, n_heads * n_levels * n_points * 2)
+        self.attention_weights = nn.Linear(d_model, n_heads * n_levels * n_points)
+        self.value_proj = nn.Linear(d_model, d_model)
+        self.output_proj = nn.Linear(d_model, d_model)
+        self.reset_parameters()
+
+    def extra_repr(self) -> str:
+        """Name the sizes."""
+        return f"d_model={self.d_model}, levels={self.n_levels}, heads={self.n_heads}, points={self.n_points}"
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Start with equal weights on points that fan out from the reference, one direction for each head."""
+        nn.init.zeros_(self.sampling_offsets.weight)
+        theta = torch.arange(self.n_heads, dtype=torch.float32) * (2 * math.pi / self.n_heads)
+        direction = torch.stack((theta.cos(), theta.sin()), -1)
+        direction = direction / direction.abs().amax(-1, keepdim=True)
+        reach = torch.arange(1, self.n_points + 1, dtype=torch.float32)
+        fan = direction[:, None, None] * reach[:, None]  # [M, 1, P, 2]
+        self.sampling_offsets.bias.copy_(fan.expand(-1, self.n_levels, -1, -1).reshape(-1))
+        nn.init.zeros_(self.attention_weights.weight)
+        nn.init.zeros_(self.attention_weights.bias)
+        for proj in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(proj.weight)
+            nn.init.zeros_(proj.bias)
+
+    def forward(
+        self,
+        query: Tensor,
+        refer_bbox: Tensor,
+        value: Tensor,
+        value_shapes: Shapes,
+        value_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Attend from each query to points around its reference.
+
+        Args:
+            query: [B, Q, D].
+            refer_bbox: [B, Q, 1, 4] boxes, or [B, Q, 1, 2] points, in 0..1.
+            value: [B, N, D], levels one after another.
+            value_shapes: (H, W) of each level.
+            value_mask: [B, N], True = treated as zero.
+
+        Returns:
+            [B, Q, D].
+
+        Raises:
+            ValueError: N is not the sum of H*W, or the reference has neither 2 nor 4 numbers.
+        """
+        if sum(h * w for h, w in value_shapes) != value.shape[1]:
+            raise ValueError(f"MSDeformAttn: {value.shape[1]} tokens do not fill levels of shape {list(value_shapes)}")
+        v = self.value_proj(value)
+        if value_mask is not None:
+            v = v.masked_fill(value_mask[..., None], 0.0)
+        v = v.unflatten(-1, (self.n_heads, -1))  # [B, N, M, d]
+        weights = self.attention_weights(query).unflatten(-1, (self.n_heads, -1)).softmax(-1)  # [B, Q, M, L*P]
+        locations = self._locations(self._offsets(query), at_least_float32(refer_bbox), value_shapes)
+        return self.output_proj(multi_scale_deformable_attn_pytorch(v, value_shapes, locations, weights))
+
+    def _offsets(self, query: Tensor) -> Tensor:
+        """Return the offsets [B, Q, M, L*P, 2], out of autocast: 8 bits of a bfloat16 cannot place a point in a map."""
+        kind = "cpu" if query.is_meta else query.device.type  # autocast knows no meta device
+        with torch.autocast(kind, enabled=False):
+            offsets = self.sampling_offsets(query.to(self.sampling_offsets.weight.dtype))
+        return at_least_float32(offsets).unflatten(-1, (self.n_heads, -1, 2))
+
+    def _locations(self, offsets: Tensor, reference: Tensor, shapes: Shapes) -> Tensor:
+        """Place offsets around boxes (in units of half a box over P points) or points (in cells of the level)."""
+        if reference.shape[-1] == 4:
+            centre, size = reference[..., None, :2], reference[..., None, 2:]  # [B, Q, 1, 1, 2]
+            return centre + offsets * (size * (0.5 / self.n_points))
+        if reference.shape[-1] != 2:
+            raise ValueError(f"MSDeformAttn: a reference has 2 or 4 numbers, got {reference.shape[-1]}")
+        sizes = torch.as_tensor([[w, h] for h, w in shapes], dtype=offsets.dtype, device=offsets.device)
+        return reference[..., None, :] + offsets / sizes.repeat_interleave(self.n_points, 0)  # [L*P, 2] broadcast
+
+
+class DeformableTransformerDecoderLayer(nn.Module):
+    """Decoder layer: self-attention among queries, deformable cross-attention to the maps, feed-forward; post-norm.
+
+    Args:
+        d_model: Width D.
+        n_heads: Heads M, of both attentions.
+        d_ffn: Width of the feed-forward part.
+        dropout: Dropout probability.
+        act: Activation of the feed-forward part; ReLU when None.
+        n_levels: Feature levels L.
+        n_points: Points P.
+    """
+
+    def __init__(
+        self,
+        d_model: int = 256,
+        n_heads: int = 8,
+        d_ffn: int = 1024,
+        dropout: float = 0.0,
+        act: Activation = None,
+        n_levels: int = 4,
+        n_points: int = 4,
+    ) -> None:
+        super().__init__()
+        self.self_attn = nn.MultiheadAttention(d_model, n_heads, dropout=dropout)
+        self.dropout1 = nn.Dropout(dropout)
+        self.norm1 = nn.LayerNorm(d_model)
+        self.cross_attn = MSDeformAttn(d_model, n_levels, n_heads, n_points)
+        self.dropout2 = nn.Dropout(dropout)
+        self.norm2 = nn.LayerNorm(d_model)
+        self.linear1 = nn.Linear(d_model, d_ffn)
+        self.act = _make_act(act, nn.ReLU)
+        self.dropout3 = nn.Dropout(dropout)
+        self.linear2 = nn.Linear(d_ffn, d_model)
+        self.dropout4 = nn.Dropout(dropout)
+        self.norm3 = nn.LayerNorm(d_model)
+
+    def forward(
+        self,
+        embed: Tensor,
+        refer_bbox: Tensor,
+        feats: Tensor,
+        shapes: Shapes,
+        padding_mask: Tensor | None = None,
+        attn_mask: Tensor | None = None,
+        query_pos: Tensor | None = None,
+    ) -> Tensor:
+        """Return updated queries [B, Q, D].
+
+        Args:
+            embed: [B, Q, D] queries.
+            refer_bbox: [B, Q, 4] boxes in 0..1 (or [B, Q, 2] points).
+            feats: [B, N, D] tokens of all levels.
+            shapes: (H, W) of each level.
+            padding_mask: [B, N], True = token counts as zero.
+            attn_mask: [Q, Q], True = may not attend.
+            query_pos: [B, Q, D], added to queries and keys.
+        """
+
+        def with_pos(x: Tensor) -> Tensor:
+            return x if query_pos is None else x + query_pos
+
+        x = self.norm1(embed + self.dropout1(attend(self.self_attn, with_pos(embed), embed, attn_mask)))
+        cross = self.cross_attn(with_pos(x), refer_bbox.unsqueeze(2), feats, shapes, padding_mask)
+        x = self.norm2(x + self.dropout2(cross))
+        ffn = self.linear2(self.dropout3(self.act(self.linear1(x))))
+        return self.norm3(add_clamped(x, self.dropout4(ffn)))
+
+
+class DeformableTransformerDecoder(nn.Module):
+    """Stack of decoder layers with iterative box refinement (Deformable DETR; two-step gradient of DINO, 2203.03605).
+
+    Args:
+        hidden_dim: Width D.
+        decoder_layer: Prototype; each layer is a deep copy of it.
+        num_layers: Number of layers.
+        eval_idx: Layer whose output is used in evaluation; counted from the end when negative.
+    """
+
+    def __init__(
+        self, hidden_dim: int, decoder_layer: DeformableTransformerDecoderLayer, num_layers: int, eval_idx: int = -1
+    ) -> None:
+        super().__init__()
+        self.layers = _get_clones(decoder_layer, num_layers)
+        self.num_layers = num_layers
+        self.hidden_dim = hidden_dim
+        self.eval_idx = eval_idx if eval_idx >= 0 else num_layers + eval_idx
+
+    def forward(
+        self,
+        embed: Tensor,
+        refer_bbox: Tensor,
+        feats: Tensor,
+        shapes: Shapes,
+        bbox_head: nn.ModuleList,
+        score_head: nn.ModuleList,
+        pos_mlp: Callable[[Tensor], Tensor],
+        attn_mask: Tensor | None = None,
+        padding_mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Refine boxes layer by layer.
+
+        Args:
+            embed: [B, Q, D] queries.
+            refer_bbox: [B, Q, 4] box logits.
+            feats: [B, N, D] tokens.
+            shapes: (H, W) of each level.
+            bbox_head: One module per layer, D -> 4 box-logit steps.
+            score_head: One module per layer, D -> C logits.
+            pos_mlp: Maps boxes [B, Q, 4] to position embeddings [B, Q, D].
+            attn_mask: [Q, Q], True = may not attend.
+            padding_mask: [B, N], True = token counts as zero.
+
+        Returns:
+            Boxes [K, B, Q, 4] in 0..1 and score logits [K, B, Q, C]; K = layers in training, else 1.
+        """
+        boxes: list[Tensor] = []
+        scores: list[Tensor] = []
+        refer = at_least_float32(refer_bbox).sigmoid()
+        previous = None  # box of the layer before, with its gradient
+        last = self.num_layers - 1 if self.training else self.eval_idx
+        for i, layer in enumerate(self.layers[: last + 1]):
+            embed = layer(embed, refer, feats, shapes, padding_mask, attn_mask, pos_mlp(refer.to(embed.dtype)))
+            if not self.training and i < last:  # only the box is needed to go on
+                refer = _refine(bbox_head[i](embed), refer)
+                continue
+            step = bbox_head[i](embed)
+            refined = _refine(step, refer)
+            # in training a box also passes gradient to the layer before it, though the reference itself does not
+            boxes.append(refined if previous is None else _refine(step, previous))
+            scores.append(score_head[i](embed))
+            previous, refer = refined, refined.detach()
+        return torch.stack(boxes), torch.stack(scores)
+
+
+def _refine(step: Tensor, box: Tensor) -> Tensor:
+    """Return the box moved by a step in logit space, at least float32."""
+    return (at_least_float32(step) + inverse_sigmoid(box)).sigmoid()

@@ -1,0 +1,162 @@
+"""Classification losses of detectors, on logits: focal, varifocal, matchability-aware.
+
+Each is given as the dense form that other code calls (`loss(pred, label)`) and as two elementwise parts, `negative`
+(target 0) and `positive` (target 1, with a quality), from which a sum over a large, nearly all-negative score tensor is
+computed without building that many targets. All work in at least float32.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ("BinaryCrossEntropy", "ClassificationLoss", "FocalLoss", "MatchabilityAwareLoss", "VarifocalLoss")
+
+
+def _full(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+class ClassificationLoss(nn.Module):
+    """Base: the two elementwise parts."""
+
+    def negative(self, logits: Tensor) -> Tensor:
+        """Return the loss of each logit whose target is 0."""
+        raise NotImplementedError
+
+    def positive(self, logits: Tensor, quality: Tensor) -> Tensor:
+        """Return the loss of each logit whose target is 1 and whose box has this quality (IoU, 0..1)."""
+        raise NotImplementedError
+
+
+class BinaryCrossEntropy(ClassificationLoss):
+    """Plain binary cross entropy towards the quality."""
+
+    def negative(self, logits: Tensor) -> Tensor:
+        """Return -log(1 - p)."""
+        return F.softplus(_full(logits))
+
+    def positive(self, logits: Tensor, quality: Tensor) -> Tensor:
+        """Return the cross entropy towards `quality`."""
+        x = _full(logits)
+        return F.softplus(x) - quality * x
+
+
+class FocalLoss(ClassificationLoss):
+    """Focal loss (arXiv 1708.02002).
+
+    Args:
+        gamma: Exponent of the factor that fades out easy examples.
+        alpha: Weight of targets of 1; 1 - alpha weighs targets of 0. 0 or less: no weighting.
+    """
+
+    def __init__(self, gamma: float = 1.5, alpha: float = 0.25) -> None:
+        super().__init__()
+        self.gamma = gamma
+        self.alpha = alpha
+
+    def extra_repr(self) -> str:
+        """Name the constants."""
+        return f"gamma={self.gamma}, alpha={self.alpha}"
+
+    def negative(self, logits: Tensor) -> Tensor:
+        """Return (1 - alpha) p^gamma (-log(1 - p))."""
+        x = _full(logits)
+        weight = 1 - self.alpha if self.alpha > 0 else 1.0
+        return F.softplus(x) * x.sigmoid().pow(self.gamma) * weight
+
+    def positive(self, logits: Tensor, quality: Tensor) -> Tensor:
+        """Return alpha (1 - p)^gamma (-log p); the quality is not used."""
+        x = -_full(logits)
+        weight = self.alpha if self.alpha > 0 else 1.0
+        return F.softplus(x) * x.sigmoid().pow(self.gamma) * weight
+
+    def forward(self, pred: Tensor, label: Tensor) -> Tensor:
+        """Return the loss of logits and labels of one shape [B, N, ...]: mean over axis 1, sum over the rest.
+
+        Labels may lie between 0 and 1.
+        """
+        x, y = _full(pred), label.to(_full(pred).dtype)
+        p = x.sigmoid()
+        p_t = y * p + (1 - y) * (1 - p)
+        loss = F.binary_cross_entropy_with_logits(x, y, reduction="none") * (1 - p_t).pow(self.gamma)
+        if self.alpha > 0:
+            loss = loss * (y * self.alpha + (1 - y) * (1 - self.alpha))
+        return loss.mean(1).sum()
+
+
+class VarifocalLoss(ClassificationLoss):
+    """Varifocal loss (arXiv 2008.13367): positives are weighted by, and drawn to, the quality of their box.
+
+    Args:
+        gamma: Exponent on the negatives.
+        alpha: Weight of the negatives.
+    """
+
+    def __init__(self, gamma: float = 2.0, alpha: float = 0.75) -> None:
+        super().__init__()
+        self.gamma = gamma
+        self.alpha = alpha
+
+    def extra_repr(self) -> str:
+        """Name the constants."""
+        return f"gamma={self.gamma}, alpha={self.alpha}"
+
+    def negative(self, logits: Tensor) -> Tensor:
+        """Return alpha p^gamma (-log(1 - p))."""
+        x = _full(logits)
+        return F.softplus(x) * x.sigmoid().pow(self.gamma) * self.alpha
+
+    def positive(self, logits: Tensor, quality: Tensor) -> Tensor:
+        """Return q times the cross entropy towards q."""
+        x = _full(logits)
+        return quality * (F.softplus(x) - quality * x)
+
+    def forward(self, pred_score: Tensor, gt_score: Tensor, label: Tensor) -> Tensor:
+        """Return the loss of [B, N, ...]: mean over axis 1, sum over the rest.
+
+        Args:
+            pred_score: Logits.
+            gt_score: Quality, 0 where the label is 0.
+            label: 1 for the class of a matched target, else 0.
+        """
+        return _by_label(self, pred_score, gt_score, label)
+
+
+class MatchabilityAwareLoss(ClassificationLoss):
+    """Matchability-aware loss of DEIM (arXiv 2412.04234, section 3.3): low-quality matches count too.
+
+    Positives: -q^gamma log p - (1 - q^gamma) log(1 - p). Negatives: -p^gamma log(1 - p). No class balance.
+
+    Args:
+        gamma: Exponent on the quality and on the negatives.
+    """
+
+    def __init__(self, gamma: float = 1.5) -> None:
+        super().__init__()
+        self.gamma = gamma
+
+    def extra_repr(self) -> str:
+        """Name the constant."""
+        return f"gamma={self.gamma}"
+
+    def negative(self, logits: Tensor) -> Tensor:
+        """Return p^gamma (-log(1 - p))."""
+        x = _full(logits)
+        return F.softplus(x) * x.sigmoid().pow(self.gamma)
+
+    def positive(self, logits: Tensor, quality: Tensor) -> Tensor:
+        """Return the cross entropy towards q^gamma."""
+        x = _full(logits)
+        return F.softplus(x) - quality.pow(self.gamma) * x
+
+    def forward(self, pred_score: Tensor, gt_score: Tensor, label: Tensor) -> Tensor:
+        """Return the loss of [B, N, ...], with arguments and reduction of `VarifocalLoss`."""
+        return _by_label(self, pred_score, gt_score, label)
+
+
+def _by_label(loss: ClassificationLoss, pred: Tensor, quality: Tensor, label: Tensor) -> Tensor:
+    """Return the dense form: positive part where the label is 1, else negative; mean over axis 1, sum over the rest."""
+    quality = quality.to(_full(pred).dtype)
+    return torch.where(label > 0, loss.positive(pred, quality), loss.negative(pred)).mean(1).sum()
