@@ -1,6 +1,40 @@
 """RT-DETR with SHSA, in a package whose public paths follow the `ultralytics` interface.
 
-Independent implementation; not affiliated with Ultralytics. Importing it has no effects and does not import torch.
+Independent implementation; not affiliated with Ultralytics. Importing it has no effects and does not import torch: the
+names below are looked up when first used.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ultralytics.models import RTDETR
+    from ultralytics.utils import ASSETS
+    from ultralytics.utils.checks import print_checks as checks
+    from ultralytics.utils.downloads import download
+    from ultralytics.utils.settings import SETTINGS as settings
+
 __version__ = "0.1.0"
+
+__all__ = ["ASSETS", "RTDETR", "__version__", "checks", "download", "settings"]
+
+_WHERE = {
+    "RTDETR": ("ultralytics.models", "RTDETR"),
+    "ASSETS": ("ultralytics.utils", "ASSETS"),
+    "checks": ("ultralytics.utils.checks", "print_checks"),
+    "download": ("ultralytics.utils.downloads", "download"),
+    "settings": ("ultralytics.utils.settings", "SETTINGS"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _WHERE[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

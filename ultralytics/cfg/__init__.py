@@ -43,8 +43,8 @@ def get_save_dir(args: SimpleNamespace, name: str | None = None) -> Path:
     """Return the folder of a run, which may not exist yet.
 
     An explicit `save_dir` wins. A `project` is relative to the working directory and the run is `<project>/<name>`;
-    without one it is `<runs_dir of the settings>/<task>/<name>`. The name is `name`, else the argument, else the mode. An
-    existing folder gives `exp2`, `exp3`, ... unless `exist_ok`.
+    without one it is `<runs_dir of the settings>/<task>/<name>`. The name is `name`, else the argument, else the mode.
+    An existing folder gives `exp2`, `exp3`, ... unless `exist_ok`.
     """
     if given := getattr(args, "save_dir", None):
         return Path(given)

@@ -37,6 +37,9 @@ _RENAMED: Mapping[str, Rename] = {
 _DROPPED = frozenset({"label_smoothing", "save_hybrid", "crop_fraction", "keras"})
 """Names of older versions that mean nothing any more."""
 
+OLD_NAMES = frozenset(_RENAMED) | _DROPPED
+"""Every name that `migrate` still understands."""
+
 
 def migrate(values: Mapping[str, Any]) -> dict[str, Any]:
     """Translate names of older versions, and a model scale written as `scale=n`."""

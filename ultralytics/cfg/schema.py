@@ -288,9 +288,9 @@ def render_default_yaml() -> str:
         lines += ["", f"# {title}"]
         for key in keys:
             setting = YAML.dumps({key.name: key.default}).strip()
-            bounds = f" ({key.bounds})" if key.choices or key.kind in (k.INT, k.FLOAT, k.UNIT) else ""
-            note = f" [no effect: {key.inert}]" if key.inert else ""
-            lines.append(f"{setting}  # {key.meaning}{bounds}{note}")
+            shown = key.choices or key.kind in (k.INT, k.FLOAT, k.UNIT)
+            note = f" [no effect: {key.inert}]" if key.inert else f" ({key.bounds})" if shown else ""
+            lines.append(f"{setting}  # {key.meaning}{note}")
     return "\n".join(lines) + "\n"
 
 

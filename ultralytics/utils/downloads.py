@@ -1,0 +1,147 @@
+"""Downloads, only where a user asks for one.
+
+A file is fetched under a temporary name, compared with its SHA-256 where one is given, then renamed. Archives are
+unpacked beside it, and no entry may lie outside that folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import secrets
+import shutil
+import tarfile
+import urllib.error
+import urllib.request
+import zipfile
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from ultralytics.utils.errors import ConfigError, NotFoundError
+from ultralytics.utils.files import TEMP_SUFFIX, atomic_write
+from ultralytics.utils.log import ProgressBar
+
+_CHUNK = 1 << 20
+_TIMEOUT_S = 30
+_MAX_UNPACKED = 200 * 2**30
+"""Bytes that an archive may hold unpacked, against archives made to fill the disk."""
+
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
+
+
+def download(url: str, dst: str | Path, sha256: str | None = None, unzip: bool = False) -> Path:
+    """Fetch a file into `dst` and return its path; with `unzip`, unpack it and return the folder.
+
+    `dst` is a folder (it exists, or ends in a separator), or the file's own path. A file that is already there is
+    kept: with a `sha256` only if it agrees. The archive is removed after it was unpacked.
+
+    Raises:
+        ConfigError: not an http or https address; the hash differs; an archive entry leaves its folder.
+        NotFoundError: the address cannot be read.
+    """
+    if urlsplit(url).scheme not in {"http", "https"}:
+        raise ConfigError(f"{url!r} is no http or https address")
+    target = _target(url, dst)
+    if not (target.is_file() and (sha256 is None or file_sha256(target) == sha256.lower())):
+        _fetch(url, target, sha256)
+    return unpack(target, remove=True) if unzip else target
+
+
+def _target(url: str, dst: str | Path) -> Path:
+    name = PurePosixPath(urllib.request.url2pathname(urlsplit(url).path)).name
+    folder = Path(dst)
+    if not (folder.is_dir() or str(dst).endswith(("/", os.sep))):
+        return folder
+    if not name:
+        raise ConfigError(f"{url!r} does not end in a file name; give the file's path as the target")
+    return folder / name
+
+
+def _fetch(url: str, target: Path, sha256: str | None) -> None:
+    """Stream the address into the file."""
+    digest = hashlib.sha256()
+    try:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response, atomic_write(target, "wb") as f:
+            _copy(response, f, digest, target.name)
+            if sha256 is not None and digest.hexdigest() != sha256.lower():
+                raise ConfigError(
+                    f"{url}: the file is not the expected one\nsha256 {digest.hexdigest()}\nwanted {sha256.lower()}"
+                )
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as e:
+        reason = getattr(e, "reason", e)
+        raise NotFoundError(f"{url}: cannot be read ({reason})\nFetch it by hand and put it at {target}.") from None
+
+
+def _copy(response: Any, f: IO[bytes], digest: Any, name: str) -> None:
+    size = int(response.headers.get("Content-Length") or 0)
+    with ProgressBar[bytes](total=-(-size // _CHUNK) or None, desc=name, unit="MB") as bar:
+        while chunk := response.read(_CHUNK):
+            f.write(chunk)
+            digest.update(chunk)
+            bar.update()
+    if size and f.tell() != size:
+        raise ConnectionError(f"the connection ended after {f.tell()} of {size} bytes")
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as f:
+        while chunk := f.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def unpack(archive: str | Path, folder: str | Path | None = None, remove: bool = False) -> Path:
+    """Unpack a zip or tar file into a folder of its own name beside it (or `folder`), and return that folder.
+
+    The folder appears only when everything is unpacked; one that exists is left as it is.
+
+    Raises:
+        ConfigError: no such kind of archive, a damaged one, an entry that would lie outside, or an absurd size.
+    """
+    archive = Path(archive)
+    suffix = next((s for s in sorted(_ARCHIVES, key=len, reverse=True) if archive.name.lower().endswith(s)), None)
+    if suffix is None:
+        raise ConfigError(f"{archive}: not an archive; the name must end in one of {', '.join(_ARCHIVES)}")
+    target = Path(folder) if folder is not None else archive.with_name(archive.name[: -len(suffix)])
+    if not target.exists():
+        temp = target.with_name(f".{target.name}.{secrets.token_hex(4)}{TEMP_SUFFIX}")
+        try:
+            temp.mkdir(parents=True)
+            (_unzip if suffix == ".zip" else _untar)(archive, temp)
+            os.replace(temp, target)
+        except (zipfile.BadZipFile, tarfile.TarError, EOFError) as e:
+            raise ConfigError(f"{archive}: cannot be unpacked ({e})\nDelete it and fetch it again.") from None
+        finally:
+            shutil.rmtree(temp, ignore_errors=True)
+    if remove:
+        with suppress(FileNotFoundError):
+            archive.unlink()
+    return target
+
+
+def _check_size(archive: Path, size: int) -> None:
+    if size > _MAX_UNPACKED:
+        raise ConfigError(f"{archive}: would unpack to {size / 2**30:.0f} GiB, more than {_MAX_UNPACKED >> 30} GiB")
+
+
+def _unzip(archive: Path, folder: Path) -> None:
+    root = folder.resolve()
+    with zipfile.ZipFile(archive) as z:
+        _check_size(archive, sum(i.file_size for i in z.infolist()))
+        for name in z.namelist():
+            if not (root / name.replace("\\", "/")).resolve().is_relative_to(root):
+                raise ConfigError(
+                    f"{archive}: entry {name!r} would be written outside of its folder\nNothing was kept."
+                )
+        z.extractall(folder)
+
+
+def _untar(archive: Path, folder: Path) -> None:
+    with tarfile.open(archive) as t:
+        _check_size(archive, sum(m.size for m in t.getmembers()))
+        t.extractall(folder, filter="data")  # refuses links and entries that lead outside
