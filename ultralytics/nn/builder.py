@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +28,16 @@ from ultralytics.utils.log import LOGGER
 PROBE_SIZE = 640  # side of the probe image; on the meta device its size costs nothing
 BN_EPS, BN_MOMENTUM = 1e-3, 0.03
 # What constructors, rules and forwards raise when a row is wrong. Anything else is a bug and keeps its traceback.
-ROW_ERRORS = (TypeError, ValueError, IndexError, KeyError, AttributeError, AssertionError, ArithmeticError, RuntimeError)
+ROW_ERRORS = (
+    TypeError,
+    ValueError,
+    IndexError,
+    KeyError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    RuntimeError,
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,9 @@ def plan_model(spec: ModelSpec, ch: int = 3) -> list[PlannedLayer]:
     return planner.done
 
 
-def build_model(spec: ModelSpec, ch: int = 3, plans: Sequence[PlannedLayer] | None = None) -> tuple[nn.Sequential, list[int]]:
+def build_model(
+    spec: ModelSpec, ch: int = 3, plans: Sequence[PlannedLayer] | None = None
+) -> tuple[nn.Sequential, list[int]]:
     """Build the layers of a spec for `ch` input channels; return them and the indices of the outputs to keep.
 
     Each layer carries `i` (index), `f` (from), `type` (class path) and `np` (parameter count).
@@ -83,7 +95,9 @@ def build_model(spec: ModelSpec, ch: int = 3, plans: Sequence[PlannedLayer] | No
     return nn.Sequential(*layers), spec.save
 
 
-def parse_model(d: Mapping[str, Any] | str | Path, ch: int = 3, verbose: bool = True) -> tuple[nn.Sequential, list[int]]:
+def parse_model(
+    d: Mapping[str, Any] | str | Path, ch: int = 3, verbose: bool = True
+) -> tuple[nn.Sequential, list[int]]:
     """Build from a YAML mapping or path (upstream's entry point); `verbose` logs the layer table."""
     spec = load_model_yaml(d)
     spec.warn_unused()
@@ -177,28 +191,43 @@ class _Planner:
         sources = ", ".join(self.spec.name(i) for i in layer.inputs)
         if takes_list and not layer.joined:
             need = "the list of its levels" if entry.is_head else "a list of inputs"
-            raise self.spec.error(layer, f"takes {need}, but from is {layer.source[0]}", f"input: {sources}",
-                                  f"write from as a list, such as [{layer.source[0]}, 4]")  # fmt: skip
+            raise self.spec.error(
+                layer,
+                f"takes {need}, but from is {layer.source[0]}",
+                f"input: {sources}",
+                f"write from as a list, such as [{layer.source[0]}, 4]",
+            )
         if layer.joined and len(layer.source) > 1 and not takes_list and entry.rule is not None:
-            raise self.spec.error(layer, f"takes one input, but from is {layer.route}", f"inputs: {sources}",
-                                  "join them first with a Concat row, or name one layer")  # fmt: skip
+            raise self.spec.error(
+                layer,
+                f"takes one input, but from is {layer.route}",
+                f"inputs: {sources}",
+                "join them first with a Concat row, or name one layer",
+            )
         if entry.is_head:
             self._check_levels(layer)
         if takes_list and layer.repeats > 1:
-            raise self.spec.error(layer, f"repeats is {layer.repeats}, but its output cannot feed a second copy", "write 1")
+            raise self.spec.error(
+                layer, f"repeats is {layer.repeats}, but its output cannot feed a second copy", "write 1"
+            )
 
     def _check_levels(self, layer: LayerSpec) -> None:
         """A head is the last row, and its levels are different maps from fine to coarse."""
         if layer.index != len(self.spec.layers) - 1:
-            raise self.spec.error(layer, "a head must be the last row", f"{len(self.spec.layers) - 1 - layer.index} row(s) follow")
+            raise self.spec.error(
+                layer, "a head must be the last row", f"{len(self.spec.layers) - 1 - layer.index} row(s) follow"
+            )
         outputs = [self.done[i].output if i >= 0 else self.image for i in layer.inputs]
         shapes = [_shape(o) for o in outputs]
         heights = [o.shape[2] for o in outputs if isinstance(o, Tensor) and o.dim() == 4]
-        if len(heights) == len(outputs) and all(a > b for a, b in zip(heights, heights[1:], strict=False)):
+        if len(heights) == len(outputs) and all(a > b for a, b in itertools.pairwise(heights)):
             return
-        raise self.spec.error(layer, f"wrong levels: from is {layer.route}; each level must be coarser than the one before",
-                              describe_sources(self.spec, layer, shapes),
-                              "give each scale once, fine to coarse (strides 8, 16, 32), as the rows above build them")  # fmt: skip
+        raise self.spec.error(
+            layer,
+            f"wrong levels: from is {layer.route}; each level must be coarser than the one before",
+            describe_sources(self.spec, layer, shapes),
+            "give each scale once, fine to coarse (strides 8, 16, 32), as the rows above build them",
+        )
 
     def _inputs(self, layer: LayerSpec) -> Any:
         inputs = [self.image if i < 0 else self.done[i].output for i in layer.inputs]
@@ -218,10 +247,14 @@ class _Planner:
             self._fail_args(layer, entry, str(e))
 
     def _fail_args(self, layer: LayerSpec, entry: Entry, problem: str) -> NoReturn:
-        raise self.spec.error(layer, f"wrong arguments {list(layer.args)}: {_first_line(problem)}",
-                              f"signature: {signature_text(entry.cls)}",
-                              "the builder puts the input channels (and the repeats, where the block takes them) itself"
-                              if entry.rule is not None else "the row gives all of these arguments")  # fmt: skip
+        raise self.spec.error(
+            layer,
+            f"wrong arguments {list(layer.args)}: {_first_line(problem)}",
+            f"signature: {signature_text(entry.cls)}",
+            "the builder puts the input channels (and the repeats, where the block takes them) itself"
+            if entry.rule is not None
+            else "the row gives all of these arguments",
+        )
 
     def _run(self, layer: LayerSpec, entry: Entry, plan: Plan, inputs: Any) -> Any:
         """Build one copy on the meta device and run it."""
@@ -238,14 +271,17 @@ class _Planner:
     def _fail_shapes(self, layer: LayerSpec, module: nn.Module, problem: str, inputs: Any) -> NoReturn:
         shapes = [_shape(x) for x in (inputs if layer.joined else [inputs])]
         where = describe_sources(self.spec, layer, shapes)
-        raise self.spec.error(layer, f"does not fit its input: {_first_line(problem)}", where, self._advice(layer, module, inputs))
+        advice = self._advice(layer, module, inputs)
+        raise self.spec.error(layer, f"does not fit its input: {_first_line(problem)}", where, advice)
 
     def _advice(self, layer: LayerSpec, module: nn.Module, inputs: Any) -> str:
         """Say what would fit: layers of the same map size for a join, the channels that the block was built for."""
         maps = [p.output for p in self.done]
         if layer.joined and len(inputs) > 1:
             same = [i for i, m in enumerate(maps) if isinstance(m, Tensor) and m.shape[2:] == inputs[0].shape[2:]]
-            return f"maps of {_size(inputs[0])} (as the first input): layers {same}; or resize with nn.Upsample or a stride"
+            return (
+                f"maps of {_size(inputs[0])}, as the first input: layers {same}; or resize with nn.Upsample or a stride"
+            )
         wanted = next((n for n in map(_expected_channels, module.modules()) if n), 0)
         x = inputs[0] if layer.joined else inputs
         if wanted and isinstance(x, Tensor) and x.shape[1] != wanted:
@@ -260,8 +296,12 @@ class _Planner:
         if seen is None or entry.is_head:
             return plan.out_channels
         if plan.out_channels not in (-1, seen):
-            raise self.spec.error(layer, f"its channel rule says {plan.out_channels} output channels, its forward gives {seen}",
-                                  f"output: {_shape(output)}", "mend the rule at @register, or the row's arguments")  # fmt: skip
+            raise self.spec.error(
+                layer,
+                f"its channel rule says {plan.out_channels} output channels, its forward gives {seen}",
+                f"output: {_shape(output)}",
+                "mend the rule at @register, or the row's arguments",
+            )
         return seen
 
 

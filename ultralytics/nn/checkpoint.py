@@ -53,7 +53,7 @@ def pack_model(model: nn.Module) -> dict[str, Any]:
         "class": type(model).__name__,
         "yaml": plain(getattr(model, "yaml", {})),
         "nc": int(model.nc),  # type: ignore[arg-type]
-        "ch": int(model.yaml.get("channels", 3)),  # type: ignore[union-attr, arg-type, operator]
+        "ch": int(model.yaml.get("channels", 3)),  # type: ignore[union-attr, operator]
         "names": {int(k): str(v) for k, v in dict(model.names).items()},  # type: ignore[arg-type]
         "bn_eps": norms[0].eps if norms else None,
         "stride": [float(s) for s in model.stride],  # type: ignore[union-attr]
@@ -124,10 +124,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if data.get("format") != FORMAT:
         if data and all(isinstance(v, Tensor) for v in data.values()):
             return {"state_dict": data}
-        raise CheckpointError(f"{path}: not a checkpoint of this package (no key 'format')\nkeys: {', '.join(map(str, list(data)[:8]))}")
+        keys = ", ".join(map(str, list(data)[:8]))
+        raise CheckpointError(f"{path}: not a checkpoint of this package (no key 'format')\nkeys: {keys}")
     version = data.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise CheckpointError(f"{path}: has format version {version!r}; this package reads up to {FORMAT_VERSION}\nupgrade the package")
+        raise CheckpointError(
+            f"{path}: has format version {version!r}; this package reads up to {FORMAT_VERSION}\nupgrade the package"
+        )
     return data
 
 

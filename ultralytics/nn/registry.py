@@ -137,9 +137,7 @@ def register(
 ) -> Callable[[ModuleType], ModuleType]: ...
 
 
-def register(
-    rule: Any = None, *, name: str | None = None, multi_input: bool = False, is_head: bool = False
-) -> Any:
+def register(rule: Any = None, *, name: str | None = None, multi_input: bool = False, is_head: bool = False) -> Any:
     """Class decorator: make a block usable in a model YAML under its class name (or `name`).
 
     Used bare (`@register`) or without a rule, the first constructor parameter receives the input channels, the row's

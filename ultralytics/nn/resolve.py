@@ -1,4 +1,4 @@
-"""From a name in a model YAML to a class, and from a text such as `nn.ReLU()` to a module: by table and syntax tree only.
+"""From a name in a model YAML to a class, and from a text such as `nn.ReLU()` to a module: by table and syntax tree.
 
 Names are those of the registry, of `torch.nn` (as `nn.X`) and of `torchvision.ops`. Nothing is evaluated.
 """

@@ -110,7 +110,9 @@ def _row_error(place: str, index: int, module: str, problem: str, *more: str) ->
     return ModelYAMLError("\n".join([f"{place}: {title}: {problem}", *more[:2]]))
 
 
-def load_model_yaml(source: str | Path | Mapping[str, Any], scale: str | None = None, nc: int | None = None) -> ModelSpec:
+def load_model_yaml(
+    source: str | Path | Mapping[str, Any], scale: str | None = None, nc: int | None = None
+) -> ModelSpec:
     """Read a model YAML (a path, a name below `cfg/models`, or a mapping) into a `ModelSpec`.
 
     `scale` wins over the key `scale` of the YAML, and that over the first key of `scales`. `nc` replaces the YAML's.
@@ -146,8 +148,8 @@ def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], dict[
 def resolve_literal(value: Any, nc: int) -> Any:
     """Turn one YAML argument into a Python value.
 
-    The text `nc` becomes the class count; a Python literal written as text (`None`, `True`, `1e-3`, `[1, 2]`) becomes its
-    value; any other text stays.
+    The text `nc` becomes the class count; a Python literal written as text (`None`, `True`, `1e-3`, `[1, 2]`) becomes
+    its value; any other text stays.
 
     >>> [resolve_literal(v, 3) for v in ("nc", "None", "1e-3", "nearest", 7)]
     [3, None, 0.001, 'nearest', 7]
@@ -188,10 +190,14 @@ class _Reader:
         for part in PARTS:
             if part not in data:
                 near = difflib.get_close_matches(part, [str(k) for k in data], n=1)
-                self.fail(("nc",), f"the key `{part}` is missing" + (f"; `{near[0]}` looks like it" if near else ""),
-                          "a model YAML has `nc`, `backbone` and `head`; each part is a list of rows")  # fmt: skip
+                self.fail(
+                    ("nc",),
+                    f"the key `{part}` is missing" + (f"; `{near[0]}` looks like it" if near else ""),
+                    "a model YAML has `nc`, `backbone` and `head`; each part is a list of rows",
+                )
             if not isinstance(data[part], list) or not data[part]:
-                self.fail((part,), f"`{part}` must be a list of rows [from, repeats, module, args], not {data[part]!r:.60}")
+                shown = f"{data[part]!r:.60}"
+                self.fail((part,), f"`{part}` must be a list of rows [from, repeats, module, args], not {shown}")
 
     def classes(self, data: Mapping[str, Any], nc: int | None) -> int:
         """Return the class count: the caller's, else the YAML's."""
@@ -208,15 +214,20 @@ class _Reader:
         asked = wanted or data.get("scale") or ""
         if not table:
             if wanted:
-                self.fail(("nc",), f"scale '{wanted}' was asked for, but the YAML has no `scales`",
-                          "add `scales: {n: [depth, width, max_channels], ...}` or leave the scale out")  # fmt: skip
+                self.fail(
+                    ("nc",),
+                    f"scale '{wanted}' was asked for, but the YAML has no `scales`",
+                    "add `scales: {n: [depth, width, max_channels], ...}` or leave the scale out",
+                )
             return "", self._factors(("nc",), [data.get("depth_multiple", 1.0), data.get("width_multiple", 1.0)])
         if not isinstance(table, dict):
             self.fail(("scales",), f"`scales` must map a letter to [depth, width, max_channels], not {table!r:.60}")
         name = str(asked or next(iter(table)))
         if name not in table:
-            self.fail(("scale",) if "scale" in data and not wanted else ("scales",),
-                      f"there is no scale '{name}'; choose one of {', '.join(map(str, table))}")  # fmt: skip
+            self.fail(
+                ("scale",) if "scale" in data and not wanted else ("scales",),
+                f"there is no scale '{name}'; choose one of {', '.join(map(str, table))}",
+            )
         return name, self._factors(("scales", name), table[name])
 
     def _factors(self, key: tuple[str | int, ...], row: Any) -> Scale:
@@ -230,8 +241,13 @@ class _Reader:
         key = (part, k)
         place = self.place(key)
         if not isinstance(row, list) or len(row) != 4:
-            raise _row_error(place, index, "", f"a row is [from, repeats, module, args], not {row!r:.80}",
-                             "write `[]` for args where there are none")  # fmt: skip
+            raise _row_error(
+                place,
+                index,
+                "",
+                f"a row is [from, repeats, module, args], not {row!r:.80}",
+                "write `[]` for args where there are none",
+            )
         source, repeats, module, args = row
         if not isinstance(module, str):
             raise _row_error(place, index, "", f"the module (third item) must be a name, not {module!r}")
@@ -256,16 +272,26 @@ class _Reader:
     def _check_source(place: str, index: int, module: str, source: Any) -> None:
         entries = source if isinstance(source, list) else [source]
         if not entries or not all(isinstance(f, int) and not isinstance(f, bool) for f in entries):
-            raise _row_error(place, index, module, f"from is {source!r}; it must be a layer index or a list of them",
-                             "-1 is the layer just above, 4 is layer 4")  # fmt: skip
+            raise _row_error(
+                place,
+                index,
+                module,
+                f"from is {source!r}; it must be a layer index or a list of them",
+                "-1 is the layer just above, 4 is layer 4",
+            )
         for f in entries:
             if f >= index and not (index == 0 and f == -1):
-                last = "row 0 takes -1, the image" if index == 0 else f"a layer sees only those above it: 0 to {index - 1}"
+                last = f"a layer sees only those above it: 0 to {index - 1}" if index else "row 0 takes -1, the image"
                 word = "itself" if f == index else "forward"
                 raise _row_error(place, index, module, f"from {f} points {word}", last)
             if f < -max(index, 1):
-                raise _row_error(place, index, module, f"from {f} points before the first layer",
-                                 f"use -1 to -{max(index, 1)}, or an absolute index")  # fmt: skip
+                raise _row_error(
+                    place,
+                    index,
+                    module,
+                    f"from {f} points before the first layer",
+                    f"use -1 to -{max(index, 1)}, or an absolute index",
+                )
 
 
 def scaled_repeats(repeats: int, scale: Scale) -> int:

@@ -1,4 +1,4 @@
-"""What a model looks like from outside: output shape, parameters and operations of each layer, as values and as text."""
+"""What a model looks like from outside: shape, parameters and operations of each layer, as values and as text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEADER = ("", "from", "n", "module", "arguments", "output", "params", "GFLOPs")
 class LayerFacts(NamedTuple):
     """One layer: `args` are the resolved constructor arguments, `shape` its output without the batch axis."""
 
-    index: int
+    i: int
     route: int | list[int]
     repeats: int
     module: str
@@ -39,7 +39,7 @@ def layer_facts(model: nn.Module, imgsz: int | Sequence[int] = 640) -> list[Laye
     flops = model_flops(model, imgsz, channels)[1]
     return [
         LayerFacts(
-            index=plan.spec.index,
+            i=plan.spec.index,
             route=plan.spec.route,
             repeats=plan.repeats,
             module=plan.spec.module,
@@ -78,14 +78,13 @@ def shape_text(output: Any) -> str:
 def layer_table(facts: Sequence[LayerFacts]) -> list[str]:
     """Aligned lines: a header, then one line a layer."""
     rows = [HEADER] + [
-        (str(f.index), str(f.route), str(f.repeats), f.module, _short(f.args), f.shape, f"{f.params:,}", f"{f.gflops:.3f}")
+        (f"{f.i}", f"{f.route}", f"{f.repeats}", f.module, _short(f.args), f.shape, f"{f.params:,}", f"{f.gflops:.3f}")
         for f in facts
     ]
     widths = [max(len(row[k]) for row in rows) for k in range(len(HEADER))]
-    left = {3, 4}  # module and arguments
+    align = ["<" if name in {"module", "arguments"} else ">" for name in HEADER]
     return [
-        "  ".join(cell.ljust(w) if k in left else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True)))
-        for row in rows
+        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, align, widths, strict=True)) for row in rows
     ]
 
 

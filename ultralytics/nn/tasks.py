@@ -1,8 +1,8 @@
 """Detection models: built from a YAML, run layer by layer, trained by their own loss, fused, saved and loaded.
 
 Channel inference, for whoever adds a module: each block declares its rule beside itself (`@register(rule)`, see
-`registry.py`), `builder.py` applies the rules row by row and checks every row with a dry run, and `DetectionModel` below
-only asks for the result. SHSA in `modules/shsa.py` is the worked example.
+`registry.py`), `builder.py` applies the rules row by row and checks every row with a dry run, and `DetectionModel`
+below only asks for the result. SHSA in `modules/shsa.py` is the worked example.
 
 Shape legend: B batch, C channels, H x W image, K rows of the output, T targets of the whole batch.
 """
@@ -81,7 +81,7 @@ class BaseModel(nn.Module):
         Raises ConfigError for `augment=True`, which no model here supports.
         """
         if augment:
-            raise ConfigError("augment=True: these models have no test-time augmentation\nleave it out or set augment=False")
+            raise ConfigError("augment=True: these models have no test-time augmentation\nleave augment out")
         if embed and not all(0 <= i < len(self.model) - 1 for i in embed):
             raise ConfigError(f"embed={list(embed)}: layers 0 to {len(self.model) - 2} can be embedded")
         kept: list[Any] = []
@@ -183,6 +183,8 @@ class DetectionModel(BaseModel):
         self.stride = torch.tensor([float(max(feature_stride(plans), 32))])
         self.task = "detect"
         self.args = {}
+        self.pt_path: str | None = None
+        self.criterion: nn.Module | None = None  # made at the first loss, when `args` are known
         if verbose:
             log_layers(self.model, plans)
             self.info()
@@ -205,9 +207,7 @@ class DetectionModel(BaseModel):
 
 
 class RTDETRDetectionModel(DetectionModel):
-    """RT-DETR: backbone, hybrid encoder and a transformer decoder, with a set-prediction loss (Zhao et al., CVPR 2024)."""
-
-    criterion: RTDETRDetectionLoss | None = None
+    """RT-DETR (Zhao et al., CVPR 2024): backbone, hybrid encoder, transformer decoder, and a set-prediction loss."""
 
     def _call(self, layer: nn.Module, x: Any, batch: Mapping[str, Any] | None) -> Any:
         return layer(x, batch) if layer is self.model[-1] else layer(x)
@@ -220,8 +220,8 @@ class RTDETRDetectionModel(DetectionModel):
     def loss(self, batch: dict[str, Any], preds: Any = None) -> tuple[Tensor, Tensor]:
         """Loss of a batch.
 
-        `batch` holds `img` (B, C, H, W), `cls` (T,) or (T, 1), `bboxes` (T, 4) as cx, cy, w, h in 0..1, `batch_idx` (T,).
-        `preds` is what the model gave for it (train or eval form); None: the model is run. Returns the total, and
+        `batch` holds `img` (B, C, H, W), `cls` (T,) or (T, 1), `bboxes` (T, 4) as cx, cy, w, h in 0..1, `batch_idx`
+        (T,). `preds` is what the model gave for it (train or eval form); None: the model is run. Returns the total, and
         detached [GIoU, classification, L1] of the last decoder layer.
         """
         if self.criterion is None:
@@ -236,9 +236,7 @@ class RTDETRDetectionModel(DetectionModel):
             dn_scores, scores = torch.split(scores, dn_meta["dn_num_split"], dim=2)
         boxes = torch.cat([enc_boxes.unsqueeze(0), boxes])  # (1 + layers, B, queries, 4)
         scores = torch.cat([enc_scores.unsqueeze(0), scores])  # (1 + layers, B, queries, nc)
-        terms = self.criterion(
-            (boxes, scores), targets, dn_bboxes=dn_boxes, dn_scores=dn_scores, dn_meta=dn_meta
-        )
+        terms = self.criterion((boxes, scores), targets, dn_bboxes=dn_boxes, dn_scores=dn_scores, dn_meta=dn_meta)
         items = torch.stack([terms[k].detach() for k in ("loss_giou", "loss_class", "loss_bbox")])
         return torch.stack(list(terms.values())).sum(), items
 
@@ -265,13 +263,13 @@ MODELS: Mapping[str, type[DetectionModel]] = {"RTDETRDetectionModel": RTDETRDete
 def _weights_of(weights: str | Path | Mapping[str, Any] | nn.Module) -> tuple[dict[str, Tensor], dict[int, str], float]:
     """State dict, class names and batch-norm epsilon (0: unknown) of a source of weights."""
     if isinstance(weights, nn.Module):
-        record: Mapping[str, Any] = pack_model(weights) if hasattr(weights, "yaml") else {"state_dict": weights.state_dict()}
+        packed = isinstance(weights, BaseModel)
+        record: Mapping[str, Any] = pack_model(weights) if packed else {"state_dict": weights.state_dict()}
     else:
         record = weights if isinstance(weights, Mapping) else read_checkpoint(weights)
         for key in ("ema", "model"):
             if isinstance(record.get(key), (Mapping, nn.Module)):
-                inner = record[key]
-                return _weights_of(inner)
+                return _weights_of(record[key])
     state = record.get("state_dict", record)
     tensors = {k: v.float() if v.is_floating_point() else v for k, v in state.items() if isinstance(v, Tensor)}
     if not tensors:
@@ -292,9 +290,10 @@ def unpack_model(record: Mapping[str, Any], device: str | torch.device = "cpu") 
     except KeyError as e:
         raise CheckpointError(f"the checkpoint's model record lacks the key {e}") from None
     except ModelYAMLError as e:
-        raise CheckpointError(f"the model in the checkpoint cannot be built\n{e}".split("\n\n")[0]) from e
+        raise CheckpointError(f"the model in the checkpoint cannot be built\n{e}") from None
     except RuntimeError as e:
-        raise CheckpointError(f"the checkpoint's tensors do not fit its own YAML\n{str(e).splitlines()[-1].strip()}") from None
+        detail = str(e).splitlines()[-1].strip()
+        raise CheckpointError(f"the checkpoint's tensors do not fit its own YAML\n{detail}") from None
     if record.get("bn_eps"):
         set_batch_norm([model], eps=record["bn_eps"])
     model.names = {int(k): str(v) for k, v in (record.get("names") or model.names).items()}
@@ -307,7 +306,9 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
     ckpt = read_checkpoint(path)
     record = ckpt.get("ema") or ckpt.get("model")
     if not isinstance(record, Mapping):
-        raise CheckpointError(f"{path}: holds weights without a model description\nbuild the model from its YAML and use load()")
+        raise CheckpointError(
+            f"{path}: holds weights without a model description\nbuild the model from its YAML and use load()"
+        )
     try:
         model = unpack_model(record, device)
     except CheckpointError as e:

@@ -45,7 +45,10 @@ def _by_layer(keys: list[str]) -> list[str]:
         parts = key.split(".")
         layer, rest = (parts[1], ".".join(parts[2:])) if parts[0] == "model" and len(parts) > 2 else (parts[0], key)
         groups.setdefault(layer, []).append(rest)
-    return [f"layer {n}: {len(v)} tensors ({', '.join(v[:3])}{', ...' if len(v) > 3 else ''})" for n, v in groups.items()]
+    return [
+        f"layer {n}: {len(names)} tensors ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for n, names in groups.items()
+    ]
 
 
 def transfer(

@@ -1,0 +1,111 @@
+"""One call for inference, whatever a model is stored as.
+
+A file's suffix chooses the runner; a runner turns an image batch into the model's output and knows the model's facts.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ultralytics.nn.tasks import BaseModel, load_checkpoint
+from ultralytics.utils.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A loaded model: its forward, and what callers must know of it."""
+
+    forward: Callable[..., Any]
+    names: dict[int, str]
+    stride: int
+    task: str = "detect"
+    imgsz: int | Sequence[int] | None = None
+    channels: int = 3
+    module: BaseModel | None = None
+
+
+def _torch_runner(weights: str | Path | BaseModel, device: torch.device, fp16: bool, fuse: bool) -> Runner:
+    """A checkpoint file, or a copy of a model in memory, which itself stays as it is."""
+    model = copy.deepcopy(weights) if isinstance(weights, BaseModel) else load_checkpoint(weights, device)[0]
+    model = model.to(device).eval()
+    if fuse:
+        model.fuse(verbose=False)
+    model.half() if fp16 else model.float()
+    args = model.args if isinstance(model.args, Mapping) else vars(model.args)
+    return Runner(
+        forward=model,
+        names=model.names,
+        stride=int(model.stride.max()),
+        task=model.task,
+        imgsz=args.get("imgsz"),
+        channels=int(model.yaml.get("channels", 3)),
+        module=model,
+    )
+
+
+RUNNERS: Mapping[str, Callable[[Any, torch.device, bool, bool], Runner]] = {".pt": _torch_runner, ".pth": _torch_runner}
+
+
+class AutoBackend(nn.Module):
+    """Run a model from a file or from memory.
+
+    Attributes:
+        names: Class names by index.
+        stride: Image sides must be multiples of it, px.
+        imgsz: Size that the model was trained at, None when unknown.
+        pt: Whether it is a PyTorch model; then `model` is the module.
+        fp16: Whether images must come in half precision.
+
+    Raises ConfigError for a file of an unknown kind, NotFoundError and CheckpointError as `load_checkpoint`.
+    """
+
+    def __init__(
+        self,
+        weights: str | Path | BaseModel = "best.pt",
+        device: torch.device | str = "cpu",
+        fp16: bool = False,
+        fuse: bool = True,
+        verbose: bool = True,
+    ) -> None:
+        super().__init__()
+        self.device = torch.device(device)
+        self.fp16 = fp16 and self.device.type != "cpu"  # half precision is slower than fp32 on a CPU
+        runner = _runner_for(weights)(weights, self.device, self.fp16, fuse)
+        self._forward = runner.forward
+        self.model = runner.module
+        self.pt = runner.module is not None
+        self.names = runner.names
+        self.stride = runner.stride
+        self.task = runner.task
+        self.imgsz = runner.imgsz
+        self.channels = runner.channels
+        self.eval()
+
+    def forward(self, im: Tensor, embed: Sequence[int] | None = None, **kwargs: Any) -> Any:
+        """Output of the model for an image batch (B, C, H, W) in 0..1."""
+        im = im.half() if self.fp16 and im.dtype is not torch.float16 else im
+        if embed is not None:
+            kwargs["embed"] = embed
+        return self._forward(im, **kwargs)
+
+    def warmup(self, imgsz: Sequence[int] = (1, 3, 640, 640)) -> None:
+        """Run once on zeros of shape (B, C, H, W), so that the first call is not the slow one; not on a CPU."""
+        if self.device.type != "cpu":
+            with torch.inference_mode():
+                self(torch.zeros(*imgsz, device=self.device, dtype=torch.float16 if self.fp16 else torch.float32))
+
+
+def _runner_for(weights: Any) -> Callable[[Any, torch.device, bool, bool], Runner]:
+    if isinstance(weights, nn.Module):
+        return _torch_runner
+    suffix = Path(str(weights)).suffix.lower()
+    if suffix not in RUNNERS:
+        raise ConfigError(f"cannot run '{weights}': no runner for '{suffix}' files\nknown: {', '.join(RUNNERS)}")
+    return RUNNERS[suffix]
