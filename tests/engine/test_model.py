@@ -232,7 +232,7 @@ def test_missing_role():
 
 
 def test_train_then_hold_the_best_weights(model, data, tmp_path):
-    kw: dict[str, Any] = {"data": str(data), "batch": 2, "workers": 0, "plots": False, "amp": False, "mosaic": 0.0, **FAST}
+    kw: dict[str, Any] = {"data": str(data), "batch": 2, "workers": 0, "plots": False, "amp": False, **FAST}
     model.train(epochs=1, project=str(tmp_path), name="t", **kw)
     best = tmp_path / "t" / "weights" / "best.pt"
     assert model.ckpt_path == str(best)
@@ -258,8 +258,8 @@ def test_fresh_weights_depend_on_the_seed_alone(data, tmp_path):
             trainer.stop = True
 
         model.add_callback("on_train_start", stop)
-        kw = {"data": str(data), "epochs": 1, "batch": 4, "workers": 0, "plots": False, "amp": False, "val": False, **FAST}
-        model.train(project=str(tmp_path), name="s", **kw)
+        kw: dict[str, Any] = {"batch": 4, "workers": 0, "plots": False, "amp": False, "val": False, **FAST}
+        model.train(data=str(data), epochs=1, project=str(tmp_path), name="s", **kw)
         return found[0]
 
     assert torch.equal(first_weights(), first_weights())

@@ -46,7 +46,8 @@ def tiny() -> RTDETRDetectionModel:
 
 def args(tmp: Path, **more: Any) -> dict[str, Any]:
     return {
-        "imgsz": 64, "batch": 1, "save": False, "device": "cpu", "mode": "predict", "project": str(tmp), "name": "p", **more
+        "imgsz": 64, "batch": 1, "save": False, "device": "cpu", "mode": "predict", "project": str(tmp), "name": "p",
+        **more,
     }  # fmt: skip
 
 
@@ -118,7 +119,8 @@ def test_class_filter_before_top_k(folder, tmp_path, tiny):
     assert 0 < len(free) == len(only)
     assert int(asked.sum()) < len(only)  # filtering afterwards would have returned fewer
     assert set(only.boxes.cls.tolist()) == {2.0}
-    top = RTDETRPredictor(overrides=args(tmp_path, conf=0.0, classes=2, max_det=3))(str(folder / "000.png"), model=tiny)[0]
+    three = RTDETRPredictor(overrides=args(tmp_path, conf=0.0, classes=2, max_det=3))
+    top = three(str(folder / "000.png"), model=tiny)[0]
     np.testing.assert_allclose(top.boxes.data, only.boxes.data[:3], atol=1e-4)
 
 

@@ -91,7 +91,7 @@ def test_neither_predictions_nor_targets(tmp_path):
 def test_low_scores_count_for_ap_but_not_in_the_confusion_matrix(data, tmp_path):
     noise = [[0.1, 0.1, 0.1, 0.1, 0.01, 2]] * 20
     answers = [[*rows, *noise] for rows in truth()]
-    metrics, validator = run(answers, data, tmp_path)
+    metrics, _ = run(answers, data, tmp_path)
     assert sum(len(s["conf"]) for s in metrics.stats) == sum(map(len, answers))
     matrix = metrics.confusion_matrix.matrix
     assert matrix.diagonal().tolist() == [2, 3, 1, 0]
@@ -157,7 +157,7 @@ def test_files_of_a_run_with_plots(data, tmp_path):
         "val_batch0_labels.jpg", "val_batch0_pred.jpg", "val_batch1_pred.jpg", "confusion_matrix.png",
         "confusion_matrix_normalized.png", "BoxPR_curve.png", "BoxF1_curve.png", "BoxP_curve.png", "BoxR_curve.png",
     } <= names  # fmt: skip
-    run(truth(), data, tmp_path, plots=True)
+    run(truth(), data, tmp_path, save_json=True)
     assert (tmp_path / "val2").is_dir()
 
 
@@ -199,14 +199,16 @@ def test_letterbox_gives_original_boxes_too(data, tmp_path):
     metrics = validator(model=Oracle(answers))
     assert metrics.box.map == pytest.approx(1.0)
     for stat, ((h, w), rows) in zip(metrics.stats, IMAGES, strict=True):
-        want = [[(r[1] - r[3] / 2) * w, (r[2] - r[4] / 2) * h, (r[1] + r[3] / 2) * w, (r[2] + r[4] / 2) * h] for r in rows]
-        np.testing.assert_allclose(stat["target_boxes"], np.array(want).reshape(-1, 4), atol=1.0)
+        table = np.array(rows).reshape(-1, 5)
+        want = np.hstack([table[:, 1:3] - table[:, 3:] / 2, table[:, 1:3] + table[:, 3:] / 2]) * [w, h, w, h]
+        np.testing.assert_allclose(stat["target_boxes"], want, atol=1.0)
 
 
 # ------------------------------------------------------------------------------------------------------ in training
 def trainer_of(model: torch.nn.Module, validator: RTDETRValidator, data: dict[str, Any], **more: Any) -> Any:
     def label(items: torch.Tensor, prefix: str) -> dict[str, float]:
-        return dict(zip((f"{prefix}/giou_loss", f"{prefix}/cls_loss", f"{prefix}/l1_loss"), items.tolist(), strict=True))
+        names = (f"{prefix}/{n}_loss" for n in ("giou", "cls", "l1"))
+        return dict(zip(names, items.tolist(), strict=True))
 
     values = {
         "args": validator.args, "data": data, "device": torch.device("cpu"), "epoch": 0, "epochs": 3, "model": model,
@@ -264,7 +266,7 @@ def test_arguments_that_cannot_be_honoured_are_refused(data, tmp_path, name):
 
 def test_missing_parts_are_named(data, tmp_path, tiny):
     with pytest.raises(ConfigError, match="data"):
-        RTDETRValidator(args=args(data, tmp_path, data=None))(model=tiny)
+        RTDETRValidator(args={**args(data, tmp_path), "data": None})(model=tiny)
     with pytest.raises(ConfigError, match="model"):
         RTDETRValidator(args=args(data, tmp_path))()
     with pytest.raises(UserError, match="test"):

@@ -41,7 +41,7 @@ class VideoSink:
             if not self._writer.isOpened():
                 raise ConfigError(f"{self.path}: this OpenCV build cannot write video", "use save_frames=True instead")
         if (frame.shape[1], frame.shape[0]) != self._size:
-            frame = cv2.resize(frame, self._size)
+            frame = np.asarray(cv2.resize(frame, self._size), np.uint8)
         self._writer.write(frame)
 
     def close(self) -> None:

@@ -82,6 +82,8 @@ class Model:
         self.model = self._class("model")(copy.deepcopy(self.cfg), verbose=verbose, scale=scale)
         self.model_name = "model" if isinstance(cfg, dict) else Path(cfg).stem
         self.overrides = {"task": self.task, "model": None if isinstance(cfg, dict) else cfg}
+        if scale is not None:
+            self.overrides["model_scale"] = scale
 
     def _load(self, weights: str, scale: str | None = None) -> None:
         """Load a weights file; the network is fp32, in eval mode, with EMA weights where the file has them."""
@@ -164,9 +166,7 @@ class Model:
         run = self.trainer = cls(overrides=args, _callbacks=self.callbacks)
         if not args.get("resume"):
             keep = self.ckpt is not None and args.get("pretrained", True) is not False
-            with torch.random.fork_rng(devices=[]):  # fresh weights depend on the run's seed alone
-                torch.manual_seed(run.args.seed)
-                run.model = run.get_model(cfg=self.model.yaml, weights=self.model if keep else None)
+            run.model = run.get_model(cfg=self.model.yaml, weights=self.model if keep else None)
         self.metrics = run.train()
         self._take_trained(run)
         return self.metrics
@@ -184,7 +184,9 @@ class Model:
         self.model.fuse(verbose=verbose, imgsz=imgsz)
         return self
 
-    def info(self, detailed: bool = False, verbose: bool = True, imgsz: int = 640) -> tuple[int, int, int, float] | None:
+    def info(
+        self, detailed: bool = False, verbose: bool = True, imgsz: int = 640
+    ) -> tuple[int, int, int, float] | None:
         """Log a summary, with `detailed` the layer table; return (layers, parameters, gradients, GFLOPs)."""
         summary: tuple[int, int, int, float] | None = self.model.info(detailed=detailed, verbose=verbose, imgsz=imgsz)
         return summary

@@ -64,6 +64,7 @@ class BasePredictor(CallbackMixin):
     ) -> None:
         given = dict(overrides) if overrides else None
         self.args = get_cfg(overrides=given) if cfg is None else get_cfg(cfg, given)
+        refuse_unsupported(self.args)
         self.callbacks = Callbacks(_callbacks)
         self.model = None
         self.dataset = self.source_type = self.batch = None
@@ -101,6 +102,7 @@ class BasePredictor(CallbackMixin):
         """
         before = [self.args.get(k) for k in PLACE_KEYS]
         self.args = get_cfg(None if reset else self.args, dict(overrides))
+        refuse_unsupported(self.args)
         if [self.args.get(k) for k in PLACE_KEYS] != before:
             self._save_dir = None
             self.writer = ResultWriter(self.args, self._new_save_dir)
@@ -134,7 +136,6 @@ class BasePredictor(CallbackMixin):
         """Load the weights (a path) or wrap the module; done once, a later call changes nothing."""
         if self.model is not None:
             return
-        refuse_unsupported(self.args)
         weights = self.args.model if model is None else model
         if weights is None:
             raise ConfigError("no model to predict with", "pass model=weights.pt")
@@ -143,7 +144,7 @@ class BasePredictor(CallbackMixin):
 
     def _backend(self, weights: Any) -> Any:
         """Return what runs the network; a backend that was given is used as it is."""
-        return weights if isinstance(weights, AutoBackend) else load_backend(weights, self.device, self.args.quantize)
+        return weights if isinstance(weights, AutoBackend) else load_backend(weights, self.device, self.args)
 
     def setup_source(self, source: Any) -> Any:
         """Open the source and settle the network's input size."""

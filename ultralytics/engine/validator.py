@@ -6,6 +6,7 @@ B images in a batch, N predictions of one image, T targets of one image.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -36,7 +37,6 @@ REFUSED = {
     "visualize": "feature and error panels are not available",
     "dnn": "inference through OpenCV DNN is not available",
     "compile": "the network is not compiled",
-    "channels_last": "the memory layout is not configurable",
     "rect": "RT-DETR takes images stretched to one size (letterbox=True keeps the aspect)",
 }
 
@@ -57,7 +57,7 @@ class TrainingContext(Protocol):
 
 
 def refuse_unsupported(args: IterableSimpleNamespace) -> None:
-    """Raise `ConfigError` when an argument asks for what inference cannot do: it is honoured or refused, never ignored."""
+    """Raise `ConfigError` when an argument asks for what inference cannot do: it is never ignored."""
     for name, why in REFUSED.items():
         if getattr(args, name, False):
             raise ConfigError(f"{name}={getattr(args, name)}: {why}", f"leave {name} out")
@@ -65,13 +65,17 @@ def refuse_unsupported(args: IterableSimpleNamespace) -> None:
         raise ConfigError(f"quantize={args.quantize}: networks run in 32 or 16 bits", "leave quantize out")
 
 
-def load_backend(weights: Any, device: torch.device, quantize: int | str | None) -> AutoBackend:
+def load_backend(weights: Any, device: torch.device, args: IterableSimpleNamespace) -> AutoBackend:
     """Wrap weights (a path) or a module for inference; a module that was given is left as it was."""
-    half = quantize == 16
+    half = args.quantize == 16
+    if isinstance(weights, nn.Module):
+        weights = copy.deepcopy(weights)  # the backend fuses in place
     if half and device.type != "cuda":
         LOGGER.warning(f"quantize=16 needs a GPU; on {device.type} the network runs in fp32")
     backend = AutoBackend(weights, device=device, fp16=half and device.type == "cuda", fuse=True)
     backend.eval()
+    if args.channels_last:
+        backend.to(memory_format=torch.channels_last)
     return backend
 
 
@@ -117,6 +121,7 @@ class BaseValidator(CallbackMixin):
         _callbacks: Callbacks | Mapping[str, list[Callback]] | None = None,
     ) -> None:
         self.args = build_args(args)
+        refuse_unsupported(self.args)
         self.shown_conf = SHOWN_CONF if self.args.conf is None else float(self.args.conf)
         self.conf = VAL_CONF if self.args.conf is None else float(self.args.conf)
         self.classes = as_classes(self.args.classes)
@@ -161,10 +166,6 @@ class BaseValidator(CallbackMixin):
     def get_stats(self) -> dict[str, float]:
         """Compute the metrics of everything seen and return them by name."""
         raise NotImplementedError
-
-    def get_desc(self) -> str:
-        """Return the table header that the progress bar shows."""
-        return ""
 
     def print_results(self) -> None:
         """Log the table of results."""
@@ -217,8 +218,7 @@ class BaseValidator(CallbackMixin):
         return module
 
     def _setup_standalone(self, model: Any) -> Any:
-        """Load model and data set; create the run folder only when both are there."""
-        refuse_unsupported(self.args)
+        """Load model and data set."""
         if self.args.data is None and self.dataloader is None and not self.data:
             raise ConfigError("no data set to validate on", "pass data=my.yaml")
         self.device = select_device(self.args.device, batch=self.args.batch, verbose=self.args.verbose)
@@ -246,7 +246,7 @@ class BaseValidator(CallbackMixin):
 
     def _backend(self, weights: Any) -> Any:
         """Return what runs the network; a backend that was given is used as it is."""
-        return weights if isinstance(weights, AutoBackend) else load_backend(weights, self.device, self.args.quantize)
+        return weights if isinstance(weights, AutoBackend) else load_backend(weights, self.device, self.args)
 
     def _split_path(self) -> str | list[str]:
         """Return the image source of the split that is evaluated."""
@@ -275,7 +275,7 @@ class BaseValidator(CallbackMixin):
         self.seen, self.loss = 0, torch.zeros(3, device=self.device)
         self.init_metrics()
         self.run_callbacks("on_val_start")
-        for i, batch in enumerate(TQDM(self.dataloader, desc=self.get_desc())):
+        for i, batch in enumerate(TQDM(self.dataloader, desc="Validating")):
             self.batch_i = i
             self.run_callbacks("on_val_batch_start")
             with timers[0]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ultralytics.data.build import build_dataloader
+from ultralytics.data.build import build_dataloader, build_yolo_dataset
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.engine.results import Results
 from ultralytics.engine.validator import BaseValidator, Batch, Prediction
@@ -26,7 +26,7 @@ from ultralytics.models.rtdetr.post import (
     to_network_xywhn,
     to_original_xyxy,
 )
-from ultralytics.utils import LOGGER, colorstr
+from ultralytics.utils import LOGGER, IterableSimpleNamespace, colorstr
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.metrics import ConfusionMatrix, DetMetrics, box_iou, match_predictions
 from ultralytics.utils.ops import xyxy2ltwh
@@ -34,6 +34,34 @@ from ultralytics.utils.plotting import plot_images
 
 # Category numbers of COCO's annotation files: 1..90 without those that none of the 80 classes uses.
 COCO80_TO_91 = tuple(i for i in range(1, 91) if i not in {12, 26, 29, 30, 45, 66, 68, 69, 71, 83})
+
+
+class RTDETRDataset(YOLODataset):
+    """YOLO-form data whose images are stretched to a square, as RT-DETR takes them, unless `letterbox` is asked for."""
+
+    def __init__(self, *args: Any, data: dict[str, Any], letterbox: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, data=data, letterbox=letterbox, **kwargs)
+
+
+def build_rtdetr_dataset(
+    args: IterableSimpleNamespace,
+    img_path: str | list[str],
+    data: dict[str, Any],
+    batch: int,
+    mode: str = "train",
+    stride: int = 32,
+) -> YOLODataset:
+    """Return the data set of a split as the arguments of a run want it; augmented in mode "train"."""
+    return build_yolo_dataset(
+        args,
+        img_path,
+        batch,
+        data,
+        mode=mode,
+        stride=stride,
+        dataset=RTDETRDataset,
+        letterbox=bool(args.letterbox),
+    )
 
 
 class RTDETRValidator(BaseValidator):
@@ -127,12 +155,10 @@ class RTDETRValidator(BaseValidator):
         return {k: float(v) for k, v in self.metrics.results_dict.items()}
 
     # ----------------------------------------------------------------------------------------------------- report
-    def get_desc(self) -> str:
-        """Return the header of the result table."""
-        return ("%22s" + "%11s" * 6) % ("Class", "Images", "Instances", "Box(P", "R", "mAP50", "mAP50-95)")
-
     def print_results(self) -> None:
         """Log the row of all classes and, in a stand-alone run, one row per class."""
+        columns = ("Class", "Images", "Instances", "Box(P", "R", "mAP50", "mAP50-95)")
+        LOGGER.info(("%22s" + "%11s" * 6) % columns)
         row = "%22s" + "%11i" * 2 + "%11.3g" * 4
         counts = self.metrics.nt_per_class
         LOGGER.info(row % ("all", self.seen, int(counts.sum()), *self.metrics.mean_results()))
