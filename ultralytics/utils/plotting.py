@@ -122,7 +122,8 @@ def plot_confusion_matrix(matrix: FloatArray, labels: Sequence[str], file: Path,
     `labels` name rows and columns, the background last. Shares below 0.005 and zero counts stay blank.
     """
     n = len(labels)
-    figure, (axes,) = _new_figure(*(max(8.0, min(24.0, 0.32 * n + 4)),) * 2)
+    side = max(7.0, min(22.0, 0.2 * n + 4))
+    figure, (axes,) = _new_figure(1.15 * side, side)
     blank = matrix < (0.005 if normalized else 0.5)
     image = axes.imshow(np.where(blank, np.nan, matrix), cmap="Blues", vmin=0, vmax=1 if normalized else None)
     figure.colorbar(image, shrink=0.7)
@@ -131,12 +132,12 @@ def plot_confusion_matrix(matrix: FloatArray, labels: Sequence[str], file: Path,
     step = -(-n // MAX_NAMED_CLASSES)
     ticks = np.arange(0, n, step)
     names = list(labels[::step])
-    size = 10 if n <= 31 else 6
+    size = 10 if n <= 31 else 8
     axes.set_xticks(ticks, names, rotation=90, fontsize=size)
     axes.set_yticks(ticks, names, fontsize=size)
     title = "Confusion Matrix" + (" Normalized" if normalized else "")
     axes.set(xlabel="True", ylabel="Predicted", title=title)
-    _save_figure(figure, file, dpi=200)
+    _save_figure(figure, file, dpi=150)
     return file
 
 

@@ -102,10 +102,15 @@ def _class_curve(
     return np.array([c[0] for c in curves]), p_curve, r_curve, np.interp(x, mrec, envelope)
 
 
-def _draw_curves(
-    result: ClassCurves, labels: dict[int, str], save_dir: Path, prefix: str, on_plot: OnPlot | None
+def draw_curves(
+    result: ClassCurves,
+    names: Mapping[int, str],
+    save_dir: Path,
+    prefix: str = "",
+    on_plot: OnPlot | None = None,
 ) -> None:
-    """Draw the four curve figures `<prefix>{PR,F1,P,R}_curve.png`."""
+    """Draw `<prefix>{PR,F1,P,R}_curve.png` into `save_dir`; `names` {class id: name} label the lines."""
+    labels = {i: names.get(int(c), str(int(c))) for i, c in enumerate(result.unique_classes)}
     files = [save_dir / f"{prefix}{kind}_curve.png" for kind in ("PR", "F1", "P", "R")]
     plot_pr_curve(result.x, result.prec_values, result.ap[:, 0], files[0], labels)
     for file, curve, name in zip(
@@ -154,8 +159,7 @@ def ap_per_class(
         p_curve, r_curve, f1_curve, x, prec_values,
     )  # fmt: skip
     if plot:
-        labels = {i: (names or {}).get(int(c), str(int(c))) for i, c in enumerate(classes)}
-        _draw_curves(result, labels, Path(save_dir), prefix, on_plot)
+        draw_curves(result, names or {}, Path(save_dir), prefix, on_plot)
     return result
 
 
@@ -175,10 +179,10 @@ class Metric:
         self.curves_data: ClassCurves | None = None
         self.image_metrics: dict[str, dict[str, float]] = {}
 
-    def update(self, results: ClassCurves, all_ap: FloatArray | None = None) -> None:
-        """Take over `results`; `all_ap` (C, T) replaces its AP when another definition of AP is reported."""
+    def update(self, results: ClassCurves) -> None:
+        """Take over the results."""
         self.p, self.r, self.f1 = results.p, results.r, results.f1
-        self.all_ap = results.ap if all_ap is None else all_ap
+        self.all_ap = results.ap
         self.ap_class_index = results.unique_classes
         self.curves_data = results
 

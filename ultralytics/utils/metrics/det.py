@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ultralytics.utils.metrics.ap import ClassCurves, FloatArray, Metric, OnPlot, ap_per_class
+from ultralytics.utils.metrics.ap import ClassCurves, FloatArray, Metric, OnPlot, ap_per_class, draw_curves
 from ultralytics.utils.metrics.coco import CocoImage, CocoResult, coco_ap
 from ultralytics.utils.metrics.confusion import ConfusionMatrix
 
@@ -120,13 +120,12 @@ class DetMetrics:
             columns["conf"].astype(np.float64),
             columns["pred_cls"].astype(np.float64),
             target_cls.astype(np.float64),
-            plot=plot,
-            on_plot=on_plot,
-            save_dir=self.save_dir,
-            names=self.names,
-            prefix="Box",
         )
-        self.box.update(curves, self._coco_ap(curves) if self.coco else None)
+        if self.coco:
+            curves = curves._replace(ap=self._coco_ap(curves))
+        self.box.update(curves)
+        if plot:
+            draw_curves(curves, self.names, self.save_dir, "Box", on_plot)
         return columns
 
     def _coco_ap(self, curves: ClassCurves) -> FloatArray:
