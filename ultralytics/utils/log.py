@@ -181,15 +181,16 @@ class ProgressBar(Generic[T]):
         """The line as it would be drawn now, without colours."""
         elapsed = max(time.monotonic() - self.start, 1e-9)
         rate = self.n / elapsed
+        front = f"{self.desc} " if self.desc else ""
         speed = f"{rate:.1f}{self.unit}/s" if rate >= 1 or not self.n else f"{1 / rate:.1f}s/{self.unit}"
         if not self.total:
-            return f"{self.desc} {self.n}{self.unit} {speed} {_clock(elapsed)}".strip()
+            return f"{front}{self.n}{self.unit} {speed} {_clock(elapsed)}"
         done = min(self.n / self.total, 1.0)
         cells = int(done * self.WIDTH)
         bar = "━" * cells + "─" * (self.WIDTH - cells)
         left = _clock((self.total - self.n) / rate) if self.n else "?"
         remaining = "" if self.n >= self.total else f"<{left}"
-        return f"{self.desc} {bar} {done:.0%} {self.n}/{self.total} {speed} {_clock(elapsed)}{remaining}".strip()
+        return f"{front}{bar} {done:.0%} {self.n}/{self.total} {speed} {_clock(elapsed)}{remaining}"
 
     def _draw(self, final: bool = False) -> None:
         stream = sys.stdout
