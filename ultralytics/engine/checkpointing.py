@@ -202,6 +202,10 @@ def resume_args(args: IterableSimpleNamespace) -> tuple[IterableSimpleNamespace,
     ignored = sorted(k for k, v in given.items() if k not in RESUME_KEYS and v != saved.get(k))
     if ignored:
         LOGGER.warning(f"resume: {', '.join(ignored)} come from the checkpoint; what was given now is not used")
+    if ckpt["train_state"]["batch"] and given.get("batch", saved["batch"]) != saved["batch"]:
+        raise CheckpointError(
+            f"{path} was saved inside an epoch; batch cannot change there", f"resume with batch={saved['batch']}"
+        )
     folder = {"save_dir": str(path.resolve().parent.parent)}
     merged = {**saved, **{k: v for k, v in given.items() if k in RESUME_KEYS}, "resume": str(path), **folder}
     new = get_cfg(overrides=merged)

@@ -154,9 +154,9 @@ class TrainerSetup(CallbackMixin):
     def _setup(self) -> None:
         """Build everything; the run folder comes last, so that a failure leaves nothing behind."""
         self.run_callbacks("on_pretrain_routine_start")
-        LOGGER.info("engine/trainer: " + ", ".join(f"{k}={v}" for k, v in sorted(self.args)))
         if self.resume_from is None:
             self._settle_recipe()
+        LOGGER.info("engine/trainer: " + ", ".join(f"{k}={v}" for k, v in sorted(self.args)))
         self._setup_model()
         self._setup_data()
         self._setup_optimizer()
@@ -176,9 +176,10 @@ class TrainerSetup(CallbackMixin):
         elif not isinstance(self.model, nn.Module):
             self.model = self._model_from_argument(str(args.model))
         elif isinstance(args.pretrained, str):
-            self.model.load(load_checkpoint(args.pretrained)[0])
-        self.model.args = dict(args)
+            given: Any = self.model
+            given.load(load_checkpoint(args.pretrained)[0])
         self.model = self.model.to(self.device)
+        self.model.args = dict(args)
         frozen = optim.freeze_layers(self.model, args.freeze)
         if frozen:
             LOGGER.info(f"Frozen: {len(frozen)} parameters, {frozen[0]} ... {frozen[-1]}")

@@ -83,7 +83,7 @@ class BaseTrainer(TrainerSetup):
         if closing and self.epochs > closing and p.epoch >= self.epochs - closing:
             self._close_mosaic()
         self.train_loader.sampler.set_epoch(p.epoch)
-        self.train_loader.sampler.set_start(p.batch)
+        self.train_loader.sampler.set_start(p.batch * self.train_loader.batch_size)
         self.meter.start(p.loss_sum if p.batch else (), p.batch)
         self.optimizer.zero_grad()
         self.run_callbacks("on_train_epoch_start")
