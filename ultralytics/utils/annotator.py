@@ -82,7 +82,7 @@ class Annotator:
         self.im = _drawable(im)
         h, w = self.im.shape[:2]
         self.lw = line_width or max(round((h + w) / 2 * 0.003), 2)
-        letter = font_size or min(max((h + w) / 2 * 0.017, 9.0), max(h, w) / 8)
+        letter = font_size or min(max((h + w) / 2 * 0.017, 9.0), max(max(h, w) / 10, 7.0))
         self.scale = letter / _FONT_HEIGHT
         self.tf = max(round(letter / 9), 1)  # thickness of the strokes
 
@@ -101,20 +101,27 @@ class Annotator:
 
     def _label(self, corner: tuple[int, int], label: str, color: Color, txt_color: Color) -> None:
         """Put a filled label above the corner, below it when the image ends; shifted left when it sticks out."""
+        height = self._size(label, self.scale)[1]
+        top = corner[1] - height if corner[1] >= height else corner[1]
+        self._tag((corner[0] - self.lw // 2, top), label, color, txt_color)
+
+    def _size(self, text: str, scale: float) -> tuple[int, int, int]:
+        """Return width and height of a tag, and the place of its base line below the top."""
+        (w, h), base = cv2.getTextSize(_printable(text), _FONT, scale, self.tf)
+        return w + 4, h + base + 2, h + 1
+
+    def _tag(self, at: tuple[int, int], text: str, color: Color, txt_color: Color) -> None:
+        """Write text on a filled rectangle at its left top, moved and if need be shrunk so that it fits the image."""
         h, w = self.im.shape[:2]
-        text = _latin(label)
         scale = self.scale
-        (tw, th), base = cv2.getTextSize(text, _FONT, scale, self.tf)
-        if tw + 4 > w:  # too long even for the whole width
-            scale *= (w - 4) / tw
-            (tw, th), base = cv2.getTextSize(text, _FONT, scale, self.tf)
-        height = th + base
-        left = min(max(corner[0] - self.lw // 2, 0), max(w - tw - 4, 0))
-        top = corner[1] - height if corner[1] - height >= 0 else corner[1]
-        top = min(max(top, 0), max(h - height, 0))
-        cv2.rectangle(self.im, (left, top), (left + tw + 3, top + height), color, cv2.FILLED)
-        at = (left + 2, top + th + base // 2)
-        cv2.putText(self.im, text, at, _FONT, scale, txt_color, self.tf, cv2.LINE_AA)
+        width, height, base_line = self._size(text, scale)
+        if width > w:
+            scale *= max(w - 4, 1) / (width - 4)
+            width, height, base_line = self._size(text, scale)
+        left, top = max(min(at[0], w - width), 0), max(min(at[1], h - height), 0)
+        cv2.rectangle(self.im, (left, top), (left + width - 1, top + height - 1), color, cv2.FILLED)
+        origin = (left + 2, top + base_line)
+        cv2.putText(self.im, _printable(text), origin, _FONT, scale, txt_color, self.tf, cv2.LINE_AA)
 
     def text(
         self,
@@ -123,13 +130,9 @@ class Annotator:
         txt_color: Color = (255, 255, 255),
         anchor: str = "top",
     ) -> None:
-        """Write text with a dark or light outline; `xy` is its left top, or left bottom with `anchor="bottom"`."""
-        text = _latin(text)
-        (_, th), base = cv2.getTextSize(text, _FONT, self.scale, self.tf)
-        at = (round(xy[0]), round(xy[1]) + (th + base // 2 if anchor == "top" else -base))
-        outline = _contrast(txt_color)
-        cv2.putText(self.im, text, at, _FONT, self.scale, outline, self.tf + 2, cv2.LINE_AA)
-        cv2.putText(self.im, text, at, _FONT, self.scale, txt_color, self.tf, cv2.LINE_AA)
+        """Write text on a strip of black or white, by contrast; `xy` is its left top (bottom: `anchor="bottom"`)."""
+        top = round(xy[1]) - (self._size(text, self.scale)[1] if anchor == "bottom" else 0)
+        self._tag((round(xy[0]), top), text, _contrast(txt_color), txt_color)
 
     def rectangle(self, xy: Sequence[float], color: Color = (255, 255, 255), width: int = 1) -> None:
         """Draw a plain xyxy rectangle."""
@@ -145,9 +148,9 @@ class Annotator:
         return write_image(filename, self.im)
 
 
-def _latin(text: str) -> str:
-    """Replace characters that OpenCV's built-in font lacks by a question mark each."""
-    return text.encode("ascii", "replace").decode()
+def _printable(text: str) -> str:
+    """Replace what OpenCV's font lacks by question marks: before OpenCV 5, whose font covers Unicode, all but ASCII."""
+    return text if int(cv2.__version__.split(".")[0]) >= 5 else text.encode("ascii", "replace").decode()
 
 
 def write_image(file: str | Path, im: npt.NDArray[Any], jpeg_quality: int = 95) -> str:

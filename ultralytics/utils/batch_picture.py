@@ -53,7 +53,7 @@ def _draw_cell(
         label = str(names.get(c, c))
         annotator.box_label(corners[i], label if confs is None else f"{label} {confs[i]:.2f}", colors(c, bgr=True))
     if title:
-        annotator.text((5, 5), title, (230, 230, 230))
+        annotator.text((2, 2), title)
     return annotator.result()
 
 

@@ -202,6 +202,8 @@ def plot_labels(boxes: FloatArray, cls: FloatArray, names: Mapping[int, str], sa
     `boxes` (n, 4) centre and size in 0 to 1, `cls` (n,) class ids. Four panels: objects per class, the shapes of up to
     1000 boxes about one centre, where the centres lie, and widths against heights.
     """
+    from matplotlib.ticker import MaxNLocator
+
     boxes, cls = np.asarray(boxes, dtype=np.float64).reshape(-1, 4), np.asarray(cls).reshape(-1).astype(np.int64)
     figure, (bars, shapes, centres, sizes) = _new_figure(9, 8, 2, 2)
     counts = np.bincount(cls, minlength=len(names))
@@ -212,12 +214,16 @@ def plot_labels(boxes: FloatArray, cls: FloatArray, names: Mapping[int, str], sa
         bars.set_xticks(np.arange(len(counts)), ticks, rotation=90, fontsize=9)
     else:
         bars.set_xlabel("class")
-    shapes.imshow(box_shapes(boxes, cls), extent=(-0.5, 0.5, 0.5, -0.5))
-    shapes.set(xlabel="width", ylabel="height", title="shapes")
-    for ax, (x, y), labels in ((centres, boxes.T[:2], ("x", "y")), (sizes, boxes.T[2:], ("width", "height"))):
-        grid = ax.hist2d(x, y, bins=50, range=[[0, 1], [0, 1]], cmap="Blues", cmin=1)
-        figure.colorbar(grid[3], ax=ax, label="objects") if len(boxes) else None
-        ax.set(xlabel=labels[0], ylabel=labels[1], aspect="equal")
+    shapes.imshow(box_shapes(boxes, cls))
+    shapes.set(xticks=[], yticks=[], title="shapes")
+    for ax, (x, y), (x_label, y_label) in (
+        (centres, boxes.T[:2], ("centre x", "centre y")),
+        (sizes, boxes.T[2:], ("width", "height")),
+    ):
+        *_, grid = ax.hist2d(x, y, bins=50, range=[[0, 1], [0, 1]], cmap="plasma_r", cmin=1)
+        if len(boxes):
+            figure.colorbar(grid, ax=ax, label="objects", ticks=MaxNLocator(6, integer=True))
+        ax.set(xlabel=x_label, ylabel=y_label, aspect="equal")
     centres.invert_yaxis()
     out = Path(save_dir) / "labels.jpg"
     _save_figure(figure, out, dpi=150)
