@@ -1,0 +1,30 @@
+"""Augmentations, under upstream's names."""
+
+from ultralytics.data.augment.base import BaseTransform, Compose, MixTransform, Sample
+from ultralytics.data.augment.format import Format
+from ultralytics.data.augment.geometric import RandomFlip, RandomPerspective
+from ultralytics.data.augment.letterbox import LetterBox
+from ultralytics.data.augment.mix import CopyPaste, CutMix, MixUp
+from ultralytics.data.augment.mosaic import Mosaic
+from ultralytics.data.augment.photometric import RandomHSV
+from ultralytics.data.augment.pipeline import AugmentParams, train_transforms, v8_transforms, val_transforms
+
+__all__ = [
+    "AugmentParams",
+    "BaseTransform",
+    "Compose",
+    "CopyPaste",
+    "CutMix",
+    "Format",
+    "LetterBox",
+    "MixTransform",
+    "MixUp",
+    "Mosaic",
+    "RandomFlip",
+    "RandomHSV",
+    "RandomPerspective",
+    "Sample",
+    "train_transforms",
+    "v8_transforms",
+    "val_transforms",
+]

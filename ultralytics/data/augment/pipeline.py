@@ -1,0 +1,95 @@
+"""The order of the transforms in training and in validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from ultralytics.data.augment.base import Compose, SampleSource, Transform
+from ultralytics.data.augment.format import Format
+from ultralytics.data.augment.geometric import RandomFlip, RandomPerspective
+from ultralytics.data.augment.letterbox import LetterBox
+from ultralytics.data.augment.mix import CopyPaste, CutMix, MixUp
+from ultralytics.data.augment.mosaic import Mosaic
+from ultralytics.data.augment.photometric import RandomHSV
+
+
+@dataclass(frozen=True)
+class AugmentParams:
+    """The arguments that augmentation reads; names and meanings are those of `cfg/default.yaml`."""
+
+    hsv_h: float = 0.015
+    hsv_s: float = 0.7
+    hsv_v: float = 0.4
+    degrees: float = 0.0
+    translate: float = 0.1
+    scale: float | tuple[float, float] = 0.5
+    shear: float = 0.0
+    perspective: float = 0.0
+    flipud: float = 0.0
+    fliplr: float = 0.5
+    bgr: float = 0.0
+    mosaic: float = 1.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    copy_paste: float = 0.0
+    copy_paste_mode: str = "flip"
+
+    @classmethod
+    def of(cls, hyp: Any = None) -> AugmentParams:
+        """Take the fields from a namespace or mapping; what it lacks keeps its default, True and False are 1 and 0."""
+        if isinstance(hyp, cls):
+            return hyp
+        given = dict(hyp) if isinstance(hyp, Mapping) else vars(hyp) if hyp is not None else {}
+        values: dict[str, Any] = {f.name: given[f.name] for f in fields(cls) if given.get(f.name) is not None}
+        for name, value in values.items():
+            values[name] = float(value) if isinstance(value, (bool, int)) else value
+        return cls(**values)
+
+    def without_mixing(self) -> AugmentParams:
+        """Return a copy without mosaic, mixup, cutmix and copy-paste."""
+        return replace(self, mosaic=0.0, mixup=0.0, cutmix=0.0, copy_paste=0.0)
+
+
+def train_transforms(dataset: SampleSource, imgsz: int, hyp: Any = None, fit: Transform | None = None) -> Compose:
+    """Build the training chain: mosaic, copy-paste, perspective, mixup, cutmix, HSV, flips, tensors.
+
+    `fit` brings an image that is no mosaic to the network's size (a `LetterBox`); None where images come stretched.
+    Steps that cannot change anything are left out.
+    """
+    p = AugmentParams.of(hyp)
+    warp = RandomPerspective(
+        p.degrees, p.translate, p.scale, p.shear, p.perspective, size=(imgsz, imgsz), pre_transform=fit
+    )
+    first: list[Transform] = []
+    if p.mosaic:
+        first.append(Mosaic(dataset, imgsz, p.mosaic))
+    if p.copy_paste and p.copy_paste_mode == "flip":
+        first.append(CopyPaste(dataset, p=p.copy_paste))
+    pre = Compose([*first, warp])
+    chain: list[Transform] = [pre]
+    if p.copy_paste and p.copy_paste_mode != "flip":
+        chain.append(CopyPaste(dataset, pre, p.copy_paste, p.copy_paste_mode))
+    chain += [t(dataset, pre, rate) for t, rate in ((MixUp, p.mixup), (CutMix, p.cutmix)) if rate]
+    return Compose([*chain, *colour_and_flips(p), Format(bgr=p.bgr)])
+
+
+def colour_and_flips(hyp: Any = None) -> list[Transform]:
+    """Return the steps that keep an image's size: HSV and the two flips, those that are on."""
+    p = AugmentParams.of(hyp)
+    steps: list[Transform] = []
+    if p.hsv_h or p.hsv_s or p.hsv_v:
+        steps.append(RandomHSV(p.hsv_h, p.hsv_s, p.hsv_v))
+    steps += [RandomFlip(rate, way) for rate, way in ((p.flipud, "vertical"), (p.fliplr, "horizontal")) if rate]
+    return steps
+
+
+def val_transforms(imgsz: int | tuple[int, int]) -> Compose:
+    """Build the chain without chance: fit into the network's size (never enlarging), tensors."""
+    return Compose([LetterBox(imgsz, scaleup=False), Format()])
+
+
+def v8_transforms(dataset: Any, imgsz: int, hyp: Any = None, stretch: bool = False) -> Compose:
+    """Build the training chain under upstream's name; `stretch` says that images come at their final size."""
+    return train_transforms(dataset, imgsz, hyp, fit=None if stretch else LetterBox(imgsz))

@@ -1,0 +1,212 @@
+"""The data set base: which images, how one is loaded, and which transforms it goes through.
+
+Samples are reproducible: `dataset[(epoch, index)]` depends on (seed, epoch, index) alone, so the number of workers, an
+interruption or another order of loading change nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from ultralytics.data.augment import Compose, Sample
+from ultralytics.data.image_cache import ImageCache, cache_mode
+from ultralytics.data.images import Pixels, imread, resize
+from ultralytics.data.utils import IMG_FORMATS, list_images, pick_fraction
+from ultralytics.utils.errors import DatasetError
+from ultralytics.utils.instance import Instances
+from ultralytics.utils.ops import resample_segments
+
+Shape = tuple[int, int]
+Loaded = tuple[Pixels, Shape, Shape]
+
+SEGMENT_POINTS = 1000
+
+
+class BaseDataset(Dataset[dict[str, Any]]):
+    """Images of a split with their labels.
+
+    Args:
+        img_path: folder, glob, text list, or several of them.
+        imgsz: side of the network's input in pixels.
+        cache: True or 'ram', 'disk', False.
+        augment: random transforms, or only resizing.
+        hyp: namespace or mapping with the augmentation arguments.
+        prefix: what log lines start with.
+        rect: batches of similar aspect with little border, in a fixed order; turns mosaic and its kin off.
+        batch_size: for `rect`.
+        stride: side of `rect` batches is a multiple of it.
+        pad: border of `rect` batches, in strides.
+        single_cls: every object is of class 0.
+        classes: keep only objects of these class ids.
+        fraction: use a seeded random part of the images: a ratio up to 1, or a count above 1.
+        channels: image channels, 3 colour or 1 grey.
+        letterbox: keep the aspect and fill a border; false stretches to the square.
+        seed: start of all random draws.
+    """
+
+    def __init__(
+        self,
+        img_path: str | Sequence[str],
+        imgsz: int = 640,
+        cache: bool | str | None = False,
+        augment: bool = True,
+        hyp: Any = None,
+        prefix: str = "",
+        rect: bool = False,
+        batch_size: int = 16,
+        stride: int = 32,
+        pad: float = 0.5,
+        single_cls: bool = False,
+        classes: int | Sequence[int] | None = None,
+        fraction: float = 1.0,
+        channels: int = 3,
+        *,
+        letterbox: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.img_path, self.imgsz, self.augment, self.hyp, self.prefix = img_path, imgsz, augment, hyp, prefix
+        self.rect, self.batch_size, self.stride, self.pad = rect, batch_size, stride, pad
+        self.single_cls, self.fraction, self.channels = single_cls, fraction, channels
+        self.letterbox, self.seed = letterbox or rect, seed
+        self.im_files = self.get_img_files(img_path)
+        self.labels: list[dict[str, Any]] = self.get_labels()
+        self.update_labels(classes)
+        self.batch_shapes: NDArray[np.int64] | None = None
+        if rect:
+            self.set_rectangle()
+        self.im_files = [label["im_file"] for label in self.labels]
+        tag = f"{imgsz}{'k' if self.letterbox else 's'}{channels}"
+        self.images = ImageCache(cache_mode(cache), self.im_files, self._read, tag, channels * imgsz * imgsz)
+        self.images.fill(f"{prefix}caching images")
+        self.transforms = self.build_transforms(hyp)
+        self._plain = self.build_transforms(hyp, mixing=False)
+        self._mixing_off = torch.zeros(1, dtype=torch.uint8).share_memory_()  # seen by worker processes too
+
+    # -- what a data set consists of --
+
+    def get_img_files(self, img_path: str | Sequence[str]) -> list[str]:
+        """Return the image files, sorted, or the chosen fraction of them; raise DatasetError when there are none."""
+        files = list_images(img_path)
+        if not files:
+            kinds = " ".join(sorted(IMG_FORMATS))
+            raise DatasetError(f"{self.prefix}{img_path}: no images found", f"looked for files ending in {kinds}")
+        return pick_fraction(files, self.fraction, self.seed)
+
+    def get_labels(self) -> list[dict[str, Any]]:
+        """Return one label dict for each usable image."""
+        raise NotImplementedError
+
+    def build_transforms(self, hyp: Any = None, mixing: bool = True) -> Compose:
+        """Return the chain from a sample to tensors; without `mixing`, no other image takes part."""
+        raise NotImplementedError
+
+    def update_labels(self, include_class: int | Sequence[int] | None) -> None:
+        """Keep only objects of the given classes, and make all of them class 0 with `single_cls`."""
+        wanted = None if include_class is None else np.atleast_1d(np.asarray(include_class, np.float32))
+        for label in self.labels:
+            if wanted is not None:
+                keep = np.isin(label["cls"][:, 0], wanted)
+                label["cls"], label["bboxes"] = label["cls"][keep], label["bboxes"][keep]
+                label["segments"] = [s for s, k in zip(label["segments"], keep, strict=False) if k]
+            if self.single_cls:
+                label["cls"] = np.zeros_like(label["cls"])
+
+    def set_rectangle(self) -> None:
+        """Sort by aspect and give each batch the smallest shape that holds its images."""
+        aspect = np.array([label["shape"][0] / label["shape"][1] for label in self.labels])
+        order = np.argsort(aspect, kind="stable")
+        self.labels = [self.labels[i] for i in order]
+        starts = np.arange(0, len(order), self.batch_size)
+        low, high = np.minimum.reduceat(aspect[order], starts), np.maximum.reduceat(aspect[order], starts)
+        shapes = np.ones((len(starts), 2))  # height, width as parts of imgsz
+        shapes[high < 1, 0] = high[high < 1]
+        shapes[low > 1, 1] = 1 / low[low > 1]
+        self.batch_shapes = (np.ceil(shapes * self.imgsz / self.stride + self.pad) * self.stride).astype(np.int64)
+
+    # -- one sample --
+
+    def load_image(self, i: int, rect_mode: bool | None = None) -> Loaded:
+        """Return image i resized, its original (h, w) and its present (h, w).
+
+        `rect_mode` True brings the longer side to imgsz, False stretches to the square; None does what the data set
+        was made with.
+        """
+        if rect_mode is None or rect_mode == self.letterbox:
+            image = self.images[i]
+        else:
+            image = self._resize(self._decode(i), rect_mode)
+        return image, self.labels[i]["shape"], image.shape[:2]
+
+    def _decode(self, i: int) -> Pixels:
+        image = imread(self.im_files[i], self.channels)
+        if image is None:
+            raise DatasetError(f"{self.im_files[i]}: image cannot be decoded", "mend it or take it out of the data set")
+        return image
+
+    def _read(self, i: int) -> Pixels:
+        return self._resize(self._decode(i), self.letterbox)
+
+    def _resize(self, image: Pixels, keep_aspect: bool) -> Pixels:
+        h, w = image.shape[:2]
+        if keep_aspect:
+            gain = self.imgsz / max(h, w)
+            size = (min(math.ceil(w * gain), self.imgsz), min(math.ceil(h * gain), self.imgsz))
+        else:
+            size = (self.imgsz, self.imgsz)
+        return image if (w, h) == size else resize(image, size)
+
+    def get_image_and_label(self, index: int, rng: np.random.Generator | None = None) -> Sample:
+        """Return a sample before its transforms, bound to a generator (by default that of epoch 0)."""
+        label = self.labels[index]
+        image, original, present = self.load_image(index)
+        sample: Sample = {
+            "im_file": label["im_file"],
+            "index": index,
+            "img": image,
+            "cls": label["cls"].copy(),
+            "instances": self._instances(label),
+            "ori_shape": original,
+            "resized_shape": present,
+            "ratio_pad": (present[0] / original[0], present[1] / original[1]),
+            "rng": self.rng(0, index) if rng is None else rng,
+        }
+        if self.batch_shapes is not None:
+            h, w = self.batch_shapes[index // self.batch_size].tolist()
+            sample["rect_shape"] = (h, w)
+        return sample
+
+    def _instances(self, label: dict[str, Any]) -> Instances:
+        segments = label["segments"] if self.augment else []
+        if len(segments):
+            points = max(SEGMENT_POINTS, max(len(s) for s in segments) + 1)
+            segments = np.stack(resample_segments(segments, n=points))  # (N, P, 2)
+        return Instances(label["bboxes"].copy(), segments, label["bbox_format"], label["normalized"])
+
+    def rng(self, epoch: int, index: int) -> np.random.Generator:
+        """Return the generator of one sample in one epoch."""
+        return np.random.default_rng((self.seed, epoch, index))
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
+        """Return the tensors of sample `index`, or of (epoch, index)."""
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        chain = self._plain if self._mixing_off.item() else self.transforms
+        return chain(self.get_image_and_label(index, self.rng(epoch, index)))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def close_mosaic(self, hyp: Any = None) -> None:
+        """Turn mosaic, mixup, cutmix and copy-paste off, in worker processes that already run as well.
+
+        `hyp` is taken for upstream's signature; the rates of all other steps stay those that the data set was made
+        with.
+        """
+        self._mixing_off.fill_(1)

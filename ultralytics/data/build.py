@@ -1,0 +1,203 @@
+"""From arguments to data sets, loaders and inference sources."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ultralytics.data.dataset import YOLODataset, collate_fn
+from ultralytics.data.loaders import (
+    LoadImagesAndVideos,
+    LoadPilAndNumpy,
+    LoadStreams,
+    LoadTensor,
+    Source,
+    in_memory,
+    is_stream,
+    read_mixed,
+)
+from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS, suffix_of
+from ultralytics.utils.checks import check_file
+from ultralytics.utils.dist import world_size
+from ultralytics.utils.downloads import download
+from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.log import colorstr
+
+_SAMPLER_STREAM = 1  # keeps the order's random stream apart from the samples'
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Yields (epoch, index) pairs: a permutation that depends on (seed, epoch) only, dealt out to `world` ranks.
+
+    Rank r takes every world-th place, so that the ranks' k-th batches together are the k-th batch of a single process
+    with the summed batch size. With `pad` the order is continued from its start until all ranks have equally many.
+    """
+
+    def __init__(
+        self, n: int, shuffle: bool = True, seed: int = 0, rank: int = -1, world: int = 1, *, pad: bool = True
+    ) -> None:
+        self.n, self.shuffle, self.seed = n, shuffle, seed
+        self.rank, self.world, self.pad = max(rank, 0), max(world, 1), pad
+        self.epoch, self.start = 0, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next pass; it begins at its first sample."""
+        self.epoch, self.start = epoch, 0
+
+    def set_start(self, sample: int) -> None:
+        """Let the next pass begin at this rank's `sample`-th sample, to go on inside an epoch."""
+        self.start = sample
+
+    def order(self) -> list[int]:
+        """Return this rank's indices of the present epoch."""
+        if self.shuffle:
+            key = np.random.SeedSequence((self.seed, self.epoch), spawn_key=(_SAMPLER_STREAM,))
+            order = np.random.default_rng(key).permutation(self.n).tolist()
+        else:
+            order = list(range(self.n))
+        if self.pad and order:
+            order += [order[i % self.n] for i in range(-self.n % self.world)]
+        return order[self.rank :: self.world]
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter([(self.epoch, index) for index in self.order()[self.start :]])
+
+    def __len__(self) -> int:
+        """Return the samples of this rank in a whole epoch."""
+        if self.pad:
+            return -(-self.n // self.world)
+        return len(range(self.rank, self.n, self.world))
+
+
+def build_yolo_dataset(
+    cfg: Any,
+    img_path: str | Sequence[str],
+    batch: int,
+    data: dict[str, Any],
+    mode: str = "train",
+    rect: bool = False,
+    stride: int = 32,
+    dataset: type[YOLODataset] = YOLODataset,
+    **kwargs: Any,
+) -> YOLODataset:
+    """Make the data set of a split from the run's arguments.
+
+    `cfg` is the namespace of arguments; `mode` "train" augments. `dataset` is the class to make, `kwargs` go to it and
+    win over `cfg`.
+    """
+    train = mode == "train"
+    options = {
+        "imgsz": cfg.imgsz,
+        "batch_size": batch,
+        "augment": train,
+        "hyp": cfg,
+        "rect": rect or bool(getattr(cfg, "rect", False)),
+        "cache": getattr(cfg, "cache", False),
+        "single_cls": bool(getattr(cfg, "single_cls", False)),
+        "stride": stride,
+        "pad": 0.0 if train else 0.5,
+        "prefix": colorstr(f"{mode}: "),
+        "classes": getattr(cfg, "classes", None),
+        "fraction": fraction_of(getattr(cfg, "fraction", 1.0), mode),
+        "seed": int(getattr(cfg, "seed", 0) or 0),
+        "save_dir": getattr(cfg, "save_dir", None),
+    }
+    return dataset(img_path, data=data, **{**options, **kwargs})
+
+
+def fraction_of(fraction: float | Sequence[float], mode: str) -> float:
+    """Return the fraction of a split: one number holds for training only, a list for train, val and test."""
+    if isinstance(fraction, (int, float)):
+        return fraction if mode == "train" else 1.0
+    place = {"train": 0, "val": 1, "test": 2}.get(mode, 1)
+    return fraction[place] if place < len(fraction) else 1.0
+
+
+def seed_worker(worker_id: int) -> None:
+    """Start a worker process: one thread, since the workers themselves are the parallelism."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def build_dataloader(
+    dataset: Dataset[Any],
+    batch: int,
+    workers: int,
+    shuffle: bool = True,
+    seed: int = 0,
+    rank: int = -1,
+    drop_last: bool = False,
+) -> DataLoader[Any]:
+    """Make a loader whose `sampler` is an `EpochSampler`: call `loader.sampler.set_epoch(e)` before each epoch.
+
+    `batch` images per rank, at most the data set's size; `workers` processes (on a CPU too), at most one for each batch
+    and core, none when there is one batch only. They live until the loader goes. Shuffled ranks are padded to equal
+    length, others not, so that no validation image counts twice. The global random state is not touched.
+    """
+    n = len(dataset)  # type: ignore[arg-type]
+    world = world_size() if rank >= 0 else 1
+    sampler = EpochSampler(n, shuffle, seed, rank, world, pad=shuffle)
+    batch = max(1, min(batch, len(sampler) or 1))
+    batches = -(-len(sampler) // batch)
+    workers = min(workers, os.cpu_count() or 1, batches) if batches > 1 else 0
+    return DataLoader(
+        dataset,
+        batch_size=batch,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=getattr(dataset, "collate_fn", collate_fn),
+        pin_memory=torch.cuda.is_available(),
+        drop_last=drop_last and batches > 1,
+        worker_init_fn=seed_worker,
+        persistent_workers=workers > 0,
+        prefetch_factor=4 if workers else None,
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+def load_inference_source(
+    source: Any, batch: int = 1, vid_stride: int = 1, buffer: bool = False, channels: int = 3
+) -> Source:
+    """Return the loader of an inference source.
+
+    Files, folders, globs and list files give batches of `batch`; images in memory, a list that mixes them with paths,
+    and tensors form one batch; digits and addresses are live streams (`buffer` keeps all their frames), an address of
+    an image or video file is read as a file. `vid_stride` takes every n-th frame.
+
+    Raises:
+        NotFoundError: a path does not exist, a camera or stream does not open.
+        ConfigError: the source is of no known kind, or holds nothing.
+    """
+    if isinstance(source, torch.Tensor):
+        return LoadTensor(source)
+    if in_memory(source):
+        return LoadPilAndNumpy(source, channels)
+    if isinstance(source, (list, tuple)):
+        if all(isinstance(s, (str, Path)) and not is_stream(str(s)) for s in source):
+            return LoadImagesAndVideos(source, batch, vid_stride, channels)
+        return LoadPilAndNumpy(read_mixed(source), channels)
+    if isinstance(source, (str, int, Path)):
+        text = str(source).strip()
+        if text.lower().endswith(".streams"):
+            lines = [line.strip() for line in check_file(text).read_text(encoding="utf-8").splitlines()]
+            return LoadStreams([line for line in lines if line], vid_stride, buffer, channels)
+        if is_stream(text):
+            return _open_address(text, batch, vid_stride, buffer, channels)
+        return LoadImagesAndVideos(source, batch, vid_stride, channels)
+    raise ConfigError(f"source of type {type(source).__name__} is of no known kind")
+
+
+def _open_address(text: str, batch: int, vid_stride: int, buffer: bool, channels: int) -> Source:
+    """Fetch an address that ends like an image or video file into the working directory; open others as a stream."""
+    suffix = suffix_of(text.split("?")[0])
+    if text.lower().startswith("http") and suffix in IMG_FORMATS | VID_FORMATS:
+        file = download(text, Path.cwd())
+        return LoadImagesAndVideos(file, batch, vid_stride, channels)
+    return LoadStreams(text, vid_stride, buffer, channels)

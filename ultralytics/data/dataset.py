@@ -1,0 +1,153 @@
+"""The detection data set in YOLO form, and how samples become a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+import torch
+from torch import Tensor
+
+from ultralytics.data.augment import AugmentParams, Compose, Format, LetterBox, train_transforms, val_transforms
+from ultralytics.data.augment.pipeline import colour_and_flips
+from ultralytics.data.base import BaseDataset
+from ultralytics.data.labels import Issue, Scan, cached_scan, check_strict, content_key, scan_labels
+from ultralytics.data.utils import img2label_paths
+from ultralytics.utils.errors import DatasetError
+from ultralytics.utils.files import atomic_write
+from ultralytics.utils.log import LOGGER
+
+REPORT_FILE = "data_report.txt"
+REPORT_LINES = 10
+
+
+class Batch(TypedDict):
+    """A batch of B images with T objects in all.
+
+    `img` uint8 (B, 3, H, W) RGB; `cls` float32 (T, 1); `bboxes` float32 (T, 4) cx cy w h as fractions of the image;
+    `batch_idx` float32 (T,), the image of each object. The tuples have one entry for each image; shapes are (h, w).
+    """
+
+    img: Tensor
+    cls: Tensor
+    bboxes: Tensor
+    batch_idx: Tensor
+    im_file: tuple[str, ...]
+    ori_shape: tuple[tuple[int, int], ...]
+    resized_shape: tuple[tuple[int, int], ...]
+    ratio_pad: tuple[Any, ...]
+
+
+class YOLODataset(BaseDataset):
+    """Images with label files in YOLO form; see `BaseDataset` for the arguments.
+
+    `data` is the dict of `check_det_dataset`. With `strict`, a label row with a class out of range, a wrong number of
+    columns or a negative value stops with an error; without, such rows are left out and reported like other damage.
+    `report` lists all that was left out or cleaned, with file, line and reason; the log shows the first of them, and
+    the whole list goes to `data_report.txt` in `save_dir` if that is given.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        data: dict[str, Any],
+        task: str = "detect",
+        strict: bool = True,
+        save_dir: str | Path | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if task != "detect":
+            raise DatasetError(f"task='{task}': this data set knows 'detect' only")
+        self.data, self.strict, self.save_dir = data, strict, save_dir
+        self.report: list[Issue] = []
+        super().__init__(*args, **{"channels": data.get("channels", 3), **kwargs})
+
+    def get_labels(self) -> list[dict[str, Any]]:
+        """Scan the label files, or read the cached scan; log and keep what was found wrong.
+
+        Raises:
+            DatasetError: no image can be used, a training split has no object, or a row stops a strict run.
+        """
+        self.label_files = img2label_paths(self.im_files)
+        nc = len(self.data["names"])
+        desc = f"{self.prefix}Scanning {Path(self.label_files[0]).parent}..."
+        scan = cached_scan(
+            self.cache_path,
+            lambda: scan_labels(self.im_files, self.label_files, nc, self.single_cls, desc),
+            content_key(self.im_files, self.label_files, nc, self.single_cls),
+            desc,
+        )
+        self.report = scan.issues
+        if self.strict:
+            check_strict(scan.issues)
+        self._log_report()
+        self._check_usable(scan)
+        return scan.labels
+
+    @property
+    def cache_path(self) -> Path:
+        """File of the label cache: beside a text list, else `<label folder>.cache`."""
+        if isinstance(self.img_path, (str, Path)) and Path(self.img_path).suffix == ".txt":
+            return Path(self.img_path).with_suffix(".cache")
+        folder = Path(self.label_files[0]).parent
+        return folder.with_name(f"{folder.name}.cache")
+
+    def _check_usable(self, scan: Scan) -> None:
+        if not scan.labels:
+            first = "; ".join(map(str, scan.issues[:2])) or "no reason recorded"
+            raise DatasetError(f"{self.prefix}{self.img_path}: none of {scan.counts['total']} images is usable", first)
+        if not any(len(label["cls"]) for label in scan.labels):
+            text = f"{self.prefix}no labels found: looked for files like {self.label_files[0]}"
+            if self.augment:
+                raise DatasetError(text, "put label files there, one per image, or correct the paths in the data YAML")
+            LOGGER.warning(text)
+
+    def _log_report(self) -> None:
+        """Log the first findings, and write all of them to `save_dir`."""
+        if not self.report:
+            return
+        lines = [f"  {issue}" for issue in self.report[:REPORT_LINES]]
+        rest = len(self.report) - len(lines)
+        target = self.write_report(self.save_dir) if self.save_dir else None
+        if rest or target:
+            more = f"and {rest} more" if rest else "all of it"
+            lines.append(f"  {more}{f', in {target}' if target else ' (see the report attribute of the data set)'}")
+        head = f"{self.prefix}{len(self.report)} finding(s); these images or label rows are left out or cleaned:"
+        LOGGER.warning("\n".join([head, *lines]))
+
+    def write_report(self, folder: str | Path) -> Path:
+        """Write the findings to `data_report.txt`; findings of other splits in that file stay."""
+        path = Path(folder) / REPORT_FILE
+        old = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        lines = [f"{self.prefix}{issue}" for issue in self.report]
+        with atomic_write(path) as file:
+            file.write("".join(f"{line}\n" for line in dict.fromkeys([*old, *lines])))
+        return path
+
+    def build_transforms(self, hyp: Any = None, mixing: bool = True) -> Compose:
+        """Return the training or the validation chain."""
+        if not self.augment:
+            return val_transforms(self.imgsz)
+        params = AugmentParams.of(hyp)
+        if self.rect:
+            return Compose([LetterBox(self.imgsz, scaleup=False), *colour_and_flips(params), Format(bgr=params.bgr)])
+        fit = LetterBox(self.imgsz) if self.letterbox else None
+        return train_transforms(self, self.imgsz, params if mixing else params.without_mixing(), fit)
+
+    @staticmethod
+    def collate_fn(batch: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Join samples to a `Batch`; keys in alphabetical order."""
+        joined: dict[str, Any] = {}
+        for key in sorted(batch[0]):
+            values = [sample[key] for sample in batch]
+            if key == "img":
+                joined[key] = torch.stack(values)
+            elif key == "batch_idx":
+                joined[key] = torch.cat([v + i for i, v in enumerate(values)])
+            else:
+                joined[key] = torch.cat(values) if key in {"cls", "bboxes"} else tuple(values)
+        return joined
+
+
+collate_fn = YOLODataset.collate_fn

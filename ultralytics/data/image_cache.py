@@ -1,0 +1,129 @@
+"""Keeping decoded, resized images: in memory, or as `.npy` files beside the images."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.files import atomic_write
+from ultralytics.utils.log import LOGGER, ProgressBar
+
+Pixels = NDArray[np.uint8]
+_THREADS = min(8, os.cpu_count() or 1)
+_MEMORY_PART = 0.8  # of the free memory that a cache may take
+_DISK_RESERVE = 1.1
+
+
+def cache_mode(cache: Any) -> str | None:
+    """Return "ram", "disk" or None for an argument `cache`; raise ConfigError for anything else."""
+    modes: dict[Any, str | None] = {None: None, False: None, "": None, True: "ram", "ram": "ram", "disk": "disk"}
+    key = cache.lower() if isinstance(cache, str) else cache
+    try:
+        return modes[key]
+    except (KeyError, TypeError):
+        raise ConfigError(f"cache={cache!r} must be True, False, 'ram' or 'disk'") from None
+
+
+def may_write(folder: Path) -> bool:
+    """Return whether files may be put into a folder; one without any write permission is left alone by root too."""
+    return os.access(folder, os.W_OK) and bool(folder.stat().st_mode & 0o222)
+
+
+def free_memory() -> int | None:
+    """Return the bytes of memory that can be taken without swapping, None where the system does not say."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+class ImageCache:
+    """Images by index, resized as the network takes them; what is cached equals what loading would give.
+
+    `load(i)` decodes and resizes image i; `tag` (size and way of resizing) is part of the names of the files on disk.
+    With mode None nothing is kept. A cache that does not fit is not made; a warning says so.
+    """
+
+    def __init__(
+        self, mode: str | None, files: Sequence[str], load: Callable[[int], Pixels], tag: str, bytes_each: int
+    ) -> None:
+        self.files, self._load, self._tag = files, load, tag
+        self._ram: list[Pixels | None] = [None] * len(files)
+        self.mode = mode if mode and self._fits(mode, bytes_each * len(files)) else None
+
+    def __getitem__(self, i: int) -> Pixels:
+        """Return image i, uint8 (H, W, C) BGR, from the cache if it is there and newer than the image file."""
+        if self.mode == "ram":
+            image = self._ram[i]
+            return self._load(i) if image is None else image
+        if self.mode == "disk":
+            image = self._read(i)
+            return self._write(i) if image is None else image
+        return self._load(i)
+
+    def fill(self, desc: str = "") -> None:
+        """Load all images now, in threads, so that worker processes share them."""
+        if self.mode is None or not self.files:
+            return
+        total = 0
+        bar: ProgressBar[None] = ProgressBar(total=len(self.files), desc=desc)
+        with ThreadPoolExecutor(_THREADS) as pool, bar:
+            for i, image in enumerate(pool.map(self.__getitem__, range(len(self.files)))):
+                total += image.nbytes
+                if self.mode == "ram":
+                    self._ram[i] = image
+                bar.update()
+            bar.set_description(f"{desc} {total / 1e9:.2f} GB in {self.mode}")
+
+    def path(self, i: int) -> Path:
+        """Return where image i lies on disk."""
+        return Path(f"{self.files[i]}.{self._tag}.npy")
+
+    def _fits(self, mode: str, need: int) -> bool:
+        if not self.files:
+            return True
+        if mode == "ram":
+            free = free_memory()
+            ok = free is None or need < free * _MEMORY_PART
+            where = f"free memory {(free or 0) / 1e9:.1f} GB"
+        else:
+            folder = Path(self.files[0]).parent
+            free = shutil.disk_usage(folder).free
+            ok = may_write(folder) and need * _DISK_RESERVE < free
+            where = f"{folder}: {free / 1e9:.1f} GB free{'' if may_write(folder) else ', read-only'}"
+        if not ok:
+            LOGGER.warning(f"cache='{mode}' needs {need / 1e9:.1f} GB ({where}); images are read each time instead")
+        return ok
+
+    def _read(self, i: int) -> Pixels | None:
+        path = self.path(i)
+        try:
+            if os.stat(path).st_mtime_ns < os.stat(self.files[i]).st_mtime_ns:
+                return None
+            image = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return None
+        return image if image.dtype == np.uint8 and image.ndim == 3 else None
+
+    def _write(self, i: int) -> Pixels:
+        image = self._load(i)
+        try:
+            with atomic_write(self.path(i), "wb") as file:
+                np.save(file, image)
+        except OSError as error:
+            LOGGER.warning(f"{self.path(i)}: not cached: {error}")
+        return image

@@ -1,0 +1,148 @@
+"""Reading images: decoding to BGR, and a quick check of size and completeness that does not decode.
+
+Shape legend: H height, W width, C channels.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+Pixels = NDArray[np.uint8]
+
+MIN_SIDE = 10  # pixels; smaller images hold nothing to detect
+_TAIL = 4096  # bytes searched for an end marker; cameras and editors append a few
+_ORIENTATION = 0x0112  # EXIF tag
+_MODE = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}
+
+
+def imread(path: str | Path, channels: int = 3) -> Pixels | None:
+    """Read an image file as uint8 (H, W, C) in BGR order, EXIF orientation applied; None when it cannot be decoded.
+
+    16-bit images keep their upper 8 bits. Works with any path that the system can open. `channels` 1 gives grey, 3
+    gives colour, other counts the file's own channels.
+    """
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError:
+        return None
+    return decode(data, channels)
+
+
+def decode(data: NDArray[np.uint8], channels: int = 3) -> Pixels | None:
+    """Decode the bytes of an image file; see `imread`."""
+    if data.size == 0:
+        return None
+    try:
+        image = cv2.imdecode(data, _MODE.get(channels, cv2.IMREAD_UNCHANGED))
+    except cv2.error:
+        image = None
+    if image is None:
+        image = _decode_with_pil(data, channels)
+    return None if image is None else as_uint8(image)
+
+
+def _decode_with_pil(data: NDArray[np.uint8], channels: int) -> NDArray[Any] | None:
+    """Decode what OpenCV was built without (HEIC, AVIF) when Pillow knows it."""
+    try:
+        with Image.open(io.BytesIO(data.tobytes())) as image:
+            return pil_to_bgr(image, channels)
+    except (OSError, ValueError, SyntaxError):
+        return None
+
+
+def pil_to_bgr(image: Image.Image, channels: int = 3) -> Pixels:
+    """Convert a Pillow image to uint8 (H, W, C) BGR, EXIF orientation applied."""
+    image = upright(image)
+    if channels == 1:
+        return np.asarray(image.convert("L"))[..., None]  # (H, W, 1)
+    return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Turn an image as its EXIF orientation says."""
+    turns = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+    turn = turns.get(image.getexif().get(_ORIENTATION, 1))
+    return image if turn is None else image.transpose(turn)
+
+
+def as_uint8(image: NDArray[Any]) -> Pixels:
+    """Bring a decoded array to uint8 with a channel axis: 16-bit keeps its upper byte, 0..1 floats are stretched."""
+    if image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    elif image.dtype != np.uint8:
+        top = 255.0 if image.dtype.kind == "f" and image.size and float(image.max()) <= 1.0 else 1.0
+        image = np.clip(image.astype(np.float32) * top, 0, 255).astype(np.uint8)
+    return with_channels(image)
+
+
+def resize(image: Pixels, size: tuple[int, int], interpolation: int = cv2.INTER_LINEAR) -> Pixels:
+    """Resize to `size` (width, height), keeping the channel axis that OpenCV drops from grey images."""
+    return with_channels(cv2.resize(image, size, interpolation=interpolation))
+
+
+def with_channels(image: NDArray[Any]) -> Pixels:
+    """Return uint8 (H, W, C) of what OpenCV returned, (H, W) when grey."""
+    return np.asarray(image[..., None] if image.ndim == 2 else image, np.uint8)
+
+
+def probe(path: str | Path) -> tuple[int, int]:
+    """Return (height, width) after EXIF orientation, without decoding; raise ValueError with the reason if unusable.
+
+    JPEG, PNG and WebP files are checked for completeness by their end; where that is missing, and for other formats,
+    by decoding.
+    """
+    try:
+        size = os.path.getsize(path)
+        if size == 0:
+            raise ValueError("empty file (0 bytes)")
+        with open(path, "rb") as file, Image.open(file) as image:
+            width, height = image.size
+            _check_complete(image, file, size)
+            if image.format in {"JPEG", "MPO", "TIFF", "WEBP", "PNG"} and image.getexif().get(_ORIENTATION, 1) >= 5:
+                width, height = height, width
+    except UnidentifiedImageError:
+        raise ValueError("not an image, or of a kind that cannot be read here") from None
+    except Image.DecompressionBombError:
+        raise ValueError("too many pixels") from None
+    except (OSError, SyntaxError, EOFError, MemoryError) as error:
+        raise ValueError(str(error) or "cannot be read") from None
+    if min(width, height) < MIN_SIDE:
+        raise ValueError(f"{width}x{height} px, smaller than {MIN_SIDE} px")
+    return height, width
+
+
+def _check_complete(image: Image.Image, file: io.BufferedReader, size: int) -> None:
+    """Raise OSError when the end of the image is missing."""
+    kind = image.format
+    if kind in {"JPEG", "MPO"}:
+        whole = b"\xff\xd9" in _tail(file, size)
+    elif kind == "PNG":
+        whole = b"IEND" in _tail(file, size)
+    elif kind == "WEBP":
+        file.seek(4)
+        whole = size >= int.from_bytes(file.read(4), "little") + 8
+    else:
+        whole = False
+    if not whole:
+        image.load()  # raises where the data end too early; a long trailer behind the image is fine
+
+
+def _tail(file: io.BufferedReader, size: int) -> bytes:
+    file.seek(max(0, size - _TAIL))
+    return file.read()

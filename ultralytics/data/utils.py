@@ -1,0 +1,291 @@
+"""Data set YAML files: where the images are, what the classes are called, how to get them when they are missing.
+
+Nothing in a data YAML is ever executed: `download:` names a generator of this package, or a URL with its sha256.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ultralytics.data.demo import GENERATORS
+from ultralytics.utils import LOGGER, ROOT, SETTINGS
+from ultralytics.utils.checks import check_yaml, nearest
+from ultralytics.utils.downloads import download
+from ultralytics.utils.errors import ConfigError, DatasetError, NotFoundError
+from ultralytics.utils.yaml_io import load_with_lines
+
+IMG_FORMATS = frozenset(
+    "avif bmp dng heic heif jp2 jpeg jpg mpo png tif tiff webp".split(),
+)
+VID_FORMATS = frozenset("asf avi gif m4v mkv mov mp4 mpeg mpg ts webm wmv".split())
+SPLITS = ("train", "val", "test", "minival")
+
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "path": (str,),
+    "train": (str, list),
+    "val": (str, list),
+    "test": (str, list),
+    "minival": (str, list),
+    "names": (list, dict),
+    "channels": (int,),
+}
+
+
+def img2label_paths(img_paths: Sequence[str]) -> list[str]:
+    """Return the label file of each image: its last `images` folder becomes `labels`, its suffix `.txt`.
+
+    >>> [p.replace(os.sep, "/") for p in img2label_paths(["data/images/train/a.b.jpg", "flat/c.png"])]
+    ['data/labels/train/a.b.txt', 'flat/c.txt']
+    """
+    here, there = f"{os.sep}images{os.sep}", f"{os.sep}labels{os.sep}"
+    paths = []
+    for path in img_paths:
+        normal = os.sep + path.replace("/", os.sep)
+        swapped = there.join(normal.rsplit(here, 1))[len(os.sep) :]
+        paths.append(os.path.splitext(swapped)[0] + ".txt")
+    return paths
+
+
+# ---- the YAML ---------------------------------------------------------------------------------------------------
+
+
+class _DataYAML:
+    """A data YAML with the line of each key, for messages."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.values, self.lines = load_with_lines(file)
+
+    def error(self, key: str, *text: str) -> DatasetError:
+        line = self.lines.get((key,))
+        place = f"{self.file}:{line}" if line else str(self.file)
+        return DatasetError(f"{place}: {text[0]}", *text[1:])
+
+
+def find_data_yaml(data: str | Path) -> Path:
+    """Return the YAML of a data set given by path, by name (`coco`, `demo.yaml`) or by a folder that holds one.
+
+    Raises:
+        NotFoundError: there is none.
+        ConfigError: it is something else than a YAML file, or a folder holds several.
+    """
+    path = Path(data).expanduser()
+    if path.is_dir():
+        found = [*path.glob("*.yaml"), *path.glob("*.yml")] or [*path.rglob("*.yaml"), *path.rglob("*.yml")]
+        named = [p for p in found if p.stem == path.resolve().name]
+        if len(found) == 1 or named:
+            return (named or found)[0]
+        if not found:
+            raise NotFoundError(f"{path}: no data YAML in this folder", "give data=<file>.yaml")
+        raise ConfigError(f"{path}: several YAML files: {', '.join(sorted(p.name for p in found)[:5])}; name one")
+    if not path.suffix:
+        path = path.with_suffix(".yaml")
+    if path.suffix.lower() not in {".yaml", ".yml"}:
+        raise ConfigError(f"data={data}: need a data YAML or a folder that holds one", "unpack archives first")
+    return check_yaml(path)
+
+
+def check_det_dataset(data: str | Path, autodownload: bool = True, split: str = "") -> dict[str, Any]:
+    """Read a detection data set's YAML, resolve its paths, and get the data if they are missing.
+
+    A relative `path:` is taken from the YAML's folder, else from the settings' `datasets_dir`; entries that ship with
+    the package always live below `datasets_dir`. `split` is the split that must exist (default: val).
+
+    Returns the YAML's keys with `path` (Path), the splits (absolute paths, or lists of them), `names` {int: str},
+    `nc`, `channels` and `yaml_file`.
+
+    Raises:
+        NotFoundError: no such YAML, or the images of the split do not exist and cannot be got.
+        DatasetError: a key is missing or wrong; the message gives file and line.
+    """
+    spec = _DataYAML(find_data_yaml(data).absolute())
+    values = dict(spec.values)
+    if "val" not in values and "validation" in values:
+        LOGGER.warning(f"{spec.file}: 'validation:' is read as 'val:'")
+        values["val"] = values.pop("validation")
+    _check_keys(spec, values)
+    names = _class_names(spec, values)
+    root = _root(spec, values)
+    needed = split or "val"
+    if needed not in values:
+        have = ", ".join(s for s in SPLITS if s in values)
+        raise NotFoundError(f"{spec.file}: there is no split '{needed}' (the file has {have})")
+    if autodownload and not _exists(_resolve(values[needed], root)) and values.get("download"):
+        _get(spec, values["download"], root)
+    splits = {s: _resolve(values[s], root) for s in SPLITS if values.get(s)}
+    if needed not in splits or not _exists(splits[needed]):
+        raise NotFoundError(
+            f"{spec.file}:{spec.lines.get((needed,), 1)}: {needed}: {splits.get(needed)} does not exist",
+            f"correct 'path:' or '{needed}:', or put the data set there (datasets_dir is {_datasets_dir()})",
+        )
+    return {
+        **values,
+        **splits,
+        "path": root,
+        "names": names,
+        "nc": len(names),
+        "channels": values.get("channels", 3),
+        "yaml_file": str(spec.file),
+    }
+
+
+def _check_keys(spec: _DataYAML, values: Mapping[str, Any]) -> None:
+    for key in ("train", "val"):
+        if not values.get(key):
+            raise spec.error(key, f"the key '{key}:' is missing", "a data YAML needs train, val and names (or nc)")
+    for key, types in _TYPES.items():
+        value = values.get(key)
+        if value is not None and (not isinstance(value, types) or isinstance(value, bool)):
+            wanted = " or ".join(t.__name__ for t in types)
+            raise spec.error(key, f"{key}: must be {wanted}, not {type(value).__name__}")
+
+
+def _class_names(spec: _DataYAML, values: Mapping[str, Any]) -> dict[int, str]:
+    """Return {id: name} from `names` (list, or mapping with the ids 0..n-1), else `class_<id>` from `nc`."""
+    names, nc = values.get("names"), values.get("nc")
+    if nc is not None:
+        try:
+            nc = int(nc)
+        except (TypeError, ValueError):
+            raise spec.error("nc", f"nc: {nc!r} is not a whole number") from None
+    if not names:
+        if not nc or nc < 1:
+            raise spec.error("names", "no classes", "list them under 'names:', or give their number as 'nc:'")
+        return {i: f"class_{i}" for i in range(nc)}
+    table = dict(enumerate(names)) if isinstance(names, list) else names
+    try:
+        table = {int(k): str(v) for k, v in table.items()}
+    except (TypeError, ValueError):
+        raise spec.error("names", "names: the keys must be whole numbers 0, 1, 2, ...") from None
+    if sorted(table) != list(range(len(table))):
+        raise spec.error("names", f"names: ids must run from 0 to {len(table) - 1} without a gap, not {sorted(table)}")
+    if nc is not None and nc != len(table):
+        raise spec.error("nc", f"nc: {nc} but {len(table)} names", "correct one, or leave nc out")
+    return dict(sorted(table.items()))
+
+
+# ---- paths ------------------------------------------------------------------------------------------------------
+
+
+def _datasets_dir() -> Path:
+    return Path(SETTINGS["datasets_dir"]).expanduser().absolute()
+
+
+def _root(spec: _DataYAML, values: Mapping[str, Any]) -> Path:
+    """Return the data set's folder, which may not exist yet."""
+    folder = spec.file.parent
+    given = values.get("path")
+    if not given:
+        return folder
+    path = Path(given).expanduser()
+    if path.is_absolute():
+        return path
+    shared = _datasets_dir() / path
+    if spec.file.resolve().is_relative_to(ROOT):  # an entry of the package: never write beside the code
+        return shared
+    return shared if shared.exists() and not (folder / path).exists() else folder / path
+
+
+def _resolve(split: str | list[str], root: Path) -> str | list[str]:
+    """Return a split's absolute path(s); a leading `../` that leads nowhere is tried without it."""
+    if isinstance(split, list):
+        return [str(_resolve_one(str(s), root)) for s in split]
+    return str(_resolve_one(split, root))
+
+
+def _resolve_one(split: str, root: Path) -> Path:
+    path = Path(os.path.normpath(root / Path(split).expanduser()))
+    inner = Path(os.path.normpath(root / split[3:])) if split.startswith("../") else path
+    return inner if not path.exists() and inner.exists() else path
+
+
+def _exists(split: str | list[str]) -> bool:
+    paths = split if isinstance(split, list) else [split]
+    return all(Path(p).exists() or (glob.has_magic(p) and bool(glob.glob(p, recursive=True))) for p in paths)
+
+
+# ---- getting missing data ---------------------------------------------------------------------------------------
+
+
+def _get(spec: _DataYAML, how: Any, root: Path) -> None:
+    """Make or fetch the data set below `root`."""
+    if isinstance(how, str) and how in GENERATORS:
+        LOGGER.info(f"{spec.file.name}: drawing the data set '{how}' in {root}")
+        GENERATORS[how](root)
+        return
+    if not isinstance(how, Mapping) or not isinstance(how.get("url"), str):
+        near = nearest(how, GENERATORS) if isinstance(how, str) else []
+        raise spec.error(
+            "download",
+            f"download: {str(how)[:60]!r} is neither a generator's name ({', '.join(GENERATORS)}) nor url + sha256",
+            f"did you mean '{near[0]}'?" if near else "code and shell text in a data YAML are never run",
+        )
+    if not how.get("sha256"):
+        raise spec.error(
+            "download",
+            f"download: {how['url']} has no sha256, so it is not fetched by itself",
+            f"fetch it by hand and put the data set in {root}, or add the sha256 of a file that you trust",
+        )
+    LOGGER.info(f"{spec.file.name}: fetching {how['url']} into {root.parent}")
+    download(how["url"], root.parent, sha256=str(how["sha256"]), unzip=True)
+
+
+# ---- lists of images --------------------------------------------------------------------------------------------
+
+
+def list_images(source: str | Sequence[str]) -> list[str]:
+    """Return the sorted image files of a split: a folder (recursive), a glob, an image, a text list, or several.
+
+    Lines of a text list that start with `./` are relative to the list's folder; other relative lines are tried there
+    when they do not exist from the working directory.
+
+    Raises:
+        NotFoundError: a folder or list does not exist.
+    """
+    sources = [source] if isinstance(source, str) else list(source)
+    return sorted(path for s in sources for path in _list_one(str(s)))
+
+
+def _list_one(source: str) -> list[str]:
+    path = Path(source)
+    if path.is_dir():
+        found = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
+    elif path.is_file():
+        found = _read_list(path) if suffix_of(source) == "txt" else [source]
+    elif glob.has_magic(source):
+        found = glob.glob(source, recursive=True)
+    else:
+        raise NotFoundError(f"{source}: no such folder or list of images")
+    return [f for f in found if suffix_of(f) in IMG_FORMATS]
+
+
+def _read_list(path: Path) -> list[str]:
+    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    return [_beside(line, path.parent) for line in lines if line]
+
+
+def _beside(line: str, folder: Path) -> str:
+    if line.startswith("./"):
+        return str(folder / line[2:])
+    return line if os.path.isabs(line) or os.path.exists(line) else str(folder / line)
+
+
+def suffix_of(path: str) -> str:
+    """Return a path's suffix in lower case, without the dot."""
+    return os.path.splitext(path)[1][1:].lower()
+
+
+def pick_fraction(files: list[str], fraction: float, seed: int = 0) -> list[str]:
+    """Return a seeded random part of a list, in its order: a ratio up to 1, or a number of files above 1."""
+    count = round(len(files) * fraction) if fraction <= 1 else int(fraction)
+    count = max(1, min(count, len(files)))
+    if count >= len(files):
+        return files
+    picked = np.random.default_rng(seed).choice(len(files), count, replace=False)
+    return [files[i] for i in sorted(picked.tolist())]
