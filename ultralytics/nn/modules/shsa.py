@@ -29,8 +29,8 @@ def single_head_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tens
 
     q, k are (B, N, K), v is (B, N, P); returns (B, N, P). This is the one place that chooses between the two forms.
     """
-    if torch.onnx.is_in_onnx_export():
-        return _attend_plain(q, k, v, scale)  # standard operators only
+    if torch.onnx.is_in_onnx_export() or q.is_meta:
+        return _attend_plain(q, k, v, scale)  # standard operators only; on the meta device, FLOPs without the padding
     # A graph being captured must not branch on N, which may be dynamic.
     captured = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
     if not captured and q.shape[1] <= PLAIN_MAX_TOKENS:
