@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ultralytics.nn.modules.conv import default_activation
+from ultralytics.nn.probe import ProbeBlock, expected_channels, matching, shape_text, size_text
 from ultralytics.nn.registry import Entry, Plan, RowContext
 from ultralytics.nn.resolve import find_entry, resolve_nn_text, signature_text
 from ultralytics.nn.spec import LayerSpec, ModelSpec, describe_sources, load_model_yaml, scaled_repeats
@@ -188,44 +189,34 @@ class _Planner:
     def _check_feed(self, layer: LayerSpec, entry: Entry) -> None:
         """Hold a row's `from` against what its block takes: one map, or a list of maps."""
         takes_list = entry.multi_input or entry.is_head
-        sources = ", ".join(self.spec.name(i) for i in layer.inputs)
-        if takes_list and not layer.joined:
+        sources = "input: " + ", ".join(self.spec.name(i) for i in layer.inputs)
+        gets_list = layer.joined or not isinstance(self._inputs(layer), Tensor)
+        if takes_list and not gets_list:
             need = "the list of its levels" if entry.is_head else "a list of inputs"
-            raise self.spec.error(
-                layer,
-                f"takes {need}, but from is {layer.source[0]}",
-                f"input: {sources}",
-                f"write from as a list, such as [{layer.source[0]}, 4]",
-            )
-        if layer.joined and len(layer.source) > 1 and not takes_list and entry.rule is not None:
-            raise self.spec.error(
-                layer,
-                f"takes one input, but from is {layer.route}",
-                f"inputs: {sources}",
-                "join them first with a Concat row, or name one layer",
-            )
+            problem = f"takes {need}, but from is {layer.source[0]}"
+            raise self.spec.error(layer, problem, sources, f"write from as a list, such as [{layer.source[0]}, 4]")
+        if layer.joined and not takes_list and entry.rule is not None:
+            problem = f"takes one input, but from is {layer.route}"
+            raise self.spec.error(layer, problem, sources, "join them first with a Concat row, or name one layer")
         if entry.is_head:
             self._check_levels(layer)
         if takes_list and layer.repeats > 1:
-            raise self.spec.error(
-                layer, f"repeats is {layer.repeats}, but its output cannot feed a second copy", "write 1"
-            )
+            problem = f"repeats is {layer.repeats}, but its output cannot feed a second copy"
+            raise self.spec.error(layer, problem, "write 1")
 
     def _check_levels(self, layer: LayerSpec) -> None:
         """A head is the last row, and its levels are different maps from fine to coarse."""
-        if layer.index != len(self.spec.layers) - 1:
-            raise self.spec.error(
-                layer, "a head must be the last row", f"{len(self.spec.layers) - 1 - layer.index} row(s) follow"
-            )
-        outputs = [self.done[i].output if i >= 0 else self.image for i in layer.inputs]
-        shapes = [_shape(o) for o in outputs]
+        after = len(self.spec.layers) - 1 - layer.index
+        if after:
+            raise self.spec.error(layer, "a head must be the last row", f"{after} row(s) follow")
+        outputs = self._inputs(layer)
         heights = [o.shape[2] for o in outputs if isinstance(o, Tensor) and o.dim() == 4]
         if len(heights) == len(outputs) and all(a > b for a, b in itertools.pairwise(heights)):
             return
         raise self.spec.error(
             layer,
             f"wrong levels: from is {layer.route}; each level must be coarser than the one before",
-            describe_sources(self.spec, layer, shapes),
+            describe_sources(self.spec, layer, [shape_text(o) for o in outputs]),
             "give each scale once, fine to coarse (strides 8, 16, 32), as the rows above build them",
         )
 
@@ -236,58 +227,63 @@ class _Planner:
     def _apply_rule(self, layer: LayerSpec, entry: Entry, row: RowContext) -> Plan:
         """Constructor arguments and output channels; -1 channels where only the dry run can tell."""
         if entry.rule is None:
-            own = not entry.cls.__module__.startswith(("torch.", "torchvision."))
-            first = (list(row.in_channels) if layer.joined else row.c1,) if own else ()
+            first = () if _foreign(entry.cls) else (list(row.in_channels) if layer.joined else row.c1,)
             return Plan((*first, *row.args), -1)
         try:
             return entry.rule(row)
-        except IndexError:
-            self._fail_args(layer, entry, f"{len(row.args)} argument(s) are too few")
         except ROW_ERRORS as e:
-            self._fail_args(layer, entry, str(e))
+            few = isinstance(e, IndexError) or "not enough values" in str(e)
+            self._fail_args(layer, entry, f"{len(row.args)} argument(s) are too few" if few else _first_line(e))
 
-    def _fail_args(self, layer: LayerSpec, entry: Entry, problem: str) -> NoReturn:
+    def _fail_args(self, layer: LayerSpec, entry: Entry, problem: str, plan: Plan | None = None) -> NoReturn:
+        """Arguments that the constructor or the rule refuses: show the signature, and the call where it came so far."""
+        call = "" if plan is None else f", called as {entry.cls.__name__}({', '.join(map(repr, plan.args))})"
+        hint = "the row leaves out the input channels (and the repeats, where the block takes them)"
+        if entry.rule is None and _foreign(entry.cls):
+            hint = "the row gives all arguments, the input channels too"
         raise self.spec.error(
             layer,
-            f"wrong arguments {list(layer.args)}: {_first_line(problem)}",
-            f"signature: {signature_text(entry.cls)}",
-            "the builder puts the input channels (and the repeats, where the block takes them) itself"
-            if entry.rule is not None
-            else "the row gives all of these arguments",
+            f"wrong arguments {list(layer.args)}: {problem}",
+            f"signature: {signature_text(entry.cls)}{call}",
+            hint,
         )
 
     def _run(self, layer: LayerSpec, entry: Entry, plan: Plan, inputs: Any) -> Any:
         """Build one copy on the meta device and run it."""
         try:
             inspect.signature(entry.cls).bind(*plan.args)
-            block = _ProbeBlock(entry.cls, plan.args)
+            block = ProbeBlock(entry.cls, plan.args)
         except ROW_ERRORS as e:
-            self._fail_args(layer, entry, str(e) or type(e).__name__)
+            self._fail_args(layer, entry, _first_line(e), plan)
+        if empty := block.empty_parameter():
+            self._fail_args(layer, entry, f"parameter {empty}", plan)
         try:
-            return block.run(inputs)
+            output = block.run(inputs)
         except ROW_ERRORS as e:
-            self._fail_shapes(layer, block.module, str(e) or type(e).__name__, inputs)
+            self._fail_shapes(layer, entry, block.module, _first_line(e), inputs)
+        if isinstance(output, Tensor) and output.numel() == 0:
+            self._fail_shapes(layer, entry, block.module, f"its output {shape_text(output)} is empty", inputs)
+        return output
 
-    def _fail_shapes(self, layer: LayerSpec, module: nn.Module, problem: str, inputs: Any) -> NoReturn:
-        shapes = [_shape(x) for x in (inputs if layer.joined else [inputs])]
+    def _fail_shapes(self, layer: LayerSpec, entry: Entry, module: nn.Module, problem: str, inputs: Any) -> NoReturn:
+        shapes = [shape_text(x) for x in (inputs if layer.joined else [inputs])]
         where = describe_sources(self.spec, layer, shapes)
-        advice = self._advice(layer, module, inputs)
-        raise self.spec.error(layer, f"does not fit its input: {_first_line(problem)}", where, advice)
+        advice = self._advice(entry, module, inputs if layer.joined else [inputs])
+        raise self.spec.error(layer, f"does not fit its input: {problem}", where, advice)
 
-    def _advice(self, layer: LayerSpec, module: nn.Module, inputs: Any) -> str:
-        """Say what would fit: layers of the same map size for a join, the channels that the block was built for."""
+    def _advice(self, entry: Entry, module: nn.Module, inputs: Sequence[Any]) -> str:
+        """Say what would fit: maps of one size for a join, the channels that the block was built for."""
         maps = [p.output for p in self.done]
-        if layer.joined and len(inputs) > 1:
-            same = [i for i, m in enumerate(maps) if isinstance(m, Tensor) and m.shape[2:] == inputs[0].shape[2:]]
-            return (
-                f"maps of {_size(inputs[0])}, as the first input: layers {same}; or resize with nn.Upsample or a stride"
-            )
-        wanted = next((n for n in map(_expected_channels, module.modules()) if n), 0)
-        x = inputs[0] if layer.joined else inputs
-        if wanted and isinstance(x, Tensor) and x.shape[1] != wanted:
-            same = [i for i, m in enumerate(maps) if isinstance(m, Tensor) and m.shape[1] == wanted]
+        first = inputs[0]
+        if len({size_text(x) for x in inputs}) > 1 and not entry.is_head:
+            same = matching(maps, 2, None, tuple(first.shape[2:]))
+            size = f"{size_text(first)}, as the first input"
+            return f"maps of {size}: layers {same}; or resize with nn.Upsample or a stride"
+        wanted = expected_channels(module)
+        if wanted and isinstance(first, Tensor) and first.shape[1] != wanted:
+            same = matching(maps, 1, 2, (wanted,))
             some = f"layers with {wanted} channels: {same}" if same else f"no layer above has {wanted} channels"
-            return f"it was built for {wanted} channels; {some}; or write {x.shape[1]} in its arguments"
+            return f"it was built for {wanted} channels; {some}; or write {first.shape[1]} in its arguments"
         return f"signature: {signature_text(type(module))}"
 
     def _out_channels(self, layer: LayerSpec, entry: Entry, plan: Plan, output: Any) -> int:
@@ -299,74 +295,19 @@ class _Planner:
             raise self.spec.error(
                 layer,
                 f"its channel rule says {plan.out_channels} output channels, its forward gives {seen}",
-                f"output: {_shape(output)}",
+                f"output: {shape_text(output)}",
                 "mend the rule at @register, or the row's arguments",
             )
         return seen
 
 
-class _ProbeBlock:
-    """A block on the meta device; one that needs values (`.item()`, `.tolist()`) goes to the CPU and sees zeros."""
-
-    def __init__(self, cls: type, args: tuple[Any, ...]) -> None:
-        self.cls, self.args = cls, args
-        self.module = self._construct()
-
-    def _construct(self) -> nn.Module:
-        try:
-            with torch.device("meta"):
-                module: nn.Module = self.cls(*self.args)
-        except RuntimeError as e:
-            if "meta" not in str(e).lower():
-                raise
-            module = self.cls(*self.args)
-        return module.eval()
-
-    def run(self, inputs: Any) -> Any:
-        """The output for meta inputs, on the meta device."""
-        with torch.no_grad():
-            try:
-                with torch.device("meta"):
-                    return self.module(inputs)
-            except RuntimeError as e:
-                if "meta" not in str(e).lower():
-                    raise
-                return _to_meta(self.cls(*self.args).eval()(_zeros(inputs)))
+def _foreign(cls: type) -> bool:
+    """Whether a class is torch's own: nothing is put before its arguments."""
+    return cls.__module__.startswith(("torch.", "torchvision."))
 
 
-def _zeros(x: Any) -> Any:
-    return [_zeros(v) for v in x] if isinstance(x, list) else torch.zeros(x.shape)
-
-
-def _to_meta(x: Any) -> Any:
-    if isinstance(x, Tensor):
-        return x.to("meta")
-    if isinstance(x, (list, tuple)):
-        make = getattr(type(x), "_make", type(x))  # named tuples
-        return make(_to_meta(v) for v in x)
-    return x
-
-
-def _expected_channels(module: nn.Module) -> int:
-    """Input channels that a convolution, linear layer or norm was built for; 0 for other modules."""
-    for name in ("in_channels", "in_features", "num_features"):
-        value = getattr(module, name, None)
-        if isinstance(value, int):
-            return value
-    return 0
-
-
-def _first_line(text: str, limit: int = 160) -> str:
-    line = text.strip().splitlines()[0] if text.strip() else "no details"
+def _first_line(error: Exception | str, limit: int = 160) -> str:
+    """The first line of a message, shortened; torch's own can be pages long."""
+    text = str(error).strip() or type(error).__name__
+    line = text.splitlines()[0]
     return line if len(line) <= limit else line[: limit - 3] + "..."
-
-
-def _size(x: Any) -> str:
-    return "x".join(str(n) for n in x.shape[2:]) if isinstance(x, Tensor) else "?"
-
-
-def _shape(x: Any) -> str:
-    """Channels and size of a map at the probe size: `256x80x80`."""
-    if isinstance(x, Tensor):
-        return "x".join(str(n) for n in x.shape[1:])
-    return f"{len(x)} outputs" if isinstance(x, (list, tuple)) else type(x).__name__

@@ -62,8 +62,8 @@ def _module_names(owner: Any) -> list[str]:
 
 def _unknown(name: str, near: list[str] | None = None) -> str:
     near = REGISTRY.nearest(name) if near is None else near
-    if not near and name in _module_names(nn):
-        near = [f"nn.{name}"]
+    if name in _module_names(nn):
+        near = [f"nn.{name}", *near[:2]]
     hint = f"did you mean {', '.join(near)}?" if near else "no registered name is like it;"
     return f"unknown module '{name}'\n{hint} own modules: @register on the class, then modules=FILE.py"
 

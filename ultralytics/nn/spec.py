@@ -282,16 +282,11 @@ class _Reader:
         for f in entries:
             if f >= index and not (index == 0 and f == -1):
                 last = f"a layer sees only those above it: 0 to {index - 1}" if index else "row 0 takes -1, the image"
-                word = "itself" if f == index else "forward"
+                word = "at itself" if f == index else "forward"
                 raise _row_error(place, index, module, f"from {f} points {word}", last)
             if f < -max(index, 1):
-                raise _row_error(
-                    place,
-                    index,
-                    module,
-                    f"from {f} points before the first layer",
-                    f"use -1 to -{max(index, 1)}, or an absolute index",
-                )
+                hint = f"use -1 to -{index}, or an absolute index" if index else "row 0 takes -1, the image"
+                raise _row_error(place, index, module, f"from {f} points before the first layer", hint)
 
 
 def scaled_repeats(repeats: int, scale: Scale) -> int:

@@ -7,9 +7,10 @@ from copy import deepcopy
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ultralytics.nn.builder import plan_model
+from ultralytics.nn.probe import shape_text
 from ultralytics.nn.spec import load_model_yaml
 from ultralytics.utils.flops import model_flops
 
@@ -58,21 +59,16 @@ def output_shapes(model: nn.Module, imgsz: int | Sequence[int], channels: int = 
     clone = deepcopy(model).to("meta").float().eval()
     shapes: list[str] = []
     for layer in cast("nn.Sequential", clone.model):
-        layer.register_forward_hook(lambda _module, _inputs, out: shapes.append(shape_text(out)))
+        layer.register_forward_hook(lambda _module, _inputs, out: shapes.append(shape_text(_first_tensor(out))))
     with torch.no_grad():
         clone(torch.empty(1, channels, height, width, device="meta"))
     return shapes
 
 
-def shape_text(output: Any) -> str:
-    """`256x80x80` for a map; for a tuple, the shape of its first tensor.
-
-    >>> shape_text(torch.zeros(1, 8, 4, 4))
-    '8x4x4'
-    """
+def _first_tensor(output: Any) -> Any:
     while isinstance(output, (tuple, list)) and output:
         output = output[0]
-    return "x".join(str(n) for n in output.shape[1:]) if isinstance(output, Tensor) else "-"
+    return output
 
 
 def layer_table(facts: Sequence[LayerFacts]) -> list[str]:

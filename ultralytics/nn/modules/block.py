@@ -170,9 +170,11 @@ class ResNetBlock(nn.Module):
 
 
 def _resnet_layer_rule(row: RowContext) -> Plan:
-    """`[c1, c2, s, is_first, n, e]`: c1 is upstream's grammar, and taken from the input; c2 is not scaled."""
-    _, c2, *rest = row.args
+    """`[c1, c2, s, is_first, n, e]`: c1 is upstream's grammar; the stem takes any input instead. c2 is not scaled."""
+    c1, c2, *rest = row.args
     is_first = len(rest) > 1 and rest[1]
+    if c1 != row.c1 and not is_first:
+        raise ValueError(f"the row says {c1} input channels, but its input has {row.c1}")
     return Plan((row.c1, c2, *rest), c2 if is_first else c2 * (rest[3] if len(rest) > 3 else 4))
 
 
