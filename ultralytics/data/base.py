@@ -149,6 +149,7 @@ class BaseDataset(Dataset[dict[str, Any]]):
         image = imread(self.im_files[i], self.channels)
         if image is None:
             raise DatasetError(f"{self.im_files[i]}: image cannot be decoded", "mend it or take it out of the data set")
+        self.labels[i]["shape"] = image.shape[:2]  # decoding knows best: the scan does not see every orientation mark
         return image
 
     def _read(self, i: int) -> Pixels:

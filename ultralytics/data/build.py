@@ -139,10 +139,15 @@ def build_dataloader(
 
     `batch` images per rank, at most the data set's size; `workers` processes (on a CPU too), at most one for each batch
     and core, none when there is one batch only. They live until the loader goes. Shuffled ranks are padded to equal
-    length, others not, so that no validation image counts twice. The global random state is not touched.
+    length, others not, so that no validation image counts twice. `rect` data sets keep their order. The global random
+    state is not touched.
     """
     n = len(dataset)  # type: ignore[arg-type]
     world = world_size() if rank >= 0 else 1
+    if getattr(dataset, "rect", False):
+        if world > 1:
+            raise ConfigError("rect=True cannot be shared among processes", "use rect=False, or one process")
+        shuffle = False  # a batch has one shape, so its members are fixed
     sampler = EpochSampler(n, shuffle, seed, rank, world, pad=shuffle)
     batch = max(1, min(batch, len(sampler) or 1))
     batches = -(-len(sampler) // batch)

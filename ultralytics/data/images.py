@@ -20,6 +20,7 @@ Pixels = NDArray[np.uint8]
 MIN_SIDE = 10  # pixels; smaller images hold nothing to detect
 _TAIL = 4096  # bytes searched for an end marker; cameras and editors append a few
 _ORIENTATION = 0x0112  # EXIF tag
+_ORIENTED = frozenset(("JPEG", "MPO", "PNG", "TIFF", "WEBP", "AVIF", "HEIF"))
 _MODE = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}
 
 
@@ -40,17 +41,25 @@ def decode(data: NDArray[np.uint8], channels: int = 3) -> Pixels | None:
     """Decode the bytes of an image file; see `imread`."""
     if data.size == 0:
         return None
+    decoders = [_decode_with_opencv, _decode_with_pil]
+    if data[4:8].tobytes() == b"ftyp":  # AVIF and HEIC: OpenCV, where it reads them at all, ignores their orientation
+        decoders.reverse()
+    for decoder in decoders:
+        image = decoder(data, channels)
+        if image is not None:
+            return as_uint8(image)
+    return None
+
+
+def _decode_with_opencv(data: NDArray[np.uint8], channels: int) -> NDArray[Any] | None:
     try:
-        image = cv2.imdecode(data, _MODE.get(channels, cv2.IMREAD_UNCHANGED))
+        return cv2.imdecode(data, _MODE.get(channels, cv2.IMREAD_UNCHANGED))
     except cv2.error:
-        image = None
-    if image is None:
-        image = _decode_with_pil(data, channels)
-    return None if image is None else as_uint8(image)
+        return None
 
 
 def _decode_with_pil(data: NDArray[np.uint8], channels: int) -> NDArray[Any] | None:
-    """Decode what OpenCV was built without (HEIC, AVIF) when Pillow knows it."""
+    """Decode what OpenCV cannot, when Pillow knows it."""
     try:
         with Image.open(io.BytesIO(data.tobytes())) as image:
             return pil_to_bgr(image, channels)
@@ -104,8 +113,8 @@ def with_channels(image: NDArray[Any]) -> Pixels:
 def probe(path: str | Path) -> tuple[int, int]:
     """Return (height, width) after EXIF orientation, without decoding; raise ValueError with the reason if unusable.
 
-    JPEG, PNG and WebP files are checked for completeness by their end; where that is missing, and for other formats,
-    by decoding.
+    JPEG and WebP files are checked for completeness by their end, PNG files by their checksums; where that fails, and
+    for other formats, by decoding.
     """
     try:
         size = os.path.getsize(path)
@@ -113,9 +122,9 @@ def probe(path: str | Path) -> tuple[int, int]:
             raise ValueError("empty file (0 bytes)")
         with open(path, "rb") as file, Image.open(file) as image:
             width, height = image.size
-            _check_complete(image, file, size)
-            if image.format in {"JPEG", "MPO", "TIFF", "WEBP", "PNG"} and image.getexif().get(_ORIENTATION, 1) >= 5:
+            if _is_turned(image):
                 width, height = height, width
+            _check_complete(image, file, size)
     except UnidentifiedImageError:
         raise ValueError("not an image, or of a kind that cannot be read here") from None
     except Image.DecompressionBombError:
@@ -127,13 +136,21 @@ def probe(path: str | Path) -> tuple[int, int]:
     return height, width
 
 
+def _is_turned(image: Image.Image) -> bool:
+    """Return whether the EXIF orientation swaps the sides, for the formats in which decoding honours it."""
+    if image.format == "PNG" and "exif" not in image.info:  # asking Pillow would decode the whole image
+        return False
+    return image.format in _ORIENTED and image.getexif().get(_ORIENTATION, 1) >= 5
+
+
 def _check_complete(image: Image.Image, file: io.BufferedReader, size: int) -> None:
     """Raise OSError when the end of the image is missing."""
     kind = image.format
     if kind in {"JPEG", "MPO"}:
         whole = b"\xff\xd9" in _tail(file, size)
     elif kind == "PNG":
-        whole = b"IEND" in _tail(file, size)
+        image.verify()  # checksums of all chunks; raises
+        whole = True
     elif kind == "WEBP":
         file.seek(4)
         whole = size >= int.from_bytes(file.read(4), "little") + 8
