@@ -164,22 +164,18 @@ def _switch(key: str) -> bool:
 
 def _run(words: Sequence[str]) -> None:
     """Do what the joined words say."""
-    bare = [w for w in words if "=" not in w]
-    for i, word in enumerate(words):
-        name = word.lstrip("-").lower()
-        if "=" not in word and name in _SPECIAL:
-            _SPECIAL[name]([w for j, w in enumerate(words) if j != i])
-            return
-    if not words:
-        _print_help([])
+    special = next((w for w in words if w.lstrip("-").lower() in _SPECIAL), None)
+    if special is not None or not words:
+        rest = [w for w in words if w != special]
+        _SPECIAL["help" if special is None else special.lstrip("-").lower()](rest)
         return
-    elsewhere = [w for w in bare if w in _ELSEWHERE]
+    elsewhere = [w for w in words if w in _ELSEWHERE]
     if elsewhere:
         raise ConfigError(f"{elsewhere[0]!r} is not available here\nThere are: {', '.join((*TASKS, *MODES, 'info'))}.")
-    if "info" in bare:
+    if "info" in words:
         _info([w for w in words if w not in {"info", *TASKS}])
         return
-    modes = [w for w in bare if w in MODES]
+    modes = [w for w in words if w in MODES]
     if len(modes) > 1:
         raise ConfigError(f"only one mode at a time, not {' and '.join(modes)}")
     _call_model(modes[0] if modes else None, parse_overrides([w for w in words if w not in {*TASKS, *MODES}]))

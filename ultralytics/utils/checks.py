@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from ultralytics import __version__
 from ultralytics.utils.errors import ConfigError, ConfigTypeError, MissingPackageError, NotFoundError
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.paths import CFG_DIR, ROOT
@@ -185,7 +186,7 @@ def collect_system_info() -> dict[str, Any]:
     """Facts about the machine and the installation; imports torch to ask for devices."""
     memory = _memory_gib()
     return {
-        "ultralytics": sys.modules[IMPORT_NAME].__version__,
+        "ultralytics": __version__,
         "imported from": str(ROOT),
         "distribution": f"{DISTRIBUTION} {_version(DISTRIBUTION)}",
         "OS": platform.platform(),

@@ -70,6 +70,15 @@ def _idle_gpu(count: int) -> int:
     return max(range(count), key=lambda i: torch.cuda.mem_get_info(i)[0])
 
 
+_NO_CHOICE = ("", "none", "auto")
+
+
+def _device_text(device: Device) -> str:
+    """A device argument in one form: lower case, GPUs separated by commas."""
+    text = ",".join(map(str, device)) if isinstance(device, (list, tuple)) else str("" if device is None else device)
+    return text.lower().replace(" ", "").strip("[](),")
+
+
 def device_ids(device: Device) -> list[int]:
     """GPU indices that a device argument asks for: `"0,1"`, `[0, 1]`, `1`, `"cuda:1"`; empty for cpu, mps, no choice.
 
@@ -78,11 +87,10 @@ def device_ids(device: Device) -> list[int]:
     Raises:
         DeviceError: not a device, a GPU that does not exist, or one named twice.
     """
-    text = ",".join(map(str, device)) if isinstance(device, (list, tuple)) else str("" if device is None else device)
-    text = text.lower().replace(" ", "").strip("[]()")
-    if text in {"", "none", "cpu", "mps", "auto"}:
+    text = _device_text(device)
+    if text in {*_NO_CHOICE, "cpu", "mps"}:
         return []
-    parts = ["0" if p in {"cuda", "gpu"} else p.removeprefix("cuda:") for p in text.strip(",").split(",")]
+    parts = ["0" if p == "cuda" else p.removeprefix("cuda:") for p in text.split(",")]
     if not all(p.isdigit() or p == "-1" for p in parts):
         raise DeviceError(
             f"device={device!r} is not a device: use cpu, mps, 0, 0,1, cuda:1 or -1\nHere: {_available()}."
@@ -112,13 +120,11 @@ def select_device(device: Device = "", batch: int = 0, verbose: bool = True) -> 
         DeviceError: the device does not exist; the message names those that do.
         ConfigError: `batch` does not divide evenly.
     """
-    if isinstance(device, torch.device):
-        device = str(device)
-    text = str("" if device is None else device).lower().strip()
+    text = _device_text(device)
     ids = device_ids(device)
     if text == "mps" and not torch.backends.mps.is_available():
         raise DeviceError(f"device='mps' does not exist on this machine\nHere: {_available()}.")
-    if text in {"", "none", "auto"} and torch.cuda.is_available():
+    if text in _NO_CHOICE and torch.cuda.is_available():
         ids = [max(dist.local_rank(), 0) % torch.cuda.device_count()]
     if len(ids) > 1 and batch > 0 and batch % len(ids):
         raise ConfigError(f"batch={batch} must be a multiple of the number of GPUs, {len(ids)} (device={device!r})")

@@ -1,0 +1,161 @@
+"""Imports go strictly down. Whoever reads or replaces a layer relies on what lies below knowing nothing of it."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from tests.contract.source import files, imports, modules, name_of, runtime_nodes, targets, tree
+
+LAYERS = {  # the longest prefix counts
+    "ultralytics.utils": 0,
+    "ultralytics.cfg": 1,
+    "ultralytics.models.utils": 2,
+    "ultralytics.nn": 3,
+    "ultralytics.data": 3,
+    "ultralytics.engine": 4,
+    "ultralytics.models": 5,
+    "ultralytics.cli": 6,
+    "ultralytics.__main__": 6,
+    "ultralytics": 6,
+}
+DOORS = {  # modules that look a name up in a higher layer, when it is asked for
+    "ultralytics",
+    "ultralytics.models",
+    "ultralytics.cfg",
+}
+LOCAL_THIRD_PARTIES = {  # heavy or optional: imported where they are used
+    "torch",
+    "torchvision",
+    "cv2",
+    "matplotlib",
+    "pandas",
+    "scipy",
+    "PIL",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "openvino",
+    "safetensors",
+    "pycocotools",
+    "tensorboard",
+    "supervision",
+    "tensorrt",
+}
+NN_ORDER = (  # inside nn, low to high; same number: siblings
+    ("registry", 0),
+    ("spec", 1),
+    ("modules.utils", 2),
+    ("modules.conv", 3),
+    ("modules.block", 4),
+    ("modules.shsa", 4),
+    ("modules.transformer", 4),
+    ("modules.head", 5),
+    ("builder", 6),
+    ("tasks", 7),
+    ("autobackend", 8),
+)
+
+
+def layer(module: str) -> tuple[int, str]:
+    prefix = max((p for p in LAYERS if module == p or module.startswith(f"{p}.")), key=len)
+    return LAYERS[prefix], prefix
+
+
+def upward(importer: str, imported: str) -> bool:
+    (a, group_a), (b, group_b) = layer(importer), layer(imported)
+    return b > a or (b == a < 6 and group_a != group_b)
+
+
+@pytest.mark.parametrize(
+    ("importer", "imported", "wrong"),
+    [
+        ("ultralytics.utils.ops", "ultralytics.utils", False),
+        ("ultralytics.utils.ops", "ultralytics.cfg", True),
+        ("ultralytics.nn.tasks", "ultralytics.models.utils.loss", False),
+        ("ultralytics.nn.tasks", "ultralytics.models.rtdetr.val", True),
+        ("ultralytics.nn.tasks", "ultralytics.data.utils", True),
+        ("ultralytics.data.utils", "ultralytics.nn.tasks", True),
+        ("ultralytics.models.rtdetr.train", "ultralytics.engine.trainer", False),
+        ("ultralytics.engine.trainer", "ultralytics.models", True),
+        ("ultralytics.utils.checks", "ultralytics", True),
+    ],
+)
+def test_the_rule_itself(importer: str, imported: str, wrong: bool) -> None:
+    assert upward(importer, imported) is wrong
+
+
+def test_imports_go_down() -> None:
+    """The package file is always loaded first and holds the version, so anyone may import it: see the next test."""
+    bad = [f"{a}:{line} imports {b}" for a, b, line, _ in imports() if upward(a, b) and b != "ultralytics"]
+    assert not bad, "\n".join(bad)
+
+
+def test_lower_layers_take_nothing_but_the_version_from_the_package_file() -> None:
+    bad = []
+    for path in files():
+        for node, _ in runtime_nodes(tree(path)):
+            if layer(name_of(path))[0] < 6 and "ultralytics" in targets(node):
+                names = {a.name for a in getattr(node, "names", [])}
+                bad += [] if names == {"__version__"} else [f"{path}:{node.lineno} {ast.unparse(node)}"]
+    assert not bad, "\n".join(bad)
+
+
+def test_own_modules_are_imported_at_the_top() -> None:
+    """Only the doors look a higher name up inside a function, their `__getattr__`."""
+    bad = [f"{a}:{line} imports {b} inside a function" for a, b, line, inside in imports() if inside and a not in DOORS]
+    assert not bad, "\n".join(bad)
+
+
+def test_local_imports_are_heavy_third_parties() -> None:
+    bad = []
+    for path in files():
+        for node, inside in runtime_nodes(tree(path)):
+            names = {t.split(".")[0] for t in targets(node)} - {"ultralytics"}
+            bad += [f"{path}:{node.lineno} {n}" for n in names if inside and n not in LOCAL_THIRD_PARTIES]
+    assert not bad, "\n".join(bad)
+
+
+def test_only_the_doors_import_by_name() -> None:
+    """`importlib.import_module` could hide an upward import."""
+    bad = []
+    for path in files():
+        uses = [n for n in ast.walk(tree(path)) if isinstance(n, ast.Attribute) and n.attr == "import_module"]
+        if uses and name_of(path) not in DOORS | {"ultralytics.utils.checks"}:
+            bad.append(name_of(path))
+    assert not bad, f"doors that are not in the list: {bad}"
+
+
+def test_no_cycles() -> None:
+    """Each module can be read after those that it imports."""
+    edges: dict[str, set[str]] = {m: set() for m in modules()}
+    for a, b, _, _ in imports():
+        if a != b:
+            edges[a].add(b)
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join((*path[path.index(module) :], module))
+        if module not in done:
+            for other in sorted(edges.get(module, ())):
+                visit(other, (*path, module))
+            done.add(module)
+
+    for module in sorted(edges):
+        visit(module, ())
+
+
+def test_order_inside_nn() -> None:
+    rank = {f"ultralytics.nn.{name}": n for name, n in NN_ORDER}
+    bad = [f"{a}:{line} imports {b}" for a, b, line, _ in imports() if a in rank and b in rank and rank[b] > rank[a]]
+    assert not bad, "\n".join(bad)
+
+
+def test_no_star_imports_and_no_relative_ones() -> None:
+    bad = []
+    for path in files():
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ImportFrom) and (node.level or any(a.name == "*" for a in node.names)):
+                bad.append(f"{path}:{node.lineno}")
+    assert not bad, "\n".join(bad)
