@@ -22,6 +22,8 @@ __all__ = (
     "multi_scale_deformable_attn_pytorch",
 )
 
+Shapes = Sequence[Sequence[int]]  # (H, W) of each level
+
 
 def _get_clones(module: nn.Module, n: int) -> nn.ModuleList:
     """Return `n` independent deep copies of a module."""
@@ -69,7 +71,7 @@ def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
 
 def multi_scale_deformable_attn_pytorch(
     value: Tensor,
-    value_spatial_shapes: Sequence[Sequence[int]],
+    value_spatial_shapes: Shapes,
     sampling_locations: Tensor,
     attention_weights: Tensor,
 ) -> Tensor:
@@ -84,21 +86,72 @@ def multi_scale_deformable_attn_pytorch(
     Returns:
         [B, Q, M*d] in the dtype of `value`.
     """
+    if value.device.type == "cpu" and not _is_recorded():
+        return _sample_by_gather(value, value_spatial_shapes, sampling_locations, attention_weights)
+    return _sample_by_grid(value, value_spatial_shapes, sampling_locations, attention_weights)
+
+
+def _is_recorded() -> bool:
+    """Tell whether the call is being turned into a graph, which must hold standard operators only."""
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined]
+    return torch.compiler.is_exporting() or bool(tracing) or torch.onnx.is_in_onnx_export()
+
+
+def _sample_by_grid(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
+    """One `grid_sample` per level: for devices other than the CPU, and for export."""
     b, n, heads, d = value.shape
-    q, points = sampling_locations.shape[1], sampling_locations.shape[3] // len(value_spatial_shapes)
-    dtype = value.dtype
-    # one transposition for all levels; float32 because a bfloat16 grid would be off by whole pixels
+    q, points = locations.shape[1], locations.shape[3] // len(shapes)
+    # one transposition for all levels; float32 because a bfloat16 grid would be off by whole cells
     maps = at_least_float32(value).permute(0, 2, 3, 1).reshape(b * heads, d, n)  # [B*M, d, N]
-    grid = (2 * at_least_float32(sampling_locations) - 1).transpose(1, 2).flatten(0, 1)  # [B*M, Q, L*P, 2]
-    weights = at_least_float32(attention_weights).transpose(1, 2).reshape(b * heads, 1, q, -1)  # [B*M, 1, Q, L*P]
+    grid = (2 * at_least_float32(locations) - 1).transpose(1, 2).flatten(0, 1)  # [B*M, Q, L*P, 2]
+    share = at_least_float32(weights).transpose(1, 2).reshape(b * heads, 1, q, -1)  # [B*M, 1, Q, L*P]
     out = maps.new_zeros(())
     start = 0
-    for level, (h, w) in enumerate(value_spatial_shapes):
+    for level, (h, w) in enumerate(shapes):
         part = slice(level * points, (level + 1) * points)
         level_map = maps[..., start : start + h * w].unflatten(-1, (h, w))  # [B*M, d, H, W]
-        sampled = F.grid_sample(
-            level_map, grid[:, :, part].to(maps.dtype), mode="bilinear", padding_mode="zeros", align_corners=False
-        )  # [B*M, d, Q, P]
-        out = out + (sampled * weights[..., part]).sum(-1)  # [B*M, d, Q]
+        level_grid = grid[:, :, part].to(maps.dtype)
+        sampled = F.grid_sample(level_map, level_grid, padding_mode="zeros", align_corners=False)  # [B*M, d, Q, P]
+        out = out + (sampled * share[..., part]).sum(-1)  # [B*M, d, Q]
         start += h * w
-    return out.view(b, heads * d, q).transpose(1, 2).to(dtype)  # [B, Q, M*d]
+    return out.view(b, heads * d, q).transpose(1, 2).to(value.dtype)  # [B, Q, M*d]
+
+
+def _sample_by_gather(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
+    """One weighted sum of table rows for all levels, points and corners.
+
+    Each token of a head is a row of `value` as it lies in memory, so nothing is transposed, and only rows that count
+    are read. On the CPU 2 to 4 times as fast as `_sample_by_grid`, and 1.4 times with its gradient.
+    """
+    b, n, heads, d = value.shape
+    q, points = locations.shape[1], locations.shape[3] // len(shapes)
+    locations = at_least_float32(locations)
+    sizes = locations.new_tensor([[w, h] for h, w in shapes]).repeat_interleave(points, 0)[..., None]  # [L*P, 2, 1]
+    place = locations * sizes[..., 0] - 0.5  # in cells, from the centre of the first
+    low = place.detach().floor()
+    fraction = place - low
+    ends = torch.stack((low, low + 1), -1)  # [B, Q, M, L*P, 2, 2]: x or y, low or high
+    cell = ends.clamp(min=0).minimum(sizes - 1).nan_to_num(0.0)  # a NaN goes on in the shares, not as an index
+    share = torch.stack((1 - fraction, fraction), -1) * (ends == cell)  # outside of the map: 0
+    row, step = _rows(shapes, points, b, n, heads)
+    cell = cell.int()
+    index = cell[..., 1, :, None] * step + cell[..., 0, None, :] * heads + row  # [B, Q, M, L*P, 2, 2]
+    corner = share[..., 1, :, None] * share[..., 0, None, :] * weights[..., None, None].to(share.dtype)
+    table = value.reshape(-1, d)  # [B*N*M, d]
+    if table.requires_grad and torch.is_grad_enabled():
+        table = at_least_float32(table)  # many small gradients meet in one row
+    per_bag = 4 * points * len(shapes)
+    bags = F.embedding_bag(
+        index.view(-1, per_bag), table, mode="sum", per_sample_weights=corner.view(-1, per_bag).to(table.dtype)
+    )
+    return bags.view(b, q, heads * d).to(value.dtype)  # [B, Q, M*d]
+
+
+def _rows(shapes: Shapes, points: int, b: int, n: int, heads: int) -> tuple[Tensor, Tensor]:
+    """Return the first table row of each map, [B, 1, M, L*P, 1, 1], and the rows from one line of it to the next."""
+    kind = torch.int32 if b * n * heads < 2**31 else torch.int64
+    area = torch.tensor([h * w for h, w in shapes])
+    start = (area.cumsum(0) - area).repeat_interleave(points) * heads  # [L*P]
+    row = torch.arange(b)[:, None, None] * (n * heads) + torch.arange(heads)[:, None] + start  # [B, M, L*P]
+    step = torch.tensor([w * heads for _, w in shapes]).repeat_interleave(points)[:, None, None]  # [L*P, 1, 1]
+    return row[:, None, :, :, None, None].to(kind), step.to(kind)
