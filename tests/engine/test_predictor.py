@@ -243,6 +243,16 @@ def test_two_streams_of_one_predictor_interleave(folder, tmp_path):
     assert first == [(f"{i:03d}.png",) * 2 for i in range(3)]
 
 
+def test_a_stream_keeps_the_arguments_it_started_with(folder, tmp_path):
+    predictor = oracle(tmp_path, truth(score=0.5) * 2)
+    stream = predictor(str(folder), stream=True)
+    assert len(next(stream)) == 2
+    predictor.update_args({"conf": 0.9})
+    assert len(next(stream)) == 1
+    predictor.model.shown = 0
+    assert len(predictor(str(folder / "000.png"))[0]) == 0
+
+
 def test_threads_may_share_a_predictor(folder, tmp_path, tiny):
     predictor = RTDETRPredictor(overrides=args(tmp_path, conf=0.01))
     want = [r.boxes.data for r in predictor(str(folder), model=tiny)]
@@ -332,7 +342,7 @@ def test_writer_makes_no_folder_when_nothing_is_asked_for(tmp_path):
     def folder() -> Path:
         raise AssertionError("a folder was asked for")
 
-    writer = ResultWriter(predictor.args, folder)
+    writer = ResultWriter(predictor.args, folder, set())
     assert not writer.active
     writer.write(Results(np.zeros((4, 4, 3), np.uint8), path="x.png", names=NAMES), "x.png")
     writer.close()
@@ -368,6 +378,25 @@ def test_a_callback_may_replace_the_results(folder, tmp_path):
 
     predictor.add_callback("on_predict_postprocess_end", keep_first)
     assert [len(r) for r in predictor(str(folder))] == [1, 1, 0, 1]
+
+
+def test_grey_network(tmp_path):
+    seen: list[torch.Tensor] = []
+
+    class Grey(Oracle):
+        channels = 1
+
+        def forward(self, im: torch.Tensor) -> torch.Tensor:
+            seen.append(im)
+            return super().forward(im)
+
+    predictor = OraclePredictor(overrides=args(tmp_path))
+    predictor.setup_model(Grey([[]] * 2))
+    predictor(np.full((10, 20, 3), 51, np.uint8))
+    predictor(np.full((10, 20), 51, np.uint8))
+    for im in seen:
+        assert im.shape == (1, 1, 64, 64)
+        assert float(im.mean()) == pytest.approx(0.2, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["augment", "visualize", "dnn", "rect"])

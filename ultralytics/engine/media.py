@@ -6,6 +6,7 @@ Nothing is created before there is something to write, and each file is complete
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,18 +54,20 @@ class VideoSink:
 
 
 class ResultWriter:
-    """Writes results below one run folder as the arguments ask.
+    """Writes the results of one pass over a source below a run folder, as the arguments ask.
 
-    `folder` is called once, when the first file is due. Pictures of equal stem become name, name-2, name-3, ...
+    `folder` is called when the first file is due. Sources of equal stem become name, name-2, name-3, ...; `used` holds
+    the names that are taken, and may be shared by the passes that write to one folder.
     """
 
-    def __init__(self, args: IterableSimpleNamespace, folder: Callable[[], Path]) -> None:
+    def __init__(self, args: IterableSimpleNamespace, folder: Callable[[], Path], used: set[str]) -> None:
         self.args = args
         self._folder = folder
         self._root: Path | None = None
-        self._used: set[str] = set()
+        self._used = used
         self._names: dict[str, str] = {}
         self._videos: dict[str, VideoSink] = {}
+        self._frames: Counter[str] = Counter()
         self._labels = 0
 
     @property
@@ -81,18 +84,19 @@ class ResultWriter:
         a = self.args
         return any((a.save, a.save_txt, a.save_crop, a.save_frames, a.show))
 
-    def write(self, result: Results, source: str, frame: int | None = None, fps: float = 30.0) -> None:
-        """Write one result; `frame` numbers the frames of a video from 1 and is None for a picture."""
+    def write(self, result: Results, source: str, fps: float | None = None) -> None:
+        """Write one result; `fps` is the frame rate if the source is a video or stream, None for a picture."""
         if not self.active:
             return
-        name = self._name(source, video=frame is not None)
-        item = name if frame is None else f"{name}_{frame}"
+        name = self._name(source, video=fps is not None)
+        self._frames[name] += 1
+        item = name if fps is None else f"{name}_{self._frames[name]}"
         if self.args.save_txt:
             self._write_labels(result, item)
         if self.args.save_crop:
             result.save_crop(self.root / "crops", file_name=Path(f"{item}.jpg"))
         if self.args.save or self.args.save_frames or self.args.show:
-            self._write_drawing(result, name, item, frame, fps)
+            self._write_drawing(result, name, fps)
 
     def _write_labels(self, result: Results, item: str) -> None:
         path = self.root / "labels" / f"{item}.txt"
@@ -101,18 +105,17 @@ class ResultWriter:
             result.save_txt(path, save_conf=self.args.save_conf)
             self._labels += 1
 
-    def _write_drawing(self, result: Results, name: str, item: str, frame: int | None, fps: float) -> None:
+    def _write_drawing(self, result: Results, name: str, fps: float | None) -> None:
         a = self.args
         drawn = result.plot(conf=a.show_conf, labels=a.show_labels, boxes=a.show_boxes, line_width=a.line_width)
-        if a.save and frame is None:
+        if a.save and fps is None:
             write_jpeg(self.root / f"{name}.jpg", drawn)
-        elif a.save:
-            path = self.root / f"{name}.avi"
-            self._videos.setdefault(name, VideoSink(path, fps)).write(drawn)
-        if a.save_frames and frame is not None:
-            write_jpeg(self.root / f"{name}_frames" / f"{frame}.jpg", drawn)
+        elif a.save and fps is not None:
+            self._videos.setdefault(name, VideoSink(self.root / f"{name}.avi", fps)).write(drawn)
+        if a.save_frames and fps is not None:
+            write_jpeg(self.root / f"{name}_frames" / f"{self._frames[name]}.jpg", drawn)
         if a.show:
-            show_image(name, drawn, wait_ms=1 if frame is not None else 500)
+            show_image(name, drawn, wait_ms=1 if fps is not None else 500)
 
     def _name(self, source: str, video: bool) -> str:
         """Return the file stem of a source; all frames of one video share theirs."""
@@ -128,11 +131,10 @@ class ResultWriter:
         return name
 
     def close(self) -> None:
-        """Finish open videos; the writer can go on with the next source."""
+        """Finish open videos."""
         for video in self._videos.values():
             video.close()
         self._videos.clear()
-        self._names.clear()
 
     def log(self) -> None:
         """Say where the files are."""

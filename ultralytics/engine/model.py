@@ -139,6 +139,10 @@ class Model:
         found: list[Results] | Iterator[Results] = self.predictor(source, stream=stream)
         return found
 
+    def embed(self, source: Any = None, stream: bool = False, **kwargs: Any) -> list[Any] | Iterator[Any]:
+        """Return a feature vector per image: pooled outputs of the layers in `embed` (default: the last but one)."""
+        return self.predict(source, stream, **{"embed": [len(self.model.model) - 2], **kwargs})
+
     def _needs_new_predictor(self, cls: type[Any], args: Mapping[str, Any]) -> bool:
         if type(self.predictor) is not cls:
             return True

@@ -6,11 +6,13 @@ Memory is flat with `stream=True`: nothing of an earlier batch is kept. Legend: 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -18,6 +20,7 @@ import torch
 from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.data.augment import LetterBox
 from ultralytics.data.build import load_inference_source
+from ultralytics.data.utils import VID_FORMATS, suffix_of
 from ultralytics.engine.media import ResultWriter
 from ultralytics.engine.results import Results
 from ultralytics.engine.validator import SHOWN_CONF, as_classes, load_backend, refuse_unsupported
@@ -34,6 +37,45 @@ PLACE_KEYS = ("project", "name", "save_dir", "exist_ok")
 STAGES = ("preprocess", "inference", "postprocess")
 
 
+@dataclass
+class Pass:
+    """One pass over a source: what it started with, and what it counts."""
+
+    args: IterableSimpleNamespace
+    imgsz: tuple[int, int]
+    dataset: Any
+    writer: ResultWriter
+    timers: tuple[Profile, ...]
+    seen: int = 0
+
+    def emit(self, result: Any, path: str, info: str) -> None:
+        """Log one result and write what was asked for; embeddings are neither."""
+        if not isinstance(result, Results):
+            return
+        if self.args.verbose:
+            ms = sum(v for v in result.speed.values() if v)
+            LOGGER.info(f"{info}{self.imgsz[0]}x{self.imgsz[1]} {result.verbose()}{ms:.1f}ms")
+        if self.writer.active:
+            result.save_dir = str(self.writer.root)
+            self.writer.write(result, path, fps=self._frame_rate(path))
+
+    def _frame_rate(self, path: str) -> float | None:
+        """Return the frame rate of what is seen of a video or stream, None for a picture."""
+        if not self.dataset.source_type.stream and suffix_of(path) not in VID_FORMATS:
+            return None
+        return float(self.dataset.fps or 30.0) / int(self.args.vid_stride)
+
+    def log_end(self) -> None:
+        """Log mean time per image of each stage and where files went."""
+        if not self.seen:
+            LOGGER.warning("the source held no readable image")
+        elif self.args.verbose and not self.args.embed:
+            spent = zip(STAGES, self.timers, strict=True)
+            parts = ", ".join(f"{t.t / self.seen * 1e3:.1f}ms {name}" for name, t in spent)
+            LOGGER.info(f"Speed: {parts} per image at {self.imgsz[0]}x{self.imgsz[1]}")
+        self.writer.log()
+
+
 class BasePredictor(CallbackMixin):
     """Run a detector over a source; a model family fills `postprocess`.
 
@@ -45,7 +87,6 @@ class BasePredictor(CallbackMixin):
     args: IterableSimpleNamespace
     # Swappable parts
     model: Any
-    writer: ResultWriter
     # Run time: what the last batch left
     device: torch.device
     imgsz: tuple[int, int]
@@ -71,16 +112,13 @@ class BasePredictor(CallbackMixin):
         self.results = []
         self.speed = dict.fromkeys(STAGES, 0.0)
         self.seen = 0
-        self.writer = ResultWriter(self.args, self._new_save_dir)
         self._save_dir: Path | None = None
+        self._used_names: set[str] = set()
         self._lock = threading.Lock()
 
     @property
     def save_dir(self) -> Path:
         """The run folder; chosen on first use, made when the first file is written."""
-        return self._save_dir or self._new_save_dir()
-
-    def _new_save_dir(self) -> Path:
         if self._save_dir is None:
             self._save_dir = Path(get_save_dir(self.args))
         return self._save_dir
@@ -105,8 +143,7 @@ class BasePredictor(CallbackMixin):
         refuse_unsupported(self.args)
         if [self.args.get(k) for k in PLACE_KEYS] != before:
             self._save_dir = None
-            self.writer = ResultWriter(self.args, self._new_save_dir)
-        self.writer.args = self.args
+            self._used_names = set()
 
     # ------------------------------------------------------------------------------------------------------ hooks
     def postprocess(self, preds: Any, im: torch.Tensor, originals: list[Image], paths: list[str]) -> list[Results]:
@@ -155,9 +192,20 @@ class BasePredictor(CallbackMixin):
         stride = int(max(torch.as_tensor(self.model.stride).flatten().tolist()))
         size = check_imgsz(self.args.imgsz, stride=stride, min_dim=2)
         self.imgsz = (int(size[0]), int(size[1])) if isinstance(size, (list, tuple)) else (int(size), int(size))
+        if isinstance(source, torch.Tensor):  # taken as it is
+            self.imgsz = (int(source.shape[-2]), int(source.shape[-1]))
         return load_inference_source(
-            source, batch=int(self.args.batch), vid_stride=self.args.vid_stride, buffer=self.args.stream_buffer
+            source,
+            batch=int(self.args.batch),
+            vid_stride=self.args.vid_stride,
+            buffer=self.args.stream_buffer,
+            channels=self.channels,
         )
+
+    @property
+    def channels(self) -> int:
+        """Image channels that the network takes: 3 colour or 1 grey."""
+        return int(getattr(self.model, "channels", 3))
 
     def stream_inference(self, source: Any = None, model: Any = None) -> Iterator[Results]:
         """Yield the `Results` of each image in turn; model and source are opened before the first is asked for.
@@ -166,44 +214,60 @@ class BasePredictor(CallbackMixin):
         """
         self.setup_model(model)
         dataset = self.setup_source(source)
-        return self._stream(dataset)
-
-    def _stream(self, dataset: Any) -> Iterator[Results]:
-        self.dataset, self.source_type, self.seen = dataset, getattr(dataset, "source_type", None), 0
+        writer = ResultWriter(self.args, lambda: self.save_dir, self._used_names)
         timers = tuple(Profile(device=self.device) for _ in STAGES)
+        return self._stream(Pass(self.args, self.imgsz, dataset, writer, timers))
+
+    def _stream(self, run: Pass) -> Iterator[Results]:
+        self.dataset, self.source_type, self.seen = run.dataset, run.dataset.source_type, 0
         self.run_callbacks("on_predict_start")
         try:
-            for item in dataset:
-                yield from self._run_batch(item, timers)
-            self._log_end(timers)
+            for item in run.dataset:
+                results = self._run_batch(item, run)
+                for result, path, info in zip(results, item[0], item[2], strict=True):
+                    run.emit(result, path, info)
+                run.seen += len(results)
+                yield from results
+            run.log_end()
         finally:
-            self.writer.close()
+            run.writer.close()
+            run.dataset.close()
         self.run_callbacks("on_predict_end")
 
-    def _run_batch(self, item: tuple[list[str], Any, list[str]], timers: Sequence[Profile]) -> list[Results]:
-        """Take one batch through all stages; return its results."""
-        paths, images, infos = self.batch = item
+    def _run_batch(self, item: tuple[list[str], Any, list[str]], run: Pass) -> list[Any]:
+        """Take one batch through all stages; return its results (with `embed`, its vectors)."""
+        paths, images, _ = self.batch = item
         self.run_callbacks("on_predict_batch_start")
-        before = [t.t for t in timers]
-        with self._lock, torch.no_grad():
-            with timers[0]:
+        before = [t.t for t in run.timers]
+        with self._bound(run), torch.no_grad():
+            with run.timers[0]:
                 im = self.preprocess(images)
-            with timers[1], self.class_filter():
+            if self.args.embed:
+                return list(self.model(im, embed=self.args.embed))
+            with run.timers[1], self.class_filter():
                 preds = self.model(im)
-            with timers[2]:
+            with run.timers[2]:
                 results = self.postprocess(preds, im, to_bgr_images(images), paths)
-        n = len(results)
-        self.speed = {
-            name: (t.t - t0) * 1e3 / n for name, t, t0 in zip(STAGES, timers, before, strict=True)
-        }
+        spent = [(t.t - t0) * 1e3 / len(results) for t, t0 in zip(run.timers, before, strict=True)]
+        self.speed = dict(zip(STAGES, spent, strict=True))
         self.results = results
         self.run_callbacks("on_predict_postprocess_end")
-        for result, path, info in zip(results, paths, infos, strict=True):
-            result.speed = dict(self.speed)
-            self._emit(result, path, info, tuple(im.shape[2:]))
-        self.seen += n
+        for result in results:
+            result.speed = dict(zip(STAGES, spent, strict=True))
+        self.seen += len(results)
         self.run_callbacks("on_predict_batch_end")
         return results
+
+    @contextmanager
+    def _bound(self, run: Pass) -> Iterator[None]:
+        """Hold the model, under the arguments that the pass started with: other passes may have changed them since."""
+        with self._lock:
+            now = self.args, self.imgsz
+            self.args, self.imgsz = run.args, run.imgsz
+            try:
+                yield
+            finally:
+                self.args, self.imgsz = now
 
     def preprocess(self, images: list[Image] | torch.Tensor) -> torch.Tensor:
         """Return the network input (B, C, H, W), RGB, 0..1; a tensor that was given is taken as it is."""
@@ -211,34 +275,16 @@ class BasePredictor(CallbackMixin):
             im = images.to(self.device).float()
         else:
             stack = np.stack([self.pre_transform(x) for x in images])  # (B, H, W, C)
-            rgb = stack[..., ::-1] if stack.shape[-1] == 3 else stack
-            chw = np.ascontiguousarray(rgb.transpose(0, 3, 1, 2))  # (B, C, H, W)
+            chw = stack[..., ::-1].transpose(0, 3, 1, 2).copy()  # (B, C, H, W)
             im = torch.from_numpy(chw).to(self.device).float() / 255
         return im.half() if self.model.fp16 else im
 
     def pre_transform(self, image: Image) -> Image:
         """Resize one image to the network input: stretched, or with `letterbox` padded to keep its aspect."""
+        if self.channels == 1:
+            image = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)[..., None]
         resized: Image = LetterBox(self.imgsz, scale_fill=not self.args.letterbox)(image=image)
-        return resized if resized.ndim == 3 else resized[..., None]
-
-    def _emit(self, result: Results, path: str, info: str, shape: tuple[int, ...]) -> None:
-        """Log one result and write what was asked for."""
-        if self.args.verbose:
-            LOGGER.info(f"{info}{shape[0]}x{shape[1]} {result.verbose()}{sum(self.speed.values()):.1f}ms")
-        if self.writer.active:
-            result.save_dir = str(self.save_dir)
-        video = getattr(self.dataset, "mode", "image") in {"video", "stream"}
-        frame = int(getattr(self.dataset, "frame", self.seen + 1)) if video else None
-        self.writer.write(result, path, frame=frame, fps=fps_of(self.dataset))
-
-    def _log_end(self, timers: Sequence[Profile]) -> None:
-        """Log mean time per image of each stage and where files went."""
-        if not self.seen:
-            LOGGER.warning("the source held no readable image")
-        elif self.args.verbose:
-            parts = ", ".join(f"{t.t / self.seen * 1e3:.1f}ms {n}" for n, t in zip(STAGES, timers, strict=True))
-            LOGGER.info(f"Speed: {parts} per image at {self.imgsz[0]}x{self.imgsz[1]}")
-        self.writer.log()
+        return resized
 
 
 def to_bgr_images(images: list[Image] | torch.Tensor) -> list[Image]:
@@ -247,10 +293,3 @@ def to_bgr_images(images: list[Image] | torch.Tensor) -> list[Image]:
         return images
     array = (images.detach().float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()  # (B, h, w, 3)
     return [np.ascontiguousarray(x[..., ::-1]) for x in array]
-
-
-def fps_of(dataset: Any) -> float:
-    """Return the frame rate of a video source, 30 where it is unknown."""
-    fps = getattr(dataset, "fps", 0)
-    fps = fps[0] if isinstance(fps, (list, tuple)) and fps else fps
-    return float(fps) if isinstance(fps, (int, float)) and fps > 0 else 30.0

@@ -151,7 +151,7 @@ class RTDETRValidator(BaseValidator):
         curves = self.plots and not self.training
         self.metrics.process(save_dir=self.folder if curves else Path(), plot=curves)
         self.metrics.speed = self.speed
-        self.metrics.confusion_matrix = self.confusion_matrix
+        self.metrics.confusion_matrix = None if self.training else self.confusion_matrix
         return {k: float(v) for k, v in self.metrics.results_dict.items()}
 
     # ----------------------------------------------------------------------------------------------------- report
