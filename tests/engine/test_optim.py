@@ -87,7 +87,7 @@ def test_every_optimizer_steps_and_decays_weights_only(name):
 
 
 def test_unknown_optimizer_names_those_that_exist():
-    with pytest.raises(ConfigError, match="MuSGD.*AdamW"):
+    with pytest.raises(ConfigError, match=r"MuSGD.*AdamW"):
         optim.build_optimizer(Toy(), optim.OptimizerChoice("MuSGD", 0.1, 0.9, 0.0), 0.0)
 
 
