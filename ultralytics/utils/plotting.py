@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ultralytics.utils.annotator import colors
+from ultralytics.utils.annotator import Annotator, Colors, colors
 from ultralytics.utils.batch_picture import box_shapes, plot_images
 from ultralytics.utils.errors import ConfigError, NotFoundError
 from ultralytics.utils.files import atomic_write
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
+    "Annotator",
+    "Colors",
+    "colors",
     "plot_confusion_matrix",
     "plot_images",
     "plot_labels",

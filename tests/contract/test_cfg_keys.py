@@ -1,0 +1,180 @@
+"""The argument names and defaults are a contract: command lines, YAML files and checkpoints out there use them.
+
+A name may be added to OURS; one that is taken away, or a default that changes, breaks somebody.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from ultralytics.cfg.schema import GROUPS, KEYS, UPSTREAM_KEYS, defaults, render_default_yaml
+from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, YAML
+from ultralytics.utils.paths import DEFAULT_CFG_PATH
+
+UPSTREAM = {
+    "task": "detect",
+    "mode": "train",
+    "model": None,
+    "data": None,
+    "epochs": 100,
+    "time": None,
+    "patience": 100,
+    "batch": 16,
+    "imgsz": 640,
+    "save": True,
+    "save_period": -1,
+    "cache": False,
+    "device": None,
+    "workers": 8,
+    "project": None,
+    "name": None,
+    "exist_ok": False,
+    "pretrained": True,
+    "cls_remap": True,
+    "optimizer": "auto",
+    "verbose": True,
+    "seed": 0,
+    "deterministic": True,
+    "single_cls": False,
+    "rect": False,
+    "cos_lr": False,
+    "close_mosaic": 10,
+    "resume": False,
+    "amp": True,
+    "fraction": 1.0,
+    "profile": False,
+    "freeze": None,
+    "multi_scale": 0.0,
+    "compile": False,
+    "channels_last": None,
+    "overlap_mask": True,
+    "mask_ratio": 4,
+    "dropout": 0.0,
+    "val": True,
+    "split": "val",
+    "save_json": False,
+    "conf": None,
+    "iou": 0.7,
+    "max_det": 300,
+    "quantize": None,
+    "dnn": False,
+    "plots": True,
+    "nms": None,
+    "source": None,
+    "vid_stride": 1,
+    "stream_buffer": False,
+    "visualize": False,
+    "augment": False,
+    "agnostic_nms": False,
+    "classes": None,
+    "retina_masks": False,
+    "embed": None,
+    "show": False,
+    "save_frames": False,
+    "save_txt": False,
+    "save_conf": False,
+    "save_crop": False,
+    "show_labels": True,
+    "show_conf": True,
+    "show_boxes": True,
+    "line_width": None,
+    "format": "torchscript",
+    "optimize": False,
+    "dynamic": False,
+    "simplify": True,
+    "opset": None,
+    "workspace": None,
+    "lr0": 0.01,
+    "lrf": 0.01,
+    "momentum": 0.937,
+    "weight_decay": 0.0005,
+    "warmup_epochs": 3.0,
+    "warmup_momentum": 0.8,
+    "warmup_bias_lr": 0.1,
+    "distill_model": None,
+    "dis": 6.0,
+    "box": 7.5,
+    "cls": 0.5,
+    "cls_pw": 0.0,
+    "dfl": 1.5,
+    "pose": 12.0,
+    "kobj": 1.0,
+    "rle": 1.0,
+    "angle": 1.0,
+    "dlog": 1.0,
+    "dgrad": 0.5,
+    "dlam": 1.0,
+    "nbs": 64,
+    "hsv_h": 0.015,
+    "hsv_s": 0.7,
+    "hsv_v": 0.4,
+    "degrees": 0.0,
+    "translate": 0.1,
+    "scale": 0.5,
+    "shear": 0.0,
+    "perspective": 0.0,
+    "flipud": 0.0,
+    "fliplr": 0.5,
+    "bgr": 0.0,
+    "mosaic": 1.0,
+    "mixup": 0.0,
+    "cutmix": 0.0,
+    "copy_paste": 0.0,
+    "copy_paste_mode": "flip",
+    "auto_augment": "randaugment",
+    "erasing": 0.4,
+    "cfg": None,
+    "tracker": "tracktrack.yaml",
+}
+
+OURS = {
+    "recipe": "auto",
+    "backbone_lr_ratio": 1.0,
+    "clip_norm": 0.1,
+    "loss": "vfl",
+    "ema_decay": 0.9999,
+    "ema_warmup": 2000.0,
+    "lr_schedule": None,
+    "sync_bn": False,
+    "model_scale": None,
+    "modules": None,
+    "letterbox": False,
+}
+
+
+def test_the_113_keys_keep_their_names_and_defaults() -> None:
+    assert len(UPSTREAM) == 113
+    assert {k: KEYS[k].default for k in UPSTREAM_KEYS} == UPSTREAM
+
+
+def test_our_own_keys() -> None:
+    assert {k: KEYS[k].default for k in KEYS if k not in UPSTREAM_KEYS} == OURS
+
+
+def test_default_yaml_is_written_from_the_rows() -> None:
+    assert DEFAULT_CFG_PATH.read_text(encoding="utf-8") == render_default_yaml()
+    assert YAML.load(DEFAULT_CFG_PATH) == defaults() == DEFAULT_CFG_DICT == vars(DEFAULT_CFG)
+
+
+def test_every_line_of_default_yaml_has_a_comment() -> None:
+    lines = [t for t in DEFAULT_CFG_PATH.read_text(encoding="utf-8").splitlines() if t and not t.startswith("#")]
+    assert len(lines) == len(KEYS) and all("  # " in line for line in lines)
+
+
+def test_no_key_stands_in_two_groups() -> None:
+    assert sum(len(group) for group in GROUPS.values()) == len(KEYS)
+
+
+def test_nobody_can_change_the_defaults_of_others() -> None:
+    first = DEFAULT_CFG_DICT
+    from ultralytics import utils
+
+    utils.DEFAULT_CFG_DICT["epochs"] = 7
+    assert first["epochs"] == utils.DEFAULT_CFG_DICT["epochs"] == 100
+
+
+@pytest.mark.parametrize("name", sorted(KEYS))
+def test_each_default_is_a_legal_value(name: str) -> None:
+    key = KEYS[name]
+    assert key.check(key.default) == key.default
+    assert key.meaning and key.bounds
