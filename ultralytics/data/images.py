@@ -20,7 +20,7 @@ Pixels = NDArray[np.uint8]
 MIN_SIDE = 10  # pixels; smaller images hold nothing to detect
 _TAIL = 4096  # bytes searched for an end marker; cameras and editors append a few
 _ORIENTATION = 0x0112  # EXIF tag
-_ORIENTED = frozenset(("JPEG", "MPO", "PNG", "TIFF", "WEBP", "AVIF", "HEIF"))
+_ORIENTED = frozenset(("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF"))  # Pillow turns TIFF by itself
 _MODE = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}
 
 
@@ -121,10 +121,9 @@ def probe(path: str | Path) -> tuple[int, int]:
         if size == 0:
             raise ValueError("empty file (0 bytes)")
         with open(path, "rb") as file, Image.open(file) as image:
-            width, height = image.size
-            if _is_turned(image):
-                width, height = height, width
+            turned = _is_turned(image)
             _check_complete(image, file, size)
+            height, width = image.size if turned else image.size[::-1]
     except UnidentifiedImageError:
         raise ValueError("not an image, or of a kind that cannot be read here") from None
     except Image.DecompressionBombError:
