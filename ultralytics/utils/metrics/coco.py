@@ -183,7 +183,7 @@ def _precision(tp: BoolArray, fp: BoolArray, positives: int) -> FloatArray:
     """Return the interpolated precision (T, 101) of detections (n, T) in falling score."""
     hits, misses = tp.cumsum(0), fp.cumsum(0)
     recall = hits / positives  # (n, T)
-    precision = hits / (hits + misses + np.spacing(1))
+    precision = hits / np.maximum(hits + misses, 1)  # nothing counted yet (all ignored): 0
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     out = np.zeros((tp.shape[1], len(RECALLS)))
     for t in range(tp.shape[1]):

@@ -83,7 +83,8 @@ def _centre_distance(a: _Sides, b: _Sides) -> Tensor:
 
 def _aspect_penalty(a: _Sides, b: _Sides, iou: Tensor, eps: float) -> Tensor:
     """Return CIoU's weighted difference of aspect ratios; the weight gets no gradient, as in the paper."""
-    v = (4 / math.pi**2) * (torch.atan(b.w / b.h) - torch.atan(a.w / a.h)) ** 2
+    angle_a, angle_b = (torch.atan(s.w / s.h.clamp(min=eps)) for s in (a, b))
+    v = (4 / math.pi**2) * (angle_b - angle_a) ** 2
     with torch.no_grad():
         alpha = v / (v - iou + (1 + eps))
     return alpha * v

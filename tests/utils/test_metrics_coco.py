@@ -1,0 +1,170 @@
+"""COCO's twelve numbers: equal to pycocotools on many made-up data sets of every awkward kind, and by hand."""
+
+import contextlib
+import io
+
+import numpy as np
+import pytest
+
+from ultralytics.utils.metrics import CocoImage, coco_ap
+from ultralytics.utils.metrics.coco import STAT_NAMES
+
+# kind: images, classes, targets and detections per image (upper ends), and what is special
+KINDS = {
+    "plain": {"images": 12, "classes": 4, "targets": 8, "dets": 20},
+    "one class": {"images": 10, "classes": 1, "targets": 10, "dets": 30},
+    "80 classes": {"images": 6, "classes": 80, "targets": 20, "dets": 40},
+    "crowds": {"images": 10, "classes": 3, "targets": 8, "dets": 25, "crowd": 0.3},
+    "only crowds": {"images": 4, "classes": 2, "targets": 4, "dets": 10, "crowd": 1.0},
+    "empty images": {"images": 12, "classes": 3, "targets": 6, "dets": 15, "empty": 0.5},
+    "ties": {"images": 10, "classes": 3, "targets": 8, "dets": 25, "score_steps": 3},
+    "above 100": {"images": 3, "classes": 2, "targets": 60, "dets": 320},
+    "duplicates": {"images": 8, "classes": 2, "targets": 6, "dets": 30, "jitter": 0},
+    "areas given": {"images": 8, "classes": 3, "targets": 8, "dets": 20, "areas": True},
+    "no detections": {"images": 4, "classes": 2, "targets": 5, "dets": 0},
+    "no targets": {"images": 4, "classes": 2, "targets": 0, "dets": 9},
+}
+
+
+def _targets(rng, kind):
+    """Integer boxes of the three sizes, classes, crowd flags, areas."""
+    n = rng.integers(1, kind["targets"] + 1) if kind["targets"] else 0
+    size = rng.choice([12, 20, 32, 60, 96, 180], (n, 2)) + rng.integers(0, 9, (n, 2))
+    corner = rng.integers(0, 400, (n, 2))
+    boxes = np.concatenate([corner, corner + size], 1).astype(float)
+    areas = (size.prod(1) * rng.uniform(0.3, 1, n)).round() if kind.get("areas") else None
+    return boxes, rng.integers(0, kind["classes"], n), rng.random(n) < kind.get("crowd", 0), areas
+
+
+def _detections(rng, kind, boxes, classes):
+    """Some near targets, some nowhere, some of the wrong class."""
+    n = rng.integers(kind["dets"] // 2, kind["dets"] + 1)
+    corner = rng.integers(0, 400, (n, 2))
+    out = np.concatenate([corner, corner + rng.integers(8, 200, (n, 2))], 1).astype(float)
+    labels = rng.integers(0, kind["classes"], n)
+    if len(boxes):
+        near, source = rng.random(n) < 0.7, rng.integers(0, len(boxes), n)
+        jitter = kind.get("jitter", 6)
+        out[near] = (boxes[source] + rng.integers(-jitter, jitter + 1, (n, 4)))[near]
+        out[:, 2:] = np.maximum(out[:, 2:], out[:, :2] + 1)
+        labels = np.where(near & (rng.random(n) < 0.9), classes[source], labels)
+    steps = kind.get("score_steps", 100000)
+    return out, rng.integers(0, steps, n) / steps, labels
+
+
+def make_set(seed, kind):
+    """One data set of a kind, as the evaluator takes it."""
+    rng = np.random.default_rng(seed)
+    images = []
+    for i in range(kind["images"]):
+        boxes, classes, crowd, areas = _targets(rng, kind)
+        dets, scores, labels = _detections(rng, kind, boxes, classes)
+        what = rng.random()
+        if what < kind.get("empty", 0) / 2:
+            boxes, classes, crowd = boxes[:0], classes[:0], crowd[:0]
+        elif what < kind.get("empty", 0):
+            dets, scores, labels = dets[:0], scores[:0], labels[:0]
+        images.append(CocoImage(dets, scores, labels, boxes, classes, areas, crowd, image_id=i))
+    return images
+
+
+def pycoco(images):
+    """The same data through pycocotools."""
+    coco = pytest.importorskip("pycocotools.coco")
+    evaluation = pytest.importorskip("pycocotools.cocoeval")
+    targets, dets = [], []
+    for image in images:
+        common = {"image_id": image.image_id}
+        for j, (x1, y1, x2, y2) in enumerate(image.target_boxes.tolist()):
+            area = (x2 - x1) * (y2 - y1) if image.areas is None else image.areas[j]
+            crowd = 0 if image.crowd is None else int(image.crowd[j])
+            box = [x1, y1, x2 - x1, y2 - y1]
+            row = {"id": len(targets) + 1, "category_id": int(image.target_classes[j]), "bbox": box, "area": area}
+            targets.append({**common, **row, "iscrowd": crowd})
+        for (x1, y1, x2, y2), score, c in zip(image.boxes.tolist(), image.scores, image.classes, strict=True):
+            box = [x1, y1, x2 - x1, y2 - y1]
+            dets.append({**common, "category_id": int(c), "bbox": box, "score": float(score)})
+    categories = sorted({r["category_id"] for r in targets + dets})
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = coco.COCO()
+        truth.dataset = {
+            "images": [{"id": image.image_id} for image in images],
+            "categories": [{"id": c} for c in categories],
+            "annotations": targets,
+        }
+        truth.createIndex()
+        if not dets:  # loadRes refuses an empty list
+            return np.array([0.0 if (targets and not all(t["iscrowd"] for t in targets)) else -1.0] * 12), None
+        run = evaluation.COCOeval(truth, truth.loadRes(dets), "bbox")
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    return run.stats, run.eval
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("name", KINDS)
+def test_equals_pycocotools(name, seed):
+    images = make_set(seed, KINDS[name])
+    want, details = pycoco(images)
+    got = coco_ap(images)
+    if name == "no detections":  # sizes without a target are undefined; all else is 0
+        assert set(got.stats.tolist()) <= {0.0, -1.0} and got.stats[0] == 0
+        return
+    np.testing.assert_allclose(got.stats, want, atol=1e-9)
+    # per class, size and threshold too: sums may agree by chance
+    precision = np.moveaxis(details["precision"][..., 2], 1, -1)  # (T, K, A, R)
+    np.testing.assert_allclose(got.ap, np.moveaxis(precision.mean(-1), 0, -1), atol=1e-9)
+    np.testing.assert_allclose(got.recall, np.moveaxis(details["recall"], 0, 2), atol=1e-9)
+
+
+def test_the_comparison_can_fail():
+    images = make_set(0, KINDS["plain"])
+    want, _ = pycoco(images)
+    wrong = [CocoImage(i.boxes + 2, i.scores, i.classes, i.target_boxes, i.target_classes) for i in images]
+    assert np.abs(coco_ap(wrong).stats - want).max() > 1e-3
+
+
+def test_empty():
+    result = coco_ap([])
+    assert result.as_dict() == dict.fromkeys(STAT_NAMES, -1.0) and result.ap.shape == (0, 4, 10)
+    none = CocoImage(np.zeros((0, 4)), np.zeros(0), np.zeros(0), np.zeros((0, 4)), np.zeros(0))
+    assert coco_ap([none]).as_dict() == dict.fromkeys(STAT_NAMES, -1.0)
+
+
+def test_perfect_detector_gets_one():
+    boxes = np.array([[0, 0, 10, 10], [20, 20, 70, 70], [100, 100, 300, 300]], float)
+    result = coco_ap([CocoImage(boxes, np.array([0.9, 0.8, 0.7]), np.zeros(3), boxes, np.zeros(3))])
+    assert result.stats[:6].tolist() == [1.0] * 6
+    assert result.as_dict()["AR1"] == pytest.approx(1 / 3)
+
+
+def test_by_hand():
+    """One target found by the second detection: precision 1/2 at the thresholds that its overlap reaches."""
+    target, far = [0, 0, 100, 100], [500, 500, 600, 600]
+    dets = np.array([far, [0, 0, 100, 72]], float)  # IoU 0.72: 5 of the 10 thresholds
+    result = coco_ap([CocoImage(dets, np.array([0.9, 0.5]), np.zeros(2), np.array([target], float), np.zeros(1))])
+    np.testing.assert_allclose(result.ap[0, 0], [0.5] * 5 + [0.0] * 5)
+    assert result.as_dict()["AP"] == pytest.approx(0.25)
+
+
+def test_only_the_first_hundred_count():
+    target = np.array([[0, 0, 50, 50]], float)
+    far = np.tile([[200.0, 200.0, 250.0, 250.0]], (100, 1))
+    scores = np.linspace(1, 0.5, 101)
+    image = CocoImage(np.concatenate([far, target]), scores, np.zeros(101), target, np.zeros(1))
+    assert coco_ap([image]).stats[0] == 0
+    image = CocoImage(np.concatenate([far[1:], target]), scores[1:], np.zeros(100), target, np.zeros(1))
+    assert coco_ap([image]).stats[0] == pytest.approx(0.01)
+
+
+def test_image_order_follows_the_ids():
+    images = make_set(3, KINDS["ties"])
+    order = np.random.default_rng(0).permutation(len(images))
+    np.testing.assert_array_equal(coco_ap(images).stats, coco_ap([images[i] for i in order]).stats)
+
+
+def test_mixed_ids_keep_the_given_order():
+    images = make_set(3, KINDS["ties"])
+    mixed = [CocoImage(**{**vars(i), "image_id": n if n % 2 else f"im{n}"}) for n, i in enumerate(images)]
+    np.testing.assert_array_equal(coco_ap(mixed).stats, coco_ap(images).stats)
