@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,7 @@ from ultralytics.utils.dist import rank
 T = TypeVar("T")
 
 NAME = "ultralytics"
+_ESCAPE = re.compile(r"\033\[\d*m")
 _PREFIX = {logging.WARNING: "WARNING ⚠️ ", logging.ERROR: "ERROR ❌ ", logging.CRITICAL: "ERROR ❌ "}
 _STYLES = {
     "black": "30",
@@ -56,7 +58,9 @@ def colorstr(*args: str) -> str:
 
 
 def write_text(stream: TextIO, text: str) -> None:
-    """Write to a stream; characters that its encoding lacks become `?` instead of an exception."""
+    """Write to a stream: colours only on a terminal; characters that its encoding lacks become `?`."""
+    if not stream.isatty() or os.getenv("NO_COLOR"):
+        text = _ESCAPE.sub("", text)
     try:
         stream.write(text)
     except UnicodeEncodeError:
