@@ -150,6 +150,38 @@ def test_save_json_is_coco_results(data, tmp_path):
     assert (COCO80_TO_91[0], COCO80_TO_91[11], COCO80_TO_91[-1], len(COCO80_TO_91)) == (1, 13, 90, 80)
 
 
+def test_reported_ap_is_pycocotools_on_the_written_json(data, tmp_path, capsys):
+    coco = pytest.importorskip("pycocotools.coco")
+    evaluation = pytest.importorskip("pycocotools.cocoeval")
+    rng = np.random.default_rng(0)
+    answers = [
+        [[*(np.array(r[:4]) + rng.normal(0, 0.02, 4)), float(rng.uniform(0.1, 0.9)), r[5]] for r in rows for _ in "ab"]
+        for rows in truth()
+    ]
+    metrics, _ = run(answers, data, tmp_path, save_json=True)
+    table = [
+        (i, int(c), [(cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height])
+        for i, ((height, width), rows) in enumerate(IMAGES)
+        for c, cx, cy, w, h in rows
+    ]
+    truths = coco.COCO()
+    truths.dataset = {
+        "images": [{"id": i} for i in range(len(IMAGES))],
+        "categories": [{"id": c + 1} for c in NAMES],
+        "annotations": [
+            {"id": k, "image_id": i, "category_id": c + 1, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+            for k, (i, c, box) in enumerate(table, 1)
+        ],
+    }
+    truths.createIndex()
+    scored = evaluation.COCOeval(truths, truths.loadRes(str(tmp_path / "val" / "predictions.json")), "bbox")
+    scored.evaluate(), scored.accumulate(), scored.summarize()
+    assert 0.1 < metrics.box.map < 0.95
+    assert metrics.box.map == pytest.approx(scored.stats[0], abs=1e-4)
+    assert metrics.box.map50 == pytest.approx(scored.stats[1], abs=1e-4)
+    capsys.readouterr()
+
+
 def test_files_of_a_run_with_plots(data, tmp_path):
     run(truth(), data, tmp_path, plots=True)
     names = {p.name for p in (tmp_path / "val").iterdir()}
