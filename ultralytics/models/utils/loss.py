@@ -35,6 +35,18 @@ class _Pairs(NamedTuple):
     target: Tensor
 
 
+class _Count(NamedTuple):
+    """Number of pairs in all processes, and number of processes, whose gradients will be averaged."""
+
+    pairs: float
+    processes: int
+
+    @property
+    def divisor(self) -> float:
+        """What the sum over the pairs of one process is divided by."""
+        return max(self.pairs, 1.0) / self.processes
+
+
 class DETRLoss(nn.Module):
     """Classification, L1 and GIoU losses of matched pairs, for the last output and, summed, for the others.
 
@@ -115,7 +127,7 @@ class DETRLoss(nn.Module):
             pairs = _from_indices(match_indices, pred_bboxes)
         else:
             pairs = self._match(pred_bboxes, pred_scores, batch)
-        (count,) = _mean_over_processes([float(pairs.slot.shape[1])], pred_bboxes.device)
+        (count,) = _count_over_processes([pairs], pred_bboxes.device)
         return self._name(self._terms(pred_bboxes, pred_scores, batch, pairs, count), postfix)
 
     def _match(self, pred_bboxes: Tensor, pred_scores: Tensor, batch: Mapping[str, Any]) -> _Pairs:
@@ -134,34 +146,33 @@ class DETRLoss(nn.Module):
         return pairs
 
     def _terms(
-        self, pred_bboxes: Tensor, pred_scores: Tensor, batch: Mapping[str, Any], pairs: _Pairs, count: float
+        self, pred_bboxes: Tensor, pred_scores: Tensor, batch: Mapping[str, Any], pairs: _Pairs, count: _Count
     ) -> dict[str, Tensor]:
-        """Return the weighted terms of each output, [K]; `count` is the number of pairs that sums are divided by."""
+        """Return the weighted terms of each output, [K]."""
         slot, target = (index.expand(len(pred_bboxes), -1) for index in pairs)
         boxes = pred_bboxes.flatten(1, 2).gather(1, slot[..., None].expand(-1, -1, 4))  # [K, n, 4]
         wanted = batch["bboxes"].to(boxes.device)[target]  # [K, n, 4]
         planes, wanted_planes = boxes.movedim(-1, 0), wanted.movedim(-1, 0)  # [4, K, n]
         iou, giou = iou_and_giou(planes, wanted_planes)  # [K, n]
         labels = batch["cls"].to(boxes.device).long().flatten()[target]  # [K, n]
-        divisor = count or 1.0
         return {
             "class": self._class_terms(pred_scores, slot, labels, iou.detach(), count) * self.loss_gain["class"],
-            "bbox": (planes - wanted_planes).abs().sum((0, 2)) * (self.loss_gain["bbox"] / divisor),
-            "giou": (1 - giou).sum(1) * (self.loss_gain["giou"] / divisor),
+            "bbox": (planes - wanted_planes).abs().sum((0, 2)) * (self.loss_gain["bbox"] / count.divisor),
+            "giou": (1 - giou).sum(1) * (self.loss_gain["giou"] / count.divisor),
         }
 
-    def _class_terms(self, scores: Tensor, slot: Tensor, labels: Tensor, quality: Tensor, count: float) -> Tensor:
+    def _class_terms(self, scores: Tensor, slot: Tensor, labels: Tensor, quality: Tensor, count: _Count) -> Tensor:
         """Return the classification loss of each output, [K].
 
         All scores count as negatives at first; the few matched ones are then put right, so no target tensor of the size
-        of the scores is built. Without a target anywhere the focal loss is used, and the divisor is 1. Plain cross
-        entropy, which does not fade out easy negatives, is divided by the number of queries instead of pairs.
+        of the scores is built. Without a target anywhere the focal loss is used. Plain cross entropy, which does not
+        fade out easy negatives, is divided by the number of queries instead of pairs.
         """
-        loss = self.cls_loss if count else self.fl
+        loss = self.cls_loss if count.pairs else self.fl
         flat = scores.flatten(1)  # [K, B*Q*C]
         matched = flat.gather(1, slot * scores.shape[-1] + labels)  # [K, n]
         correction = loss.positive(matched, quality) - loss.negative(matched)
-        divisor = scores.shape[2] if isinstance(loss, BinaryCrossEntropy) else count or 1.0
+        divisor = scores.shape[2] / count.processes if isinstance(loss, BinaryCrossEntropy) else count.divisor
         return (loss.negative(flat).sum(1) + correction.sum(1)) / divisor
 
     def _name(self, terms: Mapping[str, Tensor], postfix: str) -> dict[str, Tensor]:
@@ -206,8 +217,7 @@ class RTDETRDetectionLoss(DETRLoss):
         if dn_meta is not None and dn_bboxes is not None and dn_scores is not None:
             dn_bboxes, dn_scores = (dn_bboxes, dn_scores) if self.aux_loss else (dn_bboxes[-1:], dn_scores[-1:])
             dn_pairs = _from_indices(denoising_indices(dn_meta), dn_bboxes)
-        found = [float(pairs.slot.shape[1]), float(dn_pairs.slot.shape[1]) if dn_pairs else 0.0]
-        count, dn_count = _mean_over_processes(found, boxes.device)
+        count, dn_count = _count_over_processes([pairs, dn_pairs], boxes.device)
         terms = self._name(self._terms(boxes, scores, batch, pairs, count), "")
         if dn_pairs is None or dn_bboxes is None or dn_scores is None:
             return terms | {f"{name}_dn": value.new_zeros(()) for name, value in terms.items()}
@@ -229,15 +239,17 @@ def _from_indices(indices: MatchIndices, pred_bboxes: Tensor) -> _Pairs:
     return _Pairs(*torch.stack((slot, target))[:, None].to(pred_bboxes.device).unbind(0))
 
 
-def _mean_over_processes(counts: Sequence[float], device: torch.device) -> list[float]:
-    """Return the mean of each count over the processes of a distributed training; else the counts as they are.
+def _count_over_processes(found: Sequence[_Pairs | None], device: torch.device) -> list[_Count]:
+    """Count the pairs of each kind: in a distributed training over all processes, else here.
 
     Every process must come by once a step, also one whose images hold no target. Without gradients (validation)
     processes may see different numbers of batches, so nothing is exchanged.
     """
+    counts = [float(pairs.slot.shape[1]) if pairs is not None else 0.0 for pairs in found]
+    processes = 1
     dist = torch.distributed
-    if not (dist.is_available() and dist.is_initialized() and torch.is_grad_enabled()):
-        return list(counts)
-    total = torch.tensor(counts, dtype=torch.float64, device=device)
-    dist.all_reduce(total)
-    return [float(v) for v in (total / dist.get_world_size()).tolist()]
+    if dist.is_available() and dist.is_initialized() and torch.is_grad_enabled():
+        total = torch.tensor(counts, dtype=torch.float64, device=device)
+        dist.all_reduce(total)
+        counts, processes = total.tolist(), dist.get_world_size()
+    return [_Count(n, processes) for n in counts]

@@ -104,7 +104,7 @@ def _sample_by_grid(value: Tensor, shapes: Shapes, locations: Tensor, weights: T
     # one transposition for all levels; float32 because a bfloat16 grid would be off by whole cells
     maps = at_least_float32(value).permute(0, 2, 3, 1).reshape(b * heads, d, n)  # [B*M, d, N]
     grid = (2 * at_least_float32(locations) - 1).transpose(1, 2).flatten(0, 1)  # [B*M, Q, L*P, 2]
-    share = at_least_float32(weights).transpose(1, 2).reshape(b * heads, 1, q, -1)  # [B*M, 1, Q, L*P]
+    share = at_least_float32(weights).transpose(1, 2).flatten(0, 1)[:, None]  # [B*M, 1, Q, L*P]
     out = maps.new_zeros(())
     start = 0
     for level, (h, w) in enumerate(shapes):

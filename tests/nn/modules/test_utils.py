@@ -1,0 +1,145 @@
+"""Logits, initial values, and sampling for deformable attention against a loop over single points."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from ultralytics.nn.modules import utils as U
+
+SHAPES = [(4, 5), (3, 3), (1, 2)]
+TOKENS = 20 + 9 + 2
+PATHS = {"gather": U._sample_by_gather, "grid": U._sample_by_grid}
+
+
+def sampling_inputs(b=2, q=3, heads=2, d=4, points=2, shapes=SHAPES, dtype=torch.float64, margin=0.3):
+    """Random values, locations (some outside of the map) and weights."""
+    gen = torch.Generator().manual_seed(3)
+    n = sum(h * w for h, w in shapes)
+    value = torch.randn(b, n, heads, d, generator=gen, dtype=torch.float64)
+    places = torch.rand(b, q, heads, len(shapes) * points, 2, generator=gen, dtype=torch.float64)
+    weights = torch.rand(b, q, heads, len(shapes) * points, generator=gen, dtype=torch.float64)
+    return value.to(dtype), (places * (1 + 2 * margin) - margin).to(dtype), weights.to(dtype)
+
+
+def sample_by_loops(value, shapes, places, weights):
+    """Deformable sampling, one number at a time."""
+    b, _, heads, d = value.shape
+    q, total = places.shape[1], places.shape[3]
+    points = total // len(shapes)
+    out = torch.zeros(b, q, heads, d, dtype=value.dtype)
+    starts = [sum(h * w for h, w in shapes[:i]) for i in range(len(shapes))]
+    for i, j, m, k in ((i, j, m, k) for i in range(b) for j in range(q) for m in range(heads) for k in range(total)):
+        h, w = shapes[k // points]
+        x, y = places[i, j, m, k, 0].item() * w - 0.5, places[i, j, m, k, 1].item() * h - 0.5
+        for row in (math.floor(y), math.floor(y) + 1):
+            for col in (math.floor(x), math.floor(x) + 1):
+                if 0 <= row < h and 0 <= col < w:
+                    share = (1 - abs(y - row)) * (1 - abs(x - col)) * weights[i, j, m, k].item()
+                    out[i, j, m] += share * value[i, starts[k // points] + row * w + col, m]
+    return out.flatten(2)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    ("q", "heads", "d", "points", "shapes"),
+    [(0, 2, 4, 2, SHAPES), (3, 2, 4, 2, SHAPES), (1, 1, 1, 1, [(1, 1)]), (2, 3, 2, 4, [(2, 7), (5, 1)])],
+)
+def test_sampling_equals_loops(path, q, heads, d, points, shapes):
+    inputs = sampling_inputs(q=q, heads=heads, d=d, points=points, shapes=shapes)
+    got = PATHS[path](inputs[0], shapes, *inputs[1:])
+    torch.testing.assert_close(got, sample_by_loops(inputs[0], shapes, *inputs[1:]), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_sampling_gradients(path):
+    value, places, weights = (t.requires_grad_() for t in sampling_inputs(b=1, q=2, points=1, margin=0.1))
+    assert torch.autograd.gradcheck(lambda v, p, w: PATHS[path](v, SHAPES, p, w), (value, places, weights))
+
+
+def test_sampling_paths_have_equal_gradients():
+    grads = []
+    for path in PATHS.values():
+        inputs = [t.requires_grad_() for t in sampling_inputs(dtype=torch.float32)]
+        path(inputs[0], SHAPES, *inputs[1:]).square().sum().backward()
+        grads.append([t.grad for t in inputs])
+    for a, b in zip(*grads, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_sampling_in_half_precision_keeps_the_places(path, dtype):
+    """On a wide map, a place rounded to the dtype of the values would be off by more than a cell."""
+    shapes = [(1, 500)]
+    value = torch.arange(500.0).view(1, 500, 1, 1) / 512
+    places = torch.tensor([0.9013, 0.5]).view(1, 1, 1, 1, 2)
+    got = PATHS[path](value.to(dtype), shapes, places, torch.ones(1, 1, 1, 1))
+    assert got.dtype == dtype
+    assert abs(float(got) - (0.9013 * 500 - 0.5) / 512) < 2 * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e30])
+def test_sampling_survives_places_that_are_no_numbers(bad):
+    """A diverged model must show NaN (or nothing there), not an index error."""
+    value, places, weights = sampling_inputs(dtype=torch.float32)
+    places[0, 0] = bad
+    got = U.multi_scale_deformable_attn_pytorch(value, SHAPES, places, weights)
+    assert bool(got[0, 1:].isfinite().all()) and bool(got[1].isfinite().all())
+    if math.isnan(bad):
+        assert bool(got[0, 0].isnan().all())
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_sampling_is_exported_with_standard_operators():
+    value, places, weights = sampling_inputs(dtype=torch.float32)
+
+    def run(v, p, w):
+        return U.multi_scale_deformable_attn_pytorch(v, SHAPES, p, w)
+
+    graph = str(torch.jit.trace(run, (value, places, weights)).graph)
+    assert "grid_sampler" in graph and "embedding_bag" not in graph
+
+
+def test_sampling_on_the_meta_device_gives_a_shape():
+    inputs = [t.to("meta") for t in sampling_inputs()]
+    assert U.multi_scale_deformable_attn_pytorch(inputs[0], SHAPES, *inputs[1:]).shape == (2, 3, 8)
+
+
+@pytest.mark.parametrize(
+    ("x", "want"),
+    [([], []), ([0.5], [0.0]), ([0.0, 1.0], [-11.512915, 11.512925]), ([-3.0, 7.0], [-11.512915, 11.512925])],
+)
+def test_inverse_sigmoid(x, want):
+    torch.testing.assert_close(U.inverse_sigmoid(torch.tensor(x)), torch.tensor(want), rtol=0, atol=2e-5)
+
+
+def test_inverse_sigmoid_undoes_sigmoid_and_has_its_gradient():
+    x = torch.linspace(-9, 9, 31, dtype=torch.float64)
+    torch.testing.assert_close(U.inverse_sigmoid(x.sigmoid()), x, rtol=0, atol=1e-9)
+    assert torch.autograd.gradcheck(U.inverse_sigmoid, x.sigmoid().requires_grad_())
+
+
+def test_inverse_sigmoid_of_bfloat16_is_float32():
+    got = U.inverse_sigmoid(torch.tensor([1.0, 0.25], dtype=torch.bfloat16))
+    assert got.dtype == torch.float32 and bool(got.isfinite().all())
+
+
+def test_clamped_sum_stays_finite_in_float16_only():
+    big = torch.tensor([6e4], dtype=torch.float16)
+    assert float(U.add_clamped(big, big)) == 65504.0
+    over = torch.tensor([math.inf], dtype=torch.float16)  # what a linear layer gives when it overflows
+    assert bool(U.add_clamped(torch.ones(1), over).isfinite().all())
+    assert float(U.add_clamped(torch.tensor([1e30]), torch.tensor([1e30]))) == pytest.approx(2e30)
+
+
+def test_initial_values():
+    assert U.bias_init_with_prob(0.01) == pytest.approx(-math.log(99))
+    layer = nn.Linear(100, 16)
+    U.linear_init(layer)
+    for values in (layer.weight, layer.bias):
+        assert 0.15 < float(values.detach().abs().max()) <= 0.25
+    U.linear_init(nn.Linear(3, 4, bias=False))
+    clones = U._get_clones(layer, 2)
+    assert clones[0].weight is not clones[1].weight and torch.equal(clones[0].weight, clones[1].weight)
