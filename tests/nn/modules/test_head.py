@@ -242,7 +242,7 @@ def test_matching_queries_do_not_see_denoising_queries(groups):
 
 
 def test_denoising_boxes_without_noise_are_the_targets():
-    """Scale 0 hands out logits like any other (golden `rtdetr_train_dn` does not): the first reference is the target."""
+    """Scale 0 hands out logits like any other (golden `rtdetr_train_dn` does not), so references are the targets."""
     module = trained(nd=4, label_noise_ratio=0.0, box_noise_scale=0.0).train()
     batch = targets()
     seen = []
