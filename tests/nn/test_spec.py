@@ -46,7 +46,9 @@ def test_resolve_literal(value, want):
     assert resolve_literal(value, 7) == want
 
 
-@pytest.mark.parametrize(("n", "depth", "want"), [(1, 0.1, 1), (3, 0.33, 1), (6, 0.34, 2), (5, 0.5, 2), (3, 1.0, 3), (2, 3, 6)])
+@pytest.mark.parametrize(
+    ("n", "depth", "want"), [(1, 0.1, 1), (3, 0.33, 1), (6, 0.34, 2), (5, 0.5, 2), (3, 1.0, 3), (2, 3, 6)]
+)
 def test_scaled_repeats(n, depth, want):
     assert scaled_repeats(n, Scale(depth)) == want
 

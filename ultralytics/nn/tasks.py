@@ -180,7 +180,7 @@ class DetectionModel(BaseModel):
         self.nc = spec.nc
         self.names = {i: str(i) for i in range(spec.nc)}
         self.inplace = bool(spec.data.get("inplace", True))
-        self.stride = torch.tensor([float(max(feature_stride(plans), 32))])
+        self.stride = torch.tensor([float(max(feature_stride(plans), 32))], device="cpu")  # read by the host
         self.task = "detect"
         self.args = {}
         self.pt_path: str | None = None
