@@ -88,12 +88,12 @@ class Boxes(BaseTensor):
         Raises:
             ConfigError: the rows have another width.
         """
-        if boxes.ndim == 1:
-            boxes = boxes[None]
-        if boxes.ndim != 2 or boxes.shape[-1] not in (6, 7):
-            raise ConfigError(f"boxes need 6 or 7 values a row (x1 y1 x2 y2 [id] conf cls), got {tuple(boxes.shape)}")
         super().__init__(boxes, orig_shape)
-        self.is_track = boxes.shape[-1] == 7
+        if boxes.ndim == 1:
+            self.data = boxes[None]
+        if self.data.ndim != 2 or self.data.shape[-1] not in (6, 7):
+            raise ConfigError(f"boxes need 6 or 7 values a row (x1 y1 x2 y2 [id] conf cls), got {tuple(boxes.shape)}")
+        self.is_track = self.data.shape[-1] == 7
 
     @property
     def xyxy(self) -> Data:

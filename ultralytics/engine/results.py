@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -237,10 +238,11 @@ class Results:
 
         A name that exists gets "-2", "-3", ... before its suffix. The format is JPEG.
         """
-        return [
-            write_image(_free_name(Path(save_dir) / self._name(c) / Path(file_name).name), self._crop(xyxy))
-            for xyxy, _, c, _ in self._rows()
-        ]
+        files = []
+        for xyxy, _, c, _ in self._rows():
+            folder = re.sub(r'[\\/:*?"<>|]', "_", self._name(c)).strip(". ") or str(c)  # a name is not a path
+            files.append(write_image(_free_name(Path(save_dir) / folder / Path(file_name).name), self._crop(xyxy)))
+        return files
 
     def _crop(self, xyxy: list[float]) -> Image:
         """Cut a box with its margin out of the image; at least one pixel."""

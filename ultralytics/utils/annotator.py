@@ -57,9 +57,10 @@ colors = Colors()
 
 
 def _contrast(color: Color) -> Color:
-    """Return black or white, whichever reads better on a BGR colour (perceived lightness, ITU-R BT.601)."""
-    b, g, r = color
-    return (0, 0, 0) if 0.114 * b + 0.587 * g + 0.299 * r > 140 else (255, 255, 255)
+    """Return black or white, whichever has the higher contrast ratio with a BGR colour (WCAG 2, relative luminance)."""
+    b, g, r = (v / 255 / 12.92 if v <= 10 else ((v / 255 + 0.055) / 1.055) ** 2.4 for v in color)
+    luminance = 0.0722 * b + 0.7152 * g + 0.2126 * r
+    return (0, 0, 0) if (luminance + 0.05) ** 2 > 1.05 * 0.05 else (255, 255, 255)
 
 
 def _drawable(im: npt.NDArray[Any]) -> Image:
@@ -95,7 +96,7 @@ class Annotator:
     ) -> None:
         """Draw an xyxy box in pixels and its label, in BGR colours; letters are black or white by default."""
         x1, y1, x2, y2 = (round(float(v)) for v in box[:4])
-        cv2.rectangle(self.im, (x1, y1), (x2, y2), color, self.lw, cv2.LINE_AA)
+        cv2.rectangle(self.im, (x1, y1), (x2, y2), color, self.lw)
         if label:
             self._label((x1, y1), label, color, txt_color or _contrast(color))
 
