@@ -44,11 +44,9 @@ def test_no_group(groups, kwargs):
 
 
 @pytest.mark.parametrize("groups", [(1,), (2, 1), (0, 3, 1), (5, 5), (9, 0)])
-@pytest.mark.parametrize("num_dn", [1, 9, 20])
+@pytest.mark.parametrize("num_dn", [9, 10, 20])
 def test_layout_without_noise_equals_loops(groups, num_dn):
     """Every slot by hand: content is the embedding of its target, the box its logit; empty slots are zero."""
-    if max(groups) > num_dn:
-        pytest.skip("random subset, tested below")
     data, embed = batch(groups), torch.randn(4, 8)
     content, logits, _, meta = get_cdn_group(data, 4, 6, embed, num_dn, 0.0, 0.0, training=True)
     m = max(groups)

@@ -105,6 +105,7 @@ def test_aifi_trains_after_inference_mode():
     x = torch.randn(1, 16, 3, 3)
     with torch.inference_mode():
         layer(x)
+    assert not layer._position[1].is_inference()
     layer(x).sum().backward()
 
 

@@ -83,7 +83,7 @@ def test_sampling_in_half_precision_keeps_the_places(path, dtype):
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e30])
 def test_sampling_survives_places_that_are_no_numbers(bad):
     """A diverged model must show NaN (or nothing there), not an index error."""
-    value, places, weights = sampling_inputs(dtype=torch.float32)
+    value, places, weights = sampling_inputs(heads=3, dtype=torch.float32)
     places[0, 0] = bad
     got = U.multi_scale_deformable_attn_pytorch(value, SHAPES, places, weights)
     assert bool(got[0, 1:].isfinite().all()) and bool(got[1].isfinite().all())
