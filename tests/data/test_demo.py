@@ -94,7 +94,7 @@ def test_a_box_frames_its_object(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_object_is_hidden_too_much() -> None:
     for seed in range(6):
         scene = demo._Scene(np.random.default_rng(seed), 128, 128)
-        for i in range(30):
+        for _ in range(30):
             scene.place(demo._toy(scene.rng, 20.0, scene.light), *(scene.rng.uniform(10, 118, 2)))
         visible = np.bincount(scene.owner.ravel(), minlength=len(scene.areas) + 1)[1:]
         assert (visible >= 0.55 * np.array(scene.areas)).all() and len(scene.areas) > 3

@@ -136,7 +136,7 @@ def test_errors_name_file_line_and_remedy(root: Path, text: str, error: type[Use
 def test_a_split_that_is_asked_for_must_exist(root: Path) -> None:
     file = yaml(root, SPLITS + NAMES)
     assert check_det_dataset(file, split="train")["train"]
-    with pytest.raises(NotFoundError, match="no split 'test'.*train, val"):
+    with pytest.raises(NotFoundError, match=r"no split 'test'.*train, val"):
         check_det_dataset(file, split="test")
 
 

@@ -167,6 +167,14 @@ def build_dataloader(
     )
 
 
+def stop_workers(loader: DataLoader[Any]) -> None:
+    """End a loader's worker processes now; its next pass starts new ones.
+
+    Left to the garbage collector, which may take their queues away first, each pool can hold the program for seconds.
+    """
+    loader._iterator = None
+
+
 def load_inference_source(
     source: Any, batch: int = 1, vid_stride: int = 1, buffer: bool = False, channels: int = 3
 ) -> Source:
