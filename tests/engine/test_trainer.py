@@ -3,6 +3,7 @@
 import copy
 import csv
 import math
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,7 @@ def test_two_runs_are_equal_whatever_the_workers(make):
     for trainer in runs:
         trainer.train()
     assert_same_run(*runs)
+    assert not multiprocessing.active_children()  # the worker processes end with the run
 
 
 def test_another_seed_is_another_run(data, network):

@@ -102,6 +102,7 @@ class TrainerSetup(CallbackMixin):
         self.stopper = EarlyStopping(args.patience)
         self.meter = LossMeter(self.loss_names)
         self.accumulator = optim.GradientAccumulator()
+        self.train_loader = self.test_loader = None
         self.epoch, self.stop, self.metrics, self.fitness, self.tloss = 0, False, {}, None, []
 
     def _place(self, save_dir: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ultralytics.data.build import stop_workers
 from ultralytics.engine import optim
 from ultralytics.engine.checkpointing import pack_best, seed_step, write
 from ultralytics.engine.runlog import header_text, memory_text, progress_text, write_csv
@@ -46,6 +47,9 @@ class BaseTrainer(TrainerSetup):
                 self._setup()
                 self._fit()
             finally:
+                for loader in (self.train_loader, self.test_loader):
+                    if loader is not None:
+                        stop_workers(loader)
                 self.run_callbacks("teardown")
         return self.metrics
 
