@@ -183,7 +183,7 @@ def _run(words: Sequence[str]) -> None:
 
 def _call_model(mode: str | None, overrides: Mapping[str, Any]) -> None:
     """Build the model and call its method of the mode's name with the arguments."""
-    values = expand(overrides)
+    values = _given(overrides)
     mode = mode or values.get("mode")
     if mode is None:
         mode = "train"
@@ -202,6 +202,12 @@ def _call_model(mode: str | None, overrides: Mapping[str, Any]) -> None:
             raise ConfigError("predict needs source=, an image, video, folder, glob, list file or address")
         for _ in model.predict(**{"save": True, **values, "stream": True}):
             pass  # a generator, so that a long video does not pile up in memory
+
+
+def _given(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that the user meant, those of a `cfg=` file included."""
+    values, meant = expand(overrides)
+    return {k: v for k, v in values.items() if k in meant}
 
 
 def _required_model(mode: str, values: Mapping[str, Any]) -> str:
@@ -226,7 +232,7 @@ def _open_model(name: str, values: Mapping[str, Any]) -> Any:
 def _info(words: Sequence[str]) -> None:
     """`yolo info`: the layer table of a model, or one summary for each of several."""
     names = [w for w in words if "=" not in w and w.endswith((".yaml", ".yml", ".pt"))]
-    values = expand(parse_overrides([w for w in words if w not in names]))
+    values = _given(parse_overrides([w for w in words if w not in names]))
     if values.get("model") is not None:
         names.insert(0, values["model"])
     if not names:

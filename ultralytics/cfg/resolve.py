@@ -94,16 +94,18 @@ def read_file(path: str | Path) -> dict[str, Any]:
     return check_values(values, origins)
 
 
-def expand(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Direct arguments with the file named by their `cfg` merged below them; names and values checked.
+def expand(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]]:
+    """Direct arguments with the file named by their `cfg` merged below them, and which of all these the user meant.
 
-    The `cfg` key itself is kept, so that the run records where its arguments came from.
+    Names and values are checked. The `cfg` key itself is kept, so that the run records where its arguments came from.
     """
     values = migrate(overrides)
     check_names(values)
     values = check_values(values)
-    file = values.get("cfg")
-    return values if file is None else {**{k: v for k, v in read_file(file).items() if k != "cfg"}, **values}
+    if values.get("cfg") is None:
+        return values, _meant(values)
+    below = read_file(values["cfg"])
+    return {**below, **values}, _meant(below) | _meant(values)
 
 
 def resolve(
@@ -120,9 +122,9 @@ def resolve(
     """
     base, user = _base(cfg)
     direct = overrides or {}
-    given = expand(vars(direct) if isinstance(direct, SimpleNamespace) else direct)
+    given, meant = expand(vars(direct) if isinstance(direct, SimpleNamespace) else direct)
     args = IterableSimpleNamespace(**{**defaults(), **base, **given})
-    args.user_keys = user | (direct.user_keys if isinstance(direct, IterableSimpleNamespace) else _meant(given))
+    args.user_keys = user | (direct.user_keys if isinstance(direct, IterableSimpleNamespace) else meant)
     return args
 
 
@@ -135,8 +137,7 @@ def _base(cfg: Source) -> tuple[dict[str, Any], frozenset[str]]:
         return values, _meant(values)
     if isinstance(cfg, IterableSimpleNamespace):
         return dict(vars(cfg)), cfg.user_keys
-    values = expand(vars(cfg) if isinstance(cfg, SimpleNamespace) else cfg)
-    return values, _meant(values)
+    return expand(vars(cfg) if isinstance(cfg, SimpleNamespace) else cfg)
 
 
 def _meant(values: Mapping[str, Any]) -> frozenset[str]:

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ultralytics.cfg import MODES, TASKS, apply_recipe, get_cfg, get_save_dir
+from ultralytics.cfg.resolve import load_recipe, migrate, recipe_names
+from ultralytics.cfg.schema import defaults
+from ultralytics.utils import DEFAULT_CFG, SETTINGS, YAML
+from ultralytics.utils.errors import ConfigError, ConfigTypeError, NotFoundError, UnknownArgumentError, UserError
+from ultralytics.utils.paths import DEFAULT_CFG_PATH
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "my.yaml"
+    path.write_text("# mine\nepochs: 7\nlr0: 1e-3\nmosaic: 1.0\n")
+    return path
+
+
+def test_nothing_given() -> None:
+    args = get_cfg()
+    assert vars(args) == defaults() and args.user_keys == frozenset()
+    assert get_cfg(overrides={}) == get_cfg({}) == args
+
+
+def test_later_sources_win(file: Path) -> None:
+    args = get_cfg(file, {"epochs": 9})
+    assert (args.epochs, args.lr0, args.batch) == (9, 0.001, 16)
+    assert args.user_keys == {"epochs", "lr0", "mosaic"}
+    assert get_cfg(overrides={"cfg": str(file), "epochs": 9}).lr0 == 0.001
+    assert get_cfg({"cfg": file, "epochs": 9}).epochs == 9
+
+
+def test_every_form_of_a_source() -> None:
+    for source in ({"epochs": 5}, SimpleNamespace(epochs=5), get_cfg(overrides={"epochs": 5})):
+        args = get_cfg(source)
+        assert args.epochs == 5 and args.user_keys == {"epochs"}
+        assert get_cfg(overrides=source).epochs == 5 and get_cfg(overrides=source).user_keys == {"epochs"}
+
+
+def test_a_namespace_keeps_what_it_holds() -> None:
+    first = get_cfg(overrides={"lr0": 0.1})
+    first.save_dir = "here"
+    second = get_cfg(first, {"epochs": 3})
+    assert (second.lr0, second.epochs, second.save_dir) == (0.1, 3, "here")
+    assert second.user_keys == {"lr0", "epochs"} and first.epochs == 100
+
+
+def test_a_full_copy_of_the_defaults_gives_only_its_changes(tmp_path: Path) -> None:
+    path = tmp_path / "copy.yaml"
+    path.write_text(DEFAULT_CFG_PATH.read_text().replace("epochs: 100", "epochs: 3"))
+    args = get_cfg(path)
+    assert args.epochs == 3 and args.user_keys == {"epochs"}
+    assert get_cfg(DEFAULT_CFG).user_keys == frozenset() and get_cfg(overrides=defaults()).user_keys == frozenset()
+    assert get_cfg(overrides={"cfg": path, "lr0": 0.01}).user_keys == {"cfg", "lr0", "epochs"}
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ({"epoch": 3}, UnknownArgumentError, ["'epoch'", "epochs"]),
+        ({"lr": 3}, UnknownArgumentError, ["'lr'"]),
+        ({"zzzzzz": 3}, UnknownArgumentError, ["yolo cfg"]),
+        ({"a1": 1, "a2": 1, "a3": 1, "a4": 1}, UnknownArgumentError, ["a1", "a3"]),
+        ({"epochs": "x"}, ConfigTypeError, ["epochs", "str"]),
+        ({"epochs": 0}, ConfigError, ["epochs", "at least 1"]),
+        ({"box": 3.0}, ConfigError, ["box", "no effect"]),
+        ({"cfg": "none.yaml"}, NotFoundError, ["none.yaml"]),
+    ],
+)
+def test_wrong_arguments(given: dict[str, Any], error: type[UserError], words: list[str]) -> None:
+    with pytest.raises(error) as e:
+        get_cfg(overrides=given)
+    assert all(w in str(e.value) for w in words) and len(str(e.value).splitlines()) <= 3
+
+
+def test_unknown_arguments_are_syntax_errors_as_upstream() -> None:
+    with pytest.raises(SyntaxError, match="epochs"):
+        get_cfg(overrides={"epoch": 3})
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "word"),
+    [("epochs: 3\nepoch: 4\n", 2, "epochs"), ("\n\nlr0: high\n", 3, "lr0"), ("a: [\n", 2, "YAML")],
+)
+def test_errors_in_a_file_name_its_line(text: str, line: int, word: str, tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text(text)
+    with pytest.raises(UserError, match=word) as e:
+        get_cfg(tmp_path / "my.yaml")
+    assert f"{tmp_path / 'my.yaml'}:{line}" in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "warns"),
+    [
+        ({}, {}, ""),
+        ({"epochs": 3}, {"epochs": 3}, ""),
+        ({"boxes": False}, {"show_boxes": False}, "boxes"),
+        ({"hide_labels": True}, {"show_labels": False}, "hide_labels"),
+        ({"hide_conf": False}, {"show_conf": True}, "hide_conf"),
+        ({"line_thickness": 3}, {"line_width": 3}, "line_thickness"),
+        ({"half": True}, {"quantize": 16}, "half"),
+        ({"half": False}, {"quantize": None}, "half"),
+        ({"int8": True}, {"quantize": 8}, "int8"),
+        ({"int8": False, "half": True}, {"quantize": 16}, "half"),
+        ({"end2end": None}, {"nms": None}, "end2end"),
+        ({"label_smoothing": 0.1, "crop_fraction": 1}, {}, "label_smoothing"),
+        ({"scale": "n"}, {"model_scale": "n"}, ""),
+        ({"scale": 0.5}, {"scale": 0.5}, ""),
+        ({"name": "model", "model": "a/yolo.pt"}, {"name": "yolo", "model": "a/yolo.pt"}, ""),
+    ],
+)
+def test_old_names(old: dict[str, Any], new: dict[str, Any], warns: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert migrate(old) == new
+    assert warns in capsys.readouterr().out
+
+
+def test_a_letter_for_scale_is_the_model_s() -> None:
+    args = get_cfg(overrides={"scale": "x"})
+    assert (args.model_scale, args.scale) == ("x", 0.5)
+
+
+def test_the_shipped_recipes() -> None:
+    assert recipe_names() == ["official", "small", "ultralytics"]
+    small, official = load_recipe("small"), load_recipe("official")
+    assert (small["optimizer"], small["lr0"], small["nbs"], small["mosaic"]) == ("AdamW", 5e-4, 1, 0.0)
+    assert (official["lr0"], official["backbone_lr_ratio"], official["clip_norm"]) == (1e-4, 0.1, 0.1)
+    same = {k: v for k, v in load_recipe("ultralytics").items() if k != "clip_norm"}
+    assert same == {k: defaults()[k] for k in same}
+
+
+def test_a_recipe_never_replaces_what_the_user_gave(file: Path) -> None:
+    args = get_cfg(file, {"optimizer": "SGD"})
+    new = apply_recipe(args, "small")
+    assert (new.optimizer, new.lr0, new.mosaic, new.epochs) == ("SGD", 0.001, 1.0, 7)
+    assert (new.weight_decay, new.nbs, new.recipe) == (1e-4, 1, "small")
+    assert new.user_keys == args.user_keys and args.nbs == 64 and args.recipe == "auto"
+    assert apply_recipe(copy.deepcopy(args), "small") == new
+
+
+def test_a_recipe_may_be_a_file(tmp_path: Path) -> None:
+    YAML.save(tmp_path / "mine.yaml", {"lr0": 0.5})
+    assert apply_recipe(get_cfg(), tmp_path / "mine.yaml").lr0 == 0.5
+    with pytest.raises(NotFoundError, match="official"):
+        apply_recipe(get_cfg(), "smal")
+    with pytest.raises(ConfigError, match="trainer"):
+        apply_recipe(get_cfg(), "auto")
+
+
+def test_args_read_back_from_their_file(tmp_path: Path) -> None:
+    args = get_cfg(overrides={"epochs": 3, "project": "p", "device": "cpu"})
+    YAML.save(tmp_path / "args.yaml", vars(args))
+    assert "user_keys" not in YAML.load(tmp_path / "args.yaml")
+    again = get_cfg(tmp_path / "args.yaml")
+    assert again == args and again.user_keys == args.user_keys
+
+
+@pytest.mark.parametrize(
+    ("given", "there", "name", "want"),
+    [
+        ({}, [], None, "runs/detect/train"),
+        ({"mode": "val"}, ["runs/detect/val"], None, "runs/detect/val2"),
+        ({"name": "a"}, [], None, "runs/detect/a"),
+        ({"name": "a"}, [], "b", "runs/detect/b"),
+        ({"project": "runs/train", "name": "exp"}, [], None, "runs/train/exp"),
+        ({"project": "runs/train", "name": "exp"}, ["runs/train/exp"], None, "runs/train/exp2"),
+        ({"project": "p", "name": "e", "exist_ok": True}, ["p/e"], None, "p/e"),
+        ({"project": "p"}, [], None, "p/train"),
+        ({"save_dir": "x/y", "project": "p"}, ["x/y"], None, "x/y"),
+    ],
+)
+def test_save_dir(
+    given: dict[str, Any],
+    there: list[str],
+    name: str | None,
+    want: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(SETTINGS, "_changes", {})
+    for folder in there:
+        Path(folder).mkdir(parents=True)
+    assert get_save_dir(get_cfg(overrides=given), name) == Path(want)
+
+
+def test_save_dir_follows_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SETTINGS, "_changes", {"runs_dir": str(tmp_path)})
+    assert get_save_dir(get_cfg()) == tmp_path / "detect" / "train"
+
+
+def test_tasks_and_modes() -> None:
+    assert "detect" in TASKS and set(MODES) >= {"train", "val", "predict"}
