@@ -121,13 +121,16 @@ def test_cut_file(saved, keep):
     assert str(cut) in str(e.value) and "cut short" in str(e.value)
 
 
-@pytest.mark.parametrize("content", [b"hello", b"PK\x03\x04 not a zip", b"\x80\x04N.", b"<html></html>", bytes(4096)])
+@pytest.mark.parametrize(
+    "content", [b"hello", b"PK\x03\x04 not a zip", b"\x80\x04N.", b"<html></html>", b'{"a": 1}', bytes(4096)]
+)
 def test_foreign_content(tmp_path, content):
     path = tmp_path / "foreign.pt"
     path.write_bytes(content)
     with pytest.raises(CheckpointError) as e:
         read_checkpoint(path)
     assert len(str(e.value).splitlines()) <= 3 and str(path) in str(e.value)
+    assert "of another kind" in str(e.value)
 
 
 class _Runs:
@@ -147,6 +150,7 @@ def test_hostile_pickle_does_not_run(tmp_path, writer):
     with pytest.raises(CheckpointError) as e:
         read_checkpoint(path)
     assert not canary.exists()
+    assert "could run code" in str(e.value)
     assert len(str(e.value).splitlines()) <= 3
 
 

@@ -139,7 +139,8 @@ def _load(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as e:
-        if "weights_only" in str(e).lower() or "unsupported" in str(e).lower():
+        pickled = _first_byte(path) == b"\x80" or zipfile.is_zipfile(path)
+        if pickled and any(words in str(e) for words in ("Unsupported ", "Trying to ")):
             raise CheckpointError(
                 f"{path}: holds pickled objects, not plain tensors; loading it could run code from the file\n"
                 "load it where it came from and save its state_dict() there, then pass that file"
@@ -151,8 +152,14 @@ def _load(path: Path) -> Any:
         raise _damaged(path, size, e) from None
 
 
+def _first_byte(path: Path) -> bytes:
+    with path.open("rb") as f:
+        return f.read(1)
+
+
 def _damaged(path: Path, size: int, error: Exception) -> CheckpointError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:100]
+    text = str(error).split("WeightsUnpickler error:")[-1].strip()  # torch puts a page of advice before it
+    reason = (text.splitlines() or [type(error).__name__])[0][:100]
     return CheckpointError(
         f"{path}: cannot be read as a checkpoint; it is cut short, damaged or of another kind ({size:,} bytes)\n"
         f"reason: {reason}\nuse another copy, such as last.pt of the same run"
