@@ -20,7 +20,7 @@ from ultralytics.nn.registry import Plan, RowContext, channels_first, register, 
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.torch_utils import bn_affine, fuse_conv_and_bn
 
-# Where the plain formula is the faster one, measured on 2 CPU cores (AMX) with torch 2.14: median ms, plain / fused.
+# Where the plain formula is the faster one, measured on 2 CPU cores (AVX2) with torch 2.14: median ms, plain / fused.
 #   fp32, batch 1, P 64:  N 64: 0.06 / 0.10   400: 0.37 / 0.50   900: 2.0 / 1.8   1600: 17 / 6   6400: 320 / 95
 #   fp32, batch 8, P 48:  N 64: 0.11 / 0.20   400: 30 / 37       625: 76 / 33     1600: 183 / 109
 #   bf16, batch 1, P 64:  N 64: 0.13 / 0.10   400: 1.8 / 0.55    900: 40 / 15
