@@ -103,7 +103,8 @@ def check_yaml(name: str | Path) -> Path:
         return shipped[path.name]
     folder = path.parent
     local = [str(p) for p in folder.glob("*.y*ml")] if folder.is_dir() else []
-    near = nearest(str(path), [*local, *shipped])
+    names = {Path(n).stem: n for n in (*shipped, *local) if n != "default.yaml"}
+    near = [names[stem] for stem in nearest(path.stem, names)]
     hint = f"Did you mean {' or '.join(near)}?" if near else "Give the path of a file, or a name from ultralytics/cfg."
     raise NotFoundError(f"{name}: no such file in {folder.resolve()}, and none shipped with that name\n{hint}")
 
