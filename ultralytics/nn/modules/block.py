@@ -1,4 +1,4 @@
-"""Backbone blocks: PP-HGNetV2, ResNet, ResNet-D, our CCRI, torchvision's; re-exports the cross-stage family.
+"""Backbone blocks: PP-HGNetV2, ResNet, ResNet-D, our CCRI, torchvision's; RepC3; re-exports the cross-stage family.
 
 Shape legend of this file: B batch, C channels, H x W map. `n` is a number of repeats, `s` a stride, `e` an expansion.
 """
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from ultralytics.nn.modules.conv import Conv, LightConv
+from ultralytics.nn.modules.conv import Conv, LightConv, RepConv
 from ultralytics.nn.modules.csp import (
     C1,
     C2,
@@ -26,7 +26,6 @@ from ultralytics.nn.modules.csp import (
     CBFuse,
     CBLinear,
     PSABlock,
-    RepC3,
     RepC4,
     SCDown,
 )
@@ -244,6 +243,23 @@ class ResNetDLayer(nn.Module):
 
 
 # ----------------------------------------------------------------------------------------------------- all the rest
+@register(scaled_repeat)
+class RepC3(nn.Module):
+    """RT-DETR's fusion block: n RepConvs on one projection, plus a second projection (arXiv 2304.08069, fig. 4)."""
+
+    def __init__(self, c1: int, c2: int, n: int = 3, e: float = 1.0) -> None:
+        super().__init__()
+        hidden = int(c2 * e)
+        self.cv1 = Conv(c1, hidden, 1, 1)
+        self.cv2 = Conv(c1, hidden, 1, 1)
+        self.m = nn.Sequential(*(RepConv(hidden, hidden) for _ in range(n)))
+        self.cv3 = Conv(hidden, c2, 1, 1) if hidden != c2 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c1, H, W) -> (B, c2, H, W)."""
+        return self.cv3(self.m(self.cv1(x)) + self.cv2(x))
+
+
 @register(lambda row: Plan(row.args, row.c1), multi_input=True)
 class ResizeLike(nn.Module):
     """Resize the first input to the height and width of the second; for maps whose sizes are not an exact ratio."""
@@ -269,7 +285,8 @@ class TorchVision(nn.Module):
 
     With `unwrap` its layers are run in order, without the last `truncate`; with `split` every step's output is
     returned as a list (the input first), of which `Index` picks. `weights` names pretrained weights, which torchvision
-    then downloads; unlike upstream nothing is downloaded unless asked for. NotFoundError for an unknown model name.
+    then downloads; unlike upstream nothing is downloaded unless asked for. Its batch norms are not
+    folded. NotFoundError for an unknown model name.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Cross-stage blocks: C1, C2, C2f, C3 and what people mix in beside them, RepC3, our RepC4, and C2f with SHSA.
+"""Cross-stage blocks: C1, C2, C2f, C3 and what people mix in beside them, our RepC4, and C2f with SHSA.
 
 A cross-stage (CSP) block sends a part of its channels through a chain of small blocks and joins them with the rest.
 Upstream names are imported from `ultralytics.nn.modules.block`, which re-exports this file. Shape legend: B batch,
@@ -118,23 +118,6 @@ class C3(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, c1, H, W) -> (B, c2, H, W)."""
         return self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(x)), 1))
-
-
-@register(scaled_repeat)
-class RepC3(nn.Module):
-    """RT-DETR's fusion block: n RepConvs on one projection, plus a second projection (arXiv 2304.08069, fig. 4)."""
-
-    def __init__(self, c1: int, c2: int, n: int = 3, e: float = 1.0) -> None:
-        super().__init__()
-        hidden = int(c2 * e)
-        self.cv1 = Conv(c1, hidden, 1, 1)
-        self.cv2 = Conv(c1, hidden, 1, 1)
-        self.m = nn.Sequential(*(RepConv(hidden, hidden) for _ in range(n)))
-        self.cv3 = Conv(hidden, c2, 1, 1) if hidden != c2 else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, c1, H, W) -> (B, c2, H, W)."""
-        return self.cv3(self.m(self.cv1(x)) + self.cv2(x))
 
 
 @register(scaled_repeat)
