@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 Shape = Sequence[int]
 Rule = Callable[..., int]
@@ -61,6 +60,8 @@ def _rules() -> dict[Any, Rule]:
 @torch.no_grad()
 def count_flops(model: nn.Module, *inputs: torch.Tensor) -> tuple[int, dict[str, int]]:
     """Run a module and return its FLOPs, in total and by the name of each submodule (`""` is the module itself)."""
+    from torch.utils.flop_counter import FlopCounterMode  # pulls in much of torch that a training does not need
+
     counter = FlopCounterMode(display=False, custom_mapping=_rules())
     with counter:
         model(*inputs)
