@@ -123,7 +123,7 @@ def test_wrong_types(name: str, value: Any) -> None:
         ("amp", "fp8", "'bf16'"),
         ("quantize", 4, "int8"),
         ("opset", 11, "at least 16"),
-        ("task", "segment", "one of detect"),
+        ("task", "segment", "detect"),
         ("loss", "", "one of vfl"),
     ],
 )
