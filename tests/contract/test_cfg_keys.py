@@ -139,6 +139,8 @@ OURS = {
     "model_scale": None,
     "modules": None,
     "letterbox": False,
+    "smoothing": 0.0,
+    "distill_type": "hard",
 }
 
 

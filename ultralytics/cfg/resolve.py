@@ -125,7 +125,16 @@ def resolve(
     given, meant = expand(vars(direct) if isinstance(direct, SimpleNamespace) else direct)
     args = IterableSimpleNamespace(**{**defaults(), **base, **given})
     args.user_keys = user | (direct.user_keys if isinstance(direct, IterableSimpleNamespace) else meant)
+    check_task(args)
     return args
+
+
+def check_task(args: IterableSimpleNamespace) -> None:
+    """Raise ConfigError when the user asks for something that only another task does; switching it off is no demand."""
+    for name in sorted(args.user_keys & KEYS.keys()):
+        key, value = KEYS[name], getattr(args, name)
+        if key.only and key.only != args.task and value and value != key.default:
+            raise ConfigError(f"{name}={value!r} would have no effect: it is for {key.only} only\nLeave it out.")
 
 
 def _base(cfg: Source) -> tuple[dict[str, Any], frozenset[str]]:

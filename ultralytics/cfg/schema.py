@@ -16,7 +16,7 @@ from ultralytics.utils.files import atomic_write
 from ultralytics.utils.paths import DEFAULT_CFG_PATH
 from ultralytics.utils.yaml_io import YAML
 
-TASKS: tuple[str, ...] = ("detect",)
+TASKS: tuple[str, ...] = ("detect", "classify")
 MODES: tuple[str, ...] = ("train", "val", "predict")
 
 
@@ -25,7 +25,8 @@ class Key:
     """One argument.
 
     `low` and `high` bound numbers, `choices` lists the allowed words. An `inert` argument exists in the interface but
-    does nothing here; the text says why, and a value other than the default is refused instead of being ignored.
+    does nothing here; the text says why, and a value other than the default is refused instead of being ignored. `only`
+    names the one task that an argument serves; for another it is refused (`resolve.check_task`).
     """
 
     name: str
@@ -37,6 +38,7 @@ class Key:
     choices: tuple[str, ...] = ()
     nullable: bool = False
     inert: str = ""
+    only: str = ""
 
     def check(self, value: Any, origin: str = "") -> Any:
         """Return the value in its stored form.
@@ -90,13 +92,11 @@ class Key:
         return True
 
 
-_CLASSIFY = "classification only"
 _SEGMENT = "segmentation only"
 _POSE = "pose estimation only"
 _DEPTH = "depth estimation only"
 _GAINS = "RT-DETR's loss gains are fixed (class 1, L1 5, GIoU 2), as in its paper"
 _NO_NMS = "RT-DETR has no non-maximum suppression"
-_DISTILL = "distillation of detectors is not available"
 _NOT_YET = "this augmentation is not available"
 
 GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
@@ -107,7 +107,7 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
         ),
         "Training run": (
             Key("model", k.PATH, None, "model YAML or weights file", nullable=True),
-            Key("data", k.PATHS, None, "data set YAML", nullable=True),
+            Key("data", k.PATHS, None, "data set YAML; for classify a folder of class folders", nullable=True),
             Key("epochs", k.INT, 100, "passes over the training images", low=1),
             Key("time", k.FLOAT, None, "hours to train; the number of epochs follows from it", low=0, nullable=True),
             Key("patience", k.INT, 100, "stop after this many epochs without a better fitness; 0 never stops", low=0),
@@ -133,29 +133,36 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
             Key("verbose", k.BOOL, True, "more in the log; the table of classes in validation"),
             Key("seed", k.INT, 0, "base of all random numbers", low=0),
             Key("deterministic", k.BOOL, True, "ask for reproducible algorithms"),
-            Key("single_cls", k.BOOL, False, "treat all classes as one"),
+            Key("single_cls", k.BOOL, False, "treat all classes as one", only="detect"),
             Key("rect", k.BOOL, False, "batches by aspect ratio", inert="RT-DETR takes square inputs"),
             Key("cos_lr", k.BOOL, False, "let the rate fall on a cosine instead of a line; lr_schedule goes before it"),
-            Key("close_mosaic", k.INT, 10, "last epochs without mosaic and mixup; 0 keeps them", low=0),
+            Key("close_mosaic", k.INT, 10, "last epochs without mosaic and mixup; 0 keeps them", low=0, only="detect"),
             Key("resume", k.SWITCH_OR_PATH, False, "go on with the newest run, or with this last.pt"),
             Key("amp", k.AMP, True, "mixed precision: true picks bf16 where native, else fp16 on a GPU"),
             Key("fraction", k.FRACTION, 1.0, "share of the training images, or their number; [train, val] for both"),
             Key("profile", k.BOOL, False, "time exported forms of the model", inert="it served loggers only"),
             Key("freeze", k.LAYERS, None, "keep the first N layers, or the named ones, as they are", nullable=True),
-            Key("multi_scale", k.UNIT, 0.0, "vary the size of each batch by up to this share of imgsz"),
+            Key("multi_scale", k.UNIT, 0.0, "vary the size of each batch by up to this share of imgsz", only="detect"),
             Key("compile", k.SWITCH_OR_WORD, False, "use torch.compile, with this mode if a word"),
             Key("channels_last", k.BOOL, None, "memory layout NHWC; null: where it is faster", nullable=True),
             Key("overlap_mask", k.BOOL, True, "masks may overlap", inert=_SEGMENT),
             Key("mask_ratio", k.INT, 4, "mask downsampling", low=1, inert=_SEGMENT),
-            Key("dropout", k.UNIT, 0.0, "dropout of the classification head", inert=_CLASSIFY),
+            Key("dropout", k.UNIT, 0.0, "dropout of the classification head", only="classify"),
         ),
         "Validation": (
             Key("val", k.BOOL, True, "validate after each epoch"),
             Key("split", k.WORD, "val", "part of the data set to evaluate", choices=("train", "val", "test")),
-            Key("save_json", k.BOOL, False, "write predictions in COCO's JSON format"),
-            Key("conf", k.UNIT, None, "lowest score kept; null: 0.25 in predict, 0.001 in val", nullable=True),
+            Key("save_json", k.BOOL, False, "write predictions in COCO's JSON format", only="detect"),
+            Key(
+                "conf",
+                k.UNIT,
+                None,
+                "lowest score kept; null: 0.25 in predict, 0.001 in val",
+                nullable=True,
+                only="detect",
+            ),
             Key("iou", k.UNIT, 0.7, "overlap of suppression", inert=_NO_NMS),
-            Key("max_det", k.INT, 300, "most detections an image", low=1),
+            Key("max_det", k.INT, 300, "most detections an image", low=1, only="detect"),
             Key("quantize", k.PRECISION, None, "bits of inference and export: 8, 16 or 32", nullable=True),
             Key("dnn", k.BOOL, False, "run ONNX files by OpenCV", inert="ONNX files run by ONNX Runtime"),
             Key("plots", k.BOOL, True, "draw figures in training and validation"),
@@ -168,7 +175,7 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
             Key("visualize", k.BOOL, False, "write activation maps"),
             Key("augment", k.BOOL, False, "augmentation at test time", inert="RT-DETR has no test-time augmentation"),
             Key("agnostic_nms", k.BOOL, False, "suppression across classes", inert=_NO_NMS),
-            Key("classes", k.INT_OR_INTS, None, "keep only these class indices", nullable=True),
+            Key("classes", k.INT_OR_INTS, None, "keep only these class indices", nullable=True, only="detect"),
             Key("retina_masks", k.BOOL, False, "masks at full size", inert=_SEGMENT),
             Key("embed", k.INTS, None, "return feature vectors of these layers", nullable=True),
         ),
@@ -177,10 +184,10 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
             Key("save_frames", k.BOOL, False, "write single frames of a predicted video"),
             Key("save_txt", k.BOOL, False, "write label files"),
             Key("save_conf", k.BOOL, False, "add scores to the label files"),
-            Key("save_crop", k.BOOL, False, "write a cut-out of each detection"),
+            Key("save_crop", k.BOOL, False, "write a cut-out of each detection", only="detect"),
             Key("show_labels", k.BOOL, True, "draw class names"),
             Key("show_conf", k.BOOL, True, "draw scores"),
-            Key("show_boxes", k.BOOL, True, "draw boxes"),
+            Key("show_boxes", k.BOOL, True, "draw boxes", only="detect"),
             Key("line_width", k.INT, None, "width of box lines in px; null: by image size", low=1, nullable=True),
         ),
         "Export": (
@@ -201,11 +208,11 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
             Key("warmup_epochs", k.FLOAT, 3.0, "length of the warm-up in epochs", low=0),
             Key("warmup_momentum", k.UNIT, 0.8, "momentum at its start"),
             Key("warmup_bias_lr", k.UNIT, 0.1, "rate of biases at its start"),
-            Key("distill_model", k.PATH, None, "teacher's weights", nullable=True, inert=_DISTILL),
-            Key("dis", k.FLOAT, 6.0, "distillation gain", inert=_DISTILL),
+            Key("distill_model", k.PATH, None, "weights of a teacher to learn from", nullable=True, only="classify"),
+            Key("dis", k.FLOAT, 6.0, "gain of the distillation loss", only="classify"),
             Key("box", k.FLOAT, 7.5, "box gain", inert=_GAINS),
             Key("cls", k.FLOAT, 0.5, "class gain", inert=_GAINS),
-            Key("cls_pw", k.UNIT, 0.0, "power of class weights", inert=_GAINS),
+            Key("cls_pw", k.UNIT, 0.0, "power of class weights; 1 lets all classes count alike", only="classify"),
             Key("dfl", k.FLOAT, 1.5, "distribution gain", inert=_GAINS),
             Key("pose", k.FLOAT, 12.0, "pose gain", inert=_POSE),
             Key("kobj", k.FLOAT, 1.0, "keypoint objectness gain", inert=_POSE),
@@ -224,17 +231,17 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
             Key("translate", k.UNIT, 0.1, "shift, as a share of the image"),
             Key("scale", k.GAIN, 0.5, "zoom by 1 +- this, or between two factors; a letter means model_scale"),
             Key("shear", k.FLOAT, 0.0, "shear in degrees either way"),
-            Key("perspective", k.UNIT, 0.0, "perspective distortion"),
+            Key("perspective", k.UNIT, 0.0, "perspective distortion", only="detect"),
             Key("flipud", k.UNIT, 0.0, "probability of a vertical flip"),
             Key("fliplr", k.UNIT, 0.5, "probability of a horizontal flip"),
-            Key("bgr", k.UNIT, 0.0, "probability of swapped colour channels"),
-            Key("mosaic", k.UNIT, 1.0, "probability of four images in one"),
-            Key("mixup", k.UNIT, 0.0, "probability of blending two images"),
+            Key("bgr", k.UNIT, 0.0, "probability of swapped colour channels", only="detect"),
+            Key("mosaic", k.UNIT, 1.0, "probability of four images in one", only="detect"),
+            Key("mixup", k.UNIT, 0.0, "probability of blending two images", only="detect"),
             Key("cutmix", k.UNIT, 0.0, "probability of pasting a part of another image", inert=_NOT_YET),
             Key("copy_paste", k.UNIT, 0.0, "share of objects copied by their outline", inert=_NOT_YET),
             Key("copy_paste_mode", k.WORD, "flip", "where copies come from", choices=("flip", "mixup"), inert=_NOT_YET),
-            Key("auto_augment", k.WORD, "randaugment", "augmentation policy", nullable=True, inert=_CLASSIFY),
-            Key("erasing", k.UNIT, 0.4, "probability of erasing a patch", inert=_CLASSIFY),
+            Key("auto_augment", k.WORD, "randaugment", "augmentation policy", nullable=True, only="classify"),
+            Key("erasing", k.UNIT, 0.4, "probability of erasing a patch", only="classify"),
         ),
         "More files": (
             Key("cfg", k.PATH, None, "YAML of arguments; arguments given beside it win", nullable=True),
@@ -244,7 +251,7 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
             Key("recipe", k.WORD, "auto", "set of training arguments: auto, official, small, ultralytics"),
             Key("backbone_lr_ratio", k.FLOAT, 1.0, "rate of the backbone as a multiple of lr0", low=0),
             Key("clip_norm", k.FLOAT, 0.1, "largest norm of all gradients together; 0 does not clip", low=0),
-            Key("loss", k.WORD, "vfl", "classification loss", choices=("vfl", "mal", "focal")),
+            Key("loss", k.WORD, "vfl", "classification loss", choices=("vfl", "mal", "focal"), only="detect"),
             Key("ema_decay", k.UNIT, 0.9999, "decay of the averaged weights"),
             Key("ema_warmup", k.FLOAT, 2000.0, "updates until that decay is nearly reached; 0: at once", low=0),
             Key(
@@ -258,7 +265,28 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
             Key("sync_bn", k.BOOL, False, "batch norm statistics over all processes"),
             Key("model_scale", k.WORD, None, "compound scale of the model YAML, a letter such as n", nullable=True),
             Key("modules", k.PATHS, None, "Python files with blocks of your own", nullable=True),
-            Key("letterbox", k.BOOL, False, "keep the aspect ratio and pad, instead of stretching to the square"),
+            Key(
+                "letterbox",
+                k.BOOL,
+                False,
+                "keep the aspect ratio and pad, instead of stretching to the square",
+                only="detect",
+            ),
+            Key(
+                "smoothing",
+                k.UNIT,
+                0.0,
+                "label smoothing: share of the target spread over all classes",
+                only="classify",
+            ),
+            Key(
+                "distill_type",
+                k.WORD,
+                "hard",
+                "what is learnt from the teacher: its choice (hard) or its probabilities (soft)",
+                choices=("hard", "soft"),
+                only="classify",
+            ),
         ),
     }
 )
@@ -290,6 +318,7 @@ def render_default_yaml() -> str:
             setting = YAML.dumps({key.name: key.default}).strip()
             shown = key.choices or key.kind in (k.INT, k.FLOAT, k.UNIT)
             note = f" [no effect: {key.inert}]" if key.inert else f" ({key.bounds})" if shown else ""
+            note += f" [{key.only} only]" if key.only else ""
             lines.append(f"{setting}  # {key.meaning}{note}")
     return "\n".join(lines) + "\n"
 

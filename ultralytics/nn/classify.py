@@ -1,0 +1,157 @@
+"""Parts of image classification: the loss, with a teacher or without, and weights in the official SHViT form.
+
+A classifier of ours is a YAML of rows (`SHViTStem`, `SHViTStage`, ..., `SHViTHead`), an official SHViT file holds one
+module. `official_prefixes` says which row each part of such a file belongs to.
+Shape legend: B images of a batch, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ultralytics.nn.modules.shsa import SHViTHead, SHViTStage, SHViTStem
+from ultralytics.utils.errors import CheckpointError
+
+TEMPERATURE = 3.0  # of soft distillation (DeiT, arXiv 2012.12877, section 5.2)
+SUBSAMPLE = 3  # modules in front of the blocks of stages 2 and 3 in an official file
+
+Logits = Tensor | tuple[Tensor, Tensor]
+
+
+# ------------------------------------------------------------------------------------------------------------- loss
+def classification_loss(preds: Logits, batch: Mapping[str, Any], args: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """Loss of logits (B, K), or of the pair (head, distillation head); returns the total and its detached parts.
+
+    `batch` holds `cls` (B,), and if wanted `teacher` (B, K), the teacher's logits, and `class_weights` (K,). `args` are
+    `smoothing`, `dis` (gain of the teacher's part) and `distill_type`. Without a second head the teacher's part acts on
+    the only one. The parts are [classification] or, with `distill_model` in `args`, [classification, distillation].
+    """
+    logits, follower = preds if isinstance(preds, tuple) else (preds, preds)
+    target = batch["cls"].view(-1).long()  # (B,)
+    smoothing = float(args.get("smoothing") or 0.0)
+    loss = F.cross_entropy(logits.float(), target, weight=batch.get("class_weights"), label_smoothing=smoothing)
+    if not args.get("distill_model"):
+        return loss, loss.detach().view(1)
+    teacher = batch.get("teacher")
+    dis = loss.new_zeros(()) if teacher is None else distillation_loss(follower, teacher, str(args["distill_type"]))
+    return loss + float(args["dis"]) * dis, torch.stack([loss, dis]).detach()
+
+
+def distillation_loss(logits: Tensor, teacher: Tensor, kind: str = "hard") -> Tensor:
+    """Distance of logits (B, K) from the teacher's.
+
+    "hard" is the cross-entropy with the teacher's choice; "soft" the divergence of the probabilities at `TEMPERATURE`,
+    times its square (both as in DeiT, arXiv 2012.12877, section 3).
+    """
+    if kind == "hard":
+        return F.cross_entropy(logits.float(), teacher.argmax(1))
+    own, other = (F.log_softmax(x.float() / TEMPERATURE, 1) for x in (logits, teacher))
+    return F.kl_div(own, other, reduction="batchmean", log_target=True) * TEMPERATURE**2
+
+
+def class_weights(counts: Iterable[int], power: float) -> Tensor | None:
+    """Weight of each class, (count ** -power) with mean 1 over the images; None for power 0.
+
+    >>> class_weights([1, 3], 1.0).tolist()
+    [2.0, 0.6666666865348816]
+    """
+    if not power:
+        return None
+    number = torch.tensor(list(counts), dtype=torch.float64)
+    weights = number.clamp(min=1) ** -power
+    return (weights * number.sum() / (weights * number).sum()).float()
+
+
+# ------------------------------------------------------------------------------------------------- official weights
+def official_prefixes(layers: Iterable[nn.Module]) -> dict[str, str]:
+    """Key prefixes of an official SHViT file, each with the prefix that its tensors have in rows of ours.
+
+    `layers` are the rows, in order. Rows of other classes take nothing.
+    """
+    table: dict[str, str] = {}
+    stage = 0
+    for i, layer in enumerate(layers):
+        if isinstance(layer, SHViTStem):
+            table |= {f"patch_embed.{k}.": f"model.{i}.layers.{k}." for k in (0, 2, 4)}
+        elif isinstance(layer, SHViTStage):
+            stage += 1
+            down = ["patch_embed.6."] if stage == 1 else [f"blocks{stage}.{k}." for k in range(SUBSAMPLE)]
+            table |= {source: f"model.{i}.down.{k}." for k, source in enumerate(down)}
+            first = 0 if stage == 1 else SUBSAMPLE
+            table |= {f"blocks{stage}.{first + k}.": f"model.{i}.blocks.{k}." for k in range(len(layer.blocks))}
+        elif isinstance(layer, SHViTHead):
+            table |= {"head.": f"model.{i}.head.", "head_dist.": f"model.{i}.head_dist."}
+    return table
+
+
+def is_official(state: Mapping[str, Any]) -> bool:
+    """Whether a state dict has the keys of the official SHViT."""
+    return any(key.startswith("patch_embed.") for key in state)
+
+
+def from_official(state: Mapping[str, Tensor], layers: Iterable[nn.Module]) -> dict[str, Tensor]:
+    """Give the tensors of an official SHViT state dict the keys of our rows; keys without a place stay as they are."""
+    table = official_prefixes(layers)
+
+    def renamed(key: str) -> str:
+        parts = key.split(".")
+        for n in (2, 1):
+            prefix = ".".join(parts[:n]) + "."
+            if prefix in table:
+                return table[prefix] + ".".join(parts[n:])
+        return key
+
+    return {renamed(key): value for key, value in state.items()}
+
+
+def to_official(state: Mapping[str, Tensor], layers: Iterable[nn.Module]) -> dict[str, Tensor]:
+    """The inverse of `from_official`, for weights that other SHViT code is to read; raises CheckpointError."""
+    table = {ours: theirs for theirs, ours in official_prefixes(layers).items()}
+    result: dict[str, Tensor] = {}
+    for key, value in state.items():
+        prefix = next((p for p in table if key.startswith(p)), None)
+        if prefix is None:
+            raise CheckpointError(f"the official SHViT has no place for '{key}'", "its rows are stem, stages and head")
+        result[table[prefix] + key[len(prefix) :]] = value
+    return result
+
+
+@dataclass
+class LoadReport:
+    """What became of a state dict: keys that matched, that the source lacks, that have no place, of another shape."""
+
+    matched: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    mismatched: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """The report as text: the counts, then the first keys of each kind that is not empty."""
+        text = [
+            f"Loaded weights: {len(self.matched)} matched, {len(self.missing)} missing, "
+            f"{len(self.unexpected)} unexpected, {len(self.mismatched)} of another shape"
+        ]
+        for name in ("missing", "unexpected", "mismatched"):
+            keys = getattr(self, name)
+            if keys:
+                text.append(f"  {name}: {', '.join(keys[:6])}{f' and {len(keys) - 6} more' if len(keys) > 6 else ''}")
+        return text
+
+
+def load_matching(target: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
+    """Copy into `target` every tensor whose key and shape agree; the rest of it stays as it was."""
+    own = target.state_dict()
+    report = LoadReport(
+        matched=[k for k, v in own.items() if k in state and state[k].shape == v.shape],
+        missing=[k for k in own if k not in state],
+        unexpected=[k for k in state if k not in own],
+        mismatched=[k for k, v in own.items() if k in state and state[k].shape != v.shape],
+    )
+    target.load_state_dict({k: state[k] for k in report.matched}, strict=False)
+    return report
