@@ -246,15 +246,6 @@ def test_load_plain_state_dict_and_nothing():
         model.load({"epoch": 3}, verbose=False)
 
 
-def test_load_reports_by_layer():
-    data = copy.deepcopy(TINY_DICT)
-    data["backbone"][5] = [-1, 1, "Conv", [72, 3, 2]]
-    model = RTDETRDetectionModel(data, verbose=False)
-    report = model.load(tiny(), verbose=False)
-    text = "\n".join(report.lines())
-    assert "fresh: layer 5" in text and "not used from the source: layer 5" in text and "layer 4" not in text
-
-
 # ------------------------------------------------------------------------------- edits of the SHSA model's YAML
 def edited(insert=None, drop=None, shsa=None):
     """`rtdetr-l.yaml` as a mapping at scale n, with one row put in or left out and the later indices moved."""

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -88,6 +88,15 @@ def autopad(k: Size, p: Size | None = None, d: int = 1) -> Size:
 def _square(size: Size) -> tuple[int, int]:
     """Return a size as (height, width)."""
     return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def zero_norms(*blocks: Any) -> None:
+    """Set weight and bias of every batch norm in the blocks to zero: the end of a residual branch that starts at 0."""
+    for block in blocks:
+        for module in block.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.zeros_(module.weight)
+                nn.init.zeros_(module.bias)
 
 
 def fuse_children(net: nn.Module) -> nn.Module:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ultralytics.nn.modules.conv import Conv, RepConv
+from ultralytics.nn.modules.conv import Conv, RepConv, zero_norms
 from ultralytics.nn.modules.shsa import BasicBlock
 from ultralytics.nn.registry import Plan, RowContext, register, scaled_conv, scaled_repeat
 from ultralytics.utils.errors import ConfigError
@@ -38,6 +38,16 @@ class Bottleneck(nn.Module):
         """(B, c1, H, W) -> (B, c2, H, W)."""
         y = self.cv2(self.cv1(x))
         return x + y if self.add else y
+
+    def start_as_identity(self) -> bool:
+        """With the shortcut, set the last batch norm to zero, so that the block passes its input on; say whether.
+
+        Not with an activation that has no slope at zero: the branch could never grow again.
+        """
+        possible = self.add and isinstance(self.cv2.act, (nn.SiLU, nn.GELU, nn.Identity))
+        if possible:
+            zero_norms(self.cv2)
+        return possible
 
 
 @register(scaled_repeat)

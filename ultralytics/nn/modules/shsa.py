@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import stochastic_depth
 
-from ultralytics.nn.modules.conv import fuse_children
+from ultralytics.nn.modules.conv import fuse_children, zero_norms
 from ultralytics.nn.registry import Plan, RowContext, channels_first, register, scaled_conv
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.torch_utils import bn_affine, fuse_conv_and_bn
@@ -228,6 +228,12 @@ class SHSA(nn.Module):
         """Fold both batch norms, in place."""
         return fuse_children(self)
 
+    def start_as_identity(self) -> bool:
+        """With the residual, set the last batch norm to zero, so that the block passes its input on; say whether."""
+        if self.residual:
+            zero_norms(self.proj[1])
+        return self.residual
+
     def extra_repr(self) -> str:
         """Say what the children do not show."""
         return f"dim={self.dim}, qk_dim={self.qk_dim}, pdim={self.pdim}, residual={self.residual}"
@@ -248,6 +254,13 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, dim, H, W) -> the same shape."""
         return self.ffn(self.mixer(self.conv(x)))
+
+    def start_as_identity(self) -> bool:
+        """Set the last batch norm of each residual branch to zero; the block then passes its input on."""
+        zero_norms(self.conv, self.ffn.m.pw2)
+        if isinstance(self.mixer, Residual):
+            zero_norms(self.mixer.m.proj)
+        return True
 
 
 # ------------------------------------------------------------------------------------------------------------ SHViT
@@ -344,7 +357,7 @@ def shvit_s4(**kwargs: Any) -> SHViT:
     return _official((224, 336, 448), (48, 72, 96), (4, 7, 6), kwargs)
 
 
-# ---------------------------------------------------------------------- SHViT in rows of a YAML: backbone, classifier
+# ------------------------------------------------------------------------------------- SHViT as a detection backbone
 @register(lambda row: Plan((row.c1, *row.args), row.args[0]))
 class SHViTStem(nn.Module):
     """The first three convolutions of SHViT's stem: stride 8. YAML `[c2]`, the width there (half of stage 1's).
@@ -377,28 +390,3 @@ class SHViTStage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, c1, H, W) -> (B, c2, ceil(H/2), ceil(W/2))."""
         return self.blocks(self.down(x))
-
-
-@register(lambda row: Plan((row.c1, *row.args), row.args[0]))
-class SHViTHead(nn.Module):
-    """Pool the map and classify. YAML `[nc]` or `[nc, distillation]`.
-
-    With `distillation` a second head follows a teacher: in training the result is the pair (head, distillation head),
-    in eval their mean. `dropout` acts on the pooled features in training.
-    """
-
-    def __init__(self, c1: int, nc: int, distillation: bool = False, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.distillation = distillation
-        self.drop = nn.Dropout(dropout)
-        self.head = BN_Linear(c1, nc)
-        if distillation:
-            self.head_dist = BN_Linear(c1, nc)
-
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """(B, c1, H, W) -> logits (B, nc), or in training with `distillation` a pair of them."""
-        x = self.drop(F.adaptive_avg_pool2d(x, 1).flatten(1))  # (B, c1)
-        if not self.distillation:
-            return self.head(x)
-        y, y_dist = self.head(x), self.head_dist(x)
-        return (y, y_dist) if self.training else (y + y_dist) / 2
