@@ -73,6 +73,21 @@ def test_pixels_move_with_the_boxes() -> None:
     assert seen > 40
 
 
+def test_the_matrix_keeps_the_centre_near_the_middle_and_its_parts_in_bounds() -> None:
+    """Turning and scaling are about the centre; shift, gain and angle stay within what was asked for, and vary."""
+    warp = RandomPerspective(degrees=30.0, translate=0.1, scale=0.4)
+    rows = []
+    for seed in range(200):
+        matrix, gain = warp.matrix(np.random.default_rng(seed), (200, 100), (80, 60))
+        x, y = warp_points(np.array([[100, 50]], np.float32), matrix)[0] / (80, 60)
+        linear = matrix[:2, :2].astype(float)
+        np.testing.assert_allclose(linear @ linear.T, gain**2 * np.eye(2), atol=1e-4)
+        rows.append((x, y, gain, np.degrees(np.arctan2(linear[1, 0], linear[0, 0]))))
+    low, high = np.min(rows, 0), np.max(rows, 0)
+    assert (low >= (0.4, 0.4, 0.6, -30)).all() and (high <= (0.6, 0.6, 1.4, 30)).all()
+    assert (low < (0.42, 0.42, 0.65, -25)).all() and (high > (0.58, 0.58, 1.35, 25)).all()
+
+
 def test_objects_that_leave_the_frame_are_dropped() -> None:
     sample = Scenes().get_image_and_label(0)
     far = RandomPerspective(translate=0.0, scale=(8.0, 8.0))
