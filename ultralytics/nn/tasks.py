@@ -1,4 +1,4 @@
-"""Detection models: built from a YAML, run layer by layer, trained by their own loss, fused, saved and loaded.
+"""Models built from a YAML, run layer by layer, trained by their own loss, fused, saved and loaded.
 
 Channel inference, for whoever adds a module: each block declares its rule beside itself (`@register(rule)`, see
 `registry.py`), `builder.py` applies the rules row by row and checks every row with a dry run, and `DetectionModel`
@@ -20,11 +20,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ultralytics.models.utils.loss import RTDETRDetectionLoss
-from ultralytics.nn.builder import build_model, feature_stride, log_layers, parse_model, plan_model, set_batch_norm
+from ultralytics.nn.builder import (
+    PlannedLayer,
+    build_model,
+    feature_stride,
+    log_layers,
+    parse_model,
+    plan_model,
+    set_batch_norm,
+)
 from ultralytics.nn.checkpoint import pack_model, plain, read_checkpoint, save_checkpoint
+from ultralytics.nn.classify import LoadReport, classification_loss, from_official, is_official, load_matching
 from ultralytics.nn.modules.conv import fuse_children
+from ultralytics.nn.record import ConstructionBudget
 from ultralytics.nn.registry import REGISTRY
-from ultralytics.nn.spec import load_model_yaml
+from ultralytics.nn.spec import ModelSpec, load_model_yaml
 from ultralytics.nn.summary import LayerFacts, layer_facts, layer_table, summary_line
 from ultralytics.nn.transfer import TransferReport, is_class, transfer
 from ultralytics.utils.errors import CheckpointError, ConfigError, ModelYAMLError
@@ -33,6 +43,7 @@ from ultralytics.utils.torch_utils import get_flops, get_num_gradients, get_num_
 
 __all__ = [
     "BaseModel",
+    "ClassificationModel",
     "DetectionModel",
     "RTDETRDetectionModel",
     "attempt_load_weights",
@@ -172,9 +183,7 @@ class DetectionModel(BaseModel):
         spec = load_model_yaml(cfg, scale=scale, nc=nc)
         spec.warn_unused()
         plans = plan_model(spec, ch)
-        if not plans[-1].entry.is_head:
-            heads = [name for name in REGISTRY if (entry := REGISTRY.get(name)) is not None and entry.is_head]
-            raise spec.error(spec.layers[-1], "the last row must be a head", f"heads: {', '.join(heads)}")
+        self._check_last_row(spec, plans[-1])
         self.model, self.save = build_model(spec, ch, plans)
         self.yaml = {**copy.deepcopy(dict(spec.data)), "channels": ch}
         self.nc = spec.nc
@@ -188,6 +197,14 @@ class DetectionModel(BaseModel):
         if verbose:
             log_layers(self.model, plans)
             self.info()
+
+    def _check_last_row(self, spec: ModelSpec, last: PlannedLayer) -> None:
+        """Demand a detection head at the end."""
+        if not last.entry.is_head:
+            heads = [name for name in REGISTRY if (entry := REGISTRY.get(name)) is not None and entry.is_head]
+            hint = "a classifier is trained by: yolo classify train" if spec.data.get("task") == "classify" else ""
+            more = [line for line in (f"heads: {', '.join(heads)}", hint) if line]
+            raise spec.error(spec.layers[-1], "the last row must be a head", *more)
 
     def load(self, weights: str | Path | Mapping[str, Any] | nn.Module, verbose: bool = True) -> TransferReport:
         """Take over every layer that fits, from a file, a checkpoint dict, a state dict or a model; return a report.
@@ -246,6 +263,53 @@ class RTDETRDetectionModel(DetectionModel):
         return torch.stack(list(terms.values())).sum(), items
 
 
+class ClassificationModel(DetectionModel):
+    """An image classifier whose last row gives logits (B, nc), such as SHViT (CVPR 2024, arXiv 2401.16456).
+
+    Images are normalised by the caller. Batch norms keep torch's epsilon of 1e-5, which official weights have.
+    """
+
+    def __init__(
+        self,
+        cfg: str | Path | Mapping[str, Any] = "shvit_s1.yaml",
+        ch: int = 3,
+        nc: int | None = None,
+        verbose: bool = True,
+        scale: str | None = None,
+    ) -> None:
+        super().__init__(cfg, ch, nc, verbose, scale)
+        set_batch_norm([self], eps=1e-5, momentum=0.1)
+        self.stride = torch.tensor([32.0], device="cpu")  # nothing is joined, so that the network takes any size
+        self.task = "classify"
+
+    def _check_last_row(self, spec: ModelSpec, last: PlannedLayer) -> None:
+        """Demand logits for the YAML's classes at the end."""
+        output = last.output[0] if isinstance(last.output, tuple) else last.output
+        if not isinstance(output, Tensor) or output.dim() != 2 or output.shape[1] != spec.nc:
+            raise spec.error(spec.layers[-1], f"the last row must give {spec.nc} logits", "such as SHViTHead, [nc]")
+
+    def loss(self, batch: dict[str, Any], preds: Any = None) -> tuple[Tensor, Tensor]:
+        """Loss of a batch, see `classification_loss`; `preds` are its logits, None: the model is run."""
+        preds = self.predict(batch["img"]) if preds is None else preds
+        return classification_loss(preds, batch, self.args if isinstance(self.args, Mapping) else vars(self.args))
+
+    def load(  # type: ignore[override]  # no structure to align: keys match, or the file is an official one
+        self, weights: str | Path | Mapping[str, Any] | nn.Module, verbose: bool = True
+    ) -> LoadReport:
+        """Take over every tensor that fits, from what `DetectionModel.load` takes or an official SHViT file."""
+        state, names, eps, *_ = _weights_of(weights)
+        official = is_official(state)
+        report = load_matching(self, from_official(state, self.model) if official else state)
+        if report.matched and (eps or official):
+            set_batch_norm([self], eps=eps or 1e-5, momentum=0.1)
+        if not (report.missing or report.mismatched) and names:
+            self.names = dict(names)
+        if verbose:
+            for line in report.lines():
+                LOGGER.info(line)
+        return report
+
+
 def _targets(batch: Mapping[str, Any], images: int, device: torch.device) -> dict[str, Any]:
     """Targets in the head's form, in the order of their images, with the count of each image."""
     index = batch["batch_idx"].view(-1).long()
@@ -262,7 +326,10 @@ def _targets(batch: Mapping[str, Any], images: int, device: torch.device) -> dic
     }
 
 
-MODELS: Mapping[str, type[DetectionModel]] = {"RTDETRDetectionModel": RTDETRDetectionModel}
+MODELS: Mapping[str, type[DetectionModel]] = {
+    "RTDETRDetectionModel": RTDETRDetectionModel,
+    "ClassificationModel": ClassificationModel,
+}
 
 
 class _Weights(NamedTuple):
@@ -302,9 +369,13 @@ def unpack_model(record: Mapping[str, Any], device: str | torch.device = "cpu") 
     """Build the model of a checkpoint's record and fill it; fp32, in eval mode. Raises CheckpointError."""
     cls = MODELS.get(str(record.get("class")))
     if cls is None:
-        raise CheckpointError(f"the checkpoint holds a {record.get('class')!r}; known: {', '.join(MODELS)}")
+        raise CheckpointError(
+            f"holds a {record.get('class')!r:.60}, which is not built here; known: {', '.join(MODELS)}\n"
+            "its tensors can be a source for load() of a model built from a YAML"
+        )
     try:
-        model = cls(record["yaml"], ch=record.get("ch", 3), nc=record["nc"], verbose=False)
+        with ConstructionBudget(record["state_dict"]):
+            model = cls(record["yaml"], ch=record.get("ch", 3), nc=record["nc"], verbose=False)
         if record.get("fused"):
             model.fuse(verbose=False)
         model.load_state_dict(record["state_dict"])
@@ -350,6 +421,8 @@ def yaml_model_load(path: str | Path) -> dict[str, Any]:
 
 
 def guess_model_task(model: Any) -> str:
-    """The task of a model, YAML mapping or file name; every head here detects."""
-    task = getattr(model, "task", None)
+    """The task of a model, YAML mapping or model YAML file: what its key `task` says, else detect."""
+    if isinstance(model, (str, Path)) and str(model).endswith((".yaml", ".yml")):
+        model = load_model_yaml(model).data
+    task = model.get("task") if isinstance(model, Mapping) else getattr(model, "task", None)
     return task if isinstance(task, str) else "detect"

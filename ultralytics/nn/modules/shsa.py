@@ -357,7 +357,7 @@ def shvit_s4(**kwargs: Any) -> SHViT:
     return _official((224, 336, 448), (48, 72, 96), (4, 7, 6), kwargs)
 
 
-# ------------------------------------------------------------------------------------- SHViT as a detection backbone
+# ---------------------------------------------------------------------- SHViT in rows of a YAML: backbone, classifier
 @register(lambda row: Plan((row.c1, *row.args), row.args[0]))
 class SHViTStem(nn.Module):
     """The first three convolutions of SHViT's stem: stride 8. YAML `[c2]`, the width there (half of stage 1's).
@@ -390,3 +390,28 @@ class SHViTStage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, c1, H, W) -> (B, c2, ceil(H/2), ceil(W/2))."""
         return self.blocks(self.down(x))
+
+
+@register(lambda row: Plan((row.c1, *row.args), row.args[0]))
+class SHViTHead(nn.Module):
+    """Pool the map and classify. YAML `[nc]` or `[nc, distillation]`.
+
+    With `distillation` a second head follows a teacher: in training the result is the pair (head, distillation head),
+    in eval their mean. `dropout` acts on the pooled features in training.
+    """
+
+    def __init__(self, c1: int, nc: int, distillation: bool = False, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.distillation = distillation
+        self.drop = nn.Dropout(dropout)
+        self.head = BN_Linear(c1, nc)
+        if distillation:
+            self.head_dist = BN_Linear(c1, nc)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """(B, c1, H, W) -> logits (B, nc), or in training with `distillation` a pair of them."""
+        x = self.drop(F.adaptive_avg_pool2d(x, 1).flatten(1))  # (B, c1)
+        if not self.distillation:
+            return self.head(x)
+        y, y_dist = self.head(x), self.head_dist(x)
+        return (y, y_dist) if self.training else (y + y_dist) / 2
