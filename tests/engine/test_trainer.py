@@ -129,6 +129,16 @@ def test_callbacks_come_in_order(make):
     ]
 
 
+def test_a_cut_image_is_left_out_and_listed_in_the_run_folder(make, tmp_path):
+    yaml = write_dataset(tmp_path / "set")
+    bad = tmp_path / "set" / "images" / "train" / "001.png"
+    bad.write_bytes(bad.read_bytes()[:60])
+    trainer = make(data=str(yaml), epochs=1, val=False)
+    trainer.train()
+    assert len(trainer.train_loader.dataset) == len(IMAGES) - 1
+    assert str(bad) in (trainer.save_dir / "data_report.txt").read_text()
+
+
 def test_runs_are_numbered(make):
     names = []
     for _ in range(3):

@@ -256,7 +256,7 @@ class TrainerSetup(CallbackMixin):
         return LR_CURVES[name](self.epochs, self.args.lrf)
 
     def _setup_folder(self) -> None:
-        """Make the run folder and write args.yaml and labels.jpg into it (main process only)."""
+        """Make the run folder; write args.yaml, labels.jpg and what was wrong with the data (main process only)."""
         if self.rank > 0:
             return
         if not self.args.get("save_dir") and not self.args.exist_ok:
@@ -265,6 +265,9 @@ class TrainerSetup(CallbackMixin):
         self.args.save_dir = str(self.save_dir)
         YAML.save(self.save_dir / "args.yaml", dict(self.args))
         self.validator.save_dir = self.save_dir
+        for loader in (self.train_loader, self.test_loader):
+            if loader.dataset.report:
+                loader.dataset.write_report(self.save_dir)
         if self.args.plots:
             self.plot_training_labels()
 

@@ -122,7 +122,9 @@ class BaseTrainer(TrainerSetup):
                 if stepped and p.batch < self.batches:
                     self._save_inside()
         self.meter.flush()
-        self.tloss = self.meter.mean
+        sums = torch.tensor([*self.meter.sum, self.meter.count], dtype=torch.float64, device=self.device)
+        *items, count = dist.all_reduce_sum(sums).tolist()
+        self.tloss = [item / max(count, 1) for item in items]
 
     def _train_batch(self, batch: Batch) -> bool:
         """Forward, backward and, at the end of an accumulation group or epoch, the optimizer step (then True)."""
