@@ -1,4 +1,4 @@
-"""Checkpoint files: a dict of tensors and plain values, read with `weights_only=True`, written whole or not at all.
+"""Checkpoint files: a dict of tensors and plain values, read as data only, written whole or not at all.
 
 Keys: `format`, `format_version`, `epoch`, `best_fitness`, `model` and `ema` (model records or None), `updates`,
 `optimizer`, `scheduler`, `scaler`, `rng`, `stopper`, `train_state`, `train_args`, `train_metrics`, `train_results`,
@@ -8,8 +8,6 @@ Keys: `format`, `format_version`, `epoch`, `best_fitness`, `model` and `ema` (mo
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,8 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from ultralytics import __version__
+from ultralytics.nn.archive import Archive, open_archive
+from ultralytics.nn.record import check_fields
+from ultralytics.nn.safetensors_io import SUFFIX, read_safetensors, write_safetensors
+from ultralytics.nn.upstream import convert, is_upstream, suspicious
 from ultralytics.utils.errors import CheckpointError, NotFoundError
 from ultralytics.utils.files import atomic_write
+from ultralytics.utils.log import LOGGER
 
 FORMAT = "rtdetr-shsa"
 FORMAT_VERSION = 1
@@ -77,7 +80,10 @@ def plain(value: Any) -> Any:
 
 
 def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any]) -> Path:
-    """Write a checkpoint; missing keys get their defaults. Raises CheckpointError for a value that is not plain."""
+    """Write a checkpoint; missing keys get their defaults. A path ending in `.safetensors` gets that form.
+
+    Raises CheckpointError for a value that is not plain.
+    """
     full = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -91,6 +97,8 @@ def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any]) -> Path:
     _check_plain(full, "checkpoint")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix.lower() == SUFFIX:
+        return write_safetensors(path, full)
     with atomic_write(path, "wb") as f:
         torch.save(full, f)
     return path
@@ -111,56 +119,86 @@ def _check_plain(value: Any, where: str) -> None:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint, or a plain state dict, onto the CPU. Nothing in the file is executed.
+    """Read weights of any kind that is known, onto the CPU. Nothing in the file is executed.
 
-    Raises NotFoundError, or CheckpointError for a file that is cut short, foreign, or of a newer format.
+    Files of this package (`.pt`, `.safetensors`) give their checkpoint dict; a genuine Ultralytics checkpoint gives the
+    same form, taken from its pickle as data (see `upstream`); plain tensors, also under `model`, `state_dict` or
+    `ema.module`, give `{"state_dict": tensors}`. Every field is checked (see `record`).
+    Raises NotFoundError, or CheckpointError for a file that is cut short, foreign, hostile, or of a newer format.
     """
     path = Path(path)
     if not path.is_file():
         raise NotFoundError(f"weights file '{path}' does not exist\ngive the path of a .pt file, or train first")
-    data = _load(path)
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path}: holds a {type(data).__name__}, not a checkpoint")
-    if data.get("format") != FORMAT:
-        if data and all(isinstance(v, Tensor) for v in data.values()):
-            return {"state_dict": data}
-        keys = ", ".join(map(str, list(data)[:8]))
-        raise CheckpointError(f"{path}: not a checkpoint of this package (no key 'format')\nkeys: {keys}")
-    version = data.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path}: has format version {version!r}; this package reads up to {FORMAT_VERSION}\nupgrade the package"
-        )
-    return data
-
-
-def _load(path: Path) -> Any:
-    size = path.stat().st_size
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as e:
-        pickled = _first_byte(path) == b"\x80" or zipfile.is_zipfile(path)
-        if pickled and any(words in str(e) for words in ("Unsupported ", "Trying to ")):
-            raise CheckpointError(
-                f"{path}: holds pickled objects, not plain tensors; loading it could run code from the file\n"
-                "load it where it came from and save its state_dict() there, then pass that file"
-            ) from None
-        raise _damaged(path, size, e) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as e:
-        raise _damaged(path, size, e) from None
-    except zipfile.BadZipFile as e:
-        raise _damaged(path, size, e) from None
+        return check_fields(_migrate(_read(path)))
+    except CheckpointError as e:
+        raise CheckpointError("\n".join(f"{path}: {e}".splitlines()[:3])) from None
 
 
-def _first_byte(path: Path) -> bytes:
+def _read(path: Path) -> dict[str, Any]:
+    """The content of a file in this package's form; the kind is told by its first bytes, not by its name."""
+    if file_kind(path) == "safetensors":
+        return read_safetensors(path)
+    with _open(path) as archive:
+        if is_upstream(archive.root):
+            found = {**TEMPLATE, **convert(archive)}
+        else:
+            found = _own_or_plain(archive.plain(archive.root))
+    if odd := suspicious(archive.names):
+        LOGGER.warning(f"{path}: names {', '.join(odd[:5])}, which no checkpoint needs; nothing of it was run")
+    return found
+
+
+def file_kind(path: Path) -> str:
+    """`zip`, `safetensors`, `pickle` (bare, without a zip around it) or `other`."""
     with path.open("rb") as f:
-        return f.read(1)
+        start = f.read(9)
+    if start[:2] == b"PK":
+        return "zip"
+    if path.suffix.lower() == ".safetensors" or start[8:] == b"{":
+        return "safetensors"
+    return "pickle" if start[:1] == b"\x80" else "other"
 
 
-def _damaged(path: Path, size: int, error: Exception) -> CheckpointError:
-    text = str(error).split("WeightsUnpickler error:")[-1].strip()  # torch puts a page of advice before it
-    reason = (text.splitlines() or [type(error).__name__])[0][:100]
-    return CheckpointError(
-        f"{path}: cannot be read as a checkpoint; it is cut short, damaged or of another kind ({size:,} bytes)\n"
-        f"reason: {reason}\nuse another copy, such as last.pt of the same run"
-    )
+def _open(path: Path) -> Archive:
+    """The archive of a zip file; every other kind is refused with its reason."""
+    kind = file_kind(path)
+    try:
+        if kind == "pickle":
+            raise CheckpointError("an old-style pickle without a zip around it; loading it could run code from it")
+        if kind != "zip":
+            raise CheckpointError("it does not begin like a checkpoint")
+        return open_archive(path)
+    except CheckpointError as e:
+        last = "save it again there with torch.save(state_dict)" if kind == "pickle" else "use another copy of it"
+        raise CheckpointError(
+            f"cannot be read as a checkpoint; it is cut short, damaged or of another kind "
+            f"({path.stat().st_size:,} bytes)\nreason: {e}\n{last}"
+        ) from None
+
+
+def _own_or_plain(data: Any) -> dict[str, Any]:
+    """A checkpoint dict of this package, or the tensors of another's file."""
+    if not isinstance(data, dict):
+        raise CheckpointError(f"holds a {type(data).__name__}, not a checkpoint")
+    if data.get("format") == FORMAT:
+        return data
+    ema = data.get("ema")
+    nested = ema.get("module") if isinstance(ema, Mapping) else None
+    for state in (data, nested, ema, data.get("model"), data.get("state_dict"), data.get("module")):
+        if isinstance(state, Mapping) and state and all(isinstance(v, Tensor) for v in state.values()):
+            return {"state_dict": dict(state)}
+    keys = ", ".join(f"{k!s:.30}" for k in list(data)[:8])
+    raise CheckpointError(f"not a checkpoint of this package (no key 'format')\nkeys: {keys}")
+
+
+def _migrate(data: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint dict in the present format; older versions gain what they lack, newer ones are refused."""
+    if "format" not in data:
+        return data
+    version = data.get("format_version")
+    if isinstance(version, bool) or not isinstance(version, int) or version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"has format version {version!r:.20}; this package reads up to {FORMAT_VERSION}\nupgrade the package"
+        )
+    return {**TEMPLATE, **data}

@@ -1,0 +1,84 @@
+"""Checkpoints as `.safetensors`: tensors in a form that holds no code, and a model record as JSON beside them.
+
+Needs the optional package `safetensors`. A file of ours keeps everything but the state of a run, so it can be used and
+trained from, not resumed. Other files give their plain tensors.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ultralytics.utils.checks import require
+from ultralytics.utils.errors import CheckpointError
+from ultralytics.utils.files import atomic_write
+
+SUFFIX = ".safetensors"
+META_KEY = "rtdetr-shsa"
+MAX_META = 8 << 20
+DROPPED = ("optimizer", "scheduler", "scaler", "rng", "stopper", "train_state", "updates", "model", "ema")
+
+
+def write_safetensors(path: Path, checkpoint: Mapping[str, Any]) -> Path:
+    """Write the EMA weights, else the model's, of a checkpoint dict. Raises CheckpointError when it has neither."""
+    save = require("safetensors.torch", "writing .safetensors", "safetensors").save
+    record = checkpoint.get("ema") or checkpoint.get("model")
+    if not isinstance(record, Mapping):
+        raise CheckpointError(f"{path}: there is no model to write")
+    facts = {
+        **{k: v for k, v in checkpoint.items() if k not in DROPPED},
+        "model": {k: v for k, v in record.items() if k != "state_dict"},
+    }
+    tensors: dict[str, Tensor] = {k: v.contiguous().clone() for k, v in record["state_dict"].items()}
+    with atomic_write(path, "wb") as f:
+        f.write(save(tensors, {"format": "pt", META_KEY: json.dumps(facts)}))
+    return path
+
+
+def read_safetensors(path: Path) -> dict[str, Any]:
+    """Return the checkpoint dict of a file of ours, or `{"state_dict": tensors}` of any other.
+
+    Raises CheckpointError for a damaged file, MissingPackageError without the package.
+    """
+    package = require("safetensors", "reading .safetensors", "safetensors")
+    try:
+        with package.safe_open(str(path), framework="pt", device="cpu") as f:
+            meta = f.metadata() or {}
+            tensors = {key: f.get_tensor(key) for key in f.keys()}
+    except (package.SafetensorError, OSError, ValueError, RuntimeError) as e:
+        reason = (str(e).splitlines() or [type(e).__name__])[0][:100]
+        raise CheckpointError(f"the safetensors file is cut short or damaged: {reason}") from None
+    facts = _facts(meta.get(META_KEY))
+    if facts is None:
+        return {"state_dict": tensors}
+    return {**facts, "model": {**facts["model"], "state_dict": tensors}}
+
+
+def read_header(path: Path) -> tuple[dict[str, Any] | None, dict[str, tuple[int, ...]]]:
+    """Facts (None: not a file of ours) and the shape of each tensor, without reading tensors."""
+    package = require("safetensors", "reading .safetensors", "safetensors")
+    try:
+        with package.safe_open(str(path), framework="pt", device="cpu") as f:
+            shapes = {key: tuple(f.get_slice(key).get_shape()) for key in f.keys()}
+            return _facts((f.metadata() or {}).get(META_KEY)), shapes
+    except (package.SafetensorError, OSError, ValueError, RuntimeError) as e:
+        raise CheckpointError(f"the safetensors file is cut short or damaged: {str(e)[:100]}") from None
+
+
+def _facts(text: str | None) -> dict[str, Any] | None:
+    """The JSON of a file of ours."""
+    if text is None:
+        return None
+    if len(text) > MAX_META:
+        raise CheckpointError(f"its description has {len(text):,} letters; at most {MAX_META:,} are read")
+    try:
+        facts = json.loads(text)
+    except (ValueError, RecursionError):
+        raise CheckpointError("its description is no JSON") from None
+    if not isinstance(facts, dict) or not isinstance(facts.get("model"), dict):
+        raise CheckpointError("its description lacks the model")
+    return facts
