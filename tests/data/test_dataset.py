@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from tests.data.sets import data_dict, hyp, make_set, picture, write_set
-from ultralytics.data.dataset import REPORT_FILE, YOLODataset
+from ultralytics.data.dataset import YOLODataset
 from ultralytics.utils.errors import ConfigError, DatasetError
 
 GOOD = "1 0.5 0.5 0.2 0.2\n"
+REPORT_FILE = "data_report.txt"
 
 
 def dataset(root: Path, split: str = "train", **options) -> YOLODataset:
