@@ -13,13 +13,10 @@ from ultralytics.data.augment import AugmentParams, Compose, Format, LetterBox, 
 from ultralytics.data.augment.pipeline import colour_and_flips
 from ultralytics.data.base import BaseDataset
 from ultralytics.data.labels import Issue, Scan, cached_scan, check_strict, content_key, scan_labels
+from ultralytics.data.report import Reporting
 from ultralytics.data.utils import img2label_paths
 from ultralytics.utils.errors import DatasetError
-from ultralytics.utils.files import atomic_write
 from ultralytics.utils.log import LOGGER
-
-REPORT_FILE = "data_report.txt"
-REPORT_LINES = 10
 
 
 class Batch(TypedDict):
@@ -39,7 +36,7 @@ class Batch(TypedDict):
     ratio_pad: tuple[Any, ...]
 
 
-class YOLODataset(BaseDataset):
+class YOLODataset(Reporting, BaseDataset):
     """Images with label files in YOLO form; see `BaseDataset` for the arguments.
 
     `data` is the dict of `check_det_dataset`. With `strict`, a label row with a class out of range, a wrong number of
@@ -102,28 +99,6 @@ class YOLODataset(BaseDataset):
             if self.augment:
                 raise DatasetError(text, "put label files there, one per image, or correct the paths in the data YAML")
             LOGGER.warning(text)
-
-    def _log_report(self) -> None:
-        """Log the first findings, and write all of them to `save_dir`."""
-        if not self.report:
-            return
-        lines = [f"  {issue}" for issue in self.report[:REPORT_LINES]]
-        rest = len(self.report) - len(lines)
-        target = self.write_report(self.save_dir) if self.save_dir else None
-        if rest or target:
-            more = f"and {rest} more" if rest else "all of it"
-            lines.append(f"  {more}{f', in {target}' if target else ' (see the report attribute of the data set)'}")
-        head = f"{self.prefix}{len(self.report)} finding(s); these images or label rows are left out or cleaned:"
-        LOGGER.warning("\n".join([head, *lines]))
-
-    def write_report(self, folder: str | Path) -> Path:
-        """Write the findings to `data_report.txt`; findings of other splits in that file stay."""
-        path = Path(folder) / REPORT_FILE
-        old = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        lines = [f"{self.prefix}{issue}" for issue in self.report]
-        with atomic_write(path) as file:
-            file.write("".join(f"{line}\n" for line in dict.fromkeys([*old, *lines])))
-        return path
 
     def build_transforms(self, hyp: Any = None, mixing: bool = True) -> Compose:
         """Return the training or the validation chain."""

@@ -93,6 +93,9 @@ class Model:
             raise ConfigError(f"model={weights}: neither a model YAML (.yaml, .yml) nor weights (.pt)")
         path = str(check_file(weights))
         self.model, self.ckpt = load_checkpoint(path)
+        if self.model.task != self.task:
+            hint = f"on the command line: yolo {self.model.task} ... model={path}"
+            raise ConfigError(f"{path}: holds a model of task {self.model.task}, not {self.task}", hint)
         self.ckpt_path, self.model_name = path, Path(path).stem
         stored = self.ckpt.get("train_args") or {}
         self.overrides = {k: stored[k] for k in KEPT_ARGS if stored.get(k) is not None}

@@ -33,6 +33,7 @@ from ultralytics.utils.callbacks import CallbackMixin, Callbacks
 from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import increment_path
+from ultralytics.utils.metrics import DetMetrics
 from ultralytics.utils.torch_utils import amp_dtype, unwrap_model
 from ultralytics.utils.training import LR_CURVES, EarlyStopping, ModelEMA
 
@@ -121,7 +122,7 @@ class TrainerSetup(CallbackMixin):
         return data
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> nn.Module:
-        """Return a fresh network for the data set, with the matching tensors of `weights` (a module) in it."""
+        """Return a fresh network for the data set, with the matching tensors of `weights` (a module or file) in it."""
         raise NotImplementedError
 
     def get_validator(self) -> Any:
@@ -144,6 +145,15 @@ class TrainerSetup(CallbackMixin):
         """Name loss items `prefix/name`; the bare names without items."""
         keys = [f"{prefix}/{name}" for name in self.loss_names]
         return keys if loss_items is None else dict(zip(keys, map(float, loss_items), strict=True))
+
+    def auto_recipe(self, images: int) -> tuple[str, str]:
+        """Return the recipe that `recipe=auto` stands for with so many training images, and why."""
+        planned = math.ceil(images / int(self.args.batch)) * self.epochs
+        return choose_recipe(images, planned, str(self.args.model).endswith(".pt"))
+
+    def metric_names(self) -> list[str]:
+        """Return the columns of results.csv that validation fills."""
+        return list(DetMetrics(self.data["names"]).keys)
 
     def plot_training_samples(self, batch: Batch, ni: int) -> None:
         """Draw the batch that step `ni` trained on."""
@@ -178,7 +188,7 @@ class TrainerSetup(CallbackMixin):
             self.model = self._model_from_argument(str(args.model))
         elif isinstance(args.pretrained, str):
             given: Any = self.model
-            given.load(load_checkpoint(args.pretrained)[0])
+            given.load(args.pretrained)
         self.model = self.model.to(self.device)
         self.model.args = dict(args)
         frozen = optim.freeze_layers(self.model, args.freeze)
@@ -195,7 +205,7 @@ class TrainerSetup(CallbackMixin):
             weights = load_checkpoint(name)[0]
             cfg = weights.yaml
         if isinstance(self.args.pretrained, str):
-            weights = load_checkpoint(self.args.pretrained)[0]
+            weights = self.args.pretrained
         elif not self.args.pretrained:
             weights = None
         return self.get_model(cfg=cfg, weights=weights, verbose=self.rank in {-1, 0})
@@ -214,9 +224,7 @@ class TrainerSetup(CallbackMixin):
         """Lay the recipe under what the user gave, and say which one and why."""
         name, why = str(self.args.recipe), ""
         if name == "auto":
-            images = len(list_images(self.data["train"]))
-            planned = math.ceil(images / int(self.args.batch)) * self.epochs
-            name, why = choose_recipe(images, planned, str(self.args.model).endswith(".pt"))
+            name, why = self.auto_recipe(len(list_images(self.data["train"])))
         before = dict(self.args)
         self.args = apply_recipe(self.args, name)
         kept = sorted(self.args.user_keys & set(load_recipe(name)))

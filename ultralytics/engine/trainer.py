@@ -22,7 +22,6 @@ from ultralytics.engine.setup import Batch, TrainerSetup
 from ultralytics.nn.checkpoint import plain
 from ultralytics.utils import LOGGER, TQDM, colorstr, dist
 from ultralytics.utils.files import file_size
-from ultralytics.utils.metrics import DetMetrics
 from ultralytics.utils.plotting import plot_results
 from ultralytics.utils.torch_utils import autocast
 
@@ -208,7 +207,7 @@ class BaseTrainer(TrainerSetup):
 
     def _metrics_of_epoch(self, wanted: bool) -> tuple[dict[str, float], float | None]:
         """Validate when wanted (main process); return the metrics, zeros if not measured, and the fitness."""
-        keys = [*DetMetrics(self.data["names"]).keys, *self.label_loss_items(prefix="val")]
+        keys = [*self.metric_names(), *self.label_loss_items(prefix="val")]
         metrics = dict.fromkeys(keys, 0.0)
         if not wanted or self.rank > 0:
             return metrics, None

@@ -136,7 +136,7 @@ class BaseValidator(CallbackMixin):
         self.seen = 0
         self.batch_i = 0
         self.plots = False
-        self.loss = torch.zeros(3)
+        self.loss = torch.zeros(())
 
     # ------------------------------------------------------------------------------------------------------ hooks
     def get_dataset(self, data: str | Path | dict[str, Any]) -> dict[str, Any]:
@@ -272,7 +272,7 @@ class BaseValidator(CallbackMixin):
         """Run every batch through the stages and time them."""
         timers = [Profile(device=self.device) for _ in STAGES]
         dtype = amp_dtype(trainer.args.amp, self.device) if trainer is not None else None
-        self.seen, self.loss = 0, torch.zeros(3, device=self.device)
+        self.seen, self.loss = 0, torch.zeros((), device=self.device)
         self.init_metrics()
         self.run_callbacks("on_val_start")
         for i, batch in enumerate(TQDM(self.dataloader, desc="Validating")):
@@ -284,7 +284,7 @@ class BaseValidator(CallbackMixin):
                 raw = module(batch["img"])
             with timers[2]:
                 if trainer is not None:
-                    self.loss += module.loss(batch, raw)[1]
+                    self.loss = self.loss + module.loss(batch, raw)[1]
             with timers[3]:
                 preds = self.postprocess(raw, batch)
             self.update_metrics(preds, batch)

@@ -41,7 +41,7 @@ MAX_LEGEND_CLASSES = 20  # more lines than this are drawn alike, and only the me
 MAX_NAMED_CLASSES = 100  # more tick labels than this cannot be read
 
 
-def _new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
     """Return a figure of `width` x `height` inches on the Agg canvas, and its axes row by row."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -51,7 +51,7 @@ def _new_figure(width: float, height: float, rows: int = 1, columns: int = 1) ->
     return figure, list(np.atleast_1d(figure.subplots(rows, columns)).ravel())
 
 
-def _save_figure(figure: Figure, file: Path, dpi: int) -> None:
+def save_figure(figure: Figure, file: Path, dpi: int) -> None:
     """Write the figure in the format of the file's suffix."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format=file.suffix.lstrip(".") or "png", dpi=dpi)
@@ -88,10 +88,10 @@ def plot_pr_curve(
     file, py = Path(save_dir), np.asarray(py).reshape(-1, len(px))
     labels = [f"{names.get(i, i)} {value:.3f}" for i, value in enumerate(ap)]
     mean, map50 = (py.mean(0), float(np.mean(ap))) if len(py) else (np.zeros(len(px)), 0.0)
-    figure, (axes,) = _new_figure(9, 6)
+    figure, (axes,) = new_figure(9, 6)
     _curve_lines(axes, px, py, labels, f"all classes {map50:.3f} mAP@0.5", mean)
     axes.set(xlabel="Recall", ylabel="Precision", title="Precision-Recall Curve")
-    _save_figure(figure, file, dpi=250)
+    save_figure(figure, file, dpi=250)
     return file
 
 
@@ -111,11 +111,11 @@ def plot_mc_curve(
     file, py = Path(save_dir), np.asarray(py).reshape(-1, len(px))
     mean = smooth(py.mean(0), 0.1) if len(py) else np.zeros(len(px))
     best = int(mean.argmax())
-    figure, (axes,) = _new_figure(9, 6)
+    figure, (axes,) = new_figure(9, 6)
     labels = [str(names.get(i, i)) for i in range(len(py))]
     _curve_lines(axes, px, py, labels, f"all classes {mean[best]:.2f} at {px[best]:.3f}", mean)
     axes.set(xlabel=xlabel, ylabel=ylabel, title=f"{ylabel}-Confidence Curve")
-    _save_figure(figure, file, dpi=250)
+    save_figure(figure, file, dpi=250)
     return file
 
 
@@ -126,7 +126,7 @@ def plot_confusion_matrix(matrix: FloatArray, labels: Sequence[str], file: Path,
     """
     n = len(labels)
     side = max(7.0, min(22.0, 0.2 * n + 4))
-    figure, (axes,) = _new_figure(1.15 * side, side)
+    figure, (axes,) = new_figure(1.15 * side, side)
     blank = matrix < (0.005 if normalized else 0.5)
     image = axes.imshow(np.where(blank, np.nan, matrix), cmap="Blues", vmin=0, vmax=1 if normalized else None)
     figure.colorbar(image, shrink=0.7)
@@ -140,7 +140,7 @@ def plot_confusion_matrix(matrix: FloatArray, labels: Sequence[str], file: Path,
     axes.set_yticks(ticks, names, fontsize=size)
     title = "Confusion Matrix" + (" Normalized" if normalized else "")
     axes.set(xlabel="True", ylabel="Predicted", title=title)
-    _save_figure(figure, file, dpi=150)
+    save_figure(figure, file, dpi=150)
     return file
 
 
@@ -171,7 +171,7 @@ def plot_results(csv_path: str | Path) -> Path:
     columns = _result_columns([str(c) for c in table.columns])
     if not columns:
         raise ConfigError(f"{file}: no column named train/..., val/... or metrics/...")
-    figure, axes = _new_figure(2.6 * (-(-len(columns) // 2)), 6, 2, -(-len(columns) // 2))
+    figure, axes = new_figure(2.6 * (-(-len(columns) // 2)), 6, 2, -(-len(columns) // 2))
     epochs = table["epoch"].to_numpy() if "epoch" in table else np.arange(1, len(table) + 1)
     for ax, column in zip(axes, columns, strict=False):
         values = table[column].to_numpy(dtype=np.float64)
@@ -186,7 +186,7 @@ def plot_results(csv_path: str | Path) -> Path:
     if len(table) > 10:
         axes[0].legend(fontsize=8)
     out = file.with_name("results.png")
-    _save_figure(figure, out, dpi=160)
+    save_figure(figure, out, dpi=160)
     return out
 
 
@@ -208,7 +208,7 @@ def plot_labels(boxes: FloatArray, cls: FloatArray, names: Mapping[int, str], sa
     from matplotlib.ticker import MaxNLocator
 
     boxes, cls = np.asarray(boxes, dtype=np.float64).reshape(-1, 4), np.asarray(cls).reshape(-1).astype(np.int64)
-    figure, (bars, shapes, centres, sizes) = _new_figure(9, 8, 2, 2)
+    figure, (bars, shapes, centres, sizes) = new_figure(9, 8, 2, 2)
     counts = np.bincount(cls, minlength=len(names))
     bars.bar(np.arange(len(counts)), counts, color=[tuple(v / 255 for v in colors(i)) for i in range(len(counts))])
     bars.set_ylabel("objects")
@@ -229,5 +229,5 @@ def plot_labels(boxes: FloatArray, cls: FloatArray, names: Mapping[int, str], sa
         ax.set(xlabel=x_label, ylabel=y_label, aspect="equal")
     centres.invert_yaxis()
     out = Path(save_dir) / "labels.jpg"
-    _save_figure(figure, out, dpi=150)
+    save_figure(figure, out, dpi=150)
     return out

@@ -1,6 +1,7 @@
 """Detection metrics under upstream's names: box overlaps, AP, confusion matrix, and COCO's AP."""
 
 from ultralytics.utils.metrics.ap import ClassCurves, Metric, ap_per_class, compute_ap, match_predictions
+from ultralytics.utils.metrics.classify import ClassifyMetrics
 from ultralytics.utils.metrics.coco import CocoImage, CocoResult, coco_ap
 from ultralytics.utils.metrics.confusion import ConfusionMatrix
 from ultralytics.utils.metrics.det import DetMetrics
@@ -10,6 +11,7 @@ from ultralytics.utils.plotting import plot_mc_curve, plot_pr_curve
 
 __all__ = [
     "ClassCurves",
+    "ClassifyMetrics",
     "CocoImage",
     "CocoResult",
     "ConfusionMatrix",

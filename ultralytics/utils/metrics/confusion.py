@@ -44,12 +44,14 @@ def _match_any_class(iou: npt.NDArray[np.floating], threshold: float) -> npt.NDA
 class ConfusionMatrix:
     """Counts of predicted against true classes, collected image by image."""
 
-    def __init__(self, names: Mapping[int, str] | Sequence[str] = ()) -> None:
-        """Start at zero for the classes in `names`."""
+    def __init__(self, names: Mapping[int, str] | Sequence[str] = (), *, background: bool = True) -> None:
+        """Start at zero for the classes in `names`; a classifier's matrix has no `background`."""
         items = names.items() if isinstance(names, Mapping) else enumerate(names)
         self.names = {int(i): str(name) for i, name in items}
         self.nc = len(self.names)
-        self.matrix: npt.NDArray[np.int64] = np.zeros((self.nc + 1, self.nc + 1), dtype=np.int64)
+        self.background = background
+        side = self.nc + background
+        self.matrix: npt.NDArray[np.int64] = np.zeros((side, side), dtype=np.int64)
 
     def process_batch(
         self,
@@ -76,10 +78,14 @@ class ConfusionMatrix:
         np.add.at(self.matrix, (rows, true), 1)
         self.matrix[:-1, self.nc] += np.bincount(predicted[claimed < 0], minlength=self.nc)
 
+    def process_cls_preds(self, preds: npt.NDArray[np.int64], targets: npt.NDArray[np.int64]) -> None:
+        """Add classified images: predicted and true class ids, (N,) both."""
+        np.add.at(self.matrix, (preds, targets), 1)
+
     def tp_fp(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return (true, false) positives of each class, (nc,) both."""
         tp = self.matrix.diagonal()
-        return tp[:-1], (self.matrix.sum(1) - tp)[:-1]
+        return tp[: self.nc], (self.matrix.sum(1) - tp)[: self.nc]
 
     def normalized(self) -> npt.NDArray[np.float64]:
         """Return the matrix with each column divided by its sum: what became of the objects of each class."""
@@ -107,7 +113,7 @@ class ConfusionMatrix:
     def _labels(self) -> list[str]:
         """Return the names of rows and columns; equal names get a number so that none is lost as a key."""
         labels: list[str] = []
-        for name in [*self.names.values(), BACKGROUND]:
+        for name in [*self.names.values(), *([BACKGROUND] if self.background else [])]:
             labels.append(name if name not in labels else f"{name}_{len(labels)}")
         return labels
 
