@@ -17,7 +17,7 @@ from typing import Any
 
 from ultralytics.utils.errors import CheckpointError
 
-MAX_OPCODES = 2_000_000
+MAX_OPCODES = 1_000_000
 MAX_COPIED = 1 << 28
 """Bytes of containers and texts that the machine may copy; without a bound, calls on one big object multiply it."""
 
@@ -243,10 +243,12 @@ class _Machine:
 
 
 def _key(key: Any) -> Any:
-    """A dict key: plain, or a short tuple of plain values; a record stands for itself by name."""
+    """A dict key: plain, or a short tuple of texts; a record stands for itself by name."""
+    if isinstance(key, int) and abs(key) >= 1 << 60:  # such numbers can be made to share one hash
+        raise ValueError("a dict key is a number of more than 60 bits")
     if isinstance(key, SCALARS):
         return key
-    if isinstance(key, tuple) and len(key) <= 8 and all(isinstance(k, SCALARS) for k in key):
+    if isinstance(key, tuple) and len(key) <= 8 and all(isinstance(k, str) for k in key):
         return key
     if isinstance(key, (Record, Name)):
         return f"<{key.name if isinstance(key, Record) else key.text}>"

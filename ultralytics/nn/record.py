@@ -73,7 +73,7 @@ def check_record(record: Mapping[str, Any]) -> dict[str, Any]:
             _refuse(key, record[key], "a mapping")
     for key, value in record["state_dict"].items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
-            _refuse(f"state_dict[{key!r:.60}]", value, "a tensor")
+            _refuse(f"state_dict[{key!r:.60}]", value, "a tensor under a text")
     if not isinstance(record.get("fused", False), bool):
         _refuse("fused", record["fused"], "true or false")
     return {**record, "yaml": safe_yaml(record["yaml"])}
