@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ultralytics.models import RTDETR
+    from ultralytics.models import RTDETR, SHViTClassifier
     from ultralytics.utils import ASSETS
     from ultralytics.utils.checks import print_checks as checks
     from ultralytics.utils.downloads import download
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["ASSETS", "RTDETR", "__version__", "checks", "download", "settings"]
+__all__ = ["ASSETS", "RTDETR", "SHViTClassifier", "__version__", "checks", "download", "settings"]
 
 _WHERE = {
     "RTDETR": ("ultralytics.models", "RTDETR"),
+    "SHViTClassifier": ("ultralytics.models", "SHViTClassifier"),
     "ASSETS": ("ultralytics.utils", "ASSETS"),
     "checks": ("ultralytics.utils.checks", "print_checks"),
     "download": ("ultralytics.utils.downloads", "download"),

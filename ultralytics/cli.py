@@ -18,16 +18,18 @@ import ultralytics
 from ultralytics.cfg import kinds
 from ultralytics.cfg.resolve import OLD_NAMES, check_names, expand
 from ultralytics.cfg.schema import KEYS, MODES, TASKS
-from ultralytics.utils.checks import nearest, print_checks
+from ultralytics.utils.checks import check_yaml, nearest, print_checks
 from ultralytics.utils.errors import ConfigError, UnknownArgumentError, UserError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.log import LOGGER, write_text
 from ultralytics.utils.paths import DEFAULT_CFG_PATH
 from ultralytics.utils.settings import SETTINGS
+from ultralytics.utils.yaml_io import YAML
 
 HELP = """\
-yolo [detect] MODE key=value ...        (also: ultralytics ..., python -m ultralytics ...)
+yolo [TASK] MODE key=value ...          (also: ultralytics ..., python -m ultralytics ...)
 
+  TASK     detect (the default) | classify
   MODE     train | val | predict | info
   key      any argument that `yolo cfg` lists; cfg=my.yaml takes them from a file, keys given beside it win
 
@@ -35,6 +37,7 @@ yolo [detect] MODE key=value ...        (also: ultralytics ..., python -m ultral
   yolo detect train model=rtdetr-l.yaml scale=n data=data.yaml
   yolo detect val model=runs/detect/train/weights/best.pt data=data.yaml
   yolo detect predict model=runs/detect/train/weights/best.pt source=images save_txt=True
+  yolo classify train model=shvit_s1.yaml data=folder imgsz=224     folder/train/<class>/*.jpg, folder/val/<class>/*.jpg
   yolo info model=rtdetr-l.yaml imgsz=640
 
 Other words
@@ -46,10 +49,10 @@ Other words
 """
 
 COPY_NAME = "default_copy.yaml"
-DEFAULT_MODEL = "rtdetr-l.yaml"
+DEFAULT_MODEL = {"detect": "rtdetr-l.yaml", "classify": "shvit_s1.yaml"}
 DEFAULT_DATA = "demo.yaml"
 
-_ELSEWHERE = ("segment", "semantic", "depth", "classify", "pose", "obb", "export", "track", "benchmark", "solutions")
+_ELSEWHERE = ("segment", "semantic", "depth", "pose", "obb", "export", "track", "benchmark", "solutions")
 """Words of the same grammar that stand for something this version does not have."""
 
 _TEXT_KINDS = (kinds.TEXT, kinds.PATH, kinds.WORD)
@@ -175,10 +178,17 @@ def _run(words: Sequence[str]) -> None:
     if "info" in words:
         _info([w for w in words if w not in {"info", *TASKS}])
         return
-    modes = [w for w in words if w in MODES]
-    if len(modes) > 1:
-        raise ConfigError(f"only one mode at a time, not {' and '.join(modes)}")
-    _call_model(modes[0] if modes else None, parse_overrides([w for w in words if w not in {*TASKS, *MODES}]))
+    mode, task = _one_of(words, MODES, "mode"), _one_of(words, TASKS, "task")
+    overrides = parse_overrides([w for w in words if w not in {*TASKS, *MODES}])
+    _call_model(mode, overrides if task is None else {**overrides, "task": task})
+
+
+def _one_of(words: Sequence[str], known: Sequence[str], what: str) -> str | None:
+    """The word among the known ones, None without; two are too many."""
+    found = [w for w in words if w in known]
+    if len(found) > 1:
+        raise ConfigError(f"only one {what} at a time, not {' and '.join(found)}")
+    return found[0] if found else None
 
 
 def _call_model(mode: str | None, overrides: Mapping[str, Any]) -> None:
@@ -191,7 +201,7 @@ def _call_model(mode: str | None, overrides: Mapping[str, Any]) -> None:
     model = _open_model(_required_model(mode, values), values)
     values = {k: v for k, v in values.items() if k not in {"model", "task", "mode", "cfg"}}
     if mode == "train":
-        if values.get("data") is None and not values.get("resume"):
+        if values.get("data") is None and not values.get("resume") and model.task == "detect":
             values["data"] = DEFAULT_DATA
             LOGGER.warning(f"data= is not given; it is {DEFAULT_DATA}, a small drawn set")
         model.train(**values)
@@ -219,14 +229,26 @@ def _required_model(mode: str, values: Mapping[str, Any]) -> str:
     resume = values.get("resume")
     if isinstance(resume, str):
         return resume
-    LOGGER.warning(f"model= is not given; it is {DEFAULT_MODEL}")
-    return DEFAULT_MODEL
+    default = DEFAULT_MODEL[values.get("task", "detect")]
+    LOGGER.warning(f"model= is not given; it is {default}")
+    return default
 
 
 def _open_model(name: str, values: Mapping[str, Any]) -> Any:
-    """The RT-DETR of a YAML or weights file, at the asked-for compound scale."""
+    """The model of a YAML or weights file, at the asked-for compound scale, with the user's own blocks.
+
+    A model YAML may name its task itself; the word on the command line goes before it.
+    """
+    task = values.get("task") or _task_of(name)
+    family = ultralytics.SHViTClassifier if task == "classify" else ultralytics.RTDETR
     scale = values.get("model_scale")
-    return ultralytics.RTDETR(name) if scale is None else ultralytics.RTDETR(name, scale=scale)
+    return family(name) if scale is None else family(name, scale=scale)
+
+
+def _task_of(name: str) -> Any:
+    """What the key `task` of a model YAML says, None for another file."""
+    data = YAML.load(check_yaml(name)) if name.endswith((".yaml", ".yml")) else None
+    return data.get("task") if isinstance(data, Mapping) else None
 
 
 def _info(words: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Boxes of one image, as tensor or array, with the formats that a user asks for.
+"""Boxes or class probabilities of one image, as tensor or array, with the formats that a user asks for.
 
 N boxes; `data` is (N, 6) ``x1 y1 x2 y2 confidence class`` or (N, 7) ``x1 y1 x2 y2 track_id confidence class``, in
 pixels of the original image.
@@ -138,3 +138,43 @@ class Boxes(BaseTensor):
         if isinstance(boxes, Tensor):
             return boxes / boxes.new_tensor([w, h, w, h])
         return boxes / np.array([w, h, w, h], dtype=boxes.dtype)
+
+
+class Probs(BaseTensor):
+    """Probabilities of the classes of one image, (K,).
+
+    >>> probs = Probs(np.array([0.1, 0.7, 0.2]), orig_shape=(100, 200))
+    >>> probs.top1, probs.top5, float(probs.top1conf)
+    (1, [1, 2, 0], 0.7)
+    """
+
+    def __init__(self, probs: Data, orig_shape: tuple[int, int] | None = None) -> None:
+        """Take (K,) values; the image's size plays no part.
+
+        Raises:
+            ConfigError: not one row.
+        """
+        super().__init__(probs, orig_shape or (0, 0))
+        if probs.ndim != 1:
+            raise ConfigError(f"probs need one value for each class, got the shape {tuple(probs.shape)}")
+
+    @cached_property
+    def top5(self) -> list[int]:
+        """Class ids of the five highest probabilities, or of all if there are fewer; best first."""
+        data = np.asarray(self.numpy().data)
+        return [int(i) for i in np.argsort(-data, kind="stable")[:5]]
+
+    @property
+    def top1(self) -> int:
+        """Class id of the highest probability."""
+        return self.top5[0]
+
+    @property
+    def top1conf(self) -> Data:
+        """The highest probability."""
+        return self.data[self.top1]
+
+    @property
+    def top5conf(self) -> Data:
+        """The probabilities of `top5`."""
+        return self.data[self.top5]

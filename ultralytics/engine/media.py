@@ -101,7 +101,7 @@ class ResultWriter:
     def _write_labels(self, result: Results, item: str) -> None:
         path = self.root / "labels" / f"{item}.txt"
         path.unlink(missing_ok=True)
-        if len(result):
+        if len(result) or result.probs is not None:
             result.save_txt(path, save_conf=self.args.save_conf)
             self._labels += 1
 

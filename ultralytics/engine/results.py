@@ -1,4 +1,4 @@
-"""What a prediction on one image gives back: the image, its boxes, and the ways to look at and store them."""
+"""What a prediction on one image gives back: the image, its boxes or classes, and how to look at and store them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ultralytics.engine.boxes import Boxes, Data
+from ultralytics.engine.boxes import Boxes, Data, Probs
 from ultralytics.utils.annotator import Annotator, Color, colors, write_image
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
@@ -32,14 +32,14 @@ CROP_MARGIN = 10  # ... and this many pixels more, over both sides together
 
 
 class Results:
-    """Detections on one image.
+    """Detections on one image, or the class of the whole image.
 
-    `orig_img` (H, W, 3) BGR, `orig_shape` (H, W), `boxes`, `names` {class id: name}, `path` of the image, `speed` in ms
-    per stage, `save_dir` of the run if there is one. Length and index are those of the boxes; the attributes of other
-    tasks exist and are None.
+    `orig_img` (H, W, 3) BGR, `orig_shape` (H, W), `boxes`, `probs`, `names` {class id: name}, `path` of the image,
+    `speed` in ms per stage, `save_dir` of the run if there is one. Length and index are those of the boxes; the
+    attributes of other tasks exist and are None.
     """
 
-    masks = probs = keypoints = obb = None
+    masks = keypoints = obb = None
 
     def __init__(
         self,
@@ -48,12 +48,14 @@ class Results:
         names: Mapping[int, str],
         boxes: Data | Boxes | None = None,
         *,
+        probs: Data | Probs | None = None,
         speed: Mapping[str, float | None] | None = None,
     ) -> None:
-        """Hold an image and its boxes: (N, 6) or (N, 7) rows of `Boxes`, or None when there is no detection task."""
+        """Hold an image and its boxes, (N, 6) or (N, 7) rows of `Boxes`, or its class probabilities (K,)."""
         self.orig_img = orig_img
         self.orig_shape: tuple[int, int] = (int(orig_img.shape[0]), int(orig_img.shape[1]))
         self.boxes = boxes if isinstance(boxes, Boxes) or boxes is None else Boxes(boxes, self.orig_shape)
+        self.probs = probs if isinstance(probs, Probs) or probs is None else Probs(probs, self.orig_shape)
         self.names = dict(names)
         self.path = str(path)
         stages: Speed = {"preprocess": None, "inference": None, "postprocess": None}
@@ -68,7 +70,7 @@ class Results:
 
     def __getitem__(self, index: Any) -> Results:
         """Return the same image with the chosen boxes."""
-        return self._with(None if self.boxes is None else self.boxes[index])
+        return self._with(None if self.boxes is None else self.boxes[index], self.probs)
 
     def __iter__(self) -> Iterator[Results]:
         """Go through the boxes, one Results each."""
@@ -78,18 +80,20 @@ class Results:
         """Show the path and what was found."""
         return f"Results(path={self.path!r}, orig_shape={self.orig_shape}, found={self.verbose().rstrip(', ')!r})"
 
-    def _with(self, boxes: Boxes | None) -> Results:
-        """Return an object with other boxes and everything else the same."""
-        result = Results(self.orig_img, self.path, self.names, boxes, speed=self.speed)
+    def _with(self, boxes: Boxes | None, probs: Probs | None) -> Results:
+        """Return an object with other boxes and probabilities and everything else the same."""
+        result = Results(self.orig_img, self.path, self.names, boxes, probs=probs, speed=self.speed)
         result.save_dir = self.save_dir
         return result
 
     def new(self) -> Results:
-        """Return the same image without boxes."""
-        return self._with(None)
+        """Return the same image without boxes and probabilities."""
+        return self._with(None, None)
 
-    def update(self, boxes: Data | None = None) -> None:
-        """Replace the boxes; they are clipped to the image."""
+    def update(self, boxes: Data | None = None, probs: Data | None = None) -> None:
+        """Replace the boxes, which are clipped to the image, or the probabilities."""
+        if probs is not None:
+            self.probs = Probs(probs, self.orig_shape)
         if boxes is None:
             return
         if isinstance(boxes, Tensor):
@@ -98,21 +102,26 @@ class Results:
             joined = np.concatenate([clip_boxes(boxes[..., :4], self.orig_shape), boxes[..., 4:]], -1)
         self.boxes = Boxes(joined, self.orig_shape)
 
+    def _moved(self, method: str, *args: Any, **kwargs: Any) -> Results:
+        """Return a copy whose data went through a method of `BaseTensor`."""
+        boxes = None if self.boxes is None else getattr(self.boxes, method)(*args, **kwargs)
+        return self._with(boxes, None if self.probs is None else getattr(self.probs, method)(*args, **kwargs))
+
     def cpu(self) -> Results:
-        """Return a copy with the boxes in host memory."""
-        return self._with(None if self.boxes is None else self.boxes.cpu())
+        """Return a copy with its data in host memory."""
+        return self._moved("cpu")
 
     def numpy(self) -> Results:
-        """Return a copy with the boxes as NumPy arrays."""
-        return self._with(None if self.boxes is None else self.boxes.numpy())
+        """Return a copy with its data as NumPy arrays."""
+        return self._moved("numpy")
 
     def cuda(self) -> Results:
-        """Return a copy with the boxes on the current CUDA device."""
-        return self._with(None if self.boxes is None else self.boxes.cuda())
+        """Return a copy with its data on the current CUDA device."""
+        return self._moved("cuda")
 
     def to(self, *args: Any, **kwargs: Any) -> Results:
-        """Return a copy with the boxes moved by `torch.Tensor.to`."""
-        return self._with(None if self.boxes is None else self.boxes.to(*args, **kwargs))
+        """Return a copy with its data moved by `torch.Tensor.to`."""
+        return self._moved("to", *args, **kwargs)
 
     # -------------------------------------------------------------------------------------------------- drawing
 
@@ -125,18 +134,21 @@ class Results:
         img: npt.NDArray[Any] | Tensor | None = None,
         labels: bool = True,
         boxes: bool = True,
+        probs: bool = True,
         show: bool = False,
         save: bool = False,
         filename: str | Path | None = None,
         color_mode: str = "class",
         txt_color: Color | None = None,
     ) -> Any:
-        """Return the image with its boxes drawn, best score on top: a BGR array, or a PIL image (RGB) with `pil`.
+        """Return the image with its boxes or classes drawn: a BGR array, or a PIL image (RGB) with `pil`.
+
+        The best box is on top; of the classes the best five are listed, best first.
 
         `line_width` and `font_size` (height of a capital letter) are in pixels and follow the image by default. `img`
         is drawn on instead of the original: (H, W, 3) BGR uint8. `conf` and `labels` choose what a label says,
-        `boxes=False` draws none. `color_mode` is "class" or "instance". `txt_color` (BGR) is black or white, by
-        contrast, by default. `show` opens a window, `save` writes `filename`.
+        `boxes=False` and `probs=False` draw none. `color_mode` is "class" or "instance". `txt_color` (BGR) is black or
+        white, by contrast, by default. `show` opens a window, `save` writes `filename`.
 
         Raises:
             ConfigError: an unknown `color_mode`.
@@ -148,6 +160,9 @@ class Results:
         annotator = Annotator(canvas, line_width, font_size)
         if boxes:
             self._draw_boxes(annotator, conf, labels, color_mode, txt_color)
+        if probs and labels and self.probs is not None:
+            lines = [f"{name} {score:.2f}" if conf else name for name, _, score in self._classes()]
+            annotator.text((4, 4), "\n".join(lines))
         drawn = annotator.result()
         if show:
             self._show(drawn)
@@ -181,6 +196,13 @@ class Results:
             zip(data[:, :4].tolist(), data[:, -2].tolist(), data[:, -1].astype(int).tolist(), track, strict=True)
         )
 
+    def _classes(self) -> list[tuple[str, int, float]]:
+        """Return (name, class id, probability) of the five best classes, best first."""
+        if self.probs is None:
+            return []
+        scores = np.asarray(self.probs.numpy().data)
+        return [(self._name(c), c, float(scores[c])) for c in self.probs.top5]
+
     def _name(self, c: int) -> str:
         """Return a class name, its number when it has none."""
         return self.names.get(c, str(c))
@@ -209,7 +231,12 @@ class Results:
         return file
 
     def verbose(self) -> str:
-        """Return what was found, by class id: "2 cats, 1 dog, "; "(no detections), " when there is nothing."""
+        """Return what was found, by class id: "2 cats, 1 dog, "; "(no detections), " when there is nothing.
+
+        For a classified image the best five classes: "cat 0.90, dog 0.06, ...".
+        """
+        if self.probs is not None:
+            return "".join(f"{name} {score:.2f}, " for name, _, score in self._classes())
         counts = Counter(c for _, _, c, _ in self._rows())
         if not counts:
             return "(no detections), "
@@ -218,10 +245,10 @@ class Results:
     def save_txt(self, txt_file: str | Path, save_conf: bool = False) -> str:
         """Append a line `class cx cy w h [confidence] [track id]` per box, normalised; return the file's name.
 
-        Nothing is written when there is no box.
+        Nothing is written when there is no box. For a classified image the lines are `confidence name`, best first.
         """
         h, w = self.orig_shape
-        lines = []
+        lines = [f"{score:.2f} {name}\n" for name, _, score in self._classes()]
         for (x1, y1, x2, y2), score, c, track in self._rows():
             values = [c, (x1 + x2) / 2 / w, (y1 + y2) / 2 / h, (x2 - x1) / w, (y2 - y1) / h]
             values += [score] * save_conf + ([] if track is None else [track])
@@ -255,7 +282,12 @@ class Results:
         return self.orig_img[top : max(bottom, top + 1), left : max(right, left + 1)]
 
     def summary(self, normalize: bool = False, decimals: int = 5) -> list[dict[str, Any]]:
-        """Return a dict per box: name, class, confidence, box {x1, y1, x2, y2} in pixels or 0 to 1[, track_id]."""
+        """Return a dict per box: name, class, confidence, box {x1, y1, x2, y2} in pixels or 0 to 1[, track_id].
+
+        For a classified image a dict for each of the best five classes: name, class, confidence.
+        """
+        if self.probs is not None:
+            return [{"name": n, "class": c, "confidence": round(score, decimals)} for n, c, score in self._classes()]
         h, w = self.orig_shape if normalize else (1, 1)
         rows: list[dict[str, Any]] = []
         for xyxy, score, c, track in self._rows():
@@ -270,7 +302,10 @@ class Results:
         """Return a pandas table: name, class, confidence, x1, y1, x2, y2[, track_id]."""
         import pandas as pd
 
-        columns = ["name", "class", "confidence", "x1", "y1", "x2", "y2"]
+        columns = ["name", "class", "confidence"]
+        if self.probs is not None:
+            return pd.DataFrame(self.summary(normalize, decimals), columns=columns)
+        columns += ["x1", "y1", "x2", "y2"]
         columns += ["track_id"] if self.boxes is not None and self.boxes.is_track else []
         rows = [{**row, **row["box"]} for row in self.summary(normalize, decimals)]
         return pd.DataFrame(rows, columns=columns)

@@ -6,14 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ultralytics.models.rtdetr import RTDETR
+    from ultralytics.models.shvit import SHViTClassifier
 
-__all__ = ["RTDETR"]
+__all__ = ["RTDETR", "SHViTClassifier"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import `RTDETR` when it is first asked for."""
+    """Import a family's model when it is first asked for."""
     if name == "RTDETR":
         from ultralytics.models.rtdetr import RTDETR
 
         return RTDETR
+    if name == "SHViTClassifier":
+        from ultralytics.models.shvit import SHViTClassifier
+
+        return SHViTClassifier
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

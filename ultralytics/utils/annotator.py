@@ -131,9 +131,16 @@ class Annotator:
         txt_color: Color = (255, 255, 255),
         anchor: str = "top",
     ) -> None:
-        """Write text on a strip of black or white, by contrast; `xy` is its left top (bottom: `anchor="bottom"`)."""
-        top = round(xy[1]) - (self._size(text, self.scale)[1] if anchor == "bottom" else 0)
-        self._tag((round(xy[0]), top), text, _contrast(txt_color), txt_color)
+        """Write text on a strip of black or white, by contrast; `xy` is its left top (bottom: `anchor="bottom"`).
+
+        Of several lines, those that do not fit below the first are left out.
+        """
+        lines = text.split("\n")
+        height = self._size(text, self.scale)[1]
+        top = round(xy[1]) - (height * len(lines) if anchor == "bottom" else 0)
+        for i, line in enumerate(lines):
+            if i == 0 or top + (i + 1) * height <= self.im.shape[0]:
+                self._tag((round(xy[0]), top + i * height), line, _contrast(txt_color), txt_color)
 
     def rectangle(self, xy: Sequence[float], color: Color = (255, 255, 255), width: int = 1) -> None:
         """Draw a plain xyxy rectangle."""

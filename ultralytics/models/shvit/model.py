@@ -1,0 +1,56 @@
+"""SHViT as users hold it: an image classifier (CVPR 2024, arXiv 2401.16456)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ultralytics.engine.model import Model
+from ultralytics.models.shvit.predict import ClassificationPredictor
+from ultralytics.models.shvit.train import ClassificationTrainer
+from ultralytics.models.shvit.val import ClassificationValidator
+from ultralytics.nn.tasks import ClassificationModel
+
+IMGSZ = 224
+
+
+class SHViTClassifier(Model):
+    """An image classifier.
+
+        model = SHViTClassifier("shvit_s1.yaml")
+        model.load("shvit_s1.pth")                        # official weights, if you have them
+        model.train(data="cells", imgsz=96, epochs=40)    # cells/train/<class>/*.jpg and cells/val/<class>/*.jpg
+        for result in model.predict("photos/", stream=True):
+            print(result.path, result.names[result.probs.top1], float(result.probs.top1conf))
+
+    Args:
+        model: model YAML (file, name or dict), weights file of ours, or another `Model`.
+        scale: letter of the compound scale of a model YAML that has scales.
+        verbose: log the layer table when a YAML is built.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | dict[str, Any] | Model = "shvit_s1.yaml",
+        scale: str | None = None,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(model, task="classify", verbose=verbose, scale=scale)
+
+    def _args(self, mode: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the overrides of one call; the image size is 224 unless the weights or the caller say otherwise."""
+        given = super()._args(mode, kwargs)
+        return {"imgsz": IMGSZ, **given} if not given.get("cfg") else given
+
+    @property
+    def task_map(self) -> dict[str, dict[str, type[Any]]]:
+        """The classes of the one task, classification."""
+        return {
+            "classify": {
+                "model": ClassificationModel,
+                "trainer": ClassificationTrainer,
+                "validator": ClassificationValidator,
+                "predictor": ClassificationPredictor,
+            }
+        }
