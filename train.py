@@ -29,7 +29,7 @@ DEFAULTS = {
 def main() -> None:
     """Build the model and train it with the defaults above and what the command line adds."""
     arguments = {**DEFAULTS, **parse_overrides(sys.argv[1:])}
-    model = RTDETR(model=arguments.pop("model"))
+    model = RTDETR(model=arguments.pop("model"), modules=arguments.get("modules"))
     if WEIGHTS:
         model.load(WEIGHTS)
     model.train(**arguments)

@@ -39,6 +39,7 @@ yolo [TASK] MODE key=value ...          (also: ultralytics ..., python -m ultral
   yolo detect predict model=runs/detect/train/weights/best.pt source=images save_txt=True
   yolo classify train model=shvit_s1.yaml data=folder imgsz=224     folder/train/<class>/*.jpg, folder/val/<class>/*.jpg
   yolo info model=rtdetr-l.yaml imgsz=640
+  yolo train model=my.yaml modules=my_blocks.py data=data.yaml     blocks of your own: docs/model-yaml.md
 
 Other words
   yolo help | version                   this text, the version
@@ -241,8 +242,8 @@ def _open_model(name: str, values: Mapping[str, Any]) -> Any:
     """
     task = values.get("task") or _task_of(name)
     family = ultralytics.SHViTClassifier if task == "classify" else ultralytics.RTDETR
-    scale = values.get("model_scale")
-    return family(name) if scale is None else family(name, scale=scale)
+    options = {"scale": values.get("model_scale"), "modules": values.get("modules")}
+    return family(name, **{k: v for k, v in options.items() if v is not None})
 
 
 def _task_of(name: str) -> Any:

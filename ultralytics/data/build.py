@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from ultralytics.utils.dist import world_size
 from ultralytics.utils.downloads import download
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.log import colorstr
+from ultralytics.utils.user_modules import Files, load_user_modules
 
 _SAMPLER_STREAM = 1  # keeps the order's random stream apart from the samples'
 
@@ -120,10 +122,11 @@ def fraction_of(fraction: float | Sequence[float], mode: str) -> float:
     return fraction[place] if place < len(fraction) else 1.0
 
 
-def seed_worker(worker_id: int) -> None:
-    """Start a worker process: one thread, since the workers themselves are the parallelism."""
+def seed_worker(worker_id: int, modules: Files | None = None) -> None:
+    """Start a worker process: one thread, since the workers themselves are the parallelism; the user's files run."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    load_user_modules(modules)
 
 
 def build_dataloader(
@@ -134,13 +137,14 @@ def build_dataloader(
     seed: int = 0,
     rank: int = -1,
     drop_last: bool = False,
+    modules: Files | None = None,
 ) -> DataLoader[Any]:
     """Make a loader whose `sampler` is an `EpochSampler`: call `loader.sampler.set_epoch(e)` before each epoch.
 
     `batch` images per rank, at most the data set's size; `workers` processes (on a CPU too), at most one for each batch
     and core, none when there is one batch only. They live until the loader goes. Shuffled ranks are padded to equal
     length, others not, so that no validation image counts twice. `rect` data sets keep their order. The global random
-    state is not touched.
+    state is not touched. `modules` are files of the user's, run in each worker too.
     """
     n = len(dataset)  # type: ignore[arg-type]
     world = world_size() if rank >= 0 else 1
@@ -160,7 +164,7 @@ def build_dataloader(
         collate_fn=getattr(dataset, "collate_fn", collate_fn),
         pin_memory=torch.cuda.is_available(),
         drop_last=drop_last and batches > 1,
-        worker_init_fn=seed_worker,
+        worker_init_fn=partial(seed_worker, modules=modules),
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,
         generator=torch.Generator().manual_seed(seed),

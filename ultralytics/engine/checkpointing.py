@@ -26,15 +26,17 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ultralytics.cfg import get_cfg
 from ultralytics.nn.checkpoint import pack_model, read_checkpoint, save_checkpoint
+from ultralytics.nn.user_blocks import check_user_modules, pack_user_modules
 from ultralytics.utils import LOGGER, IterableSimpleNamespace
 from ultralytics.utils.errors import CheckpointError, TrainingError
 from ultralytics.utils.files import latest_run
 from ultralytics.utils.training import EarlyStopping, ModelEMA
+from ultralytics.utils.user_modules import load_user_modules
 
 RESUME_KEYS = frozenset(
     """batch device workers cache imgsz epochs time patience close_mosaic save_period freeze val plots verbose data
     channels_last exist_ok project name save_dir profile hsv_h hsv_s hsv_v degrees translate scale shear perspective
-    flipud fliplr bgr mosaic mixup cutmix copy_paste""".split()
+    flipud fliplr bgr mosaic mixup cutmix copy_paste modules""".split()
 )
 """Arguments that may change when a run goes on; the others come from the checkpoint."""
 
@@ -116,6 +118,7 @@ class TrainState:
             "rng": pack_rng(),
             "stopper": self.stopper.state_dict(),
             "train_state": {k: v for k, v in vars(p).items() if k != "rows"},
+            "modules": pack_user_modules(self.model),
             **_metadata(args, metrics, p.rows),
         }
 
@@ -157,7 +160,8 @@ def pack_best(state: TrainState, args: dict[str, Any], metrics: dict[str, float]
     p = state.progress
     kept = {"epoch": p.epoch - 1, "best_fitness": p.best_fitness, "model": None, "ema": pack_model(state.ema.ema)}
     resumable = ("updates", "optimizer", "scheduler", "scaler", "rng", "stopper", "train_state")
-    return {**kept, **dict.fromkeys(resumable), **_metadata(args, metrics, p.rows)}
+    blocks = {"modules": pack_user_modules(state.model)}
+    return {**kept, **dict.fromkeys(resumable), **blocks, **_metadata(args, metrics, p.rows)}
 
 
 def write(path: Path, ckpt: dict[str, Any]) -> None:
@@ -198,7 +202,9 @@ def resume_args(args: IterableSimpleNamespace) -> tuple[IterableSimpleNamespace,
             "resume from last.pt, or train anew with model=<it>",
         )
     given = {k: getattr(args, k) for k in args.user_keys if k not in _NEUTRAL_KEYS}
-    saved = dict(ckpt["train_args"])
+    saved = {**ckpt["train_args"], "modules": None}  # a file's word is no reason to run code: the user names it again
+    load_user_modules(given.get("modules"))
+    check_user_modules(ckpt["modules"], path)
     ignored = sorted(k for k, v in given.items() if k not in RESUME_KEYS and v != saved.get(k))
     if ignored:
         LOGGER.warning(f"resume: {', '.join(ignored)} come from the checkpoint; what was given now is not used")

@@ -17,10 +17,12 @@ from torch import nn
 from ultralytics.engine.results import Results
 from ultralytics.nn.checkpoint import pack_model, save_checkpoint
 from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.nn.user_blocks import pack_user_modules
 from ultralytics.utils.callbacks import Callback, Callbacks
 from ultralytics.utils.checks import check_file, check_yaml
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.metrics import DetMetrics
+from ultralytics.utils.user_modules import Files, load_user_modules
 
 YAML_SUFFIXES = (".yaml", ".yml")
 # Arguments that a weights file hands on to later calls; everything else starts from the defaults again.
@@ -39,6 +41,7 @@ class Model:
         task: must be a task of `task_map`; by default the only one there is.
         verbose: log the layer table when a YAML is built.
         scale: letter of the compound scale of a model YAML.
+        modules: Python file, or list of files, with registered blocks of your own; they are run.
     """
 
     # Config
@@ -55,6 +58,7 @@ class Model:
     ckpt_path: str | None
     metrics: DetMetrics | Any
     model_name: str
+    user_files: list[str]
 
     def __init__(
         self,
@@ -62,10 +66,12 @@ class Model:
         task: str | None = None,
         verbose: bool = False,
         scale: str | None = None,
+        modules: Files | None = None,
     ) -> None:
         if isinstance(model, Model):
             self.__dict__ = model.__dict__
             return
+        self.user_files = [str(path) for path in load_user_modules(modules)]
         self.callbacks = Callbacks()
         self.predictor = self.trainer = self.ckpt = self.ckpt_path = self.cfg = self.metrics = None
         self.task = task or next(iter(self.task_map))
@@ -114,8 +120,12 @@ class Model:
         return found
 
     def _args(self, mode: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the overrides of one call."""
-        return {**self.overrides, **kwargs, "mode": mode, "task": self.task}
+        """Return the overrides of one call; its `modules` are loaded, and kept for later calls."""
+        for path in load_user_modules(kwargs.get("modules")):
+            if str(path) not in self.user_files:
+                self.user_files.append(str(path))
+        named = {"modules": list(self.user_files)} if self.user_files else {}
+        return {**self.overrides, **kwargs, **named, "mode": mode, "task": self.task}
 
     # ----------------------------------------------------------------------------------------------------- actions
     def __call__(self, source: Any = None, stream: bool = False, **kwargs: Any) -> list[Results] | Iterator[Results]:
@@ -211,7 +221,8 @@ class Model:
     def save(self, filename: str | Path = "saved_model.pt") -> Path:
         """Write the model as it is now; arguments and metrics of the file it came from are kept. Returns the path."""
         kept = {k: v for k, v in (self.ckpt or {}).items() if k in {"train_args", "train_metrics", "train_results"}}
-        return Path(save_checkpoint(filename, {**kept, "model": pack_model(self.model)}))
+        record = {"model": pack_model(self.model), "modules": pack_user_modules(self.model)}
+        return Path(save_checkpoint(filename, {**kept, **record}))
 
     def reset_weights(self) -> Model:
         """Start again from the initial weights that a newly built network of this YAML has."""

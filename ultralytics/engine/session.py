@@ -19,10 +19,7 @@ from ultralytics.utils import LOGGER, IterableSimpleNamespace, dist
 from ultralytics.utils.errors import ConfigError, DeviceError
 from ultralytics.utils.torch_utils import device_ids, init_seeds, select_device
 
-REFUSED = {
-    "compile": "training is not compiled",
-    "modules": "blocks of your own are imported by the script that trains",
-}
+REFUSED = {"compile": "training is not compiled"}
 """Arguments that training cannot honour, and why: they are refused, never ignored."""
 
 

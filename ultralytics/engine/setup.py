@@ -36,6 +36,7 @@ from ultralytics.utils.files import increment_path
 from ultralytics.utils.metrics import DetMetrics
 from ultralytics.utils.torch_utils import amp_dtype, unwrap_model
 from ultralytics.utils.training import LR_CURVES, EarlyStopping, ModelEMA
+from ultralytics.utils.user_modules import load_user_modules
 
 Batch = dict[str, Any]
 
@@ -93,6 +94,7 @@ class TrainerSetup(CallbackMixin):
             args, self.resume_from = resume_args(args)
         self.args = args
         check_arguments(args)
+        load_user_modules(args.modules)
         self.callbacks = Callbacks(_callbacks)
         self.rank, self.device = dist.rank(), run_device(args)
         self.batch_size, self.epochs = max(int(args.batch) // dist.world_size(), 1), int(args.epochs)

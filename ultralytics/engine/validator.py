@@ -26,6 +26,7 @@ from ultralytics.utils.metrics import DetMetrics
 from ultralytics.utils.ops import Profile
 from ultralytics.utils.torch_utils import amp_dtype, autocast, select_device, unwrap_model
 from ultralytics.utils.training import EarlyStopping, ModelEMA
+from ultralytics.utils.user_modules import load_user_modules
 
 Batch = dict[str, Any]
 Prediction = dict[str, torch.Tensor]
@@ -67,6 +68,7 @@ def refuse_unsupported(args: IterableSimpleNamespace) -> None:
 
 def load_backend(weights: Any, device: torch.device, args: IterableSimpleNamespace) -> AutoBackend:
     """Wrap weights (a path) or a module for inference; a module that was given is left as it was."""
+    load_user_modules(args.modules)
     half = args.quantize == 16
     if isinstance(weights, nn.Module):
         weights = copy.deepcopy(weights)  # the backend fuses in place

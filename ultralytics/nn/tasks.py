@@ -37,6 +37,7 @@ from ultralytics.nn.registry import REGISTRY
 from ultralytics.nn.spec import ModelSpec, load_model_yaml
 from ultralytics.nn.summary import LayerFacts, layer_facts, layer_table, summary_line
 from ultralytics.nn.transfer import TransferReport, is_class, transfer
+from ultralytics.nn.user_blocks import check_user_modules
 from ultralytics.utils.errors import CheckpointError, ConfigError, ModelYAMLError
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.torch_utils import get_flops, get_num_gradients, get_num_params
@@ -396,6 +397,7 @@ def unpack_model(record: Mapping[str, Any], device: str | torch.device = "cpu") 
 def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tuple[DetectionModel, dict[str, Any]]:
     """Read a checkpoint file; return its model (EMA weights preferred; fp32, eval mode) and the whole dict."""
     ckpt = read_checkpoint(path)
+    check_user_modules(ckpt.get("modules") or (), path)
     record = ckpt.get("ema") or ckpt.get("model")
     if not isinstance(record, Mapping):
         raise CheckpointError(

@@ -10,6 +10,7 @@ from ultralytics.models.rtdetr.predict import RTDETRPredictor
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.models.rtdetr.val import RTDETRValidator
 from ultralytics.nn.tasks import RTDETRDetectionModel
+from ultralytics.utils.user_modules import Files
 
 
 class RTDETR(Model):
@@ -24,6 +25,7 @@ class RTDETR(Model):
         model: model YAML (file, name or dict), weights file, or another `Model`.
         scale: letter of the compound scale of a model YAML; by default the YAML decides.
         verbose: log the layer table when a YAML is built.
+        modules: Python file, or list of files, with registered blocks of your own; they are run.
     """
 
     def __init__(
@@ -31,8 +33,9 @@ class RTDETR(Model):
         model: str | Path | dict[str, Any] | Model = "rtdetr-l.yaml",
         scale: str | None = None,
         verbose: bool = False,
+        modules: Files | None = None,
     ) -> None:
-        super().__init__(model, task="detect", verbose=verbose, scale=scale)
+        super().__init__(model, task="detect", verbose=verbose, scale=scale, modules=modules)
 
     @property
     def task_map(self) -> dict[str, dict[str, type[Any]]]:

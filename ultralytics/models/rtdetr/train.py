@@ -62,7 +62,13 @@ class RTDETRTrainer(BaseTrainer):
         dataset = self.build_dataset(dataset_path, mode, batch_size)
         train = mode == "train"
         return build_dataloader(
-            dataset, batch_size, self.args.workers, shuffle=train, seed=self.args.seed, rank=rank if train else -1
+            dataset,
+            batch_size,
+            self.args.workers,
+            shuffle=train,
+            seed=self.args.seed,
+            rank=rank if train else -1,
+            modules=self.args.modules,
         )
 
     def preprocess_batch(self, batch: Batch) -> Batch:

@@ -11,6 +11,7 @@ from ultralytics.models.shvit.predict import ClassificationPredictor
 from ultralytics.models.shvit.train import ClassificationTrainer
 from ultralytics.models.shvit.val import ClassificationValidator
 from ultralytics.nn.tasks import ClassificationModel
+from ultralytics.utils.user_modules import Files
 
 IMGSZ = 224
 
@@ -28,6 +29,7 @@ class SHViTClassifier(Model):
         model: model YAML (file, name or dict), weights file of ours, or another `Model`.
         scale: letter of the compound scale of a model YAML that has scales.
         verbose: log the layer table when a YAML is built.
+        modules: Python file, or list of files, with registered blocks of your own; they are run.
     """
 
     def __init__(
@@ -35,8 +37,9 @@ class SHViTClassifier(Model):
         model: str | Path | dict[str, Any] | Model = "shvit_s1.yaml",
         scale: str | None = None,
         verbose: bool = False,
+        modules: Files | None = None,
     ) -> None:
-        super().__init__(model, task="classify", verbose=verbose, scale=scale)
+        super().__init__(model, task="classify", verbose=verbose, scale=scale, modules=modules)
 
     def _args(self, mode: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the overrides of one call; the image size is 224 unless the weights or the caller say otherwise."""
