@@ -71,7 +71,7 @@ class BaseTrainer(TrainerSetup):
         sizes = f"{len(self.train_loader.dataset)} training, {len(self.test_loader.dataset)} validation images"
         precision = str(self.amp_dtype or torch.float32).removeprefix("torch.")
         LOGGER.info(
-            f"{sizes}, {self.imgsz} px, {precision}, {self.args.workers} loader workers\n"
+            f"{sizes}, {self.imgsz} px, {precision}, {self.train_loader.num_workers} loader workers\n"
             f"Logging results to {colorstr('bold', str(self.save_dir))}\nTraining for {self.epochs} epochs..."
         )
 
