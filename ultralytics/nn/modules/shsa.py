@@ -20,12 +20,12 @@ from ultralytics.nn.registry import Plan, RowContext, channels_first, register, 
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.torch_utils import bn_affine, fuse_conv_and_bn
 
-# Where the plain formula is the faster one, measured on 2 CPU cores (AVX2) with torch 2.14: median ms, plain / fused.
-#   fp32, batch 1, P 64:  N 64: 0.06 / 0.10   400: 0.37 / 0.50   900: 2.0 / 1.8   1600: 17 / 6   6400: 320 / 95
-#   fp32, batch 8, P 48:  N 64: 0.11 / 0.20   400: 30 / 37       625: 76 / 33     1600: 183 / 109
-#   bf16, batch 1, P 64:  N 64: 0.13 / 0.10   400: 1.8 / 0.55    900: 40 / 15
-# The padding pays from about N = 600 in fp32, and always in half precision. 400 is stride 32 of a 640 px image; its map
-# of 0.6 MB an image is the most that the plain path ever holds.
+# Where the plain formula is the faster one. Forward ms, plain / fused, K 16, P 64, batch 1, torch 2.14, 2 CPU cores with
+# AVX2 shared with other work, so the fastest of several rounds; above N = 900 nothing was steady enough to keep:
+#   fp32  N 64: 0.06 / 0.10   196: 0.14 / 0.19   400: 0.34 / 0.50   625: 0.73 / 0.91   900: 2.0 / 1.8
+#   bf16  N 64: 0.13 / 0.10   196: 0.49 / 0.21   400: 1.8 / 0.55
+# The padding pays in bf16 at each of these N, in fp32 somewhere from 625 to 900. 400, on the safe side for memory, is
+# stride 32 of a 640 px image: a map of 0.6 MB. Other devices always take the fused form: they were not measured.
 PLAIN_MAX_TOKENS = 400
 
 
