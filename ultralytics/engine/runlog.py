@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from ultralytics.cfg.resolve import apply_recipe, load_recipe
+from ultralytics.utils import LOGGER, IterableSimpleNamespace
 from ultralytics.utils.errors import TrainingError
 from ultralytics.utils.files import atomic_write
 
@@ -22,6 +24,12 @@ SMALL_RUN = 20_000
 
 SMALL_DATA = 5_000
 """Training images below which `recipe=auto` takes the small recipe."""
+
+TINY_DATA = 64
+"""Training images below which `recipe=auto` takes the tiny recipe."""
+
+WARMUP_SHARE = 0.1
+"""Most that a recipe's warm-up may take of the run."""
 
 
 class LossMeter:
@@ -106,9 +114,24 @@ def write_csv(path: Path, rows: Sequence[dict[str, float]]) -> None:
 
 def choose_recipe(images: int, iterations: int, pretrained: bool) -> tuple[str, str]:
     """Return the recipe that `recipe=auto` stands for, and why."""
-    small = images < SMALL_DATA or iterations < SMALL_RUN
+    name = "small" if images < SMALL_DATA or iterations < SMALL_RUN else "official"
+    if images < TINY_DATA:
+        name = "tiny"
     start = "loaded weights" if pretrained else "fresh weights"
-    return "small" if small else "official", f"{images} training images, {iterations} batches planned, {start}"
+    return name, f"{images} training images, {iterations} batches planned, {start}"
+
+
+def settle_recipe(args: IterableSimpleNamespace, name: str, why: str = "") -> IterableSimpleNamespace:
+    """Return the arguments with the recipe laid under what the user gave; say which one, why, and what it set.
+
+    A recipe's warm-up takes at most `WARMUP_SHARE` of the run, so that a trial of three epochs trains in all of them.
+    """
+    new = apply_recipe(args, name)
+    if "warmup_epochs" not in new.user_keys:
+        new.warmup_epochs = min(float(new.warmup_epochs), WARMUP_SHARE * int(new.epochs))
+    kept = sorted(new.user_keys & set(load_recipe(name)))
+    LOGGER.info(recipe_text(dict(args), dict(new), name, why, kept))
+    return new
 
 
 def recipe_text(before: dict[str, Any], after: dict[str, Any], name: str, why: str, kept: Sequence[str]) -> str:

@@ -16,16 +16,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 
 from ultralytics.cfg import get_cfg, get_save_dir
-from ultralytics.cfg.resolve import apply_recipe, load_recipe
 from ultralytics.data.utils import check_det_dataset, list_images
 from ultralytics.engine import optim
 from ultralytics.engine.checkpointing import Progress, TrainState, resume_args
-from ultralytics.engine.runlog import (
-    LossMeter,
-    choose_recipe,
-    recipe_text,
-    write_csv,
-)
+from ultralytics.engine.runlog import LossMeter, choose_recipe, settle_recipe, write_csv
 from ultralytics.engine.session import check_arguments, run_device
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER, YAML, IterableSimpleNamespace, colorstr, dist
@@ -39,6 +33,11 @@ from ultralytics.utils.training import LR_CURVES, EarlyStopping, ModelEMA
 from ultralytics.utils.user_modules import load_user_modules
 
 Batch = dict[str, Any]
+
+
+def per_process_batch(args: IterableSimpleNamespace) -> int:
+    """Images per step of one process; `batch` counts those of all."""
+    return max(int(args.batch) // dist.world_size(), 1)
 
 
 def stride_of(model: Any) -> int:
@@ -97,7 +96,7 @@ class TrainerSetup(CallbackMixin):
         load_user_modules(args.modules)
         self.callbacks = Callbacks(_callbacks)
         self.rank, self.device = dist.rank(), run_device(args)
-        self.batch_size, self.epochs = max(int(args.batch) // dist.world_size(), 1), int(args.epochs)
+        self.batch_size, self.epochs = per_process_batch(args), int(args.epochs)
         self.model = args.model
         self.data = self.get_dataset()
         self._place(Path(args.save_dir) if args.get("save_dir") else Path(get_save_dir(args)))
@@ -227,10 +226,8 @@ class TrainerSetup(CallbackMixin):
         name, why = str(self.args.recipe), ""
         if name == "auto":
             name, why = self.auto_recipe(len(list_images(self.data["train"])))
-        before = dict(self.args)
-        self.args = apply_recipe(self.args, name)
-        kept = sorted(self.args.user_keys & set(load_recipe(name)))
-        LOGGER.info(recipe_text(before, dict(self.args), name, why, kept))
+        self.args = settle_recipe(self.args, name, why)
+        self.batch_size = per_process_batch(self.args)
 
     def _setup_optimizer(self) -> None:
         """Optimizer, rate curve, warm-up, precision, EMA, and the wrapper of a distributed run."""
