@@ -30,6 +30,8 @@ def check_arguments(args: IterableSimpleNamespace) -> None:
             raise ConfigError(f"{name}={args.get(name)}: {why}", f"leave {name} out")
     if args.batch < 1 or args.batch != int(args.batch):
         raise ConfigError(f"batch={args.batch}: images per step, over all GPUs", "give a whole number from 1")
+    if args.sync_bn and dist.world_size() > 1 and not torch.cuda.is_available():
+        raise ConfigError("sync_bn=True: PyTorch synchronises batch norm between GPUs only", "leave sync_bn out")
 
 
 def run_device(args: IterableSimpleNamespace) -> torch.device:

@@ -255,6 +255,8 @@ class TrainerSetup(CallbackMixin):
         LOGGER.info(f"{colorstr('optimizer:')} {optim.describe_optimizer(self.optimizer, choice)}")
         if self.rank >= 0:
             ids = [self.device.index] if self.device.type == "cuda" else None
+            if args.sync_bn:  # in one process it would change nothing: the batch is whole
+                self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
             self.model = DistributedDataParallel(self.model, device_ids=ids, find_unused_parameters=True)
 
     def _curve(self) -> Callable[[float], float]:
