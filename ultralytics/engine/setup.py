@@ -251,12 +251,12 @@ class TrainerSetup(CallbackMixin):
         self.amp_dtype = amp_dtype(args.amp, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp_dtype is torch.float16)
         self.ema = ModelEMA(self.model, decay=args.ema_decay, tau=args.ema_warmup)
+        if self.rank >= 0 and args.sync_bn:  # in one process it would change nothing: the batch is whole
+            self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         self.norms = optim.frozen_norms(self.model)
         LOGGER.info(f"{colorstr('optimizer:')} {optim.describe_optimizer(self.optimizer, choice)}")
         if self.rank >= 0:
             ids = [self.device.index] if self.device.type == "cuda" else None
-            if args.sync_bn:  # in one process it would change nothing: the batch is whole
-                self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
             self.model = DistributedDataParallel(self.model, device_ids=ids, find_unused_parameters=True)
 
     def _curve(self) -> Callable[[float], float]:
