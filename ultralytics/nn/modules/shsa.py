@@ -20,8 +20,8 @@ from ultralytics.nn.registry import Plan, RowContext, channels_first, register, 
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.torch_utils import bn_affine, fuse_conv_and_bn
 
-# Where the plain formula is the faster one. Forward ms, plain / fused, K 16, P 64, batch 1, torch 2.14, 2 CPU cores with
-# AVX2 shared with other work, so the fastest of several rounds; above N = 900 nothing was steady enough to keep:
+# Where the plain formula is the faster one. Forward ms: plain / fused, K 16, P 64, batch 1, torch 2.14, 2 CPU cores
+# with AVX2 shared with other work, so the fastest of several rounds; above N = 900 nothing was steady enough to keep:
 #   fp32  N 64: 0.06 / 0.10   196: 0.14 / 0.19   400: 0.34 / 0.50   625: 0.73 / 0.91   900: 2.0 / 1.8
 #   bf16  N 64: 0.13 / 0.10   196: 0.49 / 0.21   400: 1.8 / 0.55
 # The padding pays in bf16 at each of these N, in fp32 somewhere from 625 to 900. 400, on the safe side for memory, is
