@@ -136,7 +136,7 @@ class Annotator:
         Of several lines, those that do not fit below the first are left out.
         """
         lines = text.split("\n")
-        height = self._size(text, self.scale)[1]
+        height = self._size(lines[0], self.scale)[1]
         top = round(xy[1]) - (height * len(lines) if anchor == "bottom" else 0)
         for i, line in enumerate(lines):
             if i == 0 or top + (i + 1) * height <= self.im.shape[0]:
