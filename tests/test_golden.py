@@ -1,7 +1,8 @@
 """Every golden case: blocks, decoder, SHSA and SHViT, whole models, matcher, losses, denoising, metrics.
 
-Two cases record a defect of the reference that this project does not share; `test_deliberate_difference` holds that ours
-differs there, and the rule itself is tested in `tests/nn/modules/test_head.py` and `tests/models/utils/test_denoising.py`.
+Two cases record a defect of the reference that this project does not share; `test_deliberate_difference` holds that
+ours differs there, and the rule itself is tested in `tests/nn/modules/test_head.py` and
+`tests/models/utils/test_denoising.py`.
 """
 
 import pytest

@@ -8,8 +8,15 @@ from ultralytics.engine.runlog import choose_recipe, settle_recipe
 
 @pytest.mark.parametrize(
     ("images", "iterations", "want"),
-    [(1, 1, "tiny"), (63, 10**6, "tiny"), (64, 100, "small"), (4_999, 10**6, "small"), (10**5, 100, "small")]
-    + [(5_000, 20_000, "official"), (118_287, 500_000, "official")],
+    [
+        (1, 1, "tiny"),
+        (63, 10**6, "tiny"),
+        (64, 100, "small"),
+        (4_999, 10**6, "small"),
+        (10**5, 100, "small"),
+        (5_000, 20_000, "official"),
+        (118_287, 500_000, "official"),
+    ],
 )
 def test_choice_by_size(images, iterations, want):
     name, why = choose_recipe(images, iterations, pretrained=False)

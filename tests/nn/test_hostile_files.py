@@ -63,7 +63,9 @@ def test_what_loads_is_whole(report):
     """A damaged byte that matters never goes unseen: what loads has the very weights of the good file."""
     loaded = {k: v for k, v in report["outcomes"].items() if v.startswith("loaded")}
     assert loaded and set(loaded.values()) == {f"loaded {report['good']}"}
-    assert not [k for k in loaded if not k[4:].startswith(("flipped", "doubled", "directory elsewhere", "field stride"))]
+    assert not [
+        k for k in loaded if not k[4:].startswith(("flipped", "doubled", "directory elsewhere", "field stride"))
+    ]
 
 
 def test_the_canary_works(tmp_path):

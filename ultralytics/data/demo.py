@@ -109,11 +109,13 @@ def _background(rng: Rng, h: int, w: int) -> Floats:
     hue, saturation = (14, 0.55) if kind == 0 else (float(rng.uniform(0, 180)), float(rng.uniform(0.05, 0.35)))
     value = float(rng.uniform(0.5, 0.85))
     tint = fractal_noise(rng, h, w, 160, 3)
-    hsv = np.dstack([
-        np.full((h, w), hue * 2, np.float32) + 12 * (tint - 0.5),
-        np.full((h, w), saturation, np.float32) * (0.8 + 0.4 * tint),
-        np.clip(texture * value, 0.02, 1).astype(np.float32),
-    ])
+    hsv = np.dstack(
+        [
+            np.full((h, w), hue * 2, np.float32) + 12 * (tint - 0.5),
+            np.full((h, w), saturation, np.float32) * (0.8 + 0.4 * tint),
+            np.clip(texture * value, 0.02, 1).astype(np.float32),
+        ]
+    )
     hsv[..., 0] %= 360
     return np.asarray(cv2.cvtColor(hsv.astype(np.float32), cv2.COLOR_HSV2BGR), np.float32)
 
@@ -238,9 +240,7 @@ class _Scene:
         h, w = self.owner.shape
         side = len(mask)
         reach = 0.16 * side
-        shift = np.array(
-            [[1, 0, left - self.light.x * reach], [0, 1, top - self.light.y * reach]], np.float32
-        )
+        shift = np.array([[1, 0, left - self.light.x * reach], [0, 1, top - self.light.y * reach]], np.float32)
         shadow = cv2.GaussianBlur(cv2.warpAffine(mask, shift, (w, h)), (0, 0), max(1.5, 0.05 * side))
         self.image *= 1 - 0.5 * shadow[..., None]
 

@@ -231,9 +231,7 @@ def scan_labels(
 
 def describe(counts: dict[str, int]) -> str:
     """Return the counts of a scan as the progress line shows them."""
-    return (
-        f"{counts['found']} images, {counts['missing'] + counts['empty']} backgrounds, {counts['corrupt']} corrupt"
-    )
+    return f"{counts['found']} images, {counts['missing'] + counts['empty']} backgrounds, {counts['corrupt']} corrupt"
 
 
 def check_strict(issues: Iterable[Issue]) -> None:

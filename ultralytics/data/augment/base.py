@@ -140,9 +140,7 @@ class MixTransform(BaseTransform):
 
     def partners(self, rng: np.random.Generator, n: int) -> list[Sample]:
         """Draw `n` other samples, with replacement."""
-        picked = [
-            self.dataset.get_image_and_label(int(i), rng) for i in rng.integers(0, len(self.dataset), n).tolist()
-        ]
+        picked = [self.dataset.get_image_and_label(int(i), rng) for i in rng.integers(0, len(self.dataset), n).tolist()]
         return picked if self.pre_transform is None else [self.pre_transform(s) for s in picked]
 
 

@@ -63,9 +63,7 @@ class RandomPerspective(BaseTransform):
         moved = self.move(instances, matrix, size)
         before = instances.copy()
         before.scale(gain, gain, bbox_only=True)
-        keep = box_candidates(
-            before.bboxes, moved.bboxes, MIN_AREA_POLYGON if instances.has_segments else MIN_AREA
-        )
+        keep = box_candidates(before.bboxes, moved.bboxes, MIN_AREA_POLYGON if instances.has_segments else MIN_AREA)
         labels["instances"], labels["cls"] = moved[keep], labels["cls"][keep]
         labels["resized_shape"] = labels["img"].shape[:2]
         return labels

@@ -53,9 +53,7 @@ class LetterBox(BaseTransform):
         self._move(labels, source.shape[:2], ratio, offset)
         return labels
 
-    def _fit(
-        self, image: Pixels, target: tuple[int, int]
-    ) -> tuple[Pixels, tuple[float, float], tuple[int, int]]:
+    def _fit(self, image: Pixels, target: tuple[int, int]) -> tuple[Pixels, tuple[float, float], tuple[int, int]]:
         """Return the fitted image, (gain_h, gain_w), and the border (left, top)."""
         (h, w), (th, tw) = image.shape[:2], target
         gain = min(th / h, tw / w)
