@@ -16,15 +16,19 @@ from torch import nn
 
 from ultralytics.engine.results import Results
 from ultralytics.nn.checkpoint import pack_model, save_checkpoint
+from ultralytics.nn.contents import describe_file
+from ultralytics.nn.state_export import export_state_dict, loading_lines
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.nn.user_blocks import pack_user_modules
 from ultralytics.utils.callbacks import Callback, Callbacks
 from ultralytics.utils.checks import check_file, check_yaml
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.log import LOGGER
 from ultralytics.utils.metrics import DetMetrics
 from ultralytics.utils.user_modules import Files, load_user_modules
 
 YAML_SUFFIXES = (".yaml", ".yml")
+WEIGHTS_SUFFIXES = (".pt", ".pth", ".safetensors")
 # Arguments that a weights file hands on to later calls; everything else starts from the defaults again.
 KEPT_ARGS = ("imgsz", "data", "single_cls", "letterbox")
 # A change of one of these needs another predictor.
@@ -95,8 +99,9 @@ class Model:
         """Load a weights file; the network is fp32, in eval mode, with EMA weights where the file has them."""
         if scale is not None:
             raise ConfigError(f"scale={scale}: {weights} has its scale already", "give a YAML, or leave scale out")
-        if Path(weights).suffix.lower() != ".pt":
-            raise ConfigError(f"model={weights}: neither a model YAML (.yaml, .yml) nor weights (.pt)")
+        if Path(weights).suffix.lower() not in WEIGHTS_SUFFIXES:
+            known = f"a model YAML (.yaml, .yml) nor weights ({', '.join(WEIGHTS_SUFFIXES)})"
+            raise ConfigError(f"model={weights}: neither {known}")
         path = str(check_file(weights))
         self.model, self.ckpt = load_checkpoint(path)
         if self.model.task != self.task:
@@ -207,6 +212,25 @@ class Model:
         """Log a summary, with `detailed` the layer table; return (layers, parameters, gradients, GFLOPs)."""
         summary: tuple[int, int, int, float] | None = self.model.info(detailed=detailed, verbose=verbose, imgsz=imgsz)
         return summary
+
+    @staticmethod
+    def contents(weights: str | Path) -> list[str]:
+        """Lines about what is inside a weights file; the model is not built."""
+        return describe_file(check_file(str(weights)))
+
+    def export(self, format: str = "state_dict", **kwargs: Any) -> str:
+        """Write the model in another form beside its weights file (else in the working folder); return the path.
+
+        `state_dict` writes plain tensors and a YAML for stock `ultralytics`, and logs the lines that load them there.
+        """
+        if format != "state_dict":
+            raise ConfigError(f"format={format}: only state_dict is written here")
+        stem = Path(self.ckpt_path).with_suffix("") if self.ckpt_path else Path(self.model_name)
+        weights, yaml = export_state_dict(self.model, stem)
+        LOGGER.info(f"{weights} and {yaml} written; in stock ultralytics:")
+        for line in loading_lines(self.model, weights, yaml):
+            LOGGER.info(f"  {line}")
+        return str(weights)
 
     def load(self, weights: str | Path | Mapping[str, Any] | nn.Module | Model) -> Model:
         """Copy every tensor that fits from a file, checkpoint dict, network or other `Model`; log what did not."""

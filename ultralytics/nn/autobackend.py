@@ -50,7 +50,9 @@ def _torch_runner(weights: str | Path | BaseModel, device: torch.device, fp16: b
     )
 
 
-RUNNERS: Mapping[str, Callable[[Any, torch.device, bool, bool], Runner]] = {".pt": _torch_runner, ".pth": _torch_runner}
+RUNNERS: Mapping[str, Callable[[Any, torch.device, bool, bool], Runner]] = dict.fromkeys(
+    (".pt", ".pth", ".safetensors"), _torch_runner
+)
 
 
 class AutoBackend(nn.Module):

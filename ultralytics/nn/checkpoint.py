@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ultralytics import __version__
 from ultralytics.nn.archive import Archive, open_archive
+from ultralytics.nn.foreign import adapt
 from ultralytics.nn.record import check_fields
 from ultralytics.nn.safetensors_io import SUFFIX, read_safetensors, write_safetensors
 from ultralytics.nn.upstream import convert, is_upstream, suspicious
@@ -123,14 +124,15 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Files of this package (`.pt`, `.safetensors`) give their checkpoint dict; a genuine Ultralytics checkpoint gives the
     same form, taken from its pickle as data (see `upstream`); plain tensors, also under `model`, `state_dict` or
-    `ema.module`, give `{"state_dict": tensors}`. Every field is checked (see `record`).
+    `ema.module`, give `{"state_dict": tensors}`; those of other projects come under our keys (see `foreign`).
+    Every field is checked (see `record`).
     Raises NotFoundError, or CheckpointError for a file that is cut short, foreign, hostile, or of a newer format.
     """
     path = Path(path)
     if not path.is_file():
         raise NotFoundError(f"weights file '{path}' does not exist\ngive the path of a .pt file, or train first")
     try:
-        return check_fields(_migrate(_read(path)))
+        return check_fields(_migrate(adapt(_read(path))))
     except CheckpointError as e:
         raise CheckpointError("\n".join(f"{path}: {e}".splitlines()[:3])) from None
 

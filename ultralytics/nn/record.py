@@ -86,8 +86,9 @@ def check_fields(data: Mapping[str, Any]) -> dict[str, Any]:
         if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
             _refuse(key, value, word)
     for entry in data.get("modules") or []:
-        if not isinstance(entry, (str, Mapping)):
-            _refuse("modules", entry, "a list of names and hashes")
+        blocks = entry.get("blocks") or [] if isinstance(entry, Mapping) else []
+        if not isinstance(entry, (str, Mapping)) or not isinstance(blocks, (list, tuple)):
+            _refuse("modules", entry, "a list of names, hashes and blocks")
     records = {k: check_record(data[k]) for k in ("model", "ema") if data.get(k) is not None}
     return {**data, **records}
 

@@ -229,13 +229,31 @@ class ResNetDBlock(nn.Module):
         return F.relu(self.cv2(self.cv1(x)) + self.shortcut(self.pool(x)))
 
 
+class ResNetDBottleneck(nn.Module):
+    """Bottleneck (1x1, 3x3 with the stride, 1x1; ReLU) of ResNet-50 and deeper in the D variant; c2 is its output."""
+
+    def __init__(self, c1: int, c2: int, s: int = 1, project: bool = False) -> None:
+        super().__init__()
+        hidden = c2 // 4
+        self.cv1 = Conv(c1, hidden, 1, act=nn.ReLU())
+        self.cv2 = Conv(hidden, hidden, 3, s, act=nn.ReLU())
+        self.cv3 = Conv(hidden, c2, 1, act=False)
+        self.pool = nn.AvgPool2d(s, s, ceil_mode=True, count_include_pad=False) if s > 1 else nn.Identity()
+        self.shortcut = Conv(c1, c2, 1, act=False) if project or c1 != c2 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c1, H, W) -> (B, c2, ceil(H/s), ceil(W/s))."""
+        return F.relu(self.cv3(self.cv2(self.cv1(x))) + self.shortcut(self.pool(x)))
+
+
 @register(scaled_repeat)
 class ResNetDLayer(nn.Module):
-    """A stage of n ResNet-D basic blocks, the first with stride s and a projected shortcut. YAML `[c2, s]`."""
+    """A stage of n ResNet-D blocks, the first with stride s and a projected shortcut. YAML `[c2, s, bottleneck]`."""
 
-    def __init__(self, c1: int, c2: int, n: int = 2, s: int = 1) -> None:
+    def __init__(self, c1: int, c2: int, n: int = 2, s: int = 1, bottleneck: bool = False) -> None:
         super().__init__()
-        self.layer = nn.Sequential(ResNetDBlock(c1, c2, s, True), *(ResNetDBlock(c2, c2) for _ in range(n - 1)))
+        block = ResNetDBottleneck if bottleneck else ResNetDBlock
+        self.layer = nn.Sequential(block(c1, c2, s, True), *(block(c2, c2) for _ in range(n - 1)))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, c1, H, W) -> (B, c2, ceil(H/s), ceil(W/s))."""
