@@ -30,7 +30,7 @@ HELP = """\
 yolo [TASK] MODE key=value ...          (also: ultralytics ..., python -m ultralytics ...)
 
   TASK     detect (the default) | classify
-  MODE     train | val | predict | info
+  MODE     train | val | predict | export | info
   key      any argument that `yolo cfg` lists; cfg=my.yaml takes them from a file, keys given beside it win
 
   yolo detect train model=rtdetr-l.yaml data=data.yaml epochs=100 imgsz=640
@@ -40,6 +40,8 @@ yolo [TASK] MODE key=value ...          (also: ultralytics ..., python -m ultral
   yolo classify train model=shvit_s1.yaml data=folder imgsz=224     folder/train/<class>/*.jpg, folder/val/<class>/*.jpg
   yolo info model=rtdetr-l.yaml imgsz=640
   yolo train model=my.yaml modules=my_blocks.py data=data.yaml     blocks of your own: docs/model-yaml.md
+  yolo info best.pt                                                what is inside, without building the model
+  yolo export model=best.pt format=state_dict                      plain tensors and a YAML for stock ultralytics
 
 Other words
   yolo help | version                   this text, the version
@@ -49,11 +51,12 @@ Other words
   yolo copy-cfg                         write them to default_copy.yaml, to be edited
 """
 
+WEIGHTS = (".pt", ".pth", ".safetensors")
 COPY_NAME = "default_copy.yaml"
 DEFAULT_MODEL = {"detect": "rtdetr-l.yaml", "classify": "shvit_s1.yaml"}
 DEFAULT_DATA = "demo.yaml"
 
-_ELSEWHERE = ("segment", "semantic", "depth", "pose", "obb", "export", "track", "benchmark", "solutions")
+_ELSEWHERE = ("segment", "semantic", "depth", "pose", "obb", "track", "benchmark", "solutions")
 """Words of the same grammar that stand for something this version does not have."""
 
 _TEXT_KINDS = (kinds.TEXT, kinds.PATH, kinds.WORD)
@@ -176,6 +179,9 @@ def _run(words: Sequence[str]) -> None:
     elsewhere = [w for w in words if w in _ELSEWHERE]
     if elsewhere:
         raise ConfigError(f"{elsewhere[0]!r} is not available here\nThere are: {', '.join((*TASKS, *MODES, 'info'))}.")
+    if "export" in words:
+        _export([w for w in words if w not in {"export", *TASKS}])
+        return
     if "info" in words:
         _info([w for w in words if w not in {"info", *TASKS}])
         return
@@ -254,15 +260,27 @@ def _task_of(name: str) -> Any:
 
 def _info(words: Sequence[str]) -> None:
     """`yolo info`: the layer table of a model, or one summary for each of several."""
-    names = [w for w in words if "=" not in w and w.endswith((".yaml", ".yml", ".pt"))]
+    names = [w for w in words if "=" not in w and w.endswith((".yaml", ".yml", *WEIGHTS))]
     values = _given(parse_overrides([w for w in words if w not in names]))
     if values.get("model") is not None:
         names.insert(0, values["model"])
     if not names:
         raise ConfigError("info needs model=, a model YAML or weights file")
+    if len(names) == 1 and names[0].endswith(WEIGHTS):
+        write_text(sys.stdout, "\n".join(ultralytics.RTDETR.contents(names[0])) + "\n")
+        return
     for name in names:
         model = _open_model(name, values)
         model.info(detailed=len(names) == 1, verbose=True, imgsz=values.get("imgsz", KEYS["imgsz"].default))
+
+
+def _export(words: Sequence[str]) -> None:
+    """`yolo export`: the model in another form."""
+    values = _given(parse_overrides(words))
+    if values.get("model") is None:
+        raise ConfigError("export needs model=, a weights file such as runs/detect/train/weights/best.pt")
+    model = _open_model(str(values["model"]), values)
+    model.export(**{k: v for k, v in values.items() if k not in {"model", "task", "mode", "cfg"}})
 
 
 def _print_help(rest: Sequence[str]) -> None:

@@ -31,6 +31,7 @@ from ultralytics.nn.builder import (
 )
 from ultralytics.nn.checkpoint import pack_model, plain, read_checkpoint, save_checkpoint
 from ultralytics.nn.classify import LoadReport, classification_loss, from_official, is_official, load_matching
+from ultralytics.nn.foreign import adapt
 from ultralytics.nn.modules.conv import fuse_children
 from ultralytics.nn.record import ConstructionBudget
 from ultralytics.nn.registry import REGISTRY
@@ -214,6 +215,8 @@ class DetectionModel(BaseModel):
         matched by class name. The batch-norm epsilon comes along with the tensors.
         """
         source = _weights_of(weights)
+        if is_official(source.state):  # an SHViT classifier, as a backbone
+            source = source._replace(state=from_official(source.state, self.model), eps=source.eps or 1e-5)
         if source.fused and not self.is_fused():
             raise CheckpointError("fused weights fit no unfused model", "load the weights from before fuse()")
         report = transfer(self, source.state, self.names, source.names, self.yaml, source.yaml)
@@ -349,7 +352,7 @@ def _weights_of(weights: str | Path | Mapping[str, Any] | nn.Module) -> _Weights
         packed = isinstance(weights, BaseModel)
         record: Mapping[str, Any] = pack_model(weights) if packed else {"state_dict": weights.state_dict()}
     else:
-        record = weights if isinstance(weights, Mapping) else read_checkpoint(weights)
+        record = adapt(weights) if isinstance(weights, Mapping) else read_checkpoint(weights)
         for key in ("ema", "model"):
             if isinstance(record.get(key), (Mapping, nn.Module)):
                 return _weights_of(record[key])
