@@ -19,7 +19,7 @@ from ultralytics.cfg import kinds
 from ultralytics.cfg.resolve import OLD_NAMES, check_names, expand
 from ultralytics.cfg.schema import KEYS, MODES, TASKS
 from ultralytics.utils.checks import check_yaml, nearest, print_checks
-from ultralytics.utils.errors import ConfigError, UnknownArgumentError, UserError
+from ultralytics.utils.errors import ConfigError, NotFoundError, UnknownArgumentError, UserError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.log import LOGGER, write_text
 from ultralytics.utils.paths import DEFAULT_CFG_PATH
@@ -30,7 +30,7 @@ HELP = """\
 yolo [TASK] MODE key=value ...          (also: ultralytics ..., python -m ultralytics ...)
 
   TASK     detect (the default) | classify
-  MODE     train | val | predict | export | info
+  MODE     train | val | predict | info
   key      any argument that `yolo cfg` lists; cfg=my.yaml takes them from a file, keys given beside it win
 
   yolo detect train model=rtdetr-l.yaml data=data.yaml epochs=100 imgsz=640
@@ -40,8 +40,6 @@ yolo [TASK] MODE key=value ...          (also: ultralytics ..., python -m ultral
   yolo classify train model=shvit_s1.yaml data=folder imgsz=224     folder/train/<class>/*.jpg, folder/val/<class>/*.jpg
   yolo info model=rtdetr-l.yaml imgsz=640
   yolo train model=my.yaml modules=my_blocks.py data=data.yaml     blocks of your own: docs/model-yaml.md
-  yolo info best.pt                                                what is inside, without building the model
-  yolo export model=best.pt format=state_dict                      plain tensors and a YAML for stock ultralytics
 
 Other words
   yolo help | version                   this text, the version
@@ -51,12 +49,11 @@ Other words
   yolo copy-cfg                         write them to default_copy.yaml, to be edited
 """
 
-WEIGHTS = (".pt", ".pth", ".safetensors")
 COPY_NAME = "default_copy.yaml"
 DEFAULT_MODEL = {"detect": "rtdetr-l.yaml", "classify": "shvit_s1.yaml"}
 DEFAULT_DATA = "demo.yaml"
 
-_ELSEWHERE = ("segment", "semantic", "depth", "pose", "obb", "track", "benchmark", "solutions")
+_ELSEWHERE = ("segment", "semantic", "depth", "pose", "obb", "export", "track", "benchmark", "solutions")
 """Words of the same grammar that stand for something this version does not have."""
 
 _TEXT_KINDS = (kinds.TEXT, kinds.PATH, kinds.WORD)
@@ -179,9 +176,6 @@ def _run(words: Sequence[str]) -> None:
     elsewhere = [w for w in words if w in _ELSEWHERE]
     if elsewhere:
         raise ConfigError(f"{elsewhere[0]!r} is not available here\nThere are: {', '.join((*TASKS, *MODES, 'info'))}.")
-    if "export" in words:
-        _export([w for w in words if w not in {"export", *TASKS}])
-        return
     if "info" in words:
         _info([w for w in words if w not in {"info", *TASKS}])
         return
@@ -205,10 +199,11 @@ def _call_model(mode: str | None, overrides: Mapping[str, Any]) -> None:
     if mode is None:
         mode = "train"
         LOGGER.warning(f"no mode is given; it is {mode}. Others: {', '.join(MODES[1:])}, info")
-    model = _open_model(_required_model(mode, values), values)
+    name = _required_model(mode, values)
+    task, model = _task_of(name, values), _open_model(name, values)
     values = {k: v for k, v in values.items() if k not in {"model", "task", "mode", "cfg"}}
     if mode == "train":
-        if values.get("data") is None and not values.get("resume") and model.task == "detect":
+        if values.get("data") is None and not values.get("resume") and task == "detect":
             values["data"] = DEFAULT_DATA
             LOGGER.warning(f"data= is not given; it is {DEFAULT_DATA}, a small drawn set")
         model.train(**values)
@@ -246,41 +241,34 @@ def _open_model(name: str, values: Mapping[str, Any]) -> Any:
 
     A model YAML may name its task itself; the word on the command line goes before it.
     """
-    task = values.get("task") or _task_of(name)
+    task = _task_of(name, values)
     family = ultralytics.SHViTClassifier if task == "classify" else ultralytics.RTDETR
     options = {"scale": values.get("model_scale"), "modules": values.get("modules")}
     return family(name, **{k: v for k, v in options.items() if v is not None})
 
 
-def _task_of(name: str) -> Any:
-    """What the key `task` of a model YAML says, None for another file."""
-    data = YAML.load(check_yaml(name)) if name.endswith((".yaml", ".yml")) else None
-    return data.get("task") if isinstance(data, Mapping) else None
+def _task_of(name: str, values: Mapping[str, Any]) -> str:
+    """The task given, else what the key `task` of a model YAML says, else detect."""
+    if values.get("task"):
+        return str(values["task"])
+    try:
+        data = YAML.load(check_yaml(name)) if name.endswith((".yaml", ".yml")) else {}
+    except NotFoundError:
+        data = {}  # whoever opens the model says so
+    return str(data.get("task") or "detect") if isinstance(data, Mapping) else "detect"
 
 
 def _info(words: Sequence[str]) -> None:
     """`yolo info`: the layer table of a model, or one summary for each of several."""
-    names = [w for w in words if "=" not in w and w.endswith((".yaml", ".yml", *WEIGHTS))]
+    names = [w for w in words if "=" not in w and w.endswith((".yaml", ".yml", ".pt"))]
     values = _given(parse_overrides([w for w in words if w not in names]))
     if values.get("model") is not None:
         names.insert(0, values["model"])
     if not names:
         raise ConfigError("info needs model=, a model YAML or weights file")
-    if len(names) == 1 and names[0].endswith(WEIGHTS):
-        write_text(sys.stdout, "\n".join(ultralytics.RTDETR.contents(names[0])) + "\n")
-        return
     for name in names:
         model = _open_model(name, values)
         model.info(detailed=len(names) == 1, verbose=True, imgsz=values.get("imgsz", KEYS["imgsz"].default))
-
-
-def _export(words: Sequence[str]) -> None:
-    """`yolo export`: the model in another form."""
-    values = _given(parse_overrides(words))
-    if values.get("model") is None:
-        raise ConfigError("export needs model=, a weights file such as runs/detect/train/weights/best.pt")
-    model = _open_model(str(values["model"]), values)
-    model.export(**{k: v for k, v in values.items() if k not in {"model", "task", "mode", "cfg"}})
 
 
 def _print_help(rest: Sequence[str]) -> None:

@@ -86,7 +86,8 @@ def official_prefixes(layers: Iterable[nn.Module]) -> dict[str, str]:
             first = 0 if stage == 1 else SUBSAMPLE
             table |= {f"blocks{stage}.{first + k}.": f"model.{i}.blocks.{k}." for k in range(len(layer.blocks))}
         elif isinstance(layer, SHViTHead):
-            table |= {"head.": f"model.{i}.head.", "head_dist.": f"model.{i}.head_dist."}
+            heads = ("head", "head_dist") if layer.distillation else ("head",)
+            table |= {f"{name}.": f"model.{i}.{name}." for name in heads}
     return table
 
 
