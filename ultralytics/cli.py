@@ -18,6 +18,7 @@ import ultralytics
 from ultralytics.cfg import kinds
 from ultralytics.cfg.resolve import OLD_NAMES, check_names, expand
 from ultralytics.cfg.schema import KEYS, MODES, TASKS
+from ultralytics.utils import tables
 from ultralytics.utils.checks import check_yaml, nearest, print_checks
 from ultralytics.utils.errors import ConfigError, NotFoundError, UnknownArgumentError, UserError
 from ultralytics.utils.files import atomic_write
@@ -30,7 +31,7 @@ HELP = """\
 yolo [TASK] MODE key=value ...          (also: ultralytics ..., python -m ultralytics ...)
 
   TASK     detect (the default) | classify
-  MODE     train | val | predict | info
+  MODE     train | val | predict | export | info
   key      any argument that `yolo cfg` lists; cfg=my.yaml takes them from a file, keys given beside it win
 
   yolo detect train model=rtdetr-l.yaml data=data.yaml epochs=100 imgsz=640
@@ -38,8 +39,11 @@ yolo [TASK] MODE key=value ...          (also: ultralytics ..., python -m ultral
   yolo detect val model=runs/detect/train/weights/best.pt data=data.yaml
   yolo detect predict model=runs/detect/train/weights/best.pt source=images save_txt=True
   yolo classify train model=shvit_s1.yaml data=folder imgsz=224     folder/train/<class>/*.jpg, folder/val/<class>/*.jpg
-  yolo info model=rtdetr-l.yaml imgsz=640
+  yolo info model=rtdetr-l.yaml imgsz=640 save=graph.svg
+  yolo info rtdetr-l.yaml rtdetr-hgnetv2-l.yaml rtdetr-resnet18.yaml format=markdown
   yolo train model=my.yaml modules=my_blocks.py data=data.yaml     blocks of your own: docs/model-yaml.md
+  yolo info best.pt                                                what is inside, without building the model
+  yolo export model=best.pt format=state_dict                      plain tensors and a YAML for stock ultralytics
 
 Other words
   yolo help | version                   this text, the version
@@ -49,11 +53,12 @@ Other words
   yolo copy-cfg                         write them to default_copy.yaml, to be edited
 """
 
+WEIGHTS = (".pt", ".pth", ".safetensors")
 COPY_NAME = "default_copy.yaml"
 DEFAULT_MODEL = {"detect": "rtdetr-l.yaml", "classify": "shvit_s1.yaml"}
 DEFAULT_DATA = "demo.yaml"
 
-_ELSEWHERE = ("segment", "semantic", "depth", "pose", "obb", "export", "track", "benchmark", "solutions")
+_ELSEWHERE = ("segment", "semantic", "depth", "pose", "obb", "track", "benchmark", "solutions")
 """Words of the same grammar that stand for something this version does not have."""
 
 _TEXT_KINDS = (kinds.TEXT, kinds.PATH, kinds.WORD)
@@ -176,6 +181,9 @@ def _run(words: Sequence[str]) -> None:
     elsewhere = [w for w in words if w in _ELSEWHERE]
     if elsewhere:
         raise ConfigError(f"{elsewhere[0]!r} is not available here\nThere are: {', '.join((*TASKS, *MODES, 'info'))}.")
+    if "export" in words:
+        _export([w for w in words if w not in {"export", *TASKS}])
+        return
     if "info" in words:
         _info([w for w in words if w not in {"info", *TASKS}])
         return
@@ -259,16 +267,47 @@ def _task_of(name: str, values: Mapping[str, Any]) -> str:
 
 
 def _info(words: Sequence[str]) -> None:
-    """`yolo info`: the layer table of a model, or one summary for each of several."""
-    names = [w for w in words if "=" not in w and w.endswith((".yaml", ".yml", ".pt"))]
-    values = _given(parse_overrides([w for w in words if w not in names]))
+    """`yolo info`: the layer table of a model, what is in a weights file, or one row for each of several models.
+
+    `save=` draws the model, `format=` is that of the table.
+    """
+    own = {key: text for w in words for key, _, text in [w.partition("=")] if key in {"save", "format"}}
+    names = [w for w in words if "=" not in w and w.endswith((".yaml", ".yml", *WEIGHTS))]
+    values = _given(parse_overrides([w for w in words if w not in names and w.partition("=")[0] not in own]))
     if values.get("model") is not None:
         names.insert(0, values["model"])
     if not names:
         raise ConfigError("info needs model=, a model YAML or weights file")
-    for name in names:
-        model = _open_model(name, values)
-        model.info(detailed=len(names) == 1, verbose=True, imgsz=values.get("imgsz", KEYS["imgsz"].default))
+    if own.get("format", "text") not in tables.FORMATS:
+        raise ConfigError(f"format={own['format']}: a table is printed as {' or '.join(tables.FORMATS)}")
+    if "save" in own and len(names) > 1:
+        raise ConfigError(f"save={own['save']}: one graph at a time, not of {len(names)} models")
+    if len(names) == 1 and names[0].endswith(WEIGHTS) and not own:
+        write_text(sys.stdout, "\n".join(ultralytics.RTDETR.contents(names[0])) + "\n")
+        return
+    imgsz = values.get("imgsz", KEYS["imgsz"].default)
+    if len(names) > 1 or "format" in own:
+        _compare([_open_model(name, values) for name in names], imgsz, own.get("format", "text"))
+        return
+    model = _open_model(names[0], values)
+    model.info(detailed=True, verbose=True, imgsz=imgsz)
+    if "save" in own:
+        LOGGER.info(f"graph: {model.draw(own['save'], imgsz)}")
+
+
+def _export(words: Sequence[str]) -> None:
+    """`yolo export`: the model in another form."""
+    values = _given(parse_overrides(words))
+    if values.get("model") is None:
+        raise ConfigError("export needs model=, a weights file such as runs/detect/train/weights/best.pt")
+    model = _open_model(str(values["model"]), values)
+    model.export(**{k: v for k, v in values.items() if k not in {"model", "task", "mode", "cfg"}})
+
+
+def _compare(models: Sequence[Any], imgsz: int, form: str) -> None:
+    """Print one row a model, with the differences to the first."""
+    rows = models[0].comparison([m.totals(imgsz) for m in models])
+    write_text(sys.stdout, "\n".join(tables.FORMATS[form](rows)) + "\n")
 
 
 def _print_help(rest: Sequence[str]) -> None:

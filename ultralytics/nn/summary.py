@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
 
 from ultralytics.nn.builder import plan_model
+from ultralytics.nn.memory import MAX_TOKENS, estimate_memory
 from ultralytics.nn.probe import shape_text
 from ultralytics.nn.spec import load_model_yaml
 from ultralytics.utils.flops import model_flops
+from ultralytics.utils.tables import aligned
 
 HEADER = ("", "from", "n", "module", "arguments", "output", "params", "GFLOPs")
 
@@ -71,17 +74,113 @@ def _first_tensor(output: Any) -> Any:
     return output
 
 
-def layer_table(facts: Sequence[LayerFacts]) -> list[str]:
-    """Aligned lines: a header, then one line a layer."""
-    rows = [HEADER] + [
+def layer_table(facts: Sequence[LayerFacts], wide: Mapping[int, int] | None = None) -> list[str]:
+    """Aligned lines: a header, then one line a layer.
+
+    `wide` are layers that attend over more than `MAX_TOKENS` tokens without the fused path: their rows are flagged.
+    """
+    wide = wide or {}
+    cells = [
         (f"{f.i}", f"{f.route}", f"{f.repeats}", f.module, _short(f.args), f.shape, f"{f.params:,}", f"{f.gflops:.3f}")
         for f in facts
     ]
-    widths = [max(len(row[k]) for row in rows) for k in range(len(HEADER))]
-    align = ["<" if name in {"module", "arguments"} else ">" for name in HEADER]
+    lines = aligned([HEADER, *cells], left=(3, 4))
+    for k, f in enumerate(facts):
+        if f.i in wide:
+            lines[k + 1] += f"  ! {wide[f.i]:,} tokens"
+    return lines
+
+
+def wide_lines(wide: Mapping[int, int]) -> list[str]:
+    """A warning for each layer of `wide`."""
     return [
-        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, align, widths, strict=True)) for row in rows
+        f"layer {i}: attention over {n:,} tokens (more than {MAX_TOKENS:,}) without the fused path; "
+        f"one N x N map takes {n * n * 4 / 2**20:,.0f} MB"
+        for i, n in sorted(wide.items())
     ]
+
+
+def totals_line(totals: Totals, imgsz: int | Sequence[int]) -> str:
+    """`fused: 32,148,140 parameters, 105.7 GFLOPs; activations at 640 px: about 87 MB at the peak (one fp32 image)`."""
+    size = f"{imgsz}" if isinstance(imgsz, int) else "x".join(map(str, imgsz))
+    peak = "cannot be told" if totals.peak is None else f"about {totals.peak / 2**20:,.1f} MB"
+    counts = f"fused: {totals.fused_params:,} parameters, {totals.fused_gflops:.1f} GFLOPs"
+    return f"{counts}; activations at {size} px: {peak} at the peak (one fp32 image, inference)"
+
+
+class Totals(NamedTuple):
+    """A model in numbers, at one image size; fused counts are those after `fuse()`, `peak` bytes of activations."""
+
+    name: str
+    layers: int
+    params: int
+    gflops: float
+    fused_params: int
+    fused_gflops: float
+    peak: int | None
+    wide: dict[int, int]
+
+
+def model_totals(model: nn.Module, imgsz: int | Sequence[int] = 640) -> Totals:
+    """Count a model at an image size (side, or height and width, px), unfused and fused; it is not changed."""
+    yaml = cast("dict[str, Any]", model.yaml)
+    channels = int(yaml.get("channels", 3))
+    memory = estimate_memory(model, imgsz, channels)
+    clone = deepcopy(model).to("meta").float().eval()
+    fused = cast("Any", deepcopy(clone)).fuse(verbose=False)
+    return Totals(
+        name=model_title(yaml),
+        layers=sum(not list(m.children()) for m in model.modules()),
+        params=sum(p.numel() for p in model.parameters()),
+        gflops=model_flops(clone, imgsz, channels)[0] / 1e9,
+        fused_params=sum(p.numel() for p in fused.parameters()),
+        fused_gflops=model_flops(fused, imgsz, channels)[0] / 1e9,
+        peak=memory.peak if memory else None,
+        wide=memory.wide if memory else {},
+    )
+
+
+COMPARED: tuple[str, ...] = (
+    "model",
+    "layers",
+    "params",
+    "GFLOPs",
+    "fused params",
+    "fused GFLOPs",
+    "params +/-",
+    "GFLOPs +/-",
+    "peak MB",
+)
+
+
+def compare_rows(totals: Sequence[Totals]) -> list[tuple[str, ...]]:
+    """Cells of a table: a header, then a row for each model with its differences to the first.
+
+    A name with `!` has an attention over more than `MAX_TOKENS` tokens without the fused path.
+    """
+    rows = [COMPARED]
+    for t in totals:
+        first = totals[0]
+        rows.append(
+            (
+                t.name + (" !" if t.wide else ""),
+                f"{t.layers:,}",
+                f"{t.params:,}",
+                f"{t.gflops:.1f}",
+                f"{t.fused_params:,}",
+                f"{t.fused_gflops:.1f}",
+                "" if t is first else f"{t.params - first.params:+,}",
+                "" if t is first else f"{t.gflops - first.gflops:+.1f}",
+                "?" if t.peak is None else f"{t.peak / 2**20:,.0f}",
+            )
+        )
+    return rows
+
+
+def model_title(yaml: Mapping[str, Any]) -> str:
+    """`rtdetr-l`, or with a scale that is not in the name `rtdetr-l scale n`."""
+    stem, scale = Path(str(yaml.get("yaml_file") or "model")).stem, str(yaml.get("scale") or "")
+    return stem + (f" scale {scale}" if scale and not stem.endswith(f"-{scale}") else "")
 
 
 def _short(args: tuple[Any, ...], limit: int = 44) -> str:
@@ -92,6 +191,6 @@ def _short(args: tuple[Any, ...], limit: int = 44) -> str:
 def summary_line(stem: str, scale: str, fused: bool, facts: tuple[int, int, int, float]) -> str:
     """`rtdetr-l (l) summary: 470 layers, 32,970,476 parameters, 32,970,476 gradients, 110.2 GFLOPs`."""
     layers, parameters, gradients, gflops = facts
-    title = stem + (f" scale {scale}" if scale and not stem.endswith(f"-{scale}") else "")
+    title = model_title({"yaml_file": stem, "scale": scale})
     counts = f"{layers:,} layers, {parameters:,} parameters, {gradients:,} gradients, {gflops:.1f} GFLOPs"
     return f"{title} summary{' (fused)' if fused else ''}: {counts}"

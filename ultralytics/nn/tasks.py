@@ -32,11 +32,23 @@ from ultralytics.nn.builder import (
 from ultralytics.nn.checkpoint import pack_model, plain, read_checkpoint, save_checkpoint
 from ultralytics.nn.classify import LoadReport, classification_loss, from_official, is_official, load_matching
 from ultralytics.nn.foreign import adapt
+from ultralytics.nn.graph import draw_graph
 from ultralytics.nn.modules.conv import fuse_children
 from ultralytics.nn.record import ConstructionBudget
 from ultralytics.nn.registry import REGISTRY
 from ultralytics.nn.spec import ModelSpec, load_model_yaml
-from ultralytics.nn.summary import LayerFacts, layer_facts, layer_table, summary_line
+from ultralytics.nn.summary import (
+    LayerFacts,
+    Totals,
+    compare_rows,
+    layer_facts,
+    layer_table,
+    model_title,
+    model_totals,
+    summary_line,
+    totals_line,
+    wide_lines,
+)
 from ultralytics.nn.transfer import TransferReport, is_class, transfer
 from ultralytics.nn.user_blocks import check_user_modules
 from ultralytics.utils.errors import CheckpointError, ConfigError, ModelYAMLError
@@ -148,18 +160,37 @@ class BaseModel(nn.Module):
         """Return (layers, parameters, gradients, GFLOPs at `imgsz`) and log them; None when not `verbose`.
 
         Layers are modules without children. `detailed` logs a row for each YAML layer first, with its output shape,
-        parameters and GFLOPs.
+        parameters and GFLOPs, and afterwards the fused counts and the estimated peak memory of activations.
         """
         if not verbose:
             return None
         leaves = sum(not list(m.children()) for m in self.modules())
         facts = (leaves, get_num_params(self), get_num_gradients(self), get_flops(self, imgsz))
-        if detailed:
-            for line in layer_table(self.layers(imgsz)):
+        totals = self.totals(imgsz) if detailed else None
+        if totals is not None:
+            for line in layer_table(self.layers(imgsz), totals.wide):
                 LOGGER.info(line)
         stem = Path(str(self.yaml.get("yaml_file") or "Model")).stem
         LOGGER.info(summary_line(stem, self.yaml.get("scale", ""), self.is_fused(), facts))
+        if totals is not None:
+            LOGGER.info(totals_line(totals, imgsz))
+            for line in wide_lines(totals.wide):
+                LOGGER.warning(line)
         return facts
+
+    def totals(self, imgsz: int = 640) -> Totals:
+        """Counts of the whole model at an image size, unfused and fused, with the estimated peak memory."""
+        return model_totals(self, imgsz)
+
+    @staticmethod
+    def comparison(totals: Sequence[Totals]) -> list[tuple[str, ...]]:
+        """Cells of a table: a header, then a row for each model with its differences to the first."""
+        return compare_rows(totals)
+
+    def draw(self, path: str | Path, imgsz: int = 640) -> Path:
+        """Draw the layer graph with output shapes to a `.svg`, `.png` or `.pdf` file; return its path."""
+        title = f"{model_title(self.yaml)}   {imgsz}\u00d7{imgsz}"
+        return draw_graph(self.model, self.layers(imgsz), title, path, imgsz)
 
     def layers(self, imgsz: int = 640) -> list[LayerFacts]:
         """Facts of each layer at an image size: from, module, output shape, parameters, GFLOPs."""
@@ -388,7 +419,7 @@ def unpack_model(record: Mapping[str, Any], device: str | torch.device = "cpu") 
     except ModelYAMLError as e:
         raise CheckpointError(f"the model in the checkpoint cannot be built\n{e}") from None
     except RuntimeError as e:
-        detail = str(e).splitlines()[-1].strip()
+        detail = str(e).splitlines()[-1].strip()[:200]
         raise CheckpointError(f"the checkpoint's tensors do not fit its own YAML\n{detail}") from None
     if record.get("bn_eps"):
         set_batch_norm([model], eps=record["bn_eps"])
