@@ -14,8 +14,9 @@ import sys
 import pytest
 
 PATHS = {
-    "ultralytics": "RTDETR settings checks ASSETS download __version__",
-    "ultralytics.models": "RTDETR",
+    "ultralytics": "RTDETR SHViTClassifier settings checks ASSETS download __version__",
+    "ultralytics.models": "RTDETR SHViTClassifier",
+    "ultralytics.models.shvit": "SHViTClassifier ClassificationTrainer ClassificationValidator ClassificationPredictor",
     "ultralytics.models.rtdetr": "RTDETR RTDETRPredictor RTDETRValidator",
     "ultralytics.models.rtdetr.model": "RTDETR",
     "ultralytics.models.rtdetr.train": "RTDETRTrainer",
@@ -27,10 +28,10 @@ PATHS = {
     "ultralytics.engine.trainer": "BaseTrainer",
     "ultralytics.engine.validator": "BaseValidator",
     "ultralytics.engine.predictor": "BasePredictor",
-    "ultralytics.engine.results": "Results Boxes",
+    "ultralytics.engine.results": "Results Boxes Probs",
     "ultralytics.nn": "register",
-    "ultralytics.nn.tasks": "BaseModel DetectionModel RTDETRDetectionModel parse_model yaml_model_load "
-    "guess_model_task load_checkpoint",
+    "ultralytics.nn.tasks": "BaseModel ClassificationModel DetectionModel RTDETRDetectionModel parse_model "
+    "yaml_model_load guess_model_task load_checkpoint",
     "ultralytics.nn.autobackend": "AutoBackend",
     "ultralytics.nn.modules": "Conv Conv2 LightConv DWConv DWConvTranspose2d ConvTranspose Focus GhostConv RepConv "
     "ChannelAttention SpatialAttention CBAM Concat Index HGStem HGBlock ResNetLayer RepC3 Bottleneck C1 C2 C2f C3 SPP "
@@ -52,7 +53,8 @@ PATHS = {
     "ultralytics.utils.files": "increment_path file_size",
     "ultralytics.utils.downloads": "download",
     "ultralytics.utils.ops": "xyxy2xywh xywh2xyxy xywhn2xyxy xyxy2xywhn clip_boxes scale_boxes Profile",
-    "ultralytics.utils.metrics": "bbox_iou box_iou bbox_ioa compute_ap ap_per_class Metric DetMetrics ConfusionMatrix",
+    "ultralytics.utils.metrics": "bbox_iou box_iou bbox_ioa compute_ap ap_per_class Metric DetMetrics "
+    "ClassifyMetrics ConfusionMatrix",
     "ultralytics.utils.loss": "FocalLoss VarifocalLoss",
     "ultralytics.utils.instance": "Bboxes Instances",
     "ultralytics.utils.plotting": "Annotator Colors colors plot_images plot_labels plot_results",
