@@ -182,6 +182,56 @@ def pickles() -> Iterator[Row]:
         yield f"pickle {name}", zipped(body)
 
 
+def module_code(children: bytes, extra: dict[str, Any] | None = None, name: str = "RTDETRDetectionModel") -> bytes:
+    """The pickle of a module object, by hand: `children` is the code of its `_modules`."""
+    state = (
+        b"}(" + _code("_modules") + children + b"".join(_code(k) + _code(v) for k, v in (extra or {}).items()) + b"u"
+    )
+    return f"cultralytics.nn.tasks\n{name}\n)\x81".encode("latin-1") + state + b"b"
+
+
+def trees() -> Iterator[Row]:
+    """Pickled module trees, as genuine files have them, that are endless, empty or wrong."""
+    head = b"\x80\x02}(" + _code("model")
+    yaml = {"nc": 1, "backbone": [[-1, 1, "Conv", [8, 3, 2]]], "head": [[-1, 1, "Conv", [8, 3, 2]]]}
+    leaf = module_code(b"}", {"yaml": yaml, "names": {0: "a"}})
+    cycle = (
+        b"cultralytics.nn.tasks\nRTDETRDetectionModel\n)\x81q\x63}("
+        + _code("_modules")
+        + b"}("
+        + _code("m")
+        + b"h\x63uub"
+    )
+    double = module_code(b"}") + b"q\x01"
+    for i in range(1, 60):
+        double += (
+            b"0"
+            + module_code(b"}(" + _code("a") + b"h" + bytes([i]) + _code("b") + b"h" + bytes([i]) + b"u")
+            + b"q"
+            + bytes([i + 1])
+        )
+    bodies = {
+        "empty": head + leaf + b"u.",
+        "no yaml": head + module_code(b"}") + b"u.",
+        "cycle": head + cycle + b"u.",
+        "doubling": b"\x80\x02" + double + b"0}(" + _code("model") + b"h\x3cu.",
+        "modules are a list": head + module_code(b"]") + b"u.",
+        "bare module": b"\x80\x02" + leaf + b".",
+    }
+    wrong = {
+        "yaml": [5, "x", [], {"nc": 10**12}],
+        "names": [5, "x", {0: 1}, ["a"] * 3],
+        "nc": ["x", 10**12],
+        "args": [5, [1]],
+        "_parameters": [5, {"w": 1}],
+    }
+    for key, values in wrong.items():
+        for i, value in enumerate(values):
+            bodies[f"{key} {i}"] = head + module_code(b"}", {"yaml": yaml, "names": {0: "a"}, key: value}) + b"u."
+    for name, body in bodies.items():
+        yield f"tree {name}", zipped(body)
+
+
 def tensor_call(
     kind: str = "FloatStorage", key: Any = "0", numel: Any = 4, offset: Any = 0, size: Any = (4,), stride: Any = (1,)
 ) -> bytes:
@@ -336,6 +386,7 @@ def table(good: bytes, canary: str) -> Iterator[Row]:
     yield "empty", b""
     yield from programs(canary)
     yield from pickles()
+    yield from trees()
     yield from tensors()
     yield from archives(good)
     yield from damaged(good)

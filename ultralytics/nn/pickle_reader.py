@@ -303,6 +303,13 @@ def _size(args: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(_sequence(args))
 
 
+def _no_bytes(args: tuple[Any, ...]) -> bytes:
+    """`bytes()`, which is how protocol 2 writes an empty one."""
+    if args:
+        raise ValueError("bytes are made of something")
+    return b""
+
+
 def _encoded(args: tuple[Any, ...]) -> bytes:
     if not isinstance(args[0], str):
         raise ValueError("encoded bytes without text")
@@ -331,6 +338,7 @@ _REBUILDERS: Mapping[str, Callable[[tuple[Any, ...]], Any]] = {
     "collections.OrderedDict": _mapping,
     "_codecs.encode": _encoded,
     **{f"{m}.{c}": _sequence for m in ("builtins", "__builtin__") for c in ("set", "frozenset", "list")},
+    **{f"{m}.bytes": _no_bytes for m in ("builtins", "__builtin__")},
     **{f"{m}.dict": _mapping for m in ("builtins", "__builtin__")},
     **{f"{m}.{c}Path": _path for m in ("pathlib", "pathlib._local") for c in ("Posix", "Windows", "PurePosix", "")},
 }

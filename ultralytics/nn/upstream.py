@@ -26,7 +26,7 @@ NORM = "torch.nn.modules.batchnorm.BatchNorm2d"
 KNOWN_ROOTS = frozenset(
     "torch ultralytics collections builtins __builtin__ pathlib numpy _codecs copyreg argparse types models".split()
 )
-HARMLESS_BUILTINS = frozenset("set list dict frozenset object slice getattr".split())
+HARMLESS_BUILTINS = frozenset("set list dict frozenset object slice getattr bytes".split())
 """Getattr stands for a bound method of a fused block."""
 
 
