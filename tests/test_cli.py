@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,14 @@ class FakeModel:
 
     def info(self, **kwargs: Any) -> None:
         self.calls.append(("info", kwargs))
+
+    def totals(self, imgsz: int) -> int:
+        self.calls.append(("totals", imgsz))
+        return len(self.calls)
+
+    @staticmethod
+    def comparison(totals: Sequence[int]) -> list[tuple[str, str]]:
+        return [("model", "count"), *(("m", str(t)) for t in totals)]
 
     def predict(self, **kwargs: Any) -> Iterator[int]:
         yield 1
@@ -153,10 +161,11 @@ def test_a_line_becomes_a_call(
     assert calls == [("model", *model), (method, arguments)]
 
 
-def test_info_on_several_models(calls: list[tuple[Any, ...]]) -> None:
-    cli.entrypoint(["info", "a.yaml", "b.pt"])
+def test_info_on_several_models(calls: list[tuple[Any, ...]], capsys: pytest.CaptureFixture[str]) -> None:
+    cli.entrypoint(["info", "a.yaml", "b.pt", "imgsz=320"])
     assert [c[1] for c in calls if c[0] == "model"] == ["a.yaml", "b.pt"]
-    assert [c[1]["detailed"] for c in calls if c[0] == "info"] == [False, False]
+    assert [c[1] for c in calls if c[0] == "totals"] == [320, 320]
+    assert capsys.readouterr().out.splitlines() == ["model  count", "m          3", "m          4"]
 
 
 def test_a_cfg_file_lies_below_the_words(tmp_path: Path, calls: list[tuple[Any, ...]]) -> None:
