@@ -130,7 +130,7 @@ def model_totals(model: nn.Module, imgsz: int | Sequence[int] = 640) -> Totals:
     fused = cast("Any", deepcopy(clone)).fuse(verbose=False)
     return Totals(
         name=model_title(yaml),
-        layers=sum(not list(m.children()) for m in model.modules()),
+        layers=sum(not list(m.children()) for m in cast("nn.Module", model.model).modules()),
         params=sum(p.numel() for p in model.parameters()),
         gflops=model_flops(clone, imgsz, channels)[0] / 1e9,
         fused_params=sum(p.numel() for p in fused.parameters()),
@@ -178,9 +178,10 @@ def compare_rows(totals: Sequence[Totals]) -> list[tuple[str, ...]]:
 
 
 def model_title(yaml: Mapping[str, Any]) -> str:
-    """`rtdetr-l`, or with a scale that is not in the name `rtdetr-l scale n`."""
-    stem, scale = Path(str(yaml.get("yaml_file") or "model")).stem, str(yaml.get("scale") or "")
-    return stem + (f" scale {scale}" if scale and not stem.endswith(f"-{scale}") else "")
+    """`rtdetr-l`, or where the YAML has several scales and the name does not say which: `rtdetr-l scale n`."""
+    stem, scale = Path(str(yaml.get("yaml_file") or "Model")).stem, str(yaml.get("scale") or "")
+    told = len(yaml.get("scales") or ()) < 2 or stem.endswith(f"-{scale}")
+    return stem if told else f"{stem} scale {scale}"
 
 
 def _short(args: tuple[Any, ...], limit: int = 44) -> str:
@@ -188,9 +189,8 @@ def _short(args: tuple[Any, ...], limit: int = 44) -> str:
     return text if len(text) <= limit else text[: limit - 4] + "...]"
 
 
-def summary_line(stem: str, scale: str, fused: bool, facts: tuple[int, int, int, float]) -> str:
-    """`rtdetr-l (l) summary: 470 layers, 32,970,476 parameters, 32,970,476 gradients, 110.2 GFLOPs`."""
+def summary_line(title: str, fused: bool, facts: tuple[int, int, int, float]) -> str:
+    """`rtdetr-l summary: 470 layers, 32,970,476 parameters, 32,970,476 gradients, 110.2 GFLOPs`."""
     layers, parameters, gradients, gflops = facts
-    title = model_title({"yaml_file": stem, "scale": scale})
     counts = f"{layers:,} layers, {parameters:,} parameters, {gradients:,} gradients, {gflops:.1f} GFLOPs"
     return f"{title} summary{' (fused)' if fused else ''}: {counts}"

@@ -164,14 +164,13 @@ class BaseModel(nn.Module):
         """
         if not verbose:
             return None
-        leaves = sum(not list(m.children()) for m in self.modules())
+        leaves = sum(not list(m.children()) for m in self.model.modules())  # without those of the loss
         facts = (leaves, get_num_params(self), get_num_gradients(self), get_flops(self, imgsz))
         totals = self.totals(imgsz) if detailed else None
         if totals is not None:
             for line in layer_table(self.layers(imgsz), totals.wide):
                 LOGGER.info(line)
-        stem = Path(str(self.yaml.get("yaml_file") or "Model")).stem
-        LOGGER.info(summary_line(stem, self.yaml.get("scale", ""), self.is_fused(), facts))
+        LOGGER.info(summary_line(model_title(self.yaml), self.is_fused(), facts))
         if totals is not None:
             LOGGER.info(totals_line(totals, imgsz))
             for line in wide_lines(totals.wide):
