@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -78,6 +77,8 @@ def estimate_memory(model: nn.Module, imgsz: int | Sequence[int] = 640, channels
 
     None for a network with an operation that needs real values. The model itself is not changed.
     """
+    from torch._subclasses.fake_tensor import FakeTensorMode  # pulls in much of torch that a training does not need
+
     height, width = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
     clone = deepcopy(model).cpu().float().eval()
     fake = FakeTensorMode(allow_non_fake_inputs=True)

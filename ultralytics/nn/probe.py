@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ultralytics.utils.meta import MetaShortcuts
+
 
 class ProbeBlock:
     """A block on the meta device; one that needs values (`.item()`, `.tolist()`) goes to the CPU and sees zeros."""
@@ -33,7 +35,7 @@ class ProbeBlock:
         """Return the output for meta inputs, on the meta device."""
         with torch.no_grad():
             try:
-                with torch.device("meta"):
+                with torch.device("meta"), MetaShortcuts():
                     return self.module(inputs)
             except RuntimeError as e:
                 if not _needs_values(e):

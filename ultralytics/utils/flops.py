@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ultralytics.utils.meta import MetaShortcuts
+
 Shape = Sequence[int]
 Rule = Callable[..., int]
 
@@ -63,7 +65,7 @@ def count_flops(model: nn.Module, *inputs: torch.Tensor) -> tuple[int, dict[str,
     from torch.utils.flop_counter import FlopCounterMode  # pulls in much of torch that a training does not need
 
     counter = FlopCounterMode(display=False, custom_mapping=_rules())
-    with counter:
+    with MetaShortcuts(), counter:  # the counter is asked first
         model(*inputs)
     root = type(model).__name__
     by_name = {n.removeprefix(root).lstrip("."): sum(ops.values()) for n, ops in counter.get_flop_counts().items()}
