@@ -17,6 +17,8 @@ LAYERS = {  # the longest prefix counts
     "ultralytics.engine": 4,
     "ultralytics.models": 5,
     "ultralytics.cli": 6,
+    "ultralytics.cli_words": 6,
+    "ultralytics.commands": 6,
     "ultralytics.__main__": 6,
     "ultralytics": 6,
 }

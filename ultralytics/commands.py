@@ -1,0 +1,66 @@
+"""The tools of the command line: words that stand in the place of a mode. Nothing here imports torch.
+
+A tool takes the joined words behind its own; its work is done by a name of the package, looked up when it is used.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import ultralytics
+from ultralytics.cfg.schema import KEYS
+from ultralytics.cli_words import given, open_model, parse_overrides
+from ultralytics.utils import tables
+from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.log import LOGGER, write_text
+
+WEIGHTS = (".pt", ".pth", ".safetensors")
+
+
+def info(words: Sequence[str]) -> None:
+    """`yolo info`: the layer table of a model, what is in a weights file, or one row for each of several models.
+
+    `save=` draws the model, `format=` is that of the table.
+    """
+    own = {key: text for w in words for key, _, text in [w.partition("=")] if key in {"save", "format"}}
+    names = [w for w in words if "=" not in w and w.endswith((".yaml", ".yml", *WEIGHTS))]
+    values = given(parse_overrides([w for w in words if w not in names and w.partition("=")[0] not in own]))
+    if values.get("model") is not None:
+        names.insert(0, values["model"])
+    if not names:
+        raise ConfigError("info needs model=, a model YAML or weights file")
+    if own.get("format", "text") not in tables.FORMATS:
+        raise ConfigError(f"format={own['format']}: a table is printed as {' or '.join(tables.FORMATS)}")
+    if "save" in own and len(names) > 1:
+        raise ConfigError(f"save={own['save']}: one graph at a time, not of {len(names)} models")
+    if len(names) == 1 and names[0].endswith(WEIGHTS) and not own:
+        write_text(sys.stdout, "\n".join(ultralytics.RTDETR.contents(names[0])) + "\n")
+        return
+    imgsz = values.get("imgsz", KEYS["imgsz"].default)
+    if len(names) > 1 or "format" in own:
+        _compare([open_model(name, values) for name in names], imgsz, own.get("format", "text"))
+        return
+    model = open_model(names[0], values)
+    model.info(detailed=True, verbose=True, imgsz=imgsz)
+    if "save" in own:
+        LOGGER.info(f"graph: {model.draw(own['save'], imgsz)}")
+
+
+def export(words: Sequence[str]) -> None:
+    """`yolo export`: the model in another form."""
+    values = given(parse_overrides(words))
+    if values.get("model") is None:
+        raise ConfigError("export needs model=, a weights file such as runs/detect/train/weights/best.pt")
+    model = open_model(str(values["model"]), values)
+    model.export(**{k: v for k, v in values.items() if k not in {"model", "task", "mode", "cfg"}})
+
+
+def _compare(models: Sequence[Any], imgsz: int, form: str) -> None:
+    """Print one row a model, with the differences to the first."""
+    rows = models[0].comparison([m.totals(imgsz) for m in models])
+    write_text(sys.stdout, "\n".join(tables.FORMATS[form](rows)) + "\n")
+
+
+COMMANDS: Mapping[str, Callable[[Sequence[str]], None]] = {"info": info, "export": export}
