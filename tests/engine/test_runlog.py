@@ -7,21 +7,26 @@ from ultralytics.engine.runlog import choose_recipe, settle_recipe
 
 
 @pytest.mark.parametrize(
-    ("images", "iterations", "want"),
+    ("images", "iterations", "epochs", "pretrained", "want"),
     [
-        (1, 1, "tiny"),
-        (63, 10**6, "tiny"),
-        (64, 100, "small"),
-        (4_999, 10**6, "small"),
-        (10**5, 100, "small"),
-        (5_000, 20_000, "official"),
-        (118_287, 500_000, "official"),
+        (1, 6, 6, False, "tiny"),
+        (63, 10**6, 50, False, "tiny"),
+        (63, 5, 5, True, "tiny"),
+        (64, 100, 6, False, "small"),
+        (4_999, 10**6, 100, False, "small"),
+        (205, 156, 3, True, "small"),
+        (10**5, 100, 1, False, "small"),
+        (5_000, 20_000, 50, False, "official"),
+        (118_287, 30_000, 4, False, "official"),
+        (205, 156, 3, False, "trial"),
+        (24, 10, 5, False, "trial"),
+        (4_999, 10**6, 1, False, "trial"),
     ],
 )
-def test_choice_by_size(images, iterations, want):
-    name, why = choose_recipe(images, iterations, pretrained=False)
+def test_choice_by_size_length_and_start(images, iterations, epochs, pretrained, want):
+    name, why = choose_recipe(images, iterations, pretrained, epochs)
     assert name == want
-    assert str(images) in why and "fresh weights" in why
+    assert str(images) in why and ("loaded weights" if pretrained else "fresh weights") in why
 
 
 @pytest.mark.parametrize(

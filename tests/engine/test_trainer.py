@@ -101,7 +101,7 @@ def test_a_run_with_pictures(make):
     assert not [f for f in files if f.endswith(".tmp")]
     assert metrics["fitness"] == trainer.metrics["fitness"]
     saved = YAML.load(trainer.save_dir / "args.yaml")
-    assert saved["recipe"] == "tiny" and saved["optimizer"] == "AdamW" and saved["save_dir"] == str(trainer.save_dir)
+    assert saved["recipe"] == "trial" and saved["optimizer"] == "AdamW" and saved["save_dir"] == str(trainer.save_dir)
     header = trainer.csv.read_text().splitlines()[0]
     assert header == (
         "epoch,time,train/giou_loss,train/cls_loss,train/l1_loss,metrics/precision(B),metrics/recall(B),"
@@ -180,7 +180,7 @@ def test_accumulation_is_flushed_at_the_end_of_each_epoch(make):
     assert not torch.equal(before[name], weights(trainer)[name])
 
 
-@pytest.mark.parametrize("recipe", ["tiny", "small", "ultralytics", "official"])
+@pytest.mark.parametrize("recipe", ["trial", "tiny", "small", "ultralytics", "official"])
 def test_no_step_at_rate_zero(make, recipe):
     trainer = make(recipe=recipe, mosaic=0.0, val=False, multi_scale=0.0)
     rates = []
@@ -242,7 +242,7 @@ def test_what_the_user_gives_wins_over_the_recipe(make):
     trainer = make(lr0=0.0123, mosaic=0.5, epochs=1, val=False)
     trainer.train()
     saved = YAML.load(trainer.save_dir / "args.yaml")
-    assert (saved["lr0"], saved["mosaic"], saved["recipe"], saved["nbs"]) == (0.0123, 0.5, "tiny", 1)
+    assert (saved["lr0"], saved["mosaic"], saved["recipe"], saved["nbs"]) == (0.0123, 0.5, "trial", 1)
     assert trainer.optimizer.param_groups[0]["initial_lr"] == 0.0123
 
 

@@ -248,7 +248,7 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
             Key("tracker", k.PATH, "tracktrack.yaml", "tracker YAML", inert="tracking is not available"),
         ),
         "Only here": (
-            Key("recipe", k.WORD, "auto", "set of training arguments: auto, official, small, ultralytics"),
+            Key("recipe", k.WORD, "auto", "set of training arguments: auto, or a file of cfg/recipes"),
             Key("backbone_lr_ratio", k.FLOAT, 1.0, "rate of the backbone as a multiple of lr0", low=0),
             Key("clip_norm", k.FLOAT, 0.1, "largest norm of all gradients together; 0 does not clip", low=0),
             Key("loss", k.WORD, "vfl", "classification loss", choices=("vfl", "mal", "focal"), only="detect"),

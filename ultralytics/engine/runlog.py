@@ -28,6 +28,9 @@ SMALL_DATA = 5_000
 TINY_DATA = 64
 """Training images below which `recipe=auto` takes the tiny recipe."""
 
+TRIAL_EPOCHS = 5
+"""Epochs up to which a run from fresh weights is a trial: too short for a useful detector."""
+
 WARMUP_SHARE = 0.1
 """Most that a recipe's warm-up may take of the run."""
 
@@ -112,13 +115,15 @@ def write_csv(path: Path, rows: Sequence[dict[str, float]]) -> None:
         f.write("\n".join(lines) + "\n")
 
 
-def choose_recipe(images: int, iterations: int, pretrained: bool) -> tuple[str, str]:
+def choose_recipe(images: int, iterations: int, pretrained: bool, epochs: int) -> tuple[str, str]:
     """Return the recipe that `recipe=auto` stands for, and why."""
     name = "small" if images < SMALL_DATA or iterations < SMALL_RUN else "official"
-    if images < TINY_DATA:
+    if images < SMALL_DATA and epochs <= TRIAL_EPOCHS and not pretrained:
+        name = "trial"
+    elif images < TINY_DATA:
         name = "tiny"
     start = "loaded weights" if pretrained else "fresh weights"
-    return name, f"{images} training images, {iterations} batches planned, {start}"
+    return name, f"{images} training images, {iterations} batches planned in {epochs} epochs, {start}"
 
 
 def settle_recipe(args: IterableSimpleNamespace, name: str, why: str = "") -> IterableSimpleNamespace:

@@ -60,6 +60,7 @@ class TrainerSetup(CallbackMixin):
     epochs: int
     batch_size: int
     imgsz: int
+    from_weights: bool = False  # whether the caller's `model` holds trained weights
     # Swappable parts
     model: Any
     ema: ModelEMA
@@ -150,7 +151,8 @@ class TrainerSetup(CallbackMixin):
     def auto_recipe(self, images: int) -> tuple[str, str]:
         """Return the recipe that `recipe=auto` stands for with so many training images, and why."""
         planned = math.ceil(images / int(self.args.batch)) * self.epochs
-        return choose_recipe(images, planned, str(self.args.model).endswith(".pt"))
+        given = isinstance(self.args.pretrained, str) or str(self.args.model).endswith(".pt")
+        return choose_recipe(images, planned, self.from_weights or given, self.epochs)
 
     def metric_names(self) -> list[str]:
         """Return the columns of results.csv that validation fills."""
