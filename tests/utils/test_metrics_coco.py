@@ -18,6 +18,7 @@ KINDS = {
     "only crowds": {"images": 4, "classes": 2, "targets": 4, "dets": 10, "crowd": 1.0},
     "empty images": {"images": 12, "classes": 3, "targets": 6, "dets": 15, "empty": 0.5},
     "ties": {"images": 10, "classes": 3, "targets": 8, "dets": 25, "score_steps": 3},
+    "boxes in a heap": {"images": 5, "classes": 2, "targets": 50, "dets": 90, "spread": 60},
     "above 100": {"images": 3, "classes": 2, "targets": 60, "dets": 320},
     "duplicates": {"images": 8, "classes": 2, "targets": 6, "dets": 30, "jitter": 0},
     "areas given": {"images": 8, "classes": 3, "targets": 8, "dets": 20, "areas": True},
@@ -30,7 +31,7 @@ def _targets(rng, kind):
     """Integer boxes of the three sizes, classes, crowd flags, areas."""
     n = rng.integers(1, kind["targets"] + 1) if kind["targets"] else 0
     size = rng.choice([12, 20, 32, 60, 96, 180], (n, 2)) + rng.integers(0, 9, (n, 2))
-    corner = rng.integers(0, 400, (n, 2))
+    corner = rng.integers(0, kind.get("spread", 400), (n, 2))
     boxes = np.concatenate([corner, corner + size], 1).astype(float)
     areas = (size.prod(1) * rng.uniform(0.3, 1, n)).round() if kind.get("areas") else None
     return boxes, rng.integers(0, kind["classes"], n), rng.random(n) < kind.get("crowd", 0), areas
@@ -39,7 +40,7 @@ def _targets(rng, kind):
 def _detections(rng, kind, boxes, classes):
     """Some near targets, some nowhere, some of the wrong class."""
     n = rng.integers(kind["dets"] // 2, kind["dets"] + 1)
-    corner = rng.integers(0, 400, (n, 2))
+    corner = rng.integers(0, kind.get("spread", 400), (n, 2))
     out = np.concatenate([corner, corner + rng.integers(8, 200, (n, 2))], 1).astype(float)
     labels = rng.integers(0, kind["classes"], n)
     if len(boxes):

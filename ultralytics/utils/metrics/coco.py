@@ -63,18 +63,20 @@ class CocoResult:
         return dict(zip(STAT_NAMES, self.stats.tolist(), strict=True))
 
 
-class _Detections(NamedTuple):
+class Detections(NamedTuple):
     """Detections that count (the best 100 of each image and class), sorted by image, class and falling score."""
 
+    image: IntArray  # (D,) place of the image in the sorted list
     scores: FloatArray  # (D,)
     classes: IntArray  # (D,)
     rank: IntArray  # (D,) place within image and class
     outside: BoolArray  # (D, A) area is not in the range
 
 
-class _Targets(NamedTuple):
+class Targets(NamedTuple):
     """All targets in the order of the images."""
 
+    image: IntArray  # (G,) place of the image in the sorted list
     classes: IntArray  # (G,)
     crowd: BoolArray  # (G,)
     ignore: BoolArray  # (G, A) crowd, or area not in the range
@@ -115,13 +117,13 @@ def _rank_in_class(scores: FloatArray, classes: IntArray) -> tuple[IntArray, Int
     return order, np.arange(len(order)) - first
 
 
-def _collect(images: Sequence[CocoImage]) -> tuple[_Detections, _Targets, _Pairs]:
+def collect(images: Sequence[CocoImage]) -> tuple[Detections, Targets, _Pairs]:
     """Flatten the images: keep the detections that count, and list the pairs that overlap."""
-    dets: list[tuple[FloatArray, IntArray, IntArray, BoolArray]] = []
-    targets: list[tuple[IntArray, BoolArray, BoolArray]] = []
+    dets: list[tuple[IntArray, FloatArray, IntArray, IntArray, BoolArray]] = []
+    targets: list[tuple[IntArray, IntArray, BoolArray, BoolArray]] = []
     pairs: list[tuple[IntArray, IntArray, FloatArray]] = []
     n_det = n_target = 0
-    for image in images:
+    for place, image in enumerate(images):
         classes = np.asarray(image.classes).astype(np.int64)
         order, rank = _rank_in_class(np.asarray(image.scores, dtype=np.float64), classes)
         order, rank = order[rank < MAX_DETS[-1]], rank[rank < MAX_DETS[-1]]
@@ -134,11 +136,11 @@ def _collect(images: Sequence[CocoImage]) -> tuple[_Detections, _Targets, _Pairs
         iou = _overlaps(boxes, gt, crowd) * (classes[:, None] == gt_classes)
         # A hair below the lowest threshold is enough to be looked at: the exact test follows.
         i, j = np.nonzero(iou >= IOU_THRESHOLDS[0] - 1e-9)
-        dets.append((scores, classes, rank, _outside(_areas(boxes))))
-        targets.append((gt_classes, crowd, crowd[:, None] | _outside(areas)))
+        dets.append((np.full(len(scores), place), scores, classes, rank, _outside(_areas(boxes))))
+        targets.append((np.full(len(gt), place), gt_classes, crowd, crowd[:, None] | _outside(areas)))
         pairs.append((i + n_det, j + n_target, iou[i, j]))
         n_det, n_target = n_det + len(scores), n_target + len(gt)
-    return _Detections(*_concat(dets)), _Targets(*_concat(targets)), _Pairs(*_concat(pairs))
+    return Detections(*_concat(dets)), Targets(*_concat(targets)), _Pairs(*_concat(pairs))
 
 
 def _concat(rows: Sequence[tuple[npt.NDArray[Any], ...]]) -> list[npt.NDArray[Any]]:
@@ -146,7 +148,7 @@ def _concat(rows: Sequence[tuple[npt.NDArray[Any], ...]]) -> list[npt.NDArray[An
     return [np.concatenate(column) for column in zip(*rows, strict=True)]
 
 
-def _match(dets: _Detections, targets: _Targets, pairs: _Pairs) -> tuple[BoolArray, BoolArray]:
+def match(dets: Detections, targets: Targets, pairs: _Pairs) -> tuple[BoolArray, BoolArray]:
     """Match greedily and return (matched, ignored), both (D, A, T).
 
     Within an image and class detections choose in falling score. A detection takes the free target of highest IoU, one
@@ -194,7 +196,7 @@ def _precision(tp: BoolArray, fp: BoolArray, positives: int) -> FloatArray:
 
 
 def _accumulate(
-    dets: _Detections, targets: _Targets, matched: BoolArray, ignored: BoolArray
+    dets: Detections, targets: Targets, matched: BoolArray, ignored: BoolArray
 ) -> tuple[IntArray, FloatArray, FloatArray]:
     """Return (classes, AP (K, A, T), recall (K, A, T, limits)); -1 where a class has no target of that size."""
     classes = np.unique(np.concatenate([targets.classes, dets.classes]))
@@ -237,8 +239,13 @@ def coco_ap(images: Sequence[CocoImage]) -> CocoResult:
     if not images:
         shape = (0, len(AREA_RANGES), len(IOU_THRESHOLDS))
         return CocoResult(np.full(12, -1.0), np.zeros(0, np.int64), np.zeros(shape), np.zeros((*shape, len(MAX_DETS))))
-    if len({type(image.image_id) for image in images}) == 1:
-        images = sorted(images, key=lambda image: image.image_id)
-    dets, targets, pairs = _collect(images)
-    classes, ap, recall = _accumulate(dets, targets, *_match(dets, targets, pairs))
+    dets, targets, pairs = collect(by_id(images))
+    classes, ap, recall = _accumulate(dets, targets, *match(dets, targets, pairs))
     return CocoResult(_summary(ap, recall), classes, ap, recall)
+
+
+def by_id(images: Sequence[CocoImage]) -> list[CocoImage]:
+    """Return the images in the order of their ids; ids of mixed types keep the order that is given."""
+    if len({type(image.image_id) for image in images}) > 1:
+        return list(images)
+    return sorted(images, key=lambda image: image.image_id)
