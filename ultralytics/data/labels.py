@@ -32,7 +32,8 @@ FloatArray = NDArray[np.float32]
 LabelDict = dict[str, Any]
 
 TOLERANCE = 0.01  # rounding of label tools: this far outside 0..1 is cut off silently
-CACHE_VERSION = 1
+FAR = 2.0  # values above are no boxes that reach beyond the frame, but of another unit
+CACHE_VERSION = 2
 _THREADS = min(8, os.cpu_count() or 1)
 
 
@@ -120,8 +121,11 @@ def _check_range(values: Sequence[float], is_box: bool) -> None:
     if min(values) < -TOLERANCE or (is_box and min(values[2:]) < 0):
         what = "box" if is_box else "polygon"
         raise RowError("negative", f"negative {what} value {min(values):g}; coordinates run from 0 to 1", fatal=True)
-    if max(values) > 1 + TOLERANCE:
-        raise RowError("outside", f"value {max(values):g} above 1; coordinates must be fractions of the image")
+    top = max(values)
+    if top > 1 + TOLERANCE:
+        kind = "outside" if top <= FAR else "percent" if top <= 100 else "pixels"
+        hint = "" if kind == "outside" else f" (these look like {kind})"
+        raise RowError(kind, f"value {top:g} above 1; coordinates must be fractions of the image{hint}")
 
 
 def _inside(box: list[float]) -> list[float]:

@@ -1,0 +1,100 @@
+"""One finding about a data set, and what each kind of damage that a scan reports means for training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+from ultralytics.data.labels import Issue
+
+Severity = Literal["error", "warning", "note"]
+ORDER: tuple[Severity, ...] = ("error", "warning", "note")
+SHOWN = 3  # examples in the one-line form
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about a data set that a person should know.
+
+    `code` is a short fixed word (`leak`, `pixels`, ...), `message` one line with the count, `examples` places such as
+    `file:line: reason`, `remedy` what to do. An "error" means that training would stop or teach something wrong, a
+    "warning" that it goes on without a part of the data, or on data that look wrong, a "note" is for information.
+    """
+
+    code: str
+    severity: Severity
+    message: str
+    count: int = 1
+    split: str = ""
+    examples: tuple[str, ...] = ()
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.split}: " if self.split else ""
+        seen = f"; {self.examples[0]}" if self.examples else ""
+        return f"{self.severity}: {place}{self.message} [{self.code}]{seen}"
+
+
+class Rule(NamedTuple):
+    """How findings of one kind are worded: severity, what they are (after a count), what to do."""
+
+    severity: Severity
+    what: str
+    remedy: str
+
+
+_UNITS = "divide x and w by the image's width, y and h by its height"
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {
+        "class": Rule("error", "object(s) of a class that is not among the names", "mend the class, or add its name"),
+        "columns": Rule("error", "label row(s) with a wrong number of columns", "a row is: class cx cy w h"),
+        "negative": Rule("error", "label row(s) with negative values", "coordinates run from 0 to 1, w and h above 0"),
+        "pixels": Rule("error", "label row(s) that look like pixels", _UNITS),
+        "percent": Rule("error", "label row(s) that look like percent", "divide the coordinates by 100"),
+        "outside": Rule("warning", "label row(s) beyond the image", "cut the boxes off at the image's frame"),
+        "number": Rule("warning", "label row(s) that are not numbers", "mend or delete the rows"),
+        "area": Rule("warning", "box(es) without area", "delete the rows, or draw the boxes anew"),
+        "duplicate": Rule("warning", "repeated label row(s)", "delete the repetitions; training leaves them out"),
+        "mixed": Rule("note", "label file(s) that mix boxes and polygons", "only the boxes are used"),
+        "image": Rule("warning", "image(s) that cannot be read", "replace or delete them; training leaves them out"),
+        "unreadable": Rule("warning", "label file(s) that cannot be read", "save them as UTF-8 text"),
+        "labels": Rule("warning", "image(s) left out since none of their label rows can be used", "mend the rows"),
+        "syntax": Rule("error", "annotation file(s) that are not well formed", "export the annotations again"),
+        "crowd": Rule("note", "crowd or ignored region(s) left out", "they are no single objects"),
+        "unlisted": Rule("warning", "image(s) that the annotation file does not list", "list them, even without boxes"),
+        "missing": Rule("warning", "listed image(s) that do not exist", "bring the images, or delete the entries"),
+        "category": Rule("warning", "annotation(s) of an unknown category or image", "mend the ids"),
+        "size": Rule("warning", "image(s) whose size is not the one noted with the labels", "label the images anew"),
+    }
+)
+"""What the kinds of `data.labels.Issue` mean."""
+
+
+def from_issues(issues: Iterable[Issue], split: str = "") -> list[Finding]:
+    """Return one finding for each kind of issue that a scan has reported, worst first."""
+    groups: dict[str, list[Issue]] = {}
+    for issue in issues:
+        groups.setdefault(issue.kind, []).append(issue)
+    found = []
+    for kind, members in groups.items():
+        rule = RULES.get(kind, Rule("warning", f"finding(s) of kind {kind}", ""))
+        found.append(finding(kind, rule, [str(i) for i in members], split))
+    return worst_first(found)
+
+
+def finding(code: str, rule: Rule, examples: Sequence[str], split: str = "", count: int | None = None) -> Finding:
+    """Return a finding with a count (by default that of the examples) in front of the rule's words."""
+    n = len(examples) if count is None else count
+    return Finding(code, rule.severity, f"{n} {rule.what}", n, split, tuple(examples), rule.remedy)
+
+
+def worst_first(found: Iterable[Finding]) -> list[Finding]:
+    """Return the findings by severity; those of one severity keep their order."""
+    return sorted(found, key=lambda f: ORDER.index(f.severity))
+
+
+def worst(found: Iterable[Finding]) -> Severity | None:
+    """Return the worst severity among findings, None when there are none."""
+    return min((f.severity for f in found), key=ORDER.index, default=None)

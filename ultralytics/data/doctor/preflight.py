@@ -1,0 +1,144 @@
+"""The quick checks before a run's first epoch: what a look at the scanned labels and at file sizes can tell.
+
+Nothing is decoded and nothing on disk is changed. Shape legend: n objects of one image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from ultralytics.data.doctor.finding import Finding, Rule, finding, from_issues, worst_first
+from ultralytics.data.labels import Issue
+
+TINY = 2.0  # pixels of the network's input: less than that is beyond any stride
+SAME = 1e-4  # boxes whose four values differ by less are one box
+_SAMPLE = 4096  # bytes
+
+_QUERIES = Rule("error", "image(s) with more objects than the {} queries of the head", "more queries, or tiles")
+_TINY = Rule("warning", f"box(es) below {TINY:g} px at this imgsz", "raise imgsz, cut the images into tiles, or delete")
+_TWICE = Rule("warning", "box(es) that lie on another of the same image", "keep one of them")
+_LEAK = Rule("error", "validation image(s) that are training images too", "take them out of one of the splits")
+
+
+class LabelledSet(Protocol):
+    """What the checks need of a data set: its label dicts (see `data.labels`) and what its scan reported."""
+
+    @property
+    def labels(self) -> list[dict[str, Any]]: ...
+
+    @property
+    def report(self) -> list[Issue]: ...
+
+
+def preflight(
+    train: LabelledSet, val: LabelledSet | None = None, *, queries: int = 300, imgsz: int = 640
+) -> list[Finding]:
+    """Return what is wrong with the scanned splits of a run, worst first; an empty list means nothing was seen.
+
+    `queries` is the number of queries of the model's head (`RTDETRDecoder.num_queries`), `imgsz` the side of its input
+    in pixels. Checked are class ids, numbers and units of the label rows, unreadable files, boxes without area or
+    below two pixels, boxes given twice, images with more objects than queries, and images of `train` whose bytes
+    appear in `val` as well. The caller decides what to do about errors; the findings print as one line each.
+    """
+    found = []
+    for split, data in (("train", train), ("val", val)):
+        if data is not None:
+            found += from_issues(data.report, split)
+            found += check_labels(data.labels, split, queries, imgsz)
+    if val is not None:
+        found += leaks([d["im_file"] for d in train.labels], [d["im_file"] for d in val.labels])
+    return worst_first(found)
+
+
+def check_labels(labels: Sequence[dict[str, Any]], split: str, queries: int, imgsz: int) -> list[Finding]:
+    """Return findings about the boxes of a split: too many in an image, too small, given twice."""
+    crowded, tiny, twice = [], [], []
+    for label in labels:
+        boxes = label["bboxes"]
+        if len(boxes) > queries:
+            crowded.append(f"{label['im_file']}: {len(boxes)} objects")
+        small = int((boxes[:, 2:].min(1) * imgsz < TINY).sum()) if len(boxes) else 0
+        tiny += [f"{label['im_file']}: {small} box(es)"] * small
+        again = repeated(boxes)
+        twice += [f"{label['im_file']}: {again} box(es)"] * again
+    rule = _QUERIES._replace(what=_QUERIES.what.format(queries))
+    groups = (("queries", rule, crowded), ("tiny", _TINY, tiny), ("twice", _TWICE, twice))
+    return [
+        finding(code, rule, list(dict.fromkeys(places)), split, len(places)) for code, rule, places in groups if places
+    ]
+
+
+def repeated(boxes: np.ndarray[Any, Any]) -> int:
+    """Return how many of n boxes (n, 4) lie on an earlier one, whatever their classes.
+
+    >>> repeated(np.array([[0.5, 0.5, 0.2, 0.2], [0.5, 0.5, 0.2, 0.2], [0.1, 0.1, 0.1, 0.1]]))
+    1
+    """
+    if len(boxes) < 2:
+        return 0
+    return len(boxes) - len(np.unique(np.round(boxes / SAME).astype(np.int64), axis=0))
+
+
+# ---- the same image in two splits -------------------------------------------------------------------------------
+
+
+def leaks(train: Sequence[str], val: Sequence[str]) -> list[Finding]:
+    """Return a finding when files of `val` are, by path or by content, files of `train` as well."""
+    pairs = same_files(train, val)
+    if not pairs:
+        return []
+    return [finding("leak", _LEAK, [f"{b}: the same as {a}" for a, b in pairs], "val")]
+
+
+def same_files(first: Sequence[str], second: Sequence[str]) -> list[tuple[str, str]]:
+    """Return pairs of files of two lists that are one path or have the same bytes.
+
+    Sizes are compared first, then a sample of the bytes, and only what still looks alike is read as a whole.
+    """
+    sizes = {size_of(p) for p in first} & {size_of(p) for p in second} - {0, -1}
+    left, right = ([p for p in files if size_of(p) in sizes] for files in (first, second))
+    for key in (_sampled, digest):
+        stamps = {p: key(p) for p in dict.fromkeys([*left, *right])}
+        common = {stamps[p] for p in left} & {stamps[p] for p in right} - {""}
+        left, right = ([p for p in files if stamps[p] in common] for files in (left, right))
+    owner = {stamps[p]: p for p in reversed(left)}
+    return [(owner[stamps[p]], p) for p in right]
+
+
+def size_of(path: str) -> int:
+    """Return a file's size in bytes, -1 when it cannot be asked."""
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return -1
+
+
+def _sampled(path: str) -> str:
+    """Return a digest of a file's size and of three short parts of it, empty when it cannot be read."""
+    try:
+        size = os.path.getsize(path)
+        state = hashlib.blake2b(str(size).encode())
+        with open(path, "rb") as file:
+            for start in (0, size // 2, max(0, size - _SAMPLE)):
+                file.seek(start)
+                state.update(file.read(_SAMPLE))
+    except OSError:
+        return ""
+    return state.hexdigest()
+
+
+def digest(path: str) -> str:
+    """Return a digest of a file's bytes, empty when it cannot be read."""
+    state = hashlib.blake2b()
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                state.update(block)
+    except OSError:
+        return ""
+    return state.hexdigest()
