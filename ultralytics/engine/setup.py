@@ -77,6 +77,7 @@ class TrainerSetup(CallbackMixin):
     stop: bool
     metrics: dict[str, float]
     fitness: float | None
+    loss: torch.Tensor
     tloss: list[float]
     # Saved
     progress: Progress

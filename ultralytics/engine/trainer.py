@@ -133,6 +133,7 @@ class BaseTrainer(TrainerSetup):
         with autocast(self.amp_dtype is not None, self.device, self.amp_dtype):
             loss, items = self.model(batch)
         where = f"epoch {p.epoch + 1}, batch {p.batch + 1} (step {p.step + 1})"
+        self.loss = loss.detach()
         self.meter.add(loss, items, where, batch["im_file"])
         if self.device.type != "cuda":
             self.meter.flush()  # costs nothing here, and stops before the weights are spoilt
