@@ -10,6 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ultralytics.data.convert import convert
+    from ultralytics.engine.compare import compare
     from ultralytics.models import RTDETR, SHViTClassifier
     from ultralytics.utils import ASSETS
     from ultralytics.utils.checks import print_checks as checks
@@ -18,13 +20,15 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["ASSETS", "RTDETR", "SHViTClassifier", "__version__", "checks", "download", "settings"]
+__all__ = ["ASSETS", "RTDETR", "SHViTClassifier", "__version__", "checks", "compare", "convert", "download", "settings"]
 
 _WHERE = {
     "RTDETR": ("ultralytics.models", "RTDETR"),
     "SHViTClassifier": ("ultralytics.models", "SHViTClassifier"),
     "ASSETS": ("ultralytics.utils", "ASSETS"),
     "checks": ("ultralytics.utils.checks", "print_checks"),
+    "compare": ("ultralytics.engine.compare", "compare"),
+    "convert": ("ultralytics.data.convert", "convert"),
     "download": ("ultralytics.utils.downloads", "download"),
     "settings": ("ultralytics.utils.settings", "SETTINGS"),
 }

@@ -15,8 +15,18 @@ from typing import Any
 
 import ultralytics
 from ultralytics.cfg.schema import MODES, TASKS
-from ultralytics.cli_words import TOOLS, given, join_pieces, one_of, open_model, parse_overrides, task_of, value_of
-from ultralytics.commands import COMMANDS
+from ultralytics.cli_words import (
+    TOOLS,
+    given,
+    join_pieces,
+    one_of,
+    open_model,
+    parse_overrides,
+    task_of,
+    value_of,
+    weight_words,
+)
+from ultralytics.commands import COMMANDS, compare
 from ultralytics.utils.checks import print_checks
 from ultralytics.utils.errors import ConfigError, UserError
 from ultralytics.utils.files import atomic_write
@@ -34,6 +44,7 @@ yolo [TASK] MODE key=value ...          (also: ultralytics ..., python -m ultral
   yolo detect train model=rtdetr-l.yaml data=data.yaml epochs=100 imgsz=640
   yolo detect train model=rtdetr-l.yaml scale=n data=data.yaml
   yolo detect val model=runs/detect/train/weights/best.pt data=data.yaml
+  yolo detect val a.pt b.pt data=data.yaml                         side by side, with intervals of the differences
   yolo detect predict model=runs/detect/train/weights/best.pt source=images save_txt=True
   yolo classify train model=shvit_s1.yaml data=folder imgsz=224     folder/train/<class>/*.jpg, folder/val/<class>/*.jpg
   yolo info model=rtdetr-l.yaml imgsz=640 save=graph.svg
@@ -41,6 +52,8 @@ yolo [TASK] MODE key=value ...          (also: ultralytics ..., python -m ultral
   yolo train model=my.yaml modules=my_blocks.py data=data.yaml     blocks of your own: docs/model-yaml.md
   yolo info best.pt                                                what is inside, without building the model
   yolo export model=best.pt format=state_dict                      plain tensors and a YAML for stock ultralytics
+
+  yolo convert data=data.yaml format=coco save_dir=out             labels as yolo, coco or voc, in a new folder
 
 Other words
   yolo help | version                   this text, the version
@@ -99,8 +112,12 @@ def _run(words: Sequence[str]) -> None:
         COMMANDS[tool]([w for w in words if w not in {tool, *TASKS}])
         return
     mode, task = one_of(words, MODES, "mode"), one_of(words, TASKS, "task")
-    overrides = parse_overrides([w for w in words if w not in {*TASKS, *MODES}])
-    _call_model(mode, overrides if task is None else {**overrides, "task": task})
+    names = weight_words(words) if mode == "val" else []
+    overrides = parse_overrides([w for w in words if w not in {*TASKS, *MODES, *names}])
+    overrides = overrides if task is None else {**overrides, "task": task}
+    if names and compare([*([overrides["model"]] if overrides.get("model") else []), *names], overrides):
+        return
+    _call_model(mode, {**overrides, "model": names[0]} if names else overrides)
 
 
 def _call_model(mode: str | None, overrides: Mapping[str, Any]) -> None:

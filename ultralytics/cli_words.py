@@ -14,8 +14,9 @@ from ultralytics.utils.checks import check_yaml, nearest
 from ultralytics.utils.errors import ConfigError, NotFoundError, UnknownArgumentError
 from ultralytics.utils.yaml_io import YAML
 
-TOOLS = ("info", "export")
+TOOLS = ("info", "export", "convert")
 """Words that stand in the place of a mode; `commands.py` has a function for each."""
+WEIGHTS = (".pt", ".pth", ".safetensors")
 OTHER_WORDS = ("help", "version", "checks", "settings", "cfg", "copy-cfg")
 
 _TEXT_KINDS = (kinds.TEXT, kinds.PATH, kinds.WORD)
@@ -100,6 +101,15 @@ def _switch(key: str) -> bool:
     near = nearest(key, [*TASKS, *MODES, *TOOLS, *OTHER_WORDS, *KEYS])
     hint = f"Did you mean {' or '.join(near)}?" if near else "`yolo help` shows what can be said."
     raise UnknownArgumentError(f"{key!r} is no mode, command or argument\n{hint}")
+
+
+def weight_words(words: Sequence[str]) -> list[str]:
+    """The bare words that name weights files.
+
+    >>> weight_words(["val", "a.pt", "model=b.pt", "data=c.yaml"])
+    ['a.pt']
+    """
+    return [w for w in words if "=" not in w and w.lower().endswith(WEIGHTS)]
 
 
 def one_of(words: Sequence[str], known: Sequence[str], what: str) -> str | None:

@@ -11,12 +11,10 @@ from typing import Any
 
 import ultralytics
 from ultralytics.cfg.schema import KEYS
-from ultralytics.cli_words import given, open_model, parse_overrides
+from ultralytics.cli_words import WEIGHTS, given, open_model, parse_overrides, value_of
 from ultralytics.utils import tables
-from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.errors import ConfigError, UnknownArgumentError
 from ultralytics.utils.log import LOGGER, write_text
-
-WEIGHTS = (".pt", ".pth", ".safetensors")
 
 
 def info(words: Sequence[str]) -> None:
@@ -57,10 +55,44 @@ def export(words: Sequence[str]) -> None:
     model.export(**{k: v for k, v in values.items() if k not in {"model", "task", "mode", "cfg"}})
 
 
+def convert(words: Sequence[str]) -> None:
+    """`yolo convert`: a data set's labels in another form."""
+    values = _own_words("convert", words, required=("data", "format", "save_dir"), optional=("images",))
+    ultralytics.convert(**values)
+
+
+def _own_words(
+    tool: str, words: Sequence[str], required: Sequence[str], optional: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The key=value words of a tool whose arguments are not those of a run."""
+    pairs = {key: value_of(key, text) for key, _, text in (w.partition("=") for w in words)}
+    unknown = [key for key in pairs if key not in {*required, *optional}]
+    if unknown:
+        raise UnknownArgumentError(f"{tool} knows {', '.join((*required, *optional))}, not {unknown[0]!r}")
+    missing = [key for key in required if key not in pairs]
+    if missing:
+        raise ConfigError(f"{tool} needs {', '.join(f'{key}=' for key in missing)}", "`yolo help` shows an example")
+    return pairs
+
+
+def compare(names: Sequence[str], overrides: Mapping[str, Any]) -> bool:
+    """`yolo val a.pt b.pt`: validate several weights on the same images; False when there is only one."""
+    if len(names) < 2:
+        return False
+    values = given(overrides)
+    models = [open_model(name, values) for name in names]
+    ultralytics.compare(models, **{k: v for k, v in values.items() if k not in {"model", "task", "mode", "cfg"}})
+    return True
+
+
 def _compare(models: Sequence[Any], imgsz: int, form: str) -> None:
     """Print one row a model, with the differences to the first."""
     rows = models[0].comparison([m.totals(imgsz) for m in models])
     write_text(sys.stdout, "\n".join(tables.FORMATS[form](rows)) + "\n")
 
 
-COMMANDS: Mapping[str, Callable[[Sequence[str]], None]] = {"info": info, "export": export}
+COMMANDS: Mapping[str, Callable[[Sequence[str]], None]] = {
+    "info": info,
+    "export": export,
+    "convert": convert,
+}

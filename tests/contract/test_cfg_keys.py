@@ -139,6 +139,7 @@ OURS = {
     "model_scale": None,
     "modules": None,
     "letterbox": False,
+    "ci": False,
     "smoothing": 0.0,
     "distill_type": "hard",
 }

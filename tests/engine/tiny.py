@@ -5,6 +5,8 @@ The data set: solid rectangles on grey, class 0 red, class 1 green, class 2 blue
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import cv2
 import numpy as np
 import torch
 from torch import nn
+
+from ultralytics.nn.tasks import RTDETRDetectionModel
 
 NAMES = {0: "red", 1: "green", 2: "blue"}
 COLORS = ((40, 40, 220), (40, 200, 40), (220, 80, 40))  # BGR
@@ -96,3 +100,37 @@ class Oracle(nn.Module):
 def truth(score: float = 0.9) -> list[list[list[float]]]:
     """Return the answers of a perfect detector."""
     return [[[*row[1:], score, row[0]] for row in rows] for _, rows in IMAGES]
+
+
+# A head of few queries without denoising, which learns the four images in a moment.
+QUICK: dict[str, Any] = {
+    **TINY,
+    "head": [*TINY["head"][:-1], [[2, 3, 6], 1, "RTDETRDecoder", ["nc", 32, 12, 4, 4, 1, 64, 0.0, None, -1, 0]]],
+}
+
+
+def overfitted(steps: Sequence[int], imgsz: int = 64) -> list[RTDETRDetectionModel]:
+    """Train on the drawn images; return the network as it is after each number of steps, in eval mode."""
+    torch.manual_seed(0)
+    model = RTDETRDetectionModel(QUICK, verbose=False)
+    model.names = dict(NAMES)
+    pictures = [cv2.resize(draw(shape, rows), (imgsz, imgsz))[..., ::-1].copy() for shape, rows in IMAGES]
+    rows = [(float(i), row) for i, (_, rows) in enumerate(IMAGES) for row in rows]
+    batch = {
+        "img": torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255,  # (B, 3, H, W)
+        "cls": torch.tensor([row[0] for _, row in rows]),
+        "bboxes": torch.tensor([row[1:] for _, row in rows]),
+        "batch_idx": torch.tensor([i for i, _ in rows]),
+    }
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    kept = []
+    for step in range(1, max(steps) + 1):
+        model.train()
+        optimizer.zero_grad()
+        model.loss(batch)[0].backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if step in steps:
+            model.criterion = None
+            kept.append(copy.deepcopy(model).eval())
+    return kept

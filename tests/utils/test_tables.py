@@ -1,11 +1,11 @@
-"""Tables of text: empty, aligned, Markdown."""
+"""Tables of text: empty, aligned, Markdown, LaTeX, CSV."""
 
 import pytest
 
-from ultralytics.utils.tables import aligned, markdown
+from ultralytics.utils.tables import FORMATS, aligned, comma_separated, latex, markdown
 
 
-@pytest.mark.parametrize("form", [aligned, markdown])
+@pytest.mark.parametrize("form", FORMATS.values())
 def test_empty(form):
     assert form([]) == []
 
@@ -15,7 +15,26 @@ def test_empty(form):
     [
         (aligned, ["name    n", "a      10", "long  100"]),
         (markdown, ["| name | n |", "|:---|---:|", "| a | 10 |", "| long | 100 |"]),
+        (comma_separated, ["name,n", "a,10", "long,100"]),
+        (
+            latex,
+            [
+                r"\begin{tabular}{lr}",
+                r"\toprule",
+                r"name & n \\",
+                r"\midrule",
+                r"a & 10 \\",
+                r"long & 100 \\",
+                r"\bottomrule",
+                r"\end{tabular}",
+            ],
+        ),
     ],
 )
 def test_rows(form, want):
     assert form([("name", "n"), ("a", "10"), ("long", "100")]) == want
+
+
+def test_latex_escapes_what_would_be_markup():
+    assert latex([("a_b&c", "5%"), ("x^2 < 1", r"\n {#$}")])[2] == r"a\_b\&c & 5\% \\"
+    assert latex([("h",), (r"\x^~",)])[4] == r"\textbackslash{}x\textasciicircum{}\textasciitilde{} \\"

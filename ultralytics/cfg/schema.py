@@ -272,6 +272,7 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
                 "keep the aspect ratio and pad, instead of stretching to the square",
                 only="detect",
             ),
+            Key("ci", k.BOOL, False, "confidence intervals in val: bootstrap over images, seeded", only="detect"),
             Key(
                 "smoothing",
                 k.UNIT,

@@ -23,6 +23,7 @@ from ultralytics.utils.callbacks import Callback, CallbackMixin, Callbacks
 from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.metrics import DetMetrics
+from ultralytics.utils.metrics.report import times_of
 from ultralytics.utils.ops import Profile
 from ultralytics.utils.torch_utils import amp_dtype, autocast, select_device, unwrap_model
 from ultralytics.utils.training import EarlyStopping, ModelEMA
@@ -114,6 +115,7 @@ class BaseValidator(CallbackMixin):
     batch_i: int
     loss: torch.Tensor
     speed: dict[str, float]
+    times: dict[str, dict[str, float]]
 
     def __init__(
         self,
@@ -132,6 +134,7 @@ class BaseValidator(CallbackMixin):
         self.callbacks = Callbacks(_callbacks)
         self.training = False
         self.speed = dict.fromkeys(STAGES, 0.0)
+        self.times = {}
         self.names = {}
         self.data = {}
         self.stride = 32
@@ -273,6 +276,7 @@ class BaseValidator(CallbackMixin):
     def _loop(self, module: Any, trainer: TrainingContext | None) -> None:
         """Run every batch through the stages and time them."""
         timers = [Profile(device=self.device) for _ in STAGES]
+        spans: dict[str, list[float]] = {name: [] for name in STAGES}
         dtype = amp_dtype(trainer.args.amp, self.device) if trainer is not None else None
         self.seen, self.loss = 0, torch.zeros((), device=self.device)
         self.init_metrics()
@@ -289,12 +293,15 @@ class BaseValidator(CallbackMixin):
                     self.loss = self.loss + module.loss(batch, raw)[1]
             with timers[3]:
                 preds = self.postprocess(raw, batch)
+            for name, timer in zip(STAGES, timers, strict=True):
+                spans[name].append(timer.dt / max(len(preds), 1) * 1e3)
             self.update_metrics(preds, batch)
             if self.plots and i < 3:
                 self.plot_samples(preds, batch, i)
             self.run_callbacks("on_val_batch_end")
         images = max(self.seen, 1)
         self.speed = {name: t.t / images * 1e3 for name, t in zip(STAGES, timers, strict=True)}
+        self.times = times_of(spans)
 
     def _log_end(self) -> None:
         """Log the speed line and the run folder."""

@@ -1,7 +1,9 @@
-"""Tables of text: aligned columns for a terminal, or Markdown."""
+"""Tables of text: aligned columns for a terminal, Markdown, LaTeX or CSV."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Collection, Sequence
 
 Rows = Sequence[Sequence[str]]
@@ -34,4 +36,45 @@ def markdown(rows: Rows, left: Collection[int] = (0,)) -> list[str]:
     return [lines[0], rule, *lines[1:]]
 
 
-FORMATS = {"text": aligned, "markdown": markdown}
+_LATEX = str.maketrans(
+    {
+        **{c: f"\\{c}" for c in "&%$#_{}"},
+        "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+        ">": r"\textgreater{}", "|": r"\textbar{}",
+    }
+)  # fmt: skip
+
+
+def latex(rows: Rows, left: Collection[int] = (0,)) -> list[str]:
+    """The first row as the head of a LaTeX table with the rules of `booktabs`, the others below it.
+
+    >>> latex([("model", "AP"), ("a_b", "12")])[2:5]
+    ['model & AP \\\\\\\\', '\\\\midrule', 'a\\\\_b & 12 \\\\\\\\']
+    """
+    if not rows:
+        return []
+    lines = [" & ".join(cell.translate(_LATEX) for cell in row) + r" \\" for row in rows]
+    columns = "".join("l" if k in left else "r" for k in range(len(rows[0])))
+    return [
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        lines[0],
+        r"\midrule",
+        *lines[1:],
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+
+
+def comma_separated(rows: Rows, left: Collection[int] = (0,)) -> list[str]:
+    """One line of CSV a row; `left` plays no part.
+
+    >>> comma_separated([("a,b", "1")])
+    ['"a,b",1']
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().splitlines()
+
+
+FORMATS = {"text": aligned, "markdown": markdown, "latex": latex, "csv": comma_separated}

@@ -29,11 +29,14 @@ from ultralytics.models.rtdetr.post import (
 from ultralytics.utils import LOGGER, IterableSimpleNamespace, colorstr
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.metrics import ConfusionMatrix, DetMetrics, box_iou, match_predictions
+from ultralytics.utils.metrics.report import write_tables
 from ultralytics.utils.ops import xyxy2ltwh
 from ultralytics.utils.plotting import plot_images
 
 # Category numbers of COCO's annotation files: 1..90 without those that none of the 80 classes uses.
 COCO80_TO_91 = tuple(i for i in range(1, 91) if i not in {12, 26, 29, 30, 45, 66, 68, 69, 71, 83})
+
+FEW_IMAGES = 30  # the percentile bootstrap covers too little below this
 
 
 class RTDETRDataset(YOLODataset):
@@ -118,6 +121,7 @@ class RTDETRValidator(BaseValidator):
     def init_metrics(self) -> None:
         """Start with empty statistics; the metrics object reports COCO's AP."""
         self.metrics = DetMetrics(self.names, coco=True)
+        self.metrics.shown_conf = self.shown_conf
         self.confusion_matrix = ConfusionMatrix(names=self.names)
         self.iouv = torch.linspace(0.5, 0.95, 10)
         self.jdict = []
@@ -150,7 +154,9 @@ class RTDETRValidator(BaseValidator):
         """Compute all metrics and return them by name, fitness included."""
         curves = self.plots and not self.training
         self.metrics.process(save_dir=self.folder if curves else Path(), plot=curves)
-        self.metrics.speed = self.speed
+        self.metrics.speed, self.metrics.times = self.speed, self.times
+        if self.args.ci and not self.training:
+            self.metrics.resample(seed=int(self.args.seed))
         self.metrics.confusion_matrix = None if self.training else self.confusion_matrix
         return {k: float(v) for k, v in self.metrics.results_dict.items()}
 
@@ -168,6 +174,19 @@ class RTDETRValidator(BaseValidator):
             for i, c in enumerate(self.metrics.box.ap_class_index):
                 images, boxes = self.metrics.nt_per_image[c], counts[c]
                 LOGGER.info(row % (self.names[int(c)], images, boxes, *self.metrics.class_result(i)))
+
+        if not self.training:
+            self._print_tables()
+
+    def _print_tables(self) -> None:
+        """Log COCO's numbers by size, the thresholds, and with `ci` the intervals."""
+        tables = self.metrics.tables()
+        for name in ("sizes", "thresholds", *(["coco"] if self.args.ci else [])):
+            LOGGER.info("")
+            for line in tables[name].render().splitlines():
+                LOGGER.info(line)
+        if self.args.ci and self.seen < FEW_IMAGES:
+            LOGGER.warning(f"intervals from {self.seen} images are too narrow: below {FEW_IMAGES} do not lean on them")
 
     def plot_samples(self, preds: list[Prediction], batch: Batch, ni: int) -> None:
         """Draw the batch as the network saw it, with its labels and with its predictions."""
@@ -203,6 +222,9 @@ class RTDETRValidator(BaseValidator):
             with atomic_write(path) as f:
                 json.dump(self.jdict, f)
             LOGGER.info(f"{len(self.jdict)} predictions saved to {colorstr('bold', str(path))}")
+        if (self.plots or self.args.save_json) and not self.training:
+            facts = {"model": str(self.args.model), "data": str(self.args.data), "images": self.seen}
+            write_tables(self.metrics.tables(), self.folder, "metrics", facts)
 
     def _save_predictions(self, pred: Prediction, im_file: str, shape: tuple[int, int]) -> None:
         """Keep an image's predictions for predictions.json and write its label file, each if asked for."""

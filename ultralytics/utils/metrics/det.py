@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ultralytics.utils.metrics.ap import ClassCurves, FloatArray, Metric, OnPlot, ap_per_class, draw_curves
+from ultralytics.utils.metrics.bootstrap import SAMPLES, Bootstrap, bootstrap_coco
 from ultralytics.utils.metrics.coco import CocoImage, CocoResult, coco_ap
 from ultralytics.utils.metrics.confusion import ConfusionMatrix
+from ultralytics.utils.metrics.report import Table, all_tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,6 +67,9 @@ class DetMetrics:
         self.coco = coco
         self.coco_result: CocoResult | None = None
         self.box = Metric(len(self.names))
+        self.bootstrap: Bootstrap | None = None
+        self.shown_conf = 0.25
+        self.times: dict[str, dict[str, float]] = {}
         self.speed = {"preprocess": 0.0, "inference": 0.0, "loss": 0.0, "postprocess": 0.0}
         self.task = "detect"
         self.save_dir = Path()
@@ -130,9 +135,25 @@ class DetMetrics:
 
     def _coco_ap(self, curves: ClassCurves) -> FloatArray:
         """Compute COCO's numbers; return AP (C, T) of the classes that have targets."""
-        self.coco_result = coco_ap([_coco_image(s) for s in self.stats])
+        self.coco_result = coco_ap(self.coco_images())
         rows = np.searchsorted(self.coco_result.classes, curves.unique_classes)
         return self.coco_result.ap[rows, 0]
+
+    def coco_images(self) -> list[CocoImage]:
+        """Return what was collected, as `coco_ap` takes it; needs `coco=True`."""
+        return [_coco_image(s) for s in self.stats]
+
+    def resample(self, samples: int = SAMPLES, seed: int = 0) -> Bootstrap:
+        """Draw replicates of COCO's numbers over the images, keep and return them; needs `coco=True`."""
+        self.bootstrap = bootstrap_coco(self.coco_images(), samples, seed)
+        return self.bootstrap
+
+    def tables(self, conf: float | None = None) -> dict[str, Table]:
+        """Return the tables `coco`, `classes`, `sizes`, `thresholds` and `times`; needs `coco=True` and `process`.
+
+        P, R and F1 are also given at `conf`, by default the confidence that users see. Intervals need `resample`.
+        """
+        return all_tables(self, self.shown_conf if conf is None else conf)
 
     @property
     def coco_stats(self) -> dict[str, float]:
@@ -215,3 +236,10 @@ class DetMetrics:
     def to_json(self, normalize: bool = True, decimals: int = 5) -> str:
         """Return the summary as JSON text."""
         return str(self.to_df(normalize, decimals).to_json(orient="records"))
+
+    def to_latex(self, normalize: bool = True, decimals: int = 3) -> str:
+        """Return the summary as a LaTeX table for the package `booktabs`."""
+        rows = self.summary(normalize, decimals)
+        if not rows:
+            return ""
+        return Table("Classes", tuple(rows[0]), tuple(tuple(row.values()) for row in rows)).render("latex", decimals)

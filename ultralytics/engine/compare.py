@@ -1,0 +1,108 @@
+"""Several detectors on one data set: their numbers side by side, and the differences with paired intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ultralytics.cfg import get_cfg, get_save_dir
+from ultralytics.engine.model import Model
+from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.log import LOGGER, colorstr
+from ultralytics.utils.metrics import DetMetrics
+from ultralytics.utils.metrics.report import Table, Value, interval_columns, write_tables
+
+COLUMNS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR100")
+PAIRED = ("AP", "AP50", "AP75", "AR100")
+PLACE = ("project", "name", "exist_ok", "save_dir")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Metrics of each model by its label, the tables `models` and `differences`, and the folder of the files."""
+
+    metrics: dict[str, DetMetrics]
+    tables: dict[str, Table]
+    save_dir: Path
+
+
+def compare(models: Sequence[Model], **kwargs: Any) -> Comparison:
+    """Validate every model on the same images and compare each with the first.
+
+    `kwargs` are the arguments of `model.val`. The interval of a difference comes from a bootstrap over images in which
+    both models see the same draws, so that what the images have in common drops out. A difference is called clear when
+    its interval does not hold 0. Files go to one run folder, with a folder for each model.
+
+    Raises:
+        ConfigError: fewer than two models, or they were not validated on the same images.
+    """
+    if len(models) < 2:
+        raise ConfigError(f"a comparison needs at least two models, got {len(models)}")
+    labels = labels_of([m.ckpt_path or m.model_name for m in models])
+    place = {k: kwargs.pop(k) for k in PLACE if k in kwargs}
+    root = Path(get_save_dir(get_cfg(overrides={**place, "task": models[0].task, "mode": "val"})))
+    found: dict[str, DetMetrics] = {}
+    for label, model in zip(labels, models, strict=True):
+        LOGGER.info(colorstr("bold", label))
+        folder = root / label.replace("/", "_")
+        found[label] = model.val(**{**kwargs, "ci": True, "save_dir": str(folder)})
+        _check_same_images(found[labels[0]], found[label], labels[0], label)
+    tables = {"models": models_table(found), "differences": differences_table(found)}
+    for table in tables.values():
+        LOGGER.info(f"\n{table.title}\n{table.render()}")
+    facts = {"data": kwargs.get("data"), "images": len(found[labels[0]].stats)}
+    write_tables(tables, root, "comparison", {k: str(v) for k, v in facts.items()})
+    LOGGER.info(f"Comparison saved to {colorstr('bold', str(root))}")
+    return Comparison(found, tables, root)
+
+
+def labels_of(paths: Sequence[str]) -> list[str]:
+    """Return the shortest ends of the paths, without suffix, that tell them apart; equal paths are numbered.
+
+    >>> labels_of(["runs/a/weights/best.pt", "runs/b/weights/best.pt"])
+    ['a/weights/best', 'b/weights/best']
+    """
+    parts = [Path(p).with_suffix("").parts for p in paths]
+    for n in range(1, max(map(len, parts)) + 1):
+        labels = ["/".join(p[-n:]).strip("/") for p in parts]
+        if len(set(labels)) == len(labels):
+            return labels
+    return [f"{p[-1]}-{i}" for i, p in enumerate(parts, 1)]
+
+
+def _check_same_images(a: DetMetrics, b: DetMetrics, first: str, second: str) -> None:
+    """Pairs need the same images in the same order, with as many targets."""
+    seen = [[(s.get("im_name"), len(list(s["target_cls"]))) for s in m.stats] for m in (a, b)]  # type: ignore[arg-type]
+    if seen[0] != seen[1]:
+        sizes = f"{len(seen[0])} and {len(seen[1])}"
+        raise ConfigError(f"{first} and {second} were not validated on the same images ({sizes})", "pass data=my.yaml")
+
+
+def models_table(found: dict[str, DetMetrics]) -> Table:
+    """A row for each model: COCO's numbers, the interval of the AP, and the time of inference."""
+    rows: list[tuple[Value, ...]] = []
+    for label, metrics in found.items():
+        stats = metrics.coco_stats
+        values = [None if stats[name] < 0 else stats[name] for name in COLUMNS]
+        drawn = metrics.bootstrap
+        low, high = (None, None) if drawn is None else drawn.interval("AP", stats["AP"])[1:]
+        rows.append((label, values[0], low, high, *values[1:], metrics.speed["inference"]))
+    heads = tuple(f"AP {head}" for head in interval_columns())
+    return Table("Models", ("model", "AP", *heads, *COLUMNS[1:], "ms"), tuple(rows))
+
+
+def differences_table(found: dict[str, DetMetrics]) -> Table:
+    """A row for each further model and number: the difference to the first model, its interval, whether it is clear."""
+    (first, base), *others = found.items()
+    rows: list[tuple[Value, ...]] = []
+    for label, metrics in others:
+        for name in PAIRED:
+            change = metrics.coco_stats[name] - base.coco_stats[name]
+            if metrics.bootstrap is None or base.bootstrap is None:
+                raise ConfigError(f"{label} or {first} has no replicates", "call metrics.resample() first")
+            _, low, high = metrics.bootstrap.difference(base.bootstrap, name, change)
+            rows.append((label, name, change, low, high, "yes" if low > 0 or high < 0 else "no"))
+    columns = ("model", "metric", "difference", *interval_columns(), "clear")
+    return Table(f"Differences to {first}", columns, tuple(rows))
