@@ -1,4 +1,4 @@
-"""The detection data set in YOLO form, and how samples become a batch."""
+"""The detection data set, whatever the form of its labels, and how samples become a batch."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from torch import Tensor
 from ultralytics.data.augment import AugmentParams, Compose, Format, LetterBox, train_transforms, val_transforms
 from ultralytics.data.augment.pipeline import colour_and_flips
 from ultralytics.data.base import BaseDataset
-from ultralytics.data.labels import Issue, Scan, cached_scan, check_strict, content_key, scan_labels
+from ultralytics.data.formats import open_reader
+from ultralytics.data.label_cache import cached_scan
+from ultralytics.data.labels import Issue, Scan, check_strict
 from ultralytics.data.report import Reporting
-from ultralytics.data.utils import img2label_paths
 from ultralytics.utils.errors import DatasetError
 from ultralytics.utils.log import LOGGER
 
@@ -37,12 +38,12 @@ class Batch(TypedDict):
 
 
 class YOLODataset(Reporting, BaseDataset):
-    """Images with label files in YOLO form; see `BaseDataset` for the arguments.
+    """Images with labels as YOLO text, COCO JSON or VOC XML; see `BaseDataset` for the arguments.
 
-    `data` is the dict of `check_det_dataset`. With `strict`, a label row with a class out of range, a wrong number of
-    columns or a negative value stops with an error; without, such rows are left out and reported like other damage.
-    `report` lists all that was left out or cleaned, with file, line and reason; the log shows the first of them, and
-    the whole list goes to `data_report.txt` in `save_dir` if that is given.
+    `data` is the dict of `check_det_dataset`; its `format` says which (YOLO without). With `strict`, a label row with a
+    class out of range, a wrong number of columns or a negative value stops with an error; without, such rows are left
+    out and reported like other damage. `report` lists all that was left out or cleaned, with file, line and reason; the
+    log shows the first of them, and the whole list goes to `data_report.txt` in `save_dir` if that is given.
     """
 
     def __init__(
@@ -66,29 +67,17 @@ class YOLODataset(Reporting, BaseDataset):
         Raises:
             DatasetError: no image can be used, a training split has no object, or a row stops a strict run.
         """
-        self.label_files = img2label_paths(self.im_files)
-        nc = len(self.data["names"])
+        reader = open_reader(self.data, self.img_path, self.im_files, self.single_cls)
+        self.label_files = reader.label_files
         desc = f"{self.prefix}Scanning {Path(self.label_files[0]).parent}..."
-        scan = cached_scan(
-            self.cache_path,
-            lambda: scan_labels(self.im_files, self.label_files, nc, self.single_cls, desc),
-            content_key(self.im_files, self.label_files, nc, self.single_cls),
-            desc,
-        )
+        self.cache_path = reader.cache_path
+        scan = cached_scan(self.cache_path, lambda: reader.scan(desc), reader.key(), desc)
         self.report = scan.issues
         if self.strict:
             check_strict(scan.issues)
         self._log_report()
         self._check_usable(scan)
         return scan.labels
-
-    @property
-    def cache_path(self) -> Path:
-        """File of the label cache: beside a text list, else `<label folder>.cache`."""
-        if isinstance(self.img_path, (str, Path)) and Path(self.img_path).suffix == ".txt":
-            return Path(self.img_path).with_suffix(".cache")
-        folder = Path(self.label_files[0]).parent
-        return folder.with_name(f"{folder.name}.cache")
 
     def _check_usable(self, scan: Scan) -> None:
         if not scan.labels:

@@ -1,4 +1,4 @@
-"""Label files in YOLO text form: parsed and verified row by row, scanned for a whole split, kept in a cache.
+"""Label files in YOLO text form: parsed and verified row by row, scanned for a whole split.
 
 A row is `class cx cy w h`, or `class x1 y1 x2 y2 x3 y3 ...` for a polygon, all coordinates as fractions of the image.
 A bad row never takes its image's good rows with it. Shape legend: n rows of one file, N images, P polygon points.
@@ -6,35 +6,29 @@ A bad row never takes its image's good rows with it. Shape legend: n rows of one
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ultralytics.data.image_cache import may_write
 from ultralytics.data.images import probe
 from ultralytics.utils.errors import DatasetError
-from ultralytics.utils.files import atomic_write
-from ultralytics.utils.log import LOGGER, ProgressBar
+from ultralytics.utils.log import ProgressBar
 
 FloatArray = NDArray[np.float32]
 LabelDict = dict[str, Any]
 
 TOLERANCE = 0.01  # rounding of label tools: this far outside 0..1 is cut off silently
 FAR = 2.0  # values above are no boxes that reach beyond the frame, but of another unit
-CACHE_VERSION = 2
+HARMLESS = frozenset({"crowd", "duplicate"})  # findings that leave an image without objects a background
 _THREADS = min(8, os.cpu_count() or 1)
+_CHUNK = 64
 
 
 class Issue(NamedTuple):
@@ -98,12 +92,28 @@ def parse_row(text: str, nc: int, single_cls: bool = False) -> tuple[int, list[f
     if not all(math.isfinite(v) for v in numbers):
         raise RowError("number", "a value is not finite")
     class_id = _class_id(numbers[0], nc, single_cls)
-    _check_range(numbers[1:], is_box=len(numbers) == 5)
     if len(numbers) == 5:
-        return class_id, _inside(numbers[1:]), None
-    polygon = np.clip(np.asarray(numbers[1:], np.float32).reshape(-1, 2), 0, 1)  # (P, 2)
+        return class_id, checked_box(numbers[1:]), None
+    polygon = checked_polygon(numbers[1:])
+    return class_id, frame_of(polygon), polygon
+
+
+def checked_box(values: list[float]) -> list[float]:
+    """Return cx, cy, w, h as fractions, cut off at the frame; raise RowError where they are no box of the image."""
+    _check_range(values, is_box=True)
+    return _inside(values)
+
+
+def checked_polygon(values: Sequence[float]) -> FloatArray:
+    """Return x1, y1, x2, y2, ... as points (P, 2), cut off at the frame; raise RowError when they are far outside."""
+    _check_range(values, is_box=False)
+    return np.clip(np.asarray(values, np.float32).reshape(-1, 2), 0, 1)  # (P, 2)
+
+
+def frame_of(polygon: FloatArray) -> list[float]:
+    """Return the box cx, cy, w, h around a polygon (P, 2); raise RowError when it has no area."""
     (x1, y1), (x2, y2) = polygon.min(0).tolist(), polygon.max(0).tolist()
-    return class_id, _inside([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]), polygon
+    return _inside([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1])
 
 
 def _class_id(value: float, nc: int, single_cls: bool) -> int:
@@ -143,42 +153,63 @@ def _inside(box: list[float]) -> list[float]:
 # ---- one file ---------------------------------------------------------------------------------------------------
 
 
+class RowCollector:
+    """Gathers the good rows of one file and the findings about the others; a repeated row is left out and reported."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.issues: list[Issue] = []
+        self._classes: list[list[int]] = []
+        self._boxes: list[list[float]] = []
+        self._polygons: list[FloatArray | None] = []
+        self._seen: set[tuple[Any, ...]] = set()
+
+    def add(self, line: int, class_id: int, box: Sequence[float], polygon: FloatArray | None, name: str = "") -> None:
+        """Take a checked row; `name` says in a finding which row of the file is meant, where a line cannot."""
+        key = (class_id, *(box if polygon is None else polygon.ravel().tolist()))
+        if key in self._seen:
+            self.issue(line, "duplicate", f"{name}the same object as an earlier row")
+            return
+        self._seen.add(key)
+        self._classes.append([class_id])
+        self._boxes.append(list(box))
+        self._polygons.append(polygon)
+
+    def issue(self, line: int, kind: str, reason: str, fatal: bool = False) -> None:
+        """Report a row, or with line 0 the file."""
+        self.issues.append(Issue(self.file, line, kind, reason, fatal))
+
+    def rows(self, mixed_ok: bool = False) -> LabelRows:
+        """Return what was gathered. A file that mixes boxes and polygons gives boxes only, and says so if not ok."""
+        found = LabelRows(issues=self.issues)
+        if self._boxes:
+            found.cls, found.bboxes = np.asarray(self._classes, np.float32), np.asarray(self._boxes, np.float32)
+            kept = [p for p in self._polygons if p is not None]
+            found.segments = kept if len(kept) == len(self._boxes) else []
+            if kept and not found.segments and not mixed_ok:
+                self.issue(0, "mixed", f"{len(kept)} of {len(self._boxes)} rows are polygons: boxes only are used")
+        return found
+
+
 def parse_labels(text: str, nc: int, file: str = "<text>", single_cls: bool = False) -> LabelRows:
     """Parse a label file's text; bad and repeated rows are left out and reported with their line.
 
     Rows keep their order. A file that mixes boxes and polygons gives boxes only.
     """
-    found = LabelRows()
-    classes: list[list[int]] = []
-    boxes: list[list[float]] = []
-    polygons: list[FloatArray | None] = []
-    seen: set[tuple[Any, ...]] = set()
+    found = RowCollector(file)
     for line, row in enumerate(text.splitlines(), 1):
         if not row.strip():
             continue
         try:
-            class_id, box, polygon = parse_row(row, nc, single_cls)
+            found.add(line, *parse_row(row, nc, single_cls))
         except RowError as error:
-            found.issues.append(Issue(file, line, error.kind, str(error), error.fatal))
-            continue
-        key = (class_id, *(box if polygon is None else polygon.ravel().tolist()))
-        if key in seen:
-            found.issues.append(Issue(file, line, "duplicate", "the same object as an earlier row"))
-            continue
-        seen.add(key)
-        classes.append([class_id])
-        boxes.append(box)
-        polygons.append(polygon)
-    if boxes:
-        found.cls, found.bboxes = np.asarray(classes, np.float32), np.asarray(boxes, np.float32)
-        kept = [p for p in polygons if p is not None]
-        found.segments = kept if len(kept) == len(boxes) else []
-    return found
+            found.issue(line, error.kind, str(error), error.fatal)
+    return found.rows()
 
 
 @dataclass
-class _Pair:
-    """One image with its label file, verified; `shape` is None when the image cannot be used."""
+class Pair:
+    """One image with its labels, verified; `shape` is None when the image cannot be used."""
 
     im_file: str
     shape: tuple[int, int] | None
@@ -186,25 +217,38 @@ class _Pair:
     state: str  # found, empty, missing or corrupt
 
 
-def verify_pair(im_file: str, label_file: str, nc: int, single_cls: bool = False) -> _Pair:
+def verify_pair(im_file: str, label_file: str, nc: int, single_cls: bool = False) -> Pair:
     """Check one image and its label file; nothing on disk is changed."""
+
+    def read(shape: tuple[int, int]) -> LabelRows | None:
+        try:
+            text = Path(label_file).read_text(encoding="utf-8-sig")
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise RowError("unreadable", f"label file cannot be read: {error}") from None
+        return parse_labels(text, nc, label_file, single_cls)
+
+    return verify_image(im_file, label_file, read)
+
+
+def verify_image(im_file: str, label_file: str, read: Callable[[tuple[int, int]], LabelRows | None]) -> Pair:
+    """Check one image; `read` gives its rows from its shape (h, w), or None, or raises RowError for all of them."""
     try:
         shape = probe(im_file)
     except ValueError as error:
-        return _Pair(im_file, None, LabelRows(issues=[Issue(im_file, 0, "image", str(error))]), "corrupt")
+        return Pair(im_file, None, LabelRows(issues=[Issue(im_file, 0, "image", str(error))]), "corrupt")
     try:
-        text = Path(label_file).read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        return _Pair(im_file, shape, LabelRows(), "missing")
-    except (OSError, UnicodeDecodeError) as error:
-        rows = LabelRows(issues=[Issue(label_file, 0, "unreadable", f"label file cannot be read: {error}")])
-        return _Pair(im_file, None, rows, "corrupt")
-    rows = parse_labels(text, nc, label_file, single_cls)
-    if rows.issues and not len(rows.bboxes):
+        rows = read(shape)
+    except RowError as error:
+        return Pair(im_file, None, LabelRows(issues=[Issue(label_file, 0, error.kind, str(error))]), "corrupt")
+    if rows is None:
+        return Pair(im_file, shape, LabelRows(), "missing")
+    if not len(rows.bboxes) and any(issue.kind not in HARMLESS for issue in rows.issues):
         # All rows were bad: as a background image it would teach the network to see nothing there.
         rows.issues.append(Issue(im_file, 0, "labels", "image left out: none of its label rows can be used"))
-        return _Pair(im_file, None, rows, "corrupt")
-    return _Pair(im_file, shape, rows, "found" if len(rows.bboxes) else "empty")
+        return Pair(im_file, None, rows, "corrupt")
+    return Pair(im_file, shape, rows, "found" if len(rows.bboxes) else "empty")
 
 
 # ---- a split ----------------------------------------------------------------------------------------------------
@@ -214,20 +258,23 @@ def scan_labels(
     im_files: Sequence[str], label_files: Sequence[str], nc: int, single_cls: bool = False, desc: str = ""
 ) -> Scan:
     """Verify all image-label pairs in threads; the result is in the order of the images."""
-    pairs: list[_Pair] = []
+    files = dict(zip(im_files, label_files, strict=True))
+    return scan_images(im_files, lambda im_file: verify_pair(im_file, files[im_file], nc, single_cls), desc)
+
+
+def scan_images(im_files: Sequence[str], verify: Callable[[str], Pair], desc: str = "") -> Scan:
+    """Verify all images in threads; the result is in the order of the images."""
+    pairs: list[Pair] = []
     bar: ProgressBar[None] = ProgressBar(total=len(im_files), desc=desc)
-
-    def verify(chunk: list[tuple[str, str]]) -> list[_Pair]:
-        return [verify_pair(im_file, label_file, nc, single_cls) for im_file, label_file in chunk]
-
+    chunks = [im_files[i : i + _CHUNK] for i in range(0, len(im_files), _CHUNK)]
     with ThreadPoolExecutor(_THREADS) as pool, bar:
-        for chunk in pool.map(verify, _chunks(im_files, label_files)):
+        for chunk in pool.map(lambda files: [verify(f) for f in files], chunks):
             pairs += chunk
             bar.update(len(chunk))
         counts = _count(pairs)
         bar.set_description(f"{desc} {describe(counts)}")
     return Scan(
-        labels=[_label_dict(p.im_file, p.shape, p.rows) for p in pairs if p.shape is not None],
+        labels=[label_dict(p.im_file, p.shape, p.rows) for p in pairs if p.shape is not None],
         issues=[issue for p in pairs for issue in p.rows.issues],
         counts=counts,
     )
@@ -253,19 +300,15 @@ def check_strict(issues: Iterable[Issue]) -> None:
         )
 
 
-def _chunks(im_files: Sequence[str], label_files: Sequence[str], size: int = 64) -> list[list[tuple[str, str]]]:
-    pairs = list(zip(im_files, label_files, strict=True))
-    return [pairs[i : i + size] for i in range(0, len(pairs), size)]
-
-
-def _count(pairs: Sequence[_Pair]) -> dict[str, int]:
+def _count(pairs: Sequence[Pair]) -> dict[str, int]:
     counts = dict.fromkeys(("found", "missing", "empty", "corrupt"), 0)
     for pair in pairs:
         counts[pair.state] += 1
     return {**counts, "total": len(pairs)}
 
 
-def _label_dict(im_file: str, shape: tuple[int, int], rows: LabelRows) -> LabelDict:
+def label_dict(im_file: str, shape: tuple[int, int], rows: LabelRows) -> LabelDict:
+    """Return the label dict of one image: what data sets, metrics and pictures read."""
     return {
         "im_file": im_file,
         "shape": shape,  # height, width
@@ -276,105 +319,3 @@ def _label_dict(im_file: str, shape: tuple[int, int], rows: LabelRows) -> LabelD
         "normalized": True,
         "bbox_format": "xywh",
     }
-
-
-# ---- the cache --------------------------------------------------------------------------------------------------
-
-
-def content_key(im_files: Sequence[str], label_files: Sequence[str], nc: int, single_cls: bool) -> str:
-    """Return a digest of all paths, sizes and times of change, and of what the scan depends on."""
-    digest = hashlib.sha256(json.dumps([CACHE_VERSION, nc, single_cls, len(im_files)]).encode())
-    for path in (*im_files, *label_files):
-        try:
-            stat = os.stat(path)
-            stamp = f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
-        except OSError:
-            stamp = f"{path}\0-\n"
-        digest.update(stamp.encode(errors="surrogateescape"))
-    return digest.hexdigest()
-
-
-def save_cache(path: Path, key: str, scan: Scan) -> bool:
-    """Write a scan as an npz archive of plain arrays, atomically; False where the folder cannot be written."""
-    labels = scan.labels
-    segments = [s for label in labels for s in label["segments"]]
-    meta = {
-        "version": CACHE_VERSION,
-        "key": key,
-        "im_files": [label["im_file"] for label in labels],
-        "issues": [list(issue) for issue in scan.issues],
-        "counts": scan.counts,
-    }
-    arrays = {
-        "meta": np.frombuffer(json.dumps(meta).encode(), np.uint8),
-        "shapes": np.asarray([label["shape"] for label in labels], np.int32).reshape(-1, 2),  # (N, 2)
-        "rows": np.asarray([len(label["cls"]) for label in labels], np.int64),
-        "cls": _joined([label["cls"] for label in labels], 1),
-        "bboxes": _joined([label["bboxes"] for label in labels], 4),
-        "polygons": np.asarray([len(label["segments"]) for label in labels], np.int64),
-        "points": np.asarray([len(s) for s in segments], np.int64),
-        "segments": _joined(segments, 2),
-    }
-    if not may_write(path.parent):
-        LOGGER.info(f"label cache not written, the next start scans again: {path.parent} is read-only")
-        return False
-    try:
-        with atomic_write(path, "wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-    except OSError as error:
-        LOGGER.info(f"label cache not written, the next start scans again: {error}")
-        return False
-    return True
-
-
-def load_cache(path: Path, key: str) -> Scan | None:
-    """Return the scan stored under `key`, or None when there is none, it is out of date or unreadable."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            meta = json.loads(stored["meta"].tobytes())
-            if meta["version"] != CACHE_VERSION or meta["key"] != key:
-                return None
-            arrays = {name: stored[name] for name in stored.files if name != "meta"}
-        return _restore(meta, arrays)
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
-        return None
-
-
-def _restore(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Scan:
-    """Cut the flat arrays into label dicts; boxes and classes stay views of one matrix."""
-    segments = _split(arrays["segments"], arrays["points"])
-    firsts = np.concatenate(([0], np.cumsum(arrays["polygons"]))).tolist()
-    labels = [
-        _label_dict(im_file, (h, w), LabelRows(cls, bboxes, segments[a:b]))
-        for im_file, (h, w), cls, bboxes, (a, b) in zip(
-            meta["im_files"],
-            arrays["shapes"].tolist(),
-            _split(arrays["cls"], arrays["rows"]),
-            _split(arrays["bboxes"], arrays["rows"]),
-            pairwise(firsts),
-            strict=True,
-        )
-    ]
-    return Scan(labels, [Issue(*issue) for issue in meta["issues"]], meta["counts"])
-
-
-def _joined(parts: Sequence[FloatArray], columns: int) -> FloatArray:
-    return np.concatenate([*parts, np.zeros((0, columns), np.float32)])
-
-
-def _split(array: FloatArray, counts: NDArray[np.int64]) -> list[FloatArray]:
-    """Undo a concatenation of parts of these lengths."""
-    ends = np.cumsum(counts).tolist()
-    return [array[end - n : end] for n, end in zip(counts.tolist(), ends, strict=True)]
-
-
-def cached_scan(cache: Path, run: Callable[[], Scan], key: str, desc: str = "") -> Scan:
-    """Return the cached scan if it is up to date, else scan, check nothing, and store the result when it is sound."""
-    scan = load_cache(cache, key)
-    if scan is not None:
-        LOGGER.info(f"{desc} {cache}: {describe(scan.counts)}")
-        return scan
-    scan = run()
-    if scan.labels and not any(issue.fatal for issue in scan.issues):
-        save_cache(cache, key, scan)
-    return scan

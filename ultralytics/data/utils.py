@@ -7,23 +7,31 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ultralytics.data.demo import GENERATORS
+from ultralytics.data.formats.detect import FORMATS, annotation_files, detect_format, names_of
+from ultralytics.data.paths import IMG_FORMATS, VID_FORMATS, img2label_paths, list_images, pick_fraction, suffix_of
 from ultralytics.utils import LOGGER, ROOT, SETTINGS
 from ultralytics.utils.checks import check_yaml, nearest
 from ultralytics.utils.downloads import download
 from ultralytics.utils.errors import ConfigError, DatasetError, NotFoundError
 from ultralytics.utils.yaml_io import load_with_lines
 
-IMG_FORMATS = frozenset(
-    "avif bmp dng heic heif jp2 jpeg jpg mpo png tif tiff webp".split(),
-)
-VID_FORMATS = frozenset("asf avi gif m4v mkv mov mp4 mpeg mpg ts webm wmv".split())
+__all__ = [
+    "IMG_FORMATS",
+    "SPLITS",
+    "VID_FORMATS",
+    "check_det_dataset",
+    "find_data_yaml",
+    "img2label_paths",
+    "list_images",
+    "pick_fraction",
+    "suffix_of",
+]
+
 SPLITS = ("train", "val", "test", "minival")
 
 _TYPES: Mapping[str, tuple[type, ...]] = {
@@ -34,22 +42,9 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "minival": (str, list),
     "names": (list, dict),
     "channels": (int,),
+    "format": (str,),
+    "annotations": (str, dict),
 }
-
-
-def img2label_paths(img_paths: Sequence[str]) -> list[str]:
-    """Return the label file of each image: its last `images` folder becomes `labels`, its suffix `.txt`.
-
-    >>> [p.replace(os.sep, "/") for p in img2label_paths(["data/images/train/a.b.jpg", "flat/c.png"])]
-    ['data/labels/train/a.b.txt', 'flat/c.txt']
-    """
-    here, there = f"{os.sep}images{os.sep}", f"{os.sep}labels{os.sep}"
-    paths = []
-    for path in img_paths:
-        normal = os.sep + path.replace("/", os.sep)
-        swapped = there.join(normal.rsplit(here, 1))[len(os.sep) :]
-        paths.append(os.path.splitext(swapped)[0] + ".txt")
-    return paths
 
 
 # ---- the YAML ---------------------------------------------------------------------------------------------------
@@ -110,7 +105,6 @@ def check_det_dataset(data: str | Path, autodownload: bool = True, split: str = 
         LOGGER.warning(f"{spec.file}: 'validation:' is read as 'val:'")
         values["val"] = values.pop("validation")
     _check_keys(spec, values)
-    names = _class_names(spec, values)
     root = _root(spec, values)
     needed = split or "val"
     if needed not in values:
@@ -124,9 +118,12 @@ def check_det_dataset(data: str | Path, autodownload: bool = True, split: str = 
             f"{spec.file}:{spec.lines.get((needed,), 1)}: {needed}: {splits.get(needed)} does not exist",
             f"correct 'path:' or '{needed}:', or put the data set there (datasets_dir is {_datasets_dir()})",
         )
+    labels = _label_format(spec, values, splits, root)
+    names = _class_names(spec, {**values, **labels})
     return {
         **values,
         **splits,
+        **labels,
         "path": root,
         "names": names,
         "nc": len(names),
@@ -146,14 +143,31 @@ def _check_keys(spec: _DataYAML, values: Mapping[str, Any]) -> None:
             raise spec.error(key, f"{key}: must be {wanted}, not {type(value).__name__}")
 
 
+def _label_format(spec: _DataYAML, values: Mapping[str, Any], splits: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    """Return the labels' `format`, given or found out, and for COCO the `annotations` {split: file} that exist."""
+    form = str(values.get("format") or "").lower()
+    if form and form not in FORMATS:
+        raise spec.error("format", f"format: '{values['format']}' is not one of {', '.join(FORMATS)}")
+    files = annotation_files(values.get("annotations"), splits, root) if form in {"", "coco"} else {}
+    absent = [f for f in files.values() if not Path(f).is_file()]
+    if absent:
+        raise spec.error("annotations", f"annotations: {absent[0]} does not exist", "correct the path of the JSON file")
+    form = form or detect_format(values.get("annotations"), files, splits)
+    if form == "coco" and not files:
+        raise spec.error("format", "format: coco needs a JSON file for each split", "give 'annotations: {train: ...}'")
+    return {"format": form, "annotations": files} if form == "coco" else {"format": form}
+
+
 def _class_names(spec: _DataYAML, values: Mapping[str, Any]) -> dict[int, str]:
-    """Return {id: name} from `names` (list, or mapping with the ids 0..n-1), else `class_<id>` from `nc`."""
+    """Return {id: name} from `names` (list, or mapping with the ids 0..n-1), else from a COCO file or from `nc`."""
     names, nc = values.get("names"), values.get("nc")
     if nc is not None:
         try:
             nc = int(nc)
         except (TypeError, ValueError):
             raise spec.error("nc", f"nc: {nc!r} is not a whole number") from None
+    if not names and not nc:
+        names = names_of(values)
     if not names:
         if not nc or nc < 1:
             raise spec.error("names", "no classes", "list them under 'names:', or give their number as 'nc:'")
@@ -234,58 +248,3 @@ def _get(spec: _DataYAML, how: Any, root: Path) -> None:
         )
     LOGGER.info(f"{spec.file.name}: fetching {how['url']} into {root.parent}")
     download(how["url"], root.parent, sha256=str(how["sha256"]), unzip=True)
-
-
-# ---- lists of images --------------------------------------------------------------------------------------------
-
-
-def list_images(source: str | Sequence[str]) -> list[str]:
-    """Return the sorted image files of a split: a folder (recursive), a glob, an image, a text list, or several.
-
-    Lines of a text list that start with `./` are relative to the list's folder; other relative lines are tried there
-    when they do not exist from the working directory.
-
-    Raises:
-        NotFoundError: a folder or list does not exist.
-    """
-    sources = [source] if isinstance(source, str) else list(source)
-    return sorted(path for s in sources for path in _list_one(str(s)))
-
-
-def _list_one(source: str) -> list[str]:
-    path = Path(source)
-    if path.is_dir():
-        found = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
-    elif path.is_file():
-        found = _read_list(path) if suffix_of(source) == "txt" else [source]
-    elif glob.has_magic(source):
-        found = glob.glob(source, recursive=True)
-    else:
-        raise NotFoundError(f"{source}: no such folder or list of images")
-    return [f for f in found if suffix_of(f) in IMG_FORMATS]
-
-
-def _read_list(path: Path) -> list[str]:
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    return [_beside(line, path.parent) for line in lines if line]
-
-
-def _beside(line: str, folder: Path) -> str:
-    if line.startswith("./"):
-        return str(folder / line[2:])
-    return line if os.path.isabs(line) or os.path.exists(line) else str(folder / line)
-
-
-def suffix_of(path: str) -> str:
-    """Return a path's suffix in lower case, without the dot."""
-    return os.path.splitext(path)[1][1:].lower()
-
-
-def pick_fraction(files: list[str], fraction: float, seed: int = 0) -> list[str]:
-    """Return a seeded random part of a list, in its order: a ratio up to 1, or a number of files above 1."""
-    count = round(len(files) * fraction) if fraction <= 1 else int(fraction)
-    count = max(1, min(count, len(files)))
-    if count >= len(files):
-        return files
-    picked = np.random.default_rng(seed).choice(len(files), count, replace=False)
-    return [files[i] for i in sorted(picked.tolist())]

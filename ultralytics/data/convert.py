@@ -1,0 +1,225 @@
+"""Writing a data set anew in another label format: `yolo convert data=X.yaml format=coco save_dir=out`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ultralytics.data.formats import FORMATS, open_reader
+from ultralytics.data.formats.voc import voc_text
+from ultralytics.data.formats.yolo import yolo_rows
+from ultralytics.data.labels import FloatArray, Issue, LabelDict, Scan
+from ultralytics.data.utils import SPLITS, check_det_dataset, list_images
+from ultralytics.utils.errors import ConfigError, DatasetError
+from ultralytics.utils.files import atomic_write
+from ultralytics.utils.log import LOGGER
+from ultralytics.utils.ops import xywh2xyxy
+from ultralytics.utils.yaml_io import YAML
+
+IMAGES = ("copy", "link", "none")
+REPORT_FILE = "convert_report.txt"
+SAME_FRAME = 1.0  # pixels by which a polygon's frame may differ from its box: then the polygon says more
+_DIGITS = 5  # of pixel values
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One image on its way: its label dict, its place relative to the images of its split, its whole number."""
+
+    label: LabelDict
+    name: str
+    number: int
+
+
+def convert(data: str | Path, format: str, save_dir: str | Path, images: str = "copy") -> Path:
+    """Write a data set with labels in `format` (yolo, coco or voc) into a new folder; return its data YAML.
+
+    `images` are copied, linked (hard links, or symbolic ones across file systems), or with "none", which only COCO's
+    format allows, left where they are. Rows and images that cannot be used are left out; they are listed in the log and
+    in `convert_report.txt`. The folder appears when all is written.
+
+    Raises:
+        ConfigError: an unknown format or way, or `save_dir` exists and is not empty.
+        DatasetError: the data set cannot be used.
+    """
+    for value, known, key in ((format, FORMATS, "format"), (images, IMAGES, "images")):
+        if value not in known:
+            raise ConfigError(f"{key}={value}: must be one of {', '.join(known)}")
+    if images == "none" and format != "coco":
+        raise ConfigError(f"images=none: in {format} form the labels are found by the images' place", "use images=link")
+    target = Path(save_dir).absolute()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ConfigError(f"save_dir={target} exists and is not empty", "give the name of a new folder")
+    source = check_det_dataset(data)
+    work = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        _write_set(source, format, work, images)
+        if target.exists():
+            target.rmdir()
+        os.replace(work, target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    LOGGER.info(f"{format} data set: {target / 'data.yaml'}")
+    return target / "data.yaml"
+
+
+def _write_set(source: Mapping[str, Any], format: str, work: Path, images: str) -> None:
+    """Write all splits, the data YAML and the report into a folder."""
+    issues: list[Issue] = []
+    splits: dict[str, str] = {}
+    for split in (s for s in SPLITS if source.get(s)):
+        scan = read_split(source, split)
+        issues += scan.issues
+        place = work / _IMAGE_FOLDER[format] / split
+        items = list(_items(scan.labels))
+        for item in items:
+            _bring(item.label["im_file"], place / item.name, images)
+        _WRITERS[format](items, split, source["names"], work)
+        splits[split] = str(Path(_IMAGE_FOLDER[format]) / split).replace(os.sep, "/")
+        LOGGER.info(f"{split}: {len(items)} images, {sum(len(i.label['cls']) for i in items)} objects")
+        if images == "none":
+            splits[split] = _list_file(items, work, split)
+    content: dict[str, Any] = {**splits, "names": dict(source["names"]), "format": format}
+    if format == "coco":
+        content["annotations"] = {s: f"annotations/instances_{s}.json" for s in splits}
+    if source["channels"] != 3:
+        content["channels"] = source["channels"]
+    YAML.save(work / "data.yaml", content)
+    if issues:
+        with atomic_write(work / REPORT_FILE) as file:
+            file.write("".join(f"{issue}\n" for issue in issues))
+        LOGGER.warning(f"{len(issues)} finding(s), listed in {REPORT_FILE}; the first: {issues[0]}")
+
+
+def read_split(source: Mapping[str, Any], split: str) -> Scan:
+    """Read the labels of a split of a `check_det_dataset` dict, without a cache and without stopping at bad rows.
+
+    Raises:
+        DatasetError: no image of the split can be used.
+    """
+    im_files = list_images(source[split])
+    if not im_files:
+        raise DatasetError(f"{source[split]}: no images found")
+    scan = open_reader(source, source[split], im_files).scan(f"{split}: reading")
+    if not scan.labels:
+        first = "; ".join(map(str, scan.issues[:2]))
+        raise DatasetError(f"{split}: none of {len(im_files)} images is usable", first)
+    return scan
+
+
+def _items(labels: list[LabelDict]) -> Iterator[_Item]:
+    """Give each image its place below the folder that all of them share; no two have one name without its suffix."""
+    common = os.path.commonpath([os.path.dirname(label["im_file"]) for label in labels])
+    taken: set[str] = set()
+    for number, label in enumerate(labels, 1):
+        stem, suffix = os.path.splitext(os.path.relpath(label["im_file"], common).replace(os.sep, "/"))
+        stem = f"{stem}_{number}" if stem.casefold() in taken else stem
+        taken.add(stem.casefold())
+        yield _Item(label, f"{stem}{suffix}", number)
+
+
+def _bring(file: str, place: Path, how: str) -> None:
+    """Copy or link an image to its new place."""
+    if how == "none":
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if how == "link":
+        try:
+            os.link(os.path.realpath(file), place)
+        except OSError:  # another file system
+            place.symlink_to(os.path.abspath(file))
+    else:
+        shutil.copyfile(file, place)
+
+
+def _list_file(items: list[_Item], work: Path, split: str) -> str:
+    """Write the list of a split's images where they are; return its name."""
+    with atomic_write(work / f"{split}.txt") as file:
+        file.write("".join(f"{os.path.abspath(item.label['im_file'])}\n" for item in items))
+    return f"{split}.txt"
+
+
+def _corners(label: LabelDict) -> FloatArray:
+    """Return the boxes as corners in pixels, float64 (n, 4)."""
+    h, w = label["shape"]
+    return xywh2xyxy(label["bboxes"].astype(np.float64)) * (w, h, w, h)
+
+
+def _polygons(label: LabelDict) -> list[FloatArray | None]:
+    """Return each object's polygon where it agrees with its box, else None."""
+    h, w = label["shape"]
+    found: list[FloatArray | None] = []
+    for polygon, corners in zip(label["segments"], _corners(label), strict=False):
+        frame = np.concatenate([polygon.min(0), polygon.max(0)]) * (w, h, w, h)
+        found.append(polygon if np.abs(frame - corners).max() <= SAME_FRAME else None)
+    return found or [None] * len(label["cls"])
+
+
+# ---- the formats ------------------------------------------------------------------------------------------------
+
+
+def _write_yolo(items: list[_Item], split: str, names: Mapping[int, str], work: Path) -> None:
+    for item in items:
+        label = item.label
+        polygons = _polygons(label)
+        if any(p is None for p in polygons):  # a file holds boxes or polygons, not both
+            polygons = [None] * len(polygons)
+        with atomic_write((work / "labels" / split / item.name).with_suffix(".txt")) as file:
+            file.write(yolo_rows(label["cls"], label["bboxes"], polygons))
+
+
+def _write_coco(items: list[_Item], split: str, names: Mapping[int, str], work: Path) -> None:
+    annotations: list[dict[str, Any]] = []
+    for item in items:
+        label = item.label
+        h, w = label["shape"]
+        for c, box, polygon in zip(label["cls"][:, 0], _corners(label), _polygons(label), strict=True):
+            x1, y1, x2, y2 = box.tolist()
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": item.number,
+                    "category_id": int(c) + 1,
+                    "bbox": [round(v, _DIGITS) for v in (x1, y1, x2 - x1, y2 - y1)],
+                    "area": round((x2 - x1) * (y2 - y1), _DIGITS),
+                    "iscrowd": 0,
+                    "segmentation": [] if polygon is None else [np.round(polygon * (w, h), _DIGITS).ravel().tolist()],
+                }
+            )
+    content = {
+        "images": [
+            {"id": i.number, "file_name": i.name, "width": i.label["shape"][1], "height": i.label["shape"][0]}
+            for i in items
+        ],
+        "categories": [{"id": i + 1, "name": name} for i, name in names.items()],
+        "annotations": annotations,
+    }
+    with atomic_write(work / "annotations" / f"instances_{split}.json") as file:
+        json.dump(content, file, ensure_ascii=False)
+
+
+def _write_voc(items: list[_Item], split: str, names: Mapping[int, str], work: Path) -> None:
+    for item in items:
+        h, w = item.label["shape"]
+        rows = [
+            (names[int(c)], box.tolist()) for c, box in zip(item.label["cls"][:, 0], _corners(item.label), strict=True)
+        ]
+        with atomic_write((work / "Annotations" / split / item.name).with_suffix(".xml")) as file:
+            file.write(voc_text(item.name.rsplit("/", 1)[-1], (h, w, 3), rows))
+    with atomic_write(work / "ImageSets" / "Main" / f"{split}.txt") as file:
+        file.write("".join(f"{split}/{os.path.splitext(item.name)[0]}\n" for item in items))
+
+
+_IMAGE_FOLDER = {"yolo": "images", "coco": "images", "voc": "JPEGImages"}
+_WRITERS: Mapping[str, Callable[[list[_Item], str, Mapping[int, str], Path], None]] = {
+    "yolo": _write_yolo,
+    "coco": _write_coco,
+    "voc": _write_voc,
+}

@@ -1,0 +1,54 @@
+"""Label formats: YOLO text, COCO JSON and Pascal VOC XML, read straight from a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ultralytics.data.formats.base import LabelReader, Split
+from ultralytics.data.formats.coco import CocoReader
+from ultralytics.data.formats.detect import FORMATS, detect_format
+from ultralytics.data.formats.voc import VocReader
+from ultralytics.data.formats.yolo import YoloReader
+from ultralytics.utils.errors import DatasetError
+
+__all__ = [
+    "FORMATS",
+    "CocoReader",
+    "LabelReader",
+    "Split",
+    "VocReader",
+    "YoloReader",
+    "detect_format",
+    "open_reader",
+]
+
+
+def open_reader(
+    data: Mapping[str, Any], source: str | Sequence[str], im_files: list[str], single_cls: bool = False
+) -> LabelReader:
+    """Return the reader of a split's labels.
+
+    `data` is the dict of `check_det_dataset`, `source` one of its splits, `im_files` the images of it.
+
+    Raises:
+        DatasetError: a COCO set without a JSON file for this split.
+    """
+    split = Split(source, im_files, data["names"], single_cls, data)
+    form = data.get("format", "yolo")
+    if form == "voc":
+        return VocReader(split)
+    if form == "yolo":
+        return YoloReader(split)
+    files = data.get("annotations") or {}
+    name = next((s for s in files if data.get(s) == source), None) or _by_folder(files, source)
+    if name is None:
+        raise DatasetError(f"{source}: no JSON file for these images", "give 'annotations: {train: ..., val: ...}'")
+    return CocoReader(split, files[name])
+
+
+def _by_folder(files: Mapping[str, str], source: str | Sequence[str]) -> str | None:
+    """Return the split that a folder's name speaks of."""
+    name = Path(source if isinstance(source, (str, Path)) else source[0]).stem
+    return name if name in files else None

@@ -1,0 +1,141 @@
+"""The result of a label scan on disk, so that the next start need not look at every file.
+
+A cache is an npz archive of plain arrays, valid for one digest of all the files' sizes and times of change. It is
+written under another name and renamed, so that processes which share it see a whole one, an older one or none.
+Shape legend: N images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ultralytics.data.image_cache import may_write
+from ultralytics.data.labels import FloatArray, Issue, LabelRows, Scan, describe, label_dict
+from ultralytics.utils.files import atomic_write
+from ultralytics.utils.log import LOGGER
+from ultralytics.utils.settings import config_dir
+
+CACHE_VERSION = 2
+
+
+def content_key(
+    im_files: Sequence[str], label_files: Sequence[str], nc: int, single_cls: bool, more: Sequence[Any] = ()
+) -> str:
+    """Return a digest of all paths, sizes and times of change, and of what the scan depends on (`more` too)."""
+    digest = hashlib.sha256(json.dumps([CACHE_VERSION, nc, single_cls, len(im_files), *map(str, more)]).encode())
+    for path in (*im_files, *label_files):
+        try:
+            stat = os.stat(path)
+            stamp = f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
+        except OSError:
+            stamp = f"{path}\0-\n"
+        digest.update(stamp.encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def save_cache(path: Path, key: str, scan: Scan) -> bool:
+    """Write a scan as an npz archive of plain arrays, atomically; False where the folder cannot be written."""
+    labels = scan.labels
+    segments = [s for label in labels for s in label["segments"]]
+    meta = {
+        "version": CACHE_VERSION,
+        "key": key,
+        "im_files": [label["im_file"] for label in labels],
+        "issues": [list(issue) for issue in scan.issues],
+        "counts": scan.counts,
+    }
+    arrays = {
+        "meta": np.frombuffer(json.dumps(meta).encode(), np.uint8),
+        "shapes": np.asarray([label["shape"] for label in labels], np.int32).reshape(-1, 2),  # (N, 2)
+        "rows": np.asarray([len(label["cls"]) for label in labels], np.int64),
+        "cls": _joined([label["cls"] for label in labels], 1),
+        "bboxes": _joined([label["bboxes"] for label in labels], 4),
+        "polygons": np.asarray([len(label["segments"]) for label in labels], np.int64),
+        "points": np.asarray([len(s) for s in segments], np.int64),
+        "segments": _joined(segments, 2),
+    }
+    if path.parent.exists() and not may_write(path.parent):
+        LOGGER.info(f"label cache not written, the next start scans again: {path.parent} is read-only")
+        return False
+    try:
+        with atomic_write(path, "wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+    except OSError as error:
+        LOGGER.info(f"label cache not written, the next start scans again: {error}")
+        return False
+    return True
+
+
+def load_cache(path: Path, key: str) -> Scan | None:
+    """Return the scan stored under `key`, or None when there is none, it is out of date or unreadable."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            meta = json.loads(stored["meta"].tobytes())
+            if meta["version"] != CACHE_VERSION or meta["key"] != key:
+                return None
+            arrays = {name: stored[name] for name in stored.files if name != "meta"}
+        return _restore(meta, arrays)
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
+        return None
+
+
+def _restore(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Scan:
+    """Cut the flat arrays into label dicts; boxes and classes stay views of one matrix."""
+    segments = _split(arrays["segments"], arrays["points"])
+    firsts = np.concatenate(([0], np.cumsum(arrays["polygons"]))).tolist()
+    labels = [
+        label_dict(im_file, (h, w), LabelRows(cls, bboxes, segments[a:b]))
+        for im_file, (h, w), cls, bboxes, (a, b) in zip(
+            meta["im_files"],
+            arrays["shapes"].tolist(),
+            _split(arrays["cls"], arrays["rows"]),
+            _split(arrays["bboxes"], arrays["rows"]),
+            pairwise(firsts),
+            strict=True,
+        )
+    ]
+    return Scan(labels, [Issue(*issue) for issue in meta["issues"]], meta["counts"])
+
+
+def _joined(parts: Sequence[FloatArray], columns: int) -> FloatArray:
+    return np.concatenate([*parts, np.zeros((0, columns), np.float32)])
+
+
+def _split(array: FloatArray, counts: NDArray[np.int64]) -> list[FloatArray]:
+    """Undo a concatenation of parts of these lengths."""
+    ends = np.cumsum(counts).tolist()
+    return [array[end - n : end] for n, end in zip(counts.tolist(), ends, strict=True)]
+
+
+def cached_scan(cache: Path, run: Callable[[], Scan], key: str, desc: str = "") -> Scan:
+    """Return the cached scan if it is up to date, else scan, check nothing, and store the result when it is sound.
+
+    Where the data set's folder cannot be written, the cache lies in the user's folder of settings.
+    """
+    places = (cache, spare_path(cache))
+    for place in places:
+        scan = load_cache(place, key)
+        if scan is not None:
+            LOGGER.info(f"{desc} {place}: {describe(scan.counts)}")
+            return scan
+    scan = run()
+    if scan.labels and not any(issue.fatal for issue in scan.issues):
+        save_cache(places[0] if may_write(cache.parent) else places[1], key, scan)
+    return scan
+
+
+def spare_path(cache: Path) -> Path:
+    """Return where the cache of a read-only data set lies."""
+    mark = hashlib.sha256(str(cache.absolute()).encode(errors="surrogateescape")).hexdigest()[:16]
+    return config_dir() / "label_caches" / f"{cache.stem}.{mark}.cache"

@@ -1,0 +1,95 @@
+"""Which files are images, where their labels lie, and the lists of images that a split may be."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ultralytics.utils.errors import NotFoundError
+
+IMG_FORMATS = frozenset(
+    "avif bmp dng heic heif jp2 jpeg jpg mpo png tif tiff webp".split(),
+)
+VID_FORMATS = frozenset("asf avi gif m4v mkv mov mp4 mpeg mpg ts webm wmv".split())
+_VOC_SUFFIXES = ("jpg", "jpeg", "png", "JPG", "JPEG", "PNG", "bmp", "tif", "tiff", "webp")
+
+
+def img2label_paths(img_paths: Sequence[str]) -> list[str]:
+    """Return the label file of each image: its last `images` folder becomes `labels`, its suffix `.txt`.
+
+    >>> [p.replace(os.sep, "/") for p in img2label_paths(["data/images/train/a.b.jpg", "flat/c.png"])]
+    ['data/labels/train/a.b.txt', 'flat/c.txt']
+    """
+    here, there = f"{os.sep}images{os.sep}", f"{os.sep}labels{os.sep}"
+    paths = []
+    for path in img_paths:
+        normal = os.sep + path.replace("/", os.sep)
+        swapped = there.join(normal.rsplit(here, 1))[len(os.sep) :]
+        paths.append(os.path.splitext(swapped)[0] + ".txt")
+    return paths
+
+
+def list_images(source: str | Sequence[str]) -> list[str]:
+    """Return the sorted image files of a split: a folder (recursive), a glob, an image, a text list, or several.
+
+    Lines of a text list that start with `./` are relative to the list's folder; other relative lines are tried there
+    when they do not exist from the working directory.
+
+    Raises:
+        NotFoundError: a folder or list does not exist.
+    """
+    sources = [source] if isinstance(source, str) else list(source)
+    return sorted(path for s in sources for path in _list_one(str(s)))
+
+
+def _list_one(source: str) -> list[str]:
+    path = Path(source)
+    if path.is_dir():
+        found = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
+    elif path.is_file():
+        found = _read_list(path) if suffix_of(source) == "txt" else [source]
+    elif glob.has_magic(source):
+        found = glob.glob(source, recursive=True)
+    else:
+        raise NotFoundError(f"{source}: no such folder or list of images")
+    return [f for f in found if suffix_of(f) in IMG_FORMATS]
+
+
+def _read_list(path: Path) -> list[str]:
+    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    return [_from_image_set(line, path) or _beside(line, path.parent) for line in lines if line]
+
+
+def _from_image_set(line: str, path: Path) -> str | None:
+    """Return the image of a name in a list below Pascal VOC's `ImageSets`: a file of that stem in `JPEGImages`."""
+    if suffix_of(line) in IMG_FORMATS or "ImageSets" not in path.parts:
+        return None
+    root = next(p.parent for p in path.parents if p.name == "ImageSets") / "JPEGImages"
+    stems = [str(root / line), str(root / line.rsplit(maxsplit=1)[0])]  # lists of one class have a number behind
+    found = (f"{stem}.{s}" for stem in stems for s in _VOC_SUFFIXES)
+    return next(filter(os.path.exists, found), f"{stems[-1]}.jpg")
+
+
+def _beside(line: str, folder: Path) -> str:
+    if line.startswith("./"):
+        return str(folder / line[2:])
+    return line if os.path.isabs(line) or os.path.exists(line) else str(folder / line)
+
+
+def suffix_of(path: str) -> str:
+    """Return a path's suffix in lower case, without the dot."""
+    return os.path.splitext(path)[1][1:].lower()
+
+
+def pick_fraction(files: list[str], fraction: float, seed: int = 0) -> list[str]:
+    """Return a seeded random part of a list, in its order: a ratio up to 1, or a number of files above 1."""
+    count = round(len(files) * fraction) if fraction <= 1 else int(fraction)
+    count = max(1, min(count, len(files)))
+    if count >= len(files):
+        return files
+    picked = np.random.default_rng(seed).choice(len(files), count, replace=False)
+    return [files[i] for i in sorted(picked.tolist())]
