@@ -211,3 +211,19 @@ def test_a_read_only_folder_is_left_alone(tmp_path: Path) -> None:
         assert not (folder / "train.cache").exists()
     finally:
         folder.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("row", "kinds"),
+    [
+        ("0 0.9 0.5 0.28 0.3", []),
+        ("0 0.9 0.5 0.4 0.6", ["cut"]),
+        ("0 0.9 0.5 0.6 0.1", ["axes"]),
+        ("0 0.2 0.3 0.8 0.9", ["corners"]),
+    ],
+)
+def test_boxes_far_beyond_the_frame_are_cut_off_and_told(row: str, kinds: list[str]) -> None:
+    rows = parse_labels(row, nc=1, file="a.txt")
+    assert [i.kind for i in rows.issues] == kinds and len(rows.bboxes) == 1
+    x, y, w, h = rows.bboxes[0]
+    assert x - w / 2 >= 0 and x + w / 2 <= 1.000001 and y + h / 2 <= 1.000001

@@ -25,6 +25,7 @@ FloatArray = NDArray[np.float32]
 LabelDict = dict[str, Any]
 
 TOLERANCE = 0.01  # rounding of label tools: this far outside 0..1 is cut off silently
+CUT = 0.05  # boxes that reach this far outside are cut off and reported
 FAR = 2.0  # values above are no boxes that reach beyond the frame, but of another unit
 HARMLESS = frozenset({"crowd", "duplicate"})  # findings that leave an image without objects a background
 _THREADS = min(8, os.cpu_count() or 1)
@@ -75,11 +76,17 @@ class Scan:
 
 
 def parse_row(text: str, nc: int, single_cls: bool = False) -> tuple[int, list[float], FloatArray | None]:
-    """Parse one row into (class id, [cx, cy, w, h], polygon (P, 2) or None); raise RowError.
+    """Parse one row into (class id, [cx, cy, w, h] cut off at the frame, polygon (P, 2) or None); raise RowError.
 
     >>> parse_row("2 0.5 0.5 0.2 0.4", nc=3)
     (2, [0.5, 0.5, 0.2, 0.4], None)
     """
+    class_id, box, polygon = _read_row(text, nc, single_cls)
+    return class_id, inside(box), polygon
+
+
+def _read_row(text: str, nc: int, single_cls: bool) -> tuple[int, list[float], FloatArray | None]:
+    """Parse one row; a box that reaches beyond the image stays as it is."""
     words = text.split()
     if len(words) != 5 and (len(words) < 7 or len(words) % 2 == 0):
         raise RowError(
@@ -99,9 +106,9 @@ def parse_row(text: str, nc: int, single_cls: bool = False) -> tuple[int, list[f
 
 
 def checked_box(values: list[float]) -> list[float]:
-    """Return cx, cy, w, h as fractions, cut off at the frame; raise RowError where they are no box of the image."""
+    """Return cx, cy, w, h as fractions; raise RowError where these are no box of the image."""
     _check_range(values, is_box=True)
-    return _inside(values)
+    return values
 
 
 def checked_polygon(values: Sequence[float]) -> FloatArray:
@@ -111,9 +118,9 @@ def checked_polygon(values: Sequence[float]) -> FloatArray:
 
 
 def frame_of(polygon: FloatArray) -> list[float]:
-    """Return the box cx, cy, w, h around a polygon (P, 2); raise RowError when it has no area."""
+    """Return the box cx, cy, w, h around a polygon (P, 2)."""
     (x1, y1), (x2, y2) = polygon.min(0).tolist(), polygon.max(0).tolist()
-    return _inside([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1])
+    return [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]
 
 
 def _class_id(value: float, nc: int, single_cls: bool) -> int:
@@ -138,16 +145,41 @@ def _check_range(values: Sequence[float], is_box: bool) -> None:
         raise RowError(kind, f"value {top:g} above 1; coordinates must be fractions of the image{hint}")
 
 
-def _inside(box: list[float]) -> list[float]:
-    """Cut a box off at the image's frame; refuse one without area."""
+def inside(box: Sequence[float]) -> list[float]:
+    """Cut a box off at the image's frame; raise RowError where nothing is left."""
     cx, cy, w, h = box
     x1, y1, x2, y2 = cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2
     if min(x1, y1) < 0 or max(x2, y2) > 1:
         x1, y1, x2, y2 = max(x1, 0.0), max(y1, 0.0), min(x2, 1.0), min(y2, 1.0)
-        box = [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]
-    if box[2] <= 0 or box[3] <= 0:
+        cx, cy, w, h = (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1
+    if w <= 0 or h <= 0:
         raise RowError("area", "box without area inside the image")
-    return box
+    return [cx, cy, w, h]
+
+
+def overhang(box: Sequence[float]) -> float:
+    """Return how far a box cx, cy, w, h reaches beyond the image, as a part of its side; 0 when it is inside."""
+    cx, cy, w, h = box
+    return max(w / 2 - cx, h / 2 - cy, cx + w / 2 - 1, cy + h / 2 - 1, 0.0)
+
+
+def cut_reason(box: Sequence[float]) -> tuple[str, str] | None:
+    """Return what is odd about a box that reaches clearly beyond the image: a kind and a reason; None when it does not.
+
+    >>> cut_reason([0.5, 0.5, 0.2, 0.2])
+    >>> cut_reason([0.2, 0.3, 0.8, 0.9])[0], cut_reason([0.9, 0.5, 0.6, 0.1])[0], cut_reason([0.9, 0.5, 0.3, 0.4])[0]
+    ('corners', 'axes', 'cut')
+    """
+    over = overhang(box)
+    if over <= CUT:
+        return None
+    text = f"box reaches {over:.0%} beyond the image and is cut off"
+    cx, cy, w, h = box
+    if w > cx and h > cy:
+        return "corners", f"{text}; it looks like corners x1 y1 x2 y2 instead of cx cy w h"
+    if overhang((cx, cy, h, w)) <= TOLERANCE:
+        return "axes", f"{text}; with width and height exchanged it would fit"
+    return "cut", text
 
 
 # ---- one file ---------------------------------------------------------------------------------------------------
@@ -165,7 +197,13 @@ class RowCollector:
         self._seen: set[tuple[Any, ...]] = set()
 
     def add(self, line: int, class_id: int, box: Sequence[float], polygon: FloatArray | None, name: str = "") -> None:
-        """Take a checked row; `name` says in a finding which row of the file is meant, where a line cannot."""
+        """Take a checked row, cut off at the frame; raise RowError when nothing of its box is left.
+
+        `name` says in a finding which row of the file is meant, where a line cannot.
+        """
+        odd, box = cut_reason(box), inside(box)
+        if odd is not None:
+            self.issue(line, odd[0], name + odd[1])
         key = (class_id, *(box if polygon is None else polygon.ravel().tolist()))
         if key in self._seen:
             self.issue(line, "duplicate", f"{name}the same object as an earlier row")
@@ -201,7 +239,7 @@ def parse_labels(text: str, nc: int, file: str = "<text>", single_cls: bool = Fa
         if not row.strip():
             continue
         try:
-            found.add(line, *parse_row(row, nc, single_cls))
+            found.add(line, *_read_row(row, nc, single_cls))
         except RowError as error:
             found.issue(line, error.kind, str(error), error.fatal)
     return found.rows()
