@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ultralytics.data.convert import convert
+    from ultralytics.data.doctor.run import doctor
     from ultralytics.engine.compare import compare
     from ultralytics.models import RTDETR, SHViTClassifier
     from ultralytics.utils import ASSETS
@@ -20,7 +21,18 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["ASSETS", "RTDETR", "SHViTClassifier", "__version__", "checks", "compare", "convert", "download", "settings"]
+__all__ = [
+    "ASSETS",
+    "RTDETR",
+    "SHViTClassifier",
+    "__version__",
+    "checks",
+    "compare",
+    "convert",
+    "doctor",
+    "download",
+    "settings",
+]
 
 _WHERE = {
     "RTDETR": ("ultralytics.models", "RTDETR"),
@@ -29,6 +41,7 @@ _WHERE = {
     "checks": ("ultralytics.utils.checks", "print_checks"),
     "compare": ("ultralytics.engine.compare", "compare"),
     "convert": ("ultralytics.data.convert", "convert"),
+    "doctor": ("ultralytics.data.doctor.run", "doctor"),
     "download": ("ultralytics.utils.downloads", "download"),
     "settings": ("ultralytics.utils.settings", "SETTINGS"),
 }

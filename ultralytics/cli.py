@@ -54,6 +54,7 @@ yolo [TASK] MODE key=value ...          (also: ultralytics ..., python -m ultral
   yolo export model=best.pt format=state_dict                      plain tensors and a YAML for stock ultralytics
 
   yolo convert data=data.yaml format=coco save_dir=out             labels as yolo, coco or voc, in a new folder
+  yolo doctor data=data.yaml                                       is it safe to train on? exit code, HTML page
 
 Other words
   yolo help | version                   this text, the version

@@ -61,6 +61,13 @@ def convert(words: Sequence[str]) -> None:
     ultralytics.convert(**values)
 
 
+def doctor(words: Sequence[str]) -> None:
+    """`yolo doctor`: a report on a data set; exit code 1 when training on it is not safe."""
+    values = _own_words("doctor", words, required=("data",), optional=("imgsz", "queries", "save_dir"))
+    if not ultralytics.doctor(**values).safe:
+        raise SystemExit(1)
+
+
 def _own_words(
     tool: str, words: Sequence[str], required: Sequence[str], optional: Sequence[str] = ()
 ) -> dict[str, Any]:
@@ -95,4 +102,5 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], None]] = {
     "info": info,
     "export": export,
     "convert": convert,
+    "doctor": doctor,
 }

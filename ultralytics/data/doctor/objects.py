@@ -1,0 +1,69 @@
+"""Findings about boxes that are well formed but hardly right.
+
+Shape legend: n objects of one image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ultralytics.data.doctor.finding import Finding, Rule, finding
+from ultralytics.data.doctor.preflight import check_labels, repeated
+from ultralytics.data.doctor.survey import Survey
+from ultralytics.utils.ops import xywh2xyxy
+
+COVERING = 0.98  # of both sides of the image
+THIN = 40.0  # ratio of the sides in pixels
+OVERLAP = 0.9  # IoU of two boxes of one class that may be one object
+_PAIRWISE = 1000  # objects of an image up to which all pairs are compared
+
+Boxes = NDArray[np.float32]
+
+_RULES: Mapping[str, Rule] = {
+    "covering": Rule("warning", "box(es) that cover the whole image", "right for close-ups only; else draw them anew"),
+    "thin": Rule(
+        "warning", f"box(es) more than {THIN:g} times as long as wide", "draw them anew, or cut the object up"
+    ),
+    "overlap": Rule("warning", "box(es) that nearly equal another of their class", "keep one of them"),
+}
+
+
+def check_objects(survey: Survey, queries: int, imgsz: int) -> list[Finding]:
+    """Return findings about the boxes of a split that could be read."""
+    found = check_labels(survey.labels, survey.split, queries, imgsz)
+    checks: Mapping[str, Callable[[dict[str, Any]], int]] = {
+        "covering": lambda d: int((d["bboxes"][:, 2:] >= COVERING).all(1).sum()),
+        "thin": _thin,
+        "overlap": lambda d: overlapping(d["bboxes"], d["cls"]) - repeated(np.concatenate([d["bboxes"], d["cls"]], 1)),
+    }
+    for code, count in checks.items():
+        counted = [(d["im_file"], count(d)) for d in survey.labels if len(d["bboxes"])]
+        places = [f"{file}: {n} box(es)" for file, n in counted if n > 0]
+        if places:
+            found.append(finding(code, _RULES[code], places, survey.split, sum(n for _, n in counted if n > 0)))
+    return found
+
+
+def _thin(label: dict[str, Any]) -> int:
+    h, w = label["shape"]
+    sides = label["bboxes"][:, 2:] * (w, h)
+    return int((sides.max(1) > THIN * np.maximum(sides.min(1), 1.0)).sum())
+
+
+def overlapping(boxes: Boxes, cls: NDArray[Any]) -> int:
+    """Return how many of n boxes xywh (n, 4) overlap an earlier one of their class (n, 1) almost wholly."""
+    n = len(boxes)
+    if not 1 < n <= _PAIRWISE:
+        return 0
+    corners = xywh2xyxy(boxes.astype(np.float64))
+    low = np.maximum(corners[:, None, :2], corners[None, :, :2])  # (n, n, 2)
+    high = np.minimum(corners[:, None, 2:], corners[None, :, 2:])
+    inter = np.clip(high - low, 0, None).prod(2)
+    area = (corners[:, 2:] - corners[:, :2]).prod(1)
+    iou = inter / np.maximum(area[:, None] + area[None] - inter, 1e-12)
+    same = (iou > OVERLAP) & (cls == cls.T)
+    return int(np.triu(same, 1).any(0).sum())

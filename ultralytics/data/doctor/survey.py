@@ -1,0 +1,140 @@
+"""What the doctor looks at: the files of a split, their contents as digests and fingerprints, and their labels.
+
+Shape legend: N images.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ultralytics.data.doctor.preflight import digest
+from ultralytics.data.formats import LabelReader, open_reader
+from ultralytics.data.images import as_uint8, imread
+from ultralytics.data.labels import Scan
+from ultralytics.data.paths import list_images
+from ultralytics.utils.errors import UserError
+from ultralytics.utils.log import ProgressBar
+
+HASH_SIDE = 16  # a fingerprint has HASH_SIDE ** 2 bits
+FLAT = 2.0  # grey levels of spread (standard deviation) below which a picture shows nothing
+_SMALL = 512  # pixels of the longer side from which a reduced decoding suffices
+_THREADS = min(8, os.cpu_count() or 1)
+_ORIENTATION = 0x0112  # EXIF tag
+_KINDS = {"jpg": "JPEG", "jpeg": "JPEG", "mpo": "MPO", "tif": "TIFF", "tiff": "TIFF", "jp2": "JPEG2000", "dng": "TIFF"}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One image file: digest of its bytes, fingerprint (or None), its spread of grey, its true kind, EXIF turn."""
+
+    path: str
+    digest: str
+    fingerprint: NDArray[np.bool_] | None = None
+    spread: float = 0.0
+    kind: str = ""
+    turned: bool = False
+
+    @property
+    def misnamed(self) -> bool:
+        """Whether the file's suffix names another kind than its content."""
+        suffix = os.path.splitext(self.path)[1][1:].lower()
+        return bool(self.kind) and self.kind not in {_KINDS.get(suffix, suffix.upper()), "MPO"}
+
+
+@dataclass
+class Survey:
+    """One split: its images with facts, the scan of its labels, or the error that stopped it."""
+
+    split: str
+    source: Any
+    im_files: list[str] = field(default_factory=list)
+    facts: list[Facts] = field(default_factory=list)
+    scan: Scan = field(default_factory=lambda: Scan([], [], {}))
+    reader: LabelReader | None = None
+    error: str = ""
+
+    @property
+    def labels(self) -> list[dict[str, Any]]:
+        """The label dicts of the usable images."""
+        return self.scan.labels
+
+
+def survey(data: Mapping[str, Any], split: str) -> Survey:
+    """Look at all files of a split of a `check_det_dataset` dict; nothing on disk is changed, no cache is used."""
+    found = Survey(split, data[split])
+    try:
+        found.im_files = list_images(found.source)
+        if not found.im_files:
+            found.error = f"{found.source}: no images found"
+            return found
+        found.reader = open_reader(data, found.source, found.im_files)
+        found.scan = found.reader.scan(f"{split}: reading labels")
+    except UserError as error:
+        found.error = str(error).replace("\n", "; ")
+    found.facts = _in_threads(look, found.im_files, f"{split}: looking at images")
+    return found
+
+
+def _in_threads(function: Callable[[str], Facts], files: Iterable[str], desc: str) -> list[Facts]:
+    files = list(files)
+    bar: ProgressBar[None] = ProgressBar(total=len(files), desc=desc)
+    found = []
+    with ThreadPoolExecutor(_THREADS) as pool, bar:
+        for facts in pool.map(function, files):
+            found.append(facts)
+            bar.update()
+    return found
+
+
+def look(path: str) -> Facts:
+    """Return the facts of an image file; one that cannot be read has a digest alone, or not even that."""
+    stamp = digest(path) if os.path.isfile(path) else ""
+    try:
+        with Image.open(path) as image:
+            kind, size = image.format or "", image.size
+            turned = image.format in {"JPEG", "MPO"} and image.getexif().get(_ORIENTATION, 1) != 1
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return Facts(path, stamp)
+    picture = _grey(path, max(size))
+    if picture is None:
+        return Facts(path, stamp, kind=kind, turned=turned)
+    spread = float(picture.std())
+    return Facts(path, stamp, fingerprint(picture) if spread >= FLAT else None, spread, kind, turned)
+
+
+def _grey(path: str, side: int) -> NDArray[np.uint8] | None:
+    """Return a small grey version of an image, None when it cannot be decoded."""
+    try:
+        flag = cv2.IMREAD_REDUCED_GRAYSCALE_4 if side >= _SMALL else cv2.IMREAD_GRAYSCALE
+        picture = cv2.imdecode(np.fromfile(path, np.uint8), flag)
+    except (OSError, cv2.error):
+        picture = None
+    if picture is None:
+        whole = imread(path, 1)
+        return None if whole is None else whole[..., 0]
+    return as_uint8(picture)[..., 0]
+
+
+def fingerprint(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return HASH_SIDE ** 2 bits that survive another size or compression: is each cell brighter than its left one?
+
+    The difference hash of N. Krawetz (hackerfactor.com, "Kind of Like That", 2013), on a finer grid.
+    """
+    cells = cv2.resize(picture, (HASH_SIDE + 1, HASH_SIDE), interpolation=cv2.INTER_AREA).astype(np.int16)
+    return (cells[:, 1:] > cells[:, :-1]).ravel()  # (HASH_SIDE ** 2,)
+
+
+def folders_of(source: Any) -> list[Path]:
+    """Return the folders among a split's sources."""
+    sources = [source] if isinstance(source, (str, Path)) else list(source)
+    return [Path(s) for s in sources if Path(s).is_dir()]
