@@ -7,28 +7,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ultralytics.nn.runners.base import Runner
+from ultralytics.nn.runners.coreml import coreml_runner
+from ultralytics.nn.runners.onnx import onnx_runner
+from ultralytics.nn.runners.openvino import FOLDER_SUFFIX, openvino_runner
+from ultralytics.nn.runners.tensorrt import tensorrt_runner
+from ultralytics.nn.runners.torchscript import torchscript_runner
 from ultralytics.nn.tasks import BaseModel, load_checkpoint
 from ultralytics.utils.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class Runner:
-    """A loaded model: its forward, and what callers must know of it."""
-
-    forward: Callable[..., Any]
-    names: dict[int, str]
-    stride: int
-    task: str = "detect"
-    imgsz: int | Sequence[int] | None = None
-    channels: int = 3
-    module: BaseModel | None = None
 
 
 def _torch_runner(weights: str | Path | BaseModel, device: torch.device, fp16: bool, fuse: bool) -> Runner:
@@ -50,9 +42,18 @@ def _torch_runner(weights: str | Path | BaseModel, device: torch.device, fp16: b
     )
 
 
-RUNNERS: Mapping[str, Callable[[Any, torch.device, bool, bool], Runner]] = dict.fromkeys(
-    (".pt", ".pth", ".safetensors"), _torch_runner
-)
+Loader = Callable[[Any, torch.device, bool, bool], Runner]
+
+EXPORTED: Mapping[str, Loader] = {
+    ".onnx": onnx_runner,
+    ".torchscript": torchscript_runner,
+    ".xml": openvino_runner,
+    ".engine": tensorrt_runner,
+    ".mlpackage": coreml_runner,
+}
+"""Runners of files that `yolo export` wrote, by suffix; a folder named *_openvino_model counts as its .xml."""
+
+RUNNERS: Mapping[str, Loader] = {**dict.fromkeys((".pt", ".pth", ".safetensors"), _torch_runner), **EXPORTED}
 
 
 class AutoBackend(nn.Module):
@@ -63,6 +64,7 @@ class AutoBackend(nn.Module):
         stride: Image sides must be multiples of it, px.
         imgsz: Size that the model was trained at, None when unknown.
         pt: Whether it is a PyTorch model; then `model` is the module.
+        facts: What an exported file says of itself, None for a PyTorch model.
         fp16: Whether images must come in half precision.
 
     Raises ConfigError for a file of an unknown kind, NotFoundError and CheckpointError as `load_checkpoint`.
@@ -80,6 +82,8 @@ class AutoBackend(nn.Module):
         self.device = torch.device(device)
         self.fp16 = fp16 and self.device.type != "cpu"  # half precision is slower than fp32 on a CPU
         runner = _runner_for(weights)(weights, self.device, self.fp16, fuse)
+        self.fp16 &= runner.module is not None  # exported files take fp32 images and cast inside
+        self.facts = runner.facts
         self._forward = runner.forward
         self.model = runner.module
         self.pt = runner.module is not None
@@ -104,10 +108,17 @@ class AutoBackend(nn.Module):
                 self(torch.zeros(*imgsz, device=self.device, dtype=torch.float16 if self.fp16 else torch.float32))
 
 
-def _runner_for(weights: Any) -> Callable[[Any, torch.device, bool, bool], Runner]:
+def exported_suffix(path: str | Path) -> str | None:
+    """Return the key in `EXPORTED` of a path that looks like an exported file or folder, else None."""
+    name = Path(path).name.lower()
+    suffix = ".xml" if name.endswith(FOLDER_SUFFIX) else Path(name).suffix
+    return suffix if suffix in EXPORTED else None
+
+
+def _runner_for(weights: Any) -> Loader:
     if isinstance(weights, nn.Module):
         return _torch_runner
-    suffix = Path(str(weights)).suffix.lower()
+    suffix = exported_suffix(str(weights)) or Path(str(weights)).suffix.lower()
     if suffix not in RUNNERS:
         raise ConfigError(f"cannot run '{weights}': no runner for '{suffix}' files\nknown: {', '.join(RUNNERS)}")
     return RUNNERS[suffix]

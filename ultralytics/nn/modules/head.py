@@ -19,7 +19,7 @@ from ultralytics.nn.modules.transformer import (
     DeformableTransformerDecoder,
     DeformableTransformerDecoderLayer,
 )
-from ultralytics.nn.modules.utils import at_least_float32, bias_init_with_prob
+from ultralytics.nn.modules.utils import at_least_float32, bias_init_with_prob, is_recorded, smallest
 from ultralytics.nn.registry import Plan, RowContext, register
 
 __all__ = ("DecoderOutput", "RTDETRDecoder")
@@ -185,7 +185,7 @@ class RTDETRDecoder(nn.Module):
         """
         feats, shapes = self._get_encoder_input(x)
         anchors = self._get_anchors(shapes, feats)
-        queries = min(self.num_queries, anchors.usable)
+        queries = smallest(self.num_queries, anchors.usable)
         content, logits, mask, meta = get_cdn_group(
             batch,
             self.nc,
@@ -224,9 +224,7 @@ class RTDETRDecoder(nn.Module):
             logits = logits.index_select(-1, wanted)
         classes = logits.shape[-1]
         flat = at_least_float32(logits).flatten(1)  # [B, Q*C]
-        keep = min(self.num_queries, flat.shape[1])
-        if self.export:
-            keep = min(keep, self.max_det)
+        keep = smallest(self.num_queries, flat.shape[1], *([self.max_det] if self.export else []))
         best, index = flat.topk(keep, 1)  # the sigmoid keeps the order, so it is taken of the few only
         label = index % classes if wanted is None else wanted[index % classes]
         query = torch.div(index, classes, rounding_mode="floor")[..., None].expand(-1, -1, 4)
@@ -259,16 +257,16 @@ class RTDETRDecoder(nn.Module):
         memory = self.enc_output(feats)  # [B, N, D]
         scores = self.enc_score_head(memory)  # [B, N, C]
         confidence = scores.detach().amax(-1)  # [B, N]
-        if anchors.usable < confidence.shape[1]:
+        if is_recorded() or anchors.usable < confidence.shape[1]:
             confidence = confidence.masked_fill(~anchors.valid[..., 0], -torch.inf)
         index = confidence.topk(queries, 1).indices[..., None]  # [B, Q, 1]
         content = memory.gather(1, index.expand(-1, -1, memory.shape[-1]))
-        reference = anchors.logits.expand(len(feats), -1, -1).gather(1, index.expand(-1, -1, 4))
+        reference = anchors.logits.expand(feats.shape[0], -1, -1).gather(1, index.expand(-1, -1, 4))
         refer = at_least_float32(self.enc_bbox_head(content)) + reference
         enc_scores = scores.gather(1, index.expand(-1, -1, scores.shape[-1]))
         enc_bboxes = refer.sigmoid()
         if self.learnt_init_query:
-            content = self.tgt_embed.weight[:queries].expand(len(feats), -1, -1)
+            content = self.tgt_embed.weight[:queries].expand(feats.shape[0], -1, -1)
         if self.training:  # the encoder learns from its own output, not through the decoder
             refer = refer.detach()
             content = content if self.learnt_init_query else content.detach()
@@ -295,8 +293,8 @@ class RTDETRDecoder(nn.Module):
         """Return one anchor per cell: its centre, with side `grid_size` * 2^level.
 
         An anchor is valid where all four numbers lie between eps and 1 - eps. The number of valid ones bounds the
-        queries, so that no other is ever selected; all is computed on the host, so this number is known there at once.
-        In an exported graph, whose map shapes may be symbols, it is the number of tokens.
+        queries, so that no other is ever selected. It is computed from the map shapes alone, which may be symbols of
+        an exported graph.
         """
         parts = []
         for level, (h, w) in enumerate(shapes):
@@ -310,5 +308,19 @@ class RTDETRDecoder(nn.Module):
         boxes = torch.cat(parts)[None]  # [1, N, 4]
         valid = ((boxes > eps) & (boxes < 1 - eps)).all(-1, keepdim=True)
         logits = torch.log(boxes / (1 - boxes)).masked_fill(~valid, torch.inf)
-        count = valid.shape[1] if torch.compiler.is_exporting() else int(valid.sum())
+        count = _count_valid(shapes, grid_size, eps)
         return _Anchors(logits.to(device), valid.to(device), count)
+
+
+def _count_valid(shapes: Sequence[Sequence[int]], grid_size: float, eps: float) -> int:
+    """Return how many anchors are valid: eps < side of the level < 1 - eps, and for cell i of n so is (i + 0.5) / n.
+
+    At either end of a line of n cells round(n * eps) fall away, halves rounded up; eps is the inverse of a whole one.
+    """
+    per = round(1 / eps)
+    count = 0
+    for level, (h, w) in enumerate(shapes):
+        if eps < grid_size * 2.0**level < 1 - eps:
+            rows, columns = (n - 2 * ((2 * n + per) // (2 * per)) for n in (h, w))
+            count = count + rows * columns
+    return count

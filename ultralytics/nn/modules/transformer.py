@@ -19,6 +19,7 @@ from ultralytics.nn.modules.utils import (
     add_clamped,
     at_least_float32,
     inverse_sigmoid,
+    is_recorded,
     multi_scale_deformable_attn_pytorch,
 )
 from ultralytics.nn.registry import channels_first, register
@@ -196,17 +197,21 @@ class AIFI(TransformerEncoderLayer):
     YAML: `AIFI, [cm, heads]`; channels are inferred and kept. They must be divisible by 4 and by the heads.
     """
 
+    dynamic: bool = False  # map sizes differ from call to call in one exported graph
     _position: tuple[tuple[object, ...], Tensor] | None = None  # last embedding with what it was made for
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Map [B, D, H, W] to [B, D, H, W], contiguous."""
-        _, c, h, w = x.shape
+        b, c, h, w = x.shape
         tokens = super().forward(x.flatten(2).transpose(1, 2), pos=self._positions(w, h, c, x))  # [B, H*W, D]
-        return tokens.transpose(1, 2).unflatten(2, (h, w)).contiguous()  # [B, D, H, W]
+        return tokens.transpose(1, 2).reshape(b, c, h, w).contiguous()  # [B, D, H, W]
 
     def _positions(self, w: int, h: int, dim: int, like: Tensor) -> Tensor:
-        """Return the embedding of the last map size from memory; when a graph is exported, compute it in the graph."""
-        if torch.compiler.is_exporting():
+        """Return the embedding of the last map size from memory; when a graph is exported, compute it in the graph.
+
+        A traced graph holds it as a constant unless `dynamic` is set.
+        """
+        if torch.compiler.is_exporting() or (self.dynamic and is_recorded()):
             return self.build_2d_sincos_position_embedding(w, h, dim, like=like)
         key = (w, h, dim, like.dtype, like.device)
         if self._position is None or self._position[0] != key:
@@ -309,7 +314,7 @@ class MSDeformAttn(nn.Module):
         Raises:
             ValueError: N is not the sum of H*W, or the reference has neither 2 nor 4 numbers.
         """
-        if sum(h * w for h, w in value_shapes) != value.shape[1]:
+        if not is_recorded() and sum(h * w for h, w in value_shapes) != value.shape[1]:
             raise ValueError(f"MSDeformAttn: {value.shape[1]} tokens do not fill levels of shape {list(value_shapes)}")
         v = self.value_proj(value)
         if value_mask is not None:

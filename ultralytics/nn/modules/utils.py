@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +19,10 @@ __all__ = (
     "at_least_float32",
     "bias_init_with_prob",
     "inverse_sigmoid",
+    "is_recorded",
     "linear_init",
     "multi_scale_deformable_attn_pytorch",
+    "smallest",
 )
 
 Shapes = Sequence[Sequence[int]]  # (H, W) of each level
@@ -86,23 +89,34 @@ def multi_scale_deformable_attn_pytorch(
     Returns:
         [B, Q, M*d] in the dtype of `value`.
     """
-    if value.device.type == "cpu" and not _is_recorded():
+    if value.device.type == "cpu" and not is_recorded():
         return _sample_by_gather(value, value_spatial_shapes, sampling_locations, attention_weights)
     return _sample_by_grid(value, value_spatial_shapes, sampling_locations, attention_weights)
 
 
-def _is_recorded() -> bool:
+def is_recorded() -> bool:
     """Tell whether the call is being turned into a graph, which must hold standard operators only."""
     tracing = torch.jit.is_tracing()  # type: ignore[attr-defined]
     return torch.compiler.is_exporting() or bool(tracing) or torch.onnx.is_in_onnx_export()
 
 
+def smallest(*sizes: Any) -> Any:
+    """Return the smallest of several sizes; symbols and traced numbers of a recorded graph stay open."""
+    least = sizes[0]
+    for size in sizes[1:]:
+        if isinstance(least, Tensor) or isinstance(size, Tensor):  # what a size is while a graph is traced
+            least = torch.minimum(torch.as_tensor(least), torch.as_tensor(size))
+        else:
+            least = torch.sym_min(least, size)
+    return least
+
+
 def _sample_by_grid(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
     """One `grid_sample` per level: for devices other than the CPU, and for export."""
-    b, n, heads, d = value.shape
-    q, points = locations.shape[1], locations.shape[3] // len(shapes)
+    heads = value.shape[2]
+    points = locations.shape[3] // len(shapes)
     # one transposition for all levels; float32 because a bfloat16 grid would be off by whole cells
-    maps = at_least_float32(value).permute(0, 2, 3, 1).reshape(b * heads, d, n)  # [B*M, d, N]
+    maps = at_least_float32(value).permute(0, 2, 3, 1).flatten(0, 1)  # [B*M, d, N]
     grid = (2 * at_least_float32(locations) - 1).transpose(1, 2).flatten(0, 1)  # [B*M, Q, L*P, 2]
     share = at_least_float32(weights).transpose(1, 2).flatten(0, 1)[:, None]  # [B*M, 1, Q, L*P]
     out = maps.new_zeros(())
@@ -114,7 +128,7 @@ def _sample_by_grid(value: Tensor, shapes: Shapes, locations: Tensor, weights: T
         sampled = F.grid_sample(level_map, level_grid, padding_mode="zeros", align_corners=False)  # [B*M, d, Q, P]
         out = out + (sampled * share[..., part]).sum(-1)  # [B*M, d, Q]
         start += h * w
-    return out.view(b, heads * d, q).transpose(1, 2).to(value.dtype)  # [B, Q, M*d]
+    return out.unflatten(0, (-1, heads)).flatten(1, 2).transpose(1, 2).to(value.dtype)  # [B, Q, M*d]
 
 
 def _sample_by_gather(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:

@@ -1,0 +1,130 @@
+"""What an exported file says of itself: one JSON text inside the file, read back as data and checked field by field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ultralytics.utils.errors import CheckpointError
+
+META_KEY = "rtdetr-shsa"
+MAX_TEXT = 4 << 20  # characters
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Facts of an exported model.
+
+    Attributes:
+        format: Name of the format, such as onnx.
+        task: Kind of task.
+        names: Class names by index.
+        stride: Image sides are multiples of it, px.
+        imgsz: Height and width that it was exported for, px.
+        batch: Images of one call.
+        channels: Image channels.
+        dynamic: Whether batch and size may differ from these.
+        precision: fp32, fp16 or int8.
+        device: Kind of device that the graph was written on, such as cpu.
+        opset: ONNX operator set, 0 where there is none.
+        head: Class name of the last layer.
+        source: Name of the weights file.
+        source_sha256: Its hash, empty when the model was in memory only.
+        version: Version of this package.
+        license: Licence of this package and of what it writes.
+        docs: Where to read on.
+        date: When it was written.
+    """
+
+    format: str
+    task: str
+    names: dict[int, str]
+    stride: int
+    imgsz: tuple[int, int]
+    batch: int = 1
+    channels: int = 3
+    dynamic: bool = False
+    precision: str = "fp32"
+    device: str = "cpu"
+    opset: int = 0
+    head: str = ""
+    source: str = ""
+    source_sha256: str = ""
+    version: str = ""
+    license: str = "AGPL-3.0-or-later"
+    docs: str = "docs/export.md"
+    date: str = ""
+
+    def to_text(self) -> str:
+        """Return the facts as JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_text(cls, text: str | None, origin: str) -> Facts:
+        """Read facts back; `origin` names the file in errors.
+
+        Raises:
+            CheckpointError: no facts, not JSON, or a field of a wrong type or size.
+        """
+        if not text:
+            raise CheckpointError(f"{origin}: holds no facts of a model", "only files that `yolo export` wrote can run")
+        try:
+            data = json.loads(text) if len(text) <= MAX_TEXT else None
+        except (ValueError, RecursionError):
+            data = None
+        if not isinstance(data, dict):
+            raise CheckpointError(f"{origin}: its facts are damaged", "export the model again")
+        for field, good in _CHECKS.items():
+            if field not in data or not good(data[field]):
+                raise CheckpointError(f"{origin}: its facts are damaged at '{field}'", "export the model again")
+        data["names"] = {int(k): v for k, v in data["names"].items()}
+        data["imgsz"] = tuple(data["imgsz"])
+        return cls(**{k: data[k] for k in _CHECKS})
+
+    def common_properties(self) -> dict[str, str]:
+        """Return the facts that other tools of the `ultralytics` interface look for, each as a text."""
+        shown = ("stride", "task", "batch", "channels", "version", "license", "docs", "date", "head")
+        texts = {key: str(getattr(self, key)) for key in shown}
+        return {
+            **texts,
+            "imgsz": str(list(self.imgsz)),
+            "names": str(self.names),
+            "description": f"{self.source or 'model'} in the form {self.format}",
+            "args": str({"dynamic": self.dynamic, "precision": self.precision}),
+        }
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= 1000
+
+
+def _is_count(low: int, high: int) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_names(value: Any) -> bool:
+    if not isinstance(value, Mapping) or len(value) > 100_000:
+        return False
+    return all(str(k).isdecimal() and len(str(k)) < 8 and _is_text(v) for k, v in value.items())
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_count(1, 1 << 16), value))
+
+
+_CHECKS: Mapping[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(
+        ("format", "task", "device", "head", "source", "source_sha256", "version", "license", "docs", "date"), _is_text
+    ),
+    "names": _is_names,
+    "stride": _is_count(1, 1024),
+    "imgsz": _is_size,
+    "batch": _is_count(1, 1 << 16),
+    "channels": _is_count(1, 1024),
+    "dynamic": lambda value: isinstance(value, bool),
+    "precision": lambda value: value in PRECISIONS,
+    "opset": _is_count(0, 1000),
+}
