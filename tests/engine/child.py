@@ -1,8 +1,8 @@
-"""One training run of the tiny network in a process of its own, which may be killed: `python -m tests.engine.child JOB`.
+"""One training run of the tiny network in a process of its own, which may be killed.
 
-JOB is JSON: `overrides` are arguments; `kill` = [event, n] sends SIGKILL at the n-th such event; `autosave` are the
-seconds between checkpoints inside an epoch; `head` are further arguments of the decoder; `losses` is a file that the
-total loss of each step is written to, with the rank in its name.
+`python -m tests.engine.child JOB`, with JOB in JSON: `overrides` are arguments; `kill` = [event, n] sends SIGKILL at
+the n-th such event; `autosave` are the seconds between checkpoints inside an epoch; `head` are further arguments of the
+decoder; `losses` is a file that the total loss of each step is written to, with the rank in its name.
 """
 
 from __future__ import annotations

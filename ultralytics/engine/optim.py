@@ -221,14 +221,17 @@ def optimizer_step(
     scaler: torch.amp.GradScaler,
     accumulator: GradientAccumulator,
     clip_norm: float,
+    check: Callable[[torch.Tensor], None] = lambda norm: None,
 ) -> torch.Tensor:
     """Unscale, average, clip and step; return the gradient norm before clipping (a scalar on the device).
 
-    `clip_norm` 0 means no clipping. A scaler that found an infinite fp16 gradient skips the step, as it should.
+    `clip_norm` 0 means no clipping. `check` sees the norm before the step, and may raise to prevent it. A scaler that
+    found an infinite fp16 gradient skips the step, as it should.
     """
     scaler.unscale_(optimizer)
     accumulator.finish(parameters)
     norm = nn.utils.clip_grad_norm_(parameters, clip_norm if clip_norm > 0 else math.inf)
+    check(norm)
     scaler.step(optimizer)
     scaler.update()
     return norm

@@ -11,7 +11,6 @@ import torch
 
 from ultralytics.cfg.resolve import apply_recipe, load_recipe
 from ultralytics.utils import LOGGER, IterableSimpleNamespace
-from ultralytics.utils.errors import TrainingError
 from ultralytics.utils.files import atomic_write
 
 try:
@@ -36,9 +35,9 @@ WARMUP_SHARE = 0.1
 
 
 class LossMeter:
-    """Running mean of the loss items over an epoch, and the guard against losses that are not finite.
+    """Running mean of the loss items over an epoch, and the watch over what is not finite.
 
-    Items stay on the device until `flush`, so that a GPU is not made to wait at every step. Sums are float64, in the
+    Values stay on the device until `flush`, so that a GPU is not made to wait at every step. Sums are float64, in the
     order of the batches, so that a mean does not depend on when they were fetched.
     """
 
@@ -50,39 +49,42 @@ class LossMeter:
         """Begin an epoch, or go on inside one with the sums of its first `count` batches."""
         self.sum = list(loss_sum) or [0.0] * len(self.names)
         self.count = count
-        self._pending: list[tuple[torch.Tensor, str, Sequence[str]]] = []
+        self.bad_text = ""
+        self._pending: list[torch.Tensor] = []
+        self._norms: list[torch.Tensor] = []
 
-    def add(self, total: torch.Tensor, items: torch.Tensor, where: str, images: Sequence[str]) -> None:
+    def add(self, total: torch.Tensor, items: torch.Tensor) -> None:
         """Take the loss of one batch: `total` is a scalar, `items` one value per name; both stay on the device."""
-        self._pending.append((torch.cat([total.detach().reshape(1), items.reshape(-1)]), where, images))
+        self._pending.append(torch.cat([total.detach().reshape(1), items.reshape(-1)]))
 
-    def flush(self) -> None:
-        """Fetch what is pending; raises TrainingError at the first loss that is not finite."""
-        if not self._pending:
-            return
-        values = torch.stack([p[0] for p in self._pending]).cpu().double().tolist()
-        for (total, *items), (_, where, images) in zip(values, self._pending, strict=True):
+    def add_norm(self, norm: torch.Tensor) -> None:
+        """Take the gradient norm of one step, a scalar that stays on the device."""
+        self._norms.append(norm)
+
+    def flush(self) -> str:
+        """Fetch what is pending; say what is not finite, "loss" or "gradient", and "" when all is well."""
+        rows = torch.stack(self._pending).cpu().double().tolist() if self._pending else []
+        norms = torch.stack(self._norms).cpu().tolist() if self._norms else []
+        self._pending.clear()
+        self._norms.clear()
+        for total, *items in rows:
             if not all(map(math.isfinite, (total, *items))):
                 terms = ", ".join(f"{k}={v:.4g}" for k, v in zip(self.names, items, strict=True))
-                raise TrainingError(
-                    f"the loss is not finite at {where}: total={total:.4g}, {terms}",
-                    f"images: {shown_images(images)}",
-                    "look at their labels; else lower lr0, raise warmup_epochs, or set amp=False",
-                )
+                self.bad_text = f", total={total:.4g}, {terms}"
+                return "loss"
             self.sum = [s + v for s, v in zip(self.sum, items, strict=True)]
             self.count += 1
-        self._pending.clear()
+        return "" if all(map(math.isfinite, norms)) else "gradient"
+
+    @property
+    def pending(self) -> bool:
+        """Whether values wait to be fetched."""
+        return bool(self._pending or self._norms)
 
     @property
     def mean(self) -> list[float]:
         """Mean of each item over the fetched batches of the epoch."""
         return [s / max(self.count, 1) for s in self.sum]
-
-
-def shown_images(images: Sequence[str], limit: int = 3) -> str:
-    """Names of the first images of a batch, and how many more there are."""
-    more = f" and {len(images) - limit} more" if len(images) > limit else ""
-    return ", ".join(str(i) for i in images[:limit]) + more
 
 
 def memory_text(device: torch.device) -> str:

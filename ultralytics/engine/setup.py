@@ -19,6 +19,7 @@ from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.data.utils import check_det_dataset, list_images
 from ultralytics.engine import optim
 from ultralytics.engine.checkpointing import Progress, TrainState, resume_args
+from ultralytics.engine.recovery import Recovery
 from ultralytics.engine.runlog import LossMeter, choose_recipe, settle_recipe, write_csv
 from ultralytics.engine.session import check_arguments, run_device
 from ultralytics.nn.tasks import load_checkpoint
@@ -78,6 +79,8 @@ class TrainerSetup(CallbackMixin):
     metrics: dict[str, float]
     fitness: float | None
     loss: torch.Tensor
+    step: int
+    where: str
     tloss: list[float]
     # Saved
     progress: Progress
@@ -106,6 +109,7 @@ class TrainerSetup(CallbackMixin):
         self.stopper = EarlyStopping(args.patience)
         self.meter = LossMeter(self.loss_names)
         self.accumulator = optim.GradientAccumulator()
+        self.recovery = Recovery(careful=self.device.type != "cuda")
         self.train_loader = self.test_loader = None
         self.epoch, self.stop, self.metrics, self.fitness, self.tloss = 0, False, {}, None, []
 
@@ -249,10 +253,8 @@ class TrainerSetup(CallbackMixin):
             optim.accumulation(images, args.nbs),
         )
         self.lf = self._curve()
-        first = self.resume_from["train_state"]["epoch"] if self.resume_from else 0
-        self.scheduler = LambdaLR(self.optimizer, lambda epoch: self.lf(epoch), last_epoch=first - 1)
-        self.amp_dtype = amp_dtype(args.amp, self.device)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp_dtype is torch.float16)
+        self._set_schedule(self.resume_from["train_state"]["epoch"] if self.resume_from else 0)
+        self.set_precision(args.amp)
         self.ema = ModelEMA(self.model, decay=args.ema_decay, tau=args.ema_warmup)
         if self.rank >= 0 and args.sync_bn:  # in one process it would change nothing: the batch is whole
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
@@ -261,6 +263,24 @@ class TrainerSetup(CallbackMixin):
         if self.rank >= 0:
             ids = [self.device.index] if self.device.type == "cuda" else None
             self.model = DistributedDataParallel(self.model, device_ids=ids, find_unused_parameters=True)
+
+    def _set_schedule(self, epoch: int) -> None:
+        """Make the scheduler, standing at an epoch."""
+        self.scheduler = LambdaLR(self.optimizer, lambda e: self.lf(e), last_epoch=epoch - 1)
+
+    def set_precision(self, amp: bool | str) -> None:
+        """Compute in the precision that a value of `amp` stands for, from the next step on."""
+        self.args.amp = amp
+        self.amp_dtype = amp_dtype(amp, self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp_dtype is torch.float16)
+
+    def go_back(self, ckpt: dict[str, Any]) -> None:
+        """Return to a state that this run had."""
+        state = self.state
+        state.restore(ckpt)
+        self.progress = state.progress
+        self.accumulator.count = 0
+        self._set_schedule(self.progress.epoch)
 
     def _curve(self) -> Callable[[float], float]:
         """Rate factor as a function of the epoch."""

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
 
 from ultralytics.data.build import stop_workers
 from ultralytics.engine import optim
+from ultralytics.engine.anomaly import StepFailure, bad_labels
 from ultralytics.engine.checkpointing import pack_best, seed_step, write
 from ultralytics.engine.runlog import header_text, memory_text, progress_text, write_csv
 from ultralytics.engine.session import Interrupt, process_group, training_switches
@@ -56,12 +59,17 @@ class BaseTrainer(TrainerSetup):
     def _fit(self) -> None:
         """All epochs, then the final validation."""
         self.started, self.saved_at = time.monotonic() - self.progress.elapsed, time.monotonic()
+        self.recovery.begin(self)
         self._log_start()
         self.run_callbacks("on_train_start")
         with Interrupt() as self.interrupt:
             while self.progress.epoch < self.epochs and not self.stop:
                 self._start_epoch()
-                self._train_epoch()
+                try:
+                    self._train_epoch()
+                except StepFailure as failure:
+                    self.recovery.handle(self, failure)
+                    continue
                 self._end_epoch()
         if self.rank <= 0:
             self._finish()
@@ -102,16 +110,17 @@ class BaseTrainer(TrainerSetup):
     def _train_epoch(self) -> None:
         """The batches of one epoch, from where the run stands."""
         p = self.progress
-        fetch = CUDA_FETCH if self.device.type == "cuda" else 1
         bar: TQDM[Batch] = TQDM(total=self.batches, disable=self.rank > 0 or None)
         with bar:
             bar.update(p.batch)
             for batch in self.train_loader:
                 self.run_callbacks("on_train_batch_start")
+                self._name_step()
+                self._look_at_labels(batch)
                 batch = self.preprocess_batch(batch)
                 stepped = self._train_batch(batch)
-                if p.batch % fetch == 0 or p.batch == self.batches:
-                    self.meter.flush()
+                if not self.recovery.careful and (p.batch % CUDA_FETCH == 0 or p.batch == self.batches):
+                    self._look(batch, exact=False)
                 self._show(bar, batch)
                 if self.args.plots and p.step <= 3 and self.rank <= 0:
                     self.plot_training_samples(batch, p.step - 1)
@@ -120,7 +129,8 @@ class BaseTrainer(TrainerSetup):
                     break
                 if stepped and p.batch < self.batches:
                     self._save_inside()
-        self.meter.flush()
+        if self.meter.pending:
+            self._look(batch, exact=False)
         sums = torch.tensor([*self.meter.sum, self.meter.count], dtype=torch.float64, device=self.device)
         *items, count = dist.all_reduce_sum(sums).tolist()
         self.tloss = [item / max(count, 1) for item in items]
@@ -132,17 +142,58 @@ class BaseTrainer(TrainerSetup):
         self.warmup.set_rates(self.optimizer, [float(lr) for lr in self.scheduler.get_last_lr()], p.step)
         with autocast(self.amp_dtype is not None, self.device, self.amp_dtype):
             loss, items = self.model(batch)
-        where = f"epoch {p.epoch + 1}, batch {p.batch + 1} (step {p.step + 1})"
         self.loss = loss.detach()
-        self.meter.add(loss, items, where, batch["im_file"])
-        if self.device.type != "cuda":
-            self.meter.flush()  # costs nothing here, and stops before the weights are spoilt
+        self.meter.add(loss, items)
+        if self.recovery.careful:
+            self._look(batch, exact=True)
         self.scaler.scale(loss * self.accumulator.factor(self._weight(batch))).backward()
+        if self.recovery.hunting and not self._gradient_is_finite():
+            raise StepFailure("gradient", batch, exact=True)
         full = self.accumulator.count >= self.warmup.accumulate_at(p.step) or p.batch + 1 == self.batches
         p.batch, p.step = p.batch + 1, p.step + 1
         if full:
-            self._optimizer_step()
+            self._optimizer_step(batch)
         return full
+
+    def _name_step(self) -> None:
+        """Keep number and place of the step that begins, for messages."""
+        p = self.progress
+        self.step = p.step
+        self.where = f"epoch {p.epoch + 1}, batch {p.batch + 1} (step {p.step + 1})"
+
+    def _look_at_labels(self, batch: Batch) -> None:
+        """Stop before a batch with an impossible label; costs four reductions of a small tensor on the host."""
+        if bad_labels(batch, self.data["nc"]) is not None:
+            raise StepFailure("label", self.preprocess_batch(batch), exact=True)
+
+    def _look(self, batch: Batch, exact: bool) -> None:
+        """Fetch the pending losses and norms; all processes stop together when one holds what is not finite."""
+        kinds = ("loss", "gradient")
+        bad = self.meter.flush()
+        if dist.is_initialized():
+            found = torch.tensor([float(bad == kind) for kind in kinds], device=self.device)
+            bad = next((k for k, n in zip(kinds, dist.all_reduce_sum(found).tolist(), strict=True) if n), "")
+        if bad:
+            raise StepFailure(bad, batch, exact)
+
+    def _gradient_is_finite(self) -> bool:
+        """Whether all gradients so far are finite, or a scaler will see to it."""
+        if self.scaler.is_enabled() and self.scaler.get_scale() >= 1:
+            return True
+        return math.isfinite(nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None]))
+
+    def _look_at_gradient(self, batch: Batch) -> Callable[[torch.Tensor], None]:
+        """Return the check of a step's gradient norm; a scaler may see infinite ones until its scale falls below 1."""
+
+        def check(norm: torch.Tensor) -> None:
+            if self.scaler.is_enabled() and self.scaler.get_scale() >= 1:
+                return
+            if not self.recovery.careful:
+                self.meter.add_norm(norm)
+            elif not math.isfinite(norm):
+                raise StepFailure("gradient", batch, exact=self.warmup.accumulate == 1)
+
+        return check
 
     def _weight(self, batch: Batch) -> float:
         """Number of objects in the batch, over all processes: what its mean loss counts when batches are added up."""
@@ -151,9 +202,10 @@ class BaseTrainer(TrainerSetup):
         count = torch.tensor(float(len(batch["cls"])), device=self.device)
         return max(float(dist.all_reduce_sum(count)), 1.0)
 
-    def _optimizer_step(self) -> None:
-        """Step, then move the average."""
-        optim.optimizer_step(self.parameters, self.optimizer, self.scaler, self.accumulator, self.args.clip_norm)
+    def _optimizer_step(self, batch: Batch) -> None:
+        """Step, then move the average; `batch` is the last of the step."""
+        parts = (self.parameters, self.optimizer, self.scaler, self.accumulator, self.args.clip_norm)
+        optim.optimizer_step(*parts, check=self._look_at_gradient(batch))
         self.run_callbacks("optimizer_step")
         self.run_callbacks("on_before_zero_grad")
         self.optimizer.zero_grad()
@@ -170,7 +222,8 @@ class BaseTrainer(TrainerSetup):
         """Inside an epoch: save when long enough has passed, or when the user interrupts, and then stop."""
         if not self.interrupt.requested and time.monotonic() - self.saved_at < AUTOSAVE_S:
             return
-        self.meter.flush()
+        if self.meter.pending:  # not looked at yet: only a state that is known to be good is saved
+            return
         self.progress.loss_sum = self.meter.sum
         if self.rank <= 0:
             self._write_last()
@@ -242,6 +295,7 @@ class BaseTrainer(TrainerSetup):
         """Write last.pt, whole or not at all."""
         self.progress.elapsed = self._elapsed()
         write(self.last, self.state.pack(plain(dict(self.args)), self.metrics))
+        self.recovery.saved(self.last)
         self.saved_at = time.monotonic()
 
     # --------------------------------------------------------------------------------------------------------- end
