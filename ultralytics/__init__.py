@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ultralytics.data.convert import convert
     from ultralytics.data.doctor.run import doctor
     from ultralytics.engine.compare import compare
+    from ultralytics.engine.replay import replay
     from ultralytics.models import RTDETR, SHViTClassifier
     from ultralytics.utils import ASSETS
     from ultralytics.utils.checks import print_checks as checks
@@ -31,6 +32,7 @@ __all__ = [
     "convert",
     "doctor",
     "download",
+    "replay",
     "settings",
 ]
 
@@ -43,6 +45,7 @@ _WHERE = {
     "convert": ("ultralytics.data.convert", "convert"),
     "doctor": ("ultralytics.data.doctor.run", "doctor"),
     "download": ("ultralytics.utils.downloads", "download"),
+    "replay": ("ultralytics.engine.replay", "replay"),
     "settings": ("ultralytics.utils.settings", "SETTINGS"),
 }
 

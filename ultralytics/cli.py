@@ -55,6 +55,7 @@ yolo [TASK] MODE key=value ...          (also: ultralytics ..., python -m ultral
 
   yolo convert data=data.yaml format=coco save_dir=out             labels as yolo, coco or voc, in a new folder
   yolo doctor data=data.yaml                                       is it safe to train on? exit code, HTML page
+  yolo replay runs/detect/train/replay.pt device=cpu amp=fp32      a training step that failed, once more
 
 Other words
   yolo help | version                   this text, the version

@@ -68,6 +68,15 @@ def doctor(words: Sequence[str]) -> None:
         raise SystemExit(1)
 
 
+def replay(words: Sequence[str]) -> None:
+    """`yolo replay`: a training step that failed, run again."""
+    files = [w for w in words if "=" not in w]
+    if len(files) != 1:
+        raise ConfigError("replay needs one file, the replay.pt in the folder of a run that failed")
+    options = _own_words("replay", [w for w in words if "=" in w], required=(), optional=("device", "amp", "modules"))
+    ultralytics.replay(files[0], **options)
+
+
 def _own_words(
     tool: str, words: Sequence[str], required: Sequence[str], optional: Sequence[str] = ()
 ) -> dict[str, Any]:
@@ -102,5 +111,6 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], None]] = {
     "info": info,
     "export": export,
     "convert": convert,
+    "replay": replay,
     "doctor": doctor,
 }

@@ -9,6 +9,7 @@ import torch
 
 from tests.engine.child import network
 from tests.engine.tiny import IMAGES, write_dataset
+from ultralytics.cli import entrypoint
 from ultralytics.engine.anomaly import Finding, Step, bad_images, bad_labels, trace
 from ultralytics.engine.recovery import safer_precision
 from ultralytics.engine.replay import read_replay, replay
@@ -248,3 +249,16 @@ def test_replays_that_are_none(tmp_path):
     for name in ("text.pt", "else.pt"):
         with pytest.raises(CheckpointError, match="replay"):
             replay(tmp_path / name)
+
+
+def test_command_line(make, capsys):
+    trainer = make(epochs=1)
+    spoil_batch(trainer, 1, nan_pixel)
+    with pytest.raises(TrainingError):
+        trainer.train()
+    entrypoint(["replay", str(trainer.save_dir / "replay.pt"), "device=cpu", "amp=fp32"])
+    text = capsys.readouterr().out
+    assert "then  [image]" in text and "now   [image]" in text and "\nreproduced; mend or remove this image" in text
+    with pytest.raises(SystemExit):
+        entrypoint(["replay"])
+    assert "replay needs one file" in capsys.readouterr().err
