@@ -187,9 +187,10 @@ def address(folder: Path) -> Iterator[str]:
 
 def test_an_address_of_an_image_is_fetched(address: str, tmp_path_factory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
-    ((path, image, _),) = items(f"{address}/im0.png")
+    ((path, image, info),) = items(f"{address}/im0.png")
     np.testing.assert_array_equal(image, picture(seed=0))
-    assert Path(path).parent == Path.cwd()
+    assert path == "im0.png" and info == f"image 1/1 {address}/im0.png: "
+    assert not list(Path.cwd().iterdir())
 
 
 def test_streams_give_a_frame_of_each(folder: Path) -> None:

@@ -319,6 +319,32 @@ def test_video(tmp_path):
     assert not list(root.glob(".*"))  # no temporary file is left
 
 
+def test_an_annotated_video_has_a_bar_instead_of_lines(tmp_path, capsys):
+    for name in "ab":
+        write_video(tmp_path / f"{name}.avi", 6)
+    oracle(tmp_path, [[]] * 12, save=True, batch=4)([tmp_path / "a.avi", tmp_path / "b.avi"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if "6/6" in line] == ["a.avi", "b.avi"]
+    assert not any("frame 3/6" in line for line in lines)
+    oracle(tmp_path, [[]] * 6)(tmp_path / "a.avi")
+    assert "frame 3/6" in capsys.readouterr().out
+
+
+def test_a_short_video_keeps_its_own_frame_rate(tmp_path):
+    write_video(tmp_path / "a.avi", 2)
+    fast = cv2.VideoWriter(str(tmp_path / "b.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 25.0, (64, 48))
+    for _ in range(3):
+        fast.write(np.zeros((48, 64, 3), np.uint8))
+    fast.release()
+    oracle(tmp_path, [[]] * 5, save=True, batch=4)([tmp_path / "a.avi", tmp_path / "b.avi"])
+    rates = []
+    for name in "ab":
+        capture = cv2.VideoCapture(str(tmp_path / "p" / f"{name}.avi"))
+        rates.append(capture.get(cv2.CAP_PROP_FPS))
+        capture.release()
+    assert rates == pytest.approx([10, 25])
+
+
 def test_video_stride_and_early_close(tmp_path):
     source = write_video(tmp_path / "clip.avi", 6)
     assert len(oracle(tmp_path, [[]] * 6, vid_stride=2)(source)) == 3
@@ -380,6 +406,41 @@ def test_a_callback_may_replace_the_results(folder, tmp_path):
     assert [len(r) for r in predictor(str(folder))] == [1, 1, 0, 1]
 
 
+def test_augment_sees_several_views(folder, tmp_path):
+    sizes: list[tuple[int, ...]] = []
+
+    class Mirror(Oracle):
+        """Answers the mirrored view with mirrored boxes: the fused ones are those of the plain view."""
+
+        def forward(self, im: torch.Tensor) -> torch.Tensor:
+            sizes.append(tuple(im.shape))
+            self.shown = 0
+            rows = super().forward(im)
+            if len(sizes) == 2:
+                rows[..., 0] = 1 - rows[..., 0]
+            return rows
+
+    predictor = OraclePredictor(overrides=args(tmp_path, augment=True, imgsz=128))
+    predictor.setup_model(Mirror(truth()[:1]))
+    (result,) = predictor(str(folder / "000.png"))
+    assert sizes == [(1, 3, 128, 128), (1, 3, 128, 128), (1, 3, 160, 160)]
+    shape, rows = IMAGES[0]
+    np.testing.assert_allclose(result.boxes.xyxy, xyxy(rows, shape), atol=1e-3)
+    assert result.boxes.conf.tolist() == pytest.approx([0.9, 0.9])
+
+
+def test_the_last_picture_stays_at_hand(folder, tmp_path):
+    predictor = oracle(tmp_path, save=True)
+    assert predictor.plotted_img is None
+    predictor(str(folder))
+    assert predictor.plotted_img.shape[:2] == IMAGES[-1][0]
+
+
+def test_results_are_a_list_of_their_own(folder, tmp_path):
+    found = oracle(tmp_path)(str(folder))
+    assert isinstance(found, list) and len(found.to_df()) == 6
+
+
 def test_grey_network(tmp_path):
     seen: list[torch.Tensor] = []
 
@@ -399,7 +460,7 @@ def test_grey_network(tmp_path):
         assert float(im.mean()) == pytest.approx(0.2, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ["augment", "visualize", "dnn", "rect"])
+@pytest.mark.parametrize("name", ["visualize", "dnn", "rect"])
 def test_arguments_that_cannot_be_honoured_are_refused(tmp_path, name):
     with pytest.raises(ConfigError, match=name):
         oracle(tmp_path, **{name: True})

@@ -289,7 +289,7 @@ def test_callbacks_run_in_order(data, tmp_path):
 
 
 # ----------------------------------------------------------------------------------------------------------- errors
-@pytest.mark.parametrize("name", ["augment", "visualize", "dnn", "rect"])
+@pytest.mark.parametrize("name", ["visualize", "dnn", "rect"])
 def test_arguments_that_cannot_be_honoured_are_refused(data, tmp_path, name):
     with pytest.raises(ConfigError, match=name):
         run(truth(), data, tmp_path, **{name: True})

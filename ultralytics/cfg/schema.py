@@ -173,7 +173,7 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
             Key("vid_stride", k.INT, 1, "take every Nth frame of a video", low=1),
             Key("stream_buffer", k.BOOL, False, "queue all frames of a stream instead of dropping late ones"),
             Key("visualize", k.BOOL, False, "write activation maps"),
-            Key("augment", k.BOOL, False, "augmentation at test time", inert="RT-DETR has no test-time augmentation"),
+            Key("augment", k.BOOL, False, "fuse several views of an image, in val and predict", only="detect"),
             Key("agnostic_nms", k.BOOL, False, "suppression across classes", inert=_NO_NMS),
             Key("classes", k.INT_OR_INTS, None, "keep only these class indices", nullable=True, only="detect"),
             Key("retina_masks", k.BOOL, False, "masks at full size", inert=_SEGMENT),
@@ -195,9 +195,7 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
             Key("optimize", k.BOOL, False, "vendor compiler switch", inert="no target here uses it"),
             Key("dynamic", k.BOOL, False, "shapes may vary"),
             Key("simplify", k.BOOL, True, "simplify the ONNX graph"),
-            Key(
-                "opset", k.INT, None, "ONNX operator set, 16 or newer; null: by torch's version", low=16, nullable=True
-            ),
+            Key("opset", k.INT, None, "ONNX operator set, 16 or newer; null: 17", low=16, nullable=True),
             Key("workspace", k.FLOAT, None, "GiB that TensorRT may use", low=0, nullable=True),
         ),
         "Optimisation": (
@@ -248,6 +246,7 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
             Key("tracker", k.PATH, "tracktrack.yaml", "tracker YAML", inert="tracking is not available"),
         ),
         "Only here": (
+            Key("allow_mismatch", k.BOOL, False, "keep an exported file that differs from its model"),
             Key("recipe", k.WORD, "auto", "set of training arguments: auto, or a file of cfg/recipes"),
             Key("backbone_lr_ratio", k.FLOAT, 1.0, "rate of the backbone as a multiple of lr0", low=0),
             Key("clip_norm", k.FLOAT, 0.1, "largest norm of all gradients together; 0 does not clip", low=0),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -14,23 +13,21 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ultralytics.data.dataset import YOLODataset, collate_fn
-from ultralytics.data.loaders import (
-    LoadImagesAndVideos,
-    LoadPilAndNumpy,
-    LoadStreams,
-    LoadTensor,
-    Source,
-    in_memory,
-    is_stream,
-    read_mixed,
-)
-from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS, suffix_of
-from ultralytics.utils.checks import check_file
+from ultralytics.data.sources import load_inference_source
 from ultralytics.utils.dist import world_size
-from ultralytics.utils.downloads import download
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.log import colorstr
 from ultralytics.utils.user_modules import Files, load_user_modules
+
+__all__ = [
+    "EpochSampler",
+    "build_dataloader",
+    "build_yolo_dataset",
+    "fraction_of",
+    "load_inference_source",
+    "seed_worker",
+    "stop_workers",
+]
 
 _SAMPLER_STREAM = 1  # keeps the order's random stream apart from the samples'
 
@@ -177,44 +174,3 @@ def stop_workers(loader: DataLoader[Any]) -> None:
     Left to the garbage collector, which may take their queues away first, each pool can hold the program for seconds.
     """
     loader._iterator = None
-
-
-def load_inference_source(
-    source: Any, batch: int = 1, vid_stride: int = 1, buffer: bool = False, channels: int = 3
-) -> Source:
-    """Return the loader of an inference source.
-
-    Files, folders, globs and list files give batches of `batch`; images in memory, a list that mixes them with paths,
-    and tensors form one batch; digits and addresses are live streams (`buffer` keeps all their frames), an address of
-    an image or video file is read as a file. `vid_stride` takes every n-th frame.
-
-    Raises:
-        NotFoundError: a path does not exist, a camera or stream does not open.
-        ConfigError: the source is of no known kind, or holds nothing.
-    """
-    if isinstance(source, torch.Tensor):
-        return LoadTensor(source)
-    if in_memory(source):
-        return LoadPilAndNumpy(source, channels)
-    if isinstance(source, (list, tuple)):
-        if all(isinstance(s, (str, Path)) and not is_stream(str(s)) for s in source):
-            return LoadImagesAndVideos(source, batch, vid_stride, channels)
-        return LoadPilAndNumpy(read_mixed(source), channels)
-    if isinstance(source, (str, int, Path)):
-        text = str(source).strip()
-        if text.lower().endswith(".streams"):
-            lines = [line.strip() for line in check_file(text).read_text(encoding="utf-8").splitlines()]
-            return LoadStreams([line for line in lines if line], vid_stride, buffer, channels)
-        if is_stream(text):
-            return _open_address(text, batch, vid_stride, buffer, channels)
-        return LoadImagesAndVideos(source, batch, vid_stride, channels)
-    raise ConfigError(f"source of type {type(source).__name__} is of no known kind")
-
-
-def _open_address(text: str, batch: int, vid_stride: int, buffer: bool, channels: int) -> Source:
-    """Fetch an address that ends like an image or video file into the working directory; open others as a stream."""
-    suffix = suffix_of(text.split("?")[0])
-    if text.lower().startswith("http") and suffix in IMG_FORMATS | VID_FORMATS:
-        file = download(text, Path.cwd())
-        return LoadImagesAndVideos(file, batch, vid_stride, channels)
-    return LoadStreams(text, vid_stride, buffer, channels)

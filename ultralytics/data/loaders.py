@@ -1,14 +1,13 @@
-"""Inference sources: files, folders, videos, streams, arrays, tensors. Each yields (paths, images, infos) per batch.
+"""Inference sources: files, folders, videos, streams, the screen, arrays, tensors.
 
-Images are uint8 (H, W, 3) BGR; a tensor source yields its (B, 3, H, W) tensor. `infos` are the words that a log line
-starts with.
+Each yields (paths, images, infos) per batch. Images are uint8 (H, W, 3) BGR; a tensor source yields its (B, 3, H, W)
+tensor. `infos` are the words that a log line starts with.
 """
 
 from __future__ import annotations
 
 import csv
 import glob
-import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,13 +19,15 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ultralytics.data.addresses import fetch, fetch_video, file_name, is_web, names_video
 from ultralytics.data.images import Pixels, as_uint8, decode, imread, pil_to_bgr
+from ultralytics.data.live import Reader, make_reader
 from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS, suffix_of
+from ultralytics.utils.checks import require
 from ultralytics.utils.errors import ConfigError, NotFoundError
 from ultralytics.utils.log import LOGGER
 
 Item: TypeAlias = tuple[list[str], Any, list[str]]
-SCHEMES = ("rtsp://", "rtmp://", "tcp://", "http://", "https://")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class Source:
         self.count, self.nf = 0, 0
         self.fps: float = 0.0
         self.frame, self.frames = 0, 0
+        self.rates: dict[str, float] = {}  # frames a second of each video that was opened
+        self.lengths: dict[str, int] = {}  # frames of it that are taken, as far as the file tells
 
     def items(self) -> Iterator[tuple[str, Any, str]]:
         """Yield (path, image, info) one by one."""
@@ -88,7 +91,7 @@ def _joined(batch: Sequence[tuple[str, Any, str]]) -> Item:
 
 
 class LoadImagesAndVideos(Source):
-    """Image and video files: a path, folder, glob, list, or a `.txt` or `.csv` file that lists sources.
+    """Image and video files: a path, folder, glob, web address, list, or a `.txt` or `.csv` file that lists sources.
 
     Unreadable files are left out with a warning. Raises NotFoundError when nothing is there, ConfigError when nothing
     of it is an image or a video.
@@ -99,8 +102,8 @@ class LoadImagesAndVideos(Source):
         if vid_stride < 1:
             raise ConfigError(f"vid_stride={vid_stride} must be at least 1")
         files = expand_paths(path)
-        images = [f for f in files if suffix_of(f) in IMG_FORMATS]
-        videos = [f for f in files if suffix_of(f) in VID_FORMATS]
+        images = [f for f in files if suffix_of(f) in IMG_FORMATS or is_web(f)]
+        videos = [f for f in files if suffix_of(f) in VID_FORMATS and not is_web(f)]
         self.files, self.vid_stride = images + videos, vid_stride
         self.nf = len(self.files)
         if not self.files:
@@ -112,15 +115,19 @@ class LoadImagesAndVideos(Source):
         for number, file in enumerate(self.files, 1):
             self.count = number
             place = f"{self.count}/{self.nf}"
-            if suffix_of(file) in VID_FORMATS:
+            if suffix_of(file) in VID_FORMATS and not is_web(file):
                 yield from self._frames(file, place)
                 continue
             self.mode = "image"
-            image = imread(file, self.channels)
+            image = (
+                decode(np.frombuffer(fetch(file), np.uint8), self.channels)
+                if is_web(file)
+                else imread(file, self.channels)
+            )
             if image is None:
                 LOGGER.warning(f"image {place} {file}: cannot be read, left out")
                 continue
-            yield file, as_bgr(image), f"image {place} {file}: "
+            yield file_name(file) if is_web(file) else file, as_bgr(image), f"image {place} {file}: "
 
     def _frames(self, file: str, place: str) -> Iterator[tuple[str, Any, str]]:
         """Yield every `vid_stride`-th frame of a video."""
@@ -129,6 +136,7 @@ class LoadImagesAndVideos(Source):
         self.fps = float(video.get(cv2.CAP_PROP_FPS) or 0.0)
         total = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
         self.frames = max(total // self.vid_stride, 0)
+        self.rates[file], self.lengths[file] = self.fps, self.frames
         if not video.isOpened():
             LOGGER.warning(f"video {place} {file}: cannot be opened, left out")
         try:
@@ -147,8 +155,8 @@ class LoadImagesAndVideos(Source):
 class LoadStreams(Source):
     """Live sources: webcam numbers and stream addresses; one batch holds one frame of each.
 
-    Frames are read when asked for. With `buffer` false, frames that came meanwhile are dropped where the backend
-    allows it, so that a slow network sees the newest.
+    With `buffer` false, frames that came while the network was busy are dropped, so that it sees the newest; with it,
+    and for files, every frame is seen.
     """
 
     source_type = SourceTypes(stream=True)
@@ -160,27 +168,23 @@ class LoadStreams(Source):
         super().__init__(max(len(self.sources), 1), channels)
         self.mode, self.vid_stride = "stream", max(vid_stride, 1)
         self.nf = len(self.sources)
-        self.captures = [cv2.VideoCapture(int(s) if s.isdigit() else s) for s in self.sources]
-        for source, capture in zip(self.sources, self.captures, strict=True):
-            if not capture.isOpened():
-                self.close()
-                raise NotFoundError(f"source={source}: the camera or stream cannot be opened")
-            if not buffer:
-                capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-        self.fps = float(self.captures[0].get(cv2.CAP_PROP_FPS) or 0.0) if self.captures else 0.0
+        self.readers: list[Reader] = []
+        try:
+            for source in self.sources:
+                self.readers.append(make_reader(source, self.vid_stride, every_frame=buffer))
+        except NotFoundError:
+            self.close()
+            raise
+        self.fps = self.readers[0].fps if self.readers else 0.0
 
     def __iter__(self) -> Iterator[Item]:
         """Yield one frame of each stream until one of them ends."""
         try:
             while True:
-                frames = []
-                for capture in self.captures:
-                    for _ in range(self.vid_stride):
-                        capture.grab()
-                    ok, image = capture.retrieve()
-                    if not ok:
-                        return
-                    frames.append(as_bgr(as_uint8(image)))
+                seen = [reader.next() for reader in self.readers]
+                frames = [as_bgr(frame) for frame in seen if frame is not None]
+                if not frames or len(frames) < len(seen):
+                    return
                 self.frame += 1
                 yield list(self.sources), frames, [f"{i}: " for i in range(len(frames))]
         finally:
@@ -188,12 +192,62 @@ class LoadStreams(Source):
 
     def close(self) -> None:
         """Release the cameras and streams."""
-        for capture in self.captures:
-            capture.release()
+        for reader in self.readers:
+            reader.close()
+        self.readers = []
+
+
+class LoadScreenshots(Source):
+    """Pictures of the screen, one after the other until the caller stops: `screen [number] [left top width height]`.
+
+    Number 0, the default, is the whole desktop, 1 the first monitor; the region is in pixels of that monitor. Needs the
+    package `mss`.
+
+    Raises:
+        ConfigError: there is no such monitor, or the words are wrong.
+        MissingPackageError: `mss` is not installed.
+    """
+
+    source_type = SourceTypes(screenshot=True)
+
+    def __init__(self, source: str, channels: int = 3) -> None:
+        super().__init__(1, channels)
+        numbers = source.split()[1:]
+        if len(numbers) not in {0, 1, 4, 5} or not all(n.lstrip("-").isdigit() for n in numbers):
+            raise ConfigError(f"source={source!r}: write screen, screen 1, or screen 1 left top width height")
+        values = [int(n) for n in numbers]
+        number = values.pop(0) if len(values) in {1, 5} else 0
+        self._grabber: Any = require("mss", "source=screen").mss()
+        self.area = self._area(source, number, values)
+        self.mode, self.nf = "stream", 1
+
+    def _area(self, source: str, number: int, region: list[int]) -> dict[str, int]:
+        """Return left, top, width and height on the desktop."""
+        monitors = self._grabber.monitors
+        if not 0 <= number < len(monitors):
+            raise ConfigError(f"source={source!r}: there are screens 0 (all) to {len(monitors) - 1}")
+        whole = {k: int(monitors[number][k]) for k in ("left", "top", "width", "height")}
+        if not region:
+            return whole
+        left, top, width, height = region
+        if width < 1 or height < 1:
+            raise ConfigError(f"source={source!r}: width and height must be at least 1")
+        return {"left": whole["left"] + left, "top": whole["top"] + top, "width": width, "height": height}
+
+    def items(self) -> Iterator[tuple[str, Any, str]]:
+        """Yield what is on the screen now, again and again."""
+        words = ",".join(str(v) for v in self.area.values())
+        while True:
+            self.frame += 1
+            yield "screen", as_bgr(np.asarray(self._grabber.grab(self.area), np.uint8)), f"screen {words}: "
+
+    def close(self) -> None:
+        """Release the screen."""
+        self._grabber.close()
 
 
 class LoadPilAndNumpy(Source):
-    """Images in memory: Pillow images (EXIF applied), arrays (H, W, 3) BGR or grey, or the bytes of image files.
+    """Images in memory: Pillow images (EXIF applied), arrays (H, W, 3) BGR or grey, (named) bytes of image files.
 
     They form one batch.
     """
@@ -247,12 +301,16 @@ class LoadTensor(Source):
 def expand_paths(source: Any) -> list[str]:
     """Return the files that a path, folder (not recursive), glob (recursive), list file or list of these names.
 
+    A web address stays one if it is of an image; a video is fetched.
+
     Raises:
         NotFoundError: a path does not exist.
     """
     if isinstance(source, (list, tuple)):
         return [f for s in source for f in expand_paths(s)]
     text = str(source)
+    if is_web(text):
+        return [str(fetch_video(text)) if names_video(text) else text]
     path = Path(text).expanduser()
     if path.is_dir():
         return sorted(str(f) for f in path.iterdir() if f.is_file())
@@ -272,17 +330,32 @@ def _listed(path: Path) -> list[str]:
     cells = [c for c in cells if c]
     if cells and cells[0].lower() == "source":
         cells = cells[1:]
-    beside = [str(path.parent / c) if not os.path.isabs(c) and not os.path.exists(c) else c for c in cells]
-    return [f for c in beside for f in expand_paths(c)]
+    return [f for c in cells for f in expand_paths(_beside(path, c))]
+
+
+def _beside(path: Path, cell: str) -> str:
+    """Return an entry of a list file; one that is no address and not found from here is looked for beside the list."""
+    here = is_web(cell) or os.path.isabs(cell) or os.path.exists(cell)
+    return cell if here else str(path.parent / cell)
+
+
+@dataclass(frozen=True)
+class NamedBytes:
+    """The bytes of an image file with its name."""
+
+    name: str
+    data: bytes
 
 
 def to_bgr(item: Any, number: int = 0) -> tuple[str, Pixels]:
     """Return name and uint8 (H, W, 3) BGR of a Pillow image, an array, or the bytes of an image file."""
     name = f"image{number}.jpg"
+    if isinstance(item, NamedBytes):
+        name, item = item.name, item.data
     if isinstance(item, (bytes, bytearray)):
         image = decode(np.frombuffer(item, np.uint8))
         if image is None:
-            raise ConfigError(f"source: item {number}: {len(item)} bytes that are no image")
+            raise ConfigError(f"source: item {number} ({name}): {len(item)} bytes that are no image")
         return name, as_bgr(image)
     if isinstance(item, Image.Image):
         file = getattr(item, "filename", "") or name
@@ -301,11 +374,6 @@ def as_bgr(image: Pixels) -> Pixels:
     return np.ascontiguousarray(image[..., :3])
 
 
-def is_stream(source: str) -> bool:
-    """Return whether a text names a camera or a live stream: digits, or an address without an image or video suffix."""
-    return source.isdigit() or source.lower().startswith(SCHEMES)
-
-
 def in_memory(source: Any) -> bool:
     """Return whether a source, or each entry of a list, is an image in memory."""
     items = source if isinstance(source, (list, tuple)) else [source]
@@ -314,14 +382,15 @@ def in_memory(source: Any) -> bool:
 
 
 def read_mixed(items: Sequence[Any]) -> list[Any]:
-    """Return a list of paths and images in memory as images only, paths read as Pillow images so that names stay."""
-    loaded: list[Any] = []
-    for item in items:
-        if isinstance(item, (str, Path)):
-            if not Path(item).is_file():
-                raise NotFoundError(f"source={item}: no such file")
-            image = Image.open(io.BytesIO(Path(item).read_bytes()))
-            image.filename = str(item)
-            item = image
-        loaded.append(item)
-    return loaded
+    """Return a list of paths, web addresses and images in memory as images only; files keep their names."""
+    return [_in_memory(item) if isinstance(item, (str, Path)) else item for item in items]
+
+
+def _in_memory(item: str | Path) -> NamedBytes:
+    """Read one file or web address."""
+    text = str(item)
+    if is_web(text):
+        return NamedBytes(file_name(text), fetch(text))
+    if not Path(item).is_file():
+        raise NotFoundError(f"source={item}: no such file")
+    return NamedBytes(text, Path(item).read_bytes())

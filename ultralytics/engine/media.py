@@ -69,6 +69,7 @@ class ResultWriter:
         self._videos: dict[str, VideoSink] = {}
         self._frames: Counter[str] = Counter()
         self._labels = 0
+        self.drawn: Image | None = None  # the last picture that was drawn
 
     @property
     def root(self) -> Path:
@@ -107,7 +108,9 @@ class ResultWriter:
 
     def _write_drawing(self, result: Results, name: str, fps: float | None) -> None:
         a = self.args
-        drawn = result.plot(conf=a.show_conf, labels=a.show_labels, boxes=a.show_boxes, line_width=a.line_width)
+        drawn = self.drawn = result.plot(
+            conf=a.show_conf, labels=a.show_labels, boxes=a.show_boxes, line_width=a.line_width
+        )
         if a.save and fps is None:
             write_jpeg(self.root / f"{name}.jpg", drawn)
         elif a.save and fps is not None:

@@ -19,13 +19,14 @@ import torch
 
 from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.data.augment import LetterBox
-from ultralytics.data.build import load_inference_source
+from ultralytics.data.sources import load_inference_source
 from ultralytics.data.utils import VID_FORMATS, suffix_of
 from ultralytics.engine.media import ResultWriter
+from ultralytics.engine.result_list import ResultList
 from ultralytics.engine.results import Results
 from ultralytics.engine.validator import SHOWN_CONF, as_classes, load_backend, refuse_unsupported
 from ultralytics.nn.autobackend import AutoBackend
-from ultralytics.utils import ASSETS, LOGGER, IterableSimpleNamespace
+from ultralytics.utils import ASSETS, LOGGER, TQDM, IterableSimpleNamespace
 from ultralytics.utils.callbacks import Callback, CallbackMixin, Callbacks
 from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.errors import ConfigError
@@ -47,23 +48,44 @@ class Pass:
     writer: ResultWriter
     timers: tuple[Profile, ...]
     seen: int = 0
+    bar: TQDM[Any] | None = None
+    film: str = ""
 
     def emit(self, result: Any, path: str, info: str) -> None:
         """Log one result and write what was asked for; embeddings are neither."""
         if not isinstance(result, Results):
             return
-        if self.args.verbose:
+        if self.args.verbose and not self._advance(path):
             ms = sum(v for v in result.speed.values() if v)
             LOGGER.info(f"{info}{self.imgsz[0]}x{self.imgsz[1]} {result.verbose()}{ms:.1f}ms")
         if self.writer.active:
             result.save_dir = str(self.writer.root)
             self.writer.write(result, path, fps=self._frame_rate(path))
 
+    def _advance(self, path: str) -> bool:
+        """Move the bar of a video file that is being annotated; False for anything else, which has lines instead."""
+        total = self.dataset.lengths.get(path) if self.args.save else None
+        if path != self.film:
+            self.close_bar()
+        if total is None:
+            return False
+        if self.bar is None:
+            self.film, self.bar = path, TQDM(total=total or None, desc=Path(path).name, unit="frames")
+        self.bar.update()
+        return True
+
+    def close_bar(self) -> None:
+        """End the line of the video's bar."""
+        if self.bar is not None:
+            self.bar.close()
+        self.bar, self.film = None, ""
+
     def _frame_rate(self, path: str) -> float | None:
-        """Return the frame rate of what is seen of a video or stream, None for a picture."""
-        if not self.dataset.source_type.stream and suffix_of(path) not in VID_FORMATS:
+        """Return the frame rate of what is seen of a video, stream or screen, None for a picture."""
+        kind = self.dataset.source_type
+        if not (kind.stream or kind.screenshot) and suffix_of(path) not in VID_FORMATS:
             return None
-        return float(self.dataset.fps or 30.0) / int(self.args.vid_stride)
+        return float(self.dataset.rates.get(path) or self.dataset.fps or 30.0) / int(self.args.vid_stride)
 
     def log_end(self) -> None:
         """Log mean time per image of each stage and where files went."""
@@ -94,6 +116,7 @@ class BasePredictor(CallbackMixin):
     source_type: Any
     batch: tuple[list[str], Any, list[str]] | None
     results: list[Results]
+    plotted_img: Image | None
     speed: dict[str, float]
     seen: int
 
@@ -110,6 +133,7 @@ class BasePredictor(CallbackMixin):
         self.model = None
         self.dataset = self.source_type = self.batch = None
         self.results = []
+        self.plotted_img = None
         self.speed = dict.fromkeys(STAGES, 0.0)
         self.seen = 0
         self._save_dir: Path | None = None
@@ -150,6 +174,10 @@ class BasePredictor(CallbackMixin):
         """Turn raw output for `im` (B, C, H, W) into one `Results` per original image."""
         raise NotImplementedError
 
+    def infer(self, im: torch.Tensor) -> Any:
+        """Run the network on its input (B, C, H, W)."""
+        return self.model(im)
+
     def class_filter(self) -> AbstractContextManager[None]:
         """Make the model predict only the classes asked for, until the block ends."""
         return nullcontext()
@@ -158,11 +186,11 @@ class BasePredictor(CallbackMixin):
     def __call__(
         self, source: Any = None, model: Any = None, stream: bool = False, **kwargs: Any
     ) -> list[Results] | Iterator[Results]:
-        """Predict; return a list of `Results`, or with `stream` a generator that holds one batch at a time."""
+        """Predict; return a `ResultList`, or with `stream` a generator that holds one batch at a time."""
         if kwargs:
             self.update_args(kwargs)
         results = self.stream_inference(source, model)
-        return results if stream else list(results)
+        return results if stream else ResultList(results)
 
     def predict_cli(self, source: Any = None, model: Any = None) -> None:
         """Predict for the files and the log alone: no results are kept."""
@@ -226,10 +254,13 @@ class BasePredictor(CallbackMixin):
                 results = self._run_batch(item, run)
                 for result, path, info in zip(results, item[0], item[2], strict=True):
                     run.emit(result, path, info)
+                self.plotted_img = run.writer.drawn
                 run.seen += len(results)
                 yield from results
+            run.close_bar()
             run.log_end()
         finally:
+            run.close_bar()
             run.writer.close()
             run.dataset.close()
         self.run_callbacks("on_predict_end")
@@ -245,7 +276,7 @@ class BasePredictor(CallbackMixin):
             if self.args.embed:
                 return list(self.model(im, embed=self.args.embed))
             with run.timers[1], self.class_filter():
-                preds = self.model(im)
+                preds = self.infer(im)
             with run.timers[2]:
                 results = self.postprocess(preds, im, to_bgr_images(images), paths)
         spent = [(t.t - t0) * 1e3 / len(results) for t, t0 in zip(run.timers, before, strict=True)]

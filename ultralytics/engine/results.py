@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ultralytics.engine.boxes import Boxes, Data, Probs
 from ultralytics.utils.annotator import Annotator, Color, colors, write_image
+from ultralytics.utils.checks import require
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.ops import clip_boxes
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 Image = npt.NDArray[np.uint8]
 Speed = dict[str, float | None]
 
+DEFAULT_FONT = "Arial.ttf"  # what callers of the interface pass when they mean the usual one
 CROP_GAIN = 1.02  # a crop is this much larger than its box ...
 CROP_MARGIN = 10  # ... and this many pixels more, over both sides together
 
@@ -39,7 +41,7 @@ class Results:
     attributes of other tasks exist and are None.
     """
 
-    masks = keypoints = obb = None
+    masks = keypoints = obb = semantic_mask = depth = None
 
     def __init__(
         self,
@@ -47,11 +49,23 @@ class Results:
         path: str,
         names: Mapping[int, str],
         boxes: Data | Boxes | None = None,
-        *,
+        masks: None = None,
         probs: Data | Probs | None = None,
+        keypoints: None = None,
+        obb: None = None,
         speed: Mapping[str, float | None] | None = None,
+        semantic_mask: None = None,
+        depth: None = None,
     ) -> None:
-        """Hold an image and its boxes, (N, 6) or (N, 7) rows of `Boxes`, or its class probabilities (K,)."""
+        """Hold an image and its boxes, (N, 6) or (N, 7) rows of `Boxes`, or its class probabilities (K,).
+
+        Raises:
+            ConfigError: values of a task that is not available here.
+        """
+        others = {"masks": masks, "keypoints": keypoints, "obb": obb, "semantic_mask": semantic_mask, "depth": depth}
+        given = [name for name, value in others.items() if value is not None]
+        if given:
+            raise ConfigError(f"{', '.join(given)}: results here are boxes or class probabilities", "leave them out")
         self.orig_img = orig_img
         self.orig_shape: tuple[int, int] = (int(orig_img.shape[0]), int(orig_img.shape[1]))
         self.boxes = boxes if isinstance(boxes, Boxes) or boxes is None else Boxes(boxes, self.orig_shape)
@@ -130,10 +144,14 @@ class Results:
         conf: bool = True,
         line_width: int | None = None,
         font_size: float | None = None,
+        font: str = DEFAULT_FONT,
         pil: bool = False,
         img: npt.NDArray[Any] | Tensor | None = None,
+        kpt_radius: int = 5,
+        kpt_line: bool = True,
         labels: bool = True,
         boxes: bool = True,
+        masks: bool = True,
         probs: bool = True,
         show: bool = False,
         save: bool = False,
@@ -148,11 +166,14 @@ class Results:
         `line_width` and `font_size` (height of a capital letter) are in pixels and follow the image by default. `img`
         is drawn on instead of the original: (H, W, 3) BGR uint8. `conf` and `labels` choose what a label says,
         `boxes=False` and `probs=False` draw none. `color_mode` is "class" or "instance". `txt_color` (BGR) is black or
-        white, by contrast, by default. `show` opens a window, `save` writes `filename`.
+        white, by contrast, by default. `show` opens a window, `save` writes `filename`. `masks`, `kpt_radius` and
+        `kpt_line` are there for callers of the interface: there are no masks and key points to draw.
 
         Raises:
-            ConfigError: an unknown `color_mode`.
+            ConfigError: an unknown `color_mode`, or another `font` than OpenCV's, which is always used.
         """
+        if font != DEFAULT_FONT:
+            raise ConfigError(f"font={font!r}: letters are drawn by OpenCV with its own font", "leave font out")
         if color_mode not in ("class", "instance"):
             raise ConfigError(f"color_mode is 'class' or 'instance', not {color_mode!r}")
         canvas = self.orig_img if img is None else img
@@ -321,6 +342,43 @@ class Results:
     def tojson(self, normalize: bool = False, decimals: int = 5) -> str:
         """Do the same as `to_json` (the older name)."""
         return self.to_json(normalize, decimals)
+
+    def to_coco(self, image_id: int | str | None = None, category_ids: list[int] | None = None) -> list[dict[str, Any]]:
+        """Return a COCO result row per box: image_id, category_id, bbox [left, top, width, height] in pixels, score.
+
+        `image_id` is by default the file's stem, as a number if it is one; `category_ids` are the numbers of the
+        classes, by default the class ids.
+        """
+        stem = Path(self.path).stem
+        number: int | str = (int(stem) if stem.isdecimal() else stem) if image_id is None else image_id
+        return [
+            {
+                "image_id": number,
+                "category_id": c if category_ids is None else category_ids[c],
+                "bbox": [round(v, 3) for v in (x1, y1, x2 - x1, y2 - y1)],
+                "score": round(score, 5),
+            }
+            for (x1, y1, x2, y2), score, c, _ in self._rows()
+        ]
+
+    def to_supervision(self) -> Any:
+        """Return the boxes as `supervision.Detections`, class names in `data["class_name"]`.
+
+        Raises:
+            MissingPackageError: the package `supervision` is not installed.
+        """
+        supervision = require("supervision", "Results.to_supervision()")
+        rows = self._rows()
+        track = (
+            np.array([t for _, _, _, t in rows], dtype=int) if self.boxes is not None and self.boxes.is_track else None
+        )
+        return supervision.Detections(
+            xyxy=np.array([xyxy for xyxy, *_ in rows], dtype=np.float32).reshape(-1, 4),
+            confidence=np.array([score for _, score, *_ in rows], dtype=np.float32),
+            class_id=np.array([c for _, _, c, _ in rows], dtype=int),
+            tracker_id=track,
+            data={"class_name": np.array([self._name(c) for _, _, c, _ in rows], dtype=str)},
+        )
 
 
 def _free_name(file: Path) -> Path:

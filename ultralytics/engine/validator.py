@@ -35,7 +35,6 @@ STAGES = ("preprocess", "inference", "loss", "postprocess")
 VAL_CONF = 0.001
 SHOWN_CONF = 0.25
 REFUSED = {
-    "augment": "test-time augmentation is not available",
     "visualize": "feature and error panels are not available",
     "dnn": "inference through OpenCV DNN is not available",
     "compile": "the network is not compiled",
@@ -155,6 +154,10 @@ class BaseValidator(CallbackMixin):
     def preprocess(self, batch: Batch) -> Batch:
         """Move a batch to the device and normalise its images."""
         raise NotImplementedError
+
+    def infer(self, module: Any, im: torch.Tensor) -> Any:
+        """Run the network on its input (B, C, H, W)."""
+        return module(im)
 
     def postprocess(self, preds: Any, batch: Batch) -> list[Prediction]:
         """Turn raw model output into one dict per image: bboxes (N, 4) xyxy original px, conf (N,), cls (N,)."""
@@ -287,7 +290,7 @@ class BaseValidator(CallbackMixin):
             with timers[0]:
                 batch = self.preprocess(batch)
             with timers[1], autocast(dtype is not None, self.device, dtype):
-                raw = module(batch["img"])
+                raw = self.infer(module, batch["img"])
             with timers[2]:
                 if trainer is not None:
                     self.loss = self.loss + module.loss(batch, raw)[1]

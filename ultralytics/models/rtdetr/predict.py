@@ -17,13 +17,14 @@ from ultralytics.models.rtdetr.post import (
     stretch_geometry,
     to_original_xyxy,
 )
+from ultralytics.models.rtdetr.tta import augmented_rows
 
 
 class RTDETRPredictor(BasePredictor):
     """Detect objects with RT-DETR.
 
     Class filters act before the head selects its top rows, so an asked-for class cannot be crowded out; boxes are
-    clipped to the image.
+    clipped to the image. With `augment` an image is also seen mirrored and enlarged, see `tta.py`.
 
         predictor = RTDETRPredictor(overrides={"model": "best.pt", "conf": 0.4})
         for result in predictor("photos/", stream=True): ...
@@ -32,6 +33,12 @@ class RTDETRPredictor(BasePredictor):
     def class_filter(self) -> AbstractContextManager[None]:
         """Let the head select its top rows among the classes asked for."""
         return class_filter(self.model, self.classes)
+
+    def infer(self, im: torch.Tensor) -> Any:
+        """Run the network, with `augment` on several views."""
+        if not self.args.augment:
+            return self.model(im)
+        return augmented_rows(self.model, im, int(self.model.stride), getattr(self.model, "pt", True))
 
     def postprocess(self, preds: Any, im: torch.Tensor, originals: list[Image], paths: list[str]) -> list[Results]:
         """Return one `Results` per image, boxes best first, xyxy in pixels of the original image."""

@@ -26,6 +26,7 @@ from ultralytics.models.rtdetr.post import (
     to_network_xywhn,
     to_original_xyxy,
 )
+from ultralytics.models.rtdetr.tta import augmented_rows
 from ultralytics.utils import LOGGER, IterableSimpleNamespace, colorstr
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.metrics import ConfusionMatrix, DetMetrics, box_iou, match_predictions
@@ -84,6 +85,12 @@ class RTDETRValidator(BaseValidator):
     def class_filter(self, model: Any) -> AbstractContextManager[None]:
         """Let the head select its top rows among the classes asked for."""
         return class_filter(model, self.classes)
+
+    def infer(self, module: Any, im: torch.Tensor) -> Any:
+        """Run the network; with `augment`, outside of training, on several views."""
+        if not self.args.augment or self.training:
+            return module(im)
+        return augmented_rows(module, im, self.stride, getattr(module, "pt", True))
 
     def preprocess(self, batch: Batch) -> Batch:
         """Move tensors to the device; images become floats in 0..1 (half precision where the backend wants it)."""
