@@ -15,7 +15,7 @@ from ultralytics.engine.recovery import safer_precision
 from ultralytics.engine.replay import read_replay, replay
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.nn.checkpoint import read_checkpoint
-from ultralytics.utils.errors import CheckpointError, NotFoundError, TrainingError
+from ultralytics.utils.errors import CheckpointError, DatasetError, NotFoundError, TrainingError
 from ultralytics.utils.yaml_io import YAML
 
 QUICK = {"imgsz": 64, "batch": 2, "workers": 0, "device": "cpu", "plots": False, "amp": False, "verbose": False}
@@ -262,3 +262,39 @@ def test_command_line(make, capsys):
     with pytest.raises(SystemExit):
         entrypoint(["replay"])
     assert "replay needs one file" in capsys.readouterr().err
+
+
+# ---- before the first epoch
+
+
+@pytest.mark.parametrize(
+    ("damage", "want"),
+    [
+        ("none", None),
+        ("leak", "validation image(s) that are training images too"),
+        ("queries", "more objects than the 30 queries"),
+        ("twice", None),
+        ("one folder", None),
+    ],
+)
+def test_preflight(make, tmp_path, capsys, damage, want):
+    yaml = write_dataset(tmp_path / "set")
+    images, label = tmp_path / "set" / "images", tmp_path / "set" / "labels" / "train" / "000.txt"
+    if damage == "leak":
+        (images / "val" / "003.png").write_bytes((images / "train" / "003.png").read_bytes())
+    elif damage == "queries":
+        label.write_text("".join(f"0 {0.1 + i / 50:.3f} 0.5 0.1 0.1\n" for i in range(31)))
+    elif damage == "twice":
+        label.write_text("0 0.5 0.5 0.2 0.2\n1 0.5 0.5 0.2 0.2\n")
+    elif damage == "one folder":
+        yaml.write_text(yaml.read_text().replace("images/val", "images/train"))
+    trainer = make(data=str(yaml), epochs=1)
+    if want is None:
+        trainer.train()
+    else:
+        with pytest.raises(DatasetError) as e:
+            trainer.train()
+        assert want in str(e.value) and len(str(e.value).splitlines()) <= 3 and not (tmp_path / "run").exists()
+    text = capsys.readouterr().out
+    seen = {"none": "nothing is wrong", "twice": "0 error(s), 1 warning(s)", "one folder": "images are the same"}
+    assert seen.get(damage, "1 error(s)") in text

@@ -45,10 +45,10 @@ IMAGES: list[tuple[tuple[int, int], list[list[float]]]] = [
 ]
 
 
-def draw(shape: tuple[int, int], rows: list[list[float]]) -> np.ndarray:
+def draw(shape: tuple[int, int], rows: list[list[float]], grey: int = 110) -> np.ndarray:
     """Draw one image of the data set, BGR."""
     h, w = shape
-    image = np.full((h, w, 3), 110, np.uint8)
+    image = np.full((h, w, 3), grey, np.uint8)
     for c, cx, cy, bw, bh in rows:
         corners = np.array([(cx - bw / 2) * w, (cy - bh / 2) * h, (cx + bw / 2) * w, (cy + bh / 2) * h])
         x1, y1, x2, y2 = np.round(corners).astype(int).tolist()
@@ -57,12 +57,12 @@ def draw(shape: tuple[int, int], rows: list[list[float]]) -> np.ndarray:
 
 
 def write_dataset(root: Path, images: list[tuple[tuple[int, int], list[list[float]]]] | None = None) -> Path:
-    """Write the data set (PNG, both splits the same) and return its YAML."""
-    for split in ("train", "val"):
+    """Write the data set (PNG; the splits differ in their grey only) and return its YAML."""
+    for split, grey in (("train", 110), ("val", 112)):
         (root / "images" / split).mkdir(parents=True)
         (root / "labels" / split).mkdir(parents=True)
         for i, (shape, rows) in enumerate(IMAGES if images is None else images):
-            cv2.imwrite(str(root / "images" / split / f"{i:03d}.png"), draw(shape, rows))
+            cv2.imwrite(str(root / "images" / split / f"{i:03d}.png"), draw(shape, rows, grey))
             text = "".join(" ".join(f"{v:g}" for v in row) + "\n" for row in rows)
             (root / "labels" / split / f"{i:03d}.txt").write_text(text)
     names = "".join(f"  {i}: {n}\n" for i, n in NAMES.items())

@@ -148,6 +148,9 @@ class TrainerSetup(CallbackMixin):
         """Move a batch to the device and normalise its images."""
         raise NotImplementedError
 
+    def check_data(self) -> None:
+        """Look over the scanned data before the first epoch; raises DatasetError when a run would be in vain."""
+
     def label_loss_items(self, loss_items: Any = None, prefix: str = "train") -> Any:
         """Name loss items `prefix/name`; the bare names without items."""
         keys = [f"{prefix}/{name}" for name in self.loss_names]
@@ -178,6 +181,8 @@ class TrainerSetup(CallbackMixin):
         LOGGER.info("engine/trainer: " + ", ".join(f"{k}={v}" for k, v in sorted(self.args)))
         self._setup_model()
         self._setup_data()
+        if self.resume_from is None and self.rank <= 0:
+            self.check_data()
         self._setup_optimizer()
         self.validator = self.get_validator()
         self.meter = LossMeter(self.loss_names)

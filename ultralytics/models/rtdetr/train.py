@@ -5,6 +5,7 @@ Legend: B images in a batch, T objects in a batch, S image side in pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,30 @@ import torch.nn.functional as F
 from torch import nn
 
 from ultralytics.data.build import build_dataloader
+from ultralytics.data.doctor import Finding, preflight
 from ultralytics.engine.setup import Batch, stride_of
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.rtdetr.val import RTDETRValidator, build_rtdetr_dataset
 from ultralytics.nn.tasks import RTDETRDetectionModel
+from ultralytics.utils import LOGGER
+from ultralytics.utils.errors import DatasetError
 from ultralytics.utils.plotting import plot_images, plot_labels
+
+
+def report_findings(found: Sequence[Finding]) -> None:
+    """Log a table of findings about the data, worst first; raises DatasetError with the first error."""
+    if not found:
+        LOGGER.info("Pre-flight: nothing is wrong with the data")
+        return
+    counts = ", ".join(f"{sum(f.severity == s for f in found)} {s}(s)" for s in ("error", "warning", "note"))
+    LOGGER.info(f"Pre-flight: {counts}; `yolo doctor` tells more")
+    for f in found:
+        LOGGER.info(f"  {f.severity:<8} {f.split:<6} {f.code:<10} {f.message}")
+    errors = [f for f in found if f.severity == "error"]
+    if errors:
+        worst = errors[0]
+        more = f" (and {len(errors) - 1} more error(s), listed above)" if len(errors) > 1 else ""
+        raise DatasetError(f"{worst.split}: {worst.message}{more}", *worst.examples[:1], worst.remedy)
 
 
 class RTDETRTrainer(BaseTrainer):
@@ -70,6 +90,18 @@ class RTDETRTrainer(BaseTrainer):
             rank=rank if train else -1,
             modules=self.args.modules,
         )
+
+    def check_data(self) -> None:
+        """Print what the quick checks of the data found, a line for each kind; errors stop the run.
+
+        A data set whose training and validation images are one folder is a trial on purpose, so it only gets a warning.
+        """
+        same = self.data["train"] == (self.data.get(self.args.split) or self.data["val"])
+        if same:
+            LOGGER.warning("training and validation images are the same: the metrics say nothing about other images")
+        queries = int(getattr(self.model.model[-1], "num_queries", 300))
+        val = None if same else self.test_loader.dataset
+        report_findings(preflight(self.train_loader.dataset, val, queries=queries, imgsz=self.imgsz))
 
     def preprocess_batch(self, batch: Batch) -> Batch:
         """Move tensors to the device; images become floats (B, 3, S, S) in 0..1, S random if asked for."""
