@@ -106,6 +106,13 @@ def _batch(value: Any) -> int | float:
     raise ValueError
 
 
+def _tiles(value: Any) -> int:
+    number = _int(value)
+    if number not in {4, 9}:
+        raise ValueError
+    return number
+
+
 def _amp(value: Any) -> bool | str:
     if isinstance(value, bool):
         return value
@@ -181,6 +188,7 @@ SWITCH_OR_PATH = Kind("true, false or a path", _either(_bool, _path))
 SWITCH_OR_WORD = Kind("true, false or a mode", _either(_bool, _word))
 IMGSZ = Kind("a whole number of pixels, or [height, width]", _imgsz)
 BATCH = Kind("a whole number, -1 (automatic) or a share of memory between 0 and 1", _batch)
+TILES = Kind("4 or 9", _tiles)
 AMP = Kind("true, false, 'bf16', 'fp16' or 'fp32'", _amp)
 CACHE = Kind("true, false, 'ram' or 'disk'", _cache)
 FRACTION = Kind("a ratio above 0 up to 1, a count above 1, or a list of 2 or 3 of them", _fraction)

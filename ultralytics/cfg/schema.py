@@ -97,7 +97,6 @@ _POSE = "pose estimation only"
 _DEPTH = "depth estimation only"
 _GAINS = "RT-DETR's loss gains are fixed (class 1, L1 5, GIoU 2), as in its paper"
 _NO_NMS = "RT-DETR has no non-maximum suppression"
-_NOT_YET = "this augmentation is not available"
 
 GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
     {
@@ -235,11 +234,18 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
             Key("bgr", k.UNIT, 0.0, "probability of swapped colour channels", only="detect"),
             Key("mosaic", k.UNIT, 1.0, "probability of four images in one", only="detect"),
             Key("mixup", k.UNIT, 0.0, "probability of blending two images", only="detect"),
-            Key("cutmix", k.UNIT, 0.0, "probability of pasting a part of another image", inert=_NOT_YET),
-            Key("copy_paste", k.UNIT, 0.0, "share of objects copied by their outline", inert=_NOT_YET),
-            Key("copy_paste_mode", k.WORD, "flip", "where copies come from", choices=("flip", "mixup"), inert=_NOT_YET),
+            Key("cutmix", k.UNIT, 0.0, "probability of pasting a part of another image", only="detect"),
+            Key("copy_paste", k.UNIT, 0.0, "share of objects copied by their outline (polygon labels)", only="detect"),
+            Key(
+                "copy_paste_mode",
+                k.WORD,
+                "flip",
+                "where copies come from: the mirrored image, or another one",
+                choices=("flip", "mixup"),
+                only="detect",
+            ),
             Key("auto_augment", k.WORD, "randaugment", "augmentation policy", nullable=True, only="classify"),
-            Key("erasing", k.UNIT, 0.4, "probability of erasing a patch", only="classify"),
+            Key("erasing", k.UNIT, 0.4, "probability of erasing a patch; the recipes of detect set 0"),
         ),
         "More files": (
             Key("cfg", k.PATH, None, "YAML of arguments; arguments given beside it win", nullable=True),
@@ -261,6 +267,11 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
                 choices=("linear", "cosine", "flat_cosine", "constant"),
                 nullable=True,
             ),
+            Key("photometric", k.UNIT, 0.0, "probability of each of SSD's colour distortions", only="detect"),
+            Key("zoom_out", k.UNIT, 0.0, "probability of a canvas around the image, up to 4 x 4", only="detect"),
+            Key("iou_crop", k.UNIT, 0.0, "probability of a crop that overlaps an object", only="detect"),
+            Key("mosaic_n", k.TILES, 4, "images of a mosaic", only="detect"),
+            Key("strict", k.BOOL, True, "stop at label rows of a wrong form or class; false leaves them out"),
             Key("sync_bn", k.BOOL, False, "batch norm statistics over all processes"),
             Key("model_scale", k.WORD, None, "compound scale of the model YAML, a letter such as n", nullable=True),
             Key("modules", k.PATHS, None, "Python files with blocks of your own", nullable=True),

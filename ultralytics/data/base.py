@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from ultralytics.data.augment import Compose, Sample
+from ultralytics.data.augment import AugmentParams, Compose, Sample
 from ultralytics.data.image_cache import ImageCache, cache_mode
 from ultralytics.data.images import Pixels, imread, resize
 from ultralytics.data.utils import IMG_FORMATS, list_images, pick_fraction
@@ -88,6 +88,7 @@ class BaseDataset(Dataset[dict[str, Any]]):
         self.images.fill(f"{prefix}caching images")
         self.transforms = self.build_transforms(hyp)
         self._plain = self.build_transforms(hyp, mixing=False)
+        self.full_size = augment and not rect and AugmentParams.of(hyp).crops and self.images.mode is None
         self._mixing_off = torch.zeros(1, dtype=torch.uint8).share_memory_()  # seen by worker processes too
 
     # -- what a data set consists of --
@@ -152,6 +153,10 @@ class BaseDataset(Dataset[dict[str, Any]]):
         self.labels[i]["shape"] = image.shape[:2]  # decoding knows best: the scan does not see every orientation mark
         return image
 
+    def _whole(self, i: int) -> Loaded:
+        image = self._decode(i)
+        return image, self.labels[i]["shape"], image.shape[:2]
+
     def _read(self, i: int) -> Pixels:
         return self._resize(self._decode(i), self.letterbox)
 
@@ -164,10 +169,15 @@ class BaseDataset(Dataset[dict[str, Any]]):
             size = (self.imgsz, self.imgsz)
         return image if (w, h) == size else resize(image, size)
 
-    def get_image_and_label(self, index: int, rng: np.random.Generator | None = None) -> Sample:
-        """Return a sample before its transforms, bound to a generator (by default that of epoch 0)."""
+    def get_image_and_label(
+        self, index: int, rng: np.random.Generator | None = None, full_size: bool = False
+    ) -> Sample:
+        """Return a sample before its transforms, bound to a generator (by default that of epoch 0).
+
+        `full_size` gives the image as it is on disk, for transforms that cut out a part of it.
+        """
         label = self.labels[index]
-        image, original, present = self.load_image(index)
+        image, original, present = self._whole(index) if full_size else self.load_image(index)
         sample: Sample = {
             "im_file": label["im_file"],
             "index": index,
@@ -199,7 +209,7 @@ class BaseDataset(Dataset[dict[str, Any]]):
         """Return the tensors of sample `index`, or of (epoch, index)."""
         epoch, index = key if isinstance(key, tuple) else (0, key)
         chain = self._plain if self._mixing_off.item() else self.transforms
-        return chain(self.get_image_and_label(index, self.rng(epoch, index)))
+        return chain(self.get_image_and_label(index, self.rng(epoch, index), self.full_size))
 
     def __len__(self) -> int:
         return len(self.labels)

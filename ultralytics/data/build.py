@@ -107,6 +107,7 @@ def build_yolo_dataset(
         "fraction": fraction_of(getattr(cfg, "fraction", 1.0), mode),
         "seed": int(getattr(cfg, "seed", 0) or 0),
         "save_dir": getattr(cfg, "save_dir", None),
+        "strict": bool(getattr(cfg, "strict", True)),
     }
     return dataset(img_path, data=data, **{**options, **kwargs})
 

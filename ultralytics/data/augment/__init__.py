@@ -1,11 +1,13 @@
 """Augmentations, under upstream's names."""
 
 from ultralytics.data.augment.base import BaseTransform, Compose, MixTransform, Sample
+from ultralytics.data.augment.erase import RandomErasing
 from ultralytics.data.augment.format import Format
 from ultralytics.data.augment.geometric import RandomFlip, RandomPerspective
 from ultralytics.data.augment.letterbox import LetterBox
 from ultralytics.data.augment.mix import CopyPaste, CutMix, MixUp
 from ultralytics.data.augment.mosaic import Mosaic
+from ultralytics.data.augment.official import RandomIoUCrop, RandomPhotometricDistort, RandomZoomOut
 from ultralytics.data.augment.photometric import RandomHSV
 from ultralytics.data.augment.pipeline import AugmentParams, train_transforms, v8_transforms, val_transforms
 
@@ -20,9 +22,13 @@ __all__ = [
     "MixTransform",
     "MixUp",
     "Mosaic",
+    "RandomErasing",
     "RandomFlip",
     "RandomHSV",
+    "RandomIoUCrop",
     "RandomPerspective",
+    "RandomPhotometricDistort",
+    "RandomZoomOut",
     "Sample",
     "train_transforms",
     "v8_transforms",

@@ -21,6 +21,7 @@ MIN_SIDE = 2.0  # pixels; smaller boxes are dropped after a warp
 MIN_AREA = 0.10  # part of a box's area that must stay in the frame
 MIN_AREA_POLYGON = 0.01
 MAX_ASPECT = 100.0
+_HALF = np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1]])
 
 
 class RandomPerspective(BaseTransform):
@@ -88,6 +89,7 @@ class RandomPerspective(BaseTransform):
     def _warp(self, image: Pixels, matrix: Floats, size: tuple[int, int]) -> Pixels:
         if (image.shape[1], image.shape[0]) == size and np.array_equal(matrix, np.eye(3)):
             return image
+        matrix = _HALF @ matrix @ np.linalg.inv(_HALF)  # OpenCV counts from pixel centres, boxes from pixel edges
         border = (114,) * min(image.shape[2], 4)
         if self.perspective:
             warped = cv2.warpPerspective(image, matrix, dsize=size, borderValue=border)

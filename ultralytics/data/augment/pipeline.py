@@ -7,11 +7,13 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ultralytics.data.augment.base import Compose, SampleSource, Transform
+from ultralytics.data.augment.erase import RandomErasing
 from ultralytics.data.augment.format import Format
 from ultralytics.data.augment.geometric import RandomFlip, RandomPerspective
 from ultralytics.data.augment.letterbox import LetterBox
 from ultralytics.data.augment.mix import CopyPaste, CutMix, MixUp
 from ultralytics.data.augment.mosaic import Mosaic
+from ultralytics.data.augment.official import RandomIoUCrop, RandomPhotometricDistort, RandomZoomOut
 from ultralytics.data.augment.photometric import RandomHSV
 
 
@@ -30,7 +32,12 @@ class AugmentParams:
     flipud: float = 0.0
     fliplr: float = 0.5
     bgr: float = 0.0
+    erasing: float = 0.0
+    photometric: float = 0.0
+    zoom_out: float = 0.0
+    iou_crop: float = 0.0
     mosaic: float = 1.0
+    mosaic_n: int = 4
     mixup: float = 0.0
     cutmix: float = 0.0
     copy_paste: float = 0.0
@@ -44,8 +51,14 @@ class AugmentParams:
         given = dict(hyp) if isinstance(hyp, Mapping) else vars(hyp) if hyp is not None else {}
         values: dict[str, Any] = {f.name: given[f.name] for f in fields(cls) if given.get(f.name) is not None}
         for name, value in values.items():
-            values[name] = float(value) if isinstance(value, (bool, int)) else value
+            number = isinstance(value, (bool, int)) and name != "mosaic_n"
+            values[name] = float(value) if number else value
         return cls(**values)
+
+    @property
+    def crops(self) -> bool:
+        """Whether a step cuts into the image as it is on disk, which is brought to the network's size only then."""
+        return bool(self.zoom_out or self.iou_crop)
 
     def without_mixing(self) -> AugmentParams:
         """Return a copy without mosaic, mixup, cutmix and copy-paste."""
@@ -53,18 +66,21 @@ class AugmentParams:
 
 
 def train_transforms(dataset: SampleSource, imgsz: int, hyp: Any = None, fit: Transform | None = None) -> Compose:
-    """Build the training chain: mosaic, copy-paste, perspective, mixup, cutmix, HSV, flips, tensors.
+    """Build the training chain: zoom-out, crop, mosaic, copy-paste, perspective, mixup, cutmix, colours, flips.
 
     `fit` brings an image that is no mosaic to the network's size (a `LetterBox`); None where images come stretched.
-    Steps that cannot change anything are left out.
+    Steps that cannot change anything are left out. The partners of mosaic and its kin are neither zoomed nor cropped.
     """
     p = AugmentParams.of(hyp)
+    whole: list[Transform] = [RandomZoomOut(p.zoom_out, limit=4 * imgsz)] if p.zoom_out else []
+    whole += [RandomIoUCrop(p.iou_crop)] if p.iou_crop else []
+    whole += [LetterBox(imgsz, scale_fill=fit is None)] if whole else []
     warp = RandomPerspective(
         p.degrees, p.translate, p.scale, p.shear, p.perspective, size=(imgsz, imgsz), pre_transform=fit
     )
     first: list[Transform] = []
     if p.mosaic:
-        first.append(Mosaic(dataset, imgsz, p.mosaic))
+        first.append(Mosaic(dataset, imgsz, p.mosaic, p.mosaic_n))
     if p.copy_paste and p.copy_paste_mode == "flip":
         first.append(CopyPaste(dataset, p=p.copy_paste))
     pre = Compose([*first, warp])
@@ -72,17 +88,17 @@ def train_transforms(dataset: SampleSource, imgsz: int, hyp: Any = None, fit: Tr
     if p.copy_paste and p.copy_paste_mode != "flip":
         chain.append(CopyPaste(dataset, pre, p.copy_paste, p.copy_paste_mode))
     chain += [t(dataset, pre, rate) for t, rate in ((MixUp, p.mixup), (CutMix, p.cutmix)) if rate]
-    return Compose([*chain, *colour_and_flips(p), Format(bgr=p.bgr)])
+    return Compose([*whole, *chain, *colour_and_flips(p), Format(bgr=p.bgr)])
 
 
 def colour_and_flips(hyp: Any = None) -> list[Transform]:
-    """Return the steps that keep an image's size: HSV and the two flips, those that are on."""
+    """Return the steps that keep an image's size: colours, the two flips, erasing, those that are on."""
     p = AugmentParams.of(hyp)
-    steps: list[Transform] = []
+    steps: list[Transform] = [RandomPhotometricDistort(p.photometric)] if p.photometric else []
     if p.hsv_h or p.hsv_s or p.hsv_v:
         steps.append(RandomHSV(p.hsv_h, p.hsv_s, p.hsv_v))
     steps += [RandomFlip(rate, way) for rate, way in ((p.flipud, "vertical"), (p.fliplr, "horizontal")) if rate]
-    return steps
+    return [*steps, RandomErasing(p.erasing)] if p.erasing else steps
 
 
 def val_transforms(imgsz: int | tuple[int, int]) -> Compose:
