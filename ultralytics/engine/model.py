@@ -14,17 +14,21 @@ from typing import Any
 import torch
 from torch import nn
 
+from ultralytics.cfg import get_cfg
+from ultralytics.engine.exporter import WEIGHTS_FORMATS, Export
 from ultralytics.engine.results import Results
+from ultralytics.nn.autobackend import EXPORTED, AutoBackend, exported_suffix
 from ultralytics.nn.checkpoint import pack_model, save_checkpoint
 from ultralytics.nn.contents import describe_file
 from ultralytics.nn.state_export import export_state_dict, loading_lines
-from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.nn.tasks import BaseModel, load_checkpoint
 from ultralytics.nn.user_blocks import pack_user_modules
 from ultralytics.utils.callbacks import Callback, Callbacks
 from ultralytics.utils.checks import check_file, check_yaml
-from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.errors import ConfigError, ConfigTypeError
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.metrics import DetMetrics
+from ultralytics.utils.torch_utils import select_device
 from ultralytics.utils.user_modules import Files, load_user_modules
 
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -41,7 +45,8 @@ class Model:
     Unknown attributes are looked up on the network, so `model.parameters()` and `model.state_dict()` work.
 
     Args:
-        model: `.yaml`/`.yml` file or name, YAML dict, `.pt` file, or another `Model` (both then share one state).
+        model: `.yaml`/`.yml` file or name, YAML dict, `.pt` file, a file that `export` wrote (for predict and val), or
+            another `Model` (both then share one state).
         task: must be a task of `task_map`; by default the only one there is.
         verbose: log the layer table when a YAML is built.
         scale: letter of the compound scale of a model YAML.
@@ -99,18 +104,52 @@ class Model:
         """Load a weights file; the network is fp32, in eval mode, with EMA weights where the file has them."""
         if scale is not None:
             raise ConfigError(f"scale={scale}: {weights} has its scale already", "give a YAML, or leave scale out")
+        if exported_suffix(weights) is not None:
+            self._open_exported(weights)
+            return
         if Path(weights).suffix.lower() not in WEIGHTS_SUFFIXES:
-            known = f"a model YAML (.yaml, .yml) nor weights ({', '.join(WEIGHTS_SUFFIXES)})"
+            known = f"a model YAML (.yaml, .yml) nor weights ({', '.join((*WEIGHTS_SUFFIXES, *EXPORTED))})"
             raise ConfigError(f"model={weights}: neither {known}")
         path = str(check_file(weights))
         self.model, self.ckpt = load_checkpoint(path)
-        if self.model.task != self.task:
-            hint = f"on the command line: yolo {self.model.task} ... model={path}"
-            raise ConfigError(f"{path}: holds a model of task {self.model.task}, not {self.task}", hint)
+        self._check_task(path)
         self.ckpt_path, self.model_name = path, Path(path).stem
         stored = self.ckpt.get("train_args") or {}
         self.overrides = {k: stored[k] for k in KEPT_ARGS if stored.get(k) is not None}
         self.overrides.update(task=self.task, model=path)
+
+    def _open_exported(self, path: str, device: Any = "cpu") -> None:
+        """Open a file that `export` wrote; it takes the image size that it was written for."""
+        self.model = AutoBackend(path, device=device)
+        self._check_task(path)
+        facts = self.model.facts
+        self.model_name = Path(path).stem
+        self.overrides = {"task": self.task, "model": path, "imgsz": list(facts.imgsz)}
+        if facts.imgsz[0] == facts.imgsz[1]:
+            self.overrides["imgsz"] = facts.imgsz[0]
+        if facts.letterbox:
+            self.overrides["letterbox"] = True
+
+    def _check_task(self, path: str) -> None:
+        if self.model.task != self.task:
+            hint = f"on the command line: yolo {self.model.task} ... model={path}"
+            raise ConfigError(f"{path}: holds a model of task {self.model.task}, not {self.task}", hint)
+
+    def _need_network(self, what: str) -> None:
+        """Raise ConfigTypeError for an exported file, which is a fixed graph."""
+        if not isinstance(self.model, BaseModel):
+            raise ConfigTypeError(
+                f"{self.overrides['model']} is an exported file: it cannot {what}", "use the weights (.pt)"
+            )
+
+    def _runnable(self, args: Mapping[str, Any]) -> Any:
+        """The network, or the exported file opened on the device of the call."""
+        if not isinstance(self.model, AutoBackend):
+            return self.model
+        device = select_device(args.get("device") or "", verbose=False)
+        if device.type != self.model.device.type:
+            self._open_exported(str(self.overrides["model"]), device)
+        return self.model
 
     @property
     def task_map(self) -> dict[str, dict[str, type[Any]]]:
@@ -150,7 +189,7 @@ class Model:
         cls = predictor or self._class("predictor")
         if self._needs_new_predictor(cls, args):
             self.predictor = cls(overrides=args, _callbacks=self.callbacks)
-            self.predictor.setup_model(self.model)
+            self.predictor.setup_model(self._runnable(args))
         else:
             self.predictor.update_args(args, reset=True)
             self.predictor.callbacks = Callbacks(self.callbacks)
@@ -159,6 +198,7 @@ class Model:
 
     def embed(self, source: Any = None, stream: bool = False, **kwargs: Any) -> list[Any] | Iterator[Any]:
         """Return a feature vector per image: pooled outputs of the layers in `embed` (default: the last but one)."""
+        self._need_network("embed")
         return self.predict(source, stream, **{"embed": [len(self.model.model) - 2], **kwargs})
 
     def _needs_new_predictor(self, cls: type[Any], args: Mapping[str, Any]) -> bool:
@@ -170,8 +210,9 @@ class Model:
     def val(self, validator: type[Any] | None = None, **kwargs: Any) -> DetMetrics:
         """Evaluate on a data set (`data=`, else the one that the weights were trained on); return the metrics."""
         cls = validator or self._class("validator")
-        run = cls(args=self._args("val", kwargs), _callbacks=self.callbacks)
-        metrics: DetMetrics = run(model=self.model)
+        args = self._args("val", kwargs)
+        run = cls(args=args, _callbacks=self.callbacks)
+        metrics: DetMetrics = run(model=self._runnable(args))
         self.metrics = metrics
         return metrics
 
@@ -181,6 +222,7 @@ class Model:
         `pretrained=False` starts from fresh weights even when some were loaded. `resume=True` goes on from this
         object's weights file, `resume="last.pt"` from that file.
         """
+        self._need_network("train")
         cls = trainer or self._class("trainer")
         args = self._args("train", kwargs)
         if args.get("resume") is True and self.ckpt_path:
@@ -202,6 +244,7 @@ class Model:
 
     def fuse(self, verbose: bool = True, imgsz: int = 640) -> Model:
         """Fold every BatchNorm and re-parameterisable branch into plain convolutions, in place."""
+        self._need_network("be fused")
         self.predictor = None
         self.model.fuse(verbose=verbose, imgsz=imgsz)
         return self
@@ -210,6 +253,7 @@ class Model:
         self, detailed: bool = False, verbose: bool = True, imgsz: int = 640
     ) -> tuple[int, int, int, float] | None:
         """Log a summary, with `detailed` the layer table; return (layers, parameters, gradients, GFLOPs)."""
+        self._need_network("count its layers")
         summary: tuple[int, int, int, float] | None = self.model.info(detailed=detailed, verbose=verbose, imgsz=imgsz)
         return summary
 
@@ -218,14 +262,29 @@ class Model:
         """Lines about what is inside a weights file; the model is not built."""
         return describe_file(check_file(str(weights)))
 
-    def export(self, format: str = "state_dict", **kwargs: Any) -> str:
+    def export(self, format: str = "torchscript", **kwargs: Any) -> str:
         """Write the model in another form beside its weights file (else in the working folder); return the path.
 
-        `state_dict` writes plain tensors and a YAML for stock `ultralytics`, and logs the lines that load them there.
+        The file is run beside the model, the differences are logged, and a file beyond the tolerance is an error, after
+        which nothing was written (`allow_mismatch=True` keeps it); with `data` AP is compared too. `batch` is 1 and the
+        device the CPU unless given. `state_dict` writes plain tensors and a YAML for stock `ultralytics`, and logs the
+        lines that load them there; `safetensors` the weights in that form.
         """
-        if format != "state_dict":
-            raise ConfigError(f"format={format}: only state_dict is written here")
+        self._need_network("be exported")
         stem = Path(self.ckpt_path).with_suffix("") if self.ckpt_path else Path(self.model_name)
+        if format in WEIGHTS_FORMATS:
+            return self._export_weights(format, stem)
+        given = {**self._args("predict", {"batch": 1, "format": format, **kwargs})}
+        if "data" not in kwargs:
+            given.pop("data", None)  # the one it was trained on is not asked for
+        parts = self._class("predictor"), self._class("validator")
+        path, _ = Export(self.model, get_cfg(overrides=given), stem, self.ckpt_path, *parts)()
+        return str(path)
+
+    def _export_weights(self, format: str, stem: Path) -> str:
+        """Write tensors without a graph."""
+        if format == "safetensors":
+            return str(self.save(stem.with_suffix(".safetensors")))
         weights, yaml = export_state_dict(self.model, stem)
         LOGGER.info(f"{weights} and {yaml} written; in stock ultralytics:")
         for line in loading_lines(self.model, weights, yaml):
@@ -234,6 +293,7 @@ class Model:
 
     def load(self, weights: str | Path | Mapping[str, Any] | nn.Module | Model) -> Model:
         """Copy every tensor that fits from a file, checkpoint dict, network or other `Model`; log what did not."""
+        self._need_network("take weights")
         source = weights.model if isinstance(weights, Model) else weights
         if isinstance(source, (str, Path)):
             source = str(check_file(str(source)))
@@ -244,12 +304,14 @@ class Model:
 
     def save(self, filename: str | Path = "saved_model.pt") -> Path:
         """Write the model as it is now; arguments and metrics of the file it came from are kept. Returns the path."""
+        self._need_network("be saved as weights")
         kept = {k: v for k, v in (self.ckpt or {}).items() if k in {"train_args", "train_metrics", "train_results"}}
         record = {"model": pack_model(self.model), "modules": pack_user_modules(self.model)}
         return Path(save_checkpoint(filename, {**kept, **record}))
 
     def reset_weights(self) -> Model:
         """Start again from the initial weights that a newly built network of this YAML has."""
+        self._need_network("be reset")
         fresh = self._class("model")(copy.deepcopy(self.model.yaml), verbose=False)
         if self.model.is_fused():
             raise ConfigError("a fused model cannot be reset", "build it again from its YAML")
@@ -278,12 +340,15 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
-        device: torch.device = next(self.model.parameters()).device
+        """Where the parameters are; of an exported file, where it runs."""
+        device: torch.device = (
+            self.model.device if isinstance(self.model, AutoBackend) else next(self.model.parameters()).device
+        )
         return device
 
     def to(self, *args: Any, **kwargs: Any) -> Model:
         """Move or cast the network as `nn.Module.to` does; later calls use the same device."""
+        self._need_network("be moved or cast")
         self.model.to(*args, **kwargs)
         self.overrides["device"] = str(self.device)
         self.predictor = None

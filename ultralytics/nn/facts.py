@@ -27,6 +27,7 @@ class Facts:
         batch: Images of one call.
         channels: Image channels.
         dynamic: Whether batch and size may differ from these.
+        letterbox: Whether images keep their aspect ratio and are padded.
         precision: fp32, fp16 or int8.
         device: Kind of device that the graph was written on, such as cpu.
         opset: ONNX operator set, 0 where there is none.
@@ -47,6 +48,7 @@ class Facts:
     batch: int = 1
     channels: int = 3
     dynamic: bool = False
+    letterbox: bool = False
     precision: str = "fp32"
     device: str = "cpu"
     opset: int = 0
@@ -124,7 +126,7 @@ _CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "imgsz": _is_size,
     "batch": _is_count(1, 1 << 16),
     "channels": _is_count(1, 1024),
-    "dynamic": lambda value: isinstance(value, bool),
+    **dict.fromkeys(("dynamic", "letterbox"), lambda value: isinstance(value, bool)),
     "precision": lambda value: value in PRECISIONS,
     "opset": _is_count(0, 1000),
 }
