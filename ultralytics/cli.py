@@ -38,7 +38,7 @@ HELP = """\
 yolo [TASK] MODE key=value ...          (also: ultralytics ..., python -m ultralytics ...)
 
   TASK     detect (the default) | classify
-  MODE     train | val | predict | export | info
+  MODE     train | val | predict | export | benchmark | info
   key      any argument that `yolo cfg` lists; cfg=my.yaml takes them from a file, keys given beside it win
 
   yolo detect train model=rtdetr-l.yaml data=data.yaml epochs=100 imgsz=640
@@ -51,7 +51,10 @@ yolo [TASK] MODE key=value ...          (also: ultralytics ..., python -m ultral
   yolo info rtdetr-l.yaml rtdetr-hgnetv2-l.yaml rtdetr-resnet18.yaml format=markdown
   yolo train model=my.yaml modules=my_blocks.py data=data.yaml     blocks of your own: docs/model-yaml.md
   yolo info best.pt                                                what is inside, without building the model
-  yolo export model=best.pt format=state_dict                      plain tensors and a YAML for stock ultralytics
+  yolo heatmap model=best.pt source=photo.jpg query=0 kind=gradcam why; kind: gradcam, hirescam, shsa, sampling
+  yolo export model=best.pt format=onnx imgsz=640                  also torchscript, openvino, engine, coreml,
+                                                                   safetensors; state_dict for stock `ultralytics`
+  yolo benchmark model=best.pt data=data.yaml imgsz=640            each form that this machine can run, measured
 
   yolo convert data=data.yaml format=coco save_dir=out             labels as yolo, coco or voc, in a new folder
   yolo doctor data=data.yaml                                       is it safe to train on? exit code, HTML page
@@ -69,7 +72,7 @@ COPY_NAME = "default_copy.yaml"
 DEFAULT_MODEL = {"detect": "rtdetr-l.yaml", "classify": "shvit_s1.yaml"}
 DEFAULT_DATA = "demo.yaml"
 
-_ELSEWHERE = ("segment", "semantic", "depth", "pose", "obb", "track", "benchmark", "solutions")
+_ELSEWHERE = ("segment", "semantic", "depth", "pose", "obb", "track", "solutions")
 """Words of the same grammar that stand for something this version does not have."""
 
 

@@ -77,6 +77,34 @@ def replay(words: Sequence[str]) -> None:
     ultralytics.replay(files[0], **options)
 
 
+def heatmap(words: Sequence[str]) -> None:
+    """`yolo heatmap`: why a detector answers as it does, as pictures and arrays."""
+    own = {
+        key: text for w in words for key, _, text in [w.partition("=")] if key in {"kind", "layer", "query", "pixel"}
+    }
+    values = given(parse_overrides([w for w in words if w.partition("=")[0] not in own]))
+    for name in ("model", "source"):
+        if values.get(name) is None:
+            raise ConfigError(f"heatmap needs {name}=", "such as yolo heatmap model=best.pt source=photo.jpg query=0")
+    options: dict[str, Any] = {"kind": own["kind"]} if "kind" in own else {}
+    if "layer" in own:
+        options["layer"] = own["layer"].strip("[]").split(",") if "," in own["layer"] else own["layer"]
+    if "query" in own:
+        options["query"] = _whole_numbers("query", own["query"], 1)[0]
+    if "pixel" in own:
+        options["pixel"] = _whole_numbers("pixel", own["pixel"], 2)
+    rest = {k: v for k, v in values.items() if k not in {"model", "task", "mode", "cfg"}}
+    open_model(str(values["model"]), values).heatmap(**rest, **options)
+
+
+def _whole_numbers(key: str, text: str, count: int) -> list[int]:
+    """The numbers of a text such as `120,80`."""
+    parts = [p.strip() for p in text.strip("[]()").split(",")]
+    if len(parts) != count or not all(p.isdecimal() for p in parts):
+        raise ConfigError(f"{key}={text}: {'a whole number' if count == 1 else 'two whole numbers, x,y'}, 0 or above")
+    return [int(p) for p in parts]
+
+
 def _own_words(
     tool: str, words: Sequence[str], required: Sequence[str], optional: Sequence[str] = ()
 ) -> dict[str, Any]:
@@ -101,6 +129,15 @@ def compare(names: Sequence[str], overrides: Mapping[str, Any]) -> bool:
     return True
 
 
+def benchmark(words: Sequence[str]) -> None:
+    """`yolo benchmark`: the model in each form that this machine can run, measured."""
+    values = given(parse_overrides(words))
+    if values.get("model") is None:
+        raise ConfigError("benchmark needs model=, a weights file such as runs/detect/train/weights/best.pt")
+    model = open_model(str(values["model"]), values)
+    model.benchmark(**{k: v for k, v in values.items() if k not in {"model", "task", "mode", "cfg"}})
+
+
 def _compare(models: Sequence[Any], imgsz: int, form: str) -> None:
     """Print one row a model, with the differences to the first."""
     rows = models[0].comparison([m.totals(imgsz) for m in models])
@@ -110,7 +147,9 @@ def _compare(models: Sequence[Any], imgsz: int, form: str) -> None:
 COMMANDS: Mapping[str, Callable[[Sequence[str]], None]] = {
     "info": info,
     "export": export,
+    "benchmark": benchmark,
     "convert": convert,
     "replay": replay,
     "doctor": doctor,
+    "heatmap": heatmap,
 }

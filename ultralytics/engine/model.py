@@ -14,8 +14,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ultralytics.cfg import get_cfg
+from ultralytics.cfg import get_cfg, get_save_dir
+from ultralytics.engine.benchmark import Benchmark, Figures, check_saved, runnable_formats
 from ultralytics.engine.exporter import WEIGHTS_FORMATS, Export
+from ultralytics.engine.parity import Comparison
 from ultralytics.engine.results import Results
 from ultralytics.nn.autobackend import EXPORTED, AutoBackend, exported_suffix
 from ultralytics.nn.checkpoint import pack_model, save_checkpoint
@@ -24,7 +26,7 @@ from ultralytics.nn.state_export import export_state_dict, loading_lines
 from ultralytics.nn.tasks import BaseModel, load_checkpoint
 from ultralytics.nn.user_blocks import pack_user_modules
 from ultralytics.utils.callbacks import Callback, Callbacks
-from ultralytics.utils.checks import check_file, check_yaml
+from ultralytics.utils.checks import check_file, check_imgsz, check_yaml
 from ultralytics.utils.errors import ConfigError, ConfigTypeError
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.metrics import DetMetrics
@@ -274,12 +276,35 @@ class Model:
         stem = Path(self.ckpt_path).with_suffix("") if self.ckpt_path else Path(self.model_name)
         if format in WEIGHTS_FORMATS:
             return self._export_weights(format, stem)
-        given = {**self._args("predict", {"batch": 1, "format": format, **kwargs})}
-        if "data" not in kwargs:
-            given.pop("data", None)  # the one it was trained on is not asked for
+        return str(self._export_graph(stem, {**kwargs, "format": format})[0])
+
+    def _export_graph(self, stem: Path, given: Mapping[str, Any]) -> tuple[Path, Comparison]:
+        """Write a graph and compare it with the model; the data set of the training is not taken unasked."""
+        args = self._args("predict", {"batch": 1, "data": None, **given})
         parts = self._class("predictor"), self._class("validator")
-        path, _ = Export(self.model, get_cfg(overrides=given), stem, self.ckpt_path, *parts)()
-        return str(path)
+        return Export(self.model, get_cfg(overrides=args), stem, self.ckpt_path, *parts)()
+
+    def benchmark(self, data: Any = None, format: str = "", **kwargs: Any) -> list[Figures]:
+        """Measure size, accuracy (with `data`), latency, throughput at batch 1 and 8, and peak memory of each form.
+
+        `format` names forms, separated by commas; all that this machine can write and run unless given. Logs a table
+        and writes benchmark.csv, .json and .png into runs/<task>/benchmark; returns the figures.
+        """
+        self._need_network("be benchmarked")
+        weights = check_saved(self.ckpt_path)
+        args = get_cfg(overrides=self._args("predict", {"name": "benchmark", "batch": 1, **kwargs}))
+        size = check_imgsz(args.imgsz, stride=int(self.model.stride.max()), min_dim=2)
+        channels = int(self.model.yaml.get("channels", 3))
+
+        def write(name: str, batch: int, folder: Path) -> tuple[Path, Comparison]:
+            asked = {**kwargs, "format": name, "batch": batch, "data": data if batch == 1 else None}
+            return self._export_graph(folder / weights.stem, asked)
+
+        run = Benchmark(
+            weights, write, size if isinstance(size, list) else [size] * 2, channels, Path(get_save_dir(args)),
+            device=str(select_device(args.device or "cpu", verbose=False)), modules=self.user_files,
+        )  # fmt: skip
+        return run(runnable_formats(format))
 
     def _export_weights(self, format: str, stem: Path) -> str:
         """Write tensors without a graph."""
