@@ -342,6 +342,24 @@ def test_raising_epochs_continues_a_finished_run(make):
     assert_same_run(longer, straight)
 
 
+def test_a_resumed_run_keeps_the_epsilon_of_foreign_weights(make):
+    def build(name, **changes):
+        trainer = make(name, epochs=2, val=False, **changes)
+        for norm in trainer.model.modules():
+            if isinstance(norm, torch.nn.BatchNorm2d):
+                norm.eps = 1e-5
+        return trainer
+
+    straight, first = build("straight"), build("killed")
+    straight.train()
+    kill_at(first, "on_fit_epoch_end", 1)
+    with pytest.raises(Killed):
+        first.train()
+    second = make(resume=str(first.last))
+    second.train()
+    assert_same_run(second, straight)
+
+
 # ---- failures
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import distributed
 
 from ultralytics.utils import LOGGER, IterableSimpleNamespace, dist
-from ultralytics.utils.errors import ConfigError, DeviceError
+from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.torch_utils import device_ids, init_seeds, select_device
 
 REFUSED = {"compile": "training is not compiled"}
@@ -30,19 +30,16 @@ def check_arguments(args: IterableSimpleNamespace) -> None:
             raise ConfigError(f"{name}={args.get(name)}: {why}", f"leave {name} out")
     if args.batch < 1 or args.batch != int(args.batch):
         raise ConfigError(f"batch={args.batch}: images per step, over all GPUs", "give a whole number from 1")
-    if args.sync_bn and dist.world_size() > 1 and not torch.cuda.is_available():
-        raise ConfigError("sync_bn=True: PyTorch synchronises batch norm between GPUs only", "leave sync_bn out")
+
+
+def devices_to_start(args: IterableSimpleNamespace) -> int:
+    """Return how many processes this one must start: one for each of several GPUs, none inside of torchrun."""
+    ids = device_ids(args.device)
+    return len(ids) if len(ids) > 1 and dist.world_size() == 1 else 0
 
 
 def run_device(args: IterableSimpleNamespace) -> torch.device:
-    """Return this process's device; several GPUs in one process are refused with the command that uses them."""
-    ids = device_ids(args.device)
-    if len(ids) > 1 and dist.world_size() == 1:
-        gpus = ",".join(map(str, ids))
-        raise DeviceError(
-            f"device={gpus}: one process trains on one GPU",
-            f"start one process per GPU: torchrun --nproc_per_node={len(ids)} train.py device={gpus}",
-        )
+    """Return this process's device."""
     return select_device(args.device, batch=int(args.batch), verbose=dist.is_main())
 
 

@@ -22,6 +22,7 @@ from ultralytics.engine.checkpointing import Progress, TrainState, resume_args
 from ultralytics.engine.recovery import Recovery
 from ultralytics.engine.runlog import LossMeter, choose_recipe, settle_recipe, write_csv
 from ultralytics.engine.session import check_arguments, run_device
+from ultralytics.nn.sync_norm import convert_norms
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER, YAML, IterableSimpleNamespace, colorstr, dist
 from ultralytics.utils.callbacks import CallbackMixin, Callbacks
@@ -73,6 +74,7 @@ class TrainerSetup(CallbackMixin):
     test_loader: Any
     validator: Any
     loss_names: tuple[str, ...] = ("loss",)
+    shared_validation: bool = False  # whether the validator brings together the shares of several processes
     # Run time
     epoch: int
     stop: bool
@@ -93,6 +95,7 @@ class TrainerSetup(CallbackMixin):
     ) -> None:
         given = {**(overrides or {}), "mode": "train"}
         args = get_cfg(cfg, given) if cfg is not None else get_cfg(overrides=given)
+        self.given = {k: getattr(args, k) for k in args.user_keys}
         self.resume_from: dict[str, Any] | None = None
         if args.resume:
             args, self.resume_from = resume_args(args)
@@ -197,6 +200,9 @@ class TrainerSetup(CallbackMixin):
         if self.resume_from is not None:
             saved = self.resume_from["model"]
             self.model = self.get_model(cfg=saved["yaml"], verbose=self.rank in {-1, 0})
+            for norm in self.model.modules():  # weights from elsewhere bring an epsilon of their own
+                if saved["bn_eps"] and type(norm) is nn.BatchNorm2d:
+                    norm.eps = saved["bn_eps"]
         elif not isinstance(self.model, nn.Module):
             self.model = self._model_from_argument(str(args.model))
         elif isinstance(args.pretrained, str):
@@ -226,12 +232,16 @@ class TrainerSetup(CallbackMixin):
     def _setup_data(self) -> None:
         """Scan both splits and build their loaders."""
         self.train_loader = self.get_dataloader(self.data["train"], self.batch_size, self.rank, "train")
-        val_path = self.data.get(self.args.split) or self.data["val"]
-        self.test_loader = self.get_dataloader(val_path, self.batch_size * 2, -1, "val")
+        self.test_loader = self.val_loader(self.rank if self.shared_validation else -1)
         self.batches, images = len(self.train_loader), len(self.train_loader.dataset)
         self.batch_size = min(self.batch_size, images)
         if self.imgsz < 64 and (images % self.batch_size == 1 or self.batch_size == 1):
             raise ConfigError(f"imgsz={self.imgsz}: a batch of one image has no statistics", "use imgsz=64 or above")
+
+    def val_loader(self, rank: int) -> Any:
+        """Return the loader of the evaluated split: a process's share of it, or with rank -1 all of it."""
+        path = self.data.get(self.args.split) or self.data["val"]
+        return self.get_dataloader(path, self.batch_size * 2, rank, "val")
 
     def _settle_recipe(self) -> None:
         """Lay the recipe under what the user gave, and say which one and why."""
@@ -262,7 +272,7 @@ class TrainerSetup(CallbackMixin):
         self.set_precision(args.amp)
         self.ema = ModelEMA(self.model, decay=args.ema_decay, tau=args.ema_warmup)
         if self.rank >= 0 and args.sync_bn:  # in one process it would change nothing: the batch is whole
-            self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+            self.model = convert_norms(self.model, self.device)
         self.norms = optim.frozen_norms(self.model)
         LOGGER.info(f"{colorstr('optimizer:')} {optim.describe_optimizer(self.optimizer, choice)}")
         if self.rank >= 0:
@@ -293,15 +303,21 @@ class TrainerSetup(CallbackMixin):
         return LR_CURVES[name](self.epochs, self.args.lrf)
 
     def _setup_folder(self) -> None:
-        """Make the run folder; write args.yaml, labels.jpg and what was wrong with the data (main process only)."""
+        """Make the run folder, which all processes then know; the main one writes its first files."""
+        if self.rank <= 0:
+            self._write_first_files()
+        self._place(dist.broadcast_object(self.save_dir))
+        self.validator.save_dir = self.save_dir
         if self.rank > 0:
-            return
+            self.validator.args.plots = False
+
+    def _write_first_files(self) -> None:
+        """Write args.yaml, labels.jpg and what was wrong with the data."""
         if not self.args.get("save_dir") and not self.args.exist_ok:
             self._place(increment_path(self.save_dir, mkdir=True))
         self.wdir.mkdir(parents=True, exist_ok=True)
         self.args.save_dir = str(self.save_dir)
         YAML.save(self.save_dir / "args.yaml", dict(self.args))
-        self.validator.save_dir = self.save_dir
         for loader in (self.train_loader, self.test_loader):
             if loader.dataset.report:
                 loader.dataset.write_report(self.save_dir)

@@ -19,8 +19,9 @@ from ultralytics.data.build import stop_workers
 from ultralytics.engine import optim
 from ultralytics.engine.anomaly import StepFailure, bad_labels
 from ultralytics.engine.checkpointing import pack_best, seed_step, write
+from ultralytics.engine.launch import train_in_processes
 from ultralytics.engine.runlog import header_text, memory_text, progress_text, write_csv
-from ultralytics.engine.session import Interrupt, process_group, training_switches
+from ultralytics.engine.session import Interrupt, devices_to_start, process_group, training_switches
 from ultralytics.engine.setup import Batch, TrainerSetup
 from ultralytics.nn.checkpoint import plain
 from ultralytics.utils import LOGGER, TQDM, colorstr, dist
@@ -44,6 +45,10 @@ class BaseTrainer(TrainerSetup):
 
     def train(self) -> dict[str, float]:
         """Run the training and return the metrics of the final validation."""
+        processes = devices_to_start(self.args)
+        if processes:
+            self.metrics = train_in_processes(self, processes)
+            return self.metrics
         with process_group(self.device), training_switches(self.args):
             try:
                 self._setup()
@@ -260,11 +265,16 @@ class BaseTrainer(TrainerSetup):
         return time.monotonic() - self.started
 
     def _metrics_of_epoch(self, wanted: bool) -> tuple[dict[str, float], float | None]:
-        """Validate when wanted (main process); return the metrics, zeros if not measured, and the fitness."""
+        """Validate when wanted; return the metrics, zeros if not measured, and the fitness.
+
+        All processes take a share of the images, with the main one's averaged statistics, and get the same metrics.
+        """
         keys = [*self.metric_names(), *self.label_loss_items(prefix="val")]
         metrics = dict.fromkeys(keys, 0.0)
-        if not wanted or self.rank > 0:
+        if not wanted or (self.rank > 0 and not self.shared_validation):
             return metrics, None
+        if self.shared_validation:
+            dist.broadcast_tensors(b for b in self.ema.ema.buffers() if b.is_floating_point())
         metrics.update(self.validator(self))
         return metrics, metrics.pop("fitness", None)
 
@@ -310,6 +320,9 @@ class BaseTrainer(TrainerSetup):
             plot_results(self.csv)
         if self.best.exists():
             LOGGER.info(f"\nValidating {self.best}...")
+            if self.rank == 0:  # the other processes have gone
+                stop_workers(self.test_loader)
+                self.validator.dataloader = self.test_loader = self.val_loader(-1)
             self.validator.args.plots = self.args.plots
             report = self.validator(model=self.best)
             self.metrics = {k: round(float(v), 5) for k, v in report.results_dict.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +19,7 @@ from torch import nn
 from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.nn.autobackend import AutoBackend
-from ultralytics.utils import LOGGER, TQDM, IterableSimpleNamespace, colorstr
+from ultralytics.utils import LOGGER, TQDM, IterableSimpleNamespace, colorstr, dist
 from ultralytics.utils.callbacks import Callback, CallbackMixin, Callbacks
 from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.errors import ConfigError
@@ -112,7 +113,7 @@ class BaseValidator(CallbackMixin):
     plots: bool
     seen: int
     batch_i: int
-    loss: torch.Tensor
+    losses: list[tuple[torch.Tensor, int]]
     speed: dict[str, float]
     times: dict[str, dict[str, float]]
 
@@ -140,7 +141,7 @@ class BaseValidator(CallbackMixin):
         self.seen = 0
         self.batch_i = 0
         self.plots = False
-        self.loss = torch.zeros(())
+        self.losses = []
 
     # ------------------------------------------------------------------------------------------------------ hooks
     def get_dataset(self, data: str | Path | dict[str, Any]) -> dict[str, Any]:
@@ -184,6 +185,25 @@ class BaseValidator(CallbackMixin):
     def finalize(self) -> None:
         """Write curves, confusion matrices and prediction files."""
 
+    def gather(self) -> None:
+        """Bring together what the processes of a run have seen, each in its share of the images.
+
+        Their k-th batches together are the k-th batch of one process, whose losses are means over its objects.
+        """
+        shares = dist.all_gather_objects([(items.tolist(), n) for items, n in self.losses])
+        together = []
+        for parts in zip_longest(*shares):
+            counts = [n for _, n in filter(None, parts)]
+            values = torch.tensor([items for items, _ in filter(None, parts)], dtype=torch.float64)
+            share = torch.tensor(counts, dtype=torch.float64) / sum(counts)
+            together.append((share @ values, sum(counts)))
+        self.losses = together
+
+    def mean_loss(self) -> torch.Tensor:
+        """Mean of the loss items over the batches of a validation in training."""
+        total = sum((items.cpu() for items, _ in self.losses), torch.zeros(()))
+        return total / max(len(self.losses), 1)
+
     def class_filter(self, model: Any) -> AbstractContextManager[None]:
         """Make `model` predict only the classes asked for, until the block ends."""
         return nullcontext()
@@ -206,12 +226,14 @@ class BaseValidator(CallbackMixin):
         finally:
             if was_training:
                 module.train()
+        if self.training and dist.is_initialized():
+            self.gather()
         stats = self.get_stats()
         self.print_results()
         self.finalize()
         self.run_callbacks("on_val_end")
         if trainer is not None:
-            stats.update(trainer.label_loss_items(self.loss.cpu() / max(len(self.dataloader), 1), prefix="val"))
+            stats.update(trainer.label_loss_items(self.mean_loss(), prefix="val"))
             return {k: round(float(v), 5) for k, v in stats.items()}
         self._log_end()
         return self.metrics
@@ -281,7 +303,7 @@ class BaseValidator(CallbackMixin):
         timers = [Profile(device=self.device) for _ in STAGES]
         spans: dict[str, list[float]] = {name: [] for name in STAGES}
         dtype = amp_dtype(trainer.args.amp, self.device) if trainer is not None else None
-        self.seen, self.loss = 0, torch.zeros((), device=self.device)
+        self.seen, self.losses = 0, []
         self.init_metrics()
         self.run_callbacks("on_val_start")
         for i, batch in enumerate(TQDM(self.dataloader, desc="Validating")):
@@ -293,7 +315,7 @@ class BaseValidator(CallbackMixin):
                 raw = self.infer(module, batch["img"])
             with timers[2]:
                 if trainer is not None:
-                    self.loss = self.loss + module.loss(batch, raw)[1]
+                    self.losses.append((module.loss(batch, raw)[1], max(len(batch["cls"]), 1)))
             with timers[3]:
                 preds = self.postprocess(raw, batch)
             for name, timer in zip(STAGES, timers, strict=True):

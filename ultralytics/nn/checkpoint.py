@@ -50,7 +50,7 @@ PLAIN = (bool, int, float, str, bytes, type(None))
 
 def pack_model(model: nn.Module) -> dict[str, Any]:
     """Return the record of a detection model: what is needed to build it again, and its fp32 tensors."""
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    norms = [m for m in model.modules() if isinstance(m, (nn.BatchNorm2d, nn.SyncBatchNorm))]
     args = getattr(model, "args", None) or {}
     state = {k: v.detach().float() if v.is_floating_point() else v.detach() for k, v in model.state_dict().items()}
     return {

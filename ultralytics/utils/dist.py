@@ -6,6 +6,7 @@ The launcher (torchrun) sets WORLD_SIZE, RANK and LOCAL_RANK; RANK counts only w
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -75,6 +76,15 @@ def broadcast_object(value: T, src: int = 0) -> T:
     box: list[Any] = [value]
     distributed.broadcast_object_list(box, src=src)
     return box[0]
+
+
+def broadcast_tensors(tensors: Iterable[torch.Tensor], src: int = 0) -> None:
+    """Overwrite tensors by those of rank `src`, in place; alone, do nothing."""
+    from torch import distributed
+
+    if is_initialized():
+        for tensor in tensors:
+            distributed.broadcast(tensor, src=src)
 
 
 def barrier() -> None:

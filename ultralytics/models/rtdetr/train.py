@@ -49,6 +49,7 @@ class RTDETRTrainer(BaseTrainer):
     """
 
     loss_names = ("giou_loss", "cls_loss", "l1_loss")
+    shared_validation = True
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> RTDETRDetectionModel:
         """Build a network for the data set's classes; its first weights depend on the run's seed alone."""
@@ -78,7 +79,7 @@ class RTDETRTrainer(BaseTrainer):
     def get_dataloader(
         self, dataset_path: str | list[str], batch_size: int = 16, rank: int = -1, mode: str = "train"
     ) -> Any:
-        """Return the loader of a split; shuffled and shared among the processes in mode "train"."""
+        """Return the loader of a split; shuffled in mode "train"; a process's share unless `rank` is -1."""
         dataset = self.build_dataset(dataset_path, mode, batch_size)
         train = mode == "train"
         return build_dataloader(
@@ -87,7 +88,7 @@ class RTDETRTrainer(BaseTrainer):
             self.args.workers,
             shuffle=train,
             seed=self.args.seed,
-            rank=rank if train else -1,
+            rank=rank,
             modules=self.args.modules,
         )
 

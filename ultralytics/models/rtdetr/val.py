@@ -27,7 +27,7 @@ from ultralytics.models.rtdetr.post import (
     to_original_xyxy,
 )
 from ultralytics.models.rtdetr.tta import augmented_rows
-from ultralytics.utils import LOGGER, IterableSimpleNamespace, colorstr
+from ultralytics.utils import LOGGER, IterableSimpleNamespace, colorstr, dist
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.metrics import ConfusionMatrix, DetMetrics, box_iou, match_predictions
 from ultralytics.utils.metrics.report import write_tables
@@ -156,6 +156,16 @@ class RTDETRValidator(BaseValidator):
             if not self.training:
                 self.confusion_matrix.process_batch(pred, target, conf=self.shown_conf)
                 self._save_predictions(pred, batch["im_file"][i], batch["ori_shape"][i])
+
+    def gather(self) -> None:
+        """Bring together the statistics of all images, in the order that one process would see them."""
+        super().gather()
+        shares = dist.all_gather_objects(self.metrics.stats)
+        world = len(shares)
+        stats = [(int(str(s["image_id"])) * world + rank, s) for rank, share in enumerate(shares) for s in share]
+        stats.sort(key=lambda pair: pair[0])
+        self.metrics.stats = [{**s, "image_id": place} for place, s in stats]
+        self.seen = len(stats)
 
     def get_stats(self) -> dict[str, float]:
         """Compute all metrics and return them by name, fitness included."""
