@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from ultralytics.data.doctor.run import doctor
     from ultralytics.engine.compare import compare
     from ultralytics.engine.replay import replay
+    from ultralytics.engine.show import show
     from ultralytics.models import RTDETR, SHViTClassifier
+    from ultralytics.models.rtdetr.heatmap import heatmap
     from ultralytics.utils import ASSETS
     from ultralytics.utils.checks import print_checks as checks
     from ultralytics.utils.downloads import download
@@ -32,8 +34,10 @@ __all__ = [
     "convert",
     "doctor",
     "download",
+    "heatmap",
     "replay",
     "settings",
+    "show",
 ]
 
 _WHERE = {
@@ -45,8 +49,10 @@ _WHERE = {
     "convert": ("ultralytics.data.convert", "convert"),
     "doctor": ("ultralytics.data.doctor.run", "doctor"),
     "download": ("ultralytics.utils.downloads", "download"),
+    "heatmap": ("ultralytics.models.rtdetr.heatmap", "heatmap"),
     "replay": ("ultralytics.engine.replay", "replay"),
     "settings": ("ultralytics.utils.settings", "SETTINGS"),
+    "show": ("ultralytics.engine.show", "show"),
 }
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import ultralytics
-from ultralytics.cfg.schema import MODES, TASKS
+from ultralytics.cfg.schema import KEYS, MODES, TASKS
 from ultralytics.cli_words import (
     TOOLS,
     given,
@@ -57,6 +57,7 @@ yolo [TASK] MODE key=value ...          (also: ultralytics ..., python -m ultral
   yolo benchmark model=best.pt data=data.yaml imgsz=640            each form that this machine can run, measured
 
   yolo convert data=data.yaml format=coco save_dir=out             labels as yolo, coco or voc, in a new folder
+  yolo show data=data.yaml augment=True n=16                       pictures of what the network will see in training
   yolo doctor data=data.yaml                                       is it safe to train on? exit code, HTML page
   yolo replay runs/detect/train/replay.pt device=cpu amp=fp32      a training step that failed, once more
 
@@ -112,7 +113,8 @@ def _run(words: Sequence[str]) -> None:
     elsewhere = [w for w in words if w in _ELSEWHERE]
     if elsewhere:
         raise ConfigError(f"{elsewhere[0]!r} is not available here\nThere are: {', '.join((*TASKS, *MODES, *TOOLS))}.")
-    tool = one_of(words, TOOLS, "tool")
+    run = any(w in MODES for w in words)  # then `show` is the switch of that name
+    tool = one_of([w for w in words if not (run and w in KEYS)], TOOLS, "tool")
     if tool is not None:
         COMMANDS[tool]([w for w in words if w not in {tool, *TASKS}])
         return

@@ -14,7 +14,7 @@ from ultralytics.utils.checks import check_yaml, nearest
 from ultralytics.utils.errors import ConfigError, NotFoundError, UnknownArgumentError
 from ultralytics.utils.yaml_io import YAML
 
-TOOLS = ("info", "export", "benchmark", "convert", "doctor", "replay", "heatmap")
+TOOLS = ("info", "export", "benchmark", "convert", "doctor", "replay", "heatmap", "show")
 """Words that stand in the place of a mode; `commands.py` has a function for each."""
 WEIGHTS = (".pt", ".pth", ".safetensors")
 OTHER_WORDS = ("help", "version", "checks", "settings", "cfg", "copy-cfg")

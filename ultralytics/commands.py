@@ -105,6 +105,17 @@ def _whole_numbers(key: str, text: str, count: int) -> list[int]:
     return [int(p) for p in parts]
 
 
+def show(words: Sequence[str]) -> None:
+    """`yolo show`: pictures of the samples that the network will see."""
+    own = ("augment", "n", "epoch", "split", "save_dir")
+    mine = [w for w in words if w.partition("=")[0] in own and "=" in w]
+    values = given(parse_overrides([w for w in words if w not in mine]))
+    if values.get("data") is None:
+        raise ConfigError("show needs data=, a data set YAML", "yolo show data=data.yaml augment=True")
+    switches = _own_words("show", mine, required=(), optional=own)
+    ultralytics.show(**{k: v for k, v in values.items() if k not in {"task", "mode", "cfg"}}, **switches)
+
+
 def _own_words(
     tool: str, words: Sequence[str], required: Sequence[str], optional: Sequence[str] = ()
 ) -> dict[str, Any]:
@@ -152,4 +163,5 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], None]] = {
     "replay": replay,
     "doctor": doctor,
     "heatmap": heatmap,
+    "show": show,
 }
