@@ -42,6 +42,7 @@ class Worker:
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
         self._folder = tempfile.TemporaryDirectory(prefix="bench-")
         command = [python, str(HERE / "sides" / f"{script}.py"), part, json.dumps(dict(args))]
+        self._command = command
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -62,7 +63,7 @@ class Worker:
             self._process.wait()
             self._errors.seek(0)
             tail = "\n".join(self._errors.read().splitlines()[-15:])
-            raise RuntimeError(f"{Path(self._process.args[1]).name} {self._process.args[2]} stopped:\n{tail}")
+            raise RuntimeError(f"{Path(self._command[1]).name} {self._command[2]} stopped:\n{tail}")
         answer: dict[str, Any] = json.loads(line)
         self.peak_mb, self.value = answer.get("peak_mb", 0.0), answer.get("value")
         return answer
@@ -134,10 +135,11 @@ def machine(threads: int | None = None) -> dict[str, Any]:
     import torch
 
     text = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
-    lines = dict(map(str.strip, line.split(":", 1)) for line in text.splitlines() if ":" in line)
-    flags = set(lines.get("flags", "").split())
+    lines = [line.partition(":") for line in text.splitlines()]
+    facts = {key.strip(): value.strip() for key, _, value in lines}
+    flags = set(facts.get("flags", "").split())
     return {
-        "cpu": lines.get("model name", platform.processor() or platform.machine()),
+        "cpu": facts.get("model name", platform.processor() or platform.machine()),
         "cores": os.cpu_count(),
         "threads": threads or torch.get_num_threads(),
         "flags": [flag for flag in FLAGS if flag in flags],
@@ -235,11 +237,22 @@ def describe(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
 
 
 # --------------------------------------------------------------------------------------------------------- arguments
-def arguments(description: str, peer: str | None = "stock ultralytics", rounds: tuple[int, int] = (3, 15)) -> Any:
-    """Parse the command line that all benchmarks have in common; `rounds` are the defaults of --quick and --full."""
+OPTIONS = {
+    "peer": {"metavar": "PYTHON", "help": "interpreter of an environment with stock ultralytics"},
+    "models": {"metavar": "PYTHON", "help": "interpreter of an environment with timm and transformers"},
+    "data": {"metavar": "YAML", "help": "data set to train on (default: drawn)"},
+    "model": {"metavar": "YAML", "help": "model to train (default: rtdetr-tiny-l.yaml beside the script)"},
+}
+
+
+def arguments(description: str, *takes: str, rounds: tuple[int, int] = (3, 15)) -> argparse.Namespace:
+    """Parse what all benchmarks have in common and, of `OPTIONS`, what this one takes.
+
+    `rounds` are the defaults of --quick and --full. Without an environment only our side is timed.
+    """
     parser = argparse.ArgumentParser(description=description)
-    if peer:
-        parser.add_argument("--peer", metavar="PYTHON", help=f"interpreter of an environment with {peer}")
+    for name in takes:
+        parser.add_argument(f"--{name}", **OPTIONS[name])  # type: ignore[arg-type]
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="few rounds on small sizes: does it run, roughly")
     size.add_argument("--full", action="store_true", help="the sizes of the published table (default)")

@@ -60,7 +60,7 @@ def main() -> None:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    args = arguments(__doc__ or "", peer=None, rounds=(2, 7))
+    args = arguments(__doc__ or "", rounds=(2, 7))
     images, classes, detections = (50 if args.quick else 500), 80, 300
     settings = {"images": images, "classes": classes, "detections an image": detections}
     report = Report("metrics", "Metrics of a validation", settings, machine(args.threads))

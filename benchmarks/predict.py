@@ -12,7 +12,7 @@ from detection import both, close, demo_images, same_weights
 
 def main() -> None:
     """Measure and report."""
-    args = arguments(__doc__ or "")
+    args = arguments(__doc__ or "", "peer")
     yaml, imgsz = "rtdetr-hgnetv2-l.yaml", 320 if args.quick else 640
     report = Report("predict", "Prediction", {"model": yaml, "imgsz": imgsz, "batch": 1}, machine(args.threads))
     native = {"avx512_bf16", "amx_bf16"} & set(report.machine["flags"])

@@ -33,6 +33,10 @@ PARTS = (
     Part("shsa", "a", (1, 2), ()),
     Part("metrics", "e", (1, 3), ()),
     Part("train_step", "c", (2, 8)),
+    Part("detectors", "i", (1, 2), ("peer", "models")),
+    Part("shvit", "f", (2, 5), ("models",)),
+    Part("scan", "h", (1, 4)),
+    Part("epoch", "d", (2, 12), ("peer", "data")),
 )
 
 
@@ -42,6 +46,7 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(p.name for p in PARTS)}; all when none is named")
     parser.add_argument("--peer", metavar="PYTHON", help="interpreter of an environment with stock ultralytics")
     parser.add_argument("--models", metavar="PYTHON", help="interpreter of an environment with timm and transformers")
+    parser.add_argument("--data", metavar="YAML", help="data set of the epoch benchmark (default: drawn)")
     parser.add_argument("--threads", type=int, help="threads of each side")
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"), metavar="DIR")
     size = parser.add_mutually_exclusive_group()

@@ -69,7 +69,7 @@ def _resident() -> float:
 
 def main() -> None:
     """Measure and report."""
-    args = arguments(__doc__ or "", peer=None, rounds=(5, 25))
+    args = arguments(__doc__ or "", rounds=(5, 25))
     if args.threads:
         torch.set_num_threads(args.threads)
     n = 1600 if args.quick else 6400

@@ -32,7 +32,7 @@ def yolo(python: str) -> str:
 
 def main() -> None:
     """Measure and report."""
-    args = arguments(__doc__ or "", rounds=(3, 15))
+    args = arguments(__doc__ or "", "peer", rounds=(3, 15))
     report = Report("startup", "Start-up", {"each": "a fresh process, files in the system's cache"}, machine())
     for word in ("version", "help"):
         sides = {"ours": fresh(sys.executable, yolo(sys.executable), word)}

@@ -15,7 +15,7 @@ from detection import both, close, demo_images, same_weights
 
 def main() -> None:
     """Measure and report."""
-    args = arguments(__doc__ or "", rounds=(2, 8))
+    args = arguments(__doc__ or "", "peer", rounds=(2, 8))
     yaml, imgsz, batch = "rtdetr-hgnetv2-l.yaml", 192 if args.quick else 640, 2
     settings = {"model": yaml, "imgsz": imgsz, "batch": batch}
     report = Report("train_step", "Training step", settings, machine(args.threads))
