@@ -19,7 +19,7 @@ from common import ROOT, Report, arguments, environment, machine
 
 COUNTS = {"quick": 500, "full": 10_000}
 SIDE = (480, 640)
-DISTINCT = 200  # pictures that are drawn; the files differ by the bytes behind their end
+DISTINCT = 100  # pictures that are drawn; the files differ by the bytes behind their end
 
 _START = """
 import json, resource, sys, time
@@ -49,7 +49,7 @@ def draw(root: Path, n: int) -> Path:
     pictures = []
     for _ in range(DISTINCT):
         shades = cv2.resize(rng.integers(0, 256, (9, 12, 3)).astype(np.uint8), SIDE[::-1])
-        noisy = np.clip(shades + rng.normal(0, 6, (*SIDE, 3)), 0, 255).astype(np.uint8)
+        noisy = np.clip(shades + rng.normal(0, 3, (*SIDE, 3)), 0, 255).astype(np.uint8)
         pictures.append(cv2.imencode(".jpg", noisy)[1].tobytes())
     for i in range(n):
         (images / f"{i:06}.jpg").write_bytes(pictures[i % DISTINCT] + i.to_bytes(8, "little"))
