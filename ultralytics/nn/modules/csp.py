@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ultralytics.nn.modules.conv import Conv, RepConv, zero_norms
 from ultralytics.nn.modules.shsa import BasicBlock
+from ultralytics.nn.modules.utils import contiguous_gradient
 from ultralytics.nn.registry import Plan, RowContext, register, scaled_conv, scaled_repeat
 from ultralytics.utils.errors import ConfigError
 
@@ -220,7 +221,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, dim, H, W) -> the same shape."""
-        qkv = self.qkv(x).unflatten(1, (self.num_heads, -1)).flatten(3)  # (B, M, 2K + V, N)
+        qkv = contiguous_gradient(self.qkv(x)).unflatten(1, (self.num_heads, -1)).flatten(3)  # (B, M, 2K + V, N)
         q, k, v = qkv.split([self.key_dim, self.key_dim, self.head_dim], dim=2)
         q, k, values = (t.transpose(2, 3) for t in (q, k, v))  # (B, M, N, K or V)
         y = F.scaled_dot_product_attention(q, k, values, scale=self.scale).transpose(2, 3).reshape(x.shape)

@@ -19,7 +19,13 @@ from ultralytics.nn.modules.transformer import (
     DeformableTransformerDecoder,
     DeformableTransformerDecoderLayer,
 )
-from ultralytics.nn.modules.utils import at_least_float32, bias_init_with_prob, is_recorded, smallest
+from ultralytics.nn.modules.utils import (
+    at_least_float32,
+    bias_init_with_prob,
+    contiguous_gradient,
+    is_recorded,
+    smallest,
+)
 from ultralytics.nn.registry import Plan, RowContext, register
 
 __all__ = ("DecoderOutput", "RTDETRDecoder")
@@ -248,7 +254,7 @@ class RTDETRDecoder(nn.Module):
         """Project all levels to D and lay them one after another: tokens [B, N, D] and the (H, W) of each level."""
         maps = [project(level) for project, level in zip(self.input_proj, x, strict=True)]
         shapes = [list(level.shape[2:]) for level in maps]
-        return torch.cat([level.flatten(2).transpose(1, 2) for level in maps], 1), shapes
+        return torch.cat([contiguous_gradient(level).flatten(2).transpose(1, 2) for level in maps], 1), shapes
 
     def _get_decoder_input(
         self, feats: Tensor, anchors: _Anchors, queries: int

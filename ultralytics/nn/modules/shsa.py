@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torchvision.ops import stochastic_depth
 
 from ultralytics.nn.modules.conv import fuse_children, zero_norms
+from ultralytics.nn.modules.utils import contiguous_gradient
 from ultralytics.nn.registry import Plan, RowContext, channels_first, register, scaled_conv
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.torch_utils import bn_affine, fuse_conv_and_bn
@@ -218,7 +219,8 @@ class SHSA(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, dim, H, W) -> the same shape."""
         x1, x2 = x.split([self.pdim, self.dim - self.pdim], dim=1)
-        tokens = self.qkv(self.pre_norm(x1)).flatten(2).transpose(1, 2)  # (B, N, 2K + P)
+        qkv = contiguous_gradient(self.qkv(self.pre_norm(x1)))
+        tokens = qkv.flatten(2).transpose(1, 2)  # (B, N, 2K + P)
         q, k, v = tokens.split([self.qk_dim, self.qk_dim, self.pdim], dim=2)
         x1 = single_head_attention(q, k, v, self.qk_dim**-0.5).transpose(1, 2).reshape(x1.shape)  # (B, P, H, W)
         y = self.proj(torch.cat((x1, x2), 1))

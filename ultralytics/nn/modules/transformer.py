@@ -18,6 +18,7 @@ from ultralytics.nn.modules.utils import (
     _get_clones,
     add_clamped,
     at_least_float32,
+    contiguous_gradient,
     inverse_sigmoid,
     is_recorded,
     multi_scale_deformable_attn_pytorch,
@@ -203,7 +204,8 @@ class AIFI(TransformerEncoderLayer):
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Map [B, D, H, W] to [B, D, H, W], contiguous."""
         b, c, h, w = x.shape
-        tokens = super().forward(x.flatten(2).transpose(1, 2), pos=self._positions(w, h, c, x))  # [B, H*W, D]
+        tokens = contiguous_gradient(x).flatten(2).transpose(1, 2)  # [B, H*W, D]
+        tokens = super().forward(tokens, pos=self._positions(w, h, c, x))
         return tokens.transpose(1, 2).reshape(b, c, h, w).contiguous()  # [B, D, H, W]
 
     def _positions(self, w: int, h: int, dim: int, like: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ __all__ = (
     "add_clamped",
     "at_least_float32",
     "bias_init_with_prob",
+    "contiguous_gradient",
     "inverse_sigmoid",
     "is_recorded",
     "linear_init",
@@ -53,6 +54,17 @@ def linear_init(module: nn.Linear) -> None:
 def at_least_float32(x: Tensor) -> Tensor:
     """Return half and bfloat16 tensors as float32, others as they are: for coordinates under mixed precision."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def contiguous_gradient(x: Tensor) -> Tensor:
+    """Return a map [B, C, H, W] whose gradient comes back laid out row by row; for maps that become tokens.
+
+    The gradient of tokens is a transposed view. For one image its strides are ambiguous, and the CPU batch norm of
+    torch 2.14 reads them wrongly: no error, but another gradient in all layers before.
+    """
+    if x.requires_grad and not torch.compiler.is_compiling():
+        x.register_hook(lambda grad: None if grad is None else grad.contiguous())
+    return x
 
 
 def add_clamped(x: Tensor, branch: Tensor) -> Tensor:
