@@ -142,6 +142,12 @@ class Annotator:
             if i == 0 or top + (i + 1) * height <= self.im.shape[0]:
                 self._tag((round(xy[0]), top + i * height), line, _contrast(txt_color), txt_color)
 
+    def legend(self, rows: Sequence[tuple[str, Color]]) -> None:
+        """Write one line for each text and colour at the left bottom, letters in black or white by contrast."""
+        height = self._size("x", self.scale)[1]
+        for i, (text, color) in enumerate(rows):
+            self._tag((4, self.im.shape[0] - 4 - height * (len(rows) - i)), text, color, _contrast(color))
+
     def rectangle(self, xy: Sequence[float], color: Color = (255, 255, 255), width: int = 1) -> None:
         """Draw a plain xyxy rectangle."""
         x1, y1, x2, y2 = (round(float(v)) for v in xy)

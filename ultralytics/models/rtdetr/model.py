@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ultralytics.engine.model import Model
+from ultralytics.models.rtdetr.heatmap import Heatmap, heatmap
 from ultralytics.models.rtdetr.predict import RTDETRPredictor
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.models.rtdetr.val import RTDETRValidator
@@ -48,3 +50,15 @@ class RTDETR(Model):
                 "predictor": RTDETRPredictor,
             }
         }
+
+    def heatmap(
+        self,
+        source: Any,
+        kind: str = "gradcam",
+        layer: int | str | Sequence[int | str] | None = None,
+        query: int | None = None,
+        pixel: Sequence[float] | None = None,
+        **kwargs: Any,
+    ) -> list[Heatmap]:
+        """Explain an answer on each image of a source; see `ultralytics.models.rtdetr.heatmap.heatmap`."""
+        return heatmap(self, source, kind, layer, query, pixel, **kwargs)

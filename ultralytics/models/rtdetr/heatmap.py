@@ -1,0 +1,291 @@
+"""Pictures of why a detector answers as it does; the arrays behind them come from `nn/explain.py`.
+
+    for found in RTDETR("best.pt").heatmap("photo.jpg", kind="gradcam", query=0):
+        found.values                      # (H, W), 0..1, over the original image
+        found.save("out/photo")           # out/photo.png and out/photo.npz
+
+Coordinates are pixels of the original image.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ultralytics.engine.model import Model
+from ultralytics.models.rtdetr.post import RatioPad, class_filter, letterbox_geometry, stretch_geometry
+from ultralytics.nn.explain import Choice, gradient_maps, sampling_points, shsa_attention
+from ultralytics.nn.tasks import RTDETRDetectionModel
+from ultralytics.utils import LOGGER, colorstr
+from ultralytics.utils.annotator import Annotator, colors, write_image
+from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.files import atomic_write
+
+Image = npt.NDArray[np.uint8]
+Array = npt.NDArray[np.float32]
+KINDS = ("gradcam", "hirescam", "shsa", "sampling")
+LEAST_SIDE = 640  # pictures are enlarged to about this, so that marks can be told apart
+MARK = (255, 255, 255)
+
+
+@dataclass
+class Heatmap:
+    """What one image shows: `values` (H, W) in 0..1 (empty for sampling), `arrays` for other programs, and the marks.
+
+    `box` is xyxy, `pixel` x, y. For sampling `points` (n, 2), `weights` (n,) and `levels` (n,) of one decoder layer.
+    """
+
+    kind: str
+    path: str
+    image: Image
+    title: str
+    values: Array
+    arrays: dict[str, npt.NDArray[Any]]
+    box: Array | None = None
+    pixel: tuple[float, float] | None = None
+    points: Array = field(default_factory=lambda: np.zeros((0, 2), np.float32))
+    weights: Array = field(default_factory=lambda: np.zeros(0, np.float32))
+    levels: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    level_names: tuple[str, ...] = ()
+
+    def plot(self) -> Image:
+        """Return the image with the map laid over it and the marks drawn, BGR; small images are enlarged."""
+        scale = max(1, -(-LEAST_SIDE // max(self.image.shape[:2])))
+        size = (self.image.shape[1] * scale, self.image.shape[0] * scale)
+        canvas = np.asarray(cv2.resize(self.image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+        if self.values.size:
+            canvas = overlay(canvas, np.asarray(cv2.resize(self.values, size), np.float32))
+        annotator = Annotator(canvas)
+        if self.box is not None:
+            annotator.rectangle(self.box * scale, MARK, annotator.lw)
+        self._draw_points(annotator, scale)
+        if self.pixel is not None:
+            x, y = (round(v * scale) for v in self.pixel)
+            cv2.drawMarker(annotator.im, (x, y), (0, 0, 0), cv2.MARKER_CROSS, 12 * annotator.lw, annotator.lw + 2)
+            cv2.drawMarker(annotator.im, (x, y), MARK, cv2.MARKER_CROSS, 12 * annotator.lw, annotator.lw)
+        annotator.text((4, 4), self.title)
+        return annotator.result()
+
+    def _draw_points(self, annotator: Annotator, scale: int) -> None:
+        """Draw sampling points: area by weight, colour by level, heavy ones last."""
+        if not len(self.points):
+            return
+        largest = 5 * annotator.lw
+        for i in np.argsort(self.weights):
+            x, y = (round(float(v) * scale) for v in self.points[i])
+            radius = max(2, round(largest * float(np.sqrt(self.weights[i] / self.weights.max()))))
+            cv2.circle(annotator.im, (x, y), radius, colors(int(self.levels[i]), bgr=True), cv2.FILLED, cv2.LINE_AA)
+            cv2.circle(annotator.im, (x, y), radius, MARK, 1, cv2.LINE_AA)
+        shares = [self.weights[self.levels == n].sum() / self.weights.sum() for n in range(len(self.level_names))]
+        rows = [
+            (f"{name}: {share:.0%}", colors(n, bgr=True))
+            for n, (name, share) in enumerate(zip(self.level_names, shares, strict=True))
+        ]
+        annotator.legend(rows)
+
+    def save(self, stem: str | Path) -> tuple[Path, Path]:
+        """Write `<stem>.png` and `<stem>.npz`; return both paths."""
+        picture, arrays = Path(f"{stem}.png"), Path(f"{stem}.npz")
+        write_image(picture, self.plot())
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **self.arrays)  # type: ignore[arg-type]
+        with atomic_write(arrays, "wb") as f:
+            f.write(buffer.getvalue())
+        return picture, arrays
+
+
+def overlay(image: Image, values: Array) -> Image:
+    """Lay a map in 0..1 over an image: the higher, the more colour; where it is 0 the image stays."""
+    tint = cv2.applyColorMap((values * 255).round().astype(np.uint8), cv2.COLORMAP_TURBO)
+    strength = 0.75 * np.sqrt(values)[..., None]
+    return (image * (1 - strength) + tint * strength).round().astype(np.uint8)
+
+
+def over_original(cells: torch.Tensor, network: Sequence[int], shape: Sequence[int], geometry: RatioPad) -> Array:
+    """Bring a map (h, w) of the network input onto the original image (H, W), largest value 1."""
+    values = cells.detach().cpu().float().numpy()
+    full = cv2.resize(values, (network[1], network[0]), interpolation=cv2.INTER_LINEAR)
+    (gain_h, gain_w), (left, top) = geometry
+    inside = full[int(top) : int(top) + round(shape[0] * gain_h), int(left) : int(left) + round(shape[1] * gain_w)]
+    placed = np.asarray(cv2.resize(inside, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR), np.float32)
+    return placed / placed.max() if placed.max() > 0 else placed
+
+
+class _Explainer:
+    """One image in the network and the way back to its pixels."""
+
+    def __init__(self, model: RTDETRDetectionModel, im: torch.Tensor, image: Image, path: str, letterbox: bool) -> None:
+        self.model, self.im, self.image, self.path = model, im, image, path
+        self.network, self.shape = tuple(im.shape[2:]), image.shape[:2]
+        self.geometry = (letterbox_geometry if letterbox else stretch_geometry)(self.shape, self.network)
+
+    def to_pixels(self, points: npt.NDArray[Any]) -> Array:
+        """Map points (..., 2), x, y in 0..1 of the network input, to pixels of the original; they may lie outside."""
+        (gain_h, gain_w), (left, top) = self.geometry
+        size = np.array([self.network[1], self.network[0]])
+        return ((points * size - [left, top]) / [gain_w, gain_h]).astype(np.float32)
+
+    def to_network(self, pixel: Sequence[float]) -> tuple[float, float]:
+        """Map a pixel x, y of the original to 0..1 of the network input, the middle of the pixel."""
+        if not (0 <= pixel[0] < self.shape[1] and 0 <= pixel[1] < self.shape[0]):
+            raise ConfigError(f"pixel={pixel[0]:g},{pixel[1]:g}: {self.path} is {self.shape[1]}x{self.shape[0]} px")
+        (gain_h, gain_w), (left, top) = self.geometry
+        x, y = (pixel[0] + 0.5) * gain_w + left, (pixel[1] + 0.5) * gain_h + top
+        return x / self.network[1], y / self.network[0]
+
+    def box_of(self, choice: Choice) -> Array:
+        """Return the answer's box, xyxy, clipped to the image."""
+        cx, cy, w, h = choice.box
+        corners = np.array([[cx - w / 2, cy - h / 2], [cx + w / 2, cy + h / 2]])
+        return self.to_pixels(corners).clip(0, [self.shape[1], self.shape[0]]).ravel().astype(np.float32)
+
+    def words(self, choice: Choice) -> str:
+        """Return the answer in words."""
+        return f"query={choice.rank} {self.model.names.get(choice.cls, choice.cls)} {choice.score:.2f}"
+
+    def facts(self, choice: Choice) -> dict[str, npt.NDArray[Any]]:
+        """Return the answer as arrays."""
+        numbers = {"rank": choice.rank, "query": choice.query, "cls": choice.cls, "score": choice.score}
+        return {**{k: np.asarray(v) for k, v in numbers.items()}, "box": self.box_of(choice)}
+
+    def gradient(self, kind: str, layer: Any, rank: int) -> Heatmap:
+        """Where the layers speak for an answer; several layers are brought to one size and added."""
+        layers = None if layer is None else layer if isinstance(layer, (list, tuple)) else [layer]
+        maps, choice = gradient_maps(self.model, self.im, layers, rank, elementwise=kind == "hirescam")
+        total = sum(over_original(m.map, self.network, self.shape, self.geometry) * float(m.map.max()) for m in maps)
+        values = np.asarray(total, np.float32)
+        values = values / values.max() if values.max() > 0 else values
+        names = ",".join(m.layer for m in maps)
+        raw = {f"layer_{m.layer}": m.map.cpu().numpy() for m in maps}
+        title = f"{kind} layer {names}\n{self.words(choice)}"
+        arrays = {"values": values, **raw, **self.facts(choice)}
+        return Heatmap(kind, self.path, self.image, title, values, arrays, self.box_of(choice))
+
+    def attention(self, layer: Any, rank: int | None, pixel: Sequence[float] | None) -> Heatmap:
+        """What an SHSA block looks at from a pixel, from the middle of an answer's box, or on the whole."""
+        extra: dict[str, npt.NDArray[Any]] = {}
+        box, place, words = None, None, "mean of all places"
+        if pixel is not None:
+            place, words = self.to_network(pixel), f"pixel {pixel[0]:g},{pixel[1]:g}"
+        elif rank is not None:
+            _, choice = sampling_points(self.model, self.im, rank)
+            place, box, words = (choice.box[0], choice.box[1]), self.box_of(choice), self.words(choice)
+            extra = self.facts(choice)
+        found = shsa_attention(self.model, self.im, layer, place)
+        values = over_original(found.map, self.network, self.shape, self.geometry)
+        arrays = {"values": values, f"layer_{found.layer}": found.map.cpu().numpy(), **extra}
+        if found.cell is not None:
+            arrays["cell"] = np.array(found.cell)
+        mark = None if place is None else self.to_pixels(np.array(place))
+        at = None if mark is None else (float(mark[0]), float(mark[1]))
+        title = f"shsa layer {found.layer}\n{words}"
+        return Heatmap("shsa", self.path, self.image, title, values, arrays, box, at)
+
+    def sampling(self, layer: Any, rank: int) -> Heatmap:
+        """Where the decoder looked for an answer; the picture shows one of its layers, the arrays hold all."""
+        found, choice = sampling_points(self.model, self.im, rank)
+        depth = len(found.points)
+        shown = depth - 1 if layer is None else _number(layer)
+        if not -depth <= shown < depth:
+            raise ConfigError(f"layer={layer}: decoder layers 0 to {depth - 1} ran")
+        points, weights = self.to_pixels(found.points.cpu().numpy()), found.weights.cpu().numpy()
+        heads, levels, each = weights.shape[1:]
+        level = np.broadcast_to(np.arange(levels)[:, None], (heads, levels, each)).ravel()
+        names = tuple(f"level {h}x{w}" for h, w in found.shapes)
+        arrays = {"points": points, "weights": weights, "references": found.references.cpu().numpy()}
+        arrays |= {"shapes": np.array(found.shapes), **self.facts(choice)}
+        title = f"sampling decoder layer {shown % depth}\n{self.words(choice)}".split("\n")
+        return Heatmap(
+            "sampling", self.path, self.image, ", ".join(title), np.zeros((0, 0), np.float32), arrays,
+            self.box_of(choice), None, points[shown].reshape(-1, 2), weights[shown].ravel(), level.copy(), names,
+        )  # fmt: skip
+
+
+def _number(layer: Any) -> int:
+    """Return the number of a decoder layer."""
+    if not str(layer).lstrip("-").isdigit():
+        raise ConfigError(f"layer={layer}: with kind=sampling it is the number of a decoder layer")
+    return int(layer)
+
+
+def explain(explainer: _Explainer, kind: str, layer: Any, query: int | None, pixel: Sequence[float] | None) -> Heatmap:
+    """Return the heat map of one image; `pixel` belongs to shsa alone.
+
+    Raises:
+        ConfigError: an unknown kind, or arguments that do not go together.
+    """
+    if kind not in KINDS:
+        raise ConfigError(f"kind={kind}: there are {', '.join(KINDS)}")
+    if pixel is not None and kind != "shsa":
+        raise ConfigError(f"pixel={list(pixel)}: only kind=shsa asks from a pixel", f"kind={kind} takes query=")
+    if kind == "shsa":
+        return explainer.attention(layer, query, pixel)
+    if kind == "sampling":
+        return explainer.sampling(layer, query or 0)
+    return explainer.gradient(kind, layer, query or 0)
+
+
+def heatmap(
+    model: Model,
+    source: Any,
+    kind: str = "gradcam",
+    layer: int | str | Sequence[int | str] | None = None,
+    query: int | None = None,
+    pixel: Sequence[float] | None = None,
+    save: bool = True,
+    **kwargs: Any,
+) -> list[Heatmap]:
+    """Explain an answer of a detector on each image of a source.
+
+    Args:
+        model: an RT-DETR detector that is not an exported file.
+        source: what `predict` takes, as far as it ends.
+        kind: `gradcam` or `hirescam` (gradient-weighted maps), `shsa` (attention), `sampling` (decoder points).
+        layer: number of a row of the model YAML or a dotted name below it, for the gradient maps also several; by
+            default the maps that the head reads, the first SHSA block, or the last decoder layer.
+        query: which answer, 0 is the best; by default 0, for shsa none: the mean of all places.
+        pixel: x, y in the original image; the place that shsa asks from.
+        save: write a PNG and an NPZ for each image into the run folder.
+        kwargs: arguments of `predict`: imgsz, letterbox, classes, device, project, name, ...
+
+    Raises:
+        ConfigError: a layer, answer or pixel that does not exist; a model without a PyTorch network.
+    """
+    options: Mapping[str, Any] = {"batch": 1, "save": False, **kwargs}
+    predictor = model._class("predictor")(overrides=model._args("predict", {"name": "heatmap", **options}))
+    predictor.setup_model(model.model)
+    network = getattr(predictor.model, "model", None)
+    if not isinstance(network, RTDETRDetectionModel):
+        raise ConfigError("heat maps need a PyTorch RT-DETR detector", "give a .pt file")
+    out: list[Heatmap] = []
+    used: set[str] = set()
+    for paths, images, _ in predictor.setup_source(source):
+        for path, image in zip(paths, images, strict=True):
+            explainer = _Explainer(network, predictor.preprocess([image]), image, path, bool(predictor.args.letterbox))
+            with class_filter(network, predictor.classes):
+                found = explain(explainer, kind, layer, query, pixel)
+            out.append(found)
+            if save:
+                stem = predictor.save_dir / _free(f"{Path(path).stem or 'image'}_{kind}", used)
+                picture, arrays = found.save(stem)
+                LOGGER.info(f"{path}: {found.title.replace(chr(10), ', ')} -> {picture}, {arrays.name}")
+    if save and out:
+        LOGGER.info(f"Results saved to {colorstr('bold', str(predictor.save_dir))}")
+    return out
+
+
+def _free(name: str, used: set[str]) -> str:
+    """Return the name, numbered from 2 when it is taken."""
+    chosen, k = name, 2
+    while chosen in used:
+        chosen, k = f"{name}-{k}", k + 1
+    used.add(chosen)
+    return chosen

@@ -1,0 +1,244 @@
+"""Why a detector answers as it does: gradient-weighted maps, attention of SHSA, sampling points of the decoder.
+
+Arrays only; drawing is in `models/rtdetr/heatmap.py`. Shapes: one image (1, 3, H, W); h x w cells of a map; Q queries,
+C classes, M heads, L levels, P points, D decoder layers. Points and boxes are in 0..1 of the network input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ultralytics.nn.modules.head import RTDETRDecoder
+from ultralytics.nn.modules.shsa import SHSA
+from ultralytics.nn.modules.transformer import MSDeformAttn
+from ultralytics.nn.modules.utils import at_least_float32
+from ultralytics.nn.tasks import RTDETRDetectionModel
+from ultralytics.utils.errors import ConfigError
+
+ROWS_AT_ONCE = 512  # attention rows that are held together
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One answer of the head: `rank` 0 is the best pair of query and class."""
+
+    rank: int
+    query: int
+    cls: int
+    score: float
+    box: tuple[float, ...]  # cx, cy, w, h
+
+
+@dataclass(frozen=True)
+class Activation:
+    """Gradient-weighted map of one layer, (h, w), not negative; `layer` is its name below `model.model`."""
+
+    layer: str
+    map: Tensor
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Attention of one SHSA block over its map, (h, w), sums to 1; `cell` (y, x) asks, None: the mean of all cells."""
+
+    layer: str
+    map: Tensor
+    cell: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Where the queries' cross-attention looks: `points` (D, M, L, P, 2) as x, y and `weights` (D, M, L, P).
+
+    The weights of one head and decoder layer sum to 1. `references` (D, 4) are the boxes that the points lie about.
+    """
+
+    points: Tensor
+    weights: Tensor
+    references: Tensor
+    shapes: tuple[tuple[int, int], ...]  # (h, w) of each level
+
+
+def head_of(model: nn.Module) -> RTDETRDecoder:
+    """Return the RT-DETR head of a model; ConfigError without one."""
+    for module in model.modules():
+        if isinstance(module, RTDETRDecoder):
+            return module
+    raise ConfigError(f"{type(model).__name__} has no RTDETRDecoder head", "heat maps are for RT-DETR detectors")
+
+
+def module_at(model: RTDETRDetectionModel, layer: int | str) -> tuple[str, nn.Module]:
+    """Return name and module of a layer: its number in the YAML (negative from the end), or a dotted name below it.
+
+    Raises:
+        ConfigError: there is no such layer.
+    """
+    last = len(model.model) - 1
+    text = str(layer)
+    if text.lstrip("-").isdigit():
+        number = int(text)
+        if not -len(model.model) <= number <= last:
+            raise ConfigError(f"layer={layer}: there are layers 0 to {last}")
+        name = str(number % len(model.model))
+    else:
+        name = text.removeprefix("model.")
+    try:
+        return name, model.model.get_submodule(name)
+    except AttributeError:
+        raise ConfigError(f"layer={layer}: there is no such module", f"give a number from 0 to {last}") from None
+
+
+def choose(model: RTDETRDetectionModel, rank: int, scores: Tensor, boxes: Tensor) -> Choice:
+    """Return the answer of a rank, from the last decoder layer's logits (Q, C) and boxes (Q, 4).
+
+    A class filter on the head counts. Raises ConfigError for a rank that does not exist.
+    """
+    wanted = head_of(model).classes
+    classes = list(range(scores.shape[1])) if wanted is None else list(wanted)
+    flat = at_least_float32(scores.detach())[:, classes].flatten()
+    if not 0 <= rank < len(flat):
+        raise ConfigError(f"query={rank}: answers are numbered 0 (the best) to {len(flat) - 1}")
+    index = int(flat.argsort(descending=True, stable=True)[rank])
+    query, cls = index // len(classes), classes[index % len(classes)]
+    box = tuple(float(v) for v in boxes[query].detach())
+    return Choice(rank, query, cls, float(scores[query, cls].detach().float().sigmoid()), box)
+
+
+@contextmanager
+def _hooked(handles: Sequence[Any]) -> Iterator[None]:
+    """Take hooks off again, whatever happens."""
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _answer(model: RTDETRDetectionModel, im: Tensor, rank: int) -> tuple[Choice, Tensor]:
+    """Run the model; return the chosen answer and its logit."""
+    if len(im) != 1 or model.training:
+        raise ConfigError(f"one image in eval mode is explained at a time, got {len(im)}")
+    _, raw = model(im)
+    scores, boxes = raw.dec_scores[-1, 0], raw.dec_bboxes[-1, 0]
+    choice = choose(model, rank, scores, boxes)
+    return choice, scores[choice.query, choice.cls]
+
+
+def gradient_maps(
+    model: RTDETRDetectionModel,
+    im: Tensor,
+    layers: Sequence[int | str] | None = None,
+    rank: int = 0,
+    elementwise: bool = False,
+) -> tuple[list[Activation], Choice]:
+    """Return for each layer where it speaks for the chosen answer's class logit.
+
+    Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391, section 3): channels weighted by their mean gradient, summed,
+    negative parts cut off. With `elementwise` each place has its own gradient as weight (HiResCAM, arXiv 2011.08891),
+    which does not light up like things elsewhere. Layers must give maps (1, c, h, w); None: the maps that the head
+    reads.
+
+    Raises:
+        ConfigError: a layer that does not exist or gives no map; a rank that does not exist.
+    """
+    if layers is None:
+        layers = cast("list[int]", model.model[-1].f)
+    found = [module_at(model, layer) for layer in layers]
+    kept: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> Tensor:
+            if not isinstance(output, Tensor) or output.ndim != 4:
+                raise ConfigError(
+                    f"layer={name}: {type(module).__name__} gives no map", "choose a layer before the head"
+                )
+            if name in kept:
+                raise ConfigError(f"layer={name}: this {type(module).__name__} runs several times", "choose the layer")
+            kept[name] = output.clone()  # a later in-place activation must not change it
+            return kept[name]
+
+        return hook
+
+    with _hooked([module.register_forward_hook(keep(name)) for name, module in found]), torch.enable_grad():
+        choice, logit = _answer(model, im.detach().requires_grad_(), rank)
+        grads = torch.autograd.grad(logit, [kept[name] for name, _ in found], allow_unused=True)
+    maps = []
+    for (name, _), grad in zip(found, grads, strict=True):
+        value = kept[name].detach().float()
+        weight = torch.zeros_like(value) if grad is None else grad.float()
+        if not elementwise:
+            weight = weight.mean((2, 3), keepdim=True)  # (1, c, 1, 1)
+        maps.append(Activation(name, (weight * value).sum(1)[0].relu()))
+    return maps, choice
+
+
+def shsa_blocks(model: RTDETRDetectionModel) -> dict[str, SHSA]:
+    """Return all SHSA blocks by their name below `model.model`."""
+    return {name: module for name, module in model.model.named_modules() if isinstance(module, SHSA)}
+
+
+def _shsa_at(model: RTDETRDetectionModel, layer: int | str | None) -> tuple[str, SHSA]:
+    """Return the SHSA block of a layer (the first inside it); None: the first of the model."""
+    blocks = shsa_blocks(model)
+    if not blocks:
+        raise ConfigError("kind=shsa: the model has no SHSA block", "kind=gradcam works for any layer")
+    name = next(iter(blocks)) if layer is None else module_at(model, layer)[0]
+    inside = [n for n in blocks if n == name or n.startswith(f"{name}.")]
+    if not inside:
+        raise ConfigError(f"layer={layer}: no SHSA block there", f"there are: {', '.join(blocks)}")
+    return inside[0], blocks[inside[0]]
+
+
+@torch.no_grad()
+def shsa_attention(
+    model: RTDETRDetectionModel, im: Tensor, layer: int | str | None = None, place: tuple[float, float] | None = None
+) -> Attention:
+    """Return how much the cell at `place` (x, y in 0..1 of the input) attends to every cell of an SHSA block's map.
+
+    Without a place, the mean over all cells that ask: what the block looks at. `layer` is the first block by default.
+    """
+    name, block = _shsa_at(model, layer)
+    seen: list[Tensor] = []
+    with _hooked([block.register_forward_pre_hook(lambda _, args: seen.append(args[0]))]):
+        model(im)
+    x = seen[0]
+    h, w = x.shape[2:]
+    tokens = block.qkv(block.pre_norm(x[:, : block.pdim]))[0].flatten(1).T.float()  # (N, 2K + P)
+    q, k = tokens[:, : block.qk_dim] * block.qk_dim**-0.5, tokens[:, block.qk_dim : 2 * block.qk_dim]
+    if place is None:
+        rows = [(part @ k.T).softmax(-1).sum(0) for part in q.split(ROWS_AT_ONCE)]
+        return Attention(name, torch.stack(rows).sum(0).view(h, w) / len(q), None)
+    cell = (min(max(int(place[1] * h), 0), h - 1), min(max(int(place[0] * w), 0), w - 1))
+    return Attention(name, (q[cell[0] * w + cell[1]] @ k.T).softmax(-1).view(h, w), cell)
+
+
+@torch.no_grad()
+def sampling_points(model: RTDETRDetectionModel, im: Tensor, rank: int = 0) -> tuple[Sampling, Choice]:
+    """Return where the decoder looked for the chosen answer, in each of its layers that ran.
+
+    Deformable attention (arXiv 2010.04159, section 4.1): every head takes P points on each level and weighs them.
+    """
+    seen: list[tuple[Tensor, Tensor, Tensor, Any]] = []
+
+    def look(module: nn.Module, args: Any) -> None:
+        attention, (query, refer, _, shapes, *_) = cast("MSDeformAttn", module), args
+        weights = attention.attention_weights(query).unflatten(-1, (attention.n_heads, -1)).softmax(-1)
+        points = attention._locations(attention._offsets(query), at_least_float32(refer), shapes)
+        seen.append((points[0], weights[0], refer[0, :, 0], shapes))
+
+    decoder = head_of(model).decoder
+    crosses = [m for m in decoder.modules() if isinstance(m, MSDeformAttn)]
+    with _hooked([m.register_forward_pre_hook(look) for m in crosses]):
+        choice, _ = _answer(model, im, rank)
+    levels = len(seen[0][3])
+    points = torch.stack([p[choice.query] for p, _, _, _ in seen]).float()  # (D, M, L*P, 2)
+    weights = torch.stack([w[choice.query] for _, w, _, _ in seen]).float()  # (D, M, L*P)
+    references = torch.stack([r[choice.query] for _, _, r, _ in seen]).float()
+    shapes = tuple((int(h), int(w)) for h, w in seen[0][3])
+    return Sampling(points.unflatten(2, (levels, -1)), weights.unflatten(2, (levels, -1)), references, shapes), choice
