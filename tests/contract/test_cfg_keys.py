@@ -136,6 +136,7 @@ OURS = {
     "ema_warmup": 2000.0,
     "lr_schedule": None,
     "sync_bn": False,
+    "freeze_bn": 0.0,
     "model_scale": None,
     "modules": None,
     "letterbox": False,

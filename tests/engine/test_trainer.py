@@ -202,6 +202,24 @@ def test_frozen_layers_keep_weights_and_statistics(make):
     assert any(k.endswith("running_mean") for k in frozen)
 
 
+@pytest.mark.parametrize(
+    ("share", "epochs", "moving"), [(0.0, 2, [True, True]), (0.5, 2, [True, False]), (1.0, 1, [False])]
+)
+def test_norms_keep_their_statistics_in_the_last_epochs(make, share, epochs, moving):
+    trainer = make(freeze_bn=share, epochs=epochs, val=False)
+    means = []
+
+    def note(trainer):
+        means.append(torch.cat([v for k, v in trainer.model.state_dict().items() if k.endswith("running_mean")]))
+
+    trainer.add_callback("on_train_epoch_start", note)
+    trainer.add_callback("on_train_epoch_end", note)
+    first = weights(trainer)["model.0.conv.weight"].clone()
+    trainer.train()
+    assert [not torch.equal(a, b) for a, b in zip(means[::2], means[1::2], strict=True)] == moving
+    assert not torch.equal(weights(trainer)["model.0.conv.weight"], first)
+
+
 def test_multi_scale_draws_multiples_of_the_stride(make):
     def sizes():
         trainer = make(multi_scale=0.4, epochs=3, imgsz=96, val=False)

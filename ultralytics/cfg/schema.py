@@ -273,6 +273,14 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
             Key("mosaic_n", k.TILES, 4, "images of a mosaic", only="detect"),
             Key("strict", k.BOOL, True, "stop at label rows of a wrong form or class; false leaves them out"),
             Key("sync_bn", k.BOOL, False, "batch norm statistics over all processes"),
+            Key(
+                "freeze_bn",
+                k.FLOAT,
+                0.0,
+                "share of the last epochs in which batch norms keep their statistics",
+                low=0,
+                high=1,
+            ),
             Key("model_scale", k.WORD, None, "compound scale of the model YAML, a letter such as n", nullable=True),
             Key("modules", k.PATHS, None, "Python files with blocks of your own", nullable=True),
             Key(

@@ -260,7 +260,11 @@ def freeze_layers(model: nn.Module, freeze: int | str | Iterable[int | str] | No
     return frozen
 
 
+def norms_of(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """All BatchNorm layers."""
+    return [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+
+
 def frozen_norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
     """BatchNorm layers whose weights are frozen: they stay in eval mode, so that their statistics stay too."""
-    norms = (m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
-    return [m for m in norms if m.weight is not None and not m.weight.requires_grad]
+    return [m for m in norms_of(model) if m.weight is not None and not m.weight.requires_grad]

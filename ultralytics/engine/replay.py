@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from ultralytics.engine.anomaly import ADVICE, Finding, Step, bad_labels, shown_images, trace
-from ultralytics.engine.optim import frozen_norms
 from ultralytics.nn.checkpoint import pack_model, plain
 from ultralytics.nn.tasks import unpack_model
 from ultralytics.nn.user_blocks import check_user_modules, pack_user_modules
@@ -47,6 +46,7 @@ def write_replay(path: Path, model: Any, batch: Mapping[str, Any], step: Step, f
         "model": pack_model(model),
         "modules": pack_user_modules(model),
         "frozen": [name for name, p in model.named_parameters() if not p.requires_grad],
+        "resting_norms": [name for name, norm in _norms(model) if not norm.training],
         "batch": plain(batch),
         "step": {**vars(step), "dtype": precision_name(step.dtype)},
         "finding": finding.record(),
@@ -103,6 +103,10 @@ def _network(record: Mapping[str, Any], device: torch.device) -> nn.Module:
     frozen = set(record["frozen"])
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name not in frozen and parameter.is_floating_point())
-    for norm in frozen_norms(model):
-        norm.eval()
+    for name, norm in _norms(model):
+        norm.train(name not in record["resting_norms"])
     return model
+
+
+def _norms(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    return [(name, m) for name, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]

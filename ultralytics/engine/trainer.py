@@ -93,7 +93,7 @@ class BaseTrainer(TrainerSetup):
         p = self.progress
         self.epoch = p.epoch
         self.model.train()
-        for norm in self.norms:
+        for norm in optim.norms_of(self.model) if self._norms_rest() else self.norms:
             norm.eval()
         closing = self.args.close_mosaic
         if closing and self.epochs > closing and p.epoch >= self.epochs - closing:
@@ -104,6 +104,18 @@ class BaseTrainer(TrainerSetup):
         self.optimizer.zero_grad()
         self.run_callbacks("on_train_epoch_start")
         LOGGER.info("\n" + header_text(self.loss_names, self.device))
+
+    def _norms_rest(self) -> bool:
+        """Whether BatchNorm normalises by its running statistics in this epoch, as it will at inference.
+
+        In batches of a few images the statistics of a batch say much about each image; the network learns to use that,
+        and misses it at inference. Trained on the running statistics at the end it loses little (Wu and Johnson 2021,
+        "Rethinking Batch in BatchNorm", section 4).
+        """
+        resting = round(self.args.freeze_bn * self.epochs)
+        if resting and self.epoch == self.epochs - resting:
+            LOGGER.info("Batch norms keep their statistics from here on")
+        return bool(resting) and self.epoch >= self.epochs - resting
 
     def _close_mosaic(self) -> None:
         """Switch off what mixes images, for the last epochs; not in a run that is shorter than these."""
