@@ -188,27 +188,27 @@ class Warmup:
 class GradientAccumulator:
     """Adds up gradients of several batches so that the step equals that of the one large batch.
 
-    The loss of a batch is a mean over its objects, so each batch counts with its number of objects (`weight`), and the
-    sum is divided by the total before the step. One batch per step costs nothing.
+    The loss of a batch is a sum divided by its number of objects (by 1 if it has none). Each batch is multiplied by
+    that divisor again, and the sum is divided by the objects of the whole step. One batch per step costs nothing.
     """
 
     def __init__(self) -> None:
         self.count = 0
-        self._first = 0.0
+        self._first = 1.0
         self._total = 0.0
 
-    def factor(self, weight: float) -> float:
+    def factor(self, objects: float) -> float:
         """Record one more batch; return what its loss is multiplied with before `backward`."""
         if not self.count:
-            self._first, self._total = weight, 0.0
+            self._first, self._total = max(objects, 1.0), 0.0
         self.count += 1
-        self._total += weight
-        return weight / self._first
+        self._total += objects
+        return max(objects, 1.0) / self._first
 
     def finish(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Divide the gradients by the group's total weight and start a new group."""
+        """Divide the gradients by the objects of the whole step and start a new one."""
         if self.count > 1:
-            scale = self._first / self._total
+            scale = self._first / max(self._total, 1.0)
             for parameter in parameters:
                 if parameter.grad is not None:
                     parameter.grad.mul_(scale)

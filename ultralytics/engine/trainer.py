@@ -157,13 +157,14 @@ class BaseTrainer(TrainerSetup):
         p = self.progress
         seed_step(self.args.seed, self.rank, p.step)
         self.warmup.set_rates(self.optimizer, [float(lr) for lr in self.scheduler.get_last_lr()], p.step)
+        batch["partial"] = self.warmup.accumulate > 1
         with autocast(self.amp_dtype is not None, self.device, self.amp_dtype):
             loss, items = self.model(batch)
         self.loss = loss.detach()
         self.meter.add(loss, items)
         if self.recovery.careful:
             self._look(batch, exact=True)
-        self.scaler.scale(loss * self.accumulator.factor(self._weight(batch))).backward()
+        self.scaler.scale(loss * self.accumulator.factor(self._objects(batch))).backward()
         if self.recovery.hunting and not self._gradient_is_finite():
             raise StepFailure("gradient", batch, exact=True)
         full = self.accumulator.count >= self.warmup.accumulate_at(p.step) or p.batch + 1 == self.batches
@@ -212,12 +213,12 @@ class BaseTrainer(TrainerSetup):
 
         return check
 
-    def _weight(self, batch: Batch) -> float:
-        """Number of objects in the batch, over all processes: what its mean loss counts when batches are added up."""
+    def _objects(self, batch: Batch) -> float:
+        """Number of objects in the batch, over all processes; 1 where batches are not added up."""
         if self.warmup.accumulate == 1:
             return 1.0
         count = torch.tensor(float(len(batch["cls"])), device=self.device)
-        return max(float(dist.all_reduce_sum(count)), 1.0)
+        return float(dist.all_reduce_sum(count))
 
     def _optimizer_step(self, batch: Batch) -> None:
         """Step, then move the average; `batch` is the last of the step."""

@@ -357,6 +357,7 @@ def _targets(batch: Mapping[str, Any], images: int, device: torch.device) -> dic
         "bboxes": boxes.to(device, non_blocking=True),
         "batch_idx": index.to(device, non_blocking=True),
         "gt_groups": groups,
+        "partial": bool(batch.get("partial")),
     }
 
 

@@ -2,7 +2,8 @@
 
 Shapes: K outputs (encoder first, then decoder layers), B batch, Q queries, C classes, T targets of all images, n pairs.
 Boxes are cx, cy, w, h in 0..1. A batch of targets is `cls` [T], `bboxes` [T, 4] and `gt_groups`, the number of targets
-of each image; targets lie one image after another.
+of each image; targets lie one image after another. `partial`, if true, says that other batches belong to the same
+optimizer step: one without targets then counts as those with targets do.
 """
 
 from __future__ import annotations
@@ -156,19 +157,22 @@ class DETRLoss(nn.Module):
         iou, giou = iou_and_giou(planes, wanted_planes)  # [K, n]
         labels = batch["cls"].to(boxes.device).long().flatten()[target]  # [K, n]
         return {
-            "class": self._class_terms(pred_scores, slot, labels, iou.detach(), count) * self.loss_gain["class"],
+            "class": self._class_terms(pred_scores, slot, labels, iou.detach(), count, bool(batch.get("partial")))
+            * self.loss_gain["class"],
             "bbox": (planes - wanted_planes).abs().sum((0, 2)) * (self.loss_gain["bbox"] / count.divisor),
             "giou": (1 - giou).sum(1) * (self.loss_gain["giou"] / count.divisor),
         }
 
-    def _class_terms(self, scores: Tensor, slot: Tensor, labels: Tensor, quality: Tensor, count: _Count) -> Tensor:
+    def _class_terms(
+        self, scores: Tensor, slot: Tensor, labels: Tensor, quality: Tensor, count: _Count, partial: bool = False
+    ) -> Tensor:
         """Return the classification loss of each output, [K].
 
         All scores count as negatives at first; the few matched ones are then put right, so no target tensor of the size
-        of the scores is built. Without a target anywhere the focal loss is used. Plain cross entropy, which does not
-        fade out easy negatives, is divided by the number of queries instead of pairs.
+        of the scores is built. Without a target in the whole step the focal loss is used. Plain cross entropy, which
+        does not fade out easy negatives, is divided by the number of queries instead of pairs.
         """
-        loss = self.cls_loss if count.pairs else self.fl
+        loss = self.cls_loss if count.pairs or partial else self.fl
         flat = scores.flatten(1)  # [K, B*Q*C]
         matched = flat.gather(1, slot * scores.shape[-1] + labels)  # [K, n]
         correction = loss.positive(matched, quality) - loss.negative(matched)
