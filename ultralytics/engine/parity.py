@@ -74,7 +74,8 @@ class Comparison:
     def add_rows(self, want: Tensor, got: Tensor, size: Sequence[int], slack: float = 1e-3) -> None:
         """Compare the rows (B, K, 6) of the model and of the file for images of `size` (height, width).
 
-        A row within `slack` of a level, or of the last score that a list has room for, may be missing from the other.
+        A row within `slack` of a level may be missing from the other list, and so may rows that close to the last score
+        for which a list has room, when as many others stand in their place.
         """
         for a, b in zip(want.double().cpu(), got.double().cpu(), strict=True):
             self.images += 1
@@ -92,9 +93,11 @@ class Comparison:
             self.scores[level] += scores[chosen].tolist()
             self.wanted[level] += int((ours > level).sum())
             self.given[level] += int((theirs > level).sum())
-            sure = max(level, last) + slack
-            for side, values in enumerate((ours, theirs)):
-                self.lost[level] += int(((values > sure) & ~partner[side, : len(values)]).sum())
+            free = [values > level + slack for values in (ours, theirs)]
+            free = [f & ~partner[side, : len(f)] for side, f in enumerate(free)]
+            at_cut = [f & (values <= last + slack) for f, values in zip(free, (ours, theirs), strict=True)]
+            swapped = at_cut[0].sum() == at_cut[1].sum()
+            self.lost[level] += sum(int((f & ~c if swapped else f).sum()) for f, c in zip(free, at_cut, strict=True))
 
     def add_logits(self, want: Tensor, got: Tensor) -> None:
         """Compare class logits (B, C) of the model and of the file, as probabilities; a lost row is another top-1."""

@@ -51,9 +51,13 @@ def run_apart(job: Job) -> dict[str, float]:
 
 
 def measure(job: Job) -> dict[str, float]:
-    """Return milliseconds a call (mean, p50, p90, p99), images a second, calls counted, and the process's peak MB."""
+    """Return milliseconds a call (mean, p50, p90, p99), images a second, calls counted, and memory in MB.
+
+    `peak_mb` is the most that the process held, `empty_mb` the part of it that was there before the model came.
+    """
     torch.set_num_threads(job.threads)
     load_user_modules(job.modules)
+    empty = peak_memory()
     backend = AutoBackend(job.path, device=job.device)
     images = torch.rand(job.shape, generator=torch.Generator().manual_seed(0)).to(backend.device)
     with torch.inference_mode():
@@ -61,7 +65,8 @@ def measure(job: Job) -> dict[str, float]:
     p50, p90, p99 = np.percentile(spent, (50, 90, 99))
     mean = float(np.mean(spent))
     figures = {"mean": mean, "p50": float(p50), "p90": float(p90), "p99": float(p99)}
-    return {**figures, "images_per_second": job.shape[0] * 1e3 / mean, "calls": len(spent), "peak_mb": peak_memory()}
+    memory = {"peak_mb": peak_memory(), "empty_mb": empty}
+    return {**figures, "images_per_second": job.shape[0] * 1e3 / mean, "calls": len(spent), **memory}
 
 
 def time_calls(call: Callable[[], Any], seconds: float, device: torch.device) -> list[float]:
