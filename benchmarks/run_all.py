@@ -37,6 +37,8 @@ PARTS = (
     Part("shvit", "f", (2, 5), ("models",)),
     Part("scan", "h", (1, 4)),
     Part("epoch", "d", (2, 12), ("peer", "data")),
+    Part("data_scan", "scan", (1, 4), ()),
+    Part("scale", "growth", (2, 10), ()),
 )
 
 

@@ -38,7 +38,7 @@ WEIGHTS_SUFFIXES = (".pt", ".pth", ".safetensors")
 # Arguments that a weights file hands on to later calls; everything else starts from the defaults again.
 KEPT_ARGS = ("imgsz", "data", "single_cls", "letterbox")
 # A change of one of these needs another predictor.
-PREDICTOR_KEYS = ("device", "quantize", "dnn", "compile", "channels_last")
+PREDICTOR_KEYS = ("device", "quantize", "amp", "dnn", "compile", "channels_last")
 
 
 class Model:

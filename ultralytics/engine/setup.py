@@ -30,7 +30,7 @@ from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import increment_path
 from ultralytics.utils.metrics import DetMetrics
-from ultralytics.utils.torch_utils import amp_dtype, unwrap_model
+from ultralytics.utils.torch_utils import amp_dtype, unwrap_model, wants_channels_last
 from ultralytics.utils.training import LR_CURVES, EarlyStopping, ModelEMA
 from ultralytics.utils.user_modules import load_user_modules
 
@@ -209,6 +209,8 @@ class TrainerSetup(CallbackMixin):
             given: Any = self.model
             given.load(args.pretrained)
         self.model = self.model.to(self.device)
+        if wants_channels_last(args.channels_last, self.device):
+            self.model = self.model.to(memory_format=torch.channels_last)
         self.model.args = dict(args)
         frozen = optim.freeze_layers(self.model, args.freeze)
         if frozen:

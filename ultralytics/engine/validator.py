@@ -6,7 +6,6 @@ B images in a batch, N predictions of one image, T targets of one image.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import zip_longest
@@ -26,7 +25,14 @@ from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.metrics import DetMetrics
 from ultralytics.utils.metrics.report import times_of
 from ultralytics.utils.ops import Profile
-from ultralytics.utils.torch_utils import amp_dtype, autocast, select_device, unwrap_model
+from ultralytics.utils.torch_utils import (
+    amp_dtype,
+    autocast,
+    inference_dtype,
+    select_device,
+    unwrap_model,
+    wants_channels_last,
+)
 from ultralytics.utils.training import EarlyStopping, ModelEMA
 from ultralytics.utils.user_modules import load_user_modules
 
@@ -71,13 +77,11 @@ def load_backend(weights: Any, device: torch.device, args: IterableSimpleNamespa
     """Wrap weights (a path) or a module for inference; a module that was given is left as it was."""
     load_user_modules(args.modules)
     half = args.quantize == 16
-    if isinstance(weights, nn.Module):
-        weights = copy.deepcopy(weights)  # the backend fuses in place
     if half and device.type != "cuda":
         LOGGER.warning(f"quantize=16 needs a GPU; on {device.type} the network runs in fp32")
-    backend = AutoBackend(weights, device=device, fp16=half and device.type == "cuda", fuse=True)
-    backend.eval()
-    if args.channels_last:
+    dtype = inference_dtype(args.amp, args.quantize, device)
+    backend = AutoBackend(weights, device=device, fp16=half and device.type == "cuda", fuse=True, dtype=dtype)
+    if wants_channels_last(args.channels_last, device):
         backend.to(memory_format=torch.channels_last)
     return backend
 

@@ -21,6 +21,7 @@ from ultralytics.nn.runners.tensorrt import tensorrt_runner
 from ultralytics.nn.runners.torchscript import torchscript_runner
 from ultralytics.nn.tasks import BaseModel, load_checkpoint
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.torch_utils import autocast
 
 
 def _torch_runner(weights: str | Path | BaseModel, device: torch.device, fp16: bool, fuse: bool) -> Runner:
@@ -66,6 +67,7 @@ class AutoBackend(nn.Module):
         pt: Whether it is a PyTorch model; then `model` is the module.
         facts: What an exported file says of itself, None for a PyTorch model.
         fp16: Whether images must come in half precision.
+        dtype: What a PyTorch model computes in by autocast, None for its own; embeddings are always its own.
 
     Raises ConfigError for a file of an unknown kind, NotFoundError and CheckpointError as `load_checkpoint`.
     """
@@ -77,6 +79,7 @@ class AutoBackend(nn.Module):
         fp16: bool = False,
         fuse: bool = True,
         verbose: bool = True,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.device = torch.device(device)
@@ -87,6 +90,7 @@ class AutoBackend(nn.Module):
         self._forward = runner.forward
         self.model = runner.module
         self.pt = runner.module is not None
+        self.dtype = dtype if self.pt else None
         self.names = runner.names
         self.stride = runner.stride
         self.task = runner.task
@@ -98,8 +102,11 @@ class AutoBackend(nn.Module):
         """Output of the model for an image batch (B, C, H, W) in 0..1."""
         im = im.half() if self.fp16 and im.dtype is not torch.float16 else im
         if embed is not None:
-            kwargs["embed"] = embed
-        return self._forward(im, **kwargs)
+            return self._forward(im, embed=embed, **kwargs)
+        if self.dtype is None:
+            return self._forward(im, **kwargs)
+        with autocast(True, self.device, self.dtype):
+            return self._forward(im, **kwargs)
 
     def warmup(self, imgsz: Sequence[int] = (1, 3, 640, 640)) -> None:
         """Run once on zeros of shape (B, C, H, W), so that the first call is not the slow one; not on a CPU."""
