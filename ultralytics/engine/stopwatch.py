@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from ultralytics.nn.autobackend import AutoBackend
-from ultralytics.utils.errors import UserError
+from ultralytics.utils.checks import require
+from ultralytics.utils.errors import MissingPackageError, UserError
 from ultralytics.utils.user_modules import load_user_modules
 
 WARM_UP = 3  # calls that are not counted
@@ -87,8 +88,8 @@ def time_calls(call: Callable[[], Any], seconds: float, device: torch.device) ->
 def peak_memory() -> float:
     """Return the most memory that this process has held so far, MB (2**20 bytes); 0 where the system does not tell."""
     try:
-        import resource
-    except ImportError:  # Windows
+        resource = require("resource", "peak memory")
+    except MissingPackageError:  # Windows has none
         return 0.0
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most / (1 << 20 if sys.platform == "darwin" else 1 << 10)
