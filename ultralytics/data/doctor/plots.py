@@ -34,8 +34,9 @@ def _axes(width: float = 6.0) -> tuple[Any, Any]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, 3.2), layout="constrained")
+    figure = Figure(figsize=(width, 3.2))
     FigureCanvasAgg(figure)
+    figure.subplots_adjust(left=0.13, right=0.97, top=0.95, bottom=0.24)
     return figure, figure.subplots()
 
 
