@@ -28,8 +28,10 @@ def check_arguments(args: IterableSimpleNamespace) -> None:
     for name, why in REFUSED.items():
         if args.get(name):
             raise ConfigError(f"{name}={args.get(name)}: {why}", f"leave {name} out")
-    if args.batch < 1 or args.batch != int(args.batch):
-        raise ConfigError(f"batch={args.batch}: images per step, over all GPUs", "give a whole number from 1")
+    if args.batch != -1 and not 0 < args.batch < 1 and (args.batch < 1 or args.batch != int(args.batch)):
+        raise ConfigError(
+            f"batch={args.batch}: images per step, over all GPUs", "give a whole number, -1, or a share of GPU memory"
+        )
 
 
 def devices_to_start(args: IterableSimpleNamespace) -> int:

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.data.utils import check_det_dataset, list_images
-from ultralytics.engine import optim
+from ultralytics.engine import memory, optim
 from ultralytics.engine.checkpointing import Progress, TrainState, resume_args
 from ultralytics.engine.recovery import Recovery
 from ultralytics.engine.runlog import LossMeter, choose_recipe, settle_recipe, write_csv
@@ -104,6 +104,7 @@ class TrainerSetup(CallbackMixin):
         load_user_modules(args.modules)
         self.callbacks = Callbacks(_callbacks)
         self.rank, self.device = dist.rank(), run_device(args)
+        self.memory_share = self._provisional_batch()
         self.batch_size, self.epochs = per_process_batch(args), int(args.epochs)
         self.model = args.model
         self.data = self.get_dataset()
@@ -115,6 +116,26 @@ class TrainerSetup(CallbackMixin):
         self.recovery = Recovery(careful=self.device.type != "cuda")
         self.train_loader = self.test_loader = None
         self.epoch, self.stop, self.metrics, self.fitness, self.tloss = 0, False, {}, None, []
+
+    def _provisional_batch(self) -> float:
+        """Put a number in the place of an automatic batch; return the share of GPU memory to fill, 0 for none."""
+        wanted = float(self.args.batch)
+        if wanted >= 1:
+            return 0.0
+        self.args.batch = memory.FALLBACK * dist.world_size()
+        if self.device.type != "cuda":
+            LOGGER.info(f"batch={wanted:g} measures a GPU's memory; on {self.device} it is batch={self.args.batch}")
+            return 0.0
+        return memory.SHARE if wanted < 0 else wanted
+
+    def _settle_batch(self) -> None:
+        """Measure the batch on a GPU, when that was asked for; all processes take the smallest of theirs."""
+        if not self.memory_share:
+            return
+        own = memory.automatic_batch(self, self.memory_share)
+        self.args.batch = min(dist.all_gather_objects(own)) * dist.world_size()
+        self.batch_size = per_process_batch(self.args)
+        LOGGER.info(f"batch={self.args.batch} fills at most {self.memory_share:.0%} of the memory of {self.device}")
 
     def _place(self, save_dir: Path) -> None:
         """Name the run folder and the files in it; nothing is written."""
@@ -183,6 +204,8 @@ class TrainerSetup(CallbackMixin):
             self._settle_recipe()
         LOGGER.info("engine/trainer: " + ", ".join(f"{k}={v}" for k, v in sorted(self.args)))
         self._setup_model()
+        self.set_precision(self.args.amp)
+        self._settle_batch()
         self._setup_data()
         if self.resume_from is None and self.rank <= 0:
             self.check_data()
@@ -271,7 +294,6 @@ class TrainerSetup(CallbackMixin):
         )
         self.lf = self._curve()
         self._set_schedule(self.resume_from["train_state"]["epoch"] if self.resume_from else 0)
-        self.set_precision(args.amp)
         self.ema = ModelEMA(self.model, decay=args.ema_decay, tau=args.ema_warmup)
         if self.rank >= 0 and args.sync_bn:  # in one process it would change nothing: the batch is whole
             self.model = convert_norms(self.model, self.device)

@@ -20,6 +20,7 @@ from ultralytics.engine import optim
 from ultralytics.engine.anomaly import StepFailure, bad_labels
 from ultralytics.engine.checkpointing import pack_best, seed_step, write
 from ultralytics.engine.launch import train_in_processes
+from ultralytics.engine.memory import explain_out_of_memory, is_out_of_memory
 from ultralytics.engine.runlog import header_text, memory_text, progress_text, write_csv
 from ultralytics.engine.session import Interrupt, devices_to_start, process_group, training_switches
 from ultralytics.engine.setup import Batch, TrainerSetup
@@ -75,6 +76,10 @@ class BaseTrainer(TrainerSetup):
                 except StepFailure as failure:
                     self.recovery.handle(self, failure)
                     continue
+                except RuntimeError as e:
+                    if not is_out_of_memory(e):
+                        raise
+                    raise explain_out_of_memory(self) from e
                 self._end_epoch()
         if self.rank <= 0:
             self._finish()

@@ -1,0 +1,137 @@
+"""How large a batch may be: measured on a GPU by trial steps, and said when memory runs out.
+
+Memory of a step is taken as a line over the batch: a fixed part, and a part for each image, which grows with its area.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+
+from ultralytics.utils.errors import TrainingError
+from ultralytics.utils.torch_utils import autocast, unwrap_model
+
+FALLBACK = 16
+"""Batch on a device whose memory is not measured."""
+
+SHARE = 0.85
+"""Share of the GPU's memory that `batch=-1` fills."""
+
+MOST = 512
+OBJECTS = 16
+"""Objects in an image of a trial step."""
+
+STATES = 3
+"""Copies of the weights that a run keeps beside those of a trial step: two moments and the average."""
+
+
+class Line(NamedTuple):
+    """Bytes of a step: `fixed` + batch * `image`."""
+
+    fixed: float
+    image: float
+
+    def batch(self, limit: float) -> int:
+        """Largest batch within `limit` bytes."""
+        return int((limit - self.fixed) // max(self.image, 1.0))
+
+    def side(self, limit: float, batch: int, side: int, stride: int) -> int:
+        """Largest image side, a multiple of the stride, at which a batch fits; 0 when there is none."""
+        share = (limit - self.fixed) / max(self.image * batch, 1.0)
+        return int(side * math.sqrt(min(max(share, 0.0), 1.0))) // stride * stride
+
+
+def measure_line(step: Callable[[int], float], limit: float) -> Line | None:
+    """Run trial steps of 1, 2, 4, ... images until one passes `limit` bytes; None when not even one image fits.
+
+    `step` returns the peak of a batch in bytes, or raises torch.OutOfMemoryError.
+    """
+    seen: list[tuple[int, float]] = []
+    batch = 1
+    while batch <= MOST:
+        try:
+            used = step(batch)
+        except torch.OutOfMemoryError:
+            break
+        seen.append((batch, used))
+        if used > limit:
+            break
+        batch *= 2
+    if not seen:
+        return None
+    if len(seen) == 1:
+        return Line(0.0, seen[0][1])
+    (a, low), (b, high) = seen[-2:]
+    image = (high - low) / (b - a)
+    return Line(low - a * image, image)
+
+
+def trial_step(trainer: Any) -> Callable[[int], float]:
+    """Return what measures the peak memory of a step of this run on its GPU, on a copy of the network."""
+    network: Any = copy.deepcopy(unwrap_model(trainer.model)).train()
+    device, size = trainer.device, trainer.imgsz
+    states = STATES * sum(p.numel() * p.element_size() for p in network.parameters())
+
+    def step(batch: int) -> float:
+        owner = torch.arange(batch).repeat_interleave(OBJECTS)
+        targets = {"cls": torch.zeros(len(owner), 1), "bboxes": torch.rand(len(owner), 4) * 0.5 + 0.25}
+        moved = {k: v.to(device) for k, v in {**targets, "batch_idx": owner}.items()}
+        network.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        images = torch.rand(batch, trainer.data["channels"], size, size, device=device)
+        with autocast(trainer.amp_dtype is not None, device, trainer.amp_dtype):
+            loss, _ = network({**moved, "img": images})
+        loss.backward()
+        return float(torch.cuda.max_memory_allocated(device) + states)
+
+    return step
+
+
+def automatic_batch(trainer: Any, share: float) -> int:
+    """Return the largest batch that fills at most this share of the GPU's memory."""
+    free, total = torch.cuda.mem_get_info(trainer.device)
+    limit = min(share * total, free)
+    line = measure_line(trial_step(trainer), limit)
+    batch = 0 if line is None else min(line.batch(limit), MOST)
+    if batch < 1:
+        raise TrainingError(
+            f"not even one image of {trainer.imgsz} px fits into the memory of {trainer.device}",
+            "lower imgsz, or take a smaller model scale",
+        )
+    return batch
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether memory, of a GPU or of the machine, has run out."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def out_of_memory(trainer: Any, line: Line | None, limit: float) -> TrainingError:
+    """The error that says what did not fit, and what would; `line` is None where nothing was measured."""
+    batch, size = int(trainer.args.batch), trainer.imgsz
+    what = f"out of memory on {trainer.device} at batch={batch}, imgsz={size}"
+    per_process = trainer.batch_size
+    if line is None:
+        better = max(batch // 2, 1)
+        return TrainingError(what, f"try batch={better}" if better < batch else "lower imgsz", "nbs keeps the step")
+    fits = min(line.batch(limit), per_process - 1) * max(batch // max(per_process, 1), 1)
+    side = line.side(limit, per_process, size, 32)
+    options = [f"batch={fits}"] * (fits >= 1) + [f"imgsz={side}"] * (side >= 32)
+    text = f"{' or '.join(options)} would fit" if options else "take a smaller model scale"
+    return TrainingError(what, text, "with a smaller batch, nbs keeps the optimizer's step as it was")
+
+
+def explain_out_of_memory(trainer: Any) -> TrainingError:
+    """Measure what would fit, on a GPU, after memory has run out."""
+    if trainer.device.type != "cuda":
+        return out_of_memory(trainer, None, 0.0)
+    trainer.optimizer.zero_grad(set_to_none=True)
+    torch.cuda.empty_cache()
+    held = torch.cuda.memory_allocated(trainer.device)
+    limit = SHARE * torch.cuda.mem_get_info(trainer.device)[1] - held
+    return out_of_memory(trainer, measure_line(trial_step(trainer), limit), limit)
