@@ -51,7 +51,7 @@ yolo [TASK] MODE key=value ...          (also: ultralytics ..., python -m ultral
   yolo info rtdetr-l.yaml rtdetr-hgnetv2-l.yaml rtdetr-resnet18.yaml format=markdown
   yolo train model=my.yaml modules=my_blocks.py data=data.yaml     blocks of your own: docs/model-yaml.md
   yolo info best.pt                                                what is inside, without building the model
-  yolo heatmap model=best.pt source=photo.jpg query=0 kind=gradcam why; kind: gradcam, hirescam, shsa, sampling
+  yolo heatmap model=best.pt source=photo.jpg query=0              why; kind=hirescam, gradcam, shsa or sampling
   yolo export model=best.pt format=onnx imgsz=640                  also torchscript, openvino, engine, coreml,
                                                                    safetensors; state_dict for stock `ultralytics`
   yolo benchmark model=best.pt data=data.yaml imgsz=640            each form that this machine can run, measured

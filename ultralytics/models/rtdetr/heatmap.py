@@ -1,6 +1,6 @@
 """Pictures of why a detector answers as it does; the arrays behind them come from `nn/explain.py`.
 
-    for found in RTDETR("best.pt").heatmap("photo.jpg", kind="gradcam", query=0):
+    for found in RTDETR("best.pt").heatmap("photo.jpg", kind="hirescam", query=0):
         found.values                      # (H, W), 0..1, over the original image
         found.save("out/photo")           # out/photo.png and out/photo.npz
 
@@ -31,7 +31,7 @@ from ultralytics.utils.files import atomic_write
 
 Image = npt.NDArray[np.uint8]
 Array = npt.NDArray[np.float32]
-KINDS = ("gradcam", "hirescam", "shsa", "sampling")
+KINDS = ("hirescam", "gradcam", "shsa", "sampling")
 LEAST_SIDE = 640  # pictures are enlarged to about this, so that marks can be told apart
 MARK = (255, 255, 255)
 
@@ -236,7 +236,7 @@ def explain(explainer: _Explainer, kind: str, layer: Any, query: int | None, pix
 def heatmap(
     model: Model,
     source: Any,
-    kind: str = "gradcam",
+    kind: str = "hirescam",
     layer: int | str | Sequence[int | str] | None = None,
     query: int | None = None,
     pixel: Sequence[float] | None = None,
@@ -248,7 +248,8 @@ def heatmap(
     Args:
         model: an RT-DETR detector that is not an exported file.
         source: what `predict` takes, as far as it ends.
-        kind: `gradcam` or `hirescam` (gradient-weighted maps), `shsa` (attention), `sampling` (decoder points).
+        kind: `hirescam` or `gradcam` (gradient-weighted maps), `shsa` (attention), `sampling` (decoder points). Of the
+            two, gradcam weighs whole channels, and so also lights up what drives the same channels elsewhere.
         layer: number of a row of the model YAML or a dotted name below it, for the gradient maps also several; by
             default the maps that the head reads, the first SHSA block, or the last decoder layer.
         query: which answer, 0 is the best; by default 0, for shsa none: the mean of all places.

@@ -54,7 +54,7 @@ class RTDETR(Model):
     def heatmap(
         self,
         source: Any,
-        kind: str = "gradcam",
+        kind: str = "hirescam",
         layer: int | str | Sequence[int | str] | None = None,
         query: int | None = None,
         pixel: Sequence[float] | None = None,

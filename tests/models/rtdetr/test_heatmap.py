@@ -1,0 +1,158 @@
+"""Heat maps from a source to files: places on the original image, arrays on disk, words of the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import ultralytics
+from tests.engine.tiny import NAMES
+from tests.nn.test_explain import WITH_SHSA
+from ultralytics import cli
+from ultralytics.models import RTDETR
+from ultralytics.models.rtdetr.heatmap import Heatmap, over_original, overlay
+from ultralytics.models.rtdetr.post import letterbox_geometry, stretch_geometry
+from ultralytics.nn.explain import shsa_attention, shsa_blocks
+from ultralytics.utils.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def model() -> RTDETR:
+    torch.manual_seed(0)
+    model = RTDETR(WITH_SHSA)
+    for parameter in model.model.parameters():
+        if parameter.ndim > 1:
+            nn.init.normal_(parameter, std=0.15)
+    for block in shsa_blocks(model.model).values():
+        nn.init.constant_(block.proj[1].bn.weight, 0.5)
+    model.model.names = dict(NAMES)
+    return model
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (90, 160, 3), dtype=np.uint8)
+
+
+def run(model: RTDETR, image: Any, tmp: Path, **more: Any) -> Heatmap:
+    (found,) = model.heatmap(image, imgsz=64, device="cpu", project=str(tmp), **more)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["hirescam", "gradcam", "shsa", "sampling"])
+@pytest.mark.parametrize("letterbox", [False, True])
+def test_files_hold_what_is_returned(
+    model: RTDETR, image: np.ndarray, tmp_path: Path, kind: str, letterbox: bool
+) -> None:
+    found = run(model, image, tmp_path, kind=kind, query=1, letterbox=letterbox)
+    arrays = np.load(tmp_path / "heatmap" / f"image0_{kind}.npz")
+    picture = cv2.imread(str(tmp_path / "heatmap" / f"image0_{kind}.png"))
+    np.testing.assert_array_equal(picture, found.plot())
+    assert set(arrays.files) == set(found.arrays) and int(arrays["rank"]) == 1
+    np.testing.assert_allclose(arrays["box"], found.box)
+    if kind == "sampling":
+        assert arrays["points"].shape == (2, 4, 3, 4, 2) and arrays["weights"].shape == (2, 4, 3, 4)
+        np.testing.assert_allclose(arrays["points"][-1].reshape(-1, 2), found.points)
+    else:
+        assert found.values.shape == (90, 160) and found.values.min() >= 0
+        np.testing.assert_array_equal(arrays["values"], found.values)
+
+
+def test_the_answer_is_the_prediction(model: RTDETR, image: np.ndarray, tmp_path: Path) -> None:
+    result = model.predict(image, imgsz=64, device="cpu", conf=0.0)[0]
+    for rank in (0, 5):
+        found = run(model, image, tmp_path, kind="sampling", query=rank, save=False)
+        np.testing.assert_allclose(found.box, result.boxes.xyxy[rank], atol=1e-2)
+        assert float(found.arrays["score"]) == pytest.approx(float(result.boxes.conf[rank]), abs=1e-5)
+    only = run(model, image, tmp_path, kind="hirescam", classes=[2], save=False)
+    assert int(only.arrays["cls"]) == 2
+
+
+def test_a_pixel_asks_from_its_cell(model: RTDETR, image: np.ndarray, tmp_path: Path) -> None:
+    """The right bottom pixel asks from the last cell; its map over the image is the one of that cell."""
+    found = run(model, image, tmp_path, kind="shsa", pixel=(159, 89), save=False)
+    assert found.arrays["cell"].tolist() == [7, 7] and found.pixel == pytest.approx((159.5, 89.5))
+    resized = cv2.resize(image, (64, 64), interpolation=cv2.INTER_LINEAR)
+    im = torch.from_numpy(resized[..., ::-1].copy()).permute(2, 0, 1)[None].float() / 255
+    want = shsa_attention(model.model.eval(), im, place=(0.99, 0.99)).map
+    np.testing.assert_allclose(found.arrays["layer_3"], want, atol=1e-4)
+    assert found.values.max() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("letterbox", [False, True])
+def test_maps_lie_over_the_image(letterbox: bool) -> None:
+    """A single hot cell lands where its middle is; what the padding got is cut off."""
+    cells = torch.zeros(8, 8)
+    cells[4, 2] = 1.0
+    shape, network = (80, 160), (64, 64)
+    geometry = (letterbox_geometry if letterbox else stretch_geometry)(shape, network)
+    values = over_original(cells, network, shape, geometry)
+    y, x = np.unravel_index(values.argmax(), values.shape)
+    (gain_h, gain_w), (left, top) = geometry
+    assert (x + 0.5) * gain_w + left == pytest.approx(2.5 * 8, abs=2) and (y + 0.5) * gain_h + top == pytest.approx(
+        36, abs=2
+    )
+    assert not over_original(torch.zeros(8, 8), network, shape, geometry).any()
+
+
+def test_where_nothing_is_the_image_stays() -> None:
+    image = np.full((4, 5, 3), 100, np.uint8)
+    values = np.zeros((4, 5), np.float32)
+    values[2, 2] = 1.0
+    drawn = overlay(image, values)
+    assert (np.abs(drawn.astype(int) - 100).max(-1) > 0).sum() == 1
+
+
+def test_small_pictures_are_enlarged(model: RTDETR, tmp_path: Path) -> None:
+    found = run(model, np.zeros((20, 30, 3), np.uint8), tmp_path, kind="sampling", save=False)
+    assert found.plot().shape == (440, 660, 3)
+
+
+def test_several_images_of_one_name(model: RTDETR, image: np.ndarray, tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / "x.png"), image)
+    model.heatmap([tmp_path / "a/x.png", tmp_path / "b/x.png"], kind="shsa", imgsz=64, project=str(tmp_path), name="r")
+    names = sorted(p.name for p in (tmp_path / "r").iterdir())
+    assert names == ["x_shsa-2.npz", "x_shsa-2.png", "x_shsa.npz", "x_shsa.png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"kind": "magic"}, "there are hirescam"),
+        ({"kind": "gradcam", "pixel": (1, 1)}, "only kind=shsa"),
+        ({"kind": "shsa", "pixel": (160, 0)}, "is 160x90 px"),
+        ({"kind": "sampling", "layer": 2}, "decoder layers 0 to 1"),
+        ({"kind": "sampling", "layer": "a.b"}, "number of a decoder layer"),
+        ({"kind": "hirescam", "layer": 77}, "layers 0 to 8"),
+        ({"query": 90}, "answers are numbered"),
+    ],
+)
+def test_what_does_not_go_together(model: RTDETR, image: np.ndarray, tmp_path: Path, options: Any, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        run(model, image, tmp_path, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_command_line(model: RTDETR, image: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights, photo = str(model.save(tmp_path / "m.pt")), str(tmp_path / "p.png")
+    cv2.imwrite(photo, image)
+    common = [f"model={weights}", f"source={photo}", "imgsz=64", f"project={tmp_path}", "name=r", "exist_ok=True"]
+    cli.entrypoint(["heatmap", *common, "kind=shsa", "pixel=10,20", "layer=3"])
+    cli.entrypoint(["heatmap", *common, "query=2", "layer=3,4"])
+    arrays = np.load(tmp_path / "r" / "p_hirescam.npz")
+    assert {"layer_3", "layer_4"} <= set(arrays.files) and int(arrays["rank"]) == 2
+    assert (tmp_path / "r" / "p_shsa.png").is_file()
+    for wrong in ("pixel=10", "query=x", "query=1,2"):
+        with pytest.raises(SystemExit):
+            cli.entrypoint(["heatmap", *common, wrong])
+    with pytest.raises(SystemExit):
+        cli.entrypoint(["heatmap", f"model={weights}"])
+    assert ultralytics.heatmap is not None
