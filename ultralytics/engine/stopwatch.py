@@ -101,4 +101,7 @@ def main(text: str) -> Mapping[str, float]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(dict(main(sys.stdin.read()))) + "\n")
+    try:
+        sys.stdout.write(json.dumps(dict(main(sys.stdin.read()))) + "\n")
+    except UserError as e:
+        raise SystemExit(str(e).splitlines()[0]) from None
