@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,7 +62,7 @@ def oracle(tmp: Path, answers: Any = None, **more: Any) -> OraclePredictor:
 def write_video(path: Path, frames: int, shape: tuple[int, int] = (48, 64)) -> Path:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (shape[1], shape[0]))
     for i in range(frames):
-        writer.write(np.full((*shape, 3), 10 * i, np.uint8))
+        writer.write(np.full((*shape, 3), 10 * i % 256, np.uint8))
     writer.release()
     return path
 
@@ -354,6 +356,22 @@ def test_video_stride_and_early_close(tmp_path):
     capture = cv2.VideoCapture(str(tmp_path / "p" / "clip.avi"))
     assert int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) == 2  # what was seen is a whole file
     capture.release()
+
+
+def test_a_long_video_keeps_one_batch(tmp_path):
+    """With `stream=True` no more results live than those of the present and the next batch, and memory stays."""
+    source = write_video(tmp_path / "clip.avi", 240, shape=(240, 320))
+    alive: weakref.WeakSet[Results] = weakref.WeakSet()
+    most, peaks = 0, []
+    tracemalloc.start()
+    for i, result in enumerate(oracle(tmp_path, [[]] * 240, imgsz=32, batch=4, save=True)(source, stream=True)):
+        alive.add(result)
+        most = max(most, len(alive))
+        if i % 60 == 59:
+            peaks.append(tracemalloc.get_traced_memory()[0])
+    tracemalloc.stop()
+    assert most <= 9  # four of the batch, four of the one before, and the loop's own
+    assert peaks[-1] - peaks[0] < 2**20
 
 
 def test_video_sink_writes_nothing_before_the_first_frame(tmp_path):
