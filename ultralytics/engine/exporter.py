@@ -87,7 +87,7 @@ class Export:
         self.predictor, self.validator = predictor, validator
         self.name = format_name(args.format)
         self.format = FORMATS[self.name]
-        self.device = select_device(args.device or "cpu", verbose=False)
+        self.device = select_device("cpu" if args.device is None else args.device, verbose=False)
         if args.quantize not in PRECISION:
             raise ConfigError(f"quantize={args.quantize}: exports are in 8, 16 or 32 bits")
         self.precision = PRECISION[args.quantize]
@@ -254,6 +254,10 @@ def _write_onnx(job: Export, path: Path) -> None:
         plain = path.with_name(f"plain_{path.name}")
         path.rename(plain)
         files = split_images(job.data["train"], CALIBRATED)
+        if len(files) < job.args.batch:
+            raise ConfigError(
+                f"batch={job.args.batch}: the ranges of int8 need as many training images, not {len(files)}"
+            )
         LOGGER.info(f"int8 ranges from {len(files)} training images of {job.args.data}")
         images = job.samples.batches(files, job.size, job.args.batch)
         quantize(plain, path, images, head=f"/model.{len(job.network.model) - 1}/")

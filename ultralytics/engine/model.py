@@ -148,7 +148,7 @@ class Model:
         """The network, or the exported file opened on the device of the call."""
         if not isinstance(self.model, AutoBackend):
             return self.model
-        device = select_device(args.get("device") or "", verbose=False)
+        device = select_device("" if args.get("device") is None else args["device"], verbose=False)
         if device.type != self.model.device.type:
             self._open_exported(str(self.overrides["model"]), device)
         return self.model
@@ -300,16 +300,17 @@ class Model:
             asked = {**kwargs, "format": name, "batch": batch, "data": data if batch == 1 else None}
             return self._export_graph(folder / weights.stem, asked)
 
+        device = select_device("cpu" if args.device is None else args.device, verbose=False)
         run = Benchmark(
             weights, write, size if isinstance(size, list) else [size] * 2, channels, Path(get_save_dir(args)),
-            device=str(select_device(args.device or "cpu", verbose=False)), modules=self.user_files,
+            device=str(device), modules=self.user_files,
         )  # fmt: skip
         return run(runnable_formats(format))
 
     def _export_weights(self, format: str, stem: Path) -> str:
         """Write tensors without a graph."""
         if format == "safetensors":
-            return str(self.save(stem.with_suffix(".safetensors")))
+            return str(self.save(stem.with_name(f"{stem.name}.safetensors")))
         weights, yaml = export_state_dict(self.model, stem)
         LOGGER.info(f"{weights} and {yaml} written; in stock ultralytics:")
         for line in loading_lines(self.model, weights, yaml):
