@@ -14,7 +14,7 @@ import sys
 import pytest
 
 PATHS = {
-    "ultralytics": "RTDETR SHViTClassifier settings checks ASSETS download __version__",
+    "ultralytics": "RTDETR SHViTClassifier settings checks ASSETS download convert doctor show __version__",
     "ultralytics.models": "RTDETR SHViTClassifier",
     "ultralytics.models.shvit": "SHViTClassifier ClassificationTrainer ClassificationValidator ClassificationPredictor",
     "ultralytics.models.rtdetr": "RTDETR RTDETRPredictor RTDETRValidator",
@@ -43,6 +43,8 @@ PATHS = {
     "ultralytics.nn.modules.head": "RTDETRDecoder",
     "ultralytics.nn.modules.shsa": "SHSA SHViT",
     "ultralytics.nn.modules.utils": "inverse_sigmoid bias_init_with_prob multi_scale_deformable_attn_pytorch",
+    "ultralytics.data.convert": "convert",
+    "ultralytics.data.doctor": "Finding preflight",
     "ultralytics.data": "YOLODataset build_dataloader build_yolo_dataset load_inference_source",
     "ultralytics.data.utils": "IMG_FORMATS VID_FORMATS check_det_dataset img2label_paths",
     "ultralytics.data.augment": "Compose LetterBox Mosaic MixUp RandomPerspective RandomHSV RandomFlip Format",

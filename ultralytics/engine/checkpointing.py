@@ -36,7 +36,8 @@ from ultralytics.utils.user_modules import load_user_modules
 RESUME_KEYS = frozenset(
     """batch device workers cache imgsz epochs time patience close_mosaic save_period freeze val plots verbose data
     channels_last exist_ok project name save_dir profile hsv_h hsv_s hsv_v degrees translate scale shear perspective
-    flipud fliplr bgr mosaic mixup cutmix copy_paste modules""".split()
+    flipud fliplr bgr mosaic mosaic_n mixup cutmix copy_paste copy_paste_mode erasing photometric zoom_out iou_crop
+    strict modules""".split()
 )
 """Arguments that may change when a run goes on; the others come from the checkpoint."""
 
