@@ -257,6 +257,15 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
             Key("backbone_lr_ratio", k.FLOAT, 1.0, "rate of the backbone as a multiple of lr0", low=0),
             Key("clip_norm", k.FLOAT, 0.1, "largest norm of all gradients together; 0 does not clip", low=0),
             Key("loss", k.WORD, "vfl", "classification loss", choices=("vfl", "mal", "focal"), only="detect"),
+            Key("box_loss", k.WORD, "giou", "overlap term of the box loss", choices=("giou", "ciou"), only="detect"),
+            Key(
+                "aux_groups",
+                k.INT,
+                0,
+                "further groups of queries in training, each matched alone",
+                low=0,
+                only="detect",
+            ),
             Key("ema_decay", k.UNIT, 0.9999, "decay of the averaged weights"),
             Key("ema_warmup", k.FLOAT, 2000.0, "updates until that decay is nearly reached; 0: at once", low=0),
             Key(

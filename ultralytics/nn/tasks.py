@@ -34,6 +34,7 @@ from ultralytics.nn.classify import LoadReport, classification_loss, from_offici
 from ultralytics.nn.foreign import adapt
 from ultralytics.nn.graph import draw_graph
 from ultralytics.nn.modules.conv import fuse_children
+from ultralytics.nn.modules.head import RTDETRDecoder
 from ultralytics.nn.record import ConstructionBudget
 from ultralytics.nn.registry import REGISTRY
 from ultralytics.nn.spec import ModelSpec, load_model_yaml
@@ -269,9 +270,14 @@ class RTDETRDetectionModel(DetectionModel):
         return layer(x, batch) if layer is self.model[-1] else layer(x)
 
     def init_criterion(self) -> RTDETRDetectionLoss:
-        """Return the loss for this model's classes; `args.loss` names its classification term (vfl, mal or focal)."""
+        """Return the loss for this model's classes, as `args.loss` and `args.box_loss` choose it.
+
+        `args.aux_groups` becomes the head's number of further groups of queries.
+        """
         args = self.args if isinstance(self.args, Mapping) else vars(self.args)
-        return RTDETRDetectionLoss(nc=self.nc, use_vfl=True, loss=args.get("loss") or "vfl")
+        cast("RTDETRDecoder", self.model[-1]).aux_groups = int(args.get("aux_groups") or 0)
+        loss, box_loss = args.get("loss") or "vfl", args.get("box_loss") or "giou"
+        return RTDETRDetectionLoss(nc=self.nc, use_vfl=True, loss=loss, box_loss=box_loss)
 
     def loss(self, batch: dict[str, Any], preds: Any = None) -> tuple[Tensor, Tensor]:
         """Loss of a batch.
@@ -292,7 +298,9 @@ class RTDETRDetectionModel(DetectionModel):
             dn_scores, scores = torch.split(scores, dn_meta["dn_num_split"], dim=2)
         boxes = torch.cat([enc_boxes.unsqueeze(0), boxes])  # (1 + layers, B, queries, 4)
         scores = torch.cat([enc_scores.unsqueeze(0), scores])  # (1 + layers, B, queries, nc)
-        terms = self.criterion((boxes, scores), targets, dn_bboxes=dn_boxes, dn_scores=dn_scores, dn_meta=dn_meta)
+        denoising = {"dn_bboxes": dn_boxes, "dn_scores": dn_scores, "dn_meta": dn_meta}
+        group = int(getattr(self.model[-1], "num_queries", 0))
+        terms = self.criterion((boxes, scores), targets, **denoising, group=group)
         items = torch.stack([terms[k].detach() for k in ("loss_giou", "loss_class", "loss_bbox")])
         return torch.stack(list(terms.values())).sum(), items
 

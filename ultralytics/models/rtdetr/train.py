@@ -110,6 +110,8 @@ class RTDETRTrainer(BaseTrainer):
             k: v.to(self.device, non_blocking=True) if isinstance(v, torch.Tensor) else v for k, v in batch.items()
         }
         moved["img"] = self._rescaled(moved["img"].float() / 255)
+        if self.args.channels_last:
+            moved["img"] = moved["img"].to(memory_format=torch.channels_last)
         return moved
 
     def _rescaled(self, images: torch.Tensor) -> torch.Tensor:

@@ -23,6 +23,7 @@ from ultralytics.utils.loss import (
     MatchabilityAwareLoss,
     VarifocalLoss,
 )
+from ultralytics.utils.metrics.iou import bbox_iou
 
 __all__ = ("DETRLoss", "RTDETRDetectionLoss")
 
@@ -62,9 +63,11 @@ class DETRLoss(nn.Module):
         gamma: Exponent of the classification loss.
         alpha: Balance of the classification loss.
         loss: `vfl`, `mal` or `focal` by name, instead of the two switches.
+        box_loss: `giou`, or `ciou` (arXiv 1911.08287), which also draws centres and aspect ratios together. Matching
+            costs are those of GIoU, and the term keeps its name.
 
     Raises:
-        ConfigError: An unknown `loss`.
+        ConfigError: An unknown `loss` or `box_loss`.
     """
 
     def __init__(
@@ -79,11 +82,15 @@ class DETRLoss(nn.Module):
         gamma: float = 1.5,
         alpha: float = 0.25,
         loss: str | None = None,
+        box_loss: str = "giou",
     ) -> None:
         super().__init__()
         self.nc = nc
         self.loss_gain = dict(loss_gain) if loss_gain is not None else {"class": 1.0, "bbox": 5.0, "giou": 2.0}
         self.matcher = HungarianMatcher(cost_gain={"class": 2.0, "bbox": 5.0, "giou": 2.0})
+        if box_loss not in {"giou", "ciou"}:
+            raise ConfigError(f"box_loss={box_loss!r} is not known; choose giou or ciou")
+        self.box_loss = box_loss
         self.aux_loss = aux_loss
         self.use_uni_match = use_uni_match
         self.uni_match_ind = uni_match_ind
@@ -155,6 +162,8 @@ class DETRLoss(nn.Module):
         wanted = batch["bboxes"].to(boxes.device)[target]  # [K, n, 4]
         planes, wanted_planes = boxes.movedim(-1, 0), wanted.movedim(-1, 0)  # [4, K, n]
         iou, giou = iou_and_giou(planes, wanted_planes)  # [K, n]
+        if self.box_loss == "ciou":
+            giou = bbox_iou(boxes.float(), wanted.float(), xywh=True, CIoU=True)[..., 0]  # [K, n]
         labels = batch["cls"].to(boxes.device).long().flatten()[target]  # [K, n]
         return {
             "class": self._class_terms(pred_scores, slot, labels, iou.detach(), count, bool(batch.get("partial")))
@@ -197,6 +206,7 @@ class RTDETRDetectionLoss(DETRLoss):
         dn_bboxes: Tensor | None = None,
         dn_scores: Tensor | None = None,
         dn_meta: Mapping[str, Any] | None = None,
+        group: int = 0,
     ) -> dict[str, Tensor]:
         """Return twelve weighted terms; their sum is to be minimised.
 
@@ -209,6 +219,8 @@ class RTDETRDetectionLoss(DETRLoss):
             dn_bboxes: [layers, B, slots, 4] boxes of the denoising queries.
             dn_scores: [layers, B, slots, C] their logits.
             dn_meta: Layout of the denoising queries, from `get_cdn_group`.
+            group: Queries of a group; those behind the first group are matched group by group, and the mean of their
+                terms is added to those with `_aux`. 0: all queries are one group.
 
         Returns:
             `loss_class`, `loss_bbox`, `loss_giou`, these with `_aux`, and all six with `_dn` (zero without denoising).
@@ -216,13 +228,21 @@ class RTDETRDetectionLoss(DETRLoss):
         boxes, scores = preds
         if not self.aux_loss:
             boxes, scores = boxes[-1:], scores[-1:]
+        further = []
+        if 0 < group < boxes.shape[2]:
+            (boxes, *more_boxes), (scores, *more_scores) = boxes.split(group, 2), scores.split(group, 2)
+            further = [(b, s, self._match(b, s, batch)) for b, s in zip(more_boxes, more_scores, strict=True)]
         pairs = self._match(boxes, scores, batch)
         dn_pairs = None
         if dn_meta is not None and dn_bboxes is not None and dn_scores is not None:
             dn_bboxes, dn_scores = (dn_bboxes, dn_scores) if self.aux_loss else (dn_bboxes[-1:], dn_scores[-1:])
             dn_pairs = _from_indices(denoising_indices(dn_meta), dn_bboxes)
-        count, dn_count = _count_over_processes([pairs, dn_pairs], boxes.device)
+        found = [pairs, dn_pairs, *(own for _, _, own in further)]
+        count, dn_count, *counts = _count_over_processes(found, boxes.device)
         terms = self._name(self._terms(boxes, scores, batch, pairs, count), "")
+        for (more, logits, own), n in zip(further, counts, strict=True):
+            for name, values in self._terms(more, logits, batch, own, n).items():
+                terms[f"loss_{name}_aux"] = terms[f"loss_{name}_aux"] + values.sum() / len(further)
         if dn_pairs is None or dn_bboxes is None or dn_scores is None:
             return terms | {f"{name}_dn": value.new_zeros(()) for name, value in terms.items()}
         return terms | self._name(self._terms(dn_bboxes, dn_scores, batch, dn_pairs, dn_count), "_dn")

@@ -96,10 +96,14 @@ class RTDETRDecoder(nn.Module):
         label_noise_ratio: See `get_cdn_group`.
         box_noise_scale: See `get_cdn_group`.
         learnt_init_query: Queries start from a learnt embedding, not from the selected tokens.
+        discrete: Deformable attention reads whole cells instead of interpolating (RT-DETRv2, arXiv 2407.17140, 3.1).
 
     Attributes:
         classes: Only these class indices can come out; None for all. Applied before the top-k, so none is crowded out.
         max_det: Bound on the rows of an exported model.
+        aux_groups: Further groups of Q queries in training, from the next best tokens. Each group sees only itself and
+            is matched by itself, so that a target trains several queries (Group DETR, arXiv 2207.13085; RT-DETRv3,
+            arXiv 2409.08475); they do not exist in evaluation.
         export: Return the rows alone.
         dynamic: Map shapes may differ from call to call in one exported graph: do not keep anchors.
     """
@@ -109,6 +113,7 @@ class RTDETRDecoder(nn.Module):
     dynamic: bool = False
     max_det: int = 300
     classes: Sequence[int] | None = None
+    aux_groups: int = 0
     _anchors: tuple[tuple[object, ...], _Anchors] | None = None  # last anchors with what they were made for
 
     def __init__(
@@ -128,6 +133,7 @@ class RTDETRDecoder(nn.Module):
         label_noise_ratio: float = 0.5,
         box_noise_scale: float = 1.0,
         learnt_init_query: bool = False,
+        discrete: bool = False,
     ) -> None:
         super().__init__()
         self.hidden_dim = hd
@@ -143,6 +149,7 @@ class RTDETRDecoder(nn.Module):
 
         self.input_proj = nn.ModuleList(nn.Sequential(nn.Conv2d(c, hd, 1, bias=False), nn.BatchNorm2d(hd)) for c in ch)
         layer = DeformableTransformerDecoderLayer(hd, nh, d_ffn, dropout, act, self.nl, ndp)
+        layer.cross_attn.discrete = discrete
         self.decoder = DeformableTransformerDecoder(hd, layer, ndl, eval_idx)
         self.denoising_class_embed = nn.Embedding(nc, hd)
         if learnt_init_query:
@@ -191,7 +198,7 @@ class RTDETRDecoder(nn.Module):
         """
         feats, shapes = self._get_encoder_input(x)
         anchors = self._get_anchors(shapes, feats)
-        queries = smallest(self.num_queries, anchors.usable)
+        queries = smallest(self.num_queries * (1 + self.aux_groups * self.training), anchors.usable)
         content, logits, mask, meta = get_cdn_group(
             batch,
             self.nc,
@@ -202,6 +209,8 @@ class RTDETRDecoder(nn.Module):
             self.box_noise_scale,
             self.training,
         )
+        if self.training and queries > self.num_queries:
+            mask = self._separate_groups(mask, queries, feats.device)
         embed, refer, enc_bboxes, enc_scores = self._get_decoder_input(feats, anchors, queries)
         if content is not None and logits is not None:
             embed = torch.cat((content.to(embed.dtype), embed), 1)  # [B, S + Q, D]
@@ -217,6 +226,16 @@ class RTDETRDecoder(nn.Module):
             return raw
         rows = self.postprocess(dec_bboxes[-1], dec_scores[-1])
         return rows if self.export else (rows, raw)
+
+    def _separate_groups(self, mask: Tensor | None, queries: int, device: torch.device) -> Tensor:
+        """Block the attention between groups of queries, the last ones of the mask [S + Q', S + Q'], True = blocked."""
+        group = torch.arange(queries, device=device) // self.num_queries  # [Q']
+        apart = group[:, None] != group
+        if mask is None:
+            return apart
+        mask = mask.clone()
+        mask[-queries:, -queries:] |= apart
+        return mask
 
     def postprocess(self, boxes: Tensor, logits: Tensor) -> Tensor:
         """Return the best pairs of query and class as rows [B, rows, 6]: cx, cy, w, h, score, class.
@@ -272,7 +291,9 @@ class RTDETRDecoder(nn.Module):
         enc_scores = scores.gather(1, index.expand(-1, -1, scores.shape[-1]))
         enc_bboxes = refer.sigmoid()
         if self.learnt_init_query:
-            content = self.tgt_embed.weight[:queries].expand(feats.shape[0], -1, -1)
+            start = self.tgt_embed.weight
+            start = start[:queries] if queries <= len(start) else start[torch.arange(queries) % len(start)]
+            content = start.expand(feats.shape[0], -1, -1)
         if self.training:  # the encoder learns from its own output, not through the decoder
             refer = refer.detach()
             content = content if self.learnt_init_query else content.detach()

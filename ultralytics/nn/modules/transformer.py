@@ -255,9 +255,14 @@ class MSDeformAttn(nn.Module):
         n_heads: Heads M.
         n_points: Points P per head and level.
 
+    Attributes:
+        discrete: Read the cell that a point lies in, the nearest one outside of the map; offsets then get no gradient.
+
     Raises:
         ValueError: D is not divisible by the heads.
     """
+
+    discrete: bool = False
 
     def __init__(self, d_model: int = 256, n_levels: int = 4, n_heads: int = 8, n_points: int = 4) -> None:
         super().__init__()
@@ -324,6 +329,8 @@ class MSDeformAttn(nn.Module):
         v = v.unflatten(-1, (self.n_heads, -1))  # [B, N, M, d]
         weights = self.attention_weights(query).unflatten(-1, (self.n_heads, -1)).softmax(-1)  # [B, Q, M, L*P]
         locations = self._locations(self._offsets(query), at_least_float32(refer_bbox), value_shapes)
+        if self.discrete:
+            locations = self._to_cells(locations.detach(), value_shapes)
         return self.output_proj(multi_scale_deformable_attn_pytorch(v, value_shapes, locations, weights))
 
     def _offsets(self, query: Tensor) -> Tensor:
@@ -332,6 +339,12 @@ class MSDeformAttn(nn.Module):
         with torch.autocast(kind, enabled=False):
             offsets = self.sampling_offsets(query.to(self.sampling_offsets.weight.dtype))
         return at_least_float32(offsets).unflatten(-1, (self.n_heads, -1, 2))
+
+    def _to_cells(self, locations: Tensor, shapes: Shapes) -> Tensor:
+        """Move points [B, Q, M, L*P, 2] to the centres of their cells, where interpolation reads one value."""
+        sizes = torch.as_tensor([[w, h] for h, w in shapes], dtype=locations.dtype, device=locations.device)
+        sizes = sizes.repeat_interleave(self.n_points, 0)  # [L*P, 2]
+        return ((locations * sizes).floor().clamp(min=0).minimum(sizes - 1) + 0.5) / sizes
 
     def _locations(self, offsets: Tensor, reference: Tensor, shapes: Shapes) -> Tensor:
         """Place offsets around boxes (in units of half a box over P points) or points (in cells of the level)."""
