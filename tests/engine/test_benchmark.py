@@ -52,7 +52,7 @@ def test_figures_of_a_model(weights: Path):
 
 
 def test_a_failure_in_the_other_process_is_told(tmp_path: Path):
-    with pytest.raises(UserError, match=r"no-such.*the timing process failed.*no such file"):
+    with pytest.raises(UserError, match=r"no-such.*the timing process failed.*does not exist"):
         run_apart(Job(str(tmp_path / "no-such.pt"), [1, 3, 64, 64]))
 
 
