@@ -232,8 +232,6 @@ class TrainerSetup(CallbackMixin):
             given: Any = self.model
             given.load(args.pretrained)
         self.model = self.model.to(self.device)
-        if args.channels_last:
-            self.model = self.model.to(memory_format=torch.channels_last)
         if wants_channels_last(args.channels_last, self.device):
             self.model = self.model.to(memory_format=torch.channels_last)
         self.model.args = dict(args)
