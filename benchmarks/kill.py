@@ -129,6 +129,18 @@ def full_disk(root: Path, name: str, size: int) -> str:
     return f"no file above {size} bytes: {check(root, name)}; {message}"
 
 
+def full_later(root: Path, name: str) -> str:
+    """Let the disk be full from the first checkpoint on (Linux)."""
+    run = new_run(root, name, lambda: signal.signal(signal.SIGXFSZ, signal.SIG_IGN))  # type: ignore[arg-type,return-value]
+    last = root / "runs" / name / "weights" / "last.pt"
+    while run.process.is_alive() and not last.exists():
+        time.sleep(0.01)
+    resource.prlimit(run.process.pid or 0, resource.RLIMIT_FSIZE, (100_000, 100_000))
+    status, output = run.wait()
+    assert status == 1 and "cannot write" in output, output[-2000:]
+    return f"full after the first checkpoint: {check(root, name)}"
+
+
 def read_only(root: Path, name: str) -> str:
     """Take the right to write into the folder of the weights away after the first checkpoint."""
     run = new_run(root, name)
@@ -157,8 +169,9 @@ def main() -> None:
         jobs: list[tuple[str, Callable[[], str]]] = []
         for i in range(options["kills"]):
             jobs.append((f"kill{i}", lambda i=i: killed(root, f"kill{i}", rng.uniform(0, span))))  # type: ignore[misc]
-        for size in (100_000, 500_000, 1_000_000):
+        for size in (100_000, 1_000_000):
             jobs.append((f"full{size}", lambda size=size: full_disk(root, f"full{size}", size)))  # type: ignore[misc]
+        jobs.append(("later", lambda: full_later(root, "later")))
         jobs.append(("readonly", lambda: read_only(root, "readonly")))
         for name, job in jobs:
             try:

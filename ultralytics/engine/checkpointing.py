@@ -28,7 +28,7 @@ from ultralytics.cfg import get_cfg
 from ultralytics.nn.checkpoint import pack_model, read_checkpoint, save_checkpoint
 from ultralytics.nn.user_blocks import check_user_modules, pack_user_modules
 from ultralytics.utils import LOGGER, IterableSimpleNamespace
-from ultralytics.utils.errors import CheckpointError, TrainingError
+from ultralytics.utils.errors import CheckpointError, TrainingError, UserError
 from ultralytics.utils.files import latest_run
 from ultralytics.utils.training import EarlyStopping, ModelEMA
 from ultralytics.utils.user_modules import load_user_modules
@@ -169,10 +169,12 @@ def write(path: Path, ckpt: dict[str, Any]) -> None:
     """Write a checkpoint whole or not at all; a failure names the remedy and leaves an older file as it was."""
     try:
         save_checkpoint(path, ckpt)
-    except OSError as e:
+    except (OSError, RuntimeError) as e:  # torch's zip writer turns a full disk into a RuntimeError of its own
+        if isinstance(e, UserError):
+            raise
         kept = f"the older {path.name} is whole: " if path.exists() else ""
         raise TrainingError(
-            f"cannot write {path}: {e.strerror or e}",
+            f"cannot write {path}: {getattr(e, 'strerror', None) or f'is the disk full? {e}'}",
             f"{kept}free space or mend the folder, then go on with resume=True",
         ) from e
 
