@@ -137,6 +137,8 @@ OURS = {
     "lr_schedule": None,
     "sync_bn": False,
     "freeze_bn": 0.0,
+    "aux_groups": 0,
+    "box_loss": "giou",
     "model_scale": None,
     "modules": None,
     "letterbox": False,
