@@ -104,6 +104,7 @@ def test_a_file_gives_what_the_model_gives(folder: Path, form: str, given: dict[
 
 
 @ONNX
+@pytest.mark.slow
 def test_the_exporter_that_captures_the_program(folder: Path):
     pytest.importorskip("onnxscript")
     path = RTDETR(folder / "m.pt").export(format="onnx", opset=21, dynamic=True, **FAST)
