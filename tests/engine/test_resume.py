@@ -8,6 +8,7 @@ one that goes on.
 import signal
 
 import pytest
+import torch
 
 from tests.engine.child import finish, network, start
 from tests.engine.test_trainer import assert_same_run
@@ -20,6 +21,15 @@ HARD = {
     **{"epochs": 3, "close_mosaic": 1, "warmup_epochs": 1.0, "plots": False, "verbose": False, "seed": 0},
     **{"deterministic": True, "mixup": 0.3, "patience": 5},
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """As the other processes have: sums of two threads are rounded otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
