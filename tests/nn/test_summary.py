@@ -61,10 +61,15 @@ def test_command(tmp_path, capsys):
     assert len(lines) == 3 and lines[0].split()[:2] == ["model", "layers"] and lines[2].split()[-3:-1] == ["+0", "+0.0"]
     cli.entrypoint(["info", *names, "imgsz=64", "format=markdown"])
     assert capsys.readouterr().out.splitlines()[1].startswith("|:---|---:|")
+    cli.entrypoint(["info", *names, "imgsz=64", "format=latex"])
+    assert capsys.readouterr().out.startswith("\\begin{tabular}{lrr")
     cli.entrypoint(["info", f"model={names[0]}", "imgsz=64", f"save={tmp_path / 'g.svg'}"])
     out = capsys.readouterr().out
     assert (tmp_path / "g.svg").is_file() and "at the peak" in out
-    for words, message in ((["format=latex"], "text or markdown"), ([*names[1:], "save=g.svg"], "one graph at a time")):
+    for words, message in (
+        (["format=word"], "text or markdown or latex"),
+        ([*names[1:], "save=g.svg"], "one graph at a time"),
+    ):
         with pytest.raises(SystemExit):
             cli.entrypoint(["info", names[0], *words])
         assert message in capsys.readouterr().err

@@ -32,6 +32,7 @@ def yolo_rows(cls: NDArray[Any], boxes: NDArray[Any], polygons: Sequence[FloatAr
 
     Nine digits bring back the very float32 values.
 
+    >>> import numpy as np
     >>> yolo_rows(np.array([[2]]), np.array([[0.5, 0.5, 0.25, 0.125]]))
     '2 0.5 0.5 0.25 0.125\\n'
     """

@@ -82,8 +82,8 @@ class Bootstrap:
 def percentile_interval(values: FloatArray, value: float, level: float = LEVEL) -> Interval:
     """Return `value` with the percentiles that leave (1 - level) / 2 of the defined `values` on each side.
 
-    >>> percentile_interval(np.arange(101.0), 50.0, level=0.9)
-    Interval(value=50.0, low=5.0, high=95.0)
+    >>> percentile_interval(np.arange(5.0), 2.0, level=0.5)
+    Interval(value=2.0, low=1.0, high=3.0)
     """
     defined = values[~np.isnan(values)]
     if not len(defined):
