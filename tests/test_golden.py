@@ -8,7 +8,7 @@ ours differs there, and the rule itself is tested in `tests/nn/modules/test_head
 import pytest
 import torch
 
-from tests.golden.runner import check, load_cases
+from tests.golden.comparison import check, load_cases
 
 CASES = load_cases()
 # Query selection never picks an invalid anchor; denoising boxes are logits for every noise scale.

@@ -17,6 +17,7 @@ import ultralytics
 from ultralytics.cfg.schema import KEYS, MODES, TASKS
 from ultralytics.cli_words import (
     TOOLS,
+    call_arguments,
     given,
     join_pieces,
     one_of,
@@ -136,7 +137,7 @@ def _call_model(mode: str | None, overrides: Mapping[str, Any]) -> None:
         LOGGER.warning(f"no mode is given; it is {mode}. Others: {', '.join(MODES[1:])}, info")
     name = _required_model(mode, values)
     task, model = task_of(name, values), open_model(name, values)
-    values = {k: v for k, v in values.items() if k not in {"model", "task", "mode", "cfg"}}
+    values = call_arguments(values)
     if mode == "train":
         if values.get("data") is None and not values.get("resume") and task == "detect":
             values["data"] = DEFAULT_DATA

@@ -126,6 +126,11 @@ def given(overrides: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in values.items() if k in meant}
 
 
+def call_arguments(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a method of the model takes: the arguments without those that chose the model and the method."""
+    return {k: v for k, v in values.items() if k not in {"model", "task", "mode", "cfg"}}
+
+
 def open_model(name: str, values: Mapping[str, Any]) -> Any:
     """The model of a YAML or weights file, at the asked-for compound scale, with the user's own blocks.
 

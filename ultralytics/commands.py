@@ -11,7 +11,7 @@ from typing import Any
 
 import ultralytics
 from ultralytics.cfg.schema import KEYS
-from ultralytics.cli_words import WEIGHTS, given, open_model, parse_overrides, value_of
+from ultralytics.cli_words import WEIGHTS, call_arguments, given, open_model, parse_overrides, value_of
 from ultralytics.utils import tables
 from ultralytics.utils.errors import ConfigError, UnknownArgumentError
 from ultralytics.utils.log import LOGGER, write_text
@@ -48,11 +48,8 @@ def info(words: Sequence[str]) -> None:
 
 def export(words: Sequence[str]) -> None:
     """`yolo export`: the model in another form."""
-    values = given(parse_overrides(words))
-    if values.get("model") is None:
-        raise ConfigError("export needs model=, a weights file such as runs/detect/train/weights/best.pt")
-    model = open_model(str(values["model"]), values)
-    model.export(**{k: v for k, v in values.items() if k not in {"model", "task", "mode", "cfg"}})
+    model, arguments = _weights_and_arguments("export", words)
+    model.export(**arguments)
 
 
 def convert(words: Sequence[str]) -> None:
@@ -93,8 +90,7 @@ def heatmap(words: Sequence[str]) -> None:
         options["query"] = _whole_numbers("query", own["query"], 1)[0]
     if "pixel" in own:
         options["pixel"] = _whole_numbers("pixel", own["pixel"], 2)
-    rest = {k: v for k, v in values.items() if k not in {"model", "task", "mode", "cfg"}}
-    open_model(str(values["model"]), values).heatmap(**rest, **options)
+    open_model(str(values["model"]), values).heatmap(**call_arguments(values), **options)
 
 
 def _whole_numbers(key: str, text: str, count: int) -> list[int]:
@@ -136,17 +132,22 @@ def compare(names: Sequence[str], overrides: Mapping[str, Any]) -> bool:
         return False
     values = given(overrides)
     models = [open_model(name, values) for name in names]
-    ultralytics.compare(models, **{k: v for k, v in values.items() if k not in {"model", "task", "mode", "cfg"}})
+    ultralytics.compare(models, **call_arguments(values))
     return True
 
 
 def benchmark(words: Sequence[str]) -> None:
     """`yolo benchmark`: the model in each form that this machine can run, measured."""
+    model, arguments = _weights_and_arguments("benchmark", words)
+    model.benchmark(**arguments)
+
+
+def _weights_and_arguments(tool: str, words: Sequence[str]) -> tuple[Any, dict[str, Any]]:
+    """The opened model of `model=`, and the arguments beside it."""
     values = given(parse_overrides(words))
     if values.get("model") is None:
-        raise ConfigError("benchmark needs model=, a weights file such as runs/detect/train/weights/best.pt")
-    model = open_model(str(values["model"]), values)
-    model.benchmark(**{k: v for k, v in values.items() if k not in {"model", "task", "mode", "cfg"}})
+        raise ConfigError(f"{tool} needs model=, a weights file such as runs/detect/train/weights/best.pt")
+    return open_model(str(values["model"]), values), call_arguments(values)
 
 
 def _compare(models: Sequence[Any], imgsz: int, form: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import ultralytics
-from tests.engine.tiny import IMAGES, NAMES, overfitted, write_dataset
+from tests.engine.tiny import IMAGES, coco_dataset, overfitted, write_dataset
 from ultralytics import cli
 from ultralytics.engine.compare import labels_of
 from ultralytics.engine.model import Model
@@ -48,20 +48,8 @@ def pycocotools_of(file: Path) -> np.ndarray:
     """The 12 numbers of a predictions.json against the data set as it was drawn."""
     coco = pytest.importorskip("pycocotools.coco")
     evaluation = pytest.importorskip("pycocotools.cocoeval")
-    table = [
-        (i, int(c), [(cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height])
-        for i, ((height, width), rows) in enumerate(IMAGES)
-        for c, cx, cy, w, h in rows
-    ]
     truths = coco.COCO()
-    truths.dataset = {
-        "images": [{"id": i} for i in range(len(IMAGES))],
-        "categories": [{"id": c + 1} for c in NAMES],
-        "annotations": [
-            {"id": k, "image_id": i, "category_id": c + 1, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
-            for k, (i, c, box) in enumerate(table, 1)
-        ],
-    }
+    truths.dataset = coco_dataset()
     with contextlib.redirect_stdout(io.StringIO()):
         truths.createIndex()
         scored = evaluation.COCOeval(truths, truths.loadRes(str(file)), "bbox")

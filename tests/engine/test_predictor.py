@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image as PILImage
 
-from tests.engine.tiny import IMAGES, NAMES, TINY, Oracle, draw, truth, write_dataset
+from tests.engine.tiny import IMAGES, NAMES, Oracle, draw, spread_network, truth, write_dataset
 from ultralytics.engine.media import ResultWriter, VideoSink
 from ultralytics.engine.results import Results
 from ultralytics.models.rtdetr.predict import RTDETRPredictor
@@ -37,13 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tiny() -> RTDETRDetectionModel:
-    torch.manual_seed(0)
-    model = RTDETRDetectionModel(TINY, verbose=False)
-    for parameter in model.model[-1].parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.15)
-    model.names = dict(NAMES)
-    return model.eval()
+    return spread_network()
 
 
 def args(tmp: Path, **more: Any) -> dict[str, Any]:

@@ -18,12 +18,11 @@ import torch
 from PIL import Image
 
 from tests.engine.servers import http_server, jpeg, rtsp_server, running
-from tests.engine.tiny import IMAGES, NAMES, TINY, draw
+from tests.engine.tiny import IMAGES, draw, spread_network
 from ultralytics.data.addresses import fetch
 from ultralytics.data.loaders import LoadScreenshots, LoadStreams
 from ultralytics.data.sources import load_inference_source
 from ultralytics.models.rtdetr.predict import RTDETRPredictor
-from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils.errors import ConfigError, MissingPackageError, NotFoundError
 
 FRAMES = 8
@@ -38,15 +37,9 @@ def frames() -> Iterator[np.ndarray]:
 @pytest.fixture(scope="module")
 def predictor() -> RTDETRPredictor:
     """A network whose scores and boxes are spread, so that different pictures give different boxes."""
-    torch.manual_seed(0)
-    model = RTDETRDetectionModel(TINY, verbose=False)
-    for parameter in model.model[-1].parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.15)
-    model.names = dict(NAMES)
     options = {"imgsz": 64, "conf": 0.05, "device": "cpu", "mode": "predict", "save": False}
     predictor = RTDETRPredictor(overrides=options)
-    predictor.setup_model(model.eval())
+    predictor.setup_model(spread_network())
     return predictor
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.engine.tiny import IMAGES, NAMES, TINY, Oracle, truth, write_dataset
+from tests.engine.tiny import IMAGES, NAMES, TINY, Oracle, coco_dataset, truth, write_dataset
 from ultralytics.engine.validator import BaseValidator
 from ultralytics.models.rtdetr.val import COCO80_TO_91, RTDETRValidator, geometry_of
 from ultralytics.nn.tasks import RTDETRDetectionModel
@@ -159,20 +159,8 @@ def test_reported_ap_is_pycocotools_on_the_written_json(data, tmp_path, capsys):
         for rows in truth()
     ]
     metrics, _ = run(answers, data, tmp_path, save_json=True)
-    table = [
-        (i, int(c), [(cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height])
-        for i, ((height, width), rows) in enumerate(IMAGES)
-        for c, cx, cy, w, h in rows
-    ]
     truths = coco.COCO()
-    truths.dataset = {
-        "images": [{"id": i} for i in range(len(IMAGES))],
-        "categories": [{"id": c + 1} for c in NAMES],
-        "annotations": [
-            {"id": k, "image_id": i, "category_id": c + 1, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
-            for k, (i, c, box) in enumerate(table, 1)
-        ],
-    }
+    truths.dataset = coco_dataset()
     truths.createIndex()
     scored = evaluation.COCOeval(truths, truths.loadRes(str(tmp_path / "val" / "predictions.json")), "bbox")
     scored.evaluate(), scored.accumulate(), scored.summarize()

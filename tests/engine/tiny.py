@@ -45,6 +45,34 @@ IMAGES: list[tuple[tuple[int, int], list[list[float]]]] = [
 ]
 
 
+def coco_dataset() -> dict[str, Any]:
+    """The data set as COCO's dictionary, boxes as x, y, w, h in px, from the table above and nothing else."""
+    table = [
+        (i, int(c), [(cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height])
+        for i, ((height, width), rows) in enumerate(IMAGES)
+        for c, cx, cy, w, h in rows
+    ]
+    return {
+        "images": [{"id": i} for i in range(len(IMAGES))],
+        "categories": [{"id": c + 1} for c in NAMES],
+        "annotations": [
+            {"id": k, "image_id": i, "category_id": c + 1, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+            for k, (i, c, box) in enumerate(table, 1)
+        ],
+    }
+
+
+def spread_network() -> RTDETRDetectionModel:
+    """A network whose scores and boxes are spread, so that different pictures give different boxes."""
+    torch.manual_seed(0)
+    model = RTDETRDetectionModel(TINY, verbose=False)
+    for parameter in model.model[-1].parameters():
+        if parameter.ndim > 1:
+            nn.init.normal_(parameter, std=0.15)
+    model.names = dict(NAMES)
+    return model.eval()
+
+
 def draw(shape: tuple[int, int], rows: list[list[float]], grey: int = 110) -> np.ndarray:
     """Draw one image of the data set, BGR."""
     h, w = shape
