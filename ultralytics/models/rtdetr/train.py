@@ -23,6 +23,7 @@ from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils import LOGGER
 from ultralytics.utils.errors import DatasetError
 from ultralytics.utils.plotting import plot_images, plot_labels
+from ultralytics.utils.torch_utils import wants_channels_last
 
 
 def report_findings(found: Sequence[Finding]) -> None:
@@ -110,7 +111,7 @@ class RTDETRTrainer(BaseTrainer):
             k: v.to(self.device, non_blocking=True) if isinstance(v, torch.Tensor) else v for k, v in batch.items()
         }
         moved["img"] = self._rescaled(moved["img"].float() / 255)
-        if self.args.channels_last:
+        if wants_channels_last(self.args.channels_last, self.device):
             moved["img"] = moved["img"].to(memory_format=torch.channels_last)
         return moved
 
