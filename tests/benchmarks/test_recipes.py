@@ -1,0 +1,48 @@
+"""The table of recipes: read from finished runs, mean and sample deviation over seeds, best epoch by mAP50-95."""
+
+import csv
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+ROWS = {0: [(0.2, 0.1), (0.6, 0.4), (0.7, 0.3)], 1: [(0.1, 0.0), (0.3, 0.2), (0.5, 0.3)]}
+
+
+@pytest.fixture
+def recipes(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return __import__("recipes")
+
+
+@pytest.fixture
+def call(recipes, tmp_path, monkeypatch):
+    """Run the script on two finished runs of three epochs; nothing may be trained."""
+    for seed, rows in ROWS.items():
+        folder = tmp_path / "out" / "runs" / f"cells-small-{seed}"
+        folder.mkdir(parents=True)
+        with (folder / "results.csv").open("w", encoding="utf-8") as f:
+            writer = csv.writer(f)
+            writer.writerow(["epoch", "time", recipes.MAP50, recipes.MAP])
+            writer.writerows([i + 1, 60 * (i + 1), *row] for i, row in enumerate(rows))
+    monkeypatch.setattr(recipes.subprocess, "run", lambda *a, **k: None)
+
+    def run(epochs):
+        words = f"--data {tmp_path}/cells/data.yaml --recipes small --seeds 0 1 --epochs {epochs} --out {tmp_path}/out"
+        monkeypatch.setattr(sys, "argv", ["recipes.py", *words.split()])
+        return recipes.main()
+
+    return run
+
+
+def test_finished_runs_are_read(call, tmp_path, capsys):
+    assert call(3) == 0
+    assert "| cells | small | 0 1 | 0.550 ± 0.071 | 0.350 ± 0.071 | 2 3 | 3.0 |" in capsys.readouterr().out
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"runs", "recipes.md", "recipes.json", "recipes.png"}
+
+
+def test_a_run_that_stopped_is_told(call, tmp_path, capsys):
+    assert call(4) == 1
+    assert capsys.readouterr().out.count("stopped, see") == 2
+    assert not (tmp_path / "out" / "recipes.md").exists()
