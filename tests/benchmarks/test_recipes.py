@@ -3,6 +3,7 @@
 import csv
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -26,7 +27,7 @@ def call(recipes, tmp_path, monkeypatch):
             writer = csv.writer(f)
             writer.writerow(["epoch", "time", recipes.MAP50, recipes.MAP])
             writer.writerows([i + 1, 60 * (i + 1), *row] for i, row in enumerate(rows))
-    monkeypatch.setattr(recipes.subprocess, "run", lambda *a, **k: None)
+    monkeypatch.setattr(recipes, "subprocess", SimpleNamespace(run=lambda *a, **k: None, STDOUT=None))
 
     def run(epochs):
         words = f"--data {tmp_path}/cells/data.yaml --recipes small --seeds 0 1 --epochs {epochs} --out {tmp_path}/out"
