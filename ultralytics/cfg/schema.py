@@ -139,7 +139,7 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
             Key("resume", k.SWITCH_OR_PATH, False, "go on with the newest run, or with this last.pt"),
             Key("amp", k.AMP, True, "mixed precision: true picks bf16 where native, else fp16 on a GPU"),
             Key("fraction", k.FRACTION, 1.0, "share of the training images, or their number; [train, val] for both"),
-            Key("profile", k.BOOL, False, "time exported forms of the model", inert="it served loggers only"),
+            Key("profile", k.BOOL, False, "time the parts of a training step in the first epoch: table, profile.csv"),
             Key("freeze", k.LAYERS, None, "keep the first N layers, or the named ones, as they are", nullable=True),
             Key("multi_scale", k.UNIT, 0.0, "vary the size of each batch by up to this share of imgsz", only="detect"),
             Key("compile", k.SWITCH_OR_WORD, False, "use torch.compile, with this mode if a word"),

@@ -22,6 +22,7 @@ from ultralytics.engine.checkpointing import Progress, TrainState, resume_args
 from ultralytics.engine.recovery import Recovery
 from ultralytics.engine.runlog import LossMeter, choose_recipe, settle_recipe, write_csv
 from ultralytics.engine.session import check_arguments, run_device
+from ultralytics.engine.step_times import StepTimes
 from ultralytics.nn.sync_norm import convert_norms
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER, YAML, IterableSimpleNamespace, colorstr, dist
@@ -114,6 +115,7 @@ class TrainerSetup(CallbackMixin):
         self.meter = LossMeter(self.loss_names)
         self.accumulator = optim.GradientAccumulator()
         self.recovery = Recovery(careful=self.device.type != "cuda")
+        self.times = StepTimes(args.profile and self.rank <= 0)
         self.train_loader = self.test_loader = None
         self.epoch, self.stop, self.metrics, self.fitness, self.tloss = 0, False, {}, None, []
 
@@ -199,6 +201,7 @@ class TrainerSetup(CallbackMixin):
     # ------------------------------------------------------------------------------------------------------ setup
     def _setup(self) -> None:
         """Build everything; the run folder comes last, so that a failure leaves nothing behind."""
+        self.times.attach(self.callbacks, self.device)
         self.run_callbacks("on_pretrain_routine_start")
         if self.resume_from is None:
             self._settle_recipe()

@@ -135,11 +135,15 @@ class BaseTrainer(TrainerSetup):
         bar: TQDM[Batch] = TQDM(total=self.batches, disable=self.rank > 0 or None)
         with bar:
             bar.update(p.batch)
+            self.times.begin()
             for batch in self.train_loader:
+                self.times.lap("data")
                 self.run_callbacks("on_train_batch_start")
                 self._name_step()
                 self._look_at_labels(batch)
+                self.times.lap("other")
                 batch = self.preprocess_batch(batch)
+                self.times.lap("to device")
                 stepped = self._train_batch(batch)
                 if not self.recovery.careful and (p.batch % CUDA_FETCH == 0 or p.batch == self.batches):
                     self._look(batch, exact=False)
@@ -151,6 +155,7 @@ class BaseTrainer(TrainerSetup):
                     break
                 if stepped and p.batch < self.batches:
                     self._save_inside()
+                self.times.end_batch()
         if self.meter.pending:
             self._look(batch, exact=False)
         sums = torch.tensor([*self.meter.sum, self.meter.count], dtype=torch.float64, device=self.device)
@@ -163,8 +168,10 @@ class BaseTrainer(TrainerSetup):
         seed_step(self.args.seed, self.rank, p.step)
         self.warmup.set_rates(self.optimizer, [float(lr) for lr in self.scheduler.get_last_lr()], p.step)
         batch["partial"] = self.warmup.accumulate > 1
+        self.times.lap("other")
         with autocast(self.amp_dtype is not None, self.device, self.amp_dtype):
             loss, items = self.model(batch)
+        self.times.lap("forward")
         self.loss = loss.detach()
         self.meter.add(loss, items)
         if self.recovery.careful:
@@ -172,6 +179,7 @@ class BaseTrainer(TrainerSetup):
         self.scaler.scale(loss * self.accumulator.factor(self._objects(batch))).backward()
         if self.recovery.hunting and not self._gradient_is_finite():
             raise StepFailure("gradient", batch, exact=True)
+        self.times.lap("backward")
         full = self.accumulator.count >= self.warmup.accumulate_at(p.step) or p.batch + 1 == self.batches
         p.batch, p.step = p.batch + 1, p.step + 1
         if full:
@@ -232,7 +240,9 @@ class BaseTrainer(TrainerSetup):
         self.run_callbacks("optimizer_step")
         self.run_callbacks("on_before_zero_grad")
         self.optimizer.zero_grad()
+        self.times.lap("optimizer")
         self.ema.update(self.model)
+        self.times.lap("ema")
         self.run_callbacks("on_params_update")
 
     def _show(self, bar: TQDM[Any], batch: Batch) -> None:
