@@ -23,6 +23,7 @@ from ultralytics.engine.recovery import Recovery
 from ultralytics.engine.runlog import LossMeter, choose_recipe, settle_recipe, write_csv
 from ultralytics.engine.session import check_arguments, run_device
 from ultralytics.engine.step_times import StepTimes
+from ultralytics.engine.tensorboard import attach_tensorboard
 from ultralytics.nn.sync_norm import convert_norms
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER, YAML, IterableSimpleNamespace, colorstr, dist
@@ -201,6 +202,7 @@ class TrainerSetup(CallbackMixin):
     # ------------------------------------------------------------------------------------------------------ setup
     def _setup(self) -> None:
         """Build everything; the run folder comes last, so that a failure leaves nothing behind."""
+        attach_tensorboard(self)
         self.times.attach(self.callbacks, self.device)
         self.run_callbacks("on_pretrain_routine_start")
         if self.resume_from is None:

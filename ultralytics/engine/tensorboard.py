@@ -1,0 +1,98 @@
+"""Curves of a training run for TensorBoard, asked for by the setting `tensorboard` and never installed.
+
+    yolo settings tensorboard=True
+    tensorboard --logdir runs
+
+The event file lies in the run folder, beside results.csv, and holds the same columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ultralytics.utils import LOGGER, SETTINGS, colorstr, dist
+from ultralytics.utils.checks import require
+from ultralytics.utils.tables import markdown
+
+EVENTS = "events.out.tfevents.*"
+PURPOSE = "the setting tensorboard=True (`yolo settings tensorboard=False` takes it back)"
+
+
+def attach_tensorboard(trainer: Any) -> None:
+    """Let the main process of a run write for TensorBoard, if the user's settings say so.
+
+    Raises:
+        MissingPackageError: they do, and it is not installed; raised in every process, so that none waits for another.
+    """
+    if not SETTINGS["tensorboard"]:
+        return
+    require("tensorboard", PURPOSE, extra="tensorboard")
+    make_writer = require("torch.utils.tensorboard", PURPOSE, extra="tensorboard").SummaryWriter
+    if dist.is_main():
+        board = TensorBoard(make_writer)
+        trainer.add_callback("on_pretrain_routine_end", board.start)
+        trainer.add_callback("on_fit_epoch_end", board.add_epoch)
+        trainer.add_callback("teardown", board.close)
+
+
+class TensorBoard:
+    """Writes each row of results.csv as scalars at its epoch (from 1), and the arguments once as text at step 0.
+
+    What a skipped validation leaves empty is left out. Where a run goes on, or back to an earlier state, TensorBoard
+    is told to forget the epochs that are written again (`purge_step`), so that no curve has two points at one epoch.
+    """
+
+    def __init__(self, make_writer: Callable[..., Any]) -> None:
+        self.make_writer = make_writer
+        self.writer: Any = None
+        self.row: Mapping[str, float] = {}
+
+    def start(self, trainer: Any) -> None:
+        """Open the event file; what an older one in the folder does not hold for certain is written to it."""
+        rows = trainer.progress.rows
+        goes_on = bool(rows) and trainer.resume_from is not None and any(trainer.save_dir.glob(EVENTS))
+        self._open(trainer, int(rows[-1]["epoch"]) if goes_on else 0)
+        LOGGER.info(f"{colorstr('tensorboard:')} tensorboard --logdir {trainer.save_dir}")
+        if not goes_on:
+            self.writer.add_text("arguments", _table(trainer.args), 0)
+        for row in rows[-1:] if goes_on else rows:
+            self._write(row)
+        self.writer.flush()
+
+    def add_epoch(self, trainer: Any) -> None:
+        """Write the newest row of results.csv; the final validation brings none."""
+        row = trainer.progress.rows[-1]
+        if row is self.row:
+            return
+        if row["epoch"] <= self.row.get("epoch", 0):  # the run went back
+            self.writer.close()
+            self._open(trainer, int(row["epoch"]))
+        self._write(row)
+        self.writer.flush()
+
+    def close(self, _: Any) -> None:
+        """Close the event file; a disk that is full has been named by who wrote something that matters."""
+        try:
+            if self.writer is not None:
+                self.writer.close()
+        except OSError as e:
+            LOGGER.warning(f"tensorboard: the event file is not whole: {e.strerror}")
+
+    def _open(self, trainer: Any, step: int) -> None:
+        """Begin an event file in the run folder that replaces what is there from `step` on."""
+        self.writer = self.make_writer(log_dir=str(trainer.save_dir), purge_step=step)
+
+    def _write(self, row: Mapping[str, float]) -> None:
+        """Write one row of results.csv."""
+        measured = any(value for name, value in row.items() if name.startswith("val/"))
+        for name, value in row.items():
+            if name != "epoch" and (measured or not name.startswith(("val/", "metrics/"))):
+                self.writer.add_scalar(name, value, int(row["epoch"]))
+        self.row = row
+
+
+def _table(args: Any) -> str:
+    """Return the arguments of a run as a Markdown table."""
+    rows = [("argument", "value"), *((name, str(value)) for name, value in sorted(args))]
+    return "\n".join(markdown(rows, left=(0, 1)))
