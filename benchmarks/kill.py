@@ -1,4 +1,4 @@
-"""Kill short training runs at random moments, fill their disk, take away their folder: is `last.pt` always whole?
+"""Kill short training runs at random moments, fill their disk, take the right to write away: is `last.pt` always whole?
 
     python benchmarks/kill.py kills=30 seed=0
 
@@ -9,6 +9,7 @@ taken for a checkpoint. One line a run; exit status 1 when anything failed.
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import random
@@ -30,6 +31,10 @@ from ultralytics.utils.errors import UserError
 from ultralytics.utils.files import latest_run
 
 EPOCHS = 4
+TINY_RUN = [
+    *("model=tiny.yaml", "data=data.yaml", f"epochs={EPOCHS}", "imgsz=64", "batch=2", "workers=0"),
+    *("plots=False", "amp=False"),
+]
 MODEL = """\
 nc: 2
 backbone:
@@ -43,6 +48,29 @@ head:
   - [-1, 1, AIFI, [48, 4]]
   - [[2, 3, 6], 1, RTDETRDecoder, [nc, 32, 30, 4, 4, 2, 64]]
 """
+
+
+def obey_permissions() -> Callable[[], None]:
+    """Let permission bits bind this thread even as root, and return what undoes it (Linux; others need not ask).
+
+    Root passes over them by two capabilities, "override" and "read search"; here they are put down (capset(2)).
+    """
+    if os.geteuid() != 0:
+        return lambda: None
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3, this thread
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable: bits 0..31, then 32..63
+    if libc.capget(header, sets):
+        raise OSError(ctypes.get_errno(), "capget")
+    before = sets[0]
+
+    def put(effective: int) -> None:
+        sets[0] = effective
+        if libc.capset(header, sets):
+            raise OSError(ctypes.get_errno(), "capset")
+
+    put(before & ~(1 << 1 | 1 << 2))
+    return lambda: put(before)
 
 
 def prepare(root: Path) -> None:
@@ -61,13 +89,13 @@ def prepare(root: Path) -> None:
 class Run:
     """A run in a process that was forked after the imports, so that it starts at once; its output goes to a file."""
 
-    def __init__(self, root: Path, words: Sequence[str], limit: Callable[[], None] | None = None) -> None:
+    def __init__(self, root: Path, words: Sequence[str], limit: Callable[[], object] | None = None) -> None:
         self.log = root / "log.txt"
         self.log.write_text("")
         self.process = multiprocessing.get_context("fork").Process(target=self._work, args=(root, words, limit))
         self.process.start()
 
-    def _work(self, root: Path, words: Sequence[str], limit: Callable[[], None] | None) -> None:
+    def _work(self, root: Path, words: Sequence[str], limit: Callable[[], object] | None) -> None:
         os.chdir(root)
         sys.stdout = sys.stderr = self.log.open("a", buffering=1)
         if limit is not None:
@@ -80,11 +108,9 @@ class Run:
         return self.process.exitcode, self.log.read_text()
 
 
-def new_run(root: Path, name: str, limit: Callable[[], None] | None = None) -> Run:
+def new_run(root: Path, name: str, limit: Callable[[], object] | None = None) -> Run:
     """Start a run in the folder `runs/name`."""
-    words = ("model=tiny.yaml", "data=data.yaml", f"epochs={EPOCHS}", "imgsz=64", "batch=2", "workers=0", "plots=False")
-    more = ("amp=False", "project=runs", f"name={name}", "save_period=1", "exist_ok=True")
-    return Run(root, [*words, *more], limit)
+    return Run(root, [*TINY_RUN, "project=runs", f"name={name}", "save_period=1", "exist_ok=True"], limit)
 
 
 def check(root: Path, name: str) -> str:
@@ -131,7 +157,7 @@ def full_disk(root: Path, name: str, size: int) -> str:
 
 def full_later(root: Path, name: str) -> str:
     """Let the disk be full from the first checkpoint on (Linux)."""
-    run = new_run(root, name, lambda: signal.signal(signal.SIGXFSZ, signal.SIG_IGN))  # type: ignore[arg-type,return-value]
+    run = new_run(root, name, lambda: signal.signal(signal.SIGXFSZ, signal.SIG_IGN))
     last = root / "runs" / name / "weights" / "last.pt"
     while run.process.is_alive() and not last.exists():
         time.sleep(0.01)
@@ -141,19 +167,30 @@ def full_later(root: Path, name: str) -> str:
     return f"full after the first checkpoint: {check(root, name)}"
 
 
-def read_only(root: Path, name: str) -> str:
-    """Take the right to write into the folder of the weights away after the first checkpoint."""
-    run = new_run(root, name)
-    weights = root / "runs" / name / "weights"
-    while run.process.is_alive() and not (weights / "last.pt").exists():
+def no_folder(root: Path, name: str) -> str:
+    """Start a run where its folder cannot be made: one message, and nothing is trained."""
+    place = root / name
+    place.mkdir(mode=0o555)
+    words = (f"project={place}", f"name={name}", "exist_ok=False")
+    status, output = Run(root, [*TINY_RUN, *words], obey_permissions).wait()
+    assert status == 1 and not list(place.iterdir()), output[-2000:]
+    assert "Traceback" not in output and "Training for" not in output, output[-2000:]
+    (message,) = [line for line in output.splitlines() if "cannot write" in line]
+    return f"no folder can be made: {message}"
+
+
+def read_only(root: Path, name: str, part: str) -> str:
+    """Take the right to write into a part of the run folder away after the first checkpoint."""
+    run = new_run(root, name, obey_permissions)
+    folder = root / "runs" / name
+    while run.process.is_alive() and not (folder / "weights" / "last.pt").exists():
         time.sleep(0.01)
-    weights.chmod(0o500)
+    (folder / part).chmod(0o555)
     status, output = run.wait()
-    weights.chmod(0o700)
-    if os.geteuid() == 0 and status == 0:
-        return f"read-only folder: not tried, root may write anywhere: {check(root, name)}"
-    assert status == 1 and "cannot write" in output, output[-2000:]
-    return f"read-only folder: {check(root, name)}"
+    (folder / part).chmod(0o755)
+    assert status == 1 and "Traceback" not in output, output[-2000:]
+    (message,) = [line for line in output.splitlines() if "cannot write" in line]
+    return f"read-only after the first checkpoint: {check(root, name)}; {message}"
 
 
 def main() -> None:
@@ -172,7 +209,9 @@ def main() -> None:
         for size in (100_000, 1_000_000):
             jobs.append((f"full{size}", lambda size=size: full_disk(root, f"full{size}", size)))  # type: ignore[misc]
         jobs.append(("later", lambda: full_later(root, "later")))
-        jobs.append(("readonly", lambda: read_only(root, "readonly")))
+        jobs.append(("nofolder", lambda: no_folder(root, "nofolder")))
+        jobs.append(("readonly", lambda: read_only(root, "readonly", ".")))
+        jobs.append(("readonly-weights", lambda: read_only(root, "readonly-weights", "weights")))
         for name, job in jobs:
             try:
                 print(f"ok      {name}: {job()}", flush=True)

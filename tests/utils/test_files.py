@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -67,6 +68,19 @@ def test_atomic_write_keeps_the_old_file_on_an_error(error: type[BaseException],
         f.write("half")
         raise error
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("where", ["os.fsync", "os.replace"])
+def test_an_error_names_the_file_and_not_its_temporary_name(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*names: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", *([names[0], None, names[1]] if names[1:] else []))
+
+    monkeypatch.setattr(where, refuse)
+    with pytest.raises(OSError, match="No space left") as e, atomic_write(tmp_path / "a.txt") as f:
+        f.write("1")
+    assert (e.value.filename, e.value.filename2) == (str(tmp_path / "a.txt"), None)
 
 
 def test_atomic_write_has_the_permissions_of_an_ordinary_file(tmp_path: Path) -> None:

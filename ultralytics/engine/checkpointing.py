@@ -12,7 +12,11 @@ Random numbers of a run are three kinds of streams, and none depends on what ran
 
 from __future__ import annotations
 
+import errno
+import os
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -28,7 +32,7 @@ from ultralytics.cfg import get_cfg
 from ultralytics.nn.checkpoint import pack_model, read_checkpoint, save_checkpoint
 from ultralytics.nn.user_blocks import check_user_modules, pack_user_modules
 from ultralytics.utils import LOGGER, IterableSimpleNamespace
-from ultralytics.utils.errors import CheckpointError, TrainingError, UserError
+from ultralytics.utils.errors import CheckpointError, ConfigError, TrainingError, UserError
 from ultralytics.utils.files import latest_run
 from ultralytics.utils.training import EarlyStopping, ModelEMA
 from ultralytics.utils.user_modules import load_user_modules
@@ -177,6 +181,43 @@ def write(path: Path, ckpt: dict[str, Any]) -> None:
             f"cannot write {path}: {getattr(e, 'strerror', None) or f'is the disk full? {e}'}",
             f"{kept}free space or mend the folder, then go on with resume=True",
         ) from e
+
+
+@contextmanager
+def naming_write_errors(trainer: Any) -> Iterator[None]:
+    """Turn what the system says when the run folder cannot be written into a TrainingError with the remedy."""
+    try:
+        yield
+    except OSError as e:
+        if isinstance(e, UserError) or not _concerns(e, trainer.save_dir):
+            raise
+        last = trainer.recovery.on_disk
+        raise TrainingError(
+            f"cannot write {e.filename}: {e.strerror}",
+            f"{last} is whole: free space or mend the folder, then go on with resume={last}"
+            if last
+            else "nothing was trained: free space, mend the folder, or give another one with project=",
+        ) from e
+
+
+def _concerns(error: OSError, folder: Path) -> bool:
+    """Whether an error is about a run folder, a file in it, or a folder on the way to it."""
+    if error.errno in {None, errno.ENOENT} or not error.filename:  # what is missing was to be read
+        return False
+    path, folder = Path(os.fsdecode(error.filename)).absolute(), folder.absolute()
+    return path == folder or folder in path.parents or path in folder.parents
+
+
+def check_writable(folder: Path, new: bool) -> None:
+    """Raise ConfigError when a run folder could not be written; with `new` it is still to be made. Nothing is made."""
+    place = (folder.parent if new else folder).absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    hint = "give another folder with project=, or mend this one"
+    if not place.is_dir():
+        raise ConfigError(f"cannot write to {folder}: {place} is no folder", hint)
+    if not os.access(place, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise ConfigError(f"cannot write to {folder}: {place} is read-only for this user", hint)
 
 
 def find_resume(args: IterableSimpleNamespace) -> Path:

@@ -54,7 +54,7 @@ def train_in_processes(trainer: Any, processes: int) -> dict[str, float]:
         )
     if any(trainer.callbacks.table.values()):
         LOGGER.warning("callbacks added here are not run in the processes of the GPUs; start those by torchrun")
-    if not trainer.args.get("save_dir") and not trainer.args.exist_ok:
+    if not trainer.folder_is_given:
         trainer._place(increment_path(trainer.save_dir, mkdir=True))
     trainer.save_dir.mkdir(parents=True, exist_ok=True)
     arguments = trainer.save_dir / ARGUMENTS

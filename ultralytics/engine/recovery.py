@@ -48,6 +48,11 @@ class Recovery:
         if self._saved is None and dist.is_main():
             self._first = copy.deepcopy(trainer.state.pack({}, {}))
 
+    @property
+    def on_disk(self) -> Path | None:
+        """The checkpoint that this run could go on from after a crash, None before the first one."""
+        return self._saved
+
     def saved(self, path: Path) -> None:
         """The last good state is on disk now."""
         self._saved, self._first = path, None

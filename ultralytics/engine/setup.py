@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.data.utils import check_det_dataset, list_images
 from ultralytics.engine import memory, optim
-from ultralytics.engine.checkpointing import Progress, TrainState, resume_args
+from ultralytics.engine.checkpointing import Progress, TrainState, check_writable, resume_args
 from ultralytics.engine.recovery import Recovery
 from ultralytics.engine.runlog import LossMeter, choose_recipe, settle_recipe, write_csv
 from ultralytics.engine.session import check_arguments, run_device
@@ -202,6 +202,8 @@ class TrainerSetup(CallbackMixin):
     # ------------------------------------------------------------------------------------------------------ setup
     def _setup(self) -> None:
         """Build everything; the run folder comes last, so that a failure leaves nothing behind."""
+        if self.rank <= 0:
+            check_writable(self.save_dir, new=not self.folder_is_given)
         attach_tensorboard(self)
         self.times.attach(self.callbacks, self.device)
         self.run_callbacks("on_pretrain_routine_start")
@@ -340,9 +342,14 @@ class TrainerSetup(CallbackMixin):
         if self.rank > 0:
             self.validator.args.plots = False
 
+    @property
+    def folder_is_given(self) -> bool:
+        """Whether the run goes into this very folder, instead of the first free one of that name."""
+        return bool(self.args.get("save_dir") or self.args.exist_ok)
+
     def _write_first_files(self) -> None:
         """Write args.yaml, labels.jpg and what was wrong with the data."""
-        if not self.args.get("save_dir") and not self.args.exist_ok:
+        if not self.folder_is_given:
             self._place(increment_path(self.save_dir, mkdir=True))
         self.wdir.mkdir(parents=True, exist_ok=True)
         self.args.save_dir = str(self.save_dir)

@@ -18,7 +18,7 @@ from torch import nn
 from ultralytics.data.build import stop_workers
 from ultralytics.engine import optim
 from ultralytics.engine.anomaly import StepFailure, bad_labels
-from ultralytics.engine.checkpointing import pack_best, seed_step, write
+from ultralytics.engine.checkpointing import naming_write_errors, pack_best, seed_step, write
 from ultralytics.engine.launch import train_in_processes
 from ultralytics.engine.memory import explain_out_of_memory, is_out_of_memory
 from ultralytics.engine.runlog import header_text, memory_text, progress_text, write_csv
@@ -48,9 +48,10 @@ class BaseTrainer(TrainerSetup):
         """Run the training and return the metrics of the final validation."""
         processes = devices_to_start(self.args)
         if processes:
-            self.metrics = train_in_processes(self, processes)
+            with naming_write_errors(self):
+                self.metrics = train_in_processes(self, processes)
             return self.metrics
-        with process_group(self.device), training_switches(self.args):
+        with naming_write_errors(self), process_group(self.device), training_switches(self.args):
             try:
                 self._setup()
                 self._fit()

@@ -22,7 +22,7 @@ def atomic_write(path: str | Path, mode: str = "w", **kwargs: Any) -> Iterator[I
 
     Raises:
         ValueError: `mode` is not "w" or "wb" (with or without "+").
-        OSError: the folder cannot be written, or the disk is full.
+        OSError: the folder cannot be written, or the disk is full; its `filename` is `path`.
     """
     if mode.rstrip("+") not in {"w", "wb", "wt"}:
         raise ValueError(f"atomic_write writes whole files: mode must be 'w' or 'wb', not {mode!r}")
@@ -37,9 +37,11 @@ def atomic_write(path: str | Path, mode: str = "w", **kwargs: Any) -> Iterator[I
             f.flush()
             os.fsync(f.fileno())
         os.replace(temp, path)
-    except BaseException:
+    except BaseException as e:
         with suppress(OSError):
             temp.unlink()
+        if isinstance(e, OSError) and e.errno and (e.filename is None or str(e.filename) == str(temp)):
+            e.filename, e.filename2 = str(path), None
         raise
 
 
