@@ -126,6 +126,22 @@ def test_areas_and_crowds_reach_coco():
     assert metrics.coco_stats["AP_small"] == 1 and metrics.coco_stats["AP_medium"] == -1
 
 
+def test_crowds_are_targets_for_coco_alone():
+    boxes = np.array([[0.0, 0, 50, 50], [100, 100, 300, 300]])
+    inside = np.array([[0.0, 0, 50, 50], [120, 120, 160, 160], [170, 170, 250, 250]])
+    hit = np.zeros((3, 10), bool)
+    hit[0] = True
+    metrics = DetMetrics(["a", "b"], coco=True)
+    metrics.update_stats(
+        _stat(hit, np.array([0.5, 0.9, 0.8]), np.zeros(3), np.zeros(2), pred_boxes=inside, target_boxes=boxes,
+              crowd=np.array([False, True]), im_name="x")
+    )  # fmt: skip
+    metrics.process()
+    assert metrics.box.map == 1 and metrics.coco_stats["AR100"] == 1  # what lies in the crowd counts for nothing
+    assert metrics.nt_per_class.tolist() == [1, 0] and metrics.box.image_metrics["x"]["fn"] == 0
+    assert [image.crowd.tolist() for image in metrics.coco_images()] == [[False, True]]
+
+
 def test_tables():
     metrics, _ = _golden(CASES[0], coco=True)
     metrics.process()

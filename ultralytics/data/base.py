@@ -110,13 +110,15 @@ class BaseDataset(Dataset[dict[str, Any]]):
         raise NotImplementedError
 
     def update_labels(self, include_class: int | Sequence[int] | None) -> None:
-        """Keep only objects of the given classes, and make all of them class 0 with `single_cls`."""
+        """Keep only objects of the given classes, and make all of them class 0 with `single_cls`, as a reader does."""
         wanted = None if include_class is None else np.atleast_1d(np.asarray(include_class, np.float32))
         for label in self.labels:
             if wanted is not None:
                 keep = np.isin(label["cls"][:, 0], wanted)
                 label["cls"], label["bboxes"] = label["cls"][keep], label["bboxes"][keep]
                 label["segments"] = [s for s, k in zip(label["segments"], keep, strict=False) if k]
+                if "truth" in label:
+                    label["truth"] = label["truth"][np.isin(label["truth"][:, 0], wanted)]
             if self.single_cls:
                 label["cls"] = np.zeros_like(label["cls"])
 
@@ -189,6 +191,8 @@ class BaseDataset(Dataset[dict[str, Any]]):
             "ratio_pad": (present[0] / original[0], present[1] / original[1]),
             "rng": self.rng(0, index) if rng is None else rng,
         }
+        if "truth" in label and not self.augment:
+            sample["truth"] = label["truth"]
         if self.batch_shapes is not None:
             h, w = self.batch_shapes[index // self.batch_size].tolist()
             sample["rect_shape"] = (h, w)

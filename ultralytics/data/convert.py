@@ -162,6 +162,23 @@ def _polygons(label: LabelDict) -> list[FloatArray | None]:
     return found or [None] * len(label["cls"])
 
 
+def _annotated(label: LabelDict) -> Iterator[tuple[float, list[float], float, bool, FloatArray | None]]:
+    """Yield class, corners in px, area, whether it is a crowd, and polygon of each object and crowd region.
+
+    Areas and crowds come from a set that has them; crowds have no polygon, since theirs are masks in run lengths.
+    """
+    corners, polygons = _corners(label), _polygons(label)
+    if "truth" not in label:
+        for c, box, polygon in zip(label["cls"][:, 0], corners, polygons, strict=True):
+            yield c, box.tolist(), float((box[2:] - box[:2]).prod()), False, polygon
+        return
+    for c, *box, area, crowd, row in label["truth"].tolist():
+        if row >= 0:
+            yield c, corners[int(row)].tolist(), area, False, polygons[int(row)]
+        elif crowd:
+            yield c, box, area, True, None
+
+
 # ---- the formats ------------------------------------------------------------------------------------------------
 
 
@@ -180,16 +197,16 @@ def _write_coco(items: list[_Item], split: str, names: Mapping[int, str], work: 
     for item in items:
         label = item.label
         h, w = label["shape"]
-        for c, box, polygon in zip(label["cls"][:, 0], _corners(label), _polygons(label), strict=True):
-            x1, y1, x2, y2 = box.tolist()
+        for c, box, area, crowd, polygon in _annotated(label):
+            x1, y1, x2, y2 = box
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": item.number,
                     "category_id": int(c) + 1,
                     "bbox": [round(v, _DIGITS) for v in (x1, y1, x2 - x1, y2 - y1)],
-                    "area": round((x2 - x1) * (y2 - y1), _DIGITS),
-                    "iscrowd": 0,
+                    "area": round(area, _DIGITS),
+                    "iscrowd": int(crowd),
                     "segmentation": [] if polygon is None else [np.round(polygon * (w, h), _DIGITS).ravel().tolist()],
                 }
             )

@@ -25,6 +25,7 @@ class Batch(TypedDict):
 
     `img` uint8 (B, 3, H, W) RGB; `cls` float32 (T, 1); `bboxes` float32 (T, 4) cx cy w h as fractions of the image;
     `batch_idx` float32 (T,), the image of each object. The tuples have one entry for each image; shapes are (h, w).
+    Without augmentation, data in COCO's form bring `truth` too: float64 (M, 8) for each image, see `TRUTH_COLUMNS`.
     """
 
     img: Tensor

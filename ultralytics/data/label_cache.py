@@ -26,7 +26,7 @@ from ultralytics.utils.files import atomic_write
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.settings import config_dir
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 
 
 def content_key(
@@ -65,6 +65,9 @@ def save_cache(path: Path, key: str, scan: Scan) -> bool:
         "points": np.asarray([len(s) for s in segments], np.int64),
         "segments": _joined(segments, 2),
     }
+    if labels and "truth" in labels[0]:  # a reader gives it for every image, or for none
+        truths = [label["truth"] for label in labels]
+        arrays |= {"truths": np.asarray([len(t) for t in truths], np.int64), "truth": np.concatenate(truths)}
     if path.parent.exists() and not may_write(path.parent):
         LOGGER.info(f"label cache not written, the next start scans again: {path.parent} is read-only")
         return False
@@ -94,14 +97,17 @@ def _restore(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Scan:
     """Cut the flat arrays into label dicts; boxes and classes stay views of one matrix."""
     segments = _split(arrays["segments"], arrays["points"])
     firsts = np.concatenate(([0], np.cumsum(arrays["polygons"]))).tolist()
+    n = len(meta["im_files"])
+    truths = _split(arrays["truth"], arrays["truths"]) if "truth" in arrays else [None] * n
     labels = [
-        label_dict(im_file, (h, w), LabelRows(cls, bboxes, segments[a:b]))
-        for im_file, (h, w), cls, bboxes, (a, b) in zip(
+        label_dict(im_file, (h, w), LabelRows(cls, bboxes, segments[a:b], truth=truth))
+        for im_file, (h, w), cls, bboxes, (a, b), truth in zip(
             meta["im_files"],
             arrays["shapes"].tolist(),
             _split(arrays["cls"], arrays["rows"]),
             _split(arrays["bboxes"], arrays["rows"]),
             pairwise(firsts),
+            truths,
             strict=True,
         )
     ]

@@ -23,6 +23,11 @@ from ultralytics.utils.log import ProgressBar
 
 FloatArray = NDArray[np.float32]
 LabelDict = dict[str, Any]
+TruthArray = NDArray[np.float64]
+
+TRUTH_COLUMNS = ("class", "x1", "y1", "x2", "y2", "area", "crowd", "row")
+"""Of `LabelRows.truth`: corners and area in px of the image as it is on disk, whether it is a crowd region, and the row
+among the training boxes that the same object has, -1 for none."""
 
 TOLERANCE = 0.01  # rounding of label tools: this far outside 0..1 is cut off silently
 CUT = 0.05  # boxes that reach this far outside are cut off and reported
@@ -55,12 +60,17 @@ class RowError(ValueError):
 
 @dataclass
 class LabelRows:
-    """What one label file holds: class ids (n, 1), boxes xywh (n, 4), polygons where all rows have one, findings."""
+    """What one label file holds: class ids (n, 1), boxes xywh (n, 4), polygons where all rows have one, findings.
+
+    `truth` (m, 8) is there where an evaluation compares with more than what is trained on: a row for each object and
+    crowd region, see `TRUTH_COLUMNS`.
+    """
 
     cls: FloatArray = field(default_factory=lambda: np.zeros((0, 1), np.float32))
     bboxes: FloatArray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
     segments: list[FloatArray] = field(default_factory=list)
     issues: list[Issue] = field(default_factory=list)
+    truth: TruthArray | None = None
 
 
 @dataclass
@@ -195,6 +205,10 @@ class RowCollector:
         self._boxes: list[list[float]] = []
         self._polygons: list[FloatArray | None] = []
         self._seen: set[tuple[Any, ...]] = set()
+
+    def __len__(self) -> int:
+        """Return how many rows were taken."""
+        return len(self._boxes)
 
     def add(self, line: int, class_id: int, box: Sequence[float], polygon: FloatArray | None, name: str = "") -> None:
         """Take a checked row, cut off at the frame; raise RowError when nothing of its box is left.
@@ -347,6 +361,7 @@ def _count(pairs: Sequence[Pair]) -> dict[str, int]:
 
 def label_dict(im_file: str, shape: tuple[int, int], rows: LabelRows) -> LabelDict:
     """Return the label dict of one image: what data sets, metrics and pictures read."""
+    truth = {} if rows.truth is None else {"truth": rows.truth}
     return {
         "im_file": im_file,
         "shape": shape,  # height, width
@@ -356,4 +371,5 @@ def label_dict(im_file: str, shape: tuple[int, int], rows: LabelRows) -> LabelDi
         "keypoints": None,
         "normalized": True,
         "bbox_format": "xywh",
+        **truth,
     }

@@ -22,7 +22,8 @@ class Sample(TypedDict, total=False):
     """One image with its objects on the way through the transforms.
 
     `img` is uint8 (H, W, C) in BGR order; `cls` float32 (N, 1); `instances` N objects; shapes are (height, width).
-    `ratio_pad` is (gain_h, gain_w), after letterboxing ((gain_h, gain_w), (left, top)).
+    `ratio_pad` is (gain_h, gain_w), after letterboxing ((gain_h, gain_w), (left, top)). `truth` (M, 8) is what an
+    evaluation compares with, see `data.labels.TRUTH_COLUMNS`; no transform changes it.
     """
 
     im_file: str
@@ -34,6 +35,7 @@ class Sample(TypedDict, total=False):
     resized_shape: tuple[int, int]
     ratio_pad: Any
     rect_shape: tuple[int, int]
+    truth: NDArray[np.float64]
     mosaic: bool
     rng: np.random.Generator
 

@@ -10,7 +10,7 @@ import torch
 from ultralytics.data.augment.base import BaseTransform, Sample, chance
 from ultralytics.utils.instance import BoxFormat
 
-KEPT = ("im_file", "ori_shape", "resized_shape", "ratio_pad")
+KEPT = ("im_file", "ori_shape", "resized_shape", "ratio_pad", "truth")
 
 
 class Format(BaseTransform):

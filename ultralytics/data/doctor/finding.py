@@ -65,7 +65,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "unreadable": Rule("warning", "label file(s) that cannot be read", "save them as UTF-8 text"),
         "labels": Rule("warning", "image(s) left out since none of their label rows can be used", "mend the rows"),
         "syntax": Rule("error", "annotation file(s) that are not well formed", "export the annotations again"),
-        "crowd": Rule("note", "crowd or ignored region(s) left out", "they are no single objects"),
+        "crowd": Rule("note", "crowd or ignored region(s) left out", "no training targets"),
         "unlisted": Rule("warning", "image(s) that the annotation file does not list", "list them, even without boxes"),
         "missing": Rule("warning", "listed image(s) that do not exist", "bring the images, or delete the entries"),
         "category": Rule("warning", "annotation(s) of an unknown category or image", "mend the ids"),

@@ -17,12 +17,14 @@ import numpy as np
 
 from ultralytics.data.formats.base import LabelReader, Split
 from ultralytics.data.labels import (
+    TRUTH_COLUMNS,
     FloatArray,
     Issue,
     LabelRows,
     Pair,
     RowCollector,
     RowError,
+    TruthArray,
     checked_box,
     checked_polygon,
     verify_image,
@@ -39,14 +41,16 @@ class _Entry:
 
     name: str
     size: tuple[float, float]
+    id: Any = None
     annotations: list[Mapping[str, Any]] = field(default_factory=list)
 
 
 class CocoReader(LabelReader):
     """Labels from a JSON file; images are found in it by their path below the split's folder, or by a unique name.
 
-    The file is read when the first image is verified, so a cached scan never opens it. Crowd regions and ignored
-    annotations are left out, since they are no single objects.
+    The file is read when the first image is verified, so a cached scan never opens it. Crowd regions and annotations
+    marked `ignore` are no training targets; the `truth` of an image, with which an evaluation compares, holds all that
+    pycocotools would take from the file, with the areas that it states.
 
     Raises:
         DatasetError: the file is no COCO annotation file.
@@ -75,7 +79,20 @@ class CocoReader(LabelReader):
         if entry is None:
             reason = f"the image is not listed in {self.file}"
             return Pair(im_file, None, LabelRows(issues=[Issue(im_file, 0, "unlisted", reason)]), "corrupt")
-        return verify_image(im_file, self.file, lambda shape: self._rows(entry, shape))
+        pair = verify_image(im_file, self.file, lambda shape: self._rows(entry, shape))
+        if pair.rows.truth is None:
+            pair.rows.truth = _truth([])
+        return pair
+
+    def image_id(self, im_file: str) -> Any:
+        """Return the id that the file gives an image, None for an image that it does not list."""
+        entry = self._find(im_file)
+        return None if entry is None else entry.id
+
+    def category_ids(self) -> dict[int, Any]:
+        """Return {class: category id} as the file has them."""
+        self._index()
+        return {c: category for category, c in reversed(self._classes.items()) if c >= 0}
 
     def leftover(self) -> list[Issue]:
         """Return what the file says about images or categories that do not exist."""
@@ -108,7 +125,7 @@ class CocoReader(LabelReader):
         by_id: dict[Any, _Entry] = {}
         for image in content["images"]:
             size = (_number(image.get("width")), _number(image.get("height")))
-            by_id[image.get("id")] = _Entry(str(image.get("file_name", "")), size)
+            by_id[image.get("id")] = _Entry(str(image.get("file_name", "")), size, image.get("id"))
         for annotation in content["annotations"]:
             entry = by_id.get(annotation.get("image_id"))
             if entry is None:
@@ -141,18 +158,26 @@ class CocoReader(LabelReader):
         if not entry.annotations:
             return None
         rows = RowCollector(self.file)
-        w, h = noted_size(entry.size, shape)
+        noted = noted_size(entry.size, shape)
+        gain = np.array((shape[1], shape[0]) * 2, np.float64) / (noted * 2)  # 1 but for a resized copy of the image
+        truth: list[list[float]] = []
         for annotation in entry.annotations:
             name = f"annotation {annotation.get('id')} of {entry.name}: "
+            before = len(rows)
             try:
-                self._add(rows, annotation, (w, h), name)
+                self._add(rows, annotation, noted, name)
             except RowError as error:
                 rows.issue(0, error.kind, f"{name}{error}", error.fatal)
-        return rows.rows(mixed_ok=True)  # masks in run lengths are boxes here
+            truth += self._truth_row(annotation, gain, before if len(rows) > before else -1)
+        found = rows.rows(mixed_ok=True)  # masks in run lengths are boxes here
+        found.truth = _truth(truth)
+        return found
 
     def _add(self, rows: RowCollector, annotation: Mapping[str, Any], size: tuple[float, float], name: str) -> None:
-        if annotation.get("iscrowd") or annotation.get("ignore"):
-            raise RowError("crowd", "a crowd or ignored region is left out")
+        if annotation.get("iscrowd"):
+            raise RowError("crowd", "a crowd region is no training target; validation ignores what lies in it")
+        if annotation.get("ignore"):
+            raise RowError("crowd", "an annotation marked 'ignore' is no training target")
         if annotation.get("category_id") not in self._classes:
             raise RowError("category", f"category {annotation.get('category_id')} is not listed")
         class_id = self._classes[annotation["category_id"]]
@@ -163,6 +188,28 @@ class CocoReader(LabelReader):
         box = checked_box(_box(annotation.get("bbox"), size))
         polygon = _polygon(annotation.get("segmentation"), size)
         rows.add(0, 0 if self.split.single_cls else class_id, box, polygon, name)
+
+    def _truth_row(self, annotation: Mapping[str, Any], gain: TruthArray, row: int) -> list[list[float]]:
+        """Return the annotation as a row of `TRUTH_COLUMNS`, none where it has no class or no box.
+
+        As in pycocotools it need not lie within the image, nor be trained on; `ignore` says nothing there.
+        """
+        class_id = self._classes.get(annotation.get("category_id"), -1)
+        try:
+            x, y, w, h = _ltwh(annotation.get("bbox"))
+        except RowError:
+            return []
+        if class_id < 0 or min(w, h) < 0:
+            return []
+        stated = annotation.get("area")
+        area = float(stated) if isinstance(stated, (int, float)) and np.isfinite(stated) else w * h
+        corners = (np.array([x, y, x + w, y + h]) * gain).tolist()
+        label = 0 if self.split.single_cls else class_id
+        return [[label, *corners, area * gain[0] * gain[1], bool(annotation.get("iscrowd")), row]]
+
+
+def _truth(rows: Sequence[Sequence[float]]) -> TruthArray:
+    return np.asarray(rows, np.float64).reshape(-1, len(TRUTH_COLUMNS))  # (M, 8)
 
 
 def load_coco(file: str | Path) -> dict[str, Any]:
@@ -229,12 +276,17 @@ def _number(value: Any) -> float:
 
 def _box(box: Any, size: tuple[float, float]) -> list[float]:
     """Return COCO's left, top, width, height in pixels as cx, cy, w, h in parts of the image."""
+    (x, y, w, h), (width, height) = _ltwh(box), size
+    return [(x + w / 2) / width, (y + h / 2) / height, w / width, h / height]
+
+
+def _ltwh(box: Any) -> list[float]:
+    """Return the four numbers of a `bbox`; raise RowError where they are none."""
     if not isinstance(box, list) or len(box) != 4:
         raise RowError("columns", f"bbox {str(box)[:40]} needs 4 numbers: left, top, width, height", fatal=True)
     if not all(isinstance(v, (int, float)) and np.isfinite(v) for v in box):
         raise RowError("number", f"bbox {str(box)[:40]} holds something that is not a number")
-    (x, y, w, h), (width, height) = box, size
-    return [(x + w / 2) / width, (y + h / 2) / height, w / width, h / height]
+    return [float(v) for v in box]
 
 
 def _polygon(segmentation: Any, size: tuple[float, float]) -> FloatArray | None:

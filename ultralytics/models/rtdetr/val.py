@@ -6,15 +6,20 @@ Legend: B images, K rows that the head returns, N kept predictions of one image,
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ultralytics.data.build import build_dataloader, build_yolo_dataset
 from ultralytics.data.dataset import YOLODataset
+from ultralytics.data.formats import CocoReader, open_reader
+from ultralytics.data.utils import list_images
 from ultralytics.engine.results import Results
 from ultralytics.engine.validator import BaseValidator, Batch, Prediction
 from ultralytics.models.rtdetr.post import (
@@ -114,7 +119,12 @@ class RTDETRValidator(BaseValidator):
         return out
 
     def _targets(self, batch: Batch) -> list[Prediction]:
-        """Return the labels of each image: bboxes (T, 4) xyxy original px, cls (T,)."""
+        """Return the labels of each image: bboxes (T, 4) xyxy original px, cls (T,); with `truth` areas and crowd too.
+
+        What a reader says of the truth wins over the boxes that are trained on.
+        """
+        if "truth" in batch:
+            return [_true_targets(rows) for rows in batch["truth"]]
         network = tuple(batch["img"].shape[2:])
         cls, boxes, owner = (batch[k].cpu() for k in ("cls", "bboxes", "batch_idx"))
         out = []
@@ -136,25 +146,30 @@ class RTDETRValidator(BaseValidator):
     def update_metrics(self, preds: list[Prediction], batch: Batch) -> None:
         """Match every image's predictions with its labels and keep what the metrics need."""
         for i, (pred, target) in enumerate(zip(preds, self._targets(batch), strict=True)):
-            iou = box_iou(target["bboxes"], pred["bboxes"])  # (T, N)
+            every = {key: value.numpy() for key, value in target.items()}
+            if "crowd" in target:
+                target = {key: value[~target["crowd"]] for key, value in target.items()}
+            boxes = target["bboxes"].to(pred["bboxes"])
+            iou = box_iou(boxes, pred["bboxes"])  # (T, N)
             tp = match_predictions(pred["cls"], target["cls"], iou, self.iouv)
-            target_cls = target["cls"].numpy()
             self.metrics.update_stats(
                 {
                     "tp": np.asarray(tp, dtype=bool),
                     "conf": pred["conf"].numpy(),
                     "pred_cls": pred["cls"].numpy(),
-                    "target_cls": target_cls,
-                    "target_img": np.unique(target_cls),
+                    "target_cls": every["cls"],
+                    "target_img": np.unique(target["cls"].numpy()),
                     "im_name": batch["im_file"][i],
                     "image_id": self.seen,
                     "pred_boxes": pred["bboxes"].numpy(),
-                    "target_boxes": target["bboxes"].numpy(),
+                    "target_boxes": every["bboxes"],
+                    "areas": every.get("areas"),
+                    "crowd": every.get("crowd"),
                 }
             )
             self.seen += 1
             if not self.training:
-                self.confusion_matrix.process_batch(pred, target, conf=self.shown_conf)
+                self.confusion_matrix.process_batch(pred, {**target, "bboxes": boxes}, conf=self.shown_conf)
                 self._save_predictions(pred, batch["im_file"][i], batch["ori_shape"][i])
 
     def gather(self) -> None:
@@ -246,7 +261,7 @@ class RTDETRValidator(BaseValidator):
     def _save_predictions(self, pred: Prediction, im_file: str, shape: tuple[int, int]) -> None:
         """Keep an image's predictions for predictions.json and write its label file, each if asked for."""
         if self.args.save_json:
-            self.jdict.extend(self._coco_rows(pred, Path(im_file)))
+            self.jdict.extend(self._coco_rows(pred, im_file))
         if self.args.save_txt:
             data = torch.cat([pred["bboxes"], pred["conf"][:, None], pred["cls"][:, None]], 1)
             result = Results(np.zeros((*shape, 0), np.uint8), path=im_file, names=self.names, boxes=data)
@@ -260,28 +275,49 @@ class RTDETRValidator(BaseValidator):
         relative = im_file.relative_to(root) if im_file.is_relative_to(root) else Path(im_file.name)
         return "_".join(relative.with_suffix(".txt").parts)
 
-    def _coco_rows(self, pred: Prediction, im_file: Path) -> list[dict[str, Any]]:
+    def _coco_rows(self, pred: Prediction, im_file: str) -> list[dict[str, Any]]:
         """Return COCO result rows: boxes left, top, width, height in original pixels."""
-        stem = im_file.stem
-        image_id = int(stem) if stem.isdecimal() else stem
+        stem = Path(im_file).stem
+        image_id = None if self.annotations is None else self.annotations.image_id(im_file)
+        if image_id is None:
+            image_id = int(stem) if stem.isdecimal() else stem
         boxes = xyxy2ltwh(pred["bboxes"]).tolist()
         return [
             {
                 "image_id": image_id,
-                "file_name": im_file.name,
+                "file_name": Path(im_file).name,
                 "category_id": self.category_ids[int(c)],
                 "bbox": [round(v, 3) for v in box],
                 "score": round(score, 5),
             }
             for box, score, c in zip(boxes, pred["conf"].tolist(), pred["cls"].tolist(), strict=True)
+            if int(c) in self.category_ids
         ]
 
-    @property
-    def category_ids(self) -> tuple[int, ...]:
-        """COCO category number of each class: the official 91 numbers for COCO's own splits, else class + 1."""
+    @cached_property
+    def annotations(self) -> CocoReader | None:
+        """The annotation file of the evaluated split, whose ids predictions.json has; None for data in other forms."""
+        if self.data.get("format") != "coco":
+            return None
+        source = self._split_path()
+        reader = open_reader(self.data, source, list_images(source))
+        return reader if isinstance(reader, CocoReader) else None
+
+    @cached_property
+    def category_ids(self) -> Mapping[int, int]:
+        """Category number of each class: as the annotation file has them, COCO's own for its splits, else class + 1."""
+        if self.annotations is not None:
+            return self.annotations.category_ids()
         path = str(self.data.get(self.args.split, ""))
         official = "coco" in path and path.endswith(("val2017.txt", "test-dev2017.txt")) and len(self.names) == 80
-        return COCO80_TO_91 if official else tuple(range(1, len(self.names) + 1))
+        return dict(enumerate(COCO80_TO_91 if official else range(1, len(self.names) + 1)))
+
+
+def _true_targets(rows: NDArray[np.float64]) -> Prediction:
+    """Return the targets in rows of `TRUTH_COLUMNS`."""
+    table = torch.from_numpy(rows)
+    cls = table[:, 0].float()
+    return {"bboxes": table[:, 1:5], "cls": cls, "areas": table[:, 5], "crowd": table[:, 6] > 0}
 
 
 def geometry_of(batch: Batch, i: int) -> RatioPad:

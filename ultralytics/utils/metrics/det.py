@@ -45,7 +45,7 @@ def _coco_image(stat: Mapping[str, StatValue]) -> CocoImage:
         array("conf"),
         array("pred_cls"),
         array("target_boxes"),
-        array("target_cls"),
+        array("coco_cls"),
         None if stat.get("areas") is None else array("areas"),
         None if stat.get("crowd") is None else array("crowd"),
         image_id if isinstance(image_id, int) else str(image_id),
@@ -83,16 +83,20 @@ class DetMetrics:
         `tp` (n, 10) bool, `conf` (n,), `pred_cls` (n,), `target_cls` (m,). With `im_name`, the image gets its own entry
         in `box.image_metrics`: pass the whole path, so that equal names in two folders stay apart. For COCO's AP also
         `pred_boxes` (n, 4) and `target_boxes` (m, 4), xyxy in pixels of the original image; optional: `areas` (m,) if
-        the targets' areas are not those of their boxes, `crowd` (m,), `image_id`.
+        the targets' areas are not those of their boxes, `image_id`, and `crowd` (m,) bool: regions that hold any
+        number of objects. COCO's AP takes these as pycocotools does; for all other numbers they are no targets.
         """
         needed = REQUIRED + (COCO_REQUIRED if self.coco else ())
         missing = [key for key in needed if stat.get(key) is None]
         if missing:
             raise KeyError(f"update_stats needs {', '.join(needed)}; missing: {', '.join(missing)}")
-        self.stats.append({"image_id": len(self.stats), **stat})
+        every = np.asarray(stat["target_cls"])
+        crowd = np.zeros(len(every), bool) if stat.get("crowd") is None else np.asarray(stat["crowd"], bool)
+        targets = {"coco_cls": every, "target_cls": every[~crowd]}
+        self.stats.append({"image_id": len(self.stats), **stat, **targets})
         if isinstance(stat.get("im_name"), str):
             tp = np.asarray(stat["tp"], dtype=bool).reshape(-1, 10)
-            self.box.image_metrics[str(stat["im_name"])] = _image_metrics(tp, len(np.asarray(stat["target_cls"])))
+            self.box.image_metrics[str(stat["im_name"])] = _image_metrics(tp, int((~crowd).sum()))
 
     def clear_stats(self) -> None:
         """Forget the collected images, keep the results."""
