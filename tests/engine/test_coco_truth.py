@@ -1,4 +1,4 @@
-"""Data in COCO's form: validation has the numbers that pycocotools gets from the annotation file as it was published."""
+"""Data in COCO's form: validation has the numbers that pycocotools gets from the annotation file as published."""
 
 from __future__ import annotations
 
