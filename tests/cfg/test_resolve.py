@@ -110,6 +110,8 @@ def test_errors_in_a_file_name_its_line(text: str, line: int, word: str, tmp_pat
         ({"int8": False, "half": True}, {"quantize": 16}, "half"),
         ({"end2end": None}, {"nms": None}, "end2end"),
         ({"label_smoothing": 0.1, "crop_fraction": 1}, {}, "label_smoothing"),
+        ({"task": "detect", "label_smoothing": 0.1}, {"task": "detect"}, "classification has smoothing="),
+        ({"task": "classify", "label_smoothing": 0.1}, {"task": "classify", "smoothing": 0.1}, "smoothing=0.1"),
         ({"scale": "n"}, {"model_scale": "n"}, ""),
         ({"scale": 0.5}, {"scale": 0.5}, ""),
         ({"name": "model", "model": "a/yolo.pt"}, {"name": "yolo", "model": "a/yolo.pt"}, ""),
@@ -141,6 +143,26 @@ def test_a_recipe_never_replaces_what_the_user_gave(file: Path) -> None:
     assert (new.weight_decay, new.nbs, new.recipe) == (1e-4, 1, "small")
     assert new.user_keys == args.user_keys and args.nbs == 64 and args.recipe == "auto"
     assert apply_recipe(copy.deepcopy(args), "small") == new
+
+
+@pytest.mark.parametrize(
+    ("given", "want"),
+    [
+        ({}, ("AdamW", 1e-4, 0.9)),
+        ({"optimizer": "Adam"}, ("Adam", 1e-4, 0.9)),
+        ({"optimizer": "sgd"}, ("SGD", 0.01, 0.937)),
+        ({"optimizer": "SGD", "lr0": 0.02}, ("SGD", 0.02, 0.937)),
+        ({"optimizer": "SGD", "momentum": 0.5}, ("SGD", 0.01, 0.5)),
+    ],
+)
+def test_a_rate_for_adamw_is_none_for_sgd(given: dict[str, Any], want: tuple[str, float, float]) -> None:
+    new = apply_recipe(get_cfg(overrides=given), "official")
+    assert (new.optimizer, new.lr0, new.momentum) == want and new.weight_decay == 1e-4
+
+
+def test_a_recipe_for_sgd_keeps_its_rate(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("optimizer: SGD\nlr0: 0.5\n")
+    assert apply_recipe(get_cfg(overrides={"optimizer": "SGD"}), tmp_path / "mine.yaml").lr0 == 0.5
 
 
 def test_a_recipe_may_be_a_file(tmp_path: Path) -> None:

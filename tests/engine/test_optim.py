@@ -209,7 +209,16 @@ def test_freeze(freeze, count):
     assert {n for n, p in model.named_parameters() if not p.requires_grad} == set(names)
 
 
-@pytest.mark.parametrize(("freeze", "word"), [(["backbon"], "backbon"), (["model", "logit"], "nothing to train")])
+@pytest.mark.parametrize(
+    ("freeze", "word"),
+    [
+        (["backbon"], "backbon"),
+        (["model", "logit"], "nothing to train"),
+        ([0, 3], "no layer 3"),
+        ([-1], "no layer -1"),
+        (4, "no layer 3"),
+    ],
+)
 def test_freeze_refuses(freeze, word):
     with pytest.raises(ConfigError, match=word):
         optim.freeze_layers(Toy(), freeze)

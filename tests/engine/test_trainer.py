@@ -267,12 +267,13 @@ def test_what_the_user_gives_wins_over_the_recipe(make):
 # ---- ends
 
 
-def test_early_stop(make):
+def test_early_stop(make, capsys):
     trainer = make(epochs=9, patience=2)
     fitness = iter([0.3, 0.2, 0.3, 0.2])
     trainer._metrics_of_epoch = lambda wanted: ({"metrics/mAP50(B)": 0.0}, next(fitness))
     trainer.train()
     assert trainer.epoch == 2 and trainer.progress.best_fitness == 0.3
+    assert "patience=2: no better fitness since epoch 1" in capsys.readouterr().out
     assert read_checkpoint(trainer.best)["epoch"] == 0  # the tie of epoch 3 did not overwrite it
 
 
@@ -422,6 +423,10 @@ def test_a_disk_that_is_full_leaves_the_older_checkpoint_whole(make, monkeypatch
         ({"amp": "fp16"}, ConfigError),
         ({"optimizer": "MuSGD"}, ConfigError),
         ({"freeze": ["backbon"]}, ConfigError),
+        ({"freeze": [8]}, ConfigError),
+        ({"classes": [0, 3]}, ConfigError),
+        ({"classes": []}, ConfigError),
+        ({"classes": 1, "single_cls": True}, ConfigError),
         ({"recipe": "gone"}, NotFoundError),
         ({"imgsz": 32, "batch": 4}, ConfigError),
     ],

@@ -160,6 +160,17 @@ def _device(value: Any) -> Any:
     return _either(_int, _word, _list_of(_either(_int, _word)))(value)
 
 
+def _layers(value: Any) -> int | list[int | str]:
+    """A number, or a list of numbers and words; a word alone, or several as a command line gives them, is a list."""
+    if isinstance(value, str):
+        words = [word.strip(" '\"") for word in value.strip("[]() ").split(",")]
+        value = [int(word) if word.isdigit() else word for word in words]
+    layers: int | list[int | str] = _either(_int, _list_of(_either(_int, _word)))(value)
+    if (isinstance(layers, int) and layers < 0) or (isinstance(layers, list) and "" in layers):
+        raise ValueError
+    return layers
+
+
 _PRECISIONS: dict[str, int | str] = {
     **dict.fromkeys(("8", "int8", "w8a8"), 8),
     **dict.fromkeys(("16", "fp16", "w16a16"), 16),
@@ -196,7 +207,7 @@ GAIN = Kind("a number from 0 to 1, or a pair of factors [low, high]", _gain)
 DEVICE = Kind("cpu, mps, a GPU index such as 0, or several such as 0,1", _device)
 INTS = Kind("a list of whole numbers", _list_of(_int))
 INT_OR_INTS = Kind("a whole number or a list of them", _either(_int, _list_of(_int)))
-LAYERS = Kind("a number of layers, or a list of layer indices or names", _either(_int, _list_of(_either(_int, _word))))
+LAYERS = Kind("a number of layers, or a list of layer indices and names, such as [0,1,encoder]", _layers)
 PRECISION = Kind("8, 16, 32, or one of int8, fp16, fp32, w8a8, w16a16, w32a32, w8a16, w8a32", _quantize)
 SOURCE = Kind(
     "a path, address, glob, camera index or array", lambda value: str(value) if isinstance(value, Path) else value

@@ -34,10 +34,16 @@ _RENAMED: Mapping[str, Rename] = {
 }
 """Names of older versions, each with what it means today."""
 
-_DROPPED = frozenset({"label_smoothing", "save_hybrid", "crop_fraction", "keras"})
-"""Names of older versions that mean nothing any more."""
+_DROPPED: Mapping[str, str] = {
+    "label_smoothing": "; classification has smoothing=",
+    **dict.fromkeys(("save_hybrid", "crop_fraction", "keras"), ""),
+}
+"""Names of older versions that mean nothing any more, and where to look instead."""
 
-OLD_NAMES = frozenset(_RENAMED) | _DROPPED
+_SGD_OWN = frozenset({"lr0", "momentum"})
+"""What a recipe for an adaptive optimizer cannot know of SGD, whose step is its rate times the gradient."""
+
+OLD_NAMES = frozenset(_RENAMED) | frozenset(_DROPPED)
 """Every name that `migrate` still understands."""
 
 
@@ -45,8 +51,11 @@ def migrate(values: Mapping[str, Any]) -> dict[str, Any]:
     """Translate names of older versions, and a model scale written as `scale=n`."""
     result: dict[str, Any] = {}
     for name, value in values.items():
-        if name in _DROPPED:
-            LOGGER.warning(f"argument {name} has no meaning any more and is left out")
+        if name == "label_smoothing" and values.get("task") == "classify":
+            LOGGER.warning(f"argument {name} is old; smoothing={value} does the same")
+            result["smoothing"] = value
+        elif name in _DROPPED:
+            LOGGER.warning(f"argument {name} has no meaning any more and is left out{_DROPPED[name]}")
         elif name in _RENAMED:
             new = _RENAMED[name](value)
             LOGGER.warning(f"argument {name} is old; {_shown(new) or 'leaving it out'} does the same")
@@ -180,12 +189,17 @@ def load_recipe(name: str | Path) -> dict[str, Any]:
 def apply_recipe(args: IterableSimpleNamespace, name: str | Path) -> IterableSimpleNamespace:
     """Return a copy of the arguments with a recipe's values, except for the keys that the user gave.
 
+    Where the user names SGD and the recipe is for another optimizer, its rate and momentum are left out too.
+
     Raises:
         ConfigError: `name` is "auto", which only a run that knows its data can decide.
     """
     if str(name) == "auto":
         raise ConfigError(f"recipe=auto is decided by the trainer; name one of {', '.join(recipe_names())}")
-    recipe = {k: v for k, v in load_recipe(name).items() if k not in args.user_keys}
+    recipe = load_recipe(name)
+    foreign = args.optimizer == "SGD" != recipe.get("optimizer") and "optimizer" in args.user_keys
+    kept = args.user_keys | (_SGD_OWN if foreign else frozenset())
+    recipe = {k: v for k, v in recipe.items() if k not in kept}
     new = IterableSimpleNamespace(**{**vars(args), **recipe, "recipe": str(name)})
     new.user_keys = args.user_keys
     return new

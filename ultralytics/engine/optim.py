@@ -255,6 +255,10 @@ def freeze_layers(model: nn.Module, freeze: int | str | Iterable[int | str] | No
     unknown = [word for word in words if not any(word in name for name in frozen)]
     if unknown:
         raise ConfigError(f"freeze: '{unknown[0]}' is in no parameter's name", "give layer numbers or parts of names")
+    count = len(getattr(model, "model", ()))
+    beyond = [e for e in entries if isinstance(e, int) and not 0 <= e < count]
+    if beyond:
+        raise ConfigError(f"freeze={freeze}: there is no layer {beyond[-1]}", f"layers are 0 to {count - 1}")
     if not any(p.requires_grad for p in model.parameters()):
         raise ConfigError(f"freeze={freeze} leaves nothing to train; freeze fewer layers")
     return frozen

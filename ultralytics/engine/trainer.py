@@ -280,7 +280,7 @@ class BaseTrainer(TrainerSetup):
         p.rows.append({**row, **rates})
         better = self.fitness is not None and (p.best_fitness is None or self.fitness > p.best_fitness)
         p.best_fitness = self.fitness if better else p.best_fitness
-        self.stop |= self.stopper(self.epoch, self.fitness)
+        self._respect_patience()
         self._respect_time()
         self.scheduler.step()
         p.epoch, p.batch, p.loss_sum = self.epoch + 1, 0, []
@@ -306,6 +306,13 @@ class BaseTrainer(TrainerSetup):
             dist.broadcast_tensors(b for b in self.ema.ema.buffers() if b.is_floating_point())
         metrics.update(self.validator(self))
         return metrics, metrics.pop("fitness", None)
+
+    def _respect_patience(self) -> None:
+        """Stop when the fitness has not become better for `patience` epochs."""
+        if self.stopper(self.epoch, self.fitness):
+            best = self.stopper.best_epoch + 1
+            LOGGER.info(f"patience={self.args.patience}: no better fitness since epoch {best}, stopping")
+            self.stop = True
 
     def _respect_time(self) -> None:
         """Re-estimate the number of epochs under a `time` limit; all processes follow the main one."""

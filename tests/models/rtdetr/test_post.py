@@ -9,6 +9,7 @@ import torch
 from tests.engine.tiny import TINY
 from ultralytics.data.augment import LetterBox
 from ultralytics.models.rtdetr.post import (
+    check_classes,
     class_filter,
     letterbox_geometry,
     output_rows,
@@ -18,6 +19,7 @@ from ultralytics.models.rtdetr.post import (
     to_original_xyxy,
 )
 from ultralytics.nn.tasks import RTDETRDetectionModel
+from ultralytics.utils.errors import ConfigError
 
 ROWS = [[0.5, 0.5, 0.2, 0.2, s, c] for s, c in ((0.9, 0), (0.8, 2), (0.5, 1), (0.25, 2), (0.1, 0))]
 
@@ -100,6 +102,32 @@ def test_class_filter_acts_before_the_top_k():
     assert set(only[0, :, 5].tolist()) == {2.0}
     assert only.shape == free.shape  # as many rows as without the filter: nothing was crowded out
     assert torch.equal(free, again)
+
+
+@pytest.mark.parametrize(
+    ("classes", "nc", "words"),
+    [
+        (None, 3, ""),
+        (2, 3, ""),
+        ([0, 2], 3, ""),
+        ([], 3, "0 to 2"),
+        ([0, 3], 3, "0 to 2"),
+        (-1, 3, "0 to 2"),
+        (1, 1, "0"),
+    ],
+)
+def test_classes_that_do_not_exist_are_refused(classes, nc, words):
+    if not words:
+        return check_classes(classes, nc)
+    with pytest.raises(ConfigError, match=f"classes=.*{words}"):
+        check_classes(classes, nc)
+
+
+def test_class_filter_refuses_before_the_first_image():
+    model = RTDETRDetectionModel(TINY, verbose=False)
+    with pytest.raises(ConfigError, match=r"classes=\[7\]"), class_filter(model, [7]):
+        raise AssertionError("never reached")
+    assert model.model[-1].classes is None
 
 
 def test_class_filter_is_lifted_after_an_error():

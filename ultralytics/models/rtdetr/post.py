@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from ultralytics.nn.modules.head import RTDETRDecoder
+from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.ops import clip_boxes, xywh2xyxy, xyxy2xywhn
 
 # ((gain_h, gain_w), (left, top)): original pixels times gain plus padding are network-input pixels.
@@ -75,13 +76,25 @@ def to_network_xywhn(boxes: torch.Tensor, network: Sequence[int], geometry: Rati
     return xyxy2xywhn(boxes * gain + pad, w=network[1], h=network[0])
 
 
+def check_classes(classes: Sequence[int] | int | None, nc: int) -> None:
+    """Raise ConfigError when a class filter names no class at all, or one that does not exist."""
+    listed = [classes] if isinstance(classes, int) else classes
+    if listed is None or (listed and all(0 <= c < nc for c in listed)):
+        return
+    last = f"0 to {nc - 1}" if nc > 1 else "only class 0 (with single_cls there is no other)"
+    raise ConfigError(f"classes={list(listed)}: there is {last}", "give indices from that range, or leave it out")
+
+
 @contextmanager
 def class_filter(model: Any, classes: Sequence[int] | None) -> Iterator[None]:
     """Let the heads of `model` select their top rows among `classes` only, until the block ends.
 
     Without a PyTorch head to reach (an exported file) nothing happens; `select_rows` still filters what comes out.
+    Raises ConfigError for a class that the head does not know.
     """
     heads = [m for m in model.modules() if isinstance(m, RTDETRDecoder)] if isinstance(model, nn.Module) else []
+    for head in heads:
+        check_classes(classes, head.nc)
     before = [head.classes for head in heads]
     try:
         for head in heads:

@@ -18,6 +18,7 @@ from ultralytics.data.build import build_dataloader
 from ultralytics.data.doctor import Finding, preflight
 from ultralytics.engine.setup import Batch, stride_of
 from ultralytics.engine.trainer import BaseTrainer
+from ultralytics.models.rtdetr.post import check_classes
 from ultralytics.models.rtdetr.val import RTDETRValidator, build_rtdetr_dataset
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils import LOGGER
@@ -51,6 +52,12 @@ class RTDETRTrainer(BaseTrainer):
 
     loss_names = ("giou_loss", "cls_loss", "l1_loss")
     shared_validation = True
+
+    def get_dataset(self) -> dict[str, Any]:
+        """Return the checked data-set description, which must have the classes that are asked for."""
+        data = super().get_dataset()
+        check_classes(self.args.classes, data["nc"])
+        return data
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> RTDETRDetectionModel:
         """Build a network for the data set's classes; its first weights depend on the run's seed alone."""
