@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ultralytics.engine.model import Model
 from ultralytics.models import RTDETR
 from ultralytics.models.rtdetr import RTDETRPredictor, RTDETRTrainer, RTDETRValidator
 from ultralytics.nn.tasks import RTDETRDetectionModel
-from ultralytics.utils.errors import ConfigError, NotFoundError, UserError
+from ultralytics.utils.errors import CheckpointError, ConfigError, NotFoundError, UserError
 from ultralytics.utils.metrics import DetMetrics
 
 
@@ -221,6 +222,30 @@ def test_callbacks(model):
     with pytest.raises(UserError, match="on_predict_start"):
         model.add_callback("on_predict_begin", print)
     model.reset_callbacks()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_callbacks_of_an_export(model, monkeypatch, fails):
+    seen: list[Any] = []
+
+    class Job:
+        def __init__(self, *_: Any) -> None:
+            seen.append("made")
+
+        def __call__(self) -> tuple[Path, None]:
+            if fails:
+                raise CheckpointError("differs")
+            seen.append("written")
+            return Path("a.torchscript"), None
+
+    monkeypatch.setattr("ultralytics.engine.model.Export", Job)
+    for event in ("on_export_start", "on_export_end"):
+        model.add_callback(event, lambda job, event=event: seen.append((event, type(job))))
+    with pytest.raises(CheckpointError) if fails else nullcontext():
+        assert model.export(format="torchscript") == "a.torchscript"
+    model.reset_callbacks()
+    whole = ["made", ("on_export_start", Job), "written", ("on_export_end", Job)]
+    assert seen == whole[: 2 if fails else 4]
 
 
 def test_to_float_eval(model):

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from ultralytics.utils import ROOT
 from ultralytics.utils.callbacks import EVENTS, CallbackMixin, Callbacks, default_callbacks
 from ultralytics.utils.errors import ConfigError, ConfigTypeError
 
@@ -10,6 +13,13 @@ def test_events() -> None:
     assert len(EVENTS) == len(set(EVENTS)) == 25
     assert list(default_callbacks()) == list(EVENTS)
     assert default_callbacks()["teardown"] is not default_callbacks()["teardown"]
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_every_event_is_fired_somewhere(event: str) -> None:
+    """Who adds a callback relies on it being called; the order is tested with the owners."""
+    calls = re.compile(rf"""(run_callbacks|callbacks\.run)\(\s*"{event}\"""")
+    assert any(calls.search(file.read_text(encoding="utf-8")) for file in (ROOT / "engine").glob("*.py"))
 
 
 def test_functions_run_in_order_with_the_owner() -> None:

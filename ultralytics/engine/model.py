@@ -282,7 +282,11 @@ class Model:
         """Write a graph and compare it with the model; the data set of the training is not taken unasked."""
         args = self._args("predict", {"batch": 1, "data": None, **given})
         parts = self._class("predictor"), self._class("validator")
-        return Export(self.model, get_cfg(overrides=args), stem, self.ckpt_path, *parts)()
+        job = Export(self.model, get_cfg(overrides=args), stem, self.ckpt_path, *parts)
+        self.callbacks.run("on_export_start", job)
+        written = job()
+        self.callbacks.run("on_export_end", job)
+        return written
 
     def benchmark(self, data: Any = None, format: str = "", **kwargs: Any) -> list[Figures]:
         """Measure size, accuracy (with `data`), latency, throughput at batch 1 and 8, and peak memory of each form.

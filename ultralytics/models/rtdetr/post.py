@@ -81,8 +81,8 @@ def check_classes(classes: Sequence[int] | int | None, nc: int) -> None:
     listed = [classes] if isinstance(classes, int) else classes
     if listed is None or (listed and all(0 <= c < nc for c in listed)):
         return
-    last = f"0 to {nc - 1}" if nc > 1 else "only class 0 (with single_cls there is no other)"
-    raise ConfigError(f"classes={list(listed)}: there is {last}", "give indices from that range, or leave it out")
+    known = f"classes are 0 to {nc - 1}" if nc > 1 else "there is class 0 alone (as with single_cls)"
+    raise ConfigError(f"classes={list(listed)}: {known}", "give one or more of them, or leave classes out")
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from ultralytics.models.rtdetr.post import check_classes
 from ultralytics.models.rtdetr.val import RTDETRValidator, build_rtdetr_dataset
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils import LOGGER
-from ultralytics.utils.errors import DatasetError
+from ultralytics.utils.errors import ConfigError, DatasetError
 from ultralytics.utils.plotting import plot_images, plot_labels
 from ultralytics.utils.torch_utils import wants_channels_last
 
@@ -54,8 +54,11 @@ class RTDETRTrainer(BaseTrainer):
     shared_validation = True
 
     def get_dataset(self) -> dict[str, Any]:
-        """Return the checked data-set description, which must have the classes that are asked for."""
+        """Return the checked data-set description, which must have the split and the classes that are asked for."""
         data = super().get_dataset()
+        if not data.get(self.args.split):
+            have = ", ".join(k for k in ("train", "val", "test") if data.get(k))
+            raise ConfigError(f"split={self.args.split}: the data set has no such split", f"it has: {have}")
         check_classes(self.args.classes, data["nc"])
         return data
 
