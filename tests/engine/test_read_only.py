@@ -1,6 +1,5 @@
 """A run folder that cannot be written: one message before the training, or a whole last.pt and the way to go on."""
 
-import copy
 import os
 import shutil
 import sys
@@ -8,14 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.tiny import IMAGES, TINY, write_dataset
+from tests.engine.tiny import IMAGES, small_trainer, write_dataset
 from ultralytics.engine import setup
-from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.nn.checkpoint import read_checkpoint
 from ultralytics.utils.errors import ConfigError, TrainingError
 from ultralytics.utils.files import latest_run
-
-QUICK = {"imgsz": 64, "batch": 2, "workers": 0, "device": "cpu", "plots": False, "amp": False, "verbose": False}
 
 
 @pytest.fixture
@@ -34,21 +30,12 @@ def data(tmp_path_factory):
     return write_dataset(tmp_path_factory.mktemp("set"), IMAGES)
 
 
-@pytest.fixture(scope="module")
-def network(data):
-    return RTDETRTrainer(overrides={**QUICK, "data": str(data)}).get_model(cfg=TINY, verbose=False)
-
-
 @pytest.fixture
-def make(data, network, tmp_path):
-    """Makes trainers of `tmp_path/runs/run`; without the last validation."""
+def make(data, tmp_path):
+    """Makes trainers of `tmp_path/runs/run`, which note that the training has begun."""
 
     def build(**changes):
-        given = {} if "resume" in changes else {"data": str(data), "project": str(tmp_path / "runs"), "name": "run"}
-        trainer = RTDETRTrainer(overrides={**QUICK, **given, "epochs": 2, **changes})
-        trainer.model = copy.deepcopy(network)
-        trainer.get_model = lambda **_: copy.deepcopy(network)
-        trainer._finish = lambda: None
+        trainer = small_trainer(data, tmp_path / "runs", **changes)
         trainer.add_callback("on_train_start", lambda t: setattr(t, "began", True))
         return trainer
 

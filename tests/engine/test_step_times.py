@@ -1,6 +1,5 @@
 """profile=True: the times add up, the first step is kept apart, and a run without it pays nothing."""
 
-import copy
 import csv
 from types import SimpleNamespace
 
@@ -8,10 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.engine.tiny import IMAGES, TINY, write_dataset
+from tests.engine.tiny import IMAGES, small_trainer, write_dataset
 from ultralytics.engine import step_times
 from ultralytics.engine.step_times import COLUMNS, PARTS, VALIDATION, StepTimes
-from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.utils.callbacks import Callbacks
 
 # Seconds of each part, a step a row; the third and fifth step end an accumulation group.
@@ -118,16 +116,11 @@ def test_a_gpu_is_waited_for_only_when_profiling(monkeypatch, on, waits):
 def runs(tmp_path_factory):
     """The same run without and with a profile, the latter's folder and log."""
     data = write_dataset(tmp_path_factory.mktemp("set"), [*IMAGES, IMAGES[0]])
-    quick = {"imgsz": 64, "batch": 2, "workers": 0, "device": "cpu", "plots": False, "amp": False, "verbose": False}
-    trainers, network = [], None
+    trainers = []
     for profile in (False, True):
-        changes = {"project": str(tmp_path_factory.mktemp("runs")), "epochs": 2, "profile": profile}
-        trainer = RTDETRTrainer(overrides={**quick, "data": str(data), "nbs": 4, "warmup_epochs": 0.0, **changes})
-        network = network or trainer.get_model(cfg=TINY, verbose=False)
-        trainer.model = copy.deepcopy(network)
-        trainer._finish = lambda: None
-        trainer.train()
-        trainers.append(trainer)
+        folder = tmp_path_factory.mktemp("runs")
+        trainers.append(small_trainer(data, folder, nbs=4, warmup_epochs=0.0, profile=profile))
+        trainers[-1].train()
     return trainers
 
 

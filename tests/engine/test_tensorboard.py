@@ -1,22 +1,19 @@
 """TensorBoard by the setting: what is written, that resumed runs double no point, and what a missing package says."""
 
-import copy
 import csv
 import importlib.util
 import sys
+from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import ClassVar
 
 import pytest
 
-from tests.engine.tiny import IMAGES, TINY, write_dataset
+from tests.engine.tiny import IMAGES, small_trainer, write_dataset
 from ultralytics.engine import tensorboard
 from ultralytics.engine.tensorboard import EVENTS, TensorBoard, attach_tensorboard
-from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.utils.callbacks import CallbackMixin, Callbacks
 from ultralytics.utils.errors import MissingPackageError
-
-QUICK = {"imgsz": 64, "batch": 2, "workers": 0, "device": "cpu", "plots": False, "amp": False, "verbose": False}
 
 
 class Writer:
@@ -190,18 +187,8 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def make(data, tmp_path):
-    """Makes trainers of one run below `tmp_path`, without the last validation."""
-
-    def build(**changes):
-        given = {"epochs": 2} if "resume" in changes else {"epochs": 2, "data": str(data), "project": str(tmp_path)}
-        trainer = RTDETRTrainer(overrides={**QUICK, **given, **changes})
-        network = trainer.get_model(cfg=TINY, verbose=False)
-        trainer.model = network
-        trainer.get_model = lambda **_: copy.deepcopy(network)
-        trainer._finish = lambda: None
-        return trainer
-
-    return build
+    """Makes trainers of one run below `tmp_path`."""
+    return partial(small_trainer, data, tmp_path)
 
 
 def columns(trainer):

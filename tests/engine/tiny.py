@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.nn.tasks import RTDETRDetectionModel
 
 NAMES = {0: "red", 1: "green", 2: "blue"}
@@ -162,3 +163,23 @@ def overfitted(steps: Sequence[int], imgsz: int = 64) -> list[RTDETRDetectionMod
             model.criterion = None
             kept.append(copy.deepcopy(model).eval())
     return kept
+
+
+FAST_RUN: dict[str, Any] = {
+    **{"imgsz": 64, "batch": 2, "workers": 0, "epochs": 2, "device": "cpu"},
+    **{"plots": False, "amp": False, "verbose": False},
+}
+
+
+def small_trainer(data: Path, folder: Path, **changes: Any) -> RTDETRTrainer:
+    """A trainer of `TINY` on a data set, whose run goes to `folder/run`; it skips the validation of the best weights.
+
+    A resumed run takes data and folder from its checkpoint.
+    """
+    given = {} if changes.get("resume") else {"data": str(data), "project": str(folder), "name": "run"}
+    trainer = RTDETRTrainer(overrides={**FAST_RUN, **given, **changes})
+    build = trainer.get_model
+    trainer.get_model = lambda cfg=None, weights=None, verbose=True: build(TINY, weights, False)  # type: ignore[method-assign]
+    trainer.model = trainer.get_model()
+    trainer._finish = lambda: None  # type: ignore[method-assign]
+    return trainer
