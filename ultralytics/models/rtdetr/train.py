@@ -133,7 +133,8 @@ class RTDETRTrainer(BaseTrainer):
         stride = stride_of(self.model)
         rng = np.random.default_rng((self.args.seed, self.progress.step))
         low, high = self.imgsz * (1 - spread), self.imgsz * (1 + spread) + stride
-        size = max(int(rng.uniform(low, high)) // stride * stride, stride)
+        least = stride * (2 if len(images) == 1 else 1)  # one image of one stride has no batch statistics
+        size = max(int(rng.uniform(low, high)) // stride * stride, least)
         if size == images.shape[-1]:
             return images
         return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)  # (B, 3, size, size)
