@@ -137,6 +137,7 @@ OURS = {
     "lr_schedule": None,
     "sync_bn": False,
     "freeze_bn": 0.0,
+    "activation_checkpointing": False,
     "aux_groups": 0,
     "box_loss": "giou",
     "model_scale": None,

@@ -290,6 +290,7 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
                 low=0,
                 high=1,
             ),
+            Key("activation_checkpointing", k.BOOL, False, "train in less memory: activations are computed twice"),
             Key("model_scale", k.WORD, None, "compound scale of the model YAML, a letter such as n", nullable=True),
             Key("modules", k.PATHS, None, "Python files with blocks of your own", nullable=True),
             Key(

@@ -41,7 +41,7 @@ RESUME_KEYS = frozenset(
     """batch device workers cache imgsz epochs time patience close_mosaic save_period freeze val plots verbose data
     channels_last exist_ok project name save_dir profile hsv_h hsv_s hsv_v degrees translate scale shear perspective
     flipud fliplr bgr mosaic mosaic_n mixup cutmix copy_paste copy_paste_mode erasing photometric zoom_out iou_crop
-    strict modules""".split()
+    strict modules activation_checkpointing""".split()
 )
 """Arguments that may change when a run goes on; the others come from the checkpoint."""
 

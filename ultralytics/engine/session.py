@@ -33,6 +33,11 @@ def check_arguments(args: IterableSimpleNamespace) -> None:
     for name, why in REFUSED.items():
         if args.get(name):
             raise ConfigError(f"{name}={args.get(name)}: {why}", f"leave {name} out")
+    if args.activation_checkpointing and args.sync_bn and dist.world_size() > 1:
+        raise ConfigError(
+            "activation_checkpointing=True: sync_bn would gather its statistics a second time in the backward pass",
+            "leave one of them out",
+        )
     if args.batch != -1 and not 0 < args.batch < 1 and (args.batch < 1 or args.batch != int(args.batch)):
         raise ConfigError(
             f"batch={args.batch}: images per step, over all GPUs", "give a whole number, -1, or a share of GPU memory"

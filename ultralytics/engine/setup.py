@@ -242,6 +242,7 @@ class TrainerSetup(CallbackMixin):
         if wants_channels_last(args.channels_last, self.device):
             self.model = self.model.to(memory_format=torch.channels_last)
         self.model.args = dict(args)
+        self.model.activation_checkpointing = bool(args.activation_checkpointing)
         frozen = optim.freeze_layers(self.model, args.freeze)
         if frozen:
             LOGGER.info(f"Frozen: {len(frozen)} parameters, {frozen[0]} ... {frozen[-1]}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -35,6 +35,7 @@ from ultralytics.nn.foreign import adapt
 from ultralytics.nn.graph import draw_graph
 from ultralytics.nn.modules.conv import fuse_children
 from ultralytics.nn.modules.head import RTDETRDecoder
+from ultralytics.nn.recompute import run_again_in_backward
 from ultralytics.nn.record import ConstructionBudget
 from ultralytics.nn.registry import REGISTRY
 from ultralytics.nn.spec import ModelSpec, load_model_yaml
@@ -85,6 +86,12 @@ class BaseModel(nn.Module):
     stride: Tensor
     task: str
     args: Any
+    activation_checkpointing: bool = False
+    _compiled: Callable[[Tensor], Any] | None = None  # `features` in a training that is compiled
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the compiled function behind: a copy of the model has its own weights."""
+        return {k: v for k, v in super().__getstate__().items() if k != "_compiled"}
 
     def forward(self, x: Tensor | dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Loss of a batch dict, or prediction for an image tensor (B, C, H, W)."""
@@ -110,6 +117,23 @@ class BaseModel(nn.Module):
             raise ConfigError("augment=True: these models have no test-time augmentation\nleave augment out")
         if embed and not all(0 <= i < len(self.model) - 1 for i in embed):
             raise ConfigError(f"embed={list(embed)}: layers 0 to {len(self.model) - 2} can be embedded")
+        if profile or embed:
+            return self._predict_looking(x, profile, batch, frozenset(embed or ()))
+        features = self._compiled if self._compiled is not None and self.training else self.features
+        return self._call(self.model[-1], features(x), batch)
+
+    def features(self, x: Tensor) -> Any:
+        """Return what the last layer gets for an image batch (B, C, H, W)."""
+        kept: list[Any] = []
+        again = self.activation_checkpointing and self.training and torch.is_grad_enabled()
+        for layer in list(self.model)[:-1]:
+            x = self._gather(layer, x, kept)
+            x = run_again_in_backward(layer, x) if again else self._call(layer, x, None)
+            kept.append(x if layer.i in self.save else None)
+        return self._gather(self.model[-1], x, kept)
+
+    def _predict_looking(self, x: Any, profile: bool, batch: Mapping[str, Any] | None, embed: frozenset[int]) -> Any:
+        """`predict` that times each layer or collects vectors on the way."""
         kept: list[Any] = []
         vectors: list[Tensor] = []
         for layer in self.model:
@@ -119,9 +143,9 @@ class BaseModel(nn.Module):
             if profile:
                 LOGGER.info(f"{(time.perf_counter() - start) * 1e3:10.2f} ms  {layer.i:>3} {layer.type}")
             kept.append(x if layer.i in self.save else None)
-            if embed and layer.i in embed:
+            if layer.i in embed:
                 vectors.append(F.adaptive_avg_pool2d(x, 1).flatten(1))  # (B, C)
-                if len(vectors) == len(set(embed)):
+                if len(vectors) == len(embed):
                     return torch.cat(vectors, 1).unbind(0)
         return x
 
