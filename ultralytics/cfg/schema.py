@@ -127,7 +127,7 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
                 k.WORD,
                 "auto",
                 "optimizer; auto: AdamW, with a rate fit for the data unless lr0 is given",
-                choices=("SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop", "auto"),
+                choices=("SGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop", "auto"),
             ),
             Key("verbose", k.BOOL, True, "more in the log; the table of classes in validation"),
             Key("seed", k.INT, 0, "base of all random numbers", low=0),
