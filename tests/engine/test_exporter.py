@@ -118,6 +118,33 @@ def test_not_square(folder: Path):
     assert RTDETR(path).overrides["imgsz"] == [64, 96]
 
 
+@ONNX
+def test_one_graph_serves_every_batch(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """As the benchmark exports: the graph is written once, and each file is as fixed as one of its own."""
+    import onnx
+
+    written: list[bool] = []
+    real = exporter.write_onnx
+
+    def write(*args: Any, **kwargs: Any) -> None:
+        written.append(kwargs["open_batch"])
+        real(*args, **kwargs)
+
+    monkeypatch.setattr(exporter, "write_onnx", write)
+    model, shared = RTDETR(folder / "m.pt"), {}
+    for batch in (1, 2):
+        given = {**FAST, "format": "onnx", "batch": batch}
+        path, found = model._export_graph(folder / f"b{batch}" / "m", given, shared)
+        assert not found.reasons(exporter.TOLERANCES["fp32"])
+        assert [d.dim_value for d in onnx.load(path).graph.input[0].type.tensor_type.shape.dim] == [batch, 3, 64, 64]
+        facts = AutoBackend(path).facts
+        assert facts is not None and facts.batch == batch and not facts.dynamic
+        assert_same(str(path), folder / "m.pt", (3, 3, 64, 64))
+    assert written == [True]
+    model._export_graph(folder / "d" / "m", {**FAST, "format": "onnx", "dynamic": True}, shared)
+    assert written == [True, False]  # other axes are open there
+
+
 @pytest.mark.parametrize(
     ("form", "given"),
     [

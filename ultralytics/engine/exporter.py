@@ -24,13 +24,23 @@ import torch
 from torch import Tensor
 
 from ultralytics import __version__
-from ultralytics.engine.parity import TOLERANCES, Comparison
+from ultralytics.engine.parity import SLACK, TOLERANCES, Comparison
 from ultralytics.engine.samples import Samples, drawn_images, read, repeated, smaller, split_images
+from ultralytics.engine.ties import Referee
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.export_files import write_coreml, write_engine, write_openvino, write_torchscript
 from ultralytics.nn.export_forms import export_form
-from ultralytics.nn.export_onnx import DEFAULT_OPSET, quantize, simplify, stamp, write_onnx
+from ultralytics.nn.export_onnx import (
+    DEFAULT_OPSET,
+    MAX_TRACED_OPSET,
+    quantize,
+    set_batch,
+    simplify,
+    stamp,
+    write_onnx,
+)
 from ultralytics.nn.facts import Facts
+from ultralytics.nn.modules.head import RTDETRDecoder
 from ultralytics.nn.runners.openvino import FOLDER_SUFFIX
 from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils.checks import check_imgsz, nearest, require
@@ -69,6 +79,8 @@ class Export:
         source: Weights file that the network came from, if any.
         predictor: Predictor class of the family, which prepares images.
         validator: Validator class of the family, which measures AP or accuracy.
+        shared: What exports have in common whose arguments differ in format and batch alone, filled by the first one:
+            an ONNX graph with an open batch, which is what takes long to write.
 
     Raises (here or when called) ConfigError for arguments that the format cannot serve, MissingPackageError for a
     package that is not installed, DeviceError for a machine that cannot write it.
@@ -82,9 +94,10 @@ class Export:
         source: str | None,
         predictor: type[Any],
         validator: type[Any],
+        shared: dict[str, bytes] | None = None,
     ) -> None:
         self.network, self.args, self.target, self.source = network, args, target, source
-        self.predictor, self.validator = predictor, validator
+        self.predictor, self.validator, self.shared = predictor, validator, shared
         self.name = format_name(args.format)
         self.format = FORMATS[self.name]
         self.device = select_device("cpu" if args.device is None else args.device, verbose=False)
@@ -198,10 +211,11 @@ class Export:
         else:
             pictures = [read(p) for p in split_images(self.data[self.args.split], COMPARED)]
         sizes = [self.size, smaller(self.size, self.stride)] if self.args.dynamic else [self.size]
+        step = 2 if self.args.dynamic else self.args.batch
         if self.network.task == "classify":
             sizes = [(min(s), min(s)) for s in sizes]
         for size in sizes:
-            for images in self.samples.tensor(pictures, size).to(self.device).split(2 if self.args.dynamic else 1):
+            for images in self.samples.tensor(pictures, size).to(self.device).split(step):
                 self._compare(file, images, found)
         if self.args.data is not None:
             self._compare_metrics(file, found)
@@ -209,15 +223,18 @@ class Export:
 
     @torch.no_grad()
     def _compare(self, file: AutoBackend, images: Tensor, found: Comparison) -> None:
-        want, got = self.reference(images), file(images)
-        want = want[0] if isinstance(want, tuple) else want
-        if want.dim() == 2:
-            found.add_logits(want, got)
-        else:
-            rows = min(want.shape[1], self.args.max_det)
-            if got.shape[1] != rows:
-                raise CheckpointError(f"the {self.name} file gives {got.shape[1]} rows for {rows}", "this is a bug")
-            found.add_rows(want, got, tuple(images.shape[2:]))
+        got = file(images)
+        if self.network.task == "classify":
+            found.add_logits(self.reference(images), got)
+            return
+        exact = self.precision == "fp32"
+        if not isinstance(self.network.model[-1], RTDETRDecoder):  # a head of the user's selects nothing that is known
+            found.add_rows(self.reference(images)[0], got, tuple(images.shape[2:]), slack=None if exact else SLACK)
+            return
+        referee = Referee(self.reference, self.args.max_det)
+        for image, rows in zip(images.split(1), got, strict=True):
+            want, swapped = referee(image, rows, settle=exact)
+            found.add_rows(want[None], rows[None], tuple(images.shape[2:]), swapped, None if exact else SLACK)
 
     def _compare_metrics(self, file: AutoBackend, found: Comparison) -> None:
         if self.size[0] != self.size[1] and not self.args.dynamic:
@@ -243,13 +260,15 @@ class Export:
         LOGGER.info(f"{self.name} ({self.precision}) beside the PyTorch model, {comparison.images} {what}:")
         for line in aligned(comparison.table()):
             LOGGER.info(f"  {line}")
+        if comparison.swapped:
+            LOGGER.info(
+                f"  {comparison.swapped} of the model's queries were exchanged for others of equal score (ties)"
+            )
 
 
 # ------------------------------------------------------------------------------------------------------- the formats
 def _write_onnx(job: Export, path: Path) -> None:
-    write_onnx(job.form, job.example, path, job.facts, job.stride)
-    if job.args.simplify:
-        simplify(path)
+    _write_graph(job, path)
     if job.precision == "int8":
         plain = path.with_name(f"plain_{path.name}")
         path.rename(plain)
@@ -262,6 +281,20 @@ def _write_onnx(job: Export, path: Path) -> None:
         images = job.samples.batches(files, job.size, job.args.batch)
         quantize(plain, path, images, head=f"/model.{len(job.network.model) - 1}/")
     stamp(path, job.facts)
+
+
+def _write_graph(job: Export, path: Path) -> None:
+    """Write the plain graph, or take it from an export that had the same one for another batch."""
+    shared = None if job.args.dynamic or job.facts.opset > MAX_TRACED_OPSET else job.shared
+    if shared:
+        path.write_bytes(shared["onnx"])
+    else:
+        write_onnx(job.form, job.example, path, job.facts, job.stride, open_batch=shared is not None)
+        if job.args.simplify:
+            simplify(path)
+    if shared is not None:
+        shared["onnx"] = path.read_bytes()
+        set_batch(path, job.args.batch)
 
 
 def _write_torchscript(job: Export, path: Path) -> None:

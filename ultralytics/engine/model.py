@@ -278,11 +278,13 @@ class Model:
             return self._export_weights(format, stem)
         return str(self._export_graph(stem, {**kwargs, "format": format})[0])
 
-    def _export_graph(self, stem: Path, given: Mapping[str, Any]) -> tuple[Path, Comparison]:
+    def _export_graph(
+        self, stem: Path, given: Mapping[str, Any], shared: dict[str, bytes] | None = None
+    ) -> tuple[Path, Comparison]:
         """Write a graph and compare it with the model; the data set of the training is not taken unasked."""
         args = self._args("predict", {"batch": 1, "data": None, **given})
         parts = self._class("predictor"), self._class("validator")
-        job = Export(self.model, get_cfg(overrides=args), stem, self.ckpt_path, *parts)
+        job = Export(self.model, get_cfg(overrides=args), stem, self.ckpt_path, *parts, shared)
         self.callbacks.run("on_export_start", job)
         written = job()
         self.callbacks.run("on_export_end", job)
@@ -300,9 +302,11 @@ class Model:
         size = check_imgsz(args.imgsz, stride=int(self.model.stride.max()), min_dim=2)
         channels = int(self.model.yaml.get("channels", 3))
 
+        shared: dict[str, bytes] = {}
+
         def write(name: str, batch: int, folder: Path) -> tuple[Path, Comparison]:
             asked = {**kwargs, "format": name, "batch": batch, "data": data if batch == 1 else None}
-            return self._export_graph(folder / weights.stem, asked)
+            return self._export_graph(folder / weights.stem, asked, shared)
 
         device = select_device("cpu" if args.device is None else args.device, verbose=False)
         run = Benchmark(

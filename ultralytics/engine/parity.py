@@ -1,7 +1,8 @@
 """Whether an exported file gives what the PyTorch model gives: the gate behind every export.
 
-Rows of both are paired one to one: same class, boxes that overlap. Legend: K rows of an image, N pairs; a row is cx,
-cy, w, h in 0..1, score, class. Differences of boxes are the largest of their four sides, in px of the network's input.
+Rows of both are paired one to one: same class, boxes that overlap. Legend: K rows of an image, L of them and of those
+that the model had no room for, N pairs; a row is cx, cy, w, h in 0..1, score, class. Differences of boxes are the
+largest of their four sides, in px of the network's input.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ultralytics.utils.metrics import box_iou
 from ultralytics.utils.ops import xywh2xyxy
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
 LEVELS = (0.25, 0.001)
 """Scores above which rows are looked at: what a user sees, and what AP is made of."""
@@ -43,13 +45,20 @@ class Tolerance:
 
 
 TOLERANCES: Mapping[str, Tolerance] = {
-    "fp32": Tolerance(box=0.05, score=1e-3, lost=(0.0, 0.05), metric=5e-4),
+    "fp32": Tolerance(box=0.05, score=1e-3, lost=(0.0, 0.0), metric=5e-4),
     "fp16": Tolerance(box=None, score=None, lost=(0.05, 0.20), metric=0.01),
     "int8": Tolerance(box=None, score=None, lost=(0.30, 1.0), metric=0.05),
 }
-"""By precision. In fp32 rows of low score may still be lost: among places of equal score, which flat parts of an image
-have, each runtime selects its own. A lower precision moves boxes and scores by an amount that no bound fits for all
-models: it is printed, and what is bounded are rows that come or go, and AP."""
+"""By precision. In fp32 no row may be lost; what a runtime may choose among equals is settled by `engine.ties`. A lower
+precision moves boxes and scores by an amount that no bound fits for all models: it is printed, and what is bounded are
+rows that come or go, and AP."""
+
+TIE = 1e-3
+"""Logits that differ by less are equal: of places, or of rows at the end of a list, either may be taken. Measured
+differences of fp32 files are a hundredth of it."""
+
+SLACK = 1e-3
+"""Scores that differ by less are equal at the end of a list in a lower precision."""
 
 
 @dataclass
@@ -60,10 +69,12 @@ class Comparison:
         boxes, scores: Differences of all pairs whose model row is above the level, by level.
         wanted, given: Rows above the level, of the model and of the file.
         lost: Rows above the level that have no partner, of either.
+        swapped: Queries of the model that were exchanged for others of equal score before comparing.
         metrics: By name, the number of the model and of the file.
     """
 
     images: int = 0
+    swapped: int = 0
     boxes: dict[float, list[float]] = field(default_factory=lambda: {level: [] for level in LEVELS})
     scores: dict[float, list[float]] = field(default_factory=lambda: {level: [] for level in LEVELS})
     wanted: dict[float, int] = field(default_factory=lambda: dict.fromkeys(LEVELS, 0))
@@ -71,33 +82,31 @@ class Comparison:
     lost: dict[float, int] = field(default_factory=lambda: dict.fromkeys(LEVELS, 0))
     metrics: dict[str, tuple[float, float]] = field(default_factory=dict)
 
-    def add_rows(self, want: Tensor, got: Tensor, size: Sequence[int], slack: float = 1e-3) -> None:
-        """Compare the rows (B, K, 6) of the model and of the file for images of `size` (height, width).
+    def add_rows(
+        self, want: Tensor, got: Tensor, size: Sequence[int], swapped: int = 0, slack: float | None = None
+    ) -> None:
+        """Compare the rows (B, L, 6) of the model and (B, K, 6) of the file for images of `size` (height, width).
 
-        A row within `slack` of a level may be missing from the other list, and so may rows that close to the last score
-        for which a list has room, when as many others stand in their place.
+        Of the model's rows the first K are its list; the others, for which it had no room, tell whether a row at the
+        end of the file's list is one of the model's, see `lost_rows`. `swapped` queries are counted only.
         """
+        self.swapped += swapped
         for a, b in zip(want.double().cpu(), got.double().cpu(), strict=True):
             self.images += 1
-            self._add_image(a[: len(b)], b, size, slack)
+            self._add_image(a, b, size, slack)
 
-    def _add_image(self, want: Tensor, got: Tensor, size: Sequence[int], slack: float) -> None:
+    def _add_image(self, want: Tensor, got: Tensor, size: Sequence[int], slack: float | None) -> None:
         pairs, boxes, scores = pair_rows(want, got, size)
-        partner = np.zeros((2, max(len(want), len(got))), bool)
-        partner[0, pairs[:, 0]] = partner[1, pairs[:, 1]] = True
         ours, theirs = want[:, 4].numpy(), got[:, 4].numpy()
-        last = max(ours.min(initial=1.0), theirs.min(initial=1.0)) if len(want) else 0.0  # the cut of the longer list
+        without = lost_rows(pairs, want, got, slack)
+        lost = [ours[: len(got)][without[0]], theirs[without[1]]]
         for level in LEVELS:
             chosen = ours[pairs[:, 0]] > level
             self.boxes[level] += boxes[chosen].tolist()
             self.scores[level] += scores[chosen].tolist()
-            self.wanted[level] += int((ours > level).sum())
+            self.wanted[level] += int((ours[: len(got)] > level).sum())
             self.given[level] += int((theirs > level).sum())
-            free = [values > level + slack for values in (ours, theirs)]
-            free = [f & ~partner[side, : len(f)] for side, f in enumerate(free)]
-            at_cut = [f & (values <= last + slack) for f, values in zip(free, (ours, theirs), strict=True)]
-            swapped = at_cut[0].sum() == at_cut[1].sum()
-            self.lost[level] += sum(int((f & ~c if swapped else f).sum()) for f, c in zip(free, at_cut, strict=True))
+            self.lost[level] += sum(int((~(values <= level)).sum()) for values in lost)  # NaN is lost too
 
     def add_logits(self, want: Tensor, got: Tensor) -> None:
         """Compare class logits (B, C) of the model and of the file, as probabilities; a lost row is another top-1."""
@@ -159,23 +168,51 @@ class Comparison:
         counts = {
             f"{name}_{lv:g}": d[lv] for lv in LEVELS for name, d in (("rows", self.wanted), ("unpaired", self.lost))
         }
-        return {"images": self.images, **low, **counts, "metrics": {k: list(v) for k, v in self.metrics.items()}}
+        seen = {"images": self.images, "swapped": self.swapped}
+        return {**seen, **low, **counts, "metrics": {k: list(v) for k, v in self.metrics.items()}}
 
 
 def pair_rows(want: Tensor, got: Tensor, size: Sequence[int]) -> tuple[npt.NDArray[np.int64], Floats, Floats]:
-    """Return pairs (N, 2) of row numbers of (K, 6) and (K, 6), with the differences (N,) of boxes in px and of scores.
+    """Return pairs (N, 2) of row numbers of (L, 6) and (K, 6), with the differences (N,) of boxes in px and of scores.
 
     One to one, the sum of differences smallest; only rows of one class whose boxes overlap by half are paired.
     """
     scale = torch.tensor([size[1], size[0]] * 2, dtype=torch.float64)
     a, b = xywh2xyxy(want[:, :4]) * scale, xywh2xyxy(got[:, :4]) * scale
-    boxes = (a[:, None] - b[None]).abs().amax(-1).numpy()  # (K, K)
-    scores = (want[:, None, 4] - got[None, :, 4]).abs().numpy()  # (K, K)
-    same = (want[:, None, 5] == got[None, :, 5]) & (box_iou(a, b) > 0.5)  # (K, K)
+    boxes = (a[:, None] - b[None]).abs().amax(-1).numpy()  # (L, K)
+    scores = (want[:, None, 4] - got[None, :, 4]).abs().numpy()  # (L, K)
+    same = (want[:, None, 5] == got[None, :, 5]) & (box_iou(a, b) > 0.5)  # (L, K)
     cost = np.where(same.numpy(), np.nan_to_num(boxes + 100 * scores, nan=1e5, posinf=1e5), 1e6)
     pairs = np.stack(linear_sum_assignment(cost), 1).astype(np.int64)  # (K, 2)
     pairs = pairs[cost[pairs[:, 0], pairs[:, 1]] < 1e5]
     return pairs, boxes[pairs[:, 0], pairs[:, 1]], scores[pairs[:, 0], pairs[:, 1]]
+
+
+def lost_rows(
+    pairs: npt.NDArray[np.int64], want: Tensor, got: Tensor, slack: float | None = None
+) -> tuple[Bools, Bools]:
+    """Return which rows of the model's list (K,) and of the file's (K,) have no partner in the other one.
+
+    A row at the end of a list may be another one there: it must be in `want` (L, 6), beyond its first K, and no better
+    than the other list's last row by more than `TIE` in logits, or by `slack` in score.
+    """
+    room = len(got)
+    ours, theirs = want[:room, 4], got[:, 4]
+    if not len(ours) or not room:
+        return np.ones(len(ours), bool), np.ones(room, bool)
+    of_ours, of_theirs = np.ones(len(want), bool), np.full(room, True)
+    of_ours[pairs[:, 0]] = False
+    of_theirs[pairs[pairs[:, 0] < room, 1]] = False
+    beyond = pairs[pairs[:, 0] >= room, 1]
+    of_theirs[beyond] = _better(theirs, ours.min(), slack)[beyond]
+    return of_ours[:room] & _better(ours, theirs.min(), slack), of_theirs
+
+
+def _better(scores: Tensor, last: Tensor, slack: float | None) -> Bools:
+    """Return (n,): not equal to the last score of a list, nor below it; NaN is better than all."""
+    if slack is not None:
+        return (~(scores <= last + slack)).numpy()
+    return (~(scores.logit(1e-9) <= last.logit(1e-9) + TIE)).numpy()
 
 
 def _spread(values: Sequence[float]) -> tuple[str, str]:

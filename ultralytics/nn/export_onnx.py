@@ -22,11 +22,15 @@ from ultralytics.utils.log import LOGGER
 
 DEFAULT_OPSET = 17  # the oldest in which every operator used here is standard and which all runtimes read
 MIN_OPSET, MAX_TRACED_OPSET = 16, 20
-INPUT, OUTPUT = "images", "output0"
+INPUT, OUTPUT, BATCH = "images", "output0", "batch"
 
 
-def write_onnx(form: nn.Module, example: Tensor, path: Path, facts: Facts, stride: int) -> None:
+def write_onnx(
+    form: nn.Module, example: Tensor, path: Path, facts: Facts, stride: int, open_batch: bool = False
+) -> None:
     """Write `form`, with input `images` and output `output0`, in the operator set `facts.opset`.
+
+    `open_batch` leaves the number of images open in a graph of one size, for `set_batch`; of the tracing exporter only.
 
     Raises ConfigError for an operator set that neither torch nor the installed packages can write.
     """
@@ -38,15 +42,17 @@ def write_onnx(form: nn.Module, example: Tensor, path: Path, facts: Facts, strid
         )
     with quiet():
         if facts.opset <= MAX_TRACED_OPSET:
-            _trace(form, example, path, facts)
+            _trace(form, example, path, facts, open_batch)
         else:
             _capture(form, example, path, facts, stride)
 
 
-def _trace(form: nn.Module, example: Tensor, path: Path, facts: Facts) -> None:
-    open_axes = {INPUT: {0: "batch", 2: "height", 3: "width"}, OUTPUT: {0: "batch", 1: "rows"}}
-    if facts.task == "classify":
-        open_axes[OUTPUT] = {0: "batch"}
+def _trace(form: nn.Module, example: Tensor, path: Path, facts: Facts, open_batch: bool) -> None:
+    open_axes = {INPUT: {0: BATCH, 2: "height", 3: "width"}, OUTPUT: {0: BATCH, 1: "rows"}}
+    if facts.task == "classify" or not facts.dynamic:
+        open_axes[OUTPUT] = {0: BATCH}
+    if not facts.dynamic:
+        open_axes[INPUT] = {0: BATCH}
     torch.onnx.export(
         form,
         (example,),
@@ -55,7 +61,7 @@ def _trace(form: nn.Module, example: Tensor, path: Path, facts: Facts) -> None:
         opset_version=facts.opset,
         input_names=[INPUT],
         output_names=[OUTPUT],
-        dynamic_axes=open_axes if facts.dynamic else None,
+        dynamic_axes=open_axes if facts.dynamic or open_batch else None,
     )
 
 
@@ -82,6 +88,18 @@ def _capture(form: nn.Module, example: Tensor, path: Path, facts: Facts, stride:
     if written != facts.opset:
         raise ConfigError(f"opset={facts.opset}: this torch writes {written} instead", f"use opset={written}")
     program.save(str(path))
+
+
+def set_batch(path: Path, batch: int) -> None:
+    """Fix the number of images of a graph that was written with `open_batch`, in place."""
+    onnx = require("onnx", "format=onnx", "export")
+    model = onnx.load(str(path))
+    graph = model.graph
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param == BATCH:
+                axis.dim_value = batch
+    onnx.save(model, str(path))
 
 
 def simplify(path: Path) -> None:

@@ -6,7 +6,7 @@ Boxes are cx, cy, w, h in 0..1 of the image; box logits are their inverse sigmoi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -106,6 +106,7 @@ class RTDETRDecoder(nn.Module):
             arXiv 2409.08475); they do not exist in evaluation.
         export: Return the rows alone.
         dynamic: Map shapes may differ from call to call in one exported graph: do not keep anchors.
+        selector: Called instead of `best_tokens`, to look at the query selection or to prescribe it.
     """
 
     export: bool = False
@@ -114,6 +115,7 @@ class RTDETRDecoder(nn.Module):
     max_det: int = 300
     classes: Sequence[int] | None = None
     aux_groups: int = 0
+    selector: Callable[[Tensor, int], Tensor] | None = None
     _anchors: tuple[tuple[object, ...], _Anchors] | None = None  # last anchors with what they were made for
 
     def __init__(
@@ -284,7 +286,8 @@ class RTDETRDecoder(nn.Module):
         confidence = scores.detach().amax(-1)  # [B, N]
         if is_recorded() or anchors.usable < confidence.shape[1]:
             confidence = confidence.masked_fill(~anchors.valid[..., 0], -torch.inf)
-        index = confidence.topk(queries, 1).indices[..., None]  # [B, Q, 1]
+        pick = self.best_tokens if self.selector is None else self.selector
+        index = pick(confidence, queries)[..., None]  # [B, Q, 1]
         content = memory.gather(1, index.expand(-1, -1, memory.shape[-1]))
         reference = anchors.logits.expand(feats.shape[0], -1, -1).gather(1, index.expand(-1, -1, 4))
         refer = at_least_float32(self.enc_bbox_head(content)) + reference
@@ -299,9 +302,14 @@ class RTDETRDecoder(nn.Module):
             content = content if self.learnt_init_query else content.detach()
         return content, refer, enc_bboxes, enc_scores
 
+    @staticmethod
+    def best_tokens(confidence: Tensor, queries: int) -> Tensor:
+        """Return the places [B, Q] of the most confident tokens, from confidences [B, N]."""
+        return confidence.topk(queries, 1).indices
+
     def _get_anchors(self, shapes: Sequence[Sequence[int]], like: Tensor) -> _Anchors:
         """Return anchors for these map shapes, from memory when they are the last ones."""
-        if self.dynamic or torch.compiler.is_exporting():
+        if self.dynamic or torch.compiler.is_compiling():  # kept ones would fit no other size
             return self._generate_anchors(shapes, device=like.device)
         key = (tuple(map(tuple, shapes)), like.device)
         if self._anchors is None or self._anchors[0] != key:
