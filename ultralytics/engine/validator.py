@@ -18,6 +18,7 @@ from torch import nn
 from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.nn.autobackend import AutoBackend
+from ultralytics.nn.facts import Facts
 from ultralytics.utils import LOGGER, TQDM, IterableSimpleNamespace, colorstr, dist
 from ultralytics.utils.callbacks import Callback, CallbackMixin, Callbacks
 from ultralytics.utils.checks import check_imgsz
@@ -264,6 +265,7 @@ class BaseValidator(CallbackMixin):
         self.model = self._backend(weights)
         self.stride = int(max(torch.as_tensor(self.model.stride).flatten().tolist()))
         self.args.imgsz = max_side(check_imgsz(max_side(self.args.imgsz), stride=self.stride))
+        check_takes(getattr(self.model, "facts", None), int(self.args.imgsz))
         self._set_names(self.model.names)
         if self.dataloader is None:
             self.dataloader = self.get_dataloader(self._split_path(), int(self.args.batch))
@@ -343,6 +345,17 @@ class BaseValidator(CallbackMixin):
 def max_side(imgsz: int | list[int] | tuple[int, ...]) -> int:
     """Return the longer side of an image size: validation is square."""
     return int(imgsz if isinstance(imgsz, (int, float)) else max(imgsz))
+
+
+def check_takes(facts: Facts | None, imgsz: int) -> None:
+    """Raise `ConfigError` where an exported file cannot take square images of a side, before any data are read."""
+    if facts is None or facts.dynamic or facts.imgsz == (imgsz, imgsz):
+        return
+    h, w = facts.imgsz
+    remedy = f"give imgsz={h}, or export with dynamic=True"
+    if h != w:
+        remedy = "export a square one, or with dynamic=True"
+    raise ConfigError(f"imgsz={imgsz}: validation is square, and the file takes {[h, w]} only", remedy)
 
 
 def as_classes(classes: int | Sequence[int] | None) -> list[int] | None:
