@@ -44,6 +44,7 @@ class Source:
     """Base of the sources: batch size `bs`, `mode` of the present item, what kind it is, number of items if known."""
 
     source_type = SourceTypes()
+    can_run_ahead = False  # whether batches may be read before they are asked for
 
     def __init__(self, batch: int = 1, channels: int = 3) -> None:
         if batch < 1:
@@ -106,6 +107,7 @@ class LoadImagesAndVideos(Source):
         videos = [f for f in files if suffix_of(f) in VID_FORMATS and not is_web(f)]
         self.files, self.vid_stride = images + videos, vid_stride
         self.nf = len(self.files)
+        self.can_run_ahead = self.nf > batch or bool(videos)
         if not self.files:
             kinds = " ".join(sorted(IMG_FORMATS | VID_FORMATS))
             raise ConfigError(f"source={path}: no image and no video there", f"known suffixes: {kinds}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 
 from ultralytics.cfg import get_cfg, get_save_dir
+from ultralytics.data.ahead import read_ahead
 from ultralytics.data.augment import LetterBox
 from ultralytics.data.sources import load_inference_source
 from ultralytics.data.utils import VID_FORMATS, suffix_of
@@ -25,7 +26,6 @@ from ultralytics.engine.media import ResultWriter
 from ultralytics.engine.result_list import ResultList
 from ultralytics.engine.results import Results
 from ultralytics.engine.validator import SHOWN_CONF, as_classes, load_backend, refuse_unsupported
-from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.utils import ASSETS, LOGGER, TQDM, IterableSimpleNamespace
 from ultralytics.utils.callbacks import Callback, CallbackMixin, Callbacks
 from ultralytics.utils.checks import check_imgsz
@@ -209,7 +209,7 @@ class BasePredictor(CallbackMixin):
 
     def _backend(self, weights: Any) -> Any:
         """Return what runs the network; a backend that was given is used as it is."""
-        return weights if isinstance(weights, AutoBackend) else load_backend(weights, self.device, self.args)
+        return load_backend(weights, self.device, self.args)
 
     def setup_source(self, source: Any) -> Any:
         """Open the source and settle the network's input size."""
@@ -250,13 +250,14 @@ class BasePredictor(CallbackMixin):
         self.dataset, self.source_type, self.seen = run.dataset, run.dataset.source_type, 0
         self.run_callbacks("on_predict_start")
         try:
-            for item in run.dataset:
-                results = self._run_batch(item, run)
-                for result, path, info in zip(results, item[0], item[2], strict=True):
-                    run.emit(result, path, info)
-                self.plotted_img = run.writer.drawn
-                run.seen += len(results)
-                yield from results
+            with closing(read_ahead(run.dataset)) as batches:
+                for item in batches:
+                    results = self._run_batch(item, run)
+                    for result, path, info in zip(results, item[0], item[2], strict=True):
+                        run.emit(result, path, info)
+                    self.plotted_img = run.writer.drawn
+                    run.seen += len(results)
+                    yield from results
             run.close_bar()
             run.log_end()
         finally:
