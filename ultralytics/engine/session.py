@@ -21,7 +21,7 @@ from ultralytics.utils import LOGGER, IterableSimpleNamespace, dist
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.torch_utils import device_ids, init_seeds, select_device
 
-REFUSED = {"compile": "training is not compiled"}
+REFUSED = {"compile": "networks are compiled for predict and val only: denoising changes the shapes of each step"}
 """Arguments that training cannot honour, and why: they are refused, never ignored."""
 
 SETTLE_S = 0.2

@@ -45,7 +45,6 @@ SHOWN_CONF = 0.25
 REFUSED = {
     "visualize": "feature and error panels are not available",
     "dnn": "inference through OpenCV DNN is not available",
-    "compile": "the network is not compiled",
     "rect": "RT-DETR takes images stretched to one size (letterbox=True keeps the aspect)",
 }
 
@@ -76,12 +75,17 @@ def refuse_unsupported(args: IterableSimpleNamespace) -> None:
 
 def load_backend(weights: Any, device: torch.device, args: IterableSimpleNamespace) -> AutoBackend:
     """Wrap weights (a path) or a module for inference; a module that was given is left as it was."""
+    if isinstance(weights, AutoBackend):  # used as it is
+        if args.compile and weights.facts is not None:
+            raise ConfigError(f"compile={args.compile}: an exported file is a compiled graph", "leave compile out")
+        return weights
     load_user_modules(args.modules)
     half = args.quantize == 16
     if half and device.type != "cuda":
         LOGGER.warning(f"quantize=16 needs a GPU; on {device.type} the network runs in fp32")
     dtype = inference_dtype(args.amp, args.quantize, device)
-    backend = AutoBackend(weights, device=device, fp16=half and device.type == "cuda", fuse=True, dtype=dtype)
+    fp16 = half and device.type == "cuda"
+    backend = AutoBackend(weights, device=device, fp16=fp16, fuse=True, dtype=dtype, compile=args.compile)
     if wants_channels_last(args.channels_last, device):
         backend.to(memory_format=torch.channels_last)
     return backend
@@ -282,7 +286,7 @@ class BaseValidator(CallbackMixin):
 
     def _backend(self, weights: Any) -> Any:
         """Return what runs the network; a backend that was given is used as it is."""
-        return weights if isinstance(weights, AutoBackend) else load_backend(weights, self.device, self.args)
+        return load_backend(weights, self.device, self.args)
 
     def _split_path(self) -> str | list[str]:
         """Return the image source of the split that is evaluated."""

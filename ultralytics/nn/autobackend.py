@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ultralytics.nn.compiled import CompiledRows
 from ultralytics.nn.runners.base import Runner
 from ultralytics.nn.runners.coreml import coreml_runner
 from ultralytics.nn.runners.onnx import onnx_runner
@@ -69,7 +70,10 @@ class AutoBackend(nn.Module):
         fp16: Whether images must come in half precision.
         dtype: What a PyTorch model computes in by autocast, None for its own; embeddings are always its own.
 
-    Raises ConfigError for a file of an unknown kind, NotFoundError and CheckpointError as `load_checkpoint`.
+    With `compile` (True, or a mode of `torch.compile`) the network runs compiled and `forward` returns its rows alone.
+
+    Raises ConfigError for a file of an unknown kind or one that is to be compiled again, NotFoundError and
+    CheckpointError as `load_checkpoint`.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class AutoBackend(nn.Module):
         fuse: bool = True,
         verbose: bool = True,
         dtype: torch.dtype | None = None,
+        compile: bool | str = False,
     ) -> None:
         super().__init__()
         self.device = torch.device(device)
@@ -87,8 +92,8 @@ class AutoBackend(nn.Module):
         runner = _runner_for(weights)(weights, self.device, self.fp16, fuse)
         self.fp16 &= runner.module is not None  # exported files take fp32 images and cast inside
         self.facts = runner.facts
-        self._forward = runner.forward
         self.model = runner.module
+        self._forward = CompiledRows(_compilable(self, weights, compile), compile) if compile else runner.forward
         self.pt = runner.module is not None
         self.dtype = dtype if self.pt else None
         self.names = runner.names
@@ -120,6 +125,13 @@ def exported_suffix(path: str | Path) -> str | None:
     name = Path(path).name.lower()
     suffix = ".xml" if name.endswith(FOLDER_SUFFIX) else Path(name).suffix
     return suffix if suffix in EXPORTED else None
+
+
+def _compilable(backend: AutoBackend, weights: Any, compile: bool | str) -> BaseModel:
+    """Return the network to compile; an exported file has none."""
+    if backend.model is None:
+        raise ConfigError(f"compile={compile}: {weights} is a compiled graph already", "leave compile out")
+    return backend.model
 
 
 def _runner_for(weights: Any) -> Loader:

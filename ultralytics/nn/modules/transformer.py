@@ -213,7 +213,7 @@ class AIFI(TransformerEncoderLayer):
 
         A traced graph holds it as a constant unless `dynamic` is set.
         """
-        if torch.compiler.is_exporting() or (self.dynamic and is_recorded()):
+        if torch.compiler.is_compiling() or (self.dynamic and is_recorded()):
             return self.build_2d_sincos_position_embedding(w, h, dim, like=like)
         key = (w, h, dim, like.dtype, like.device)
         if self._position is None or self._position[0] != key:
