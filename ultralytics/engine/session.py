@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import distributed
-from torch.utils import deterministic as fills
 
 from ultralytics.utils import LOGGER, IterableSimpleNamespace, dist
 from ultralytics.utils.errors import ConfigError
@@ -90,6 +89,7 @@ def training_switches(args: Any) -> Iterator[None]:
         torch.backends.cudnn.deterministic,
         torch.backends.cudnn.benchmark,
     )
+    fills: Any = torch.utils.deterministic  # its attribute is made at run time
     filled = fills.fill_uninitialized_memory
     fills.fill_uninitialized_memory = False
     init_seeds(args.seed, args.deterministic)
