@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -87,11 +87,6 @@ class BaseModel(nn.Module):
     task: str
     args: Any
     activation_checkpointing: bool = False
-    _compiled: Callable[[Tensor], Any] | None = None  # `features` in a training that is compiled
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the compiled function behind: a copy of the model has its own weights."""
-        return {k: v for k, v in super().__getstate__().items() if k != "_compiled"}
 
     def forward(self, x: Tensor | dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Loss of a batch dict, or prediction for an image tensor (B, C, H, W)."""
@@ -119,8 +114,7 @@ class BaseModel(nn.Module):
             raise ConfigError(f"embed={list(embed)}: layers 0 to {len(self.model) - 2} can be embedded")
         if profile or embed:
             return self._predict_looking(x, profile, batch, frozenset(embed or ()))
-        features = self._compiled if self._compiled is not None and self.training else self.features
-        return self._call(self.model[-1], features(x), batch)
+        return self._call(self.model[-1], self.features(x), batch)
 
     def features(self, x: Tensor) -> Any:
         """Return what the last layer gets for an image batch (B, C, H, W)."""
