@@ -28,17 +28,22 @@ MODEL = "rtdetr-tiny-l.yaml"
 
 @dataclass(frozen=True)
 class Run:
-    """One training: data set, recipe, seed, and the folder of its files."""
+    """One training: data set, recipe, seed, and the folder that holds the folders of all."""
 
     data: Path
     recipe: str
     seed: int
-    folder: Path
+    runs: Path
 
     @property
     def set_name(self) -> str:
         """The data set in a word: its folder's name where the file is a mere data.yaml."""
         return self.data.parent.name if self.data.stem == "data" else self.data.stem
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return self.runs / f"{self.set_name}-{self.recipe}-{self.seed}"
 
     @property
     def log(self) -> Path:
@@ -60,19 +65,15 @@ class Run:
 
 def plan(args: argparse.Namespace) -> list[Run]:
     """All runs, those of one data set and recipe beside each other."""
-    runs = []
-    for data, recipe, seed in product(args.data, args.recipes, args.seeds):
-        run = Run(data.resolve(), recipe, seed, Path())
-        folder = args.out.resolve() / "runs" / f"{run.set_name}-{recipe}-{seed}"
-        runs.append(Run(run.data, recipe, seed, folder))
-    return runs
+    folder = args.out.resolve() / "runs"
+    return [Run(d.resolve(), r, s, folder) for d, r, s in product(args.data, args.recipes, args.seeds)]
 
 
 def command(run: Run, args: argparse.Namespace) -> list[str]:
     """The command line of a training."""
     given = {"model": args.model, "data": run.data, "recipe": run.recipe, "seed": run.seed}
     given |= {"imgsz": args.imgsz, "epochs": args.epochs, "workers": 0, "plots": False}
-    given |= {"project": run.folder.parent, "name": run.folder.name, "exist_ok": True}
+    given |= {"project": run.runs, "name": run.folder.name, "exist_ok": True}
     words = [f"{k}={v}" for k, v in given.items()]
     return [sys.executable, "-m", "ultralytics", "detect", "train", *words, *args.set]
 
@@ -80,7 +81,7 @@ def command(run: Run, args: argparse.Namespace) -> list[str]:
 def train(run: Run, args: argparse.Namespace) -> bool:
     """Train unless it was done; return whether all epochs are there."""
     if len(run.rows()) < args.epochs:
-        run.folder.parent.mkdir(parents=True, exist_ok=True)
+        run.runs.mkdir(parents=True, exist_ok=True)
         with run.log.open("w", encoding="utf-8") as log:
             env = environment(sys.executable, args.threads)
             subprocess.run(command(run, args), stdout=log, stderr=subprocess.STDOUT, env=env, cwd=ROOT, check=False)

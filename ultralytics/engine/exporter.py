@@ -292,8 +292,9 @@ def _write_graph(job: Export, path: Path) -> None:
         write_onnx(job.form, job.example, path, job.facts, job.stride, open_batch=shared is not None)
         if job.args.simplify:
             simplify(path)
-    if shared is not None:
-        shared["onnx"] = path.read_bytes()
+        if shared is not None:
+            shared["onnx"] = path.read_bytes()
+    if shared:
         set_batch(path, job.args.batch)
 
 
