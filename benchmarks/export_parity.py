@@ -22,6 +22,8 @@ from ultralytics import RTDETR
 from ultralytics.cfg import get_cfg
 from ultralytics.engine import exporter
 from ultralytics.engine.exporter import Export
+from ultralytics.engine.parity import Comparison
+from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.utils.checks import collect_system_info
 from ultralytics.utils.errors import UserError
 from ultralytics.utils.files import atomic_write
@@ -84,7 +86,23 @@ def _settle(model: RTDETR) -> None:
     model.model.eval()
 
 
-def compare(name: str, kind: str, options: argparse.Namespace) -> dict[str, Any]:
+class Measured(Export):
+    """An export whose model is validated once for all files of its: `known` holds what that gave."""
+
+    known: dict[str, float]
+    with_metrics: bool
+
+    def _metrics_of_model(self) -> dict[str, float]:
+        if not self.known:
+            self.known.update(super()._metrics_of_model())
+        return self.known
+
+    def _compare_metrics(self, file: AutoBackend, found: Comparison) -> None:
+        if self.with_metrics:
+            super()._compare_metrics(file, found)
+
+
+def compare(name: str, kind: str, options: argparse.Namespace, known: dict[str, float]) -> dict[str, Any]:
     """Export one form and return its figures; an error is a figure too."""
     model = load(name)
     given = {"imgsz": options.imgsz, "batch": 1, "workers": 0, "simplify": False, "allow_mismatch": True}
@@ -94,9 +112,8 @@ def compare(name: str, kind: str, options: argparse.Namespace) -> dict[str, Any]
     with tempfile.TemporaryDirectory() as folder:
         parts = model._class("predictor"), model._class("validator")
         try:
-            run = Export(model.model, get_cfg(overrides=given), Path(folder) / "m", model.ckpt_path, *parts)
-            if name.endswith((".yaml", ".yml")) or not options.ap:
-                run._compare_metrics = lambda file, found: None  # type: ignore[method-assign]
+            run = Measured(model.model, get_cfg(overrides=given), Path(folder) / "m", model.ckpt_path, *parts)
+            run.known, run.with_metrics = known, options.ap and not name.endswith((".yaml", ".yml"))
             path, found = run()
             figures |= found.numbers() | {"seconds": time.perf_counter() - start, "bytes": _bytes(path)}
             figures["reasons"] = found.reasons(exporter.TOLERANCES[run.precision])
@@ -142,8 +159,9 @@ def main() -> int:
     exporter.COMPARED = options.images
     found = []
     for name in options.models:
+        known: dict[str, float] = {}
         for kind in options.kinds:
-            found.append(compare(name, kind, options))
+            found.append(compare(name, kind, options, known))
             print("  ".join(row(found[-1])), flush=True)
             if options.json:
                 record = {"machine": collect_system_info(), "threads": torch.get_num_threads(), "imgsz": options.imgsz}

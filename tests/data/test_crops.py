@@ -45,6 +45,19 @@ def test_a_cache_or_no_crops_keep_the_resized_image(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("letterbox", [False, True])
+def test_the_last_epochs_see_whole_images(tmp_path: Path, letterbox: bool) -> None:
+    make_set(tmp_path, 3, h=90, w=140)
+    still = {"scale": 0.0, "translate": 0.0, "hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0, "fliplr": 0.0}
+    cropped = dataset(tmp_path, letterbox, hyp=hyp(**CROPS, mosaic=0.3, mixup=1.0, **still))
+    whole = dataset(tmp_path, letterbox, hyp=hyp(**still))
+    assert not torch.equal(cropped[7, 1]["img"], whole[7, 1]["img"])
+    cropped.close_mosaic()
+    for key in ((8, 0), (8, 2)):
+        assert torch.equal(cropped[key]["img"], whole[key]["img"])
+        assert torch.equal(cropped[key]["bboxes"], whole[key]["bboxes"])
+
+
 def test_strict_is_an_argument(tmp_path: Path) -> None:
     from tests.data.sets import write_set
     from ultralytics.cfg import get_cfg

@@ -135,7 +135,7 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
             Key("single_cls", k.BOOL, False, "treat all classes as one", only="detect"),
             Key("rect", k.BOOL, False, "batches by aspect ratio", inert="RT-DETR takes square inputs"),
             Key("cos_lr", k.BOOL, False, "let the rate fall on a cosine instead of a line; lr_schedule goes before it"),
-            Key("close_mosaic", k.INT, 10, "last epochs without mosaic and mixup; 0 keeps them", low=0, only="detect"),
+            Key("close_mosaic", k.INT, 10, "last epochs without mosaic, mixup, zoom_out, iou_crop and their like; 0 keeps them", low=0, only="detect"),
             Key("resume", k.SWITCH_OR_PATH, False, "go on with the newest run, or with this last.pt"),
             Key("amp", k.AMP, True, "mixed precision: true picks bf16 where native, else fp16 on a GPU"),
             Key("fraction", k.FRACTION, 1.0, "share of the training images, or their number; [train, val] for both"),

@@ -87,9 +87,9 @@ class BaseDataset(Dataset[dict[str, Any]]):
         self.images = ImageCache(cache_mode(cache), self.im_files, self._read, tag, channels * imgsz * imgsz)
         self.images.fill(f"{prefix}caching images")
         self.transforms = self.build_transforms(hyp)
-        self._plain = self.build_transforms(hyp, mixing=False)
+        self._clean = self.build_transforms(hyp, clean=True)
         self.full_size = augment and not rect and AugmentParams.of(hyp).crops and self.images.mode is None
-        self._mixing_off = torch.zeros(1, dtype=torch.uint8).share_memory_()  # seen by worker processes too
+        self._closed = torch.zeros(1, dtype=torch.uint8).share_memory_()  # seen by worker processes too
 
     # -- what a data set consists of --
 
@@ -105,8 +105,8 @@ class BaseDataset(Dataset[dict[str, Any]]):
         """Return one label dict for each usable image."""
         raise NotImplementedError
 
-    def build_transforms(self, hyp: Any = None, mixing: bool = True) -> Compose:
-        """Return the chain from a sample to tensors; without `mixing`, no other image takes part."""
+    def build_transforms(self, hyp: Any = None, clean: bool = False) -> Compose:
+        """Return the chain from a sample to tensors; `clean` is for the last epochs of a training."""
         raise NotImplementedError
 
     def update_labels(self, include_class: int | Sequence[int] | None) -> None:
@@ -212,16 +212,17 @@ class BaseDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
         """Return the tensors of sample `index`, or of (epoch, index)."""
         epoch, index = key if isinstance(key, tuple) else (0, key)
-        chain = self._plain if self._mixing_off.item() else self.transforms
-        return chain(self.get_image_and_label(index, self.rng(epoch, index), self.full_size))
+        closed = bool(self._closed.item())
+        chain = self._clean if closed else self.transforms
+        return chain(self.get_image_and_label(index, self.rng(epoch, index), self.full_size and not closed))
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def close_mosaic(self, hyp: Any = None) -> None:
-        """Turn mosaic, mixup, cutmix and copy-paste off, in worker processes that already run as well.
+        """Turn off what `AugmentParams.clean` leaves out, in worker processes that already run as well.
 
         `hyp` is taken for upstream's signature; the rates of all other steps stay those that the data set was made
         with.
         """
-        self._mixing_off.fill_(1)
+        self._closed.fill_(1)

@@ -90,7 +90,7 @@ class YOLODataset(Reporting, BaseDataset):
                 raise DatasetError(text, "put label files there, one per image, or correct the paths in the data YAML")
             LOGGER.warning(text)
 
-    def build_transforms(self, hyp: Any = None, mixing: bool = True) -> Compose:
+    def build_transforms(self, hyp: Any = None, clean: bool = False) -> Compose:
         """Return the training or the validation chain."""
         if not self.augment:
             return val_transforms(self.imgsz)
@@ -98,7 +98,7 @@ class YOLODataset(Reporting, BaseDataset):
         if self.rect:
             return Compose([LetterBox(self.imgsz, scaleup=False), *colour_and_flips(params), Format(bgr=params.bgr)])
         fit = LetterBox(self.imgsz) if self.letterbox else None
-        return train_transforms(self, self.imgsz, params if mixing else params.without_mixing(), fit)
+        return train_transforms(self, self.imgsz, params.clean() if clean else params, fit)
 
     @staticmethod
     def collate_fn(batch: Sequence[dict[str, Any]]) -> dict[str, Any]:

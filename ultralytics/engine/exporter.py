@@ -240,13 +240,17 @@ class Export:
         if self.size[0] != self.size[1] and not self.args.dynamic:
             LOGGER.info(f"AP is not measured: validation is square, and the file takes {list(self.size)} only")
             return
-        both = []
-        for backend in (self.reference, file):
-            run = self.validator(args=self._val_args())
-            run.data = self.data
-            with hushed():
-                both.append(run(model=backend).results_dict)
-        found.add_metrics(*both)
+        found.add_metrics(self._metrics_of_model(), self._metrics(file))
+
+    def _metrics_of_model(self) -> dict[str, float]:
+        return self._metrics(self.reference)
+
+    def _metrics(self, backend: AutoBackend) -> dict[str, float]:
+        run = self.validator(args=self._val_args())
+        run.data = self.data
+        with hushed():
+            metrics: dict[str, float] = run(model=backend).results_dict
+        return metrics
 
     def _val_args(self) -> dict[str, Any]:
         kept = {k: getattr(self.args, k) for k in ("data", "split", "workers", "letterbox", "max_det", "single_cls")}

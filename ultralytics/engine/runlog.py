@@ -135,7 +135,7 @@ def settle_recipe(args: IterableSimpleNamespace, name: str, why: str = "") -> It
     """
     new = apply_recipe(args, name)
     if "warmup_epochs" not in new.user_keys:
-        new.warmup_epochs = min(float(new.warmup_epochs), WARMUP_SHARE * int(new.epochs))
+        new.warmup_epochs = min(float(new.warmup_epochs), round(WARMUP_SHARE * int(new.epochs), 6))
     kept = sorted(new.user_keys & set(load_recipe(name)))
     LOGGER.info(recipe_text(dict(args), dict(new), name, why, kept))
     return new

@@ -124,9 +124,12 @@ class BaseTrainer(TrainerSetup):
         return bool(resting) and self.epoch >= self.epochs - resting
 
     def _close_mosaic(self) -> None:
-        """Switch off what mixes images, for the last epochs; not in a run that is shorter than these."""
+        """Leave the images whole and unmixed in the last epochs; not in a run that is shorter than these."""
         if not self.progress.mosaic_closed:
-            LOGGER.info("Closing mosaic: mosaic, mixup, cutmix and copy_paste are off from here on")
+            strong = "mosaic mixup cutmix copy_paste photometric zoom_out iou_crop".split()
+            used = [name for name in strong if getattr(self.args, name)]
+            if used:
+                LOGGER.info(f"Clean images from here on, without {', '.join(used)}")
         self.progress.mosaic_closed = True
         self.train_loader.dataset.close_mosaic(self.args)
 

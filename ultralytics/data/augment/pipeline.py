@@ -60,9 +60,13 @@ class AugmentParams:
         """Whether a step cuts into the image as it is on disk, which is brought to the network's size only then."""
         return bool(self.zoom_out or self.iou_crop)
 
-    def without_mixing(self) -> AugmentParams:
-        """Return a copy without mosaic, mixup, cutmix and copy-paste."""
-        return replace(self, mosaic=0.0, mixup=0.0, cutmix=0.0, copy_paste=0.0)
+    def clean(self) -> AugmentParams:
+        """Return a copy for the last epochs: nothing from other images, no zoom-out, no IoU crop, no distortion.
+
+        RT-DETR's last epoch is clean of these (arXiv 2304.08069, official configuration), as DEIM's last ones are.
+        """
+        mixing = dict.fromkeys(("mosaic", "mixup", "cutmix", "copy_paste"), 0.0)
+        return replace(self, **mixing, photometric=0.0, zoom_out=0.0, iou_crop=0.0)
 
 
 def train_transforms(dataset: SampleSource, imgsz: int, hyp: Any = None, fit: Transform | None = None) -> Compose:
