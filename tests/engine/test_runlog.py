@@ -10,8 +10,10 @@ from ultralytics.engine.runlog import choose_recipe, settle_recipe
     ("images", "iterations", "epochs", "pretrained", "want"),
     [
         (1, 6, 6, False, "tiny"),
-        (63, 10**6, 50, False, "tiny"),
-        (63, 5, 5, True, "tiny"),
+        (31, 10**6, 50, False, "tiny"),
+        (31, 5, 5, True, "tiny"),
+        (32, 320, 40, False, "few"),
+        (63, 5, 5, True, "few"),
         (64, 100, 6, False, "small"),
         (4_999, 10**6, 100, False, "small"),
         (205, 156, 3, True, "small"),

@@ -180,7 +180,7 @@ def test_accumulation_is_flushed_at_the_end_of_each_epoch(make):
     assert not torch.equal(before[name], weights(trainer)[name])
 
 
-@pytest.mark.parametrize("recipe", ["trial", "tiny", "small", "ultralytics", "official"])
+@pytest.mark.parametrize("recipe", ["trial", "tiny", "few", "small", "ultralytics", "official"])
 def test_no_step_at_rate_zero(make, recipe):
     trainer = make(recipe=recipe, mosaic=0.0, val=False, multi_scale=0.0)
     rates = []

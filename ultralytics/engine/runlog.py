@@ -24,8 +24,11 @@ SMALL_RUN = 20_000
 SMALL_DATA = 5_000
 """Training images below which `recipe=auto` takes the small recipe."""
 
-TINY_DATA = 64
-"""Training images below which `recipe=auto` takes the tiny recipe."""
+FEW_DATA = 64
+"""Training images below which `recipe=auto` takes the recipe for a few dozen."""
+
+TINY_DATA = 32
+"""Training images below which `recipe=auto` takes the tiny recipe, which learns them and little else."""
 
 TRIAL_EPOCHS = 5
 """Epochs up to which a run from fresh weights is a trial: too short for a useful detector."""
@@ -122,8 +125,8 @@ def choose_recipe(images: int, iterations: int, pretrained: bool, epochs: int) -
     name = "small" if images < SMALL_DATA or iterations < SMALL_RUN else "official"
     if images < SMALL_DATA and epochs <= TRIAL_EPOCHS and not pretrained:
         name = "trial"
-    elif images < TINY_DATA:
-        name = "tiny"
+    elif images < FEW_DATA:
+        name = "tiny" if images < TINY_DATA else "few"
     start = "loaded weights" if pretrained else "fresh weights"
     return name, f"{images} training images, {iterations} batches planned in {epochs} epochs, {start}"
 
