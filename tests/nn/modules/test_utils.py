@@ -68,6 +68,20 @@ def test_sampling_paths_have_equal_gradients():
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("threads", [1, U.SERIAL_THREADS + 1])
+def test_sums_of_rows_and_their_gradients(threads, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    table, weight = torch.randn(7, 3, dtype=torch.float64), torch.randn(4, 5, dtype=torch.float64)
+    index = torch.randint(0, 6, (4, 5), dtype=torch.int32)  # rows repeat, the last row is in no bag
+    index[2] = 1
+    want = torch.stack([(table[rows] * w[:, None]).sum(0) for rows, w in zip(index.long(), weight, strict=True)])
+    torch.testing.assert_close(U.sum_rows(table, index, weight), want)
+    leaves = table.requires_grad_(), weight.requires_grad_()
+    assert torch.autograd.gradcheck(lambda t, w: U.sum_rows(t, index, w), leaves)
+    U.sum_rows(table, index, weight).sum().backward()
+    assert table.grad is not None and not bool(table.grad[6].any()) and bool(table.grad[1].all())
+
+
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_sampling_in_half_precision_keeps_the_places(path, dtype):

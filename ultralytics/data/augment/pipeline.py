@@ -65,8 +65,8 @@ class AugmentParams:
 
         RT-DETR's last epoch is clean of these (arXiv 2304.08069, official configuration), as DEIM's last ones are.
         """
-        mixing = dict.fromkeys(("mosaic", "mixup", "cutmix", "copy_paste"), 0.0)
-        return replace(self, **mixing, photometric=0.0, zoom_out=0.0, iou_crop=0.0)
+        unmixed = replace(self, mosaic=0.0, mixup=0.0, cutmix=0.0, copy_paste=0.0)
+        return replace(unmixed, photometric=0.0, zoom_out=0.0, iou_crop=0.0)
 
 
 def train_transforms(dataset: SampleSource, imgsz: int, hyp: Any = None, fit: Transform | None = None) -> Compose:
