@@ -132,12 +132,15 @@ def draw(runs: Sequence[Run], file: Path) -> None:
     axes = figure.subplots(len(sets), 2, squeeze=False, sharex=True)
     for run, (column, key) in product(runs, enumerate((MAP50, MAP))):
         ax, rows = axes[sets.index(run.set_name)][column], run.rows()
-        label = run.recipe if run.seed == min(r.seed for r in runs) else None
+        first = next(r for r in runs if (r.set_name, r.recipe) == (run.set_name, run.recipe))
+        label = run.recipe if run is first else None
         x = [row["epoch"] for row in rows]
         ax.plot(x, [row[key] for row in rows], color=f"C{recipes.index(run.recipe)}", lw=1.2, alpha=0.8, label=label)
-        ax.set(title=f"{run.set_name}: {key.removeprefix('metrics/').removesuffix('(B)')}", ylim=(0, 1))
+        ax.set_title(f"{run.set_name}: {key.removeprefix('metrics/').removesuffix('(B)')}")
         ax.grid(alpha=0.3)
-    axes[0][0].legend()
+    for ax in axes.flat:
+        ax.set_ylim(bottom=0)
+        ax.legend(loc="upper left")
     for ax in axes[-1]:
         ax.set_xlabel("epoch")
     FigureCanvasAgg(figure).print_figure(file, dpi=120)
