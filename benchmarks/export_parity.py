@@ -92,9 +92,11 @@ class Measured(Export):
     known: dict[str, float]
     with_metrics: bool
 
-    def _metrics_of_model(self) -> dict[str, float]:
+    def _metrics(self, backend: AutoBackend) -> dict[str, float]:
+        if backend is not self.reference:
+            return super()._metrics(backend)
         if not self.known:
-            self.known.update(super()._metrics_of_model())
+            self.known.update(super()._metrics(backend))
         return self.known
 
     def _compare_metrics(self, file: AutoBackend, found: Comparison) -> None:

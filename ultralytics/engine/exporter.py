@@ -240,10 +240,7 @@ class Export:
         if self.size[0] != self.size[1] and not self.args.dynamic:
             LOGGER.info(f"AP is not measured: validation is square, and the file takes {list(self.size)} only")
             return
-        found.add_metrics(self._metrics_of_model(), self._metrics(file))
-
-    def _metrics_of_model(self) -> dict[str, float]:
-        return self._metrics(self.reference)
+        found.add_metrics(self._metrics(self.reference), self._metrics(file))
 
     def _metrics(self, backend: AutoBackend) -> dict[str, float]:
         run = self.validator(args=self._val_args())

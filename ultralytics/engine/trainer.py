@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ultralytics.data.augment.pipeline import AugmentParams
 from ultralytics.data.build import stop_workers
 from ultralytics.engine import optim
 from ultralytics.engine.anomaly import StepFailure, bad_labels
@@ -126,10 +127,9 @@ class BaseTrainer(TrainerSetup):
     def _close_mosaic(self) -> None:
         """Leave the images whole and unmixed in the last epochs; not in a run that is shorter than these."""
         if not self.progress.mosaic_closed:
-            strong = "mosaic mixup cutmix copy_paste photometric zoom_out iou_crop".split()
-            used = [name for name in strong if getattr(self.args, name)]
-            if used:
-                LOGGER.info(f"Clean images from here on, without {', '.join(used)}")
+            strong = AugmentParams.of(self.args).strong()
+            if strong:
+                LOGGER.info(f"Clean images from here on, without {', '.join(strong)}")
         self.progress.mosaic_closed = True
         self.train_loader.dataset.close_mosaic(self.args)
 

@@ -68,6 +68,11 @@ class AugmentParams:
         unmixed = replace(self, mosaic=0.0, mixup=0.0, cutmix=0.0, copy_paste=0.0)
         return replace(unmixed, photometric=0.0, zoom_out=0.0, iou_crop=0.0)
 
+    def strong(self) -> list[str]:
+        """Return the names of the steps that are on and that `clean` leaves out."""
+        calm = self.clean()
+        return [f.name for f in fields(self) if getattr(self, f.name) != getattr(calm, f.name)]
+
 
 def train_transforms(dataset: SampleSource, imgsz: int, hyp: Any = None, fit: Transform | None = None) -> Compose:
     """Build the training chain: zoom-out, crop, mosaic, copy-paste, perspective, mixup, cutmix, colours, flips.
