@@ -114,6 +114,25 @@ def test_metrics_count():
     assert found.reasons(TOLERANCES["int8"])
 
 
+@pytest.mark.parametrize(
+    ("name", "model", "file", "exact", "lower"),
+    [
+        ("metrics/mAP50(B)", 0.5, 0.5, True, True),
+        ("metrics/mAP50(B)", 0.5, 0.4, False, False),
+        ("metrics/mAP50(B)", 0.4, 0.5, False, True),  # better is no fault of a lower precision
+        ("metrics/recall(B)", 0.5, 0.4, False, True),
+        ("metrics/precision(B)", 0.5, float("nan"), False, False),
+        ("metrics/mAP50(B)", 0.5, float("nan"), False, False),
+        ("metrics/accuracy_top1", 0.9, 0.8, False, False),
+    ],
+)
+def test_what_metrics_may_do(name: str, model: float, file: float, exact: bool, lower: bool):
+    for precision, allowed in (("fp32", exact), ("fp16", lower), ("int8", lower)):
+        found = compare(TWO, TWO)
+        found.add_metrics({name: model}, {name: file})
+        assert (not found.reasons(TOLERANCES[precision])) is allowed, precision
+
+
 def test_logits():
     logits = torch.tensor([[2.0, 0.0], [0.0, 3.0]])
     same, other = Comparison(), Comparison()
