@@ -2,11 +2,13 @@
 
 `golden/foreign_keys.json` has keys and shapes of random models of transformers 5.23.0 (as saved) and timm 1.0.31;
 `foreign.npz` the first 40 queries that the former gave for weights filled by `golden/fill.py` from the saved keys.
+Likewise `lyu_*`, recorded from libreyolo 1.6.0, which names its tensors as lyuwenyu/RT-DETR does.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +61,36 @@ def test_hugging_face_keys_are_complete_both_ways(family, yaml, names):
     assert {k: tuple(v.shape) for k, v in mapped.state.items()} == own_shapes(yaml, 7)
 
 
+LYU = {
+    "lyu_r18": "rtdetr-resnet18.yaml",
+    "lyu_r34": "rtdetr-resnet34.yaml",
+    "lyu_r50": "rtdetr-resnet50vd.yaml",
+    "lyu_r50m": "rtdetr-resnet50vd-m.yaml",
+    "lyu_r101": "rtdetr-resnet101vd.yaml",
+    "lyu_v2_r18": "rtdetr-resnet18.yaml",
+    "lyu_v2_r50": "rtdetr-resnet50vd.yaml",
+}
+
+
+def as_named(key):
+    """The projections of the encoder as version 2 of lyuwenyu/RT-DETR names them."""
+    return re.sub(r"^(encoder\.input_proj\.\d)\.([01])\.", lambda m: f"{m[1]}.{('conv', 'norm')[int(m[2])]}.", key)
+
+
+@pytest.mark.parametrize("rename", [str, as_named])
+@pytest.mark.parametrize("family", LYU)
+def test_lyuwenyu_keys_are_complete_both_ways(family, rename):
+    mapped = map_state(meta({rename(k): v for k, v in KEYS[family].items()}))
+    assert mapped.yaml == LYU[family] and mapped.classes == 7 and mapped.unknown == []
+    assert {k.rsplit(".", 1)[1] for k in mapped.dropped} <= {"num_points_scale", "anchors", "valid_mask"}
+    assert {k: tuple(v.shape) for k, v in mapped.state.items()} == own_shapes(LYU[family], 7)
+
+
+def test_a_key_without_a_row_is_told():
+    state = meta({**KEYS["lyu_r18"], "decoder.something.weight": [3]})
+    assert map_state(state).unknown == ["decoder.something.weight"]
+
+
 @pytest.mark.parametrize("family", BACKBONES)
 def test_hgnet_keys_are_complete_both_ways(family):
     yaml, last = BACKBONES[family]
@@ -89,14 +121,15 @@ def test_timm_shvit_is_the_official_one_renamed(size):
     assert (report.missing, report.unexpected, report.mismatched) == ([], [], [])
 
 
-@pytest.mark.parametrize("family", ["hf_r18", "hf_v2_r18", "hf_r50"])
-def test_hugging_face_outputs(family, tmp_path):
+@pytest.mark.parametrize("family", ["hf_r18", "hf_v2_r18", "hf_r50", "lyu_r18", "lyu_v2_r18", "lyu_r50"])
+def test_outputs(family, tmp_path):
     """The file is opened as a model of ours and gives the logits and boxes of the library that wrote it."""
     state = {k: torch.from_numpy(np.asarray(values(k, v, 1.2))).float() for k, v in KEYS[family].items()}
     state = {k: torch.tensor(0) if k.endswith("num_batches_tracked") else v for k, v in state.items()}
-    torch.save(state, tmp_path / "x.pt")
-    model, ckpt = load_checkpoint(tmp_path / "x.pt")
-    assert model.nc == 7 and ckpt["source"] == "Hugging Face RT-DETR"
+    hf = family.startswith("hf")
+    torch.save(state if hf else {"ema": {"module": state, "updates": 9}, "last_epoch": 71}, tmp_path / "x.pth")
+    model, ckpt = load_checkpoint(tmp_path / "x.pth")
+    assert model.nc == 7 and ckpt["source"] == ("Hugging Face RT-DETR" if hf else "lyuwenyu/RT-DETR")
     with torch.no_grad():
         _, raw = model(tensor("hf/img", (1, 3, 128, 128), "image"))
     want = np.load(GOLDEN / "foreign.npz")

@@ -3,8 +3,8 @@
 Each row is a pattern for a whole key and what it becomes (`re` syntax; an empty text drops the key: constants that are
 computed here). The first row that fits counts. Layer numbers are those of the YAML that the family names.
 How the names were found: `timm` and `transformers` models were built at random and their state dicts listed; those of
-torchvision are in its public model classes. The names of lyuwenyu/RT-DETR's own `.pth` files were not available and are
-left out.
+torchvision are in its public model classes. Those of lyuwenyu/RT-DETR are the ones that a library listed which loads
+that project's backbone files (libreyolo 1.6.0, built at random).
 """
 
 from __future__ import annotations
@@ -42,12 +42,21 @@ def _conv(source: str, target: str, norm: str = "norm", conv: str = "conv") -> t
     )
 
 
+_PROJECTIONS = (14, 9, 5)  # fine to coarse
 _HF_BACKBONE = r"model\.backbone\.model\."
 _HF_STAGE = _HF_BACKBONE + r"encoder\.stages\.{}\.layers\.(\d+)\."
 _HF_ATTENTION = r"self_attn\.(?:out|o)_proj\.(weight|bias)"
 _HF_PARTS = r"self_attn\.(q|k|v)_proj\.(weight|bias)"
 _HF_LAYER = r"model\.decoder\.layers\.(\d+)\."
 _HF_AIFI = r"model\.encoder\.(?:encoder|aifi)\.0\.layers\.0\."
+
+_RESNETS = (
+    ("model.1.layer.2.cv1.conv.weight", (64, 64, 3, 3), "rtdetr-resnet34.yaml"),
+    ("model.1.layer.0.cv1.conv.weight", (64, 64, 3, 3), "rtdetr-resnet18.yaml"),
+    ("model.3.layer.22.cv3.conv.weight", (1024, 256, 1, 1), "rtdetr-resnet101vd.yaml"),
+    ("model.11.cv3.conv.weight", (256, 128, 1, 1), "rtdetr-resnet50vd-m.yaml"),
+    ("model.1.layer.0.cv3.conv.weight", (256, 64, 1, 1), "rtdetr-resnet50vd.yaml"),
+)
 
 
 def _hf_backbone() -> tuple[tuple[str, str], ...]:
@@ -63,18 +72,24 @@ def _hf_backbone() -> tuple[tuple[str, str], ...]:
     return rows
 
 
-def _hf_encoder() -> tuple[tuple[str, str], ...]:
+def _fusion(prefix: str) -> tuple[tuple[str, str], ...]:
+    """Rows of the encoder's convolutions, which both writers of RT-DETR name alike."""
     rows: tuple[tuple[str, str], ...] = ()
-    for level, layer in enumerate((14, 9, 5)):  # fine to coarse
-        rows += _conv(rf"model\.encoder_input_proj\.{level}", f"model.{layer}", "1", "0")
     blocks = {"fpn_blocks.0": 11, "fpn_blocks.1": 16, "pan_blocks.0": 19, "pan_blocks.1": 22}
     for name, layer in blocks.items():
-        source = r"model\.encoder\." + name.replace(".", r"\.")
+        source = prefix + name.replace(".", r"\.")
         rows += _conv(rf"{source}\.bottlenecks\.(\d+)\.conv(\d)", rf"model.{layer}.m.\1.conv\2")
         rows += _conv(rf"{source}\.conv(\d)", rf"model.{layer}.cv\1")
     convs = {"lateral_convs.0": 7, "lateral_convs.1": 12, "downsample_convs.0": 17, "downsample_convs.1": 20}
     for name, layer in convs.items():
-        rows += _conv(r"model\.encoder\." + name.replace(".", r"\."), f"model.{layer}")
+        rows += _conv(prefix + name.replace(".", r"\."), f"model.{layer}")
+    return rows
+
+
+def _hf_encoder() -> tuple[tuple[str, str], ...]:
+    rows = _fusion(r"model\.encoder\.")
+    for level, layer in enumerate(_PROJECTIONS):
+        rows += _conv(rf"model\.encoder_input_proj\.{level}", f"model.{layer}", "1", "0")
     return (
         *rows,
         (_HF_AIFI + _HF_ATTENTION, r"model.6.ma.out_proj.\1"),
@@ -112,12 +127,46 @@ HF = Family(
     ),
     trims=("model.23.denoising_class_embed.weight",),  # one row more, for padding
     eps=1e-5,
-    yamls=(
-        ("model.3.layer.22.cv3.conv.weight", (1024, 256, 1, 1), "rtdetr-resnet101vd.yaml"),
-        ("model.1.layer.0.cv3.conv.weight", (256, 64, 1, 1), "rtdetr-resnet50vd.yaml"),
-        ("model.3.layer.5.cv2.conv.weight", (256, 256, 3, 3), "rtdetr-resnet34.yaml"),
-        ("model.1.layer.1.cv2.conv.weight", (64, 64, 3, 3), "rtdetr-resnet18.yaml"),
-    ),
+    yamls=_RESNETS,
+)
+
+_LYU_STAGE = r"backbone\.res_layers\.{}\.blocks\.(\d+)\."
+_LYU_AIFI = r"encoder\.encoder\.0\.layers\.0\."
+
+
+def _lyu_rows() -> tuple[tuple[str, str], ...]:
+    """Version 1 counts the parts of a few projections (0, 1), version 2 names them (conv or proj, norm)."""
+    rows = _fusion(r"encoder\.")
+    for k in range(1, 4):
+        rows += _conv(rf"backbone\.conv1\.conv1_{k}", f"model.0.conv{k}")
+    for stage in range(4):
+        prefix, target = _LYU_STAGE.format(stage), rf"model.{stage + 1}.layer.\1"
+        rows += _conv(prefix + r"short(?:\.conv)?", f"{target}.shortcut")
+        for k, letter in enumerate("abc", 1):
+            rows += _conv(prefix + f"branch2{letter}", f"{target}.cv{k}")
+    for level, layer in enumerate(_PROJECTIONS):
+        rows += _conv(rf"encoder\.input_proj\.{level}", f"model.{layer}", "(?:1|norm)", "(?:0|conv)")
+    return (
+        *rows,
+        (_LYU_AIFI + r"self_attn\.(.+)", r"model.6.ma.\1"),
+        (_LYU_AIFI + r"norm(\d)\.(.+)", r"model.6.norm\1.\2"),
+        (_LYU_AIFI + r"linear(\d)\.(.+)", r"model.6.fc\1.\2"),
+        (r"decoder\.(?:anchors|valid_mask)", ""),
+        (r"decoder\.decoder\.layers\.\d+\.cross_attn\.num_points_scale", ""),
+        (r"decoder\.(input_proj\.\d+|enc_output)\.(?:0|conv|proj)\.(.+)", r"model.23.\1.0.\2"),
+        (r"decoder\.(input_proj\.\d+|enc_output)\.(?:1|norm)\.(.+)", r"model.23.\1.1.\2"),
+        (r"decoder\.((?:decoder\.layers|(?:enc|dec)_(?:score|bbox)_head|query_pos_head)\..+)", r"model.23.\1"),
+        (r"decoder\.(denoising_class_embed\.weight)", r"model.23.\1"),
+    )
+
+
+LYU = Family(
+    name="lyuwenyu/RT-DETR",
+    marker=r"backbone\.res_layers\.0\.blocks\.0\.branch2a\.conv\.weight",
+    rows=_lyu_rows(),
+    trims=("model.23.denoising_class_embed.weight",),
+    eps=1e-5,
+    yamls=_RESNETS,
 )
 
 _TIMM_BLOCK = r"stages\.{}\.blocks\.{}\."
@@ -191,4 +240,4 @@ TIMM_SHVIT = Family(
     fills=False,
 )
 
-FAMILIES = (HF, HGNET_X, HGNET_L, TIMM_SHVIT, TORCHVISION)
+FAMILIES = (HF, LYU, HGNET_X, HGNET_L, TIMM_SHVIT, TORCHVISION)
