@@ -18,6 +18,14 @@ from ultralytics.nn.state_export import export_state_dict
 yaml, weights, stem = sys.argv[1:]
 torch.manual_seed(0)
 model = ultralytics.RTDETR(weights or yaml).model
+if not weights:  # else features fade layer by layer, all places score alike, and no two sides choose the same ones
+    norms = [m for m in model.eval().modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.train().momentum = None
+    with torch.no_grad():
+        model(torch.rand(2, 3, 320, 320))
+    for norm in norms:
+        norm.eval()
 print(*export_state_dict(model, Path(stem)), sep="\\n")
 """
 _DRAW = """
