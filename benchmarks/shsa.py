@@ -13,7 +13,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(ROOT))
 
-from ultralytics.nn.modules.shsa import single_head_attention
+from ultralytics.nn.modules.attention import single_head_attention
 
 QK, V = 16, 64
 

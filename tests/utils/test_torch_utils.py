@@ -139,9 +139,11 @@ def test_deterministic_can_be_undone() -> None:
     ],
 )
 def test_native_bf16_on_a_cpu(flags: str, native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tu, "_cpu_flags", tu._cpu_flags.__wrapped__)  # the machine's own are kept for the process
     monkeypatch.setattr(Path, "read_text", lambda self, **kwargs: f"processor : 0\n{flags}\n")
     assert tu.native_bf16("cpu") is native
     assert tu.amp_dtype(True, "cpu") == (torch.bfloat16 if native else None)
+    assert tu.cpu_has_amx() is ("amx_bf16 " in flags)
     assert tu.native_bf16("meta") is False
 
 

@@ -28,6 +28,7 @@ from ultralytics.engine.setup import Batch, TrainerSetup
 from ultralytics.nn.checkpoint import plain
 from ultralytics.utils import LOGGER, TQDM, colorstr, dist
 from ultralytics.utils.files import file_size
+from ultralytics.utils.heap import kept_memory
 from ultralytics.utils.plotting import plot_results
 from ultralytics.utils.torch_utils import autocast
 
@@ -52,7 +53,8 @@ class BaseTrainer(TrainerSetup):
             with naming_write_errors(self):
                 self.metrics = train_in_processes(self, processes)
             return self.metrics
-        with naming_write_errors(self), process_group(self.device), training_switches(self.args):
+        memory = kept_memory(self.device.type == "cpu")
+        with naming_write_errors(self), process_group(self.device), training_switches(self.args), memory:
             try:
                 self._setup()
                 self._fit()

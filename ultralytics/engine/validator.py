@@ -23,6 +23,7 @@ from ultralytics.utils import LOGGER, TQDM, IterableSimpleNamespace, colorstr, d
 from ultralytics.utils.callbacks import Callback, CallbackMixin, Callbacks
 from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.heap import keep_freed_memory
 from ultralytics.utils.metrics import DetMetrics
 from ultralytics.utils.metrics.report import times_of
 from ultralytics.utils.ops import Profile
@@ -88,6 +89,8 @@ def load_backend(weights: Any, device: torch.device, args: IterableSimpleNamespa
     backend = AutoBackend(weights, device=device, fp16=fp16, fuse=True, dtype=dtype, compile=args.compile)
     if wants_channels_last(args.channels_last, device):
         backend.to(memory_format=torch.channels_last)
+    if device.type == "cpu":
+        keep_freed_memory()
     return backend
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -36,6 +37,7 @@ __all__ = [
     "constant_lr",
     "copy_attr",
     "cosine_lr",
+    "cpu_has_amx",
     "de_parallel",
     "device_ids",
     "flat_cosine_lr",
@@ -170,17 +172,27 @@ def native_bf16(device: torch.device | str) -> bool:
     return _cpu_bf16() if kind == "cpu" else False
 
 
+def cpu_has_amx() -> bool:
+    """Whether the CPU multiplies bfloat16 matrices in tiles (Intel AMX)."""
+    return "amx_bf16" in _cpu_flags()
+
+
 def _cpu_bf16() -> bool:
-    """Ask the kernel for the CPU's flags, where it tells them, else torch."""
+    return bool(_cpu_flags() & {"amx_bf16", "avx512_bf16", "bf16"})
+
+
+@functools.cache
+def _cpu_flags() -> frozenset[str]:
+    """The CPU's flags as the kernel names them; where it does not tell them, what torch knows of bfloat16."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        probe: Callable[[], bool] | None = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-        return bool(probe and probe())
-    flags = next(
-        (set(line.split(":", 1)[1].split()) for line in lines if line.startswith(("flags", "Features"))), set()
+        names = {"_is_avx512_bf16_supported": "avx512_bf16", "_is_amx_tile_supported": "amx_bf16"}
+        return frozenset(flag for name, flag in names.items() if getattr(torch.cpu, name, bool)())
+    return next(
+        (frozenset(line.split(":", 1)[1].split()) for line in lines if line.startswith(("flags", "Features"))),
+        frozenset(),
     )
-    return bool(flags & {"amx_bf16", "avx512_bf16", "bf16"})
 
 
 def amp_dtype(amp: bool | str, device: torch.device | str) -> torch.dtype | None:

@@ -1,4 +1,4 @@
-"""SHSA and SHViT: attention against einsum, both forms of it, residuals, folding, whole networks.
+"""SHSA and SHViT: attention against einsum, residuals, folding, whole networks.
 
 Exact numbers of the official code: tests/test_golden.py.
 """
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tests.golden.fill import fill_, tensor
-from ultralytics.nn.modules import shsa
+from ultralytics.nn.modules import attention
 from ultralytics.nn.modules.conv import fuse_children
 from ultralytics.nn.modules.shsa import (
     FFN,
@@ -29,83 +29,11 @@ from ultralytics.nn.modules.shsa import (
     shvit_s2,
     shvit_s3,
     shvit_s4,
-    single_head_attention,
 )
 from ultralytics.nn.registry import REGISTRY, RowContext, Scale
 from ultralytics.utils.errors import ConfigError
 
-FORMS = {"plain": shsa._attend_plain, "fused": shsa._attend_fused, "chosen": single_head_attention}
 TINY = {"embed_dim": (16, 24, 32), "partial_dim": (8, 8, 8), "depth": (1, 1, 1), "types": ("i", "s", "s")}
-
-
-def qkv(n, k=4, p=6, b=2, dtype=torch.float64):
-    return tuple(tensor(name, (b, n, d)).to(dtype) for name, d in (("q", k), ("k", k), ("v", p)))
-
-
-def reference(q, k, v, scale):
-    """Token by token, with an explicit softmax."""
-    out = torch.zeros_like(v)
-    for b in range(v.shape[0]):
-        for i in range(v.shape[1]):
-            weight = torch.exp(scale * (k[b] @ q[b, i]))
-            out[b, i] = (weight[:, None] / weight.sum() * v[b]).sum(0)
-    return out
-
-
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize(("n", "k", "p"), [(1, 4, 6), (5, 4, 6), (7, 6, 6), (9, 8, 3), (6, 1, 1), (450, 4, 6)])
-def test_attention_against_a_loop(form, n, k, p):
-    q, k, v = qkv(n, k, p, b=1)
-    torch.testing.assert_close(FORMS[form](q, k, v, 0.7), reference(q, k, v, 0.7))
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_attention_of_an_empty_batch(form):
-    assert FORMS[form](*qkv(9, b=0), 0.5).shape == (0, 9, 6)
-
-
-@pytest.mark.parametrize("form", ["plain", "fused"])
-def test_attention_gradients(form):
-    inputs = [t.requires_grad_() for t in qkv(4, 2, 3)]
-    assert torch.autograd.gradcheck(lambda *x: FORMS[form](*x, 0.5), inputs)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_both_forms_agree(dtype):
-    q, k, v = qkv(64, 16, 24, dtype=dtype)
-    tolerance = 1e-5 if dtype is torch.float32 else 3e-2
-    plain, fused = (FORMS[f](q, k, v, 0.25).float() for f in ("plain", "fused"))
-    torch.testing.assert_close(fused, plain, rtol=tolerance, atol=tolerance)
-
-
-@pytest.mark.parametrize(
-    ("n", "dtype", "form"),
-    [
-        (shsa.PLAIN_MAX_TOKENS, torch.float32, "_attend_plain"),
-        (shsa.PLAIN_MAX_TOKENS + 1, torch.float32, "_attend_fused"),
-        (4, torch.bfloat16, "_attend_fused"),
-    ],
-)
-def test_the_choice(monkeypatch, n, dtype, form):
-    monkeypatch.setattr(shsa, form, lambda *_args: "taken")
-    assert single_head_attention(*qkv(n, dtype=dtype), 1.0) == "taken"
-
-
-def test_no_map_of_n_by_n_is_kept(monkeypatch):
-    """Above the threshold no tensor of N x N is saved for the backward pass; the plain form saves some."""
-    n = 500
-    sizes = []
-
-    def pack(t):
-        sizes.append(t.numel())
-        return t
-
-    for form, kept in (("fused", False), ("plain", True)):
-        sizes.clear()
-        inputs = [t.requires_grad_() for t in qkv(n, b=1, dtype=torch.float32)]
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-            FORMS[form](*inputs, 0.5)
-        assert (max(sizes) >= n * n) is kept
 
 
 # ------------------------------------------------------------------------------------------------------------- SHSA
@@ -196,7 +124,8 @@ def test_exported_graph_takes_any_size():
 
 def test_onnx_export_stays_plain(monkeypatch):
     monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
-    monkeypatch.setattr(shsa, "_attend_fused", None)
+    monkeypatch.setattr(attention, "attend_fused", None)
+    monkeypatch.setattr(attention, "attend_in_blocks", None)
     with torch.no_grad():
         assert filled()(tensor("x", (1, 24, 22, 20))).isfinite().all()
 

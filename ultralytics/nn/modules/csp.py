@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ultralytics.nn.modules.attention import multi_head_attention
 from ultralytics.nn.modules.conv import Conv, RepConv, zero_norms
 from ultralytics.nn.modules.shsa import BasicBlock
 from ultralytics.nn.modules.utils import contiguous_gradient
@@ -224,7 +225,7 @@ class Attention(nn.Module):
         qkv = contiguous_gradient(self.qkv(x)).unflatten(1, (self.num_heads, -1)).flatten(3)  # (B, M, 2K + V, N)
         q, k, v = qkv.split([self.key_dim, self.key_dim, self.head_dim], dim=2)
         q, k, values = (t.transpose(2, 3) for t in (q, k, v))  # (B, M, N, K or V)
-        y = F.scaled_dot_product_attention(q, k, values, scale=self.scale).transpose(2, 3).reshape(x.shape)
+        y = multi_head_attention(q, k, values, scale=self.scale).transpose(2, 3).reshape(x.shape)
         return self.proj(y + self.pe(v.reshape(x.shape)))
 
 

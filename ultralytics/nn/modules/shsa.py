@@ -15,49 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import stochastic_depth
 
+from ultralytics.nn.modules.attention import single_head_attention
 from ultralytics.nn.modules.conv import fuse_children, zero_norms
 from ultralytics.nn.modules.utils import contiguous_gradient
 from ultralytics.nn.registry import Plan, RowContext, channels_first, register, scaled_conv
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.torch_utils import bn_affine, fuse_conv_and_bn
-
-# Where the plain formula is the faster one. Forward ms: plain / fused, K 16, P 64, batch 1, torch 2.14, 2 CPU cores
-# with AVX2 shared with other work, so the fastest of several rounds; above N = 900 nothing was steady enough to keep:
-#   fp32  N 64: 0.06 / 0.10   196: 0.14 / 0.19   400: 0.34 / 0.50   625: 0.73 / 0.91   900: 2.0 / 1.8
-#   bf16  N 64: 0.13 / 0.10   196: 0.49 / 0.21   400: 1.8 / 0.55
-# The padding pays in bf16 at each of these N, in fp32 somewhere from 625 to 900. 400, on the safe side for memory, is
-# stride 32 of a 640 px image: a map of 0.6 MB. Other devices always take the fused form: they were not measured.
-PLAIN_MAX_TOKENS = 400
-
-
-# ------------------------------------------------------------------------------------------------------- attention
-def single_head_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """softmax(q k^T * scale) v, without holding the N x N map unless it is small.
-
-    q, k are (B, N, K), v is (B, N, P); returns (B, N, P). This is the one place that chooses between the two forms.
-    """
-    if torch.onnx.is_in_onnx_export() or q.is_meta:
-        return _attend_plain(q, k, v, scale)  # standard operators only; on the meta device, FLOPs without the padding
-    # A graph being captured must not branch on N, which may be dynamic.
-    captured = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
-    if not captured and q.is_cpu and q.dtype is torch.float32 and q.shape[1] <= PLAIN_MAX_TOKENS:
-        return _attend_plain(q, k, v, scale)
-    return _attend_fused(q, k, v, scale)
-
-
-def _attend_plain(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """The formula as it stands; memory grows with N squared."""
-    return ((q * scale) @ k.transpose(1, 2)).softmax(-1) @ v  # (B, N, N) @ (B, N, P)
-
-
-def _attend_fused(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """The framework's fused kernel, which wants equal widths and contiguous (B, 1, N, D): the narrower are zero-padded.
-
-    Zero columns of q and k add nothing to a product, zero columns of v are cut off again.
-    """
-    width = max(q.shape[-1], v.shape[-1])
-    q, k, v_wide = (F.pad(t, (0, width - t.shape[-1])).unsqueeze(1).contiguous() for t in (q, k, v))  # (B, 1, N, D)
-    return F.scaled_dot_product_attention(q, k, v_wide, scale=scale).squeeze(1)[..., : v.shape[-1]]  # (B, N, P)
 
 
 # ------------------------------------------------------------------------------------- convolution, linear, residual

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ultralytics.nn.modules.attention import multi_head_attention
 from ultralytics.nn.modules.utils import (
     _get_clones,
     add_clamped,
@@ -52,7 +53,7 @@ def attend(
     attn_mask: Tensor | None = None,
     key_padding_mask: Tensor | None = None,
 ) -> Tensor:
-    """Self-attention with the weights of `mha`, through the framework's fused kernel.
+    """Self-attention with the weights of `mha`.
 
     Query and key share one input here, so one product projects both; `nn.MultiheadAttention` would need three, and
     transposes for its own layout. Its weights and their names are kept.
@@ -70,7 +71,7 @@ def attend(
     v = F.linear(value, weight[2 * dim :], bias[2 * dim :]).unflatten(-1, (heads, -1)).transpose(1, 2)  # [B, M, Q, d]
     q, k = qk.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, M, Q, d]
     mask = _allowed(attn_mask, key_padding_mask)
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=mha.dropout if mha.training else 0.0)
+    out = multi_head_attention(q, k, v, mask, dropout=mha.dropout if mha.training else 0.0)
     return mha.out_proj(out.transpose(1, 2).flatten(2))  # [B, Q, D]
 
 

@@ -1,0 +1,179 @@
+"""Every form of attention against a loop over tokens, its gradients, what it keeps, and which form is chosen."""
+
+import math
+
+import pytest
+import torch
+
+from tests.golden.fill import tensor
+from ultralytics.nn.modules import attention
+from ultralytics.nn.modules.attention import (
+    attend_fused,
+    attend_in_blocks,
+    attend_plain,
+    multi_head_attention,
+    single_head_attention,
+)
+
+FORMS = {"plain": attend_plain, "fused": attend_fused, "blocks": attend_in_blocks, "chosen": single_head_attention}
+
+
+def qkv(n, k=4, p=6, b=2, dtype=torch.float64):
+    return tuple(tensor(name, (b, n, d)).to(dtype) for name, d in (("q", k), ("k", k), ("v", p)))
+
+
+def reference(q, k, v, scale):
+    """Token by token, with an explicit softmax."""
+    out = torch.zeros_like(v)
+    for b in range(v.shape[0]):
+        for i in range(v.shape[1]):
+            weight = torch.exp(scale * (k[b] @ q[b, i]))
+            out[b, i] = (weight[:, None] / weight.sum() * v[b]).sum(0)
+    return out
+
+
+@pytest.fixture(params=[1, 20, 4000], ids=lambda size: f"block{size}")
+def block(request, monkeypatch):
+    """Blocks of single queries, of a few, which do not divide N, and one for all."""
+    monkeypatch.setattr(attention, "BLOCK", request.param)
+
+
+@pytest.mark.usefixtures("block")
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("n", "k", "p"), [(1, 4, 6), (5, 4, 6), (7, 6, 6), (9, 8, 3), (6, 1, 1), (45, 4, 6)])
+def test_attention_against_a_loop(form, n, k, p):
+    q, k, v = qkv(n, k, p)
+    torch.testing.assert_close(FORMS[form](q, k, v, 0.7), reference(q, k, v, 0.7))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("n", "b"), [(9, 0), (0, 2)])
+def test_attention_of_nothing(form, n, b):
+    assert FORMS[form](*qkv(n, b=b), 0.5).shape == (b, n, 6)
+
+
+@pytest.mark.usefixtures("block")
+@pytest.mark.parametrize("form", FORMS)
+def test_attention_gradients(form):
+    inputs = [t.requires_grad_() for t in qkv(7, 2, 3)]
+    assert torch.autograd.gradcheck(lambda *x: FORMS[form](*x, 0.5), inputs)
+
+
+@pytest.mark.parametrize("form", ["fused", "blocks"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
+def test_forms_and_their_gradients_agree_with_the_plain_one_in_fp32(monkeypatch, form, dtype, tolerance):
+    monkeypatch.setattr(attention, "BLOCK", 1000)
+    results = []
+    for name, kind in (("plain", torch.float32), (form, dtype)):
+        inputs = [t.to(kind).requires_grad_() for t in qkv(64, 16, 24, dtype=dtype)]
+        y = FORMS[name](*inputs, 0.25)
+        grads = torch.autograd.grad(y, inputs, tensor("g", y.shape).to(kind))
+        assert {t.dtype for t in (y, *grads)} == {kind}
+        results.append([t.float() for t in (y, *grads)])
+    for got, wanted in zip(results[1], results[0], strict=True):
+        torch.testing.assert_close(got, wanted, rtol=tolerance, atol=tolerance * float(wanted.detach().abs().max()))
+
+
+def test_many_blocks_lose_no_digits_of_bfloat16_sums(monkeypatch):
+    """Gradients of keys and values are sums over all blocks; in bfloat16 itself small terms would be lost."""
+    n = 512
+    inputs = qkv(n, 16, 24, b=1, dtype=torch.bfloat16)
+    exact = [t.float().requires_grad_() for t in inputs]
+    wanted = torch.autograd.grad(attend_plain(*exact, 0.25).square().sum(), exact)
+    monkeypatch.setattr(attention, "BLOCK", n)  # one query each
+    rounded = [t.requires_grad_() for t in inputs]
+    got = torch.autograd.grad(attend_in_blocks(*rounded, 0.25).float().square().sum(), rounded)
+    for g, w in zip(got, wanted, strict=True):
+        assert float((g - w).norm() / w.norm()) < 0.02
+
+
+def test_a_second_derivative_is_refused():
+    inputs = [t.requires_grad_() for t in qkv(5)]
+    y = attend_in_blocks(*inputs, 0.5)
+    slope = torch.ones_like(y, requires_grad=True)
+    (grad,) = torch.autograd.grad(y, inputs[:1], slope, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+
+
+@pytest.mark.parametrize(
+    ("n", "amx", "form"),
+    [(4, False, "attend_plain"), (5, False, "attend_in_blocks"), (4, True, "attend_fused"), (5, True, "attend_fused")],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_choice(monkeypatch, n, amx, form, dtype):
+    monkeypatch.setattr(attention, "BLOCK", 2 * 4 * 4)
+    monkeypatch.setattr(attention, "cpu_has_amx", lambda: amx)
+    monkeypatch.setattr(attention, form, lambda *_args: "taken")
+    assert single_head_attention(*qkv(n, dtype=dtype), 1.0) == "taken"
+
+
+@pytest.mark.parametrize(("form", "kept"), [("fused", False), ("blocks", False), ("plain", True)])
+def test_no_map_of_n_by_n_is_kept(form, kept):
+    """No tensor of N x N is saved for the backward pass; the plain form saves some."""
+    n, sizes = 500, []
+    inputs = [t.requires_grad_() for t in qkv(n, b=1, dtype=torch.float32)]
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+        FORMS[form](*inputs, 0.5)
+    assert (max(sizes) >= n * n) is kept
+
+
+# ---------------------------------------------------------------------------------------------------------- more heads
+def heads(n=7, dtype=torch.float32):
+    return tuple(tensor(name, (2, 3, n, d)).to(dtype).requires_grad_() for name, d in (("q", 4), ("k", 4), ("v", 5)))
+
+
+MASKS = {
+    "none": lambda n: None,
+    "causal": lambda n: torch.ones(n, n).tril().bool(),
+    "term": lambda n: tensor("mask", (n, n)),
+    "padding": lambda n: torch.arange(n)[None, None, None] < torch.tensor([n, n - 2])[:, None, None, None],
+}
+
+
+@pytest.mark.parametrize("amx", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_heads_against_the_formula(monkeypatch, amx, dtype, mask, scale):
+    monkeypatch.setattr(attention, "cpu_has_amx", lambda: amx)
+    q, k, v = heads(dtype=dtype)
+    given = MASKS[mask](q.shape[2])
+    term = given.to(dtype) if given is not None and given.is_floating_point() else given
+    y = multi_head_attention(q, k, v, term, scale)
+    grads = torch.autograd.grad(y.float().square().sum(), (q, k, v))
+    a, b, c = (t.detach().double().requires_grad_() for t in (q, k, v))
+    scores = torch.einsum("bmid,bmjd->bmij", a, b) * (1 / math.sqrt(4) if scale is None else scale)
+    if given is not None:
+        scores = scores.masked_fill(~given, -math.inf) if given.dtype is torch.bool else scores + given
+    wanted = torch.einsum("bmij,bmjd->bmid", scores.softmax(-1), c)
+    tolerance = 1e-5 if dtype is torch.float32 else 5e-2
+    close = {"rtol": tolerance, "atol": tolerance, "check_dtype": False}
+    torch.testing.assert_close(y, wanted, **close)
+    torch.testing.assert_close(grads, torch.autograd.grad(wanted.square().sum(), (a, b, c)), **close)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "amx", "limit", "fused"),
+    [
+        (torch.float32, False, 1 << 24, True),
+        (torch.bfloat16, False, 1 << 24, False),
+        (torch.bfloat16, True, 1 << 24, True),
+        (torch.bfloat16, False, 2 * 3 * 7 * 7 - 1, True),
+    ],
+)
+def test_the_choice_for_heads(monkeypatch, dtype, amx, limit, fused):
+    monkeypatch.setattr(attention, "cpu_has_amx", lambda: amx)
+    monkeypatch.setattr(attention, "PLAIN_HEADS", limit)
+    monkeypatch.setattr(attention.F, "scaled_dot_product_attention", lambda *_args, **_kwargs: "fused")
+    assert (multi_head_attention(*heads(dtype=dtype)) == "fused") is fused
+
+
+def test_dropout_of_the_plain_heads_keeps_the_mean(monkeypatch):
+    monkeypatch.setattr(attention, "cpu_has_amx", lambda: False)
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 3, 64, d).bfloat16() for d in (4, 4, 5))
+    whole = multi_head_attention(q, k, v.abs()).float()
+    thinned = multi_head_attention(q, k, v.abs(), dropout=0.5).float()
+    assert not torch.equal(whole, thinned)
+    assert float(thinned.mean()) == pytest.approx(float(whole.mean()), rel=0.05)

@@ -1,0 +1,149 @@
+"""softmax(q k^T * scale) v in several forms, and the one place that chooses among them.
+
+Shape legend: B batch, M heads, N tokens, K query/key width, P value width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ultralytics.utils.torch_utils import cpu_has_amx
+
+# Milliseconds of plain / fused / blocks, K 16, P 64, torch 2.14, 2 cores of a CPU with AVX512-BF16 and without AMX, on
+# which the fused kernel does not use the bfloat16 instructions:
+#                       forward, fp32      with gradient, fp32   forward, bf16       with gradient, bf16
+#   B 1, N 400          0.3 / 0.4 / 0.3    1.0 / 1.7 / 1.4       0.3 / 0.5 / 0.3     1.2 / 3.1 / 1.6
+#   B 1, N 1600         4.0 / 5.4 / 3.7    15 / 22 / 16          2.0 / 5.6 / 2.2     5.3 / 18 / 7.1
+#   B 1, N 3600         42 / 24 / 22       111 / 105 / 83        11 / 24 / 11        30 / 84 / 35
+#   B 1, N 6400         157 / 71 / 64      349 / 276 / 199       80 / 72 / 32        193 / 440 / 121
+#   B 4, N 1600         38 / 17 / 13       96 / 63 / 47          8.7 / 18 / 8.1      24 / 51 / 27
+# With AMX the fused kernel is the fast one, on GPUs it was not measured; both always take it.
+BLOCK = 1600 * 1600
+"""Numbers of the attention map that a CPU works on at a time; the maps of a step's products stay in its caches then."""
+
+PLAIN_HEADS = 1 << 24
+"""Numbers in the attention maps of all heads up to which they may be held whole."""
+
+
+def single_head_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """softmax(q k^T * scale) v, without holding the N x N map unless it is small.
+
+    q, k are (B, N, K), v is (B, N, P); returns (B, N, P).
+    """
+    if torch.onnx.is_in_onnx_export() or q.is_meta:
+        return attend_plain(q, k, v, scale)  # standard operators only; on the meta device, FLOPs without the padding
+    if _captured() or not q.is_cpu or cpu_has_amx():  # a captured graph must not branch on N, which may be dynamic
+        return attend_fused(q, k, v, scale)
+    if q.shape[0] * q.shape[1] ** 2 <= BLOCK:
+        return attend_plain(q, k, v, scale)
+    return attend_in_blocks(q, k, v, scale)
+
+
+def multi_head_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, scale: float | None = None, dropout: float = 0.0
+) -> Tensor:
+    """softmax(q k^T * scale + mask) v of each head; `scale` None is 1 / sqrt(K).
+
+    q, k are (B, M, N, K), v is (B, M, N, P); returns (B, M, N, P). `mask` broadcasts to (B, M, N, N): boolean, True =
+    allowed, or a term. The framework's fused kernel, but for bfloat16 on CPUs where that does not use bfloat16.
+    """
+    plain = q.is_cpu and q.dtype is torch.bfloat16 and not _captured() and not cpu_has_amx()
+    if not plain or q.shape[:2].numel() * q.shape[2] ** 2 > PLAIN_HEADS:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
+    scores = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(2, 3)  # (B, M, N, N)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype is torch.bool else scores + mask.to(scores.dtype)
+    return F.dropout(scores.softmax(-1), dropout) @ v
+
+
+def _captured() -> bool:
+    """Whether the operations are being recorded into a graph."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
+
+
+def attend_plain(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """The formula as it stands; memory grows with N squared."""
+    return ((q * scale) @ k.transpose(1, 2)).softmax(-1) @ v  # (B, N, N) @ (B, N, P)
+
+
+def attend_fused(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """The framework's fused kernel, which wants equal widths and contiguous (B, 1, N, D): the narrower are zero-padded.
+
+    Zero columns of q and k add nothing to a product, zero columns of v are cut off again.
+    """
+    width = max(q.shape[-1], v.shape[-1])
+    q, k, v_wide = (F.pad(t, (0, width - t.shape[-1])).unsqueeze(1).contiguous() for t in (q, k, v))  # (B, 1, N, D)
+    return F.scaled_dot_product_attention(q, k, v_wide, scale=scale).squeeze(1)[..., : v.shape[-1]]  # (B, N, P)
+
+
+def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """The plain formula for as many queries at a time as `BLOCK` allows, in the same two buffers; no padding.
+
+    The gradient works the map out again, block by block, as in "FlashAttention" (arXiv 2205.14135, section 3.1). A
+    second derivative is not available.
+    """
+    out: Tensor = _Blocks.apply(q, k, v, scale)
+    return out
+
+
+class _Blocks(torch.autograd.Function):
+    """Attention whose map is never whole."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        q, keys, v = (q * scale).contiguous(), k.transpose(1, 2).contiguous(), v.contiguous()  # keys (B, K, N)
+        out = torch.empty_like(v)
+        scores = _buffer(q)
+        for image, rows in _blocks(q):
+            share = _softmax(q[image, rows], keys[image], scores)  # (R, N)
+            torch.mm(share, v[image], out=out[image, rows])
+        ctx.save_for_backward(q, keys, v, out)
+        ctx.scale = scale
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        q, keys, v, out = ctx.saved_tensors
+        grad, k = grad.contiguous(), keys.transpose(1, 2).contiguous()  # (B, N, P), (B, N, K)
+        grad_q = torch.empty_like(q)
+        wide = torch.promote_types(q.dtype, torch.float32)  # what blocks add up in
+        grad_k, grad_v = torch.zeros_like(k, dtype=wide), torch.zeros_like(v, dtype=wide)
+        mean = (grad.to(wide) * out).sum(-1, keepdim=True)  # (B, N, 1)
+        scores, slopes = _buffer(q), _buffer(q)
+        for image, rows in _blocks(q):
+            share, grads = _softmax(q[image, rows], keys[image], scores), grad[image, rows]  # (R, N), (R, P)
+            grad_v[image] += share.t() @ grads
+            slope = torch.mm(grads, v[image].t(), out=slopes[: len(grads)])
+            slope.sub_(mean[image, rows]).mul_(share)  # (R, N): the softmax's gradient
+            torch.mm(slope, k[image], out=grad_q[image, rows])
+            grad_k[image] += slope.t() @ q[image, rows]
+        return grad_q * ctx.scale, grad_k.to(q.dtype), grad_v.to(q.dtype), None
+
+
+def _block_rows(n: int) -> int:
+    return max(1, min(n, BLOCK // max(n, 1)))
+
+
+def _buffer(q: Tensor) -> Tensor:
+    """Room for the scores of one block (R, N)."""
+    n = q.shape[1]
+    return q.new_empty(_block_rows(n), n)
+
+
+def _blocks(q: Tensor) -> Iterator[tuple[int, slice]]:
+    """Image and rows of each block."""
+    batch, n = q.shape[:2]
+    step = _block_rows(n)
+    return ((image, slice(start, min(start + step, n))) for image in range(batch) for start in range(0, n, step))
+
+
+def _softmax(q: Tensor, keys: Tensor, buffer: Tensor) -> Tensor:
+    """softmax(q keys) of some rows q (R, K) and all keys (K, N), inside the buffer."""
+    scores = torch.mm(q, keys, out=buffer[: len(q)])
+    return torch.softmax(scores, -1, out=scores)
