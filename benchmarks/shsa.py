@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT))
 from ultralytics.nn.modules.attention import single_head_attention
 
 QK, V = 16, 64
+Work = Callable[[], None]
 
 
 def plain(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
@@ -33,7 +34,7 @@ def tokens(n: int, dtype: torch.dtype, grad: bool) -> list[Tensor]:
     return [t.transpose(1, 2) for t in qkv.split((QK, QK, V), 1)]
 
 
-def call(form: str, n: int, dtype: torch.dtype = torch.float32, grad: bool = False) -> Callable[[], None]:
+def call(form: str, n: int, dtype: torch.dtype = torch.float32, grad: bool = False) -> Work:
     """One pass of a form, with its gradient if asked for."""
     attend, (q, k, v) = FORMS[form], tokens(n, dtype, grad)
 
@@ -75,14 +76,18 @@ def main() -> None:
     n = 1600 if args.quick else 6400
     report = Report("shsa", "SHSA attention", {"qk": QK, "v": V, "batch": 1}, machine(args.threads))
 
-    def compare(what: str, ours: Callable[[], None], other: Callable[[], None], goal: float) -> None:
-        report.compare(what, take_turns({"ours": timed(ours), "plain fp32": timed(other)}, args.rounds), goal)
+    def compare(what: str, ours: Work, other: Work, goal: float | None, calls: int = 1) -> None:
+        sides = {"ours": timed(ours, calls), "plain fp32": timed(other, calls)}
+        report.compare(what, take_turns(sides, args.rounds), goal)
 
     compare(f"forward, N = {n}, fp32", call("ours", n), call("plain", n), 4)
     compare(f"forward, N = {n}, bf16", call("ours", n, torch.bfloat16), call("plain", n), 10)
     compare(f"forward and backward, N = {n}, fp32", call("ours", n, grad=True), call("plain", n, grad=True), 3)
-    compare("forward, N = 400, fp32", call("ours", 400), call("plain", 400), 1)
-    compare("forward and backward, N = 400, fp32", call("ours", 400, grad=True), call("plain", 400, grad=True), 1)
+    half = call("ours", n, torch.bfloat16, grad=True)
+    compare(f"forward and backward, N = {n}, bf16", half, call("plain", n, grad=True), None)
+    few = {"goal": 1, "calls": 50}
+    compare("forward, N = 400, fp32", call("ours", 400), call("plain", 400), **few)
+    compare("forward and backward, N = 400, fp32", call("ours", 400, grad=True), call("plain", 400, grad=True), **few)
     if Path("/proc/self/clear_refs").exists():
         ours, other = (extra_memory(form, n) for form in FORMS)
         what = f"peak memory of training, N = {n}: MB beyond the inputs, ours / plain"

@@ -134,3 +134,13 @@ def test_torchvision_forms():
         TorchVision("resnet19")
     with pytest.raises(ConfigError, match="unwrap"):
         TorchVision("resnet18", unwrap=False, split=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("size", [(5, 9), (2, 2)])
+def test_the_stem_pools_alike_with_and_without_a_gradient(dtype, size):
+    stem, x = HGStem(6, 4, 8), tensor("x", (2, 4, *size)).to(dtype)
+    x[0, 1, 1, 1] = torch.nan
+    with_gradient = stem._pooled(x.clone().requires_grad_())
+    torch.testing.assert_close(stem._pooled(x), with_gradient, rtol=0, atol=0, equal_nan=True)
+    assert stem._pooled(x).shape[2:] == (size[0] - 1, size[1] - 1)

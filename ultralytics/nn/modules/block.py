@@ -29,6 +29,7 @@ from ultralytics.nn.modules.csp import (
     RepC4,
     SCDown,
 )
+from ultralytics.nn.modules.utils import is_recorded
 from ultralytics.nn.registry import Plan, RowContext, make_divisible, register, scaled_conv, scaled_repeat
 from ultralytics.utils.errors import ConfigError, NotFoundError
 
@@ -86,7 +87,15 @@ class HGStem(nn.Module):
         """(B, c1, H, W) -> (B, c2, H/4, W/4)."""
         x = F.pad(self.stem1(x), [0, 1, 0, 1])  # an even kernel at stride 1: one row and column on the far sides
         y = self.stem2b(F.pad(self.stem2a(x), [0, 1, 0, 1]))
-        return self.stem4(self.stem3(torch.cat((self.pool(x), y), 1)))
+        return self.stem4(self.stem3(torch.cat((self._pooled(x), y), 1)))
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        """The pool; on a CPU without a gradient as two maxima in a third of the time."""
+        if not x.is_cpu or x.requires_grad or is_recorded() or torch.compiler.is_compiling():
+            pooled: Tensor = self.pool(x)
+            return pooled
+        rows = torch.maximum(x[:, :, 1:], x[:, :, :-1])
+        return torch.maximum(rows[..., 1:], rows[..., :-1])
 
 
 def _hgblock_rule(row: RowContext) -> Plan:

@@ -156,18 +156,19 @@ def _sample_by_gather(value: Tensor, shapes: Shapes, locations: Tensor, weights:
     """
     b, n, heads, d = value.shape
     q, points = locations.shape[1], locations.shape[3] // len(shapes)
-    locations = at_least_float32(locations)
-    sizes = locations.new_tensor([[w, h] for h, w in shapes]).repeat_interleave(points, 0)[..., None]  # [L*P, 2, 1]
-    place = locations * sizes[..., 0] - 0.5  # in cells, from the centre of the first
+    locations = at_least_float32(locations).transpose(3, 4).contiguous()  # [B, Q, M, 2, L*P]: long rows for the loops
+    sizes = locations.new_tensor([[w for _, w in shapes], [h for h, _ in shapes]]).repeat_interleave(points, 1)
+    place = locations * sizes - 0.5  # in cells, from the centre of the first
     low = place.detach().floor()
     fraction = place - low
-    ends = torch.stack((low, low + 1), -1)  # [B, Q, M, L*P, 2, 2]: x or y, low or high
-    cell = ends.clamp(min=0).minimum(sizes - 1).nan_to_num(0.0)  # a NaN goes on in the shares, not as an index
-    share = torch.stack((1 - fraction, fraction), -1) * (ends == cell)  # outside of the map: 0
+    ends = torch.stack((low, low + 1), -2)  # [B, Q, M, 2, 2, L*P]: x or y, low or high
+    last = sizes[:, None] - 1  # [2, 1, L*P]
+    cell = ends.clamp(min=0).minimum(last).nan_to_num(0.0)  # a NaN goes on in the shares, not as an index
+    share = torch.stack((1 - fraction, fraction), -2) * (ends == cell)  # outside of the map: 0
     row, step = _rows(shapes, points, b, n, heads)
     cell = cell.int()
-    index = cell[..., 1, :, None] * step + cell[..., 0, None, :] * heads + row  # [B, Q, M, L*P, 2, 2]
-    corner = share[..., 1, :, None] * share[..., 0, None, :] * weights[..., None, None].to(share.dtype)
+    index = cell[..., 1, :, None, :] * step + cell[..., 0, None, :, :] * heads + row  # [B, Q, M, 2, 2, L*P]
+    corner = share[..., 1, :, None, :] * share[..., 0, None, :, :] * weights[..., None, None, :].to(share.dtype)
     table = value.reshape(-1, d)  # [B*N*M, d]
     if table.requires_grad and torch.is_grad_enabled():
         table = at_least_float32(table)  # many small gradients meet in one row
@@ -221,10 +222,10 @@ class _GradientToTable(torch.autograd.Function):
 
 
 def _rows(shapes: Shapes, points: int, b: int, n: int, heads: int) -> tuple[Tensor, Tensor]:
-    """Return the first table row of each map, [B, 1, M, L*P, 1, 1], and the rows from one line of it to the next."""
+    """Return the first table row of each map, [B, 1, M, 1, 1, L*P], and the rows from one line of it to the next."""
     kind = torch.int32 if b * n * heads < 2**31 else torch.int64
     area = torch.tensor([h * w for h, w in shapes])
     start = (area.cumsum(0) - area).repeat_interleave(points) * heads  # [L*P]
     row = torch.arange(b)[:, None, None] * (n * heads) + torch.arange(heads)[:, None] + start  # [B, M, L*P]
-    step = torch.tensor([w * heads for _, w in shapes]).repeat_interleave(points)[:, None, None]  # [L*P, 1, 1]
-    return row[:, None, :, :, None, None].to(kind), step.to(kind)
+    step = torch.tensor([w * heads for _, w in shapes]).repeat_interleave(points)  # [L*P]
+    return row[:, None, :, None, None, :].to(kind), step.to(kind)
