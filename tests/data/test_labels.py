@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import random
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.data.sets import make_set, write_set
+from ultralytics.data import labels as module
 from ultralytics.data.label_cache import cached_scan, content_key, load_cache, save_cache
-from ultralytics.data.labels import Issue, RowError, check_strict, parse_labels, parse_row, scan_labels
+from ultralytics.data.labels import (
+    Issue,
+    LabelRows,
+    Pair,
+    RowError,
+    check_strict,
+    parse_labels,
+    parse_row,
+    scan_images,
+    scan_labels,
+    uncollected,
+)
 from ultralytics.data.utils import img2label_paths, list_images
 from ultralytics.utils.errors import DatasetError
 
@@ -227,3 +243,56 @@ def test_boxes_far_beyond_the_frame_are_cut_off_and_told(row: str, kinds: list[s
     assert [i.kind for i in rows.issues] == kinds and len(rows.bboxes) == 1
     x, y, w, h = rows.bboxes[0]
     assert x - w / 2 >= 0 and x + w / 2 <= 1.000001 and y + h / 2 <= 1.000001
+
+
+def random_text(rng: random.Random) -> str:
+    """A label file of mostly right rows, with every kind of trouble now and then."""
+    odd = (0, 0.5, 1, 0.25, 1.01, -0.1, 2, 0.1, float("nan"), float("inf"))
+    rows = []
+    for _ in range(rng.randint(0, 4)):
+        row = [rng.choice((0, 1, 2, 3, -1, 1.5)) if rng.random() < 0.2 else rng.randint(0, 2)]
+        row += [rng.choice(odd) if rng.random() < 0.15 else rng.uniform(0.3, 0.6) for _ in range(4)]
+        row = row[: rng.randint(0, 4)] if rng.random() < 0.05 else row + [0.5, 0.5] * (rng.random() < 0.03)
+        rows.append(" ".join("x" if rng.random() < 0.01 else repr(v) for v in row))
+    return "\n".join(rows + rows[:1] * (rng.random() < 0.1))
+
+
+def test_the_short_way_gives_what_reading_row_by_row_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(0)
+    texts = [random_text(rng) for _ in range(5000)]
+    short = [parse_labels(text, 3) for text in texts]
+    assert 500 < sum(module._plain_boxes(text, 3) is not None for text in texts) < 4500
+    monkeypatch.setattr(module, "_plain_boxes", lambda *_: None)
+    for text, got in zip(texts, short, strict=True):
+        wanted = parse_labels(text, 3)
+        assert got.issues == wanted.issues and len(got.segments) == len(wanted.segments), text
+        for a, b in ((got.cls, wanted.cls), (got.bboxes, wanted.bboxes)):
+            assert a.dtype == b.dtype and np.array_equal(a, b), text
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_slow_images_go_to_threads_and_stay_in_order(slow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = set()
+    monkeypatch.setattr(module, "_QUICK_S", 1e-9 if slow else 60.0)
+
+    def verify(name: str) -> Pair:
+        threads.add(threading.get_ident())
+        time.sleep(0.001 * (int(name) % 3) if slow else 0)
+        return Pair(name, (8, 8), LabelRows(), "empty")
+
+    names = [str(i) for i in range(300)]
+    scan = scan_images(names, verify)
+    assert [label["im_file"] for label in scan.labels] == names and scan.counts["total"] == 300
+    assert (threads == {threading.get_ident()}) is not slow
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_collector_is_left_as_it_was_found(enabled: bool) -> None:
+    (gc.enable if enabled else gc.disable)()
+    try:
+        with pytest.raises(ValueError), uncollected():
+            assert not gc.isenabled()
+            raise ValueError
+        assert gc.isenabled() is enabled
+    finally:
+        gc.enable()

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ultralytics.data.image_cache import may_write
-from ultralytics.data.labels import FloatArray, Issue, LabelRows, Scan, describe, label_dict
+from ultralytics.data.labels import FloatArray, Issue, LabelRows, Scan, describe, label_dict, uncollected
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.settings import config_dir
@@ -34,14 +34,17 @@ def content_key(
 ) -> str:
     """Return a digest of all paths, sizes and times of change, and of what the scan depends on (`more` too)."""
     digest = hashlib.sha256(json.dumps([CACHE_VERSION, nc, single_cls, len(im_files), *map(str, more)]).encode())
-    for path in (*im_files, *label_files):
-        try:
-            stat = os.stat(path)
-            stamp = f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
-        except OSError:
-            stamp = f"{path}\0-\n"
-        digest.update(stamp.encode(errors="surrogateescape"))
+    stamps = "\n".join(map(_stamp, (*im_files, *label_files)))
+    digest.update(stamps.encode(errors="surrogateescape"))
     return digest.hexdigest()
+
+
+def _stamp(path: str) -> str:
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return f"{path}\0-"
+    return f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}"
 
 
 def save_cache(path: Path, key: str, scan: Scan) -> bool:
@@ -88,7 +91,8 @@ def load_cache(path: Path, key: str) -> Scan | None:
             if meta["version"] != CACHE_VERSION or meta["key"] != key:
                 return None
             arrays = {name: stored[name] for name in stored.files if name != "meta"}
-        return _restore(meta, arrays)
+        with uncollected():
+            return _restore(meta, arrays)
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
         return None
 
@@ -99,17 +103,17 @@ def _restore(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Scan:
     firsts = np.concatenate(([0], np.cumsum(arrays["polygons"]))).tolist()
     n = len(meta["im_files"])
     truths = _split(arrays["truth"], arrays["truths"]) if "truth" in arrays else [None] * n
+    columns = (
+        meta["im_files"],
+        arrays["shapes"].tolist(),
+        _split(arrays["cls"], arrays["rows"]),
+        _split(arrays["bboxes"], arrays["rows"]),
+        pairwise(firsts),
+        truths,
+    )
     labels = [
         label_dict(im_file, (h, w), LabelRows(cls, bboxes, segments[a:b], truth=truth))
-        for im_file, (h, w), cls, bboxes, (a, b), truth in zip(
-            meta["im_files"],
-            arrays["shapes"].tolist(),
-            _split(arrays["cls"], arrays["rows"]),
-            _split(arrays["bboxes"], arrays["rows"]),
-            pairwise(firsts),
-            truths,
-            strict=True,
-        )
+        for im_file, (h, w), cls, bboxes, (a, b), truth in zip(*columns, strict=True)
     ]
     return Scan(labels, [Issue(*issue) for issue in meta["issues"]], meta["counts"])
 

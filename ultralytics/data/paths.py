@@ -29,7 +29,7 @@ def img2label_paths(img_paths: Sequence[str]) -> list[str]:
     for path in img_paths:
         normal = os.sep + path.replace("/", os.sep)
         swapped = there.join(normal.rsplit(here, 1))[len(os.sep) :]
-        paths.append(os.path.splitext(swapped)[0] + ".txt")
+        paths.append(_stem(swapped) + ".txt")
     return paths
 
 
@@ -82,7 +82,14 @@ def _beside(line: str, folder: Path) -> str:
 
 def suffix_of(path: str) -> str:
     """Return a path's suffix in lower case, without the dot."""
-    return os.path.splitext(path)[1][1:].lower()
+    return path[len(_stem(path)) + 1 :].lower()
+
+
+def _stem(path: str) -> str:
+    """Return a path without its suffix, as `os.path.splitext` does, in less time for the usual ones."""
+    stem, dot, suffix = path.rpartition(".")
+    usual = dot and suffix.isalnum() and stem and stem[-1] not in "./\\"
+    return stem if usual else os.path.splitext(path)[0]
 
 
 def pick_fraction(files: list[str], fraction: float, seed: int = 0) -> list[str]:
