@@ -1,6 +1,7 @@
 """Every form of attention against a loop over tokens, its gradients, what it keeps, and which form is chosen."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -106,6 +107,19 @@ def test_the_choice(monkeypatch, n, amx, form, dtype):
     monkeypatch.setattr(attention, "cpu_has_amx", lambda: amx)
     monkeypatch.setattr(attention, form, lambda *_args: "taken")
     assert single_head_attention(*qkv(n, dtype=dtype), 1.0) == "taken"
+
+
+@pytest.mark.parametrize(("n", "form"), [(4, "attend_plain"), (5, "attend_fused")])
+def test_a_traced_graph_holds_what_fits_its_example_and_is_right_for_other_sizes(monkeypatch, n, form):
+    monkeypatch.setattr(attention, "cpu_has_amx", lambda: False)
+    monkeypatch.setattr(attention, "BLOCK", 2 * 4 * 4)
+    used, chosen = [], getattr(attention, form)
+    monkeypatch.setattr(attention, form, lambda *args: used.append(form) or chosen(*args))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(lambda q, k, v: single_head_attention(q, k, v, 0.7), qkv(n), check_trace=False)
+    assert used == [form]
+    torch.testing.assert_close(traced(*qkv(9, b=3)), reference(*qkv(9, b=3), 0.7))
 
 
 @pytest.mark.parametrize(("form", "kept"), [("fused", False), ("blocks", False), ("plain", True)])

@@ -105,7 +105,7 @@ def test_channels_last_gives_the_same():
 
 
 def test_the_choice_is_made_once_for_a_traced_graph():
-    """Traced at a small map, the graph is right for a large one: it does not hold a choice made by size."""
+    """Traced at a small map, the graph is right for a large one."""
     block = filled()
     traced = torch.jit.trace(block, tensor("x", (1, 24, 4, 4)))
     x = tensor("y", (2, 24, 22, 20))

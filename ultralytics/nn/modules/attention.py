@@ -5,6 +5,7 @@ Shape legend: B batch, M heads, N tokens, K query/key width, P value width.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,11 +38,11 @@ def single_head_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tens
     """
     if torch.onnx.is_in_onnx_export() or q.is_meta:
         return attend_plain(q, k, v, scale)  # standard operators only; on the meta device, FLOPs without the padding
-    if _captured() or not q.is_cpu or cpu_has_amx():  # a captured graph must not branch on N, which may be dynamic
+    if torch.compiler.is_compiling() or not q.is_cpu or cpu_has_amx():  # N of a compiled graph may be open
         return attend_fused(q, k, v, scale)
-    if q.shape[0] * q.shape[1] ** 2 <= BLOCK:
+    if _map_size(q) <= BLOCK:
         return attend_plain(q, k, v, scale)
-    return attend_in_blocks(q, k, v, scale)
+    return attend_fused(q, k, v, scale) if _captured() else attend_in_blocks(q, k, v, scale)
 
 
 def multi_head_attention(
@@ -59,6 +60,15 @@ def multi_head_attention(
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype is torch.bool else scores + mask.to(scores.dtype)
     return F.dropout(scores.softmax(-1), dropout) @ v
+
+
+def _map_size(q: Tensor) -> int:
+    """Numbers in the whole map of q (B, N, K); of a graph that is traced, with the sizes of its example."""
+    if not torch.jit.is_tracing():  # type: ignore[attr-defined]
+        return q.shape[0] * q.shape[1] ** 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        return int(q.shape[0]) * int(q.shape[1]) ** 2
 
 
 def _captured() -> bool:
