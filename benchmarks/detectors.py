@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from common import Report, Worker, arguments, machine, take_turns
 
 MODEL = "rtdetr-resnet50.yaml"
 
 
-def main() -> None:
-    """Measure and report."""
-    args = arguments(__doc__ or "", "peer", "models", rounds=(2, 9))
-    imgsz, batch = 256 if args.quick else 640, 1
-    report = Report("detectors", "RT-DETR R50", {"imgsz": imgsz, "batch": batch, "fp32": ""}, machine(args.threads))
-    how = {"imgsz": imgsz, "batch": batch}
-    named = {"yaml": MODEL, **how}
+def measure(report: Report, args: Any, bf16: bool, imgsz: int) -> None:
+    """All networks in turns; one row for each of the others. Stock `ultralytics` has no bfloat16 on a CPU."""
+    how = {"imgsz": imgsz, "batch": 1}
+    named = {"yaml": MODEL, **how, "amp": bf16}
     sides = {"ours": Worker(sys.executable, "detector", "forward", named, args.threads)}
     if args.peer:
         sides["stock"] = Worker(args.peer, "detector", "forward", named, args.threads)
     if args.models:
-        sides["transformers"] = Worker(args.models, "hf", "forward", how, args.threads)
+        sides["transformers"] = Worker(args.models, "hf", "forward", {**how, "bf16": bf16}, args.threads)
     times = take_turns(sides, args.rounds, warm=2)
     for name in [n for n in times if n != "ours"] or ["ours"]:
-        report.compare(f"fused network, against {name}", {"ours": times["ours"], name: times[name]}, 1)
+        title = f"{'bf16' if bf16 else 'fp32'}, against {name}{' in fp32' if bf16 and name == 'stock' else ''}"
+        report.compare(title, {"ours": times["ours"], name: times[name]}, 1)
     for side in sides.values():
         side.close()
+
+
+def main() -> None:
+    """Measure and report."""
+    args = arguments(__doc__ or "", "peer", "models", rounds=(2, 9))
+    imgsz = 256 if args.quick else 640
+    report = Report("detectors", "RT-DETR R50, the network alone", {"imgsz": imgsz, "batch": 1}, machine(args.threads))
+    measure(report, args, False, imgsz)
+    if {"avx512_bf16", "amx_bf16"} & set(report.machine["flags"]):
+        measure(report, args, True, imgsz)
     report.write(args.out)
 
 

@@ -37,7 +37,7 @@ def main() -> None:
         measure("file to Results, fp32", "predict", {**how, "amp": False}, 1.5, exact=True)
         if native:
             measure("file to Results, default precision (bfloat16)", "predict", how, 4)
-        measure("fused network alone, fp32", "forward", {"yaml": text, "imgsz": imgsz, "batch": 1}, None)
+        measure("fused network alone, fp32", "forward", {"yaml": text, "imgsz": imgsz, "batch": 1, "amp": False}, None)
     report.write(args.out)
 
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import serve
 import torch
 
@@ -30,15 +31,16 @@ def predict(turns: serve.Turns, yaml: str, weights: str, source: str, **how: Any
     turns.repeat(work)
 
 
-def forward(turns: serve.Turns, yaml: str, imgsz: int, batch: int) -> None:
-    """The fused network alone, in eval mode, on random images."""
-    model = RTDETR(yaml).model.eval()
-    model.fuse()
+def forward(turns: serve.Turns, yaml: str, imgsz: int, batch: int, **how: Any) -> None:
+    """The network alone, fused and laid out as `predict` runs it, on random images."""
+    model = RTDETR(yaml)
+    model.predict(np.zeros((imgsz, imgsz, 3), np.uint8), imgsz=imgsz, save=False, **QUIET, **how)
+    network = model.predictor.model
     x = torch.rand(batch, 3, imgsz, imgsz)
 
     def work() -> None:
         with torch.inference_mode():
-            model(x)
+            network(x)
 
     turns.repeat(work)
 

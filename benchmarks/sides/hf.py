@@ -7,13 +7,13 @@ import torch
 from transformers import RTDetrConfig, RTDetrForObjectDetection
 
 
-def forward(turns: serve.Turns, imgsz: int, batch: int) -> None:
-    """The network alone, in eval mode."""
+def forward(turns: serve.Turns, imgsz: int, batch: int, bf16: bool = False) -> None:
+    """The network alone, in eval mode; `bf16` by autocast."""
     model = RTDetrForObjectDetection(RTDetrConfig()).eval()
     x = torch.rand(batch, 3, imgsz, imgsz)
 
     def work() -> None:
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             model(pixel_values=x)
 
     turns.repeat(work, parameters=sum(p.numel() for p in model.parameters()))
