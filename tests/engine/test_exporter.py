@@ -181,14 +181,14 @@ def test_fragile_parts_stay_in_fp32(folder: Path):
 
 @ONNX
 def test_validation_and_prediction_by_a_file(folder: Path, photos: Path, tmp_path: Path):
-    options = {"imgsz": 64, "device": "cpu", "workers": 0, "plots": False, "batch": 3}
+    options = {"imgsz": 64, "device": "cpu", "workers": 0, "plots": False, "batch": 3, "amp": False}
     model = RTDETR(folder / "m.pt")
     file = RTDETR(model.export(format="onnx", **FAST, data=str(photos)))
     want, got = (m.val(data=str(photos), **options).results_dict for m in (model, file))
     assert got == pytest.approx(want, abs=1e-6)
     image = np.random.default_rng(1).integers(0, 255, (50, 70, 3), np.uint8)
     a, b = (
-        m.predict([image] * 3, conf=0.001, device="cpu", batch=3, **size)
+        m.predict([image] * 3, conf=0.001, device="cpu", batch=3, amp=False, **size)
         for m, size in ((model, {"imgsz": 64}), (file, {}))
     )
     assert file.names == NAMES and file.device.type == "cpu" and len(a) == len(b) == 3
