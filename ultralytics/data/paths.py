@@ -28,8 +28,8 @@ def img2label_paths(img_paths: Sequence[str]) -> list[str]:
     paths = []
     for path in img_paths:
         normal = os.sep + path.replace("/", os.sep)
-        swapped = there.join(normal.rsplit(here, 1))[len(os.sep) :]
-        paths.append(_stem(swapped) + ".txt")
+        before, found, after = normal.rpartition(here)
+        paths.append((_stem(before + there + after if found else normal) + ".txt")[len(os.sep) :])
     return paths
 
 
@@ -49,7 +49,8 @@ def list_images(source: str | Sequence[str]) -> list[str]:
 def _list_one(source: str) -> list[str]:
     path = Path(source)
     if path.is_dir():
-        found = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
+        walk = ((os.path.join(folder, ""), names) for folder, _, names in os.walk(path))
+        found = [folder + name for folder, names in walk for name in names]
     elif path.is_file():
         found = _read_list(path) if suffix_of(source) == "txt" else [source]
     elif glob.has_magic(source):
