@@ -1,7 +1,7 @@
 """Where the time of a training step and of a prediction goes: the operators of torch by their own time.
 
-python benchmarks/optable.py --out results                       # writes optable.json
-python benchmarks/optable.py --before results/optable.json       # shows both side by side
+python benchmarks/optable.py --plain --out results               # NCHW, fp32, memory as the system gives it
+python benchmarks/optable.py --before results/optable.json       # as a run does it on this CPU, beside the other
 """
 
 from __future__ import annotations
@@ -21,26 +21,39 @@ sys.path.insert(0, str(ROOT))
 
 from ultralytics.engine import optim
 from ultralytics.nn.tasks import RTDETRDetectionModel
+from ultralytics.utils.heap import keep_freed_memory
+from ultralytics.utils.torch_utils import amp_dtype, autocast
 from ultralytics.utils.training import ModelEMA
 
 TOP = 15
 
 
-def prediction(yaml: str, imgsz: int) -> Callable[[], None]:
+def network(yaml: str, plain: bool) -> tuple[RTDETRDetectionModel, Callable[[], Any]]:
+    """A network and the precision that it runs in."""
+    torch.manual_seed(0)
+    model = RTDETRDetectionModel(yaml, verbose=False)
+    dtype = None if plain else amp_dtype(True, "cpu")
+    model.to(memory_format=torch.contiguous_format if plain else torch.channels_last)
+    return model, lambda: autocast(dtype is not None, "cpu", dtype)
+
+
+def prediction(yaml: str, imgsz: int, plain: bool) -> Callable[[], None]:
     """The fused network on one image."""
-    model = RTDETRDetectionModel(yaml, verbose=False).eval().fuse(verbose=False)
+    model, precision = network(yaml, plain)
+    model.eval().fuse(verbose=False)
     x = torch.rand(1, 3, imgsz, imgsz)
 
     def run() -> None:
-        with torch.inference_mode():
+        with torch.inference_mode(), precision():
             model(x)
 
     return run
 
 
-def training_step(yaml: str, imgsz: int, batch: int = 2, objects: int = 8) -> Callable[[], None]:
+def training_step(yaml: str, imgsz: int, plain: bool, batch: int = 2, objects: int = 8) -> Callable[[], None]:
     """Forward, backward, step and average, on random images with random boxes."""
-    model = RTDETRDetectionModel(yaml, verbose=False).train()
+    model, precision = network(yaml, plain)
+    model.train()
     choice = optim.OptimizerChoice("AdamW", 1e-4, 0.9, 0.0)
     optimizer, ema = optim.build_optimizer(model, choice, 1e-4), ModelEMA(model)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -50,7 +63,8 @@ def training_step(yaml: str, imgsz: int, batch: int = 2, objects: int = 8) -> Ca
     data |= {"cls": torch.zeros(batch * objects, 1), "bboxes": torch.rand(batch * objects, 4) * 0.4 + 0.2}
 
     def run() -> None:
-        loss, _ = model(data)
+        with precision():
+            loss, _ = model(data)
         loss.backward()
         accumulator.factor(1.0)
         optim.optimizer_step(parameters, optimizer, scaler, accumulator, 0.1)
@@ -89,14 +103,17 @@ def main() -> None:
     parser.add_argument("--model", default="rtdetr-hgnetv2-l.yaml")
     parser.add_argument("--imgsz", type=int, default=640)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--plain", action="store_true", help="NCHW, fp32, memory as the system gives it")
     parser.add_argument("--before", type=Path, help="JSON of an earlier run")
     parser.add_argument("--out", type=Path, help="folder of optable.json")
     args = parser.parse_args()
     earlier: dict[str, Any] = json.loads(args.before.read_text(encoding="utf-8")) if args.before else {}
     made: dict[str, Any] = {"machine": machine(), "model": args.model, "imgsz": args.imgsz}
+    if not args.plain:
+        keep_freed_memory()
     print(describe(made["machine"], {"model": args.model, "imgsz": args.imgsz}))
     for part, run in (("prediction", prediction), ("training_step", training_step)):
-        made[part] = operators(run(args.model, args.imgsz), args.rounds)
+        made[part] = operators(run(args.model, args.imgsz, args.plain), args.rounds)
         print("\n" + show(part.replace("_", " "), made[part], earlier.get(part, {})), flush=True)
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)

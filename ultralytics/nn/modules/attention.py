@@ -23,9 +23,9 @@ from ultralytics.utils.torch_utils import cpu_has_amx
 #   B 1, N 3600         42 / 24 / 22       111 / 105 / 83        11 / 24 / 11        30 / 84 / 35
 #   B 1, N 6400         157 / 71 / 64      349 / 276 / 199       80 / 72 / 32        193 / 440 / 121
 #   B 4, N 1600         38 / 17 / 13       96 / 63 / 47          8.7 / 18 / 8.1      24 / 51 / 27
-# With AMX the fused kernel is the fast one, on GPUs it was not measured; both always take it.
+# With AMX, for which that kernel has a path of its own, and on GPUs it was not measured; both always take the kernel.
 BLOCK = 1600 * 1600
-"""Numbers of the attention map that a CPU works on at a time; the maps of a step's products stay in its caches then."""
+"""Numbers of the attention map that a CPU works on at a time: a block and its gradient, which stay in its caches."""
 
 PLAIN_HEADS = 1 << 24
 """Numbers in the attention maps of all heads up to which they may be held whole."""
