@@ -30,6 +30,11 @@ Side = Callable[[], float]
 
 
 # ------------------------------------------------------------------------------------------------------------ sides
+def has_bf16(machine: Mapping[str, Any]) -> bool:
+    """Whether the CPU of a `machine()` computes in bfloat16 itself."""
+    return bool({"avx512_bf16", "amx_bf16"} & set(machine["flags"]))
+
+
 class Worker:
     """A side in a process of its own: `sides/<script>.py part {arguments}` under a given interpreter.
 

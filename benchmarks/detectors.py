@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from common import Report, Worker, arguments, machine, take_turns
+from common import Report, Worker, arguments, has_bf16, machine, take_turns
 
 MODEL = "rtdetr-resnet50.yaml"
 
@@ -33,7 +33,7 @@ def main() -> None:
     imgsz = 256 if args.quick else 640
     report = Report("detectors", "RT-DETR R50, the network alone", {"imgsz": imgsz, "batch": 1}, machine(args.threads))
     measure(report, args, False, imgsz)
-    if {"avx512_bf16", "amx_bf16"} & set(report.machine["flags"]):
+    if has_bf16(report.machine):
         measure(report, args, True, imgsz)
     report.write(args.out)
 

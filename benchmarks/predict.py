@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from common import Report, arguments, machine, take_turns
+from common import Report, arguments, has_bf16, machine, take_turns
 from detection import both, close, demo_images, same_weights
 
 
@@ -15,7 +15,7 @@ def main() -> None:
     args = arguments(__doc__ or "", "peer")
     yaml, imgsz = "rtdetr-hgnetv2-l.yaml", 320 if args.quick else 640
     report = Report("predict", "Prediction", {"model": yaml, "imgsz": imgsz, "batch": 1}, machine(args.threads))
-    native = {"avx512_bf16", "amx_bf16"} & set(report.machine["flags"])
+    native = has_bf16(report.machine)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         demo_images(folder, 1, 1, 640)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from common import Report, Worker, arguments, machine, take_turns
+from common import Report, Worker, arguments, has_bf16, machine, take_turns
 
 OTHERS = {"timm shvit_s4": "shvit_s4", "mobilevitv2_100": "mobilevitv2_100", "fastvit_sa12": "fastvit_sa12"}
 GOALS = {"timm shvit_s4": 1.2, "mobilevitv2_100": None, "fastvit_sa12": None}
@@ -33,7 +33,7 @@ def main() -> None:
     args = arguments(__doc__ or "", "models", rounds=(3, 9))
     batch, imgsz = (4, 128) if args.quick else (16, 256)
     report = Report("shvit", "SHViT-S4", {"batch": batch, "imgsz": imgsz}, machine(args.threads))
-    native = bool({"avx512_bf16", "amx_bf16"} & set(report.machine["flags"]))
+    native = has_bf16(report.machine)
     how = {"imgsz": imgsz, "batch": batch}
     measure(report, args, {**how, "fast": False, "bf16": False}, 1, "paper's protocol, 1 thread, fp32")
     measure(report, args, {**how, "fast": True, "bf16": False}, args.threads, "channels-last, fp32")

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from common import Report, arguments, machine, take_turns
+from common import Report, arguments, has_bf16, machine, take_turns
 from detection import both, close, demo_images, same_weights
 
 
@@ -19,7 +19,7 @@ def main() -> None:
     yaml, imgsz, batch = "rtdetr-hgnetv2-l.yaml", 192 if args.quick else 640, 2
     settings = {"model": yaml, "imgsz": imgsz, "batch": batch}
     report = Report("train_step", "Training step", settings, machine(args.threads))
-    native = {"avx512_bf16", "amx_bf16"} & set(report.machine["flags"])
+    native = has_bf16(report.machine)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         data = demo_images(folder, 16, 2, 640)

@@ -103,17 +103,17 @@ def _restore(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Scan:
     firsts = np.concatenate(([0], np.cumsum(arrays["polygons"]))).tolist()
     n = len(meta["im_files"])
     truths = _split(arrays["truth"], arrays["truths"]) if "truth" in arrays else [None] * n
-    columns = (
-        meta["im_files"],
-        arrays["shapes"].tolist(),
-        _split(arrays["cls"], arrays["rows"]),
-        _split(arrays["bboxes"], arrays["rows"]),
-        pairwise(firsts),
-        truths,
-    )
     labels = [
         label_dict(im_file, (h, w), LabelRows(cls, bboxes, segments[a:b], truth=truth))
-        for im_file, (h, w), cls, bboxes, (a, b), truth in zip(*columns, strict=True)
+        for im_file, (h, w), cls, bboxes, (a, b), truth in zip(
+            meta["im_files"],
+            arrays["shapes"].tolist(),
+            _split(arrays["cls"], arrays["rows"]),
+            _split(arrays["bboxes"], arrays["rows"]),
+            pairwise(firsts),
+            truths,
+            strict=True,
+        )
     ]
     return Scan(labels, [Issue(*issue) for issue in meta["issues"]], meta["counts"])
 

@@ -74,7 +74,7 @@ class LabelReader:
 
     def cache_folder(self) -> Path:
         """Return the folder or file that gives the cache its name: here the one that holds all label files."""
-        folders = sorted(map(os.path.dirname, {f[: f.rfind(os.sep) + 1] for f in self.label_files}))
+        folders = sorted({os.path.dirname(f) for f in self.label_files})
         try:
             return Path(os.path.commonpath(folders))
         except ValueError:  # several drives

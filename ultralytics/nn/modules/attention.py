@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ultralytics.nn.modules.utils import is_captured
 from ultralytics.utils.torch_utils import cpu_has_amx
 
 # Milliseconds of plain / fused / blocks, K 16, P 64, torch 2.14, 2 cores of a CPU with AVX512-BF16 and without AMX, on
@@ -42,7 +43,7 @@ def single_head_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tens
         return attend_fused(q, k, v, scale)
     if _map_size(q) <= BLOCK:
         return attend_plain(q, k, v, scale)
-    return attend_fused(q, k, v, scale) if _captured() else attend_in_blocks(q, k, v, scale)
+    return attend_fused(q, k, v, scale) if is_captured() else attend_in_blocks(q, k, v, scale)
 
 
 def multi_head_attention(
@@ -53,7 +54,7 @@ def multi_head_attention(
     q, k are (B, M, N, K), v is (B, M, N, P); returns (B, M, N, P). `mask` broadcasts to (B, M, N, N): boolean, True =
     allowed, or a term. The framework's fused kernel, but for bfloat16 on CPUs where that does not use bfloat16.
     """
-    plain = q.is_cpu and q.dtype is torch.bfloat16 and not _captured() and not cpu_has_amx()
+    plain = q.is_cpu and q.dtype is torch.bfloat16 and not is_captured() and not cpu_has_amx()
     if not plain or q.shape[:2].numel() * q.shape[2] ** 2 > PLAIN_HEADS:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
     scores = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(2, 3)  # (B, M, N, N)
@@ -69,11 +70,6 @@ def _map_size(q: Tensor) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         return int(q.shape[0]) * int(q.shape[1]) ** 2
-
-
-def _captured() -> bool:
-    """Whether the operations are being recorded into a graph."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
 
 
 def attend_plain(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:

@@ -29,7 +29,7 @@ from ultralytics.nn.modules.csp import (
     RepC4,
     SCDown,
 )
-from ultralytics.nn.modules.utils import is_recorded
+from ultralytics.nn.modules.utils import is_captured
 from ultralytics.nn.registry import Plan, RowContext, make_divisible, register, scaled_conv, scaled_repeat
 from ultralytics.utils.errors import ConfigError, NotFoundError
 
@@ -91,7 +91,7 @@ class HGStem(nn.Module):
 
     def _pooled(self, x: Tensor) -> Tensor:
         """The pool; on a CPU without a gradient as two maxima in a third of the time."""
-        if not x.is_cpu or x.requires_grad or is_recorded() or torch.compiler.is_compiling():
+        if not x.is_cpu or x.requires_grad or is_captured():
             pooled: Tensor = self.pool(x)
             return pooled
         rows = torch.maximum(x[:, :, 1:], x[:, :, :-1])

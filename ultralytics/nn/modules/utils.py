@@ -22,6 +22,7 @@ __all__ = (
     "bias_init_with_prob",
     "contiguous_gradient",
     "inverse_sigmoid",
+    "is_captured",
     "is_recorded",
     "linear_init",
     "multi_scale_deformable_attn_pytorch",
@@ -115,6 +116,11 @@ def is_recorded() -> bool:
     """Tell whether the call is being turned into a graph, which must hold standard operators only."""
     tracing = torch.jit.is_tracing()  # type: ignore[attr-defined]
     return torch.compiler.is_exporting() or bool(tracing) or torch.onnx.is_in_onnx_export()
+
+
+def is_captured() -> bool:
+    """Tell whether the call is being turned into a graph of any kind, compiled ones included."""
+    return is_recorded() or torch.compiler.is_compiling()
 
 
 def smallest(*sizes: Any) -> Any:
