@@ -53,6 +53,19 @@ def test_attention_of_nothing(form, n, b):
     assert FORMS[form](*qkv(n, b=b), 0.5).shape == (b, n, 6)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+def test_blocks_are_shared_out_among_any_number_of_threads(threads, monkeypatch):
+    """45 queries of each image: a last block with as many for each thread, with fewer, or with less than one each."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    inputs = [t.requires_grad_() for t in qkv(45, 4, 6)]
+    for size in (1, 45, 45 * 6, 45 * 14, 45 * 100):
+        monkeypatch.setattr(attention, "BLOCK", size)
+        found, wanted = attend_in_blocks(*inputs, 0.7), attend_plain(*inputs, 0.7)
+        torch.testing.assert_close(found, wanted)
+        for a, b in zip(*(torch.autograd.grad(y.square().sum(), inputs) for y in (found, wanted)), strict=True):
+            torch.testing.assert_close(a, b)
+
+
 @pytest.mark.usefixtures("block")
 @pytest.mark.parametrize("form", FORMS)
 def test_attention_gradients(form):

@@ -88,7 +88,7 @@ def attend_fused(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
 
 
 def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """The plain formula for as many queries at a time as `BLOCK` allows, in the same two buffers; no padding.
+    """The plain formula for as many queries at a time as `BLOCK` allows, always in the same buffer; no padding.
 
     The gradient works the map out again, block by block, as in "FlashAttention" (arXiv 2205.14135, section 3.1). A
     second derivative is not available.
@@ -104,10 +104,11 @@ class _Blocks(torch.autograd.Function):
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         q, keys, v = (q * scale).contiguous(), k.transpose(1, 2).contiguous(), v.contiguous()  # keys (B, K, N)
         out = torch.empty_like(v)
-        scores = _buffer(q)
-        for image, rows in _blocks(q):
-            share = _softmax(q[image, rows], keys[image], scores)  # (R, N)
-            torch.mm(share, v[image], out=out[image, rows])
+        room = _room(q)
+        for image, rows, parts in _blocks(q):
+            queries, result = (_split(t[image, rows], parts) for t in (q, out))  # (T, R, K), (T, R, P)
+            share = _softmax(queries, keys[image], room)  # (T, R, N)
+            torch.bmm(share, v[image].expand(parts, -1, -1), out=result)
         ctx.save_for_backward(q, keys, v, out)
         ctx.scale = scale
         return out
@@ -116,40 +117,67 @@ class _Blocks(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         q, keys, v, out = ctx.saved_tensors
-        grad, k = grad.contiguous(), keys.transpose(1, 2).contiguous()  # (B, N, P), (B, N, K)
+        grad, k, values = grad.contiguous(), keys.transpose(1, 2).contiguous(), v.transpose(1, 2)  # values (B, P, N)
         grad_q = torch.empty_like(q)
         wide = torch.promote_types(q.dtype, torch.float32)  # what blocks add up in
-        grad_k, grad_v = torch.zeros_like(k, dtype=wide), torch.zeros_like(v, dtype=wide)
+        grad_k, grad_v = (t.new_zeros((_parts(q), *t.shape), dtype=wide) for t in (k, v))  # (T, B, N, K), (T, B, N, P)
         mean = (grad.to(wide) * out).sum(-1, keepdim=True)  # (B, N, 1)
-        scores, slopes = _buffer(q), _buffer(q)
-        for image, rows in _blocks(q):
-            share, grads = _softmax(q[image, rows], keys[image], scores), grad[image, rows]  # (R, N), (R, P)
-            grad_v[image] += share.t() @ grads
-            slope = torch.mm(grads, v[image].t(), out=slopes[: len(grads)])
-            slope.sub_(mean[image, rows]).mul_(share)  # (R, N): the softmax's gradient
-            torch.mm(slope, k[image], out=grad_q[image, rows])
-            grad_k[image] += slope.t() @ q[image, rows]
-        return grad_q * ctx.scale, grad_k.to(q.dtype), grad_v.to(q.dtype), None
+        room, more_room = _room(q), _room(q)
+        for image, rows, parts in _blocks(q):
+            # (T, R, K), (T, R, P), (T, R, 1), (T, R, K)
+            queries, grads, means, result = (_split(t[image, rows], parts) for t in (q, grad, mean, grad_q))
+            share = _softmax(queries, keys[image], room)  # (T, R, N)
+            slope = torch.bmm(grads, values[image].expand(parts, -1, -1), out=more_room[: share.numel()].view_as(share))
+            _add_products(grad_v[:parts, image], share.transpose(1, 2), grads)
+            slope.sub_(means).mul_(share)  # the softmax's gradient
+            torch.bmm(slope, k[image].expand(parts, -1, -1), out=result)
+            _add_products(grad_k[:parts, image], slope.transpose(1, 2), queries)
+        return grad_q * ctx.scale, grad_k.sum(0).to(q.dtype), grad_v.sum(0).to(q.dtype), None
 
 
-def _block_rows(n: int) -> int:
-    return max(1, min(n, BLOCK // max(n, 1)))
+def _parts(q: Tensor) -> int:
+    """Parts of a block that its threads work on, each with its own; one where a product shares itself out better."""
+    return 1 if q.dtype is torch.bfloat16 else torch.get_num_threads()
 
 
-def _buffer(q: Tensor) -> Tensor:
-    """Room for the scores of one block (R, N)."""
-    n = q.shape[1]
-    return q.new_empty(_block_rows(n), n)
+def _block_rows(q: Tensor) -> int:
+    """Queries of a block, as many in each part."""
+    n, parts = q.shape[1], _parts(q)
+    rows = max(1, min(n, BLOCK // max(n, 1)))
+    return max(rows - rows % parts, min(rows, parts))
 
 
-def _blocks(q: Tensor) -> Iterator[tuple[int, slice]]:
-    """Image and rows of each block."""
+def _room(q: Tensor) -> Tensor:
+    """Room for the scores of one block."""
+    return q.new_empty(_block_rows(q) * q.shape[1])
+
+
+def _blocks(q: Tensor) -> Iterator[tuple[int, slice, int]]:
+    """Image, rows and number of parts T of each block."""
     batch, n = q.shape[:2]
-    step = _block_rows(n)
-    return ((image, slice(start, min(start + step, n))) for image in range(batch) for start in range(0, n, step))
+    step, parts = _block_rows(q), _parts(q)
+    for image in range(batch):
+        for start in range(0, n, step):
+            rows = min(step, n - start)
+            yield image, slice(start, start + rows), 1 if rows % parts else parts
 
 
-def _softmax(q: Tensor, keys: Tensor, buffer: Tensor) -> Tensor:
-    """softmax(q keys) of some rows q (R, K) and all keys (K, N), inside the buffer."""
-    scores = torch.mm(q, keys, out=buffer[: len(q)])
+def _split(rows: Tensor, parts: int) -> Tensor:
+    """(T * R, D) as (T, R, D): a batched product gives each thread its part, which stays in its core's cache."""
+    return rows.view(parts, -1, rows.shape[-1])  # (T, R, D)
+
+
+def _softmax(q: Tensor, keys: Tensor, room: Tensor) -> Tensor:
+    """softmax(q keys) of some rows q (T, R, K) and all keys (K, N), inside the room."""
+    parts, rows, _ = q.shape
+    n = keys.shape[-1]
+    scores = torch.bmm(q, keys.expand(parts, -1, -1), out=room[: parts * rows * n].view(parts, rows, n))  # (T, R, N)
     return torch.softmax(scores, -1, out=scores)
+
+
+def _add_products(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """total (T, N, D) += a (T, N, R) b (T, R, D), in the total's precision."""
+    if total.dtype is a.dtype:
+        total.baddbmm_(a, b)
+    else:
+        total += torch.bmm(a, b)
