@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from tests.data.sets import data_dict, make_set, write_set
 from ultralytics.data import YOLODataset
-from ultralytics.data.label_cache import load_cache, spare_path
+from ultralytics.data.label_cache import content_key, load_cache, spare_path
 from ultralytics.data.utils import list_images
 
 
@@ -57,6 +58,37 @@ def test_a_changed_label_is_seen_and_a_new_image_too(tmp_path: Path) -> None:
     assert [len(d["cls"]) for d in dataset(str(images), tmp_path).labels] == [1, 1]
     write_set(tmp_path, {"c": "2 .5 .5 .2 .2"})
     assert [len(d["cls"]) for d in dataset(str(images), tmp_path).labels] == [1, 1, 1]
+
+
+def test_the_key_follows_every_file(tmp_path: Path) -> None:
+    images, labels = ([str(tmp_path / f"{i}.{kind}") for i in range(3)] for kind in ("jpg", "txt"))
+    for file in (*images, *labels[:2]):  # the last one has no label
+        Path(file).write_text("x", encoding="utf-8")
+        os.utime(file, ns=(0, 5))
+
+    def key(*more: str) -> str:
+        return content_key(images, labels, 3, False, more)
+
+    keys = [key(), key("names"), content_key(images, labels, 4, False), content_key(labels, images, 3, False)]
+    for file in (images[1], labels[1]):
+        os.utime(file, ns=(0, 6))
+        keys.append(key())
+        Path(file).write_text("xy", encoding="utf-8")
+        os.utime(file, ns=(0, 6))
+        keys.append(key())
+    Path(labels[2]).write_bytes(b"")
+    os.utime(labels[2], ns=(0, 0))
+    keys.append(key())
+    Path(images[0]).unlink()
+    keys.append(key())
+    assert len(set(keys)) == len(keys) and key() == key()
+
+
+def test_a_time_far_ahead_has_a_key(tmp_path: Path) -> None:
+    file = tmp_path / "a.jpg"
+    file.touch()
+    os.utime(file, (1.2e10, 1.2e10))  # the year 2350: more nanoseconds than 63 bits hold
+    assert content_key([str(file)], [], 1, False)
 
 
 def test_a_read_only_set_is_cached_with_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

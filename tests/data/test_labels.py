@@ -7,6 +7,7 @@ import os
 import random
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -296,3 +297,23 @@ def test_the_collector_is_left_as_it_was_found(enabled: bool) -> None:
         assert gc.isenabled() is enabled
     finally:
         gc.enable()
+
+
+def test_frozen_objects_stay_frozen_and_others_stay_collectable() -> None:
+    class Knot:
+        def __init__(self) -> None:
+            self.itself = self
+
+    with uncollected():
+        gone = weakref.ref(Knot())
+    assert gc.get_freeze_count() == 0
+    gc.collect()
+    assert gone() is None
+    gc.freeze()
+    try:
+        frozen = gc.get_freeze_count()
+        with uncollected():
+            pass
+        assert gc.get_freeze_count() == frozen > 0
+    finally:
+        gc.unfreeze()

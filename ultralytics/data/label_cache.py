@@ -12,6 +12,7 @@ import json
 import os
 import zipfile
 import zlib
+from array import array
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -21,12 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ultralytics.data.image_cache import may_write
-from ultralytics.data.labels import FloatArray, Issue, LabelRows, Scan, describe, label_dict, uncollected
+from ultralytics.data.labels import FloatArray, Issue, Scan, describe, label_dict, uncollected
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.settings import config_dir
 
 CACHE_VERSION = 3
+INT64 = (1 << 63) - 1
 
 
 def content_key(
@@ -34,17 +36,25 @@ def content_key(
 ) -> str:
     """Return a digest of all paths, sizes and times of change, and of what the scan depends on (`more` too)."""
     digest = hashlib.sha256(json.dumps([CACHE_VERSION, nc, single_cls, len(im_files), *map(str, more)]).encode())
-    stamps = "\n".join(map(_stamp, (*im_files, *label_files)))
-    digest.update(stamps.encode(errors="surrogateescape"))
+    for paths in (im_files, label_files):
+        digest.update("\0".join(paths).encode(errors="surrogateescape"))
+        digest.update(_stamps(paths))
     return digest.hexdigest()
 
 
-def _stamp(path: str) -> str:
-    try:
-        stat = os.stat(path)
-    except OSError:
-        return f"{path}\0-"
-    return f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}"
+def _stamps(paths: Sequence[str]) -> array[int]:
+    """Size and time of change in ns of each file, -1 twice where there is none; in one array, as there may be many."""
+    stamps = array("q")
+    append, look = stamps.append, os.stat
+    for path in paths:
+        try:
+            stat = look(path)
+        except OSError:
+            stamps.extend((-1, -1))
+        else:
+            append(stat.st_size)
+            append(stat.st_mtime_ns & INT64)
+    return stamps
 
 
 def save_cache(path: Path, key: str, scan: Scan) -> bool:
@@ -104,7 +114,7 @@ def _restore(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Scan:
     n = len(meta["im_files"])
     truths = _split(arrays["truth"], arrays["truths"]) if "truth" in arrays else [None] * n
     labels = [
-        label_dict(im_file, (h, w), LabelRows(cls, bboxes, segments[a:b], truth=truth))
+        label_dict(im_file, (h, w), cls, bboxes, segments[a:b], truth)
         for im_file, (h, w), cls, bboxes, (a, b), truth in zip(
             meta["im_files"],
             arrays["shapes"].tolist(),

@@ -351,7 +351,11 @@ def scan_images(im_files: Sequence[str], verify: Callable[[str], Pair], desc: st
             bar.update(len(chunk))
         counts = _count(pairs)
         bar.set_description(f"{desc} {describe(counts)}")
-        labels = [label_dict(p.im_file, p.shape, p.rows) for p in pairs if p.shape is not None]
+        labels = [
+            label_dict(p.im_file, p.shape, p.rows.cls, p.rows.bboxes, p.rows.segments, p.rows.truth)
+            for p in pairs
+            if p.shape is not None
+        ]
     return Scan(labels, [issue for p in pairs for issue in p.rows.issues], counts)
 
 
@@ -379,13 +383,19 @@ def _verify_all(im_files: Sequence[str], verify: Callable[[str], Pair]) -> Itera
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Keep the garbage collector out while many objects that all stay are made: it would look at all of them anew."""
+    """Keep the garbage collector out while many objects that all stay are made: it would look at all of them anew.
+
+    They then count as old, as if it had; unless there are frozen objects, which belong to somebody else.
+    """
     was = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if was:
+            if not gc.get_freeze_count():
+                gc.freeze()
+                gc.unfreeze()  # to the oldest generation
             gc.enable()
 
 
@@ -416,17 +426,25 @@ def _count(pairs: Sequence[Pair]) -> dict[str, int]:
     return {**counts, "total": len(pairs)}
 
 
-def label_dict(im_file: str, shape: tuple[int, int], rows: LabelRows) -> LabelDict:
-    """Return the label dict of one image: what data sets, metrics and pictures read."""
-    truth = {} if rows.truth is None else {"truth": rows.truth}
-    return {
+def label_dict(
+    im_file: str,
+    shape: tuple[int, int],
+    cls: FloatArray,
+    bboxes: FloatArray,
+    segments: list[FloatArray],
+    truth: TruthArray | None = None,
+) -> LabelDict:
+    """Return the label dict of one image: what data sets, metrics and pictures read; the rest as in `LabelRows`."""
+    label: LabelDict = {
         "im_file": im_file,
         "shape": shape,  # height, width
-        "cls": rows.cls,
-        "bboxes": rows.bboxes,
-        "segments": rows.segments,
+        "cls": cls,
+        "bboxes": bboxes,
+        "segments": segments,
         "keypoints": None,
         "normalized": True,
         "bbox_format": "xywh",
-        **truth,
     }
+    if truth is not None:
+        label["truth"] = truth
+    return label

@@ -24,13 +24,21 @@ def img2label_paths(img_paths: Sequence[str]) -> list[str]:
     >>> [p.replace(os.sep, "/") for p in img2label_paths(["data/images/train/a.b.jpg", "flat/c.png"])]
     ['data/labels/train/a.b.txt', 'flat/c.txt']
     """
-    here, there = f"{os.sep}images{os.sep}", f"{os.sep}labels{os.sep}"
+    folders: dict[str, str] = {}
     paths = []
     for path in img_paths:
-        normal = os.sep + path.replace("/", os.sep)
-        before, found, after = normal.rpartition(here)
-        paths.append((_stem(before + there + after if found else normal) + ".txt")[len(os.sep) :])
+        before, sep, name = path.replace("/", os.sep).rpartition(os.sep)
+        folder = folders.get(before + sep)
+        if folder is None:
+            folder = folders[before + sep] = _label_folder(before + sep)
+        paths.append(f"{folder}{_split(name)[0]}.txt")
     return paths
+
+
+def _label_folder(folder: str) -> str:
+    """Return the folder of labels for a folder of images, both with a separator behind, or empty."""
+    before, found, after = (os.sep + folder).rpartition(f"{os.sep}images{os.sep}")
+    return f"{before}{os.sep}labels{os.sep}{after}"[len(os.sep) :] if found else folder
 
 
 def list_images(source: str | Sequence[str]) -> list[str]:
@@ -57,7 +65,7 @@ def _list_one(source: str) -> list[str]:
         found = glob.glob(source, recursive=True)
     else:
         raise NotFoundError(f"{source}: no such folder or list of images")
-    return [f for f in found if suffix_of(f) in IMG_FORMATS]
+    return [f for f in found if _split(f)[1].lower() in IMG_FORMATS]
 
 
 def _read_list(path: Path) -> list[str]:
@@ -83,14 +91,16 @@ def _beside(line: str, folder: Path) -> str:
 
 def suffix_of(path: str) -> str:
     """Return a path's suffix in lower case, without the dot."""
-    return path[len(_stem(path)) + 1 :].lower()
+    return _split(path)[1].lower()
 
 
-def _stem(path: str) -> str:
-    """Return a path without its suffix, as `os.path.splitext` does, in less time for the usual ones."""
+def _split(path: str) -> tuple[str, str]:
+    """Return a path without its suffix, and that without the dot: `os.path.splitext`, faster for the usual ones."""
     stem, dot, suffix = path.rpartition(".")
-    usual = dot and suffix.isalnum() and stem and stem[-1] not in "./\\"
-    return stem if usual else os.path.splitext(path)[0]
+    if dot and suffix.isalnum() and stem and stem[-1] not in "./\\":
+        return stem, suffix
+    stem, suffix = os.path.splitext(path)
+    return stem, suffix[1:]
 
 
 def pick_fraction(files: list[str], fraction: float, seed: int = 0) -> list[str]:

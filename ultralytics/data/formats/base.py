@@ -74,7 +74,8 @@ class LabelReader:
 
     def cache_folder(self) -> Path:
         """Return the folder or file that gives the cache its name: here the one that holds all label files."""
-        folders = sorted({os.path.dirname(f) for f in self.label_files})
+        ends = min(self.label_files), max(self.label_files)  # all others lie between, so share what these do
+        folders = [os.path.dirname(f) for f in ends]
         try:
             return Path(os.path.commonpath(folders))
         except ValueError:  # several drives
