@@ -157,8 +157,31 @@ def test_part_shape_folding_and_gradients(name):
         assert want.shape == (2, *shape)
         assert part(x[:0]).shape == (0, *shape)
         net = fuse_children(nn.Sequential(copy.deepcopy(part)))
+        kept = x.clone()
         torch.testing.assert_close(net(x), want, rtol=1e-4, atol=1e-4)
+        assert torch.equal(x, kept)  # what a block is given is not written to
     assert [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)] == []
+
+
+@pytest.mark.parametrize("branch", [lambda: FFN(8, 16), lambda: SHSA(8, 4, 4), lambda: SHSA(8, 4, 4, residual=True)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_folded_residual_adds_in_the_branch_as_it_did_beside_it(branch, dtype):
+    """Also where autocast gives the branch another type than its input: then the sum keeps the wider one."""
+    torch.manual_seed(0)
+    block, x = fill_(Residual(branch())).eval(), tensor("x", (2, 8, 5, 3))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
+        want, kept = block(x), x.clone()
+        fuse_children(nn.Sequential(block))
+        assert block.in_place and block(x).dtype is want.dtype is torch.float32
+        torch.testing.assert_close(block(x), want, rtol=1e-5, atol=1e-5 if dtype is torch.float32 else 0.05)
+    assert torch.equal(x, kept)
+
+
+@pytest.mark.parametrize("m", [nn.Identity(), nn.Sequential(nn.Identity())])
+def test_a_residual_of_something_unknown_never_adds_in_place(m):
+    x = torch.ones(1, 2, 3, 3)
+    block = fuse_children(nn.Sequential(Residual(m).eval()))
+    assert torch.equal(block(x), torch.full_like(x, 2)) and torch.equal(x, torch.ones_like(x))
 
 
 def test_residual_folds_a_depthwise_kernel_only():

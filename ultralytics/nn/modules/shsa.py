@@ -1,7 +1,8 @@
 """SHSA, single-head self-attention on a part of the channels, and SHViT, the backbone that it comes from.
 
 Source: "SHViT: Single-Head Vision Transformer with Memory Efficient Macro Design" (CVPR 2024, arXiv 2401.16456).
-State-dict keys are those of the official weights. Shape legend of this file: B batch, C channels, H x W map,
+State-dict keys are those of the official weights. Each ReLU overwrites what it is given: the output of a convolution,
+batch norm or concatenation, which nothing else reads. Shape legend of this file: B batch, C channels, H x W map,
 N = H*W tokens, P attending channels (`pdim`), K query/key width (`qk_dim`).
 """
 
@@ -84,17 +85,22 @@ class Residual(nn.Module):
         super().__init__()
         self.m = m
         self.drop = drop
+        self.in_place = False
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
         y = self.m(x)
         if self.training and self.drop > 0:
             y = stochastic_depth(y, self.drop, "row")
-        return x + y
+        return y.add_(x) if self.in_place and y.dtype is x.dtype else x + y
 
     @torch.no_grad()
     def fuse(self) -> nn.Module:
-        """Return the branch with the identity added to its kernel where it is a depth-wise 3x3, else this block."""
+        """Return the branch with the identity added to its kernel where it is a depth-wise 3x3, else this block.
+
+        The block then adds in the memory of a branch that is known to return a new tensor.
+        """
+        self.in_place = isinstance(self.m, (FFN, SHSA))
         if not (isinstance(self.m, Conv2d_BN) and self.m.c.kernel_size == (3, 3)):
             return self
         if not self.m.c.groups == self.m.c.in_channels == self.m.c.out_channels:
@@ -110,7 +116,7 @@ class FFN(nn.Module):
     def __init__(self, ed: int, h: int) -> None:
         super().__init__()
         self.pw1 = Conv2d_BN(ed, h)
-        self.act = nn.ReLU()
+        self.act = nn.ReLU(inplace=True)
         self.pw2 = Conv2d_BN(h, ed, bn_weight_init=0)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -128,7 +134,7 @@ class SqueezeExcite(nn.Module):
         super().__init__()
         inner = max(8, int(channels * ratio + 4) // 8 * 8)
         self.fc1 = nn.Conv2d(channels, inner, 1)
-        self.act = nn.ReLU()
+        self.act = nn.ReLU(inplace=True)
         self.fc2 = nn.Conv2d(inner, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -144,7 +150,7 @@ class PatchMerging(nn.Module):
         super().__init__()
         hidden = dim * 4
         self.conv1 = Conv2d_BN(dim, hidden)
-        self.act = nn.ReLU()
+        self.act = nn.ReLU(inplace=True)
         self.conv2 = Conv2d_BN(hidden, hidden, 3, 2, 1, groups=hidden)
         self.se = SqueezeExcite(hidden, 0.25)
         self.conv3 = Conv2d_BN(hidden, out_dim)
@@ -177,7 +183,7 @@ class SHSA(nn.Module):
         self.dim, self.qk_dim, self.pdim, self.residual = dim, qk_dim, pdim, residual
         self.pre_norm = nn.GroupNorm(1, pdim)
         self.qkv = Conv2d_BN(pdim, 2 * qk_dim + pdim)
-        self.proj = nn.Sequential(nn.ReLU(), Conv2d_BN(dim, dim, bn_weight_init=0))
+        self.proj = nn.Sequential(nn.ReLU(inplace=True), Conv2d_BN(dim, dim, bn_weight_init=0))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, dim, H, W) -> the same shape."""
@@ -233,7 +239,7 @@ def _patch_embed(c1: int, widths: Sequence[int]) -> list[nn.Module]:
     """Return 3x3 convolutions of stride 2 to each width, with ReLU between them."""
     layers: list[nn.Module] = []
     for a, b in zip((c1, *widths), widths, strict=False):
-        layers += [Conv2d_BN(a, b, 3, 2, 1), nn.ReLU()]
+        layers += [Conv2d_BN(a, b, 3, 2, 1), nn.ReLU(inplace=True)]
     return layers[:-1]
 
 
@@ -294,8 +300,8 @@ class SHViT(nn.Module):
         return (y, y_dist) if self.training else (y + y_dist) / 2
 
     def fuse(self) -> nn.Module:
-        """Fold every batch norm and depth-wise residual, in place."""
-        return fuse_children(self)
+        """Fold every batch norm and depth-wise residual, in place; the kernels then lie channels-last, as maps will."""
+        return fuse_children(self).to(memory_format=torch.channels_last)
 
 
 def _official(widths: Sequence[int], parts: Sequence[int], depth: Sequence[int], kwargs: dict[str, Any]) -> SHViT:
@@ -332,7 +338,7 @@ class SHViTStem(nn.Module):
 
     def __init__(self, c1: int, c2: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(*_patch_embed(c1, (c2 // 4, c2 // 2, c2)), nn.ReLU())
+        self.layers = nn.Sequential(*_patch_embed(c1, (c2 // 4, c2 // 2, c2)), nn.ReLU(inplace=True))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, c1, H, W) -> (B, c2, H/8, W/8)."""
