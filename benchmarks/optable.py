@@ -33,14 +33,19 @@ def network(yaml: str, plain: bool) -> tuple[RTDETRDetectionModel, Callable[[], 
     torch.manual_seed(0)
     model = RTDETRDetectionModel(yaml, verbose=False)
     dtype = None if plain else amp_dtype(True, "cpu")
-    model.to(memory_format=torch.contiguous_format if plain else torch.channels_last)
     return model, lambda: autocast(dtype is not None, "cpu", dtype)
+
+
+def lay_out(model: RTDETRDetectionModel, plain: bool) -> None:
+    """Put the kernels where a run has them; after folding, which makes new ones."""
+    model.to(memory_format=torch.contiguous_format if plain else torch.channels_last)
 
 
 def prediction(yaml: str, imgsz: int, plain: bool) -> Callable[[], None]:
     """The fused network on one image."""
     model, precision = network(yaml, plain)
     model.eval().fuse(verbose=False)
+    lay_out(model, plain)
     x = torch.rand(1, 3, imgsz, imgsz)
 
     def run() -> None:
@@ -54,6 +59,7 @@ def training_step(yaml: str, imgsz: int, plain: bool, batch: int = 2, objects: i
     """Forward, backward, step and average, on random images with random boxes."""
     model, precision = network(yaml, plain)
     model.train()
+    lay_out(model, plain)
     choice = optim.OptimizerChoice("AdamW", 1e-4, 0.9, 0.0)
     optimizer, ema = optim.build_optimizer(model, choice, 1e-4), ModelEMA(model)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
