@@ -184,6 +184,17 @@ class Report:
         )
         return ratio
 
+    def compare_each(
+        self, what: str, times: Mapping[str, Sequence[float]], goals: Mapping[str, float] | None = None
+    ) -> None:
+        """Add a row for each of the other sides, or one for `ours` alone."""
+        others = [name for name in times if name != "ours"]
+        for name in others:
+            goal = (goals or {}).get(name)
+            self.compare(f"{what}, against {name}", {"ours": times["ours"], name: times[name]}, goal)
+        if not others:
+            self.compare(what, times)
+
     def fact(self, what: str, value: Any, goal: str | None = None, met: bool | None = None) -> None:
         """Add a row that is no ratio of times: a size, a difference, an answer."""
         self.rows.append({"what": what, "value": value, "goal": goal, "met": met})

@@ -15,14 +15,13 @@ def measure(report: Report, args: Any, bf16: bool, imgsz: int) -> None:
     how = {"imgsz": imgsz, "batch": 1}
     named = {"yaml": MODEL, **how, "amp": bf16}
     sides = {"ours": Worker(sys.executable, "detector", "forward", named, args.threads)}
+    stock = "stock in fp32" if bf16 else "stock"
     if args.peer:
-        sides["stock"] = Worker(args.peer, "detector", "forward", named, args.threads)
+        sides[stock] = Worker(args.peer, "detector", "forward", named, args.threads)
     if args.models:
         sides["transformers"] = Worker(args.models, "hf", "forward", {**how, "bf16": bf16}, args.threads)
     times = take_turns(sides, args.rounds, warm=2)
-    for name in [n for n in times if n != "ours"] or ["ours"]:
-        title = f"{'bf16' if bf16 else 'fp32'}, against {name}{' in fp32' if bf16 and name == 'stock' else ''}"
-        report.compare(title, {"ours": times["ours"], name: times[name]}, 1)
+    report.compare_each("bf16" if bf16 else "fp32", times, {stock: 1, "transformers": 1})
     for side in sides.values():
         side.close()
 

@@ -22,7 +22,7 @@ from ultralytics import RTDETR
 from ultralytics.cfg import get_cfg
 from ultralytics.engine import exporter
 from ultralytics.engine.exporter import Export
-from ultralytics.engine.parity import Comparison
+from ultralytics.engine.parity import TOLERANCES, Comparison
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.utils.checks import collect_system_info
 from ultralytics.utils.errors import UserError
@@ -118,7 +118,7 @@ def compare(name: str, kind: str, options: argparse.Namespace, known: dict[str, 
             run.known, run.with_metrics = known, options.ap and not name.endswith((".yaml", ".yml"))
             path, found = run()
             figures |= found.numbers() | {"seconds": time.perf_counter() - start, "bytes": _bytes(path)}
-            figures["reasons"] = found.reasons(exporter.TOLERANCES[run.precision])
+            figures["reasons"] = found.reasons(TOLERANCES[run.precision])
         except UserError as e:
             figures["error"] = str(e)
     return figures

@@ -13,7 +13,7 @@ from typing import Any
 from common import Report, Worker, arguments, has_bf16, machine, take_turns
 
 OTHERS = {"timm shvit_s4": "shvit_s4", "mobilevitv2_100": "mobilevitv2_100", "fastvit_sa12": "fastvit_sa12"}
-GOALS = {"timm shvit_s4": 1.2, "mobilevitv2_100": None, "fastvit_sa12": None}
+GOALS = {"timm shvit_s4": 1.2}
 
 
 def measure(report: Report, args: Any, how: dict[str, Any], threads: int | None, title: str) -> None:
@@ -23,8 +23,7 @@ def measure(report: Report, args: Any, how: dict[str, Any], threads: int | None,
         for label, name in OTHERS.items():
             sides[label] = Worker(args.models, "classifier", "images", {"name": name, **how}, threads)
     times = take_turns(sides, args.rounds, warm=3)
-    for label in [name for name in times if name != "ours"] or ["ours"]:
-        report.compare(f"{title}, against {label}", {"ours": times["ours"], label: times[label]}, GOALS.get(label))
+    report.compare_each(title, times, GOALS)
     for side in sides.values():
         side.close()
 

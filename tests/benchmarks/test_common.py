@@ -58,6 +58,17 @@ def test_ratio_is_of_medians(common: ModuleType, times: Any, goal: Any, ratio: A
     assert (report.rows[0]["ratio"], report.rows[0]["met"]) == (ratio, met)
 
 
+def test_each_other_side_has_a_row_of_its_own(common: ModuleType) -> None:
+    report = common.Report("x", "X")
+    report.compare_each("work", {"ours": [1.0]}, {"a": 2})
+    report.compare_each("work", {"ours": [1.0], "a": [3.0], "b": [0.5]}, {"a": 2})
+    assert [(row["what"], row["ratio"], row["goal"], row["met"]) for row in report.rows] == [
+        ("work", None, None, None),
+        ("work, against a", 3.0, 2, True),
+        ("work, against b", 0.5, None, None),
+    ]
+
+
 def test_report_is_written_as_json_and_markdown(common: ModuleType, tmp_path: Path, capsys: Any) -> None:
     report = common.Report("x", "X", {"batch": 2}, common.machine(threads=3))
     report.compare("work", {"ours": [0.5], "stock": [1.0]}, 1.5)
