@@ -59,8 +59,16 @@ def test_label_paths(path: str, want: str) -> None:
 
 
 def test_label_files_of_several_folders() -> None:
-    paths = ["a/images/x/1.jpg", "b/2.jpg", "a/images/x/3.v1.PNG", "4.jpg", "images/5.jpg", "a/images/y/1.jpg"]
-    want = ["a/labels/x/1.txt", "b/2.txt", "a/labels/x/3.v1.txt", "4.txt", "labels/5.txt", "a/labels/y/1.txt"]
+    paths = [
+        "a/images/x/1.jpg",
+        "b/2.jpg",
+        "a/images/x/3.v.PNG",
+        "4.jpg",
+        "/5.jpg",
+        "images/6.jpg",
+        "a/images/y/1.jpg",
+    ]
+    want = ["a/labels/x/1.txt", "b/2.txt", "a/labels/x/3.v.txt", "4.txt", "/5.txt", "labels/6.txt", "a/labels/y/1.txt"]
     assert img2label_paths([p.replace("/", os.sep) for p in paths]) == [w.replace("/", os.sep) for w in want]
 
 

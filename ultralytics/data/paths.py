@@ -24,14 +24,13 @@ def img2label_paths(img_paths: Sequence[str]) -> list[str]:
     >>> [p.replace(os.sep, "/") for p in img2label_paths(["data/images/train/a.b.jpg", "flat/c.png"])]
     ['data/labels/train/a.b.txt', 'flat/c.txt']
     """
-    folders: dict[str, str] = {}
-    paths = []
+    last, folder, paths = None, "", []
     for path in img_paths:
-        before, sep, name = path.replace("/", os.sep).rpartition(os.sep)
-        folder = folders.get(before + sep)
-        if folder is None:
-            folder = folders[before + sep] = _label_folder(before + sep)
-        paths.append(f"{folder}{_split(name)[0]}.txt")
+        before, sep, name = _split(path.replace("/", os.sep))[0].rpartition(os.sep)
+        if before + sep != last:  # images of one folder come one after another
+            last = before + sep
+            folder = _label_folder(last)
+        paths.append(f"{folder}{name}.txt")
     return paths
 
 
