@@ -38,6 +38,7 @@ PARTS = (
     Part("scan", "h", (1, 4)),
     Part("epoch", "d", (2, 12), ("peer", "data")),
     Part("data_scan", "scan", (1, 4), ()),
+    Part("reduced_decode", "loading", (1, 1), ()),
     Part("scale", "growth", (2, 10), ()),
 )
 

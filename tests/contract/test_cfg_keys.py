@@ -143,6 +143,7 @@ OURS = {
     "model_scale": None,
     "modules": None,
     "letterbox": False,
+    "reduced_decode": False,
     "photometric": 0.0,
     "zoom_out": 0.0,
     "iou_crop": 0.0,

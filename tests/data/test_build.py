@@ -167,3 +167,11 @@ def test_arguments_reach_the_data_set(tmp_path: Path) -> None:
 )
 def test_fractions_of_splits(fraction, want) -> None:
     assert tuple(fraction_of(fraction, mode) for mode in ("train", "val", "test")) == want
+
+
+@pytest.mark.parametrize("mode", ["train", "val"])
+def test_reduced_decoding_is_for_both_splits(tmp_path: Path, mode: str) -> None:
+    images = str(make_set(tmp_path, 2))
+    for on in (False, True):
+        cfg = SimpleNamespace(**vars(hyp()), imgsz=32, reduced_decode=on)
+        assert build_yolo_dataset(cfg, images, 2, data_dict(tmp_path), mode=mode).reduced_decode is on

@@ -271,3 +271,56 @@ def test_unknown_cache_modes(tmp_path: Path) -> None:
     for wrong in ("tape", 3, [1]):
         with pytest.raises(ConfigError, match="'ram' or 'disk'"):
             dataset(tmp_path, cache=wrong)
+
+
+# ---- reading at reduced size ----
+
+
+def big_jpeg(root: Path, h: int, w: int, suffix: str = "jpg") -> Path:
+    """Write one smooth picture with a box."""
+    images = write_set(root, {"a": GOOD})
+    (images / "a.png").unlink()
+    y, x = np.mgrid[:h, :w]
+    wave = np.stack([np.sin(x / 25 + i) * np.cos(y / 30) * 100 + 128 for i in range(3)], -1).astype(np.uint8)
+    assert cv2.imwrite(str(images / f"a.{suffix}"), wave, [cv2.IMWRITE_JPEG_QUALITY, 98])
+    return images / f"a.{suffix}"
+
+
+@pytest.mark.parametrize("letterbox", [False, True])
+@pytest.mark.parametrize(("shape", "reduced"), [((256, 320), True), ((258, 322), True), ((257, 321), False)])
+def test_a_reduced_sample_differs_in_its_pixels_only(
+    tmp_path: Path, shape: tuple[int, int], letterbox: bool, reduced: bool
+) -> None:
+    big_jpeg(tmp_path, *shape)
+    whole, small = (dataset(tmp_path, letterbox=letterbox, reduced_decode=on)[0] for on in (False, True))
+    for key in whole:
+        if key != "img":
+            same = torch.equal(whole[key], small[key]) if isinstance(whole[key], torch.Tensor) else None
+            assert same or whole[key] == small[key], key
+    difference = (whole["img"].float() - small["img"].float()).abs()
+    assert whole["img"].shape == small["img"].shape and difference.mean() < 2
+    assert bool(difference.max() > 0) is reduced
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp"])
+def test_other_files_are_read_whole(tmp_path: Path, suffix: str) -> None:
+    big_jpeg(tmp_path, 256, 320, suffix)
+    whole, small = (dataset(tmp_path, reduced_decode=on)[0] for on in (False, True))
+    assert torch.equal(whole["img"], small["img"])
+
+
+def test_a_size_that_the_scan_did_not_see_is_read_whole(tmp_path: Path) -> None:
+    big_jpeg(tmp_path, 256, 320)
+    data = dataset(tmp_path, reduced_decode=True)
+    data.labels[0]["shape"] = (320, 256)
+    first, second, whole = data[0], data[0], dataset(tmp_path)[0]
+    assert first["ori_shape"] == (256, 320) and torch.equal(first["img"], whole["img"])
+    assert not torch.equal(second["img"], whole["img"])  # now its size is known
+
+
+def test_caches_of_both_ways_are_apart(tmp_path: Path) -> None:
+    path = big_jpeg(tmp_path, 256, 320)
+    for on in (False, True):
+        data = dataset(tmp_path, cache="disk", reduced_decode=on)
+        assert np.array_equal(data.images[0], dataset(tmp_path, reduced_decode=on).images[0])
+    assert len(list(path.parent.glob("a.jpg.*.npy"))) == 2

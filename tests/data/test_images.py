@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ultralytics.data.images import as_uint8, decode, imread, pil_to_bgr, probe, resize
+from ultralytics.data.images import as_uint8, decode, imread, imread_reduced, pil_to_bgr, probe, reduction, resize
 
 PIXELS = np.zeros((40, 60, 3), np.uint8)
 PIXELS[:20, :30] = (200, 30, 60)  # RGB
@@ -54,6 +54,60 @@ def test_every_mode_becomes_three_uint8_channels(tmp_path: Path, mode: str, suff
     assert image.dtype == np.uint8 and image.shape == (40, 60, 3) and probe(path) == (40, 60)
     inside, outside = image[:18, :28].mean((0, 1)), image[22:, 32:].mean((0, 1))
     assert np.abs(inside - outside).max() > 50, "the two areas of the picture differ"
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_reduced_jpeg_is_the_mean_of_squares(tmp_path: Path, factor: int, channels: int) -> None:
+    """A file of sides that the factor does not divide, under an odd name; compared where whole squares are."""
+    y, x = np.mgrid[:75, :106]
+    wave = np.stack([np.sin(x / 9 + i) * np.cos(y / 11 - i) * 100 + 128 for i in range(3)], -1).astype(np.uint8)
+    path = tmp_path / "größe"
+    Image.fromarray(wave).save(path, format="JPEG", quality=98, subsampling=0)
+    reduced, whole = imread_reduced(path, factor, channels), imread(path, channels)
+    assert reduced.dtype == np.uint8 and reduced.shape == (-(-75 // factor), -(-106 // factor), channels)
+    h, w = 75 // factor, 106 // factor
+    squares = whole[: h * factor, : w * factor].reshape(h, factor, w, factor, channels)
+    assert np.abs(reduced[:h, :w].astype(float) - squares.mean((1, 3))).max() < 4
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_reduced_jpeg_is_turned_as_a_whole_one(tmp_path: Path, orientation: int) -> None:
+    path = save(tmp_path / "a.jpg", orientation=orientation, quality=95)
+    reduced, whole = imread_reduced(path, 2), imread(path)
+    assert reduced.shape[:2] == (whole.shape[0] // 2, whole.shape[1] // 2)
+    assert np.abs(reduced.astype(int) - whole[::2, ::2]).mean() < 6
+
+
+def test_what_cannot_be_read_reduced(tmp_path: Path) -> None:
+    jpeg, png, empty = save(tmp_path / "a.jpg"), save(tmp_path / "b.png"), tmp_path / "empty.jpg"
+    empty.touch()
+    for path, factor, channels in (
+        (png, 2, 3),
+        (tmp_path / "none.jpg", 2, 3),
+        (empty, 2, 3),
+        (jpeg, 2, 4),
+        (jpeg, 3, 3),
+    ):
+        assert imread_reduced(path, factor, channels) is None
+
+
+@pytest.mark.parametrize(
+    ("shape", "room", "factor"),
+    [
+        ((3000, 4000), (640, 640), 4),
+        ((3000, 4000), (1000, 1000), 2),
+        ((3000, 4000), (1501, 1501), 1),
+        ((3001, 4000), (640, 640), 1),  # odd
+        ((3002, 4000), (640, 640), 2),
+        ((5120, 5120), (640, 640), 8),
+        ((5120, 5112), (640, 640), 4),
+        ((640, 640), (640, 640), 1),
+        ((51200, 51200), (640, 640), 8),  # JPEG knows no further
+    ],
+)
+def test_reduction_leaves_what_is_wanted(shape: tuple[int, int], room: tuple[int, int], factor: int) -> None:
+    assert reduction(shape, room) == factor
 
 
 def test_grey_and_paths_that_are_not_ascii(tmp_path: Path) -> None:

@@ -300,6 +300,13 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
                 "keep the aspect ratio and pad, instead of stretching to the square",
                 only="detect",
             ),
+            Key(
+                "reduced_decode",
+                k.BOOL,
+                False,
+                "train, val: decode large JPEGs at 1/2, 1/4 or 1/8 of their size where imgsz is left",
+                only="detect",
+            ),
             Key("ci", k.BOOL, False, "confidence intervals in val: bootstrap over images, seeded", only="detect"),
             Key(
                 "smoothing",

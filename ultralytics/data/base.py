@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from ultralytics.data.augment import AugmentParams, Compose, Sample
 from ultralytics.data.image_cache import ImageCache, cache_mode
-from ultralytics.data.images import Pixels, imread, resize
+from ultralytics.data.images import Pixels, imread, imread_reduced, reduction, resize
 from ultralytics.data.utils import IMG_FORMATS, list_images, pick_fraction
 from ultralytics.utils.errors import DatasetError
 from ultralytics.utils.instance import Instances
@@ -49,6 +49,7 @@ class BaseDataset(Dataset[dict[str, Any]]):
         channels: image channels, 3 colour or 1 grey.
         letterbox: keep the aspect and fill a border; false stretches to the square.
         seed: start of all random draws.
+        reduced_decode: decode large JPEGs at 1/2, 1/4 or 1/8 of their size where at least `imgsz` is left.
     """
 
     def __init__(
@@ -70,12 +71,13 @@ class BaseDataset(Dataset[dict[str, Any]]):
         *,
         letterbox: bool = True,
         seed: int = 0,
+        reduced_decode: bool = False,
     ) -> None:
         super().__init__()
         self.img_path, self.imgsz, self.augment, self.hyp, self.prefix = img_path, imgsz, augment, hyp, prefix
         self.rect, self.batch_size, self.stride, self.pad = rect, batch_size, stride, pad
         self.single_cls, self.fraction, self.channels = single_cls, fraction, channels
-        self.letterbox, self.seed = letterbox or rect, seed
+        self.letterbox, self.seed, self.reduced_decode = letterbox or rect, seed, reduced_decode
         self.im_files = self.get_img_files(img_path)
         self.labels: list[dict[str, Any]] = self.get_labels()
         self.update_labels(classes)
@@ -83,7 +85,7 @@ class BaseDataset(Dataset[dict[str, Any]]):
         if rect:
             self.set_rectangle()
         self.im_files = [label["im_file"] for label in self.labels]
-        tag = f"{imgsz}{'k' if self.letterbox else 's'}{channels}"
+        tag = f"{imgsz}{'k' if self.letterbox else 's'}{channels}{'r' if reduced_decode else ''}"
         self.images = ImageCache(cache_mode(cache), self.im_files, self._read, tag, channels * imgsz * imgsz)
         self.images.fill(f"{prefix}caching images")
         self.transforms = self.build_transforms(hyp)
@@ -160,15 +162,29 @@ class BaseDataset(Dataset[dict[str, Any]]):
         return image, self.labels[i]["shape"], image.shape[:2]
 
     def _read(self, i: int) -> Pixels:
-        return self._resize(self._decode(i), self.letterbox)
+        reduced = self._decode_reduced(i) if self.reduced_decode else None
+        if reduced is None:
+            return self._resize(self._decode(i), self.letterbox)
+        return self._resize(reduced, self.letterbox, self.labels[i]["shape"])
 
-    def _resize(self, image: Pixels, keep_aspect: bool) -> Pixels:
-        h, w = image.shape[:2]
+    def _decode_reduced(self, i: int) -> Pixels | None:
+        """Return the image at a half, a quarter or an eighth of its size; None where that is not what is wanted."""
+        h, w = shape = self.labels[i]["shape"]
+        side = self.imgsz
+        room = (math.ceil(h * side / max(shape)), math.ceil(w * side / max(shape))) if self.letterbox else (side, side)
+        factor = reduction(shape, room)
+        image = imread_reduced(self.im_files[i], factor, self.channels) if factor > 1 else None
+        return image if image is not None and image.shape[:2] == (h // factor, w // factor) else None
+
+    def _resize(self, image: Pixels, keep_aspect: bool, shape: Shape | None = None) -> Pixels:
+        """Bring an image to the network's size; `shape` is that of the file where the image is a reduced one."""
+        h, w = image.shape[:2] if shape is None else shape
         if keep_aspect:
             gain = self.imgsz / max(h, w)
             size = (min(math.ceil(w * gain), self.imgsz), min(math.ceil(h * gain), self.imgsz))
         else:
             size = (self.imgsz, self.imgsz)
+        h, w = image.shape[:2]
         return image if (w, h) == size else resize(image, size)
 
     def get_image_and_label(

@@ -108,6 +108,7 @@ def build_yolo_dataset(
         "seed": int(getattr(cfg, "seed", 0) or 0),
         "save_dir": getattr(cfg, "save_dir", None),
         "strict": bool(getattr(cfg, "strict", True)),
+        "reduced_decode": bool(getattr(cfg, "reduced_decode", False)),
     }
     return dataset(img_path, data=data, **{**options, **kwargs})
 

@@ -21,7 +21,16 @@ MIN_SIDE = 10  # pixels; smaller images hold nothing to detect
 _TAIL = 4096  # bytes searched for an end marker; cameras and editors append a few
 _ORIENTATION = 0x0112  # EXIF tag
 _ORIENTED = frozenset(("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF"))  # Pillow turns TIFF by itself
+_JPEG_START = b"\xff\xd8"
 _MODE = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}
+_REDUCED_MODE = {
+    (1, 2): cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    (1, 4): cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    (1, 8): cv2.IMREAD_REDUCED_GRAYSCALE_8,
+    (3, 2): cv2.IMREAD_REDUCED_COLOR_2,
+    (3, 4): cv2.IMREAD_REDUCED_COLOR_4,
+    (3, 8): cv2.IMREAD_REDUCED_COLOR_8,
+}
 
 
 def imread(path: str | Path, channels: int = 3) -> Pixels | None:
@@ -35,6 +44,29 @@ def imread(path: str | Path, channels: int = 3) -> Pixels | None:
     except OSError:
         return None
     return decode(data, channels)
+
+
+def imread_reduced(path: str | Path, factor: int, channels: int = 3) -> Pixels | None:
+    """Read a JPEG at 1/`factor` (2, 4 or 8) of its size, (ceil(H/factor), ceil(W/factor), C); else as `imread`.
+
+    The frequencies above that size are not decoded at all, which saves most of the time and does not alias. None for
+    files of other kinds, other numbers of channels than 1 and 3, and where `imread` would give None.
+    """
+    mode = _REDUCED_MODE.get((channels, factor))
+    if mode is None:
+        return None
+    try:
+        data = np.fromfile(path, np.uint8)
+        image = cv2.imdecode(data, mode) if data[:2].tobytes() == _JPEG_START else None
+    except (OSError, cv2.error):
+        return None
+    return None if image is None else as_uint8(image)
+
+
+def reduction(shape: tuple[int, int], room: tuple[int, int]) -> int:
+    """Return 8, 4, 2 or 1: the largest that divides both sides and leaves at least `room`, both (height, width)."""
+    fits = (f for f in (8, 4, 2) if all(side % f == 0 and side // f >= r for side, r in zip(shape, room, strict=True)))
+    return next(fits, 1)
 
 
 def decode(data: NDArray[np.uint8], channels: int = 3) -> Pixels | None:
