@@ -178,14 +178,13 @@ class BaseDataset(Dataset[dict[str, Any]]):
 
     def _resize(self, image: Pixels, keep_aspect: bool, shape: Shape | None = None) -> Pixels:
         """Bring an image to the network's size; `shape` is that of the file where the image is a reduced one."""
-        h, w = image.shape[:2] if shape is None else shape
+        h, w = shape or image.shape[:2]
         if keep_aspect:
             gain = self.imgsz / max(h, w)
             size = (min(math.ceil(w * gain), self.imgsz), min(math.ceil(h * gain), self.imgsz))
         else:
             size = (self.imgsz, self.imgsz)
-        h, w = image.shape[:2]
-        return image if (w, h) == size else resize(image, size)
+        return image if image.shape[1::-1] == size else resize(image, size)
 
     def get_image_and_label(
         self, index: int, rng: np.random.Generator | None = None, full_size: bool = False

@@ -47,10 +47,10 @@ def imread(path: str | Path, channels: int = 3) -> Pixels | None:
 
 
 def imread_reduced(path: str | Path, factor: int, channels: int = 3) -> Pixels | None:
-    """Read a JPEG at 1/`factor` (2, 4 or 8) of its size, (ceil(H/factor), ceil(W/factor), C); else as `imread`.
+    """Read a JPEG at 1/`factor` (2, 4 or 8) of its size: uint8 (ceil(H/factor), ceil(W/factor), C), BGR, upright.
 
-    The frequencies above that size are not decoded at all, which saves most of the time and does not alias. None for
-    files of other kinds, other numbers of channels than 1 and 3, and where `imread` would give None.
+    Frequencies above that size are not decoded at all, which saves much of the time and does not alias. None for files
+    of other kinds, for other numbers of channels than 1 and 3, and where `imread` would give None.
     """
     mode = _REDUCED_MODE.get((channels, factor))
     if mode is None:
