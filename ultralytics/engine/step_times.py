@@ -111,7 +111,8 @@ class StepTimes:
         LOGGER.info("\n".join(aligned([COLUMNS, *map(_cells, rows)])))
         waiting = rows[0][-1] or 0.0
         if waiting > SLOW_DATA:
-            LOGGER.info(f"{waiting:.0%} of the time is spent waiting for data: more workers=, or cache=ram, may help")
+            remedies = "more workers=, cache=ram, or for large JPEGs reduced_decode=True, may help"
+            LOGGER.info(f"{waiting:.0%} of the time is spent waiting for data: {remedies}")
         write_times(trainer.save_dir / FILE, rows)
         LOGGER.info(f"Saved to {trainer.save_dir / FILE}")
 
