@@ -122,6 +122,24 @@ def test_the_choice(monkeypatch, n, amx, form, dtype):
     assert single_head_attention(*qkv(n, dtype=dtype), 1.0) == "taken"
 
 
+@pytest.mark.parametrize(
+    ("n", "dtype", "grad", "form"),
+    [
+        (4, torch.float32, True, "attend_plain"),
+        (5, torch.float32, True, "attend_in_blocks"),
+        (5, torch.bfloat16, False, "attend_in_blocks"),
+        (6, torch.bfloat16, True, "attend_plain"),
+        (7, torch.bfloat16, True, "attend_in_blocks"),
+    ],
+)
+def test_bfloat16_holds_larger_maps_for_a_gradient(monkeypatch, n, dtype, grad, form):
+    monkeypatch.setattr(attention, "cpu_has_amx", lambda: False)
+    monkeypatch.setattr(attention, "BLOCK", 2 * 4 * 4)
+    monkeypatch.setattr(attention, "WHOLE", 2 * 6 * 6)
+    monkeypatch.setattr(attention, form, lambda *_args: "taken")
+    assert single_head_attention(*(t.requires_grad_(grad) for t in qkv(n, dtype=dtype)), 1.0) == "taken"
+
+
 @pytest.mark.parametrize(("n", "form"), [(4, "attend_plain"), (5, "attend_fused")])
 def test_a_traced_graph_holds_what_fits_its_example_and_is_right_for_other_sizes(monkeypatch, n, form):
     monkeypatch.setattr(attention, "cpu_has_amx", lambda: False)
@@ -191,7 +209,7 @@ def test_heads_against_the_formula(monkeypatch, amx, dtype, mask, scale):
 )
 def test_the_choice_for_heads(monkeypatch, dtype, amx, limit, fused):
     monkeypatch.setattr(attention, "cpu_has_amx", lambda: amx)
-    monkeypatch.setattr(attention, "PLAIN_HEADS", limit)
+    monkeypatch.setattr(attention, "WHOLE", limit)
     monkeypatch.setattr(attention.F, "scaled_dot_product_attention", lambda *_args, **_kwargs: "fused")
     assert (multi_head_attention(*heads(dtype=dtype)) == "fused") is fused
 

@@ -19,17 +19,18 @@ from ultralytics.utils.torch_utils import cpu_has_amx
 # Milliseconds of plain / fused / blocks, K 16, P 64, torch 2.14, 2 cores of a CPU with AVX512-BF16 and without AMX, on
 # which the fused kernel does not use the bfloat16 instructions:
 #                       forward, fp32      with gradient, fp32   forward, bf16       with gradient, bf16
-#   B 1, N 400          0.3 / 0.4 / 0.3    1.0 / 1.7 / 1.4       0.3 / 0.5 / 0.3     1.2 / 3.1 / 1.6
-#   B 1, N 1600         4.0 / 5.4 / 3.7    15 / 22 / 16          2.0 / 5.6 / 2.2     5.3 / 18 / 7.1
-#   B 1, N 3600         42 / 24 / 22       111 / 105 / 83        11 / 24 / 11        30 / 84 / 35
-#   B 1, N 6400         157 / 71 / 64      349 / 276 / 199       80 / 72 / 32        193 / 440 / 121
-#   B 4, N 1600         38 / 17 / 13       96 / 63 / 47          8.7 / 18 / 8.1      24 / 51 / 27
+#   B 1, N 400          0.4 / 0.6 / 0.5    1.5 / 2.3 / 1.9       0.2 / 0.4 / 0.3     0.8 / 1.8 / 1.2
+#   B 1, N 1600         3.5 / 5.5 / 3.7    12 / 18 / 13          2.0 / 5.6 / 2.2     5.7 / 18 / 8.7
+#   B 1, N 3600         48 / 23 / 17       114 / 85 / 58         11 / 24 / 10        29 / 83 / 41
+#   B 1, N 6400         161 / 68 / 58      362 / 269 / 188       86 / 73 / 34        200 / 443 / 142
+#   B 4, N 1600         16 / 18 / 14       76 / 66 / 56          9.1 / 18 / 8.3      25 / 53 / 36
+#   B 8, N 1600         83 / 36 / 27       192 / 127 / 114       34 / 37 / 17        79 / 107 / 72
 # With AMX, for which that kernel has a path of its own, and on GPUs it was not measured; both always take the kernel.
 BLOCK = 1600 * 1600
 """Numbers of the attention map that a CPU works on at a time: a block and its gradient, which stay in its caches."""
 
-PLAIN_HEADS = 1 << 24
-"""Numbers in the attention maps of all heads up to which they may be held whole."""
+WHOLE = 1 << 24
+"""Numbers in all attention maps of a call that are held whole in bfloat16, by several heads or with a gradient."""
 
 
 def single_head_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
@@ -41,7 +42,7 @@ def single_head_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tens
         return attend_plain(q, k, v, scale)  # standard operators only; on the meta device, FLOPs without the padding
     if torch.compiler.is_compiling() or not q.is_cpu or cpu_has_amx():  # N of a compiled graph may be open
         return attend_fused(q, k, v, scale)
-    if _map_size(q) <= BLOCK:
+    if _map_size(q) <= (WHOLE if q.dtype is torch.bfloat16 and q.requires_grad else BLOCK):
         return attend_plain(q, k, v, scale)
     return attend_fused(q, k, v, scale) if is_captured() else attend_in_blocks(q, k, v, scale)
 
@@ -55,7 +56,7 @@ def multi_head_attention(
     allowed, or a term. The framework's fused kernel, but for bfloat16 on CPUs where that does not use bfloat16.
     """
     plain = q.is_cpu and q.dtype is torch.bfloat16 and not is_captured() and not cpu_has_amx()
-    if not plain or q.shape[:2].numel() * q.shape[2] ** 2 > PLAIN_HEADS:
+    if not plain or q.shape[:2].numel() * q.shape[2] ** 2 > WHOLE:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
     scores = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(2, 3)  # (B, M, N, N)
     if mask is not None:
