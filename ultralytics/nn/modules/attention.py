@@ -60,7 +60,9 @@ def multi_head_attention(
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
     scores = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(2, 3)  # (B, M, N, N)
     if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype is torch.bool else scores + mask.to(scores.dtype)
+        if mask.dtype is torch.bool:  # as a term: filling would pass over all heads a second time for the gradient
+            mask = torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, -torch.inf)
+        scores = scores + mask.to(scores.dtype)
     return F.dropout(scores.softmax(-1), dropout) @ v
 
 
