@@ -169,22 +169,24 @@ class BaseDataset(Dataset[dict[str, Any]]):
 
     def _decode_reduced(self, i: int) -> Pixels | None:
         """Return the image at a half, a quarter or an eighth of its size; None where that is not what is wanted."""
-        h, w = shape = self.labels[i]["shape"]
-        side = self.imgsz
-        room = (math.ceil(h * side / max(shape)), math.ceil(w * side / max(shape))) if self.letterbox else (side, side)
-        factor = reduction(shape, room)
+        shape = self.labels[i]["shape"]
+        width, height = self._target(shape, self.letterbox)
+        factor = reduction(shape, (height, width))
         image = imread_reduced(self.im_files[i], factor, self.channels) if factor > 1 else None
-        return image if image is not None and image.shape[:2] == (h // factor, w // factor) else None
+        return image if image is not None and image.shape[:2] == (shape[0] // factor, shape[1] // factor) else None
 
     def _resize(self, image: Pixels, keep_aspect: bool, shape: Shape | None = None) -> Pixels:
         """Bring an image to the network's size; `shape` is that of the file where the image is a reduced one."""
-        h, w = shape or image.shape[:2]
-        if keep_aspect:
-            gain = self.imgsz / max(h, w)
-            size = (min(math.ceil(w * gain), self.imgsz), min(math.ceil(h * gain), self.imgsz))
-        else:
-            size = (self.imgsz, self.imgsz)
+        size = self._target(shape or image.shape[:2], keep_aspect)
         return image if image.shape[1::-1] == size else resize(image, size)
+
+    def _target(self, shape: Shape, keep_aspect: bool) -> tuple[int, int]:
+        """Return the (width, height) that an image of shape (h, w) gets."""
+        if not keep_aspect:
+            return self.imgsz, self.imgsz
+        h, w = shape
+        gain = self.imgsz / max(h, w)
+        return min(math.ceil(w * gain), self.imgsz), min(math.ceil(h * gain), self.imgsz)
 
     def get_image_and_label(
         self, index: int, rng: np.random.Generator | None = None, full_size: bool = False

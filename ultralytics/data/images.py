@@ -39,11 +39,7 @@ def imread(path: str | Path, channels: int = 3) -> Pixels | None:
     16-bit images keep their upper 8 bits. Works with any path that the system can open. `channels` 1 gives grey, 3
     gives colour, other counts the file's own channels.
     """
-    try:
-        data = np.fromfile(path, np.uint8)
-    except OSError:
-        return None
-    return decode(data, channels)
+    return decode(_file_bytes(path), channels)
 
 
 def imread_reduced(path: str | Path, factor: int, channels: int = 3) -> Pixels | None:
@@ -53,13 +49,9 @@ def imread_reduced(path: str | Path, factor: int, channels: int = 3) -> Pixels |
     of other kinds, for other numbers of channels than 1 and 3, and where `imread` would give None.
     """
     mode = _REDUCED_MODE.get((channels, factor))
-    if mode is None:
+    if mode is None or _file_bytes(path, len(_JPEG_START)).tobytes() != _JPEG_START:
         return None
-    try:
-        data = np.fromfile(path, np.uint8)
-        image = cv2.imdecode(data, mode) if data[:2].tobytes() == _JPEG_START else None
-    except (OSError, cv2.error):
-        return None
+    image = _imdecode(_file_bytes(path), mode)
     return None if image is None else as_uint8(image)
 
 
@@ -83,9 +75,21 @@ def decode(data: NDArray[np.uint8], channels: int = 3) -> Pixels | None:
     return None
 
 
-def _decode_with_opencv(data: NDArray[np.uint8], channels: int) -> NDArray[Any] | None:
+def _file_bytes(path: str | Path, count: int = -1) -> NDArray[np.uint8]:
+    """Return the bytes of a file, or the first `count`; none where it cannot be read."""
     try:
-        return cv2.imdecode(data, _MODE.get(channels, cv2.IMREAD_UNCHANGED))
+        return np.fromfile(path, np.uint8, count)
+    except OSError:
+        return np.empty(0, np.uint8)
+
+
+def _decode_with_opencv(data: NDArray[np.uint8], channels: int) -> NDArray[Any] | None:
+    return _imdecode(data, _MODE.get(channels, cv2.IMREAD_UNCHANGED))
+
+
+def _imdecode(data: NDArray[np.uint8], mode: int) -> NDArray[Any] | None:
+    try:
+        return cv2.imdecode(data, mode)
     except cv2.error:
         return None
 

@@ -45,15 +45,13 @@ def content_key(
 def _stamps(paths: Sequence[str]) -> array[int]:
     """Size and time of change in ns of each file, -1 twice where there is none; in one array, as there may be many."""
     stamps = array("q")
-    append, look = stamps.append, os.stat
     for path in paths:
         try:
-            stat = look(path)
+            stat = os.stat(path)
         except OSError:
             stamps.extend((-1, -1))
         else:
-            append(stat.st_size)
-            append(stat.st_mtime_ns & INT64)
+            stamps.extend((stat.st_size, stat.st_mtime_ns & INT64))
     return stamps
 
 

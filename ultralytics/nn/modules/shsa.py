@@ -21,7 +21,7 @@ from ultralytics.nn.modules.conv import fuse_children, zero_norms
 from ultralytics.nn.modules.utils import contiguous_gradient
 from ultralytics.nn.registry import Plan, RowContext, channels_first, register, scaled_conv
 from ultralytics.utils.errors import ConfigError
-from ultralytics.utils.torch_utils import bn_affine, fuse_conv_and_bn
+from ultralytics.utils.torch_utils import bn_affine, fuse_conv_and_bn, wants_channels_last
 
 
 # ------------------------------------------------------------------------------------- convolution, linear, residual
@@ -300,8 +300,10 @@ class SHViT(nn.Module):
         return (y, y_dist) if self.training else (y + y_dist) / 2
 
     def fuse(self) -> nn.Module:
-        """Fold every batch norm and depth-wise residual, in place; the kernels then lie channels-last, as maps will."""
-        return fuse_children(self).to(memory_format=torch.channels_last)
+        """Fold every batch norm and depth-wise residual, in place; on a CPU the kernels then lie channels-last."""
+        net = fuse_children(self)
+        last = wants_channels_last(None, next(net.parameters()).device)
+        return net.to(memory_format=torch.channels_last) if last else net
 
 
 def _official(widths: Sequence[int], parts: Sequence[int], depth: Sequence[int], kwargs: dict[str, Any]) -> SHViT:
