@@ -162,6 +162,25 @@ def test_masked_tokens_do_not_count():
     assert not torch.allclose(layer(query, ref, value, SHAPES, mask), layer(query, ref, value, SHAPES))
 
 
+@pytest.mark.parametrize("discrete", [False, True])
+def test_deformable_attention_is_the_same_in_inference_on_a_large_map(discrete):
+    """There it projects what is sampled, not all tokens; with a mask, or where a gradient is wanted, all tokens."""
+    layer, shapes = T.MSDeformAttn(16, 2, 4, 2), [(20, 30), (10, 15)]
+    layer.discrete = discrete
+    for p in layer.parameters():
+        nn.init.normal_(p, std=0.3)
+    ran = []
+    layer.value_proj.register_forward_hook(lambda *_: ran.append(1))
+    query, ref, value = torch.randn(2, 3, 16), torch.rand(2, 3, 1, 4), torch.randn(2, 750, 16)
+    want = layer(query, ref, value, shapes)
+    with torch.no_grad():
+        got = layer(query, ref, value, shapes)
+        assert len(ran) == 1
+        layer(query, ref, value, shapes, torch.zeros(2, 750, dtype=torch.bool))
+    assert len(ran) == 2
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+
+
 def run_attention(numbers, shapes):
     return T.MSDeformAttn(16, 2, 4, 2)(torch.zeros(1, 1, 16), torch.zeros(1, 1, 1, numbers), feats(1), shapes)
 
@@ -181,12 +200,12 @@ def test_deformable_attention_says_what_does_not_fit(make, words):
 
 def test_offsets_stay_in_float32_under_autocast():
     layer = T.MSDeformAttn(16, 2, 4, 2)
-    seen = []
-    layer.sampling_offsets.register_forward_hook(lambda m, i, out: seen.append(out.dtype))
-    layer.value_proj.register_forward_hook(lambda m, i, out: seen.append(out.dtype))
+    seen = {}
+    layer.sampling_offsets.register_forward_hook(lambda m, i, out: seen.update(offsets=out.dtype))
+    layer.value_proj.register_forward_hook(lambda m, i, out: seen.update(values=out.dtype))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         layer(torch.randn(1, 3, 16), torch.rand(1, 3, 1, 4), feats(1), SHAPES)
-    assert seen == [torch.bfloat16, torch.float32]
+    assert seen == {"offsets": torch.float32, "values": torch.bfloat16}
 
 
 # ---------------------------------------------------------------------------------------------------- decoder

@@ -116,6 +116,37 @@ def test_sampling_is_exported_with_standard_operators():
     assert "grid_sampler" in graph and "embedding_bag" not in graph
 
 
+@pytest.mark.parametrize(("q", "heads", "d", "shapes"), [(0, 2, 4, SHAPES), (3, 2, 4, SHAPES), (2, 3, 2, [(2, 7)])])
+def test_projecting_samples_equals_sampling_projected_tokens(q, heads, d, shapes):
+    """Places outside of the map take their share of the bias away too."""
+    tokens, places, weights = sampling_inputs(q=q, heads=heads, d=d, shapes=shapes)
+    tokens = tokens.flatten(2)  # [B, N, M*d]
+    projection = nn.Linear(heads * d, heads * d).double()
+    want = sample_by_loops(projection(tokens).unflatten(2, (heads, d)), shapes, places, weights)
+    got = U.sample_and_project(tokens, shapes, places, weights, projection)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
+
+
+def test_projecting_samples_in_bfloat16():
+    tokens, places, weights = sampling_inputs(heads=2, d=8, dtype=torch.float32)
+    projection = nn.Linear(16, 16)
+    want = U.sample_and_project(tokens.flatten(2), SHAPES, places, weights, projection)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = U.sample_and_project(tokens.flatten(2).bfloat16(), SHAPES, places, weights, projection)
+    assert got.dtype is torch.bfloat16
+    torch.testing.assert_close(got.float(), want, rtol=0.02, atol=0.02)
+
+
+@torch.no_grad()
+def test_samples_are_projected_where_tokens_are_many_and_nothing_is_learnt():
+    tokens, weights = torch.zeros(2, 480, 16), torch.zeros(2, 4, 8, 12)  # 480 * 16 = 20 * 4 * 8 * 12
+    assert U.projects_samples(tokens, weights)
+    assert not U.projects_samples(tokens[:, 1:], weights)
+    assert not U.projects_samples(tokens.to("meta"), weights)
+    with torch.enable_grad():
+        assert not U.projects_samples(tokens, weights)
+
+
 def test_sampling_on_the_meta_device_gives_a_shape():
     inputs = [t.to("meta") for t in sampling_inputs()]
     assert U.multi_scale_deformable_attn_pytorch(inputs[0], SHAPES, *inputs[1:]).shape == (2, 3, 8)

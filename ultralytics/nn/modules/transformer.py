@@ -20,9 +20,11 @@ from ultralytics.nn.modules.utils import (
     add_clamped,
     at_least_float32,
     contiguous_gradient,
-    inverse_sigmoid,
     is_recorded,
     multi_scale_deformable_attn_pytorch,
+    projects_samples,
+    refined_box,
+    sample_and_project,
 )
 from ultralytics.nn.registry import channels_first, register
 
@@ -324,14 +326,16 @@ class MSDeformAttn(nn.Module):
         """
         if not is_recorded() and sum(h * w for h, w in value_shapes) != value.shape[1]:
             raise ValueError(f"MSDeformAttn: {value.shape[1]} tokens do not fill levels of shape {list(value_shapes)}")
-        v = self.value_proj(value)
-        if value_mask is not None:
-            v = v.masked_fill(value_mask[..., None], 0.0)
-        v = v.unflatten(-1, (self.n_heads, -1))  # [B, N, M, d]
         weights = self.attention_weights(query).unflatten(-1, (self.n_heads, -1)).softmax(-1)  # [B, Q, M, L*P]
         locations = self._locations(self._offsets(query), at_least_float32(refer_bbox), value_shapes)
         if self.discrete:
             locations = self._to_cells(locations.detach(), value_shapes)
+        if value_mask is None and projects_samples(value, weights):
+            return self.output_proj(sample_and_project(value, value_shapes, locations, weights, self.value_proj))
+        v = self.value_proj(value)
+        if value_mask is not None:
+            v = v.masked_fill(value_mask[..., None], 0.0)
+        v = v.unflatten(-1, (self.n_heads, -1))  # [B, N, M, d]
         return self.output_proj(multi_scale_deformable_attn_pytorch(v, value_shapes, locations, weights))
 
     def _offsets(self, query: Tensor) -> Tensor:
@@ -482,17 +486,12 @@ class DeformableTransformerDecoder(nn.Module):
         for i, layer in enumerate(self.layers[: last + 1]):
             embed = layer(embed, refer, feats, shapes, padding_mask, attn_mask, pos_mlp(refer.to(embed.dtype)))
             if not self.training and i < last:  # only the box is needed to go on
-                refer = _refine(bbox_head[i](embed), refer)
+                refer = refined_box(bbox_head[i](embed), refer)
                 continue
             step = bbox_head[i](embed)
-            refined = _refine(step, refer)
+            refined = refined_box(step, refer)
             # in training a box also passes gradient to the layer before it, though the reference itself does not
-            boxes.append(refined if previous is None else _refine(step, previous))
+            boxes.append(refined if previous is None else refined_box(step, previous))
             scores.append(score_head[i](embed))
             previous, refer = refined, refined.detach()
         return torch.stack(boxes), torch.stack(scores)
-
-
-def _refine(step: Tensor, box: Tensor) -> Tensor:
-    """Return the box moved by a step in logit space, at least float32."""
-    return (at_least_float32(step) + inverse_sigmoid(box)).sigmoid()
