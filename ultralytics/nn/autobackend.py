@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ultralytics.nn.compiled import CompiledRows
+from ultralytics.nn.packed import pack
 from ultralytics.nn.runners.base import Runner
 from ultralytics.nn.runners.coreml import coreml_runner
 from ultralytics.nn.runners.onnx import onnx_runner
@@ -96,6 +97,8 @@ class AutoBackend(nn.Module):
         self._forward = CompiledRows(_compilable(self, weights, compile), compile) if compile else runner.forward
         self.pt = runner.module is not None
         self.dtype = dtype if self.pt else None
+        if self.model is not None and self.dtype is torch.bfloat16 and self.device.type == "cpu" and not compile:
+            pack(self.model)
         self.names = runner.names
         self.stride = runner.stride
         self.task = runner.task
