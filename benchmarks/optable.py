@@ -20,6 +20,7 @@ from torch.profiler import ProfilerActivity, profile
 sys.path.insert(0, str(ROOT))
 
 from ultralytics.engine import optim
+from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils.heap import keep_freed_memory
 from ultralytics.utils.torch_utils import amp_dtype, autocast
@@ -28,36 +29,34 @@ from ultralytics.utils.training import ModelEMA
 TOP = 15
 
 
-def network(yaml: str, plain: bool) -> tuple[RTDETRDetectionModel, Callable[[], Any]]:
-    """A network and the precision that it runs in."""
+def network(yaml: str, plain: bool) -> tuple[RTDETRDetectionModel, torch.dtype | None]:
+    """A network, and what autocast has it computed in."""
     torch.manual_seed(0)
-    model = RTDETRDetectionModel(yaml, verbose=False)
-    dtype = None if plain else amp_dtype(True, "cpu")
-    return model, lambda: autocast(dtype is not None, "cpu", dtype)
+    return RTDETRDetectionModel(yaml, verbose=False), None if plain else amp_dtype(True, "cpu")
 
 
-def lay_out(model: RTDETRDetectionModel, plain: bool) -> None:
+def lay_out(model: torch.nn.Module, plain: bool) -> None:
     """Put the kernels where a run has them; after folding, which makes new ones."""
     model.to(memory_format=torch.contiguous_format if plain else torch.channels_last)
 
 
 def prediction(yaml: str, imgsz: int, plain: bool) -> Callable[[], None]:
-    """The fused network on one image."""
-    model, precision = network(yaml, plain)
-    model.eval().fuse(verbose=False)
-    lay_out(model, plain)
+    """The folded network on one image, as `predict` has it."""
+    model, dtype = network(yaml, plain)
+    backend = AutoBackend(model, dtype=dtype)
+    lay_out(backend, plain)
     x = torch.rand(1, 3, imgsz, imgsz)
 
     def run() -> None:
-        with torch.inference_mode(), precision():
-            model(x)
+        with torch.inference_mode():
+            backend(x)
 
     return run
 
 
 def training_step(yaml: str, imgsz: int, plain: bool, batch: int = 2, objects: int = 8) -> Callable[[], None]:
     """Forward, backward, step and average, on random images with random boxes."""
-    model, precision = network(yaml, plain)
+    model, dtype = network(yaml, plain)
     model.train()
     lay_out(model, plain)
     choice = optim.OptimizerChoice("AdamW", 1e-4, 0.9, 0.0)
@@ -69,7 +68,7 @@ def training_step(yaml: str, imgsz: int, plain: bool, batch: int = 2, objects: i
     data |= {"cls": torch.zeros(batch * objects, 1), "bboxes": torch.rand(batch * objects, 4) * 0.4 + 0.2}
 
     def run() -> None:
-        with precision():
+        with autocast(dtype is not None, "cpu", dtype):
             loss, _ = model(data)
         loss.backward()
         accumulator.factor(1.0)

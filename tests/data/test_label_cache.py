@@ -14,7 +14,7 @@ import pytest
 
 from tests.data.sets import data_dict, make_set, write_set
 from ultralytics.data import YOLODataset
-from ultralytics.data.label_cache import content_key, load_cache, spare_path
+from ultralytics.data.label_cache import _stamps, content_key, load_cache, spare_path
 from ultralytics.data.utils import list_images
 
 
@@ -82,6 +82,16 @@ def test_the_key_follows_every_file(tmp_path: Path) -> None:
     Path(images[0]).unlink()
     keys.append(key())
     assert len(set(keys)) == len(keys) and key() == key()
+
+
+@pytest.mark.parametrize("there", [(), (0, 1), (2,), (1, 4), (0, 1, 2, 3, 4)])
+def test_missing_files_are_stamped_at_their_places(tmp_path: Path, there: tuple[int, ...]) -> None:
+    files = [tmp_path / f"{i}.txt" for i in range(5)]
+    for i in there:
+        files[i].write_text("x" * i, encoding="utf-8")
+        os.utime(files[i], ns=(0, i))
+    want = [(i, i) if i in there else (-1, -1) for i in range(5)]
+    assert _stamps(list(map(str, files))).tolist() == [number for pair in want for number in pair]
 
 
 def test_a_time_far_ahead_has_a_key(tmp_path: Path) -> None:

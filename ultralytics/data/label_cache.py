@@ -45,13 +45,14 @@ def content_key(
 def _stamps(paths: Sequence[str]) -> array[int]:
     """Size and time of change in ns of each file, -1 twice where there is none; in one array, as there may be many."""
     stamps = array("q")
-    for path in paths:
+    rest = iter(paths)
+    while len(stamps) < 2 * len(paths):
         try:
-            stat = os.stat(path)
-        except OSError:
+            for stat in map(os.stat, rest):
+                stamps.append(stat.st_size)
+                stamps.append(stat.st_mtime_ns & INT64)
+        except OSError:  # of the path that was taken last; go on behind it
             stamps.extend((-1, -1))
-        else:
-            stamps.extend((stat.st_size, stat.st_mtime_ns & INT64))
     return stamps
 
 
