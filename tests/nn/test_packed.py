@@ -1,4 +1,4 @@
-"""Packed convolutions against torch's own in float32 on the same rounded numbers; where they do not apply, torch's."""
+"""Packed layers against torch's own in float32 on the same rounded numbers; where they do not apply, torch's."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from tests.nn.test_tasks import tiny
 from ultralytics.nn import packed
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.modules.conv import Conv, DWConv, RepConv
-from ultralytics.nn.packed import PackedForward, pack
+from ultralytics.nn.packed import Packed, PackedConv, PackedLinear, pack
 from ultralytics.utils import torch_utils
 from ultralytics.utils.torch_utils import native_bf16
 
 BF16 = torch.bfloat16
-native = pytest.mark.skipif(
-    not (native_bf16("cpu") and packed._has_operator()), reason="needs an x86 CPU with bfloat16 and torch with oneDNN"
-)
+NATIVE = native_bf16("cpu") and packed._has_operator()
+native = pytest.mark.skipif(not NATIVE, reason="needs an x86 CPU with bfloat16 and torch with oneDNN")
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +38,8 @@ def folded(block: Any) -> Any:
             nn.init.normal_(norm.running_mean, std=0.3)
             nn.init.uniform_(norm.running_var, 0.5, 2)
             nn.init.normal_(norm.bias, std=0.3)
-    return block.eval().fuse().to(memory_format=torch.channels_last)
+    block = block.eval()
+    return (block.fuse() if hasattr(block, "fuse") else block).to(memory_format=torch.channels_last)
 
 
 def maps(c: int, h: int = 12, w: int = 9, b: int = 2) -> Tensor:
@@ -53,10 +53,11 @@ def run(block: nn.Module, x: Tensor) -> Tensor:
 
 def exact(block: Any, x: Tensor) -> Tensor:
     """Convolution and activation in float32, of weights and maps as bfloat16 holds them."""
-    conv = block.conv
+    conv = getattr(block, "conv", block)
     kernel, bias = conv.weight.bfloat16().float(), conv.bias.bfloat16().float()
     x = x.bfloat16().float()
-    return block.act(F.conv2d(x, kernel, bias, conv.stride, conv.padding, conv.dilation, conv.groups))
+    y = F.conv2d(x, kernel, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+    return y if conv is block else block.act(y)
 
 
 @native
@@ -71,15 +72,37 @@ def exact(block: Any, x: Tensor) -> Tensor:
         lambda: DWConv(16, 16, 5, act=nn.ReLU()),
         lambda: RepConv(16, 16, bn=True),
         lambda: RepConv(16, 20, s=2, act=nn.ReLU()),
+        lambda: nn.Conv2d(16, 20, 3),
     ],
 )
 def test_packed_blocks_equal_float32(make: Any) -> None:
     block = pack(folded(make()))
-    assert isinstance(block.forward, PackedForward)
+    assert isinstance(block.forward, PackedConv)
     for x in (maps(16), maps(16, 20, 7, 1), maps(16).bfloat16()):  # the kernel's layout is of the first size
         got = run(block, x)
         assert got.dtype is BF16 and got.is_contiguous(memory_format=torch.channels_last)
         torch.testing.assert_close(got.float(), exact(block, x), rtol=2**-8, atol=2**-8)
+
+
+@native
+@pytest.mark.parametrize("shape", [(3, 16), (2, 5, 16), (16,)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_packed_linear_layers_equal_float32(shape: tuple[int, ...], bias: bool) -> None:
+    layer, x = nn.Linear(16, 24, bias), torch.randn(shape)
+    weight, shift = (None if p is None else p.bfloat16().float() for p in (layer.weight, layer.bias))
+    want = F.linear(x.bfloat16().float(), weight, shift)
+    pack(layer)
+    assert isinstance(layer.forward, PackedLinear)
+    got = run(layer, x)
+    assert got.dtype is BF16
+    torch.testing.assert_close(got.float(), want, rtol=2**-8, atol=2**-8)
+
+
+@native
+@pytest.mark.parametrize("x", [maps(16).contiguous(), maps(32)[:, :16], maps(3).contiguous()])
+def test_maps_are_put_channels_last_where_the_kernel_lies_so(x: Tensor) -> None:
+    block = pack(folded(Conv(x.shape[1], 16, 3)))
+    torch.testing.assert_close(run(block, x).float(), exact(block, x), rtol=2**-8, atol=2**-8)
 
 
 @native
@@ -109,7 +132,8 @@ def forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: Any) -> Any:
         raise AssertionError("the packed operator ran")
 
-    monkeypatch.setattr(PackedForward, "_laid_out", never)
+    for kind in (PackedConv, PackedLinear):
+        monkeypatch.setattr(kind, "run", never)
 
 
 @pytest.mark.usefixtures("forbidden")
@@ -124,7 +148,7 @@ def test_a_block_goes_its_own_way_without_bfloat16() -> None:
 @pytest.mark.usefixtures("forbidden")
 @pytest.mark.parametrize("x", [maps(16).contiguous(), maps(16)[:0], maps(32)[:, :16]], ids=["nchw", "empty", "slice"])
 def test_a_block_goes_its_own_way_on_other_maps(x: Tensor) -> None:
-    block = folded(Conv(16, 16, 3))
+    block = folded(Conv(16, 16, 3)).to(memory_format=torch.contiguous_format)
     want = run(block, x)
     torch.testing.assert_close(run(pack(block), x), want, rtol=0, atol=0)
 
@@ -150,34 +174,44 @@ def test_only_folded_blocks_of_known_kinds_are_packed() -> None:
         def forward_fuse(self, x: Tensor) -> Tensor:
             return -super().forward_fuse(x)
 
-    left = [Conv(16, 16).eval(), folded(Conv(16, 16, act=nn.GELU())), folded(Own(16, 16))]
+    class OwnLinear(nn.Linear):
+        def forward(self, input: Tensor) -> Tensor:
+            return -super().forward(input)
+
+    left: list[Any] = [Conv(16, 16).eval(), folded(Conv(16, 16, act=nn.GELU())), folded(Own(16, 16)), OwnLinear(4, 4)]
+    left += [nn.Conv2d(4, 4, 3, padding="same"), nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), nn.SiLU()]
     for block in left:
-        assert not isinstance(pack(block).forward, PackedForward)
-    assert isinstance(pack(folded(Conv(16, 16))).forward, PackedForward)
+        assert not isinstance(pack(block).forward, Packed)
+    assert isinstance(left[1].conv.forward, PackedConv)  # without the activation
+    assert isinstance(pack(folded(Conv(16, 16))).forward, PackedConv)
 
 
 def test_nothing_is_packed_without_native_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_utils, "_cpu_bf16", lambda: False)
-    assert not isinstance(pack(folded(Conv(16, 16))).forward, PackedForward)
+    assert not any(isinstance(m.forward, Packed) for m in pack(folded(Conv(16, 16))).modules())
 
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda block: pickle.loads(pickle.dumps(block))])
-def test_a_copy_is_a_plain_block(again: Any) -> None:
-    block = pack(folded(Conv(16, 16, 3)))
+@pytest.mark.parametrize(
+    ("make", "x"), [(lambda: Conv(16, 16, 3), maps(16)), (lambda: nn.Linear(16, 4), maps(4, 3, 16))]
+)
+def test_a_copy_is_a_plain_block(again: Any, make: Any, x: Tensor) -> None:
+    block = pack(folded(make()))
+    if NATIVE:
+        run(block, x)  # weights that are laid out are not copied
     other = again(block)
-    assert other.forward.__self__ is other and other.forward.__func__ is Conv.forward_fuse
-    assert isinstance(block.forward, PackedForward)
-    torch.testing.assert_close(other(maps(16)).shape, block(maps(16)).shape)
+    assert isinstance(block.forward, Packed) and not any(isinstance(m.forward, Packed) for m in other.modules())
+    assert other.forward.__self__ is other
+    torch.testing.assert_close(other(x), block(x), rtol=0, atol=0)
 
 
 def packed_blocks(backend: AutoBackend) -> int:
-    return sum(isinstance(m.forward, PackedForward) for m in backend.model.modules())
+    return sum(isinstance(m.forward, Packed) for m in backend.model.modules())
 
 
 def test_backends_pack_for_bfloat16_only() -> None:
     model = tiny(nc=3).eval()
     assert packed_blocks(AutoBackend(model, dtype=BF16)) > 5
     assert not packed_blocks(AutoBackend(model))
-    assert not packed_blocks(AutoBackend(model, dtype=BF16, fuse=False))
     assert not packed_blocks(AutoBackend(model, dtype=BF16, compile=True))
-    assert not any(isinstance(m.forward, PackedForward) for m in model.modules())
+    assert not any(isinstance(m.forward, Packed) for m in model.modules())

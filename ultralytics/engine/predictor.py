@@ -308,7 +308,7 @@ class BasePredictor(CallbackMixin):
         else:
             stack = np.stack([self.pre_transform(x) for x in images])  # (B, H, W, C)
             chw = stack[..., ::-1].transpose(0, 3, 1, 2).copy()  # (B, C, H, W)
-            im = torch.from_numpy(chw).to(self.device).float() / 255
+            im = torch.from_numpy(chw).to(self.device).float().div_(255)
         return im.half() if self.model.fp16 else im
 
     def pre_transform(self, image: Image) -> Image:

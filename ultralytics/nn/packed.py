@@ -1,17 +1,19 @@
-"""Folded blocks in bfloat16 on a CPU: convolution and activation as one operator, with weights that are laid out once.
+"""Folded networks in bfloat16 on a CPU, with weights that are cast and laid out once.
 
-Under autocast torch casts the weights of a convolution in each call, lays them out anew for oneDNN, and its activation
-then reads and writes the whole map once more. The operator that torch's own compiler emits for the two does neither.
-Float32 stays as it is: there are no casts, and 3 % of the time are not worth a second copy of all weights.
+Under autocast torch casts the weights of a layer in each call, lays those of a convolution out anew for oneDNN, and an
+activation reads and writes the whole map once more. The operator that torch's own compiler emits for convolution and
+activation does neither. Float32 stays as it is: there are no casts, and 3 % of the time are not worth a second copy of
+all weights.
 """
 
 from __future__ import annotations
 
 import functools
 import platform
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ultralytics.nn.modules.conv import Conv, RepConv
@@ -22,69 +24,109 @@ ACTIVATIONS = {nn.Identity: "none", nn.ReLU: "relu", nn.SiLU: "swish"}
 """Activations that oneDNN applies to what a convolution returns, under its own names for them."""
 
 
-class _Weights(NamedTuple):
-    """Weights in bfloat16 as oneDNN wants them, and what they were made of."""
+class Packed:
+    """Stands in for the `forward` of a block, whose layer's own weights stay as they are.
 
-    source: tuple[int, int]
-    kernel: Tensor
-    bias: Tensor
-
-
-class PackedForward:
-    """Stands in for the `forward` of a folded Conv or RepConv, whose own weights stay as they are.
-
-    The kernel is kept in the layout that oneDNN prefers for the first map that comes; maps of other sizes are computed
-    all the same. Without bfloat16, where a gradient is wanted or a graph is captured, and for maps that do not lie
-    channels last, the block goes its own way. A copy or a pickle of the block has its plain forward again.
+    Where it does not apply, the block's method `plain` is called. A copy or a pickle of the block has that one again.
     """
 
-    def __init__(self, block: Conv | RepConv) -> None:
-        conv = block.conv
-        self.block = block
-        self.geometry = [list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups]
-        self._weights: _Weights | None = None
+    def __init__(self, block: nn.Module, layer: nn.Linear | nn.Conv2d, plain: str = "forward") -> None:
+        self.block, self.layer, self.plain = block, layer, plain
+        self._source: tuple[int, int] | None = None
+        self._weights: tuple[Tensor, Tensor | None] | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, c1, H, W) -> (B, c2, H', W')."""
-        if not _applies(x):
-            return self.block.forward_fuse(x)
-        x, act = x.bfloat16(), ACTIVATIONS[type(self.block.act)]
-        weights = self._laid_out(x)
-        run = torch.ops.mkldnn._convolution_pointwise
-        y: Tensor = run(x, weights.kernel, weights.bias, *self.geometry, act, [], "")
-        return y
-
-    def _laid_out(self, x: Tensor) -> _Weights:
-        """Return kernel and bias for maps like x, made anew when the block's own have changed."""
-        kernel, bias = self.block.conv.weight, self.block.conv.bias
-        assert bias is not None
-        source = (kernel.data_ptr(), 0 if kernel.is_inference() else kernel._version)
-        if self._weights is None or self._weights.source != source:
-            lay_out = torch.ops.mkldnn._reorder_convolution_weight
-            packed = lay_out(kernel.detach().bfloat16(), *self.geometry, list(x.shape))
-            self._weights = _Weights(source, packed, bias.detach().bfloat16())
-        return self._weights
+        """As the block's own forward."""
+        if not self.applies(x):
+            method: Any = getattr(type(self.block), self.plain)
+            plain: Tensor = method(self.block, x)
+            return plain
+        weight, bias = self.layer.weight, self.layer.bias
+        source = (weight.data_ptr(), 0 if weight.is_inference() else weight._version)
+        if self._weights is None or self._source != source:  # the first call, or other numbers
+            low = None if bias is None else bias.detach().bfloat16()
+            self._weights, self._source = (self.lay_out(weight.detach().bfloat16(), x), low), source
+        return self.run(x.bfloat16(), *self._weights)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return getattr, (self.block, "forward_fuse")
+        return getattr, (self.block, self.plain)
+
+    def applies(self, x: Tensor) -> bool:
+        """Whether x is to be computed in bfloat16 on the CPU, without a gradient and without a graph to capture."""
+        if torch.is_grad_enabled() or x.device.type != "cpu" or is_captured() or not x.numel():
+            return False
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        return dtype is torch.bfloat16
+
+    def lay_out(self, weight: Tensor, x: Tensor) -> Tensor:
+        """Return a weight in bfloat16 in the layout that suits inputs like x."""
+        return weight
+
+    def run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Compute the block."""
+        raise NotImplementedError
+
+
+class PackedLinear(Packed):
+    """(..., c1) -> (..., c2)."""
+
+    def run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.linear(x, weight, bias)
+
+
+class PackedConv(Packed):
+    """(B, c1, H, W) -> (B, c2, H', W'), channels last: a convolution, with `act` behind it.
+
+    The kernel is kept in the layout that oneDNN prefers for the first map that comes; maps of other sizes are computed
+    all the same.
+    """
+
+    def __init__(self, block: nn.Module, layer: nn.Conv2d, plain: str = "forward", act: str = "none") -> None:
+        super().__init__(block, layer, plain)
+        self.act = act
+        self.geometry = [list(layer.padding), list(layer.stride), list(layer.dilation), layer.groups]
+
+    def applies(self, x: Tensor) -> bool:
+        last = (
+            x.is_contiguous(memory_format=torch.channels_last) or not self.layer.get_parameter("weight").is_contiguous()
+        )
+        return last and super().applies(x)  # as torch decides: the map or the kernel lies channels last
+
+    def lay_out(self, weight: Tensor, x: Tensor) -> Tensor:
+        packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.geometry, list(x.shape))
+        return packed
+
+    def run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *self.geometry, self.act, [], "")
+        return y
 
 
 def pack(net: nn.Module) -> nn.Module:
-    """Give each folded Conv and RepConv of a network its `PackedForward`, in place; return the network.
+    """Give the linear layers, convolutions and folded blocks of a network their `Packed` forwards, in place; return it.
 
     Does nothing where the CPU does not compute in bfloat16 itself or torch comes without the operator.
     """
     if native_bf16("cpu") and _has_operator():
         for block in net.modules():
-            if isinstance(block, Conv | RepConv) and _fits(block):
-                block.forward = PackedForward(block)  # type: ignore[method-assign]
+            forward = _packed(block)
+            if forward is not None:
+                block.forward = forward
     return net
 
 
-def _fits(block: Conv | RepConv) -> bool:
-    """Whether a block is folded, runs as these classes do, and has an activation that oneDNN knows."""
-    folded = getattr(block.forward, "__func__", None) in {Conv.forward_fuse, RepConv.forward_fuse}
-    return folded and type(block.act) in ACTIVATIONS
+def _packed(block: nn.Module) -> Packed | None:
+    """Return what shall stand in for a block's forward; None for other kinds, and where a subclass has its own."""
+    forward = getattr(block.forward, "__func__", None)
+    if isinstance(block, nn.Linear) and forward is nn.Linear.forward:
+        return PackedLinear(block, block)
+    if isinstance(block, nn.Conv2d) and forward is nn.Conv2d.forward:
+        plain = block.padding_mode == "zeros" and not isinstance(block.padding, str)
+        return PackedConv(block, block) if plain else None
+    if isinstance(block, Conv | RepConv) and forward in {Conv.forward_fuse, RepConv.forward_fuse}:
+        act = ACTIVATIONS.get(type(block.act))
+        return None if act is None else PackedConv(block, block.conv, "forward_fuse", act)
+    return None
 
 
 @functools.cache
@@ -92,12 +134,3 @@ def _has_operator() -> bool:
     """Whether torch has the operator for this kind of CPU."""
     x86 = platform.machine().lower() in {"x86_64", "amd64"}
     return x86 and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-
-
-def _applies(x: Tensor) -> bool:
-    """Whether the operator is known to serve here."""
-    if torch.is_grad_enabled() or x.device.type != "cpu" or is_captured() or not x.numel():
-        return False
-    autocast = torch.is_autocast_enabled("cpu")
-    dtype = torch.get_autocast_dtype("cpu") if autocast else x.dtype
-    return dtype is torch.bfloat16 and x.is_contiguous(memory_format=torch.channels_last)
