@@ -225,21 +225,25 @@ def _corners(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) 
     """
     b, n, heads, _ = value.shape
     points = locations.shape[3] // len(shapes)
-    locations = at_least_float32(locations).transpose(3, 4).contiguous()  # [B, Q, M, 2, L*P]: long rows for the loops
-    sizes = locations.new_tensor([[w for _, w in shapes], [h for h, _ in shapes]]).repeat_interleave(points, 1)
-    place = locations * sizes - 0.5  # in cells, from the centre of the first
+    per_axis = at_least_float32(locations).movedim(-1, 0).contiguous()  # [2, B, Q, M, L*P]: long rows for the loops
+    sizes = per_axis.new_tensor([[w for _, w in shapes], [h for h, _ in shapes]]).repeat_interleave(points, 1)
+    sizes = sizes[:, None, None, None]  # [2, 1, 1, 1, L*P]
+    place = per_axis * sizes - 0.5  # in cells, from the centre of the first
     low = place.detach().floor()
     fraction = place - low
-    ends = torch.stack((low, low + 1), -2)  # [B, Q, M, 2, 2, L*P]: x or y, low or high
-    last = sizes[:, None] - 1  # [2, 1, L*P]
-    cell = ends.clamp(min=0).minimum(last).nan_to_num(0.0)  # a NaN goes on in the shares, not as an index
-    share = torch.stack((1 - fraction, fraction), -2) * (ends == cell)  # outside of the map: 0
     row, step = _rows(shapes, points, b, n, heads)
-    cell = cell.int()
-    index = cell[..., 1, :, None, :] * step + cell[..., 0, None, :, :] * heads + row  # [B, Q, M, 2, 2, L*P]
-    corner = share[..., 1, :, None, :] * share[..., 0, None, :, :] * weights[..., None, None, :].to(share.dtype)
-    per_bag = 4 * points * len(shapes)
-    return index.view(-1, per_bag), corner.view(-1, per_bag)
+    columns, lines, widths, heights = [], [], [], []
+    for end, share in ((low, 1 - fraction), (low + 1, fraction)):
+        cell = end.clamp(min=0).minimum(sizes - 1).nan_to_num(0.0)  # a NaN goes on in the shares, not as an index
+        width, height = share * (end == cell)  # outside of the map: 0
+        x, y = cell.int()
+        columns.append(x * heads)
+        lines.append(y * step + row)
+        widths.append(width)
+        heights.append(height * weights.to(height.dtype))
+    index = torch.stack([y + x for y in lines for x in columns], 3)  # [B, Q, M, 4, L*P]
+    corner = torch.stack([height * width for height in heights for width in widths], 3)
+    return index.flatten(3).flatten(0, 2), corner.flatten(3).flatten(0, 2)
 
 
 def sum_rows(table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
@@ -287,10 +291,10 @@ class _GradientToTable(torch.autograd.Function):
 
 
 def _rows(shapes: Shapes, points: int, b: int, n: int, heads: int) -> tuple[Tensor, Tensor]:
-    """Return the first table row of each map, [B, 1, M, 1, 1, L*P], and the rows from one line of it to the next."""
+    """Return the first table row of each map, [B, 1, M, L*P], and the rows from one line of it to the next, [L*P]."""
     kind = torch.int32 if b * n * heads < 2**31 else torch.int64
     area = torch.tensor([h * w for h, w in shapes])
     start = (area.cumsum(0) - area).repeat_interleave(points) * heads  # [L*P]
     row = torch.arange(b)[:, None, None] * (n * heads) + torch.arange(heads)[:, None] + start  # [B, M, L*P]
     step = torch.tensor([w * heads for _, w in shapes]).repeat_interleave(points)  # [L*P]
-    return row[:, None, :, None, None, :].to(kind), step.to(kind)
+    return row[:, None].to(kind), step.to(kind)
