@@ -20,7 +20,7 @@ from ultralytics.utils import torch_utils
 from ultralytics.utils.torch_utils import native_bf16
 
 BF16 = torch.bfloat16
-NATIVE = native_bf16("cpu") and packed._has_operator()
+NATIVE = native_bf16("cpu") and packed._has_operators()
 native = pytest.mark.skipif(not NATIVE, reason="needs an x86 CPU with bfloat16 and torch with oneDNN")
 
 
@@ -28,7 +28,7 @@ native = pytest.mark.skipif(not NATIVE, reason="needs an x86 CPU with bfloat16 a
 def as_if_native(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which blocks are chosen is decided alike everywhere; what they compute is tested where it can run."""
     monkeypatch.setattr(torch_utils, "_cpu_bf16", lambda: True)
-    monkeypatch.setattr(packed, "_has_operator", lambda: True)
+    monkeypatch.setattr(packed, "_has_operators", lambda: True)
 
 
 def folded(block: Any) -> Any:
@@ -85,10 +85,11 @@ def test_packed_blocks_equal_float32(make: Any) -> None:
 
 
 @native
-@pytest.mark.parametrize("shape", [(3, 16), (2, 5, 16), (16,)])
+@pytest.mark.parametrize("shape", [(3, 16), (2, 5, 16), (16,), (16, 3)])
 @pytest.mark.parametrize("bias", [True, False])
 def test_packed_linear_layers_equal_float32(shape: tuple[int, ...], bias: bool) -> None:
     layer, x = nn.Linear(16, 24, bias), torch.randn(shape)
+    x = x.t() if shape == (16, 3) else x
     weight, shift = (None if p is None else p.bfloat16().float() for p in (layer.weight, layer.bias))
     want = F.linear(x.bfloat16().float(), weight, shift)
     pack(layer)

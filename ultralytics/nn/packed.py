@@ -1,9 +1,8 @@
 """Folded networks in bfloat16 on a CPU, with weights that are cast and laid out once.
 
 Under autocast torch casts the weights of a layer in each call, lays those of a convolution out anew for oneDNN, and an
-activation reads and writes the whole map once more. The operator that torch's own compiler emits for convolution and
-activation does neither. Float32 stays as it is: there are no casts, and 3 % of the time are not worth a second copy of
-all weights.
+activation reads and writes the whole map once more. The operators that torch's own compiler emits do neither. Float32
+stays as it is: there are no casts, and 3 % of the time are not worth a second copy of all weights.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import platform
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ultralytics.nn.modules.conv import Conv, RepConv
@@ -60,11 +58,11 @@ class Packed:
 
     def suits(self, x: Tensor) -> object:
         """Return what inputs must share with x for the layout of the weight to suit them."""
-        return None
+        raise NotImplementedError
 
     def lay_out(self, weight: Tensor, x: Tensor) -> Tensor:
         """Return a weight in bfloat16 in the layout that suits x."""
-        return weight
+        raise NotImplementedError
 
     def run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Compute the block."""
@@ -72,10 +70,18 @@ class Packed:
 
 
 class PackedLinear(Packed):
-    """(..., c1) -> (..., c2)."""
+    """(..., c1) -> (..., c2), with the bias added by the product itself."""
+
+    def suits(self, x: Tensor) -> object:
+        return x.shape[:-1].numel()
+
+    def lay_out(self, weight: Tensor, x: Tensor) -> Tensor:
+        packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, x.shape[:-1].numel())
+        return packed
 
     def run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return F.linear(x, weight, bias)
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        return y
 
 
 class PackedConv(Packed):
@@ -112,9 +118,9 @@ class PackedConv(Packed):
 def pack(net: nn.Module) -> nn.Module:
     """Give the linear layers, convolutions and folded blocks of a network their `Packed` forwards, in place; return it.
 
-    Does nothing where the CPU does not compute in bfloat16 itself or torch comes without the operator.
+    Does nothing where the CPU does not compute in bfloat16 itself or torch comes without the operators.
     """
-    if native_bf16("cpu") and _has_operator():
+    if native_bf16("cpu") and _has_operators():
         for block in net.modules():
             forward = _packed(block)
             if forward is not None:
@@ -137,7 +143,8 @@ def _packed(block: nn.Module) -> Packed | None:
 
 
 @functools.cache
-def _has_operator() -> bool:
-    """Whether torch has the operator for this kind of CPU."""
+def _has_operators() -> bool:
+    """Whether torch has the operators for this kind of CPU."""
     x86 = platform.machine().lower() in {"x86_64", "amd64"}
-    return x86 and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    names = ("_convolution_pointwise", "_linear_pointwise", "_reorder_convolution_weight", "_reorder_linear_weight")
+    return x86 and torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)
