@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import platform
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,14 @@ ACTIVATIONS = {nn.Identity: "none", nn.ReLU: "relu", nn.SiLU: "swish"}
 """Activations that oneDNN applies to what a convolution returns, under its own names for them."""
 
 
+class _Kept(NamedTuple):
+    """Weights in bfloat16, and what they were made of and for."""
+
+    source: tuple[object, ...]
+    weight: Tensor
+    bias: Tensor | None
+
+
 class Packed:
     """Stands in for the `forward` of a block, whose layer's own weights stay as they are.
 
@@ -30,8 +38,7 @@ class Packed:
 
     def __init__(self, block: nn.Module, layer: nn.Linear | nn.Conv2d, plain: str = "forward") -> None:
         self.block, self.layer, self.plain = block, layer, plain
-        self._source: tuple[object, ...] | None = None
-        self._weights: tuple[Tensor, Tensor | None] | None = None
+        self._kept: _Kept | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         """As the block's own forward."""
@@ -40,11 +47,12 @@ class Packed:
             plain: Tensor = method(self.block, x)
             return plain
         weight, bias = self.layer.weight, self.layer.bias
-        source = (weight.data_ptr(), 0 if weight.is_inference() else weight._version, self.suits(x))
-        if self._weights is None or self._source != source:
+        source = (_stamp(weight), None if bias is None else _stamp(bias), self.suits(x))
+        kept = self._kept
+        if kept is None or kept.source != source:
             low = None if bias is None else bias.detach().bfloat16()
-            self._weights, self._source = (self.lay_out(weight.detach().bfloat16(), x), low), source
-        return self.run(x.bfloat16(), *self._weights)
+            kept = self._kept = _Kept(source, self.lay_out(weight.detach().bfloat16(), x), low)
+        return self.run(x.bfloat16(), kept.weight, kept.bias)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return getattr, (self.block, self.plain)
@@ -97,10 +105,9 @@ class PackedConv(Packed):
         self.geometry = [list(layer.padding), list(layer.stride), list(layer.dilation), layer.groups]
 
     def applies(self, x: Tensor) -> bool:
-        last = (
-            x.is_contiguous(memory_format=torch.channels_last) or not self.layer.get_parameter("weight").is_contiguous()
-        )
-        return last and super().applies(x)  # as torch decides: the map or the kernel lies channels last
+        # as torch decides: the map or the kernel lies channels last
+        last = x.is_contiguous(memory_format=torch.channels_last) or not self.layer.weight.is_contiguous()
+        return last and super().applies(x)
 
     def suits(self, x: Tensor) -> object:
         return x.shape
@@ -113,6 +120,11 @@ class PackedConv(Packed):
         x = x.contiguous(memory_format=torch.channels_last)
         y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *self.geometry, self.act, [], "")
         return y
+
+
+def _stamp(parameter: Tensor) -> tuple[int, int]:
+    """Return what changes with a parameter's numbers; a tensor of inference mode counts no changes."""
+    return parameter.data_ptr(), 0 if parameter.is_inference() else parameter._version
 
 
 def pack(net: nn.Module) -> nn.Module:

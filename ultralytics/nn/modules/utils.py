@@ -185,7 +185,8 @@ def projects_samples(tokens: Tensor, weights: Tensor) -> bool:
     """
     if torch.is_grad_enabled() or tokens.device.type != "cpu" or is_recorded():
         return False
-    return tokens.shape[1] * tokens.shape[2] >= 20 * math.prod(weights.shape[1:])  # four corners, five times
+    rows = 4 * math.prod(weights.shape[1:])  # that are read of an image
+    return tokens.shape[1] * tokens.shape[2] >= 5 * rows
 
 
 def sample_and_project(
