@@ -36,8 +36,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(root: Path, **more: Any) -> dict[str, Any]:
+    """Arguments of a validation in float32, which is what a file computes in."""
     return {"data": str(root / "data/data.yaml"), "batch": 3, "workers": 0, "device": "cpu", "plots": False,
-            "project": str(root / "runs"), "exist_ok": True, **more}  # fmt: skip
+            "amp": False, "project": str(root / "runs"), "exist_ok": True, **more}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["torchscript", "onnx", pytest.param("openvino", marks=pytest.mark.slow)])  # compiles

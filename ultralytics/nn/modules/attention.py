@@ -38,13 +38,12 @@ def single_head_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tens
 
     q, k are (B, N, K), v is (B, N, P); returns (B, N, P).
     """
+    eager = q.is_cpu and not torch.compiler.is_compiling() and not cpu_has_amx()  # N of a compiled graph may be open
+    if eager and _map_size(q) <= (WHOLE if q.dtype is torch.bfloat16 and q.requires_grad else BLOCK):
+        return attend_plain(q, k, v, scale)
     if torch.onnx.is_in_onnx_export() or q.is_meta:
         return attend_plain(q, k, v, scale)  # standard operators only; on the meta device, FLOPs without the padding
-    if torch.compiler.is_compiling() or not q.is_cpu or cpu_has_amx():  # N of a compiled graph may be open
-        return attend_fused(q, k, v, scale)
-    if _map_size(q) <= (WHOLE if q.dtype is torch.bfloat16 and q.requires_grad else BLOCK):
-        return attend_plain(q, k, v, scale)
-    return attend_fused(q, k, v, scale) if is_captured() else attend_in_blocks(q, k, v, scale)
+    return attend_in_blocks(q, k, v, scale) if eager and not is_captured() else attend_fused(q, k, v, scale)
 
 
 def multi_head_attention(
