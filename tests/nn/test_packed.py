@@ -123,7 +123,7 @@ def test_kernels_are_laid_out_for_each_size_once(monkeypatch: pytest.MonkeyPatch
     """With the layout for a map of another size, a network was seen to take twice the time."""
     seen: list[Any] = []
     lay_out = PackedConv.lay_out
-    monkeypatch.setattr(PackedConv, "lay_out", lambda self, w, x: seen.append(x.shape[2:]) or lay_out(self, w, x))
+    monkeypatch.setattr(PackedConv, "lay_out", lambda self, w, size: seen.append(size[2:]) or lay_out(self, w, size))
     block = pack(folded(Conv(16, 16, 3)))
     for size in ((4, 4), (4, 4), (8, 6), (8, 6), (4, 4)):
         run(block, maps(16, *size))

@@ -233,3 +233,11 @@ def test_on_a_real_gpu() -> None:
     assert tu.amp_dtype(True, device) in {torch.bfloat16, torch.float16}
     torch.ones(1, device=device)
     assert tu.time_sync(device) <= tu.time_sync()
+
+
+def test_autocast_dtype_is_of_the_innermost_context() -> None:
+    assert tu.autocast_dtype("cpu") is None
+    with torch.autocast("cpu", torch.bfloat16):
+        assert tu.autocast_dtype("cpu") is torch.bfloat16
+        with torch.autocast("cpu", enabled=False):
+            assert tu.autocast_dtype("cpu") is None

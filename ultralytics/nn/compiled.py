@@ -17,6 +17,7 @@ from torch import Tensor
 from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.log import LOGGER
+from ultralytics.utils.torch_utils import autocast_dtype
 
 BACKEND: str | Callable[..., Any] = "inductor"
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
@@ -48,8 +49,7 @@ class Compiled:
 
     def __call__(self, im: Tensor, state: Hashable = None) -> Any:
         """Call the function; `state` is what else its graph depends on."""
-        kind = im.device.type
-        amp = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        amp = autocast_dtype(im.device.type)
         key = (tuple(im.shape), im.stride(), im.dtype, amp, torch.is_grad_enabled(), state)
         if key in self.known:
             return self._run(im)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import platform
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from ultralytics.nn.modules.conv import Conv, RepConv
 from ultralytics.nn.modules.utils import is_captured
-from ultralytics.utils.torch_utils import native_bf16
+from ultralytics.utils.torch_utils import autocast_dtype, native_bf16
 
 ACTIVATIONS = {nn.Identity: "none", nn.ReLU: "relu", nn.SiLU: "swish"}
 """Activations that oneDNN applies to what a convolution returns, under its own names for them."""
@@ -47,11 +48,12 @@ class Packed:
             plain: Tensor = method(self.block, x)
             return plain
         weight, bias = self.layer.weight, self.layer.bias
-        source = (_stamp(weight), None if bias is None else _stamp(bias), self.suits(x))
+        size = self.size(x)
+        source = (_stamp(weight), None if bias is None else _stamp(bias), size)
         kept = self._kept
         if kept is None or kept.source != source:
             low = None if bias is None else bias.detach().bfloat16()
-            kept = self._kept = _Kept(source, self.lay_out(weight.detach().bfloat16(), x), low)
+            kept = self._kept = _Kept(source, self.lay_out(weight.detach().bfloat16(), size), low)
         return self.run(x.bfloat16(), kept.weight, kept.bias)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -61,15 +63,14 @@ class Packed:
         """Whether x is to be computed in bfloat16 on the CPU, without a gradient and without a graph to capture."""
         if torch.is_grad_enabled() or x.device.type != "cpu" or is_captured() or not x.numel():
             return False
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-        return dtype is torch.bfloat16
+        return (autocast_dtype("cpu") or x.dtype) is torch.bfloat16
 
-    def suits(self, x: Tensor) -> object:
-        """Return what inputs must share with x for the layout of the weight to suit them."""
+    def size(self, x: Tensor) -> Sequence[int]:
+        """Return the size of an input as far as the layout of the weight depends on it."""
         raise NotImplementedError
 
-    def lay_out(self, weight: Tensor, x: Tensor) -> Tensor:
-        """Return a weight in bfloat16 in the layout that suits x."""
+    def lay_out(self, weight: Tensor, size: Sequence[int]) -> Tensor:
+        """Return a weight in bfloat16 in the layout that suits inputs of this size."""
         raise NotImplementedError
 
     def run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -80,11 +81,11 @@ class Packed:
 class PackedLinear(Packed):
     """(..., c1) -> (..., c2), with the bias added by the product itself."""
 
-    def suits(self, x: Tensor) -> object:
-        return x.shape[:-1].numel()
+    def size(self, x: Tensor) -> Sequence[int]:
+        return (x.shape[:-1].numel(),)
 
-    def lay_out(self, weight: Tensor, x: Tensor) -> Tensor:
-        packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, x.shape[:-1].numel())
+    def lay_out(self, weight: Tensor, size: Sequence[int]) -> Tensor:
+        packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, *size)
         return packed
 
     def run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -109,11 +110,11 @@ class PackedConv(Packed):
         last = x.is_contiguous(memory_format=torch.channels_last) or not self.layer.weight.is_contiguous()
         return last and super().applies(x)
 
-    def suits(self, x: Tensor) -> object:
+    def size(self, x: Tensor) -> Sequence[int]:
         return x.shape
 
-    def lay_out(self, weight: Tensor, x: Tensor) -> Tensor:
-        packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.geometry, list(x.shape))
+    def lay_out(self, weight: Tensor, size: Sequence[int]) -> Tensor:
+        packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.geometry, size)
         return packed
 
     def run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

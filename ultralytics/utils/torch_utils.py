@@ -34,6 +34,7 @@ __all__ = [
     "ModelEMA",
     "amp_dtype",
     "autocast",
+    "autocast_dtype",
     "constant_lr",
     "copy_attr",
     "cosine_lr",
@@ -241,6 +242,11 @@ def autocast(
 ) -> AbstractContextManager[Any]:
     """Mixed precision on a device; `dtype` None takes the device's default."""
     return torch.autocast(torch.device(device).type, dtype=dtype, enabled=enabled)
+
+
+def autocast_dtype(kind: str) -> torch.dtype | None:
+    """What autocast computes in now on a type of device, None where it is off."""
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
 
 @torch.no_grad()
