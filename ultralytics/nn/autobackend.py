@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ultralytics.nn.compiled import CompiledRows
 from ultralytics.nn.packed import pack
+from ultralytics.nn.packed_upsample import upsample_late
 from ultralytics.nn.runners.base import Runner
 from ultralytics.nn.runners.coreml import coreml_runner
 from ultralytics.nn.runners.onnx import onnx_runner
@@ -98,7 +99,7 @@ class AutoBackend(nn.Module):
         self.pt = runner.module is not None
         self.dtype = dtype if self.pt else None
         if self.model is not None and self.dtype is torch.bfloat16 and self.device.type == "cpu" and not compile:
-            pack(self.model)
+            upsample_late(pack(self.model))
         self.names = runner.names
         self.stride = runner.stride
         self.task = runner.task

@@ -31,39 +31,53 @@ class _Kept(NamedTuple):
     bias: Tensor | None
 
 
-class Packed:
-    """Stands in for the `forward` of a block, whose layer's own weights stay as they are.
+class StandIn:
+    """Takes the place of a method of a block, by default its `forward`; a copy or a pickle of the block has it back."""
 
-    Where it does not apply, the block's method `plain` is called. A copy or a pickle of the block has that one again.
-    """
-
-    def __init__(self, block: nn.Module, layer: nn.Linear | nn.Conv2d, plain: str = "forward") -> None:
-        self.block, self.layer, self.plain = block, layer, plain
-        self._kept: _Kept | None = None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """As the block's own forward."""
-        if not self.applies(x):
-            method: Any = getattr(type(self.block), self.plain)
-            plain: Tensor = method(self.block, x)
-            return plain
-        weight, bias = self.layer.weight, self.layer.bias
-        size = self.size(x)
-        source = (_stamp(weight), None if bias is None else _stamp(bias), size)
-        kept = self._kept
-        if kept is None or kept.source != source:
-            low = None if bias is None else bias.detach().bfloat16()
-            kept = self._kept = _Kept(source, self.lay_out(weight.detach().bfloat16(), size), low)
-        return self.run(x.bfloat16(), kept.weight, kept.bias)
+    def __init__(self, block: nn.Module, name: str = "forward") -> None:
+        self.block, self.name = block, name
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return getattr, (self.block, self.plain)
+        return getattr, (self.block, self.name)
+
+    def plain(self, *args: Any) -> Any:
+        """What the block's own method returns."""
+        return getattr(type(self.block), self.name)(self.block, *args)
 
     def applies(self, x: Tensor) -> bool:
         """Whether x is to be computed in bfloat16 on the CPU, without a gradient and without a graph to capture."""
         if torch.is_grad_enabled() or x.device.type != "cpu" or is_captured() or not x.numel():
             return False
         return (autocast_dtype("cpu") or x.dtype) is torch.bfloat16
+
+
+class Packed(StandIn):
+    """Computes a block with one layer, whose own weights stay as they are; where it does not apply, the block does."""
+
+    def __init__(self, block: nn.Module, layer: nn.Linear | nn.Conv2d, name: str = "forward") -> None:
+        super().__init__(block, name)
+        self.layer = layer
+        self._kept: _Kept | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """As the block's own method."""
+        y: Tensor = self.run(x.bfloat16(), *self.weights(x)) if self.applies(x) else self.plain(x)
+        return y
+
+    def parameters(self) -> tuple[Tensor, Tensor | None]:
+        """Return weight and bias as the layer has them."""
+        return self.layer.weight, self.layer.bias
+
+    def weights(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return weight and bias in bfloat16, laid out for x; anew when the layer's own have changed."""
+        weight, bias = self.parameters()
+        size = self.size(x)
+        source = (_stamp(weight), None if bias is None else _stamp(bias), size)
+        kept = self._kept
+        if kept is None or kept.source != source:
+            low = None if bias is None else bias.detach().bfloat16()
+            kept = self._kept = _Kept(source, self.lay_out(weight.detach().bfloat16(), size), low)
+        return kept.weight, kept.bias
 
     def size(self, x: Tensor) -> Sequence[int]:
         """Return the size of an input as far as the layout of the weight depends on it."""
@@ -100,8 +114,8 @@ class PackedConv(Packed):
     ones took more than twice the time.
     """
 
-    def __init__(self, block: nn.Module, layer: nn.Conv2d, plain: str = "forward", act: str = "none") -> None:
-        super().__init__(block, layer, plain)
+    def __init__(self, block: nn.Module, layer: nn.Conv2d, name: str = "forward", act: str = "none") -> None:
+        super().__init__(block, layer, name)
         self.act = act
         self.geometry = [list(layer.padding), list(layer.stride), list(layer.dilation), layer.groups]
 

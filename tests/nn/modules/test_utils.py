@@ -94,6 +94,21 @@ def test_sampling_in_half_precision_keeps_the_places(path, dtype):
     assert abs(float(got) - (0.9013 * 500 - 0.5) / 512) < 2 * torch.finfo(dtype).eps
 
 
+def test_sampling_at_centres_has_the_slope_to_the_right():
+    """Where a point lies on a cell's centre, as anchors do, it may go either way; both paths take the same."""
+    shapes = [(4, 8), (2, 2)]
+    value, _, weights = sampling_inputs(b=1, q=12, heads=1, points=1, shapes=shapes)
+    cells = torch.tensor([(x, y) for y in (-1, 0, 1) for x in (-1, 0, 1, 7)])  # some are beside the map
+    places = (cells[:, None] + 0.5) / torch.tensor([(8.0, 4.0), (2.0, 2.0)], dtype=torch.float64)  # [Q, L, 2]
+    grads = []
+    for path in PATHS.values():
+        at = places.reshape(1, 12, 1, 2, 2).clone().requires_grad_()
+        path(value, shapes, at, weights).square().sum().backward()
+        grads.append(at.grad)
+    torch.testing.assert_close(*grads)
+    assert bool(grads[0][0, 5].all())  # inside of the map
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e30])
 def test_sampling_survives_places_that_are_no_numbers(bad):
     """A diverged model must show NaN (or nothing there), not an index error."""

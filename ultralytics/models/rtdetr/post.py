@@ -89,16 +89,19 @@ def check_classes(classes: Sequence[int] | int | None, nc: int) -> None:
 def class_filter(model: Any, classes: Sequence[int] | None) -> Iterator[None]:
     """Let the heads of `model` select their top rows among `classes` only, until the block ends.
 
-    Without a PyTorch head to reach (an exported file) nothing happens; `select_rows` still filters what comes out.
-    Raises ConfigError for a class that the head does not know.
+    Without classes nothing happens, nor without a PyTorch head to reach (an exported file); `select_rows` still filters
+    what comes out. Raises ConfigError for a class that the head does not know.
     """
+    if classes is None:
+        yield
+        return
     heads = [m for m in model.modules() if isinstance(m, RTDETRDecoder)] if isinstance(model, nn.Module) else []
     for head in heads:
         check_classes(classes, head.nc)
     before = [head.classes for head in heads]
     try:
         for head in heads:
-            head.classes = None if classes is None else list(classes)
+            head.classes = list(classes)
         yield
     finally:
         for head, old in zip(heads, before, strict=True):

@@ -123,7 +123,7 @@ def multi_scale_deformable_attn_pytorch(
 def is_recorded() -> bool:
     """Tell whether the call is being turned into a graph, which must hold standard operators only."""
     tracing = torch.jit.is_tracing()  # type: ignore[attr-defined]
-    return torch.compiler.is_exporting() or bool(tracing) or torch.onnx.is_in_onnx_export()
+    return torch.compiler.is_exporting() or bool(tracing)  # one of them in an ONNX export as well
 
 
 def is_captured() -> bool:
@@ -222,29 +222,47 @@ def sample_and_project(
 def _corners(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Return which rows each bag reads and their shares, both [B*Q*M, 4*L*P], four corners of each point.
 
-    The rows are of `value` [B, N, M, d] as a table [B*N*M, d]; where M is 1, all heads read the same tokens.
+    The rows are of `value` [B, N, M, d] as a table [B*N*M, d]; where M is 1, all heads read the same tokens. The cells
+    are two by two inside of the map, and a cell's share falls from 1 at its centre to 0 a cell further, so that cells
+    beside a point that lies outside get their part, or 0.
     """
     b, n, heads, _ = value.shape
     points = locations.shape[3] // len(shapes)
     per_axis = at_least_float32(locations).movedim(-1, 0).contiguous()  # [2, B, Q, M, L*P]: long rows for the loops
     sizes = per_axis.new_tensor([[w for _, w in shapes], [h for h, _ in shapes]]).repeat_interleave(points, 1)
     sizes = sizes[:, None, None, None]  # [2, 1, 1, 1, L*P]
-    place = per_axis * sizes - 0.5  # in cells, from the centre of the first
-    low = place.detach().floor()
-    fraction = place - low
-    row, step = _rows(shapes, points, b, n, heads)
-    columns, lines, widths, heights = [], [], [], []
-    for end, share in ((low, 1 - fraction), (low + 1, fraction)):
-        cell = end.clamp(min=0).minimum(sizes - 1).nan_to_num(0.0)  # a NaN goes on in the shares, not as an index
-        width, height = share * (end == cell)  # outside of the map: 0
-        x, y = cell.int()
-        columns.append(x * heads)
-        lines.append(y * step + row)
-        widths.append(width)
-        heights.append(height * weights.to(height.dtype))
-    index = torch.stack([y + x for y in lines for x in columns], 3)  # [B, Q, M, 4, L*P]
-    corner = torch.stack([height * width for height in heights for width in widths], 3)
-    return index.flatten(3).flatten(0, 2), corner.flatten(3).flatten(0, 2)
+    place = (per_axis * sizes).sub_(0.5)  # in cells, from the centre of the first
+    cell = place.detach().floor().minimum(sizes - 2).clamp_(min=0)
+    cell.nan_to_num_(0.0)  # a NaN goes on in the shares, not as an index
+    step = place - cell
+    near, far = _Shares.apply(step)
+    if any(1 in shape for shape in shapes):
+        far = far * (sizes > 1)  # a map of one line has no second
+    first, line, corners = _rows(shapes, points, b, n, heads)
+    x, y = cell.to(first.dtype)
+    index = (y * line).add_(x, alpha=heads).add_(first).unsqueeze(3) + corners  # [B, Q, M, 4, L*P]
+    (left, upper), (right, lower) = near, far
+    weights = weights.to(left.dtype)
+    upper, lower = upper * weights, lower * weights
+    share = torch.stack([upper * left, upper * right, lower * left, lower * right], 3)
+    return index.flatten(3).flatten(0, 2), share.flatten(3).flatten(0, 2)
+
+
+class _Shares(torch.autograd.Function):
+    """Shares of a cell and of the next for a point `step` cells behind the centre of the first; both are tents."""
+
+    @staticmethod
+    def forward(ctx: Any, step: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(step)
+        return (1 - step.abs()).relu_(), (1 - (step - 1).abs()).relu_()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, near: Tensor, far: Tensor) -> Tensor:
+        (step,) = ctx.saved_tensors
+        cell = step.floor()  # at a centre the slope to its right counts
+        slope = (far - near).mul_(cell == 0)
+        return slope.addcmul_(near, cell == -1).sub_(far * (cell == 1))
 
 
 def sum_rows(table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
@@ -291,11 +309,18 @@ class _GradientToTable(torch.autograd.Function):
         return grad, torch.from_numpy(spread @ grad.numpy()), None, None
 
 
-def _rows(shapes: Shapes, points: int, b: int, n: int, heads: int) -> tuple[Tensor, Tensor]:
-    """Return the first table row of each map, [B, 1, M, L*P], and the rows from one line of it to the next, [L*P]."""
+def _rows(shapes: Shapes, points: int, b: int, n: int, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return how to number the rows of a table [B*N*M, d].
+
+    The first row of each image and head, [B, 1, M, 1]; the rows from one line of a map to the next, [L*P]; and how far
+    from a cell's row the four corners lie, the start of the map included, [4, L*P].
+    """
     kind = torch.int32 if b * n * heads < 2**31 else torch.int64
-    area = torch.tensor([h * w for h, w in shapes])
-    start = (area.cumsum(0) - area).repeat_interleave(points) * heads  # [L*P]
-    row = torch.arange(b)[:, None, None] * (n * heads) + torch.arange(heads)[:, None] + start  # [B, M, L*P]
-    step = torch.tensor([w * heads for _, w in shapes]).repeat_interleave(points)  # [L*P]
-    return row[:, None].to(kind), step.to(kind)
+    lines, corners, start = [], [], 0
+    for h, w in shapes:
+        right, below = min(w - 1, 1), min(h - 1, 1) * w
+        lines += [w * heads] * points
+        corners += [[(start + step) * heads for step in (0, right, below, below + right)]] * points
+        start += h * w
+    first = torch.arange(b)[:, None, None, None] * (n * heads) + torch.arange(heads)[:, None]  # [B, 1, M, 1]
+    return first.to(kind), torch.tensor(lines, dtype=kind), torch.tensor(corners, dtype=kind).T.contiguous()
