@@ -51,6 +51,11 @@ def yaml(root: Path, text: str, name: str = "set/data.yaml") -> Path:
         ("flat/x.jpg", "flat/x.txt"),
         ("my_images/x.jpg", "my_images/x.txt"),
         ("a/images/b/images/c/x.jpg", "a/images/b/labels/c/x.txt"),
+        ("images/v1.2/x", "labels/v1.2/x.txt"),
+        ("images/.jpg", "labels/.jpg.txt"),
+        ("images/..jpg", "labels/..jpg.txt"),
+        ("images/x..jpg", "labels/x..txt"),
+        ("images/x.a b", "labels/x.txt"),
     ],
 )
 def test_label_paths(path: str, want: str) -> None:

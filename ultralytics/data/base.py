@@ -113,6 +113,8 @@ class BaseDataset(Dataset[dict[str, Any]]):
 
     def update_labels(self, include_class: int | Sequence[int] | None) -> None:
         """Keep only objects of the given classes, and make all of them class 0 with `single_cls`, as a reader does."""
+        if include_class is None and not self.single_cls:
+            return
         wanted = None if include_class is None else np.atleast_1d(np.asarray(include_class, np.float32))
         for label in self.labels:
             if wanted is not None:
