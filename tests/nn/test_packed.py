@@ -20,7 +20,7 @@ from ultralytics.utils import torch_utils
 from ultralytics.utils.torch_utils import native_bf16
 
 BF16 = torch.bfloat16
-NATIVE = native_bf16("cpu") and packed._has_operators()
+NATIVE = native_bf16("cpu") and torch_utils.has_onednn_operators()
 native = pytest.mark.skipif(not NATIVE, reason="needs an x86 CPU with bfloat16 and torch with oneDNN")
 
 
@@ -28,7 +28,7 @@ native = pytest.mark.skipif(not NATIVE, reason="needs an x86 CPU with bfloat16 a
 def as_if_native(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which blocks are chosen is decided alike everywhere; what they compute is tested where it can run."""
     monkeypatch.setattr(torch_utils, "_cpu_bf16", lambda: True)
-    monkeypatch.setattr(packed, "_has_operators", lambda: True)
+    monkeypatch.setattr(packed, "has_onednn_operators", lambda: True)
 
 
 def folded(block: Any) -> Any:

@@ -7,8 +7,6 @@ stays as it is: there are no casts, and 3 % of the time are not worth a second c
 
 from __future__ import annotations
 
-import functools
-import platform
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +15,7 @@ from torch import Tensor, nn
 
 from ultralytics.nn.modules.conv import Conv, RepConv
 from ultralytics.nn.modules.utils import is_captured
-from ultralytics.utils.torch_utils import autocast_dtype, native_bf16
+from ultralytics.utils.torch_utils import autocast_dtype, has_onednn_operators, native_bf16
 
 ACTIVATIONS = {nn.Identity: "none", nn.ReLU: "relu", nn.SiLU: "swish"}
 """Activations that oneDNN applies to what a convolution returns, under its own names for them."""
@@ -147,7 +145,7 @@ def pack(net: nn.Module) -> nn.Module:
 
     Does nothing where the CPU does not compute in bfloat16 itself or torch comes without the operators.
     """
-    if native_bf16("cpu") and _has_operators():
+    if native_bf16("cpu") and has_onednn_operators():
         for block in net.modules():
             forward = _packed(block)
             if forward is not None:
@@ -167,11 +165,3 @@ def _packed(block: nn.Module) -> Packed | None:
         act = ACTIVATIONS.get(type(block.act))
         return None if act is None else PackedConv(block, block.conv, "forward_fuse", act)
     return None
-
-
-@functools.cache
-def _has_operators() -> bool:
-    """Whether torch has the operators for this kind of CPU."""
-    x86 = platform.machine().lower() in {"x86_64", "amd64"}
-    names = ("_convolution_pointwise", "_linear_pointwise", "_reorder_convolution_weight", "_reorder_linear_weight")
-    return x86 and torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)

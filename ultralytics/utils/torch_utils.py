@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import platform
 import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -194,6 +195,14 @@ def _cpu_flags() -> frozenset[str]:
         (frozenset(line.split(":", 1)[1].split()) for line in lines if line.startswith(("flags", "Features"))),
         frozenset(),
     )
+
+
+@functools.cache
+def has_onednn_operators() -> bool:
+    """Whether torch has the operators of oneDNN that its own compiler emits, for this kind of CPU."""
+    x86 = platform.machine().lower() in {"x86_64", "amd64"}
+    names = ("_convolution_pointwise", "_linear_pointwise", "_reorder_convolution_weight", "_reorder_linear_weight")
+    return x86 and torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)
 
 
 def amp_dtype(amp: bool | str, device: torch.device | str) -> torch.dtype | None:

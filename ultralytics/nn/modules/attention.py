@@ -5,6 +5,7 @@ Shape legend: B batch, M heads, N tokens, K query/key width, P value width.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ultralytics.nn.modules.products import Products, products_for
 from ultralytics.nn.modules.utils import is_captured
 from ultralytics.utils.torch_utils import cpu_has_amx
 
@@ -104,82 +106,50 @@ class _Blocks(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        q, keys, v = (q * scale).contiguous(), k.transpose(1, 2).contiguous(), v.contiguous()  # keys (B, K, N)
+        q, k, v = (q * scale).contiguous(), k.contiguous(), v.contiguous()
         out = torch.empty_like(v)
-        room = _room(q)
-        for image, rows, parts in _blocks(q):
-            queries, result = (_split(t[image, rows], parts) for t in (q, out))  # (T, R, K), (T, R, P)
-            share = _softmax(queries, keys[image], room)  # (T, R, N)
-            torch.bmm(share, v[image].expand(parts, -1, -1), out=result)
-        ctx.save_for_backward(q, keys, v, out)
+        by = products_for(q)
+        for image in range(len(q)):
+            keys, values = by.factor(k[image]), by.factor(v[image].t())
+            for rows in _blocks(q, by):
+                share = _softmax(by.product(q[image, rows], keys, 0))  # (R, N)
+                out[image, rows] = by.product(share, values)
+        ctx.save_for_backward(q, k, v, out)
         ctx.scale = scale
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        q, keys, v, out = ctx.saved_tensors
-        grad, k, values = grad.contiguous(), keys.transpose(1, 2).contiguous(), v.transpose(1, 2)  # values (B, P, N)
-        grad_q = torch.empty_like(q)
-        wide = torch.promote_types(q.dtype, torch.float32)  # what blocks add up in
-        grad_k, grad_v = (t.new_zeros((_parts(q), *t.shape), dtype=wide) for t in (k, v))  # (T, B, N, K), (T, B, N, P)
-        mean = (grad.to(wide) * out).sum(-1, keepdim=True)  # (B, N, 1)
-        room, more_room = _room(q), _room(q)
-        for image, rows, parts in _blocks(q):
-            # (T, R, K), (T, R, P), (T, R, 1), (T, R, K)
-            queries, grads, means, result = (_split(t[image, rows], parts) for t in (q, grad, mean, grad_q))
-            share = _softmax(queries, keys[image], room)  # (T, R, N)
-            slope = torch.bmm(grads, values[image].expand(parts, -1, -1), out=more_room[: share.numel()].view_as(share))
-            _add_products(grad_v[:parts, image], share.transpose(1, 2), grads)
-            slope.sub_(means).mul_(share)  # the softmax's gradient
-            torch.bmm(slope, k[image].expand(parts, -1, -1), out=result)
-            _add_products(grad_k[:parts, image], slope.transpose(1, 2), queries)
-        return grad_q * ctx.scale, grad_k.sum(0).to(q.dtype), grad_v.sum(0).to(q.dtype), None
+        q, k, v, out = ctx.saved_tensors
+        grad = grad.contiguous()
+        grad_q, grad_k, grad_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        mean = (grad.to(torch.promote_types(grad.dtype, torch.float32)) * out).sum(-1, keepdim=True)  # (B, N, 1)
+        by = products_for(q)
+        for image in range(len(q)):
+            keys, back, values = by.factor(k[image]), by.factor(k[image].t()), by.factor(v[image])
+            sum_k, sum_v = by.sums(k[image]), by.sums(v[image])
+            for rows in _blocks(q, by):
+                queries, grads = q[image, rows], grad[image, rows]  # (R, K), (R, P)
+                share = _softmax(by.product(queries, keys, 0))  # (R, N)
+                slope = by.product(grads, values, 1)  # (R, N)
+                sum_v.add(share, grads)
+                slope.sub_(mean[image, rows]).mul_(share)  # the softmax's gradient
+                grad_q[image, rows] = by.product(slope, back)
+                sum_k.add(slope, queries)
+                del share, slope  # before there are others
+            grad_k[image], grad_v[image] = sum_k.total(), sum_v.total()
+        return grad_q * ctx.scale, grad_k, grad_v, None
 
 
-def _parts(q: Tensor) -> int:
-    """Parts of a block that its threads work on, each with its own; one where a product shares itself out better."""
-    return 1 if q.dtype is torch.bfloat16 else torch.get_num_threads()
+def _blocks(q: Tensor, by: Products) -> Iterator[slice]:
+    """Queries of each block, in blocks of about the same size."""
+    n = q.shape[1]
+    count = math.ceil(n / max(1, int(BLOCK * by.share) // max(n, 1)))
+    step = math.ceil(n / max(count, 1))
+    return (slice(i * step, min((i + 1) * step, n)) for i in range(count) if i * step < n)
 
 
-def _block_rows(q: Tensor) -> int:
-    """Queries of a block, as many in each part."""
-    n, parts = q.shape[1], _parts(q)
-    rows = max(1, min(n, BLOCK // max(n, 1)))
-    return max(rows - rows % parts, min(rows, parts))
-
-
-def _room(q: Tensor) -> Tensor:
-    """Room for the scores of one block."""
-    return q.new_empty(_block_rows(q) * q.shape[1])
-
-
-def _blocks(q: Tensor) -> Iterator[tuple[int, slice, int]]:
-    """Image, rows and number of parts T of each block."""
-    batch, n = q.shape[:2]
-    step, parts = _block_rows(q), _parts(q)
-    for image in range(batch):
-        for start in range(0, n, step):
-            rows = min(step, n - start)
-            yield image, slice(start, start + rows), 1 if rows % parts else parts
-
-
-def _split(rows: Tensor, parts: int) -> Tensor:
-    """(T * R, D) as (T, R, D): a batched product gives each thread its part, which stays in its core's cache."""
-    return rows.view(parts, -1, rows.shape[-1])  # (T, R, D)
-
-
-def _softmax(q: Tensor, keys: Tensor, room: Tensor) -> Tensor:
-    """softmax(q keys) of some rows q (T, R, K) and all keys (K, N), inside the room."""
-    parts, rows, _ = q.shape
-    n = keys.shape[-1]
-    scores = torch.bmm(q, keys.expand(parts, -1, -1), out=room[: parts * rows * n].view(parts, rows, n))  # (T, R, N)
+def _softmax(scores: Tensor) -> Tensor:
+    """softmax over the last axis, in place."""
     return torch.softmax(scores, -1, out=scores)
-
-
-def _add_products(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """total (T, N, D) += a (T, N, R) b (T, R, D), in the total's precision."""
-    if total.dtype is a.dtype:
-        total.baddbmm_(a, b)
-    else:
-        total += torch.bmm(a, b)
