@@ -21,12 +21,12 @@ from ultralytics.utils.torch_utils import cpu_has_amx
 # Milliseconds of plain / fused / blocks, K 16, P 64, torch 2.14, 2 cores of a CPU with AVX512-BF16 and without AMX, on
 # which the fused kernel does not use the bfloat16 instructions:
 #                       forward, fp32      with gradient, fp32   forward, bf16       with gradient, bf16
-#   B 1, N 400          0.4 / 0.6 / 0.5    1.5 / 2.3 / 1.9       0.2 / 0.4 / 0.3     0.8 / 1.8 / 1.2
-#   B 1, N 1600         3.5 / 5.5 / 3.7    12 / 18 / 13          2.0 / 5.6 / 2.2     5.7 / 18 / 8.7
-#   B 1, N 3600         48 / 23 / 17       114 / 85 / 58         11 / 24 / 10        29 / 83 / 41
-#   B 1, N 6400         161 / 68 / 58      362 / 269 / 188       86 / 73 / 34        200 / 443 / 142
-#   B 4, N 1600         16 / 18 / 14       76 / 66 / 56          9.1 / 18 / 8.3      25 / 53 / 36
-#   B 8, N 1600         83 / 36 / 27       192 / 127 / 114       34 / 37 / 17        79 / 107 / 72
+#   B 1, N 400          0.6 / 0.7 / 0.7    1.5 / 2.9 / 2.1       0.5 / 0.7 / 0.6     1.1 / 3.3 / 1.7
+#   B 1, N 1600         5.3 / 6.4 / 5.1    15 / 28 / 16          3.4 / 6.3 / 2.6     6.8 / 30 / 9.7
+#   B 1, N 3600         56 / 24 / 19       126 / 89 / 57         14 / 25 / 12        36 / 90 / 51
+#   B 1, N 6400         209 / 78 / 70      459 / 331 / 223       89 / 75 / 36        213 / 283 / 151
+#   B 4, N 1600         35 / 20 / 17       86 / 72 / 63          9.9 / 21 / 10       28 / 59 / 41
+#   B 8, N 1600         97 / 41 / 38       228 / 149 / 137       40 / 43 / 21        96 / 130 / 97
 # With AMX, for which that kernel has a path of its own, and on GPUs it was not measured; both always take the kernel.
 BLOCK = 1600 * 1600
 """Numbers of the attention map that a CPU works on at a time: a block and its gradient, which stay in its caches."""

@@ -112,7 +112,7 @@ def products_for(x: Tensor) -> Products:
     """Return what multiplies blocks of tokens x (B, N, D) with matrices (N, D) the fastest.
 
     Torch's own for few tokens: at N 1600 and 4 images it took 13 ms where oneDNN took 14, at N 6400 52 where that took
-    48. On a CPU that was kept to AVX2 they were equal. Subclasses of Tensor, which may hold no numbers, are left to torch.
+    48. On a CPU that was kept to AVX2 they were equal. Subclasses of Tensor may hold no numbers.
     """
     plain = type(x) is Tensor and x.is_cpu and x.dtype is torch.float32
     return PackedProducts(x) if plain and x.shape[1] >= MANY and has_onednn_operators() else Products(x)
