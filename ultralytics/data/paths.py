@@ -26,14 +26,11 @@ def img2label_paths(img_paths: Sequence[str]) -> list[str]:
     """
     last, folder, paths = None, "", []
     for path in img_paths:
-        before, sep, name = path.replace("/", os.sep).rpartition(os.sep)
+        before, sep, name = _split(path.replace("/", os.sep))[0].rpartition(os.sep)
         if before + sep != last:  # images of one folder come one after another
             last = before + sep
             folder = _label_folder(last)
-        stem, _, suffix = name.rpartition(".")
-        if not (stem and suffix.isalnum()) or stem[-1] == ".":  # not usual
-            stem = os.path.splitext(name)[0]
-        paths.append(f"{folder}{stem}.txt")
+        paths.append(f"{folder}{name}.txt")
     return paths
 
 

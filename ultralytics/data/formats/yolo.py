@@ -20,11 +20,11 @@ class YoloReader(LabelReader):
     def __init__(self, split: Split) -> None:
         super().__init__(split)
         self.label_files = img2label_paths(split.im_files)
+        self._label_of = dict(zip(split.im_files, self.label_files, strict=True))
 
     def verify(self, im_file: str) -> Pair:
         """Check one image and its text file."""
-        (label_file,) = img2label_paths([im_file])
-        return verify_pair(im_file, label_file, len(self.split.names), self.split.single_cls)
+        return verify_pair(im_file, self._label_of[im_file], len(self.split.names), self.split.single_cls)
 
 
 def yolo_rows(cls: NDArray[Any], boxes: NDArray[Any], polygons: Sequence[FloatArray | None] | None = None) -> str:

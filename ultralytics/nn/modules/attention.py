@@ -145,7 +145,7 @@ class _Blocks(torch.autograd.Function):
 def _blocks(q: Tensor, by: Products) -> Iterator[slice]:
     """Queries of each block, in blocks of about the same size."""
     n = q.shape[1]
-    count = math.ceil(n / max(1, int(BLOCK * by.share) // max(n, 1)))
+    count = math.ceil(n / max(1, int(BLOCK * by.size) // max(n, 1)))
     step = math.ceil(n / max(count, 1))
     return (slice(i * step, min((i + 1) * step, n)) for i in range(count) if i * step < n)
 

@@ -22,7 +22,7 @@ ROWS = 160
 class Products:
     """By torch's own product of matrices, for blocks like x."""
 
-    share = 1.0
+    size = 1.0
     """How large blocks are, of those that suit caches."""
 
     def __init__(self, x: Tensor) -> None:
@@ -77,7 +77,7 @@ class Sums:
 class PackedProducts(Products):
     """By oneDNN: the second factor is laid out once."""
 
-    share = 0.4
+    size = 0.4
 
     def factor(self, matrix: Tensor) -> Tensor:
         packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(matrix.contiguous(), ROWS)
