@@ -6,7 +6,7 @@ import torch
 from ultralytics.nn.modules import attention, products
 from ultralytics.nn.modules.attention import attend_in_blocks, attend_plain
 from ultralytics.nn.modules.products import PackedProducts, Products, products_for
-from ultralytics.utils.torch_utils import has_onednn_operators
+from ultralytics.utils.torch_utils import has_onednn_operators, native_bf16
 
 onednn = pytest.mark.skipif(not has_onednn_operators(), reason="needs an x86 CPU and torch with oneDNN")
 BOTH = pytest.mark.parametrize("kind", [Products, pytest.param(PackedProducts, marks=onednn)])
@@ -33,6 +33,32 @@ def test_sums_of_products(kind, c, d):
     for a, b in blocks:
         sums.add(a, b)
     torch.testing.assert_close(sums.total(), sum(a.double().t() @ b.double() for a, b in blocks).float())
+
+
+@BOTH
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize(("n", "p"), [(12, 7), (33, 16), (5, 1)])
+def test_slopes_of_the_softmax(kind, dtype, tolerance, n, p):
+    if kind is PackedProducts and dtype is torch.bfloat16 and not native_bf16("cpu"):
+        pytest.skip("needs a CPU with bfloat16")
+    torch.manual_seed(0)
+    grads, values = torch.randn(n, p).to(dtype), torch.randn(n, p).to(dtype)
+    scores = torch.randn(n, n, dtype=torch.float64).requires_grad_()
+    out = scores.softmax(1) @ values.double()
+    out.backward(grads.double())
+    mean = (grads.double() * out.detach()).sum(1, keepdim=True).float()
+    slopes = kind(grads).slopes(grads, mean, values)
+    for rows in (slice(0, n - 2), slice(n - 2, n)):
+        got = slopes.of(rows, scores.detach()[rows].softmax(1).to(dtype))
+        torch.testing.assert_close(got.double(), scores.grad[rows], rtol=tolerance, atol=tolerance)
+
+
+@onednn
+@pytest.mark.skipif(not native_bf16("cpu"), reason="needs a CPU with bfloat16")
+def test_the_mean_of_slopes_keeps_its_digits_in_bfloat16():
+    one = torch.ones(1, 1, dtype=torch.bfloat16)
+    mean = torch.tensor([[1.0 - 2**-12]])  # 1 in bfloat16, with a slope of 0
+    assert float(PackedProducts(one).slopes(one, mean, one).of(slice(0, 1), one)) == 2**-12
 
 
 def test_sums_for_bfloat16_are_rounded_once():
@@ -63,31 +89,40 @@ def test_blocks_are_split_among_threads_where_they_can_be(threads, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("n", "dtype", "operators", "kind"),
+    ("n", "dtype", "operators", "native", "gradient", "kind"),
     [
-        (9, torch.float32, True, PackedProducts),
-        (8, torch.float32, True, Products),
-        (9, torch.float32, False, Products),
-        (9, torch.float64, True, Products),
-        (9, torch.bfloat16, True, Products),
+        (9, torch.float32, True, False, False, PackedProducts),
+        (9, torch.float32, True, False, True, PackedProducts),
+        (8, torch.float32, True, False, True, Products),
+        (9, torch.float32, False, False, False, Products),
+        (9, torch.float64, True, True, True, Products),
+        (9, torch.bfloat16, True, True, False, Products),
+        (9, torch.bfloat16, True, True, True, PackedProducts),
+        (9, torch.bfloat16, True, False, True, Products),
+        (8, torch.bfloat16, True, True, True, Products),
     ],
 )
-def test_the_choice(monkeypatch, n, dtype, operators, kind):
+def test_the_choice(monkeypatch, n, dtype, operators, native, gradient, kind):
     monkeypatch.setattr(products, "MANY", 9)
     monkeypatch.setattr(products, "has_onednn_operators", lambda: operators)
-    assert type(products_for(torch.empty(2, n, 4, dtype=dtype))) is kind
+    monkeypatch.setattr(products, "native_bf16", lambda device: native)
+    assert type(products_for(torch.empty(2, n, 4, dtype=dtype), gradient)) is kind
 
 
 @onednn
 @pytest.mark.parametrize("block", [45, 45 * 6, 45 * 100])
-def test_attention_and_its_gradients_by_onednn(monkeypatch, block):
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_attention_and_its_gradients_by_onednn(monkeypatch, block, dtype, tolerance):
+    if dtype is torch.bfloat16 and not native_bf16("cpu"):
+        pytest.skip("needs a CPU with bfloat16")
     monkeypatch.setattr(products, "MANY", 1)
     monkeypatch.setattr(attention, "BLOCK", block)
     torch.manual_seed(0)
-    inputs = [torch.randn(2, 45, d, requires_grad=True) for d in (16, 16, 24)]
+    inputs = [torch.randn(2, 45, d).to(dtype).requires_grad_() for d in (16, 16, 24)]
     exact = [t.detach().double().requires_grad_() for t in inputs]
     found, wanted = attend_in_blocks(*inputs, 0.25), attend_plain(*exact, 0.25)
-    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-6)
-    grads = (torch.autograd.grad(y.square().sum(), leaves) for y, leaves in ((found, inputs), (wanted, exact)))
+    torch.testing.assert_close(found.double(), wanted, rtol=tolerance, atol=tolerance)
+    pairs = ((found, inputs), (wanted, exact))
+    grads = [torch.autograd.grad(y, leaves, torch.cos(wanted).to(y)) for y, leaves in pairs]
     for a, b in zip(*grads, strict=True):
-        torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(a.double(), b, rtol=0, atol=tolerance * float(b.abs().max()))

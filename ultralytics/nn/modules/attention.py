@@ -23,8 +23,8 @@ from ultralytics.utils.torch_utils import cpu_has_amx
 #                       forward, fp32      with gradient, fp32   forward, bf16       with gradient, bf16
 #   B 1, N 400          0.6 / 0.7 / 0.7    1.5 / 2.9 / 2.1       0.5 / 0.7 / 0.6     1.1 / 3.3 / 1.7
 #   B 1, N 1600         5.3 / 6.4 / 5.1    15 / 28 / 16          3.4 / 6.3 / 2.6     6.8 / 30 / 9.7
-#   B 1, N 3600         56 / 24 / 19       126 / 89 / 57         14 / 25 / 12        36 / 90 / 51
-#   B 1, N 6400         209 / 78 / 70      459 / 331 / 223       89 / 75 / 36        213 / 283 / 151
+#   B 1, N 3600         56 / 24 / 19       126 / 89 / 57         14 / 25 / 12        35 / 89 / 39
+#   B 1, N 6400         209 / 78 / 70      459 / 331 / 223       89 / 75 / 36        193 / 267 / 112
 #   B 4, N 1600         35 / 20 / 17       86 / 72 / 63          9.9 / 21 / 10       28 / 59 / 41
 #   B 8, N 1600         97 / 41 / 38       228 / 149 / 137       40 / 43 / 21        96 / 130 / 97
 # With AMX, for which that kernel has a path of its own, and on GPUs it was not measured; both always take the kernel.
@@ -125,16 +125,16 @@ class _Blocks(torch.autograd.Function):
         grad = grad.contiguous()
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
         mean = (grad.to(torch.promote_types(grad.dtype, torch.float32)) * out).sum(-1, keepdim=True)  # (B, N, 1)
-        by = products_for(q)
+        by = products_for(q, gradient=True)
         for image in range(len(q)):
-            keys, back, values = by.factor(k[image]), by.factor(k[image].t()), by.factor(v[image])
+            keys, back = by.factor(k[image]), by.factor(k[image].t())
+            slopes = by.slopes(grad[image], mean[image], v[image])
             sum_k, sum_v = by.sums(k[image]), by.sums(v[image])
             for rows in _blocks(q, by):
-                queries, grads = q[image, rows], grad[image, rows]  # (R, K), (R, P)
+                queries = q[image, rows]  # (R, K)
                 share = _softmax(by.product(queries, keys, 0))  # (R, N)
-                slope = by.product(grads, values, 1)  # (R, N)
-                sum_v.add(share, grads)
-                slope.sub_(mean[image, rows]).mul_(share)  # the softmax's gradient
+                sum_v.add(share, grad[image, rows])
+                slope = slopes.of(rows, share)  # (R, N)
                 grad_q[image, rows] = by.product(slope, back)
                 sum_k.add(slope, queries)
                 del share, slope  # before there are others

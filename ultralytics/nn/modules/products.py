@@ -8,9 +8,10 @@ map's, 8.9 / 6.6 for that of q, 29.9 / 26.1 for the sum for v, 11 / 10 for the s
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ultralytics.utils.torch_utils import has_onednn_operators
+from ultralytics.utils.torch_utils import has_onednn_operators, native_bf16
 
 MANY = 2048
 """Tokens from which on oneDNN's product is the faster, in float32 on x86 CPUs."""
@@ -54,6 +55,10 @@ class Products:
         """Return zeros (C, D), to which products of blocks are added."""
         return Sums(like)
 
+    def slopes(self, grads: Tensor, mean: Tensor, values: Tensor) -> Slopes:
+        """Return what computes the gradient of scores from that of the attention's output."""
+        return Slopes(self, grads, mean, values)
+
 
 class Sums:
     """The sum (C, D) of products a^T b of blocks a (R, C) and b (R, D), in float32 or better."""
@@ -74,10 +79,27 @@ class Sums:
         return self.sum.to(self.kind)
 
 
+class Slopes:
+    """The gradient of the scores, p * (g v^T - mean), for some queries at a time.
+
+    g is (N, P), the gradient of the output, mean (N, 1), what each row of g v^T is on average, v (N, P).
+    """
+
+    def __init__(self, by: Products, grads: Tensor, mean: Tensor, values: Tensor) -> None:
+        self.by, self.grads, self.mean = by, grads, mean
+        self.factor = by.factor(values)
+
+    def of(self, rows: slice, share: Tensor) -> Tensor:
+        """Return it for the queries of `rows`, whose shares p are (R, N)."""
+        return self.by.product(self.grads[rows], self.factor, 1).sub_(self.mean[rows]).mul_(share)
+
+
 class PackedProducts(Products):
     """By oneDNN: the second factor is laid out once."""
 
-    size = 0.4
+    def __init__(self, x: Tensor) -> None:
+        super().__init__(x)
+        self.size = 0.8 if x.dtype is torch.bfloat16 else 0.4
 
     def factor(self, matrix: Tensor) -> Tensor:
         packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(matrix.contiguous(), ROWS)
@@ -88,6 +110,24 @@ class PackedProducts(Products):
 
     def sums(self, like: Tensor) -> Sums:
         return TransposedSums(like)
+
+    def slopes(self, grads: Tensor, mean: Tensor, values: Tensor) -> Slopes:
+        low = values.dtype is torch.bfloat16  # in float32 passes over a block cost less than two more terms
+        return (FusedSlopes if low else Slopes)(self, grads, mean, values)
+
+
+class FusedSlopes(Slopes):
+    """The mean is a term of the product, and the shares are multiplied with what that has in registers."""
+
+    def __init__(self, by: Products, grads: Tensor, mean: Tensor, values: Tensor) -> None:
+        high = mean.to(grads.dtype)
+        low = (mean - high).to(grads.dtype)  # what bfloat16 left of it
+        self.grads = torch.cat((grads, -high, -low), 1)  # (N, P + 2)
+        self.factor = by.factor(F.pad(values, (0, 2), value=1.0))  # of (N, P + 2)
+
+    def of(self, rows: slice, share: Tensor) -> Tensor:
+        slope: Tensor = torch.ops.mkldnn._linear_pointwise.binary(self.grads[rows], share, self.factor, None, "mul")
+        return slope
 
 
 class TransposedSums(Sums):
@@ -108,11 +148,14 @@ def _linear(x: Tensor, weight: Tensor) -> Tensor:
     return y
 
 
-def products_for(x: Tensor) -> Products:
-    """Return what multiplies blocks of tokens x (B, N, D) with matrices (N, D) the fastest.
+def products_for(x: Tensor, gradient: bool = False) -> Products:
+    """Return what multiplies blocks of tokens x (B, N, D) with matrices (N, D) the fastest, also for the gradient.
 
     Torch's own for few tokens: at N 1600 and 4 images it took 13 ms where oneDNN took 14, at N 6400 52 where that took
-    48. On a CPU that was kept to AVX2 they were equal. Subclasses of Tensor may hold no numbers.
+    48. On a CPU that was kept to AVX2 they were equal. In bfloat16 the forward pass takes the same with either; with
+    the gradient it was 105 ms instead of 135 at N 6400, and equal at N 1600. Subclasses of Tensor may hold no numbers.
     """
-    plain = type(x) is Tensor and x.is_cpu and x.dtype is torch.float32
-    return PackedProducts(x) if plain and x.shape[1] >= MANY and has_onednn_operators() else Products(x)
+    if type(x) is not Tensor or not x.is_cpu or x.shape[1] < MANY or not has_onednn_operators():
+        return Products(x)
+    low = gradient and x.dtype is torch.bfloat16 and native_bf16("cpu")
+    return PackedProducts(x) if low or x.dtype is torch.float32 else Products(x)
