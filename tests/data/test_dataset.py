@@ -312,7 +312,7 @@ def test_other_files_are_read_whole(tmp_path: Path, suffix: str) -> None:
 def test_a_size_that_the_scan_did_not_see_is_read_whole(tmp_path: Path) -> None:
     big_jpeg(tmp_path, 256, 320)
     data = dataset(tmp_path, reduced_decode=True)
-    data.labels[0]["shape"] = (320, 256)
+    data.labels.set_shape(0, (320, 256))
     first, second, whole = data[0], data[0], dataset(tmp_path)[0]
     assert first["ori_shape"] == (256, 320) and torch.equal(first["img"], whole["img"])
     assert not torch.equal(second["img"], whole["img"])  # now its size is known

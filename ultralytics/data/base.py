@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from ultralytics.data.augment import AugmentParams, Compose, Sample
 from ultralytics.data.image_cache import ImageCache, cache_mode
 from ultralytics.data.images import Pixels, imread, imread_reduced, reduction, resize
+from ultralytics.data.label_table import LabelDict, LabelTable
 from ultralytics.data.utils import IMG_FORMATS, list_images, pick_fraction
 from ultralytics.utils.errors import DatasetError
 from ultralytics.utils.instance import Instances
@@ -79,12 +80,12 @@ class BaseDataset(Dataset[dict[str, Any]]):
         self.single_cls, self.fraction, self.channels = single_cls, fraction, channels
         self.letterbox, self.seed, self.reduced_decode = letterbox or rect, seed, reduced_decode
         self.im_files = self.get_img_files(img_path)
-        self.labels: list[dict[str, Any]] = self.get_labels()
+        self.labels = LabelTable.of(self.get_labels())
         self.update_labels(classes)
         self.batch_shapes: NDArray[np.int64] | None = None
         if rect:
             self.set_rectangle()
-        self.im_files = [label["im_file"] for label in self.labels]
+        self.im_files = self.labels.im_files
         tag = f"{imgsz}{'k' if self.letterbox else 's'}{channels}{'r' if reduced_decode else ''}"
         self.images = ImageCache(cache_mode(cache), self.im_files, self._read, tag, channels * imgsz * imgsz)
         self.images.fill(f"{prefix}caching images")
@@ -103,8 +104,8 @@ class BaseDataset(Dataset[dict[str, Any]]):
             raise DatasetError(f"{self.prefix}{img_path}: no images found", f"looked for files ending in {kinds}")
         return pick_fraction(files, self.fraction, self.seed)
 
-    def get_labels(self) -> list[dict[str, Any]]:
-        """Return one label dict for each usable image."""
+    def get_labels(self) -> Sequence[LabelDict]:
+        """Return one label dict for each usable image: a list of dicts, or a `LabelTable`, which `labels` becomes."""
         raise NotImplementedError
 
     def build_transforms(self, hyp: Any = None, clean: bool = False) -> Compose:
@@ -113,24 +114,16 @@ class BaseDataset(Dataset[dict[str, Any]]):
 
     def update_labels(self, include_class: int | Sequence[int] | None) -> None:
         """Keep only objects of the given classes, and make all of them class 0 with `single_cls`, as a reader does."""
-        if include_class is None and not self.single_cls:
-            return
-        wanted = None if include_class is None else np.atleast_1d(np.asarray(include_class, np.float32))
-        for label in self.labels:
-            if wanted is not None:
-                keep = np.isin(label["cls"][:, 0], wanted)
-                label["cls"], label["bboxes"] = label["cls"][keep], label["bboxes"][keep]
-                label["segments"] = [s for s, k in zip(label["segments"], keep, strict=False) if k]
-                if "truth" in label:
-                    label["truth"] = label["truth"][np.isin(label["truth"][:, 0], wanted)]
-            if self.single_cls:
-                label["cls"] = np.zeros_like(label["cls"])
+        if include_class is not None:
+            self.labels = self.labels.only(include_class)
+        if self.single_cls:
+            self.labels = self.labels.of_one_class()
 
     def set_rectangle(self) -> None:
         """Sort by aspect and give each batch the smallest shape that holds its images."""
-        aspect = np.array([label["shape"][0] / label["shape"][1] for label in self.labels])
+        aspect = self.labels.shapes[:, 0] / self.labels.shapes[:, 1]
         order = np.argsort(aspect, kind="stable")
-        self.labels = [self.labels[i] for i in order]
+        self.labels = self.labels.take(order)
         starts = np.arange(0, len(order), self.batch_size)
         low, high = np.minimum.reduceat(aspect[order], starts), np.maximum.reduceat(aspect[order], starts)
         shapes = np.ones((len(starts), 2))  # height, width as parts of imgsz
@@ -150,28 +143,28 @@ class BaseDataset(Dataset[dict[str, Any]]):
             image = self.images[i]
         else:
             image = self._resize(self._decode(i), rect_mode)
-        return image, self.labels[i]["shape"], image.shape[:2]
+        return image, self.labels.shape(i), image.shape[:2]
 
     def _decode(self, i: int) -> Pixels:
         image = imread(self.im_files[i], self.channels)
         if image is None:
             raise DatasetError(f"{self.im_files[i]}: image cannot be decoded", "mend it or take it out of the data set")
-        self.labels[i]["shape"] = image.shape[:2]  # decoding knows best: the scan does not see every orientation mark
+        self.labels.set_shape(i, image.shape[:2])  # decoding knows best: the scan does not see every orientation mark
         return image
 
     def _whole(self, i: int) -> Loaded:
         image = self._decode(i)
-        return image, self.labels[i]["shape"], image.shape[:2]
+        return image, self.labels.shape(i), image.shape[:2]
 
     def _read(self, i: int) -> Pixels:
         reduced = self._decode_reduced(i) if self.reduced_decode else None
         if reduced is None:
             return self._resize(self._decode(i), self.letterbox)
-        return self._resize(reduced, self.letterbox, self.labels[i]["shape"])
+        return self._resize(reduced, self.letterbox, self.labels.shape(i))
 
     def _decode_reduced(self, i: int) -> Pixels | None:
         """Return the image at a half, a quarter or an eighth of its size; None where that is not what is wanted."""
-        shape = self.labels[i]["shape"]
+        shape = self.labels.shape(i)
         width, height = self._target(shape, self.letterbox)
         factor = reduction(shape, (height, width))
         image = imread_reduced(self.im_files[i], factor, self.channels) if factor > 1 else None
@@ -217,7 +210,7 @@ class BaseDataset(Dataset[dict[str, Any]]):
             sample["rect_shape"] = (h, w)
         return sample
 
-    def _instances(self, label: dict[str, Any]) -> Instances:
+    def _instances(self, label: LabelDict) -> Instances:
         segments = label["segments"] if self.augment else []
         if len(segments):
             points = max(SEGMENT_POINTS, max(len(s) for s in segments) + 1)

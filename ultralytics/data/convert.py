@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import numpy as np
 from ultralytics.data.formats import FORMATS, open_reader
 from ultralytics.data.formats.voc import voc_text
 from ultralytics.data.formats.yolo import yolo_rows
-from ultralytics.data.labels import FloatArray, Issue, LabelDict, Scan
+from ultralytics.data.label_table import LabelDict
+from ultralytics.data.labels import FloatArray, Issue, Scan
 from ultralytics.data.utils import SPLITS, check_det_dataset, list_images
 from ultralytics.utils.errors import ConfigError, DatasetError
 from ultralytics.utils.files import atomic_write
@@ -114,7 +115,7 @@ def read_split(source: Mapping[str, Any], split: str) -> Scan:
     return scan
 
 
-def _items(labels: list[LabelDict]) -> Iterator[_Item]:
+def _items(labels: Sequence[LabelDict]) -> Iterator[_Item]:
     """Give each image its place below the folder that all of them share; no two have one name without its suffix."""
     common = os.path.commonpath([os.path.dirname(label["im_file"]) for label in labels])
     taken: set[str] = set()

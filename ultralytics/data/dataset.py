@@ -14,6 +14,7 @@ from ultralytics.data.augment.pipeline import colour_and_flips
 from ultralytics.data.base import BaseDataset
 from ultralytics.data.formats import open_reader
 from ultralytics.data.label_cache import cached_scan
+from ultralytics.data.label_table import LabelDict, LabelTable
 from ultralytics.data.labels import Issue, Scan, check_strict
 from ultralytics.data.report import Reporting
 from ultralytics.utils.errors import DatasetError
@@ -62,7 +63,7 @@ class YOLODataset(Reporting, BaseDataset):
         self.report: list[Issue] = []
         super().__init__(*args, **{"channels": data.get("channels", 3), **kwargs})
 
-    def get_labels(self) -> list[dict[str, Any]]:
+    def get_labels(self) -> Sequence[LabelDict]:
         """Scan the label files, or read the cached scan; log and keep what was found wrong.
 
         Raises:
@@ -84,7 +85,7 @@ class YOLODataset(Reporting, BaseDataset):
         if not scan.labels:
             first = "; ".join(map(str, scan.issues[:2])) or "no reason recorded"
             raise DatasetError(f"{self.prefix}{self.img_path}: none of {scan.counts['total']} images is usable", first)
-        if not any(len(label["cls"]) for label in scan.labels):
+        if not len(LabelTable.of(scan.labels).cls.values):
             text = f"{self.prefix}no labels found: looked for files like {self.label_files[0]}"
             if self.augment:
                 raise DatasetError(text, "put label files there, one per image, or correct the paths in the data YAML")

@@ -14,7 +14,6 @@ import zipfile
 import zlib
 from array import array
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ultralytics.data.image_cache import may_write
-from ultralytics.data.labels import FloatArray, Issue, Scan, describe, label_dict, uncollected
+from ultralytics.data.label_table import LabelTable, Ragged
+from ultralytics.data.labels import Issue, Scan, describe
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.settings import config_dir
@@ -58,28 +58,27 @@ def _stamps(paths: Sequence[str]) -> array[int]:
 
 def save_cache(path: Path, key: str, scan: Scan) -> bool:
     """Write a scan as an npz archive of plain arrays, atomically; False where the folder cannot be written."""
-    labels = scan.labels
-    segments = [s for label in labels for s in label["segments"]]
+    labels = LabelTable.of(scan.labels)
+    outlines = labels.outlines.take(labels.polygons.values)  # in the order of the images
     meta = {
         "version": CACHE_VERSION,
         "key": key,
-        "im_files": [label["im_file"] for label in labels],
+        "im_files": labels.im_files,
         "issues": [list(issue) for issue in scan.issues],
         "counts": scan.counts,
     }
     arrays = {
         "meta": np.frombuffer(json.dumps(meta).encode(), np.uint8),
-        "shapes": np.asarray([label["shape"] for label in labels], np.int32).reshape(-1, 2),  # (N, 2)
-        "rows": np.asarray([len(label["cls"]) for label in labels], np.int64),
-        "cls": _joined([label["cls"] for label in labels], 1),
-        "bboxes": _joined([label["bboxes"] for label in labels], 4),
-        "polygons": np.asarray([len(label["segments"]) for label in labels], np.int64),
-        "points": np.asarray([len(s) for s in segments], np.int64),
-        "segments": _joined(segments, 2),
+        "shapes": labels.shapes,
+        "rows": labels.cls.counts,
+        "cls": labels.cls.values,
+        "bboxes": labels.bboxes.values,
+        "polygons": labels.polygons.counts,
+        "points": outlines.counts,
+        "segments": outlines.values,
     }
-    if labels and "truth" in labels[0]:  # a reader gives it for every image, or for none
-        truths = [label["truth"] for label in labels]
-        arrays |= {"truths": np.asarray([len(t) for t in truths], np.int64), "truth": np.concatenate(truths)}
+    if labels.truth is not None:
+        arrays |= {"truths": labels.truth.counts, "truth": labels.truth.values}
     if path.parent.exists() and not may_write(path.parent):
         LOGGER.info(f"label cache not written, the next start scans again: {path.parent} is read-only")
         return False
@@ -100,41 +99,31 @@ def load_cache(path: Path, key: str) -> Scan | None:
             if meta["version"] != CACHE_VERSION or meta["key"] != key:
                 return None
             arrays = {name: stored[name] for name in stored.files if name != "meta"}
-        with uncollected():
-            return _restore(meta, arrays)
+        return Scan(_restore(meta, arrays), [Issue(*issue) for issue in meta["issues"]], meta["counts"])
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
         return None
 
 
-def _restore(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Scan:
-    """Cut the flat arrays into label dicts; boxes and classes stay views of one matrix."""
-    segments = _split(arrays["segments"], arrays["points"])
-    firsts = np.concatenate(([0], np.cumsum(arrays["polygons"]))).tolist()
-    n = len(meta["im_files"])
-    truths = _split(arrays["truth"], arrays["truths"]) if "truth" in arrays else [None] * n
-    labels = [
-        label_dict(im_file, (h, w), cls, bboxes, segments[a:b], truth)
-        for im_file, (h, w), cls, bboxes, (a, b), truth in zip(
-            meta["im_files"],
-            arrays["shapes"].tolist(),
-            _split(arrays["cls"], arrays["rows"]),
-            _split(arrays["bboxes"], arrays["rows"]),
-            pairwise(firsts),
-            truths,
-            strict=True,
-        )
-    ]
-    return Scan(labels, [Issue(*issue) for issue in meta["issues"]], meta["counts"])
-
-
-def _joined(parts: Sequence[FloatArray], columns: int) -> FloatArray:
-    return np.concatenate([*parts, np.zeros((0, columns), np.float32)])
-
-
-def _split(array: FloatArray, counts: NDArray[np.int64]) -> list[FloatArray]:
-    """Undo a concatenation of parts of these lengths."""
-    ends = np.cumsum(counts).tolist()
-    return [array[end - n : end] for n, end in zip(counts.tolist(), ends, strict=True)]
+def _restore(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> LabelTable:
+    """Return the table of stored arrays; ValueError where they do not belong together."""
+    table = LabelTable(
+        im_files=meta["im_files"],
+        shapes=arrays["shapes"],
+        cls=Ragged(arrays["cls"], arrays["rows"]),
+        bboxes=Ragged(arrays["bboxes"], arrays["rows"]),
+        polygons=Ragged(np.arange(len(arrays["points"])), arrays["polygons"]),
+        outlines=Ragged(arrays["segments"], arrays["points"]),
+        truth=Ragged(arrays["truth"], arrays["truths"]) if "truth" in arrays else None,
+    )
+    lengths = {
+        len(table.shapes),
+        len(table.cls),
+        len(table.polygons),
+        len(table.cls if table.truth is None else table.truth),
+    }
+    if lengths != {len(table)}:
+        raise ValueError(f"{len(table)} images, and rows for {lengths}")
+    return table
 
 
 def cached_scan(cache: Path, run: Callable[[], Scan], key: str, desc: str = "") -> Scan:

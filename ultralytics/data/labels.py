@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ultralytics.data.images import probe
+from ultralytics.data.label_table import FIXED, LabelDict, LabelTable
 from ultralytics.utils.errors import DatasetError
 from ultralytics.utils.log import ProgressBar
 
 FloatArray = NDArray[np.float32]
-LabelDict = dict[str, Any]
 TruthArray = NDArray[np.float64]
 
 TRUTH_COLUMNS = ("class", "x1", "y1", "x2", "y2", "area", "crowd", "row")
@@ -81,7 +81,7 @@ class LabelRows:
 class Scan:
     """Labels of a split's usable images, findings, and counts found / missing / empty / corrupt / total."""
 
-    labels: list[LabelDict]
+    labels: Sequence[LabelDict]
     issues: list[Issue]
     counts: dict[str, int]
 
@@ -351,11 +351,13 @@ def scan_images(im_files: Sequence[str], verify: Callable[[str], Pair], desc: st
             bar.update(len(chunk))
         counts = _count(pairs)
         bar.set_description(f"{desc} {describe(counts)}")
-        labels = [
-            label_dict(p.im_file, p.shape, p.rows.cls, p.rows.bboxes, p.rows.segments, p.rows.truth)
-            for p in pairs
-            if p.shape is not None
-        ]
+        labels = LabelTable.of(
+            [
+                label_dict(p.im_file, p.shape, p.rows.cls, p.rows.bboxes, p.rows.segments, p.rows.truth)
+                for p in pairs
+                if p.shape is not None
+            ]
+        )
     return Scan(labels, [issue for p in pairs for issue in p.rows.issues], counts)
 
 
@@ -441,9 +443,7 @@ def label_dict(
         "cls": cls,
         "bboxes": bboxes,
         "segments": segments,
-        "keypoints": None,
-        "normalized": True,
-        "bbox_format": "xywh",
+        **FIXED,
     }
     if truth is not None:
         label["truth"] = truth

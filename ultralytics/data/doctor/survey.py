@@ -6,7 +6,7 @@ Shape legend: N images.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,7 +64,7 @@ class Survey:
     error: str = ""
 
     @property
-    def labels(self) -> list[dict[str, Any]]:
+    def labels(self) -> Sequence[dict[str, Any]]:
         """The label dicts of the usable images."""
         return self.scan.labels
 

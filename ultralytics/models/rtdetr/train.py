@@ -16,6 +16,7 @@ from torch import nn
 
 from ultralytics.data.build import build_dataloader
 from ultralytics.data.doctor import Finding, preflight
+from ultralytics.data.label_table import LabelTable
 from ultralytics.engine.setup import Batch, stride_of
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.rtdetr.post import check_classes
@@ -153,7 +154,5 @@ class RTDETRTrainer(BaseTrainer):
 
     def plot_training_labels(self) -> None:
         """Draw the distribution of the training labels."""
-        labels = self.train_loader.dataset.labels
-        boxes = np.concatenate([label["bboxes"] for label in labels], 0)
-        cls = np.concatenate([label["cls"] for label in labels], 0)
-        plot_labels(boxes, cls.squeeze(), self.data["names"], Path(self.save_dir))
+        labels = LabelTable.of(self.train_loader.dataset.labels)
+        plot_labels(labels.bboxes.values, labels.cls.values[:, 0], self.data["names"], Path(self.save_dir))

@@ -1,0 +1,200 @@
+"""The labels of a split in a few arrays, of which the dict of an image is made when somebody asks for it.
+
+A dict for each image is a thousand bytes and more, which every worker process of a loader copies page by page: to read
+an object is to count its readers, in its own memory. Shape legend: N images, T rows of all of them, S polygons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+LabelDict = dict[str, Any]
+Array = NDArray[Any]
+
+FIXED: LabelDict = {"keypoints": None, "normalized": True, "bbox_format": "xywh"}
+"""What is the same in the labels of all images."""
+
+_COLUMNS = frozenset({"im_file", "shape", "cls", "bboxes", "segments"})
+
+
+class Ragged:
+    """Rows of N images, one image after another: `values` (T, ...), and where those of each begin, `starts` (N + 1,).
+
+    Raises ValueError where `counts` (N,), the number of rows of each image, are not those of the values.
+    """
+
+    def __init__(self, values: Array, counts: ArrayLike) -> None:
+        self.values = values
+        self.starts = np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
+        if self.starts[-1] != len(values) or (np.diff(self.starts) < 0).any():
+            raise ValueError(f"{len(values)} rows where {self.starts[-1]} are counted")
+
+    @classmethod
+    def of(cls, parts: Sequence[Array], empty: Array) -> Ragged:
+        """Join the rows of all images; `empty` has no row and says what one is like."""
+        return cls(np.concatenate([*parts, empty]), [len(part) for part in parts])
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Number of rows of each image (N,)."""
+        return np.diff(self.starts)
+
+    @property
+    def owners(self) -> NDArray[np.int64]:
+        """The image of each row (T,)."""
+        return np.repeat(np.arange(len(self)), self.counts)
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, i: int) -> Array:
+        """Return the rows of image i, 0 <= i < N: a view."""
+        rows: Array = self.values[self.starts[i] : self.starts[i + 1]]
+        return rows
+
+    def take(self, images: Array) -> Ragged:
+        """Return the rows of some images, in their order."""
+        counts = self.counts[images]
+        shift = self.starts[:-1][images] - (np.cumsum(counts) - counts)  # from their new places to their present ones
+        return Ragged(self.values[np.repeat(shift, counts) + np.arange(counts.sum())], counts)
+
+    def keep(self, wanted: Array) -> Ragged:
+        """Return the rows of which `wanted` (T,) is true; images keep their place, with fewer rows or none."""
+        before = np.concatenate(([0], np.cumsum(wanted)))  # (T + 1,)
+        return Ragged(self.values[wanted], np.diff(before[self.starts]))
+
+
+class Label(LabelDict):
+    """The dict of one image. It is made anew each time, so a change would be lost: it raises TypeError."""
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError(
+            "labels are kept as a table, and a change of one image's dict would be lost: "
+            "change a copy, or override get_labels and return dicts of your own"
+        )
+
+    __setitem__ = __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = _refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)
+
+
+@dataclass(eq=False)
+class LabelTable(Sequence[LabelDict]):
+    """A sequence of the label dicts of N images; boxes and classes in them are views.
+
+    Attributes:
+        im_files: The image files.
+        shapes: Their (h, w) in pixels, int32 (N, 2).
+        cls: Classes of the objects, (T, 1).
+        bboxes: Their boxes xywh as fractions of the image, (T, 4).
+        polygons: The polygons of each image, (S,), as numbers of `outlines`: one for each of its boxes, or none.
+        outlines: The points of each polygon, (P, 2).
+        truth: Rows for an evaluation, (U, 8), see `data.labels.TRUTH_COLUMNS`; None where there are none.
+        rest: Other keys that a data set of one's own gave the images.
+    """
+
+    im_files: list[str]
+    shapes: Array
+    cls: Ragged
+    bboxes: Ragged
+    polygons: Ragged
+    outlines: Ragged
+    truth: Ragged | None = None
+    rest: list[LabelDict] | None = None
+
+    @classmethod
+    def of(cls, labels: Sequence[LabelDict]) -> LabelTable:
+        """Return the table of given dicts; a table is returned as it is."""
+        if isinstance(labels, LabelTable):
+            return labels
+        outlines = [polygon for label in labels for polygon in label["segments"]]
+        truth = bool(labels) and all("truth" in label for label in labels)
+        columns = _COLUMNS | {"truth"} if truth else _COLUMNS
+        rest = [{k: v for k, v in d.items() if k not in columns and FIXED.get(k, ...) is not v} for d in labels]
+        return cls(
+            im_files=[label["im_file"] for label in labels],
+            shapes=np.asarray([label["shape"] for label in labels], np.int32).reshape(-1, 2),  # (N, 2)
+            cls=Ragged.of([label["cls"] for label in labels], np.zeros((0, 1), np.float32)),
+            bboxes=Ragged.of([label["bboxes"] for label in labels], np.zeros((0, 4), np.float32)),
+            polygons=Ragged(np.arange(len(outlines)), [len(label["segments"]) for label in labels]),
+            outlines=Ragged.of(outlines, np.zeros((0, 2), np.float32)),
+            truth=Ragged.of([label["truth"] for label in labels], np.zeros((0, 8))) if truth else None,
+            rest=rest if any(rest) else None,
+        )
+
+    def __len__(self) -> int:
+        return len(self.im_files)
+
+    @overload
+    def __getitem__(self, i: int) -> LabelDict: ...
+
+    @overload
+    def __getitem__(self, i: slice) -> list[LabelDict]: ...
+
+    def __getitem__(self, i: int | slice) -> LabelDict | list[LabelDict]:
+        """Return the dict of image i, or those of a slice."""
+        if isinstance(i, slice):
+            return [self._label(j) for j in range(len(self))[i]]
+        return self._label(range(len(self))[i])
+
+    def __iter__(self) -> Iterator[LabelDict]:
+        return map(self._label, range(len(self)))
+
+    def _label(self, i: int) -> LabelDict:
+        label = {
+            "im_file": self.im_files[i],
+            "shape": self.shape(i),
+            "cls": self.cls[i],
+            "bboxes": self.bboxes[i],
+            "segments": [self.outlines[j] for j in self.polygons[i]],
+            **FIXED,
+        }
+        if self.truth is not None:
+            label["truth"] = self.truth[i]
+        return Label(label if self.rest is None else {**label, **self.rest[i]})
+
+    def shape(self, i: int) -> tuple[int, int]:
+        """Return the (h, w) of image i."""
+        height, width = self.shapes[i].tolist()
+        return height, width
+
+    def set_shape(self, i: int, shape: tuple[int, int]) -> None:
+        """Set the (h, w) of image i."""
+        self.shapes[i] = shape
+
+    def take(self, images: Array) -> LabelTable:
+        """Return the table of some images, in their order; `images` are their numbers."""
+        order = images.tolist()
+        return replace(
+            self,
+            im_files=[self.im_files[i] for i in order],
+            shapes=self.shapes[images],
+            cls=self.cls.take(images),
+            bboxes=self.bboxes.take(images),
+            polygons=self.polygons.take(images),
+            truth=None if self.truth is None else self.truth.take(images),
+            rest=None if self.rest is None else [self.rest[i] for i in order],
+        )
+
+    def only(self, classes: ArrayLike) -> LabelTable:
+        """Return the table with the objects of some classes alone; images without any stay."""
+        wanted = np.isin(self.cls.values[:, 0], classes)
+        number = np.arange(len(wanted)) - self.cls.starts[self.cls.owners]  # of each object in its image
+        outlined = number < self.polygons.counts[self.cls.owners]
+        return replace(
+            self,
+            cls=self.cls.keep(wanted),
+            bboxes=self.bboxes.keep(wanted),
+            polygons=self.polygons.keep(wanted[outlined]),
+            truth=None if self.truth is None else self.truth.keep(np.isin(self.truth.values[:, 0], classes)),
+        )
+
+    def of_one_class(self) -> LabelTable:
+        """Return the table with class 0 for all objects."""
+        return replace(self, cls=Ragged(np.zeros_like(self.cls.values), self.cls.counts))
