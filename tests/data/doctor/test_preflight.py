@@ -11,8 +11,8 @@ import pytest
 
 from tests.data.sets import make_set, write_set
 from ultralytics.data.doctor import Finding, preflight, worst
-from ultralytics.data.doctor.preflight import repeated, same_files
-from ultralytics.data.labels import scan_labels
+from ultralytics.data.doctor.preflight import check_labels, repeated, same_files
+from ultralytics.data.labels import label_dict, scan_labels
 from ultralytics.data.utils import img2label_paths, list_images
 
 
@@ -71,6 +71,26 @@ def test_equal_size_is_not_equal_content(tmp_path: Path) -> None:
     Path(c).write_bytes(body)
     assert same_files([a], [b, c, str(tmp_path / "none")]) == [(a, c)]
     assert same_files([], [a]) == []
+
+
+def test_counts_are_those_of_a_loop_over_the_images() -> None:
+    rng = np.random.default_rng(0)
+    labels = []
+    for i in range(40):
+        boxes = rng.choice([0.001, 0.2, 0.3], (i % 9, 4)).astype(np.float32)
+        labels.append(label_dict(f"im{i}.jpg", (9, 9), np.zeros((len(boxes), 1), np.float32), boxes, []))
+    many, tiny, twice = [], 0, 0
+    for label in labels:
+        rows = [tuple(np.round(box, 3)) for box in label["bboxes"].tolist()]
+        many += [f"{label['im_file']}: {len(rows)} objects"] * (len(rows) > 6)
+        tiny += sum(min(row[2:]) * 640 < 2 for row in rows)
+        twice += len(rows) - len(set(rows))
+    found = {f.code: f for f in check_labels(labels, "val", queries=6, imgsz=640)}
+    assert (
+        found["queries"].count == len(many)
+        and list(found["queries"].examples) == many[: len(found["queries"].examples)]
+    )
+    assert (found["tiny"].count, found["twice"].count) == (tiny, twice) and tiny and twice
 
 
 def test_worst_and_repeated() -> None:

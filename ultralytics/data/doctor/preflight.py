@@ -1,6 +1,6 @@
 """The quick checks before a run's first epoch: what a look at the scanned labels and at file sizes can tell.
 
-Nothing is decoded and nothing on disk is changed. Shape legend: n objects of one image.
+Nothing is decoded and nothing on disk is changed. Shape legend: n objects of one image, T of all.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ultralytics.data.doctor.finding import Finding, Rule, finding, from_issues, worst_first
+from ultralytics.data.label_table import LabelTable
 from ultralytics.data.labels import Issue
 
 TINY = 2.0  # pixels of the network's input: less than that is beyond any stride
@@ -57,31 +59,40 @@ def preflight(
 
 def check_labels(labels: Sequence[dict[str, Any]], split: str, queries: int, imgsz: int) -> list[Finding]:
     """Return findings about the boxes of a split: too many in an image, too small, given twice."""
-    crowded, tiny, twice = [], [], []
-    for label in labels:
-        boxes = label["bboxes"]
-        if len(boxes) > queries:
-            crowded.append(f"{label['im_file']}: {len(boxes)} objects")
-        small = int((boxes[:, 2:].min(1) * imgsz < TINY).sum()) if len(boxes) else 0
-        tiny += [f"{label['im_file']}: {small} box(es)"] * small
-        again = repeated(boxes)
-        twice += [f"{label['im_file']}: {again} box(es)"] * again
-    rule = _QUERIES._replace(what=_QUERIES.what.format(queries))
-    groups = (("queries", rule, crowded), ("tiny", _TINY, tiny), ("twice", _TWICE, twice))
-    return [
-        finding(code, rule, list(dict.fromkeys(places)), split, len(places)) for code, rule, places in groups if places
-    ]
+    table = LabelTable.of(labels)
+    boxes, owners, number = table.bboxes.values, table.bboxes.owners, table.bboxes.counts
+    small = boxes[:, 2:].min(1) * imgsz < TINY  # (T,)
+    many = _QUERIES._replace(what=_QUERIES.what.format(queries))
+    groups = (
+        ("queries", many, number * (number > queries), "objects", False),
+        ("tiny", _TINY, np.bincount(owners[small], minlength=len(table)), "box(es)", True),
+        ("twice", _TWICE, _repeats(boxes, owners, len(table)), "box(es)", True),
+    )
+    found = []
+    for code, rule, counts, what, each in groups:
+        where = np.flatnonzero(counts)
+        places = [f"{table.im_files[i]}: {counts[i]} {what}" for i in where]
+        if places:
+            found.append(finding(code, rule, places, split, int(counts.sum()) if each else len(places)))
+    return found
 
 
-def repeated(boxes: np.ndarray[Any, Any]) -> int:
+def repeated(boxes: NDArray[Any]) -> int:
     """Return how many of n boxes (n, 4) lie on an earlier one, whatever their classes.
 
     >>> repeated(np.array([[0.5, 0.5, 0.2, 0.2], [0.5, 0.5, 0.2, 0.2], [0.1, 0.1, 0.1, 0.1]]))
     1
     """
-    if len(boxes) < 2:
-        return 0
-    return len(boxes) - len(np.unique(np.round(boxes / SAME).astype(np.int64), axis=0))
+    return int(_repeats(boxes, np.zeros(len(boxes), np.int64), 1)[0])
+
+
+def _repeats(boxes: NDArray[Any], owners: NDArray[np.int64], images: int) -> NDArray[np.int64]:
+    """Return for each image how many of its boxes lie on an earlier one; `boxes` (T, 4) of images `owners` (T,)."""
+    places = np.round(boxes / SAME).astype(np.int64)  # (T, 4)
+    order = np.lexsort((*places.T, owners))
+    places, owners = places[order], owners[order]
+    again = (places[1:] == places[:-1]).all(1) & (owners[1:] == owners[:-1])
+    return np.bincount(owners[1:][again], minlength=images)
 
 
 # ---- the same image in two splits -------------------------------------------------------------------------------
@@ -100,8 +111,9 @@ def same_files(first: Sequence[str], second: Sequence[str]) -> list[tuple[str, s
 
     Sizes are compared first, then a sample of the bytes, and only what still looks alike is read as a whole.
     """
-    sizes = {size_of(p) for p in first} & {size_of(p) for p in second} - {0, -1}
-    left, right = ([p for p in files if size_of(p) in sizes] for files in (first, second))
+    size = {p: size_of(p) for p in dict.fromkeys([*first, *second])}
+    sizes = {size[p] for p in first} & {size[p] for p in second} - {0, -1}
+    left, right = ([p for p in files if size[p] in sizes] for files in (first, second))
     for key in (_sampled, digest):
         stamps = {p: key(p) for p in dict.fromkeys([*left, *right])}
         common = {stamps[p] for p in left} & {stamps[p] for p in right} - {""}
