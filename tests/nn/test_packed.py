@@ -15,7 +15,9 @@ from tests.nn.test_tasks import tiny
 from ultralytics.nn import packed
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.modules.conv import Conv, DWConv, RepConv
-from ultralytics.nn.packed import Packed, PackedConv, PackedLinear, pack
+from ultralytics.nn.modules.head import FoldedProjection
+from ultralytics.nn.modules.transformer import AIFI, SelfAttention
+from ultralytics.nn.packed import Packed, PackedConv, PackedLinear, PackedRows, ScaledConv, pack
 from ultralytics.utils import torch_utils
 from ultralytics.utils.torch_utils import native_bf16
 
@@ -97,6 +99,63 @@ def test_packed_linear_layers_equal_float32(shape: tuple[int, ...], bias: bool) 
     got = run(layer, x)
     assert got.dtype is BF16
     torch.testing.assert_close(got.float(), want, rtol=2**-8, atol=2**-8)
+
+
+def projection() -> FoldedProjection:
+    norm = nn.BatchNorm2d(24).eval()
+    folded(nn.Sequential(norm))
+    nn.init.uniform_(norm.weight, 0.5, 2)
+    return FoldedProjection(nn.Conv2d(16, 24, 1, bias=False), norm)
+
+
+@native
+def test_a_projection_with_a_scale_of_its_own_equals_float32() -> None:
+    block, x = projection(), maps(16)
+    pack(block)
+    assert isinstance(block.forward, ScaledConv)
+
+    def want() -> Tensor:
+        return F.conv2d(x.bfloat16().float(), block.scaled().bfloat16().float(), block.bias.bfloat16().float())
+
+    torch.testing.assert_close(run(block, x).float(), want(), rtol=2**-8, atol=2**-8)
+    for parameter in (block.scale, block.weight, block.bias):
+        before = run(block, x)
+        parameter.mul_(-1.5)
+        assert not torch.equal(run(block, x), before)
+        torch.testing.assert_close(run(block, x).float(), want(), rtol=2**-8, atol=2**-8)
+
+
+@native
+def test_projections_in_front_of_attention_equal_float32() -> None:
+    block, x = SelfAttention(16, 4), torch.randn(2, 5, 16)
+    nn.init.normal_(block.in_proj_bias)
+    pack(block)
+    assert isinstance(block.project_query_key, PackedRows) and isinstance(block.project_value, PackedRows)
+
+    def check() -> None:
+        weight, bias = block.in_proj_weight.bfloat16().float(), block.in_proj_bias.bfloat16().float()
+        want = F.linear(x.bfloat16().float(), weight, bias)
+        with torch.no_grad(), torch.autocast("cpu", BF16):
+            got = torch.cat((block.project_query_key(x), block.project_value(x)), -1)
+        assert got.dtype is BF16
+        torch.testing.assert_close(got.float(), want, rtol=2**-8, atol=2**-8)
+
+    check()
+    with torch.no_grad():
+        block.in_proj_weight.mul_(-1)
+        block.in_proj_bias.add_(1)
+    check()
+
+
+def test_attention_of_another_kind_keeps_its_projections() -> None:
+    class Own(SelfAttention):
+        def project_value(self, x: Tensor) -> Tensor:
+            return -super().project_value(x)
+
+    x = torch.randn(1, 3, 8)
+    block = Own(8, 2)
+    want = block.project_value(x)
+    torch.testing.assert_close(pack(block).project_value(x), want, rtol=0, atol=0)
 
 
 @native
@@ -207,14 +266,21 @@ def test_nothing_is_packed_without_native_bfloat16(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda block: pickle.loads(pickle.dumps(block))])
 @pytest.mark.parametrize(
-    ("make", "x"), [(lambda: Conv(16, 16, 3), maps(16)), (lambda: nn.Linear(16, 4), maps(4, 3, 16))]
+    ("make", "x"),
+    [
+        (lambda: Conv(16, 16, 3), maps(16)),
+        (lambda: nn.Linear(16, 4), maps(4, 3, 16)),
+        (lambda: projection(), maps(16)),
+        (lambda: AIFI(16, 32, 4), maps(16)),
+    ],
 )
 def test_a_copy_is_a_plain_block(again: Any, make: Any, x: Tensor) -> None:
     block = pack(folded(make()))
     if NATIVE:
         run(block, x)  # weights that are laid out are not copied
     other = again(block)
-    assert isinstance(block.forward, Packed) and not any(isinstance(m.forward, Packed) for m in other.modules())
+    packed_names = [{k for k, v in vars(m).items() if isinstance(v, Packed)} for m in block.modules()]
+    assert any(packed_names) and not any(isinstance(v, Packed) for m in other.modules() for v in vars(m).values())
     assert other.forward.__self__ is other
     torch.testing.assert_close(other(x), block(x), rtol=0, atol=0)
 

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ultralytics.nn.modules.conv import Conv, RepConv
+from ultralytics.nn.modules.head import FoldedProjection
+from ultralytics.nn.modules.transformer import SelfAttention
 from ultralytics.nn.modules.utils import is_captured
 from ultralytics.utils.torch_utils import autocast_dtype, has_onednn_operators, native_bf16
 
@@ -33,7 +35,8 @@ class StandIn:
     """Takes the place of a method of a block, by default its `forward`; a copy or a pickle of the block has it back."""
 
     def __init__(self, block: nn.Module, name: str = "forward") -> None:
-        self.block, self.name = block, name
+        self.block: Any = block
+        self.name = name
 
     def __reduce__(self) -> tuple[Any, ...]:
         return getattr, (self.block, self.name)
@@ -52,9 +55,9 @@ class StandIn:
 class Packed(StandIn):
     """Computes a block with one layer, whose own weights stay as they are; where it does not apply, the block does."""
 
-    def __init__(self, block: nn.Module, layer: nn.Linear | nn.Conv2d, name: str = "forward") -> None:
+    def __init__(self, block: nn.Module, layer: nn.Module, name: str = "forward") -> None:
         super().__init__(block, name)
-        self.layer = layer
+        self.layer: Any = layer
         self._kept: _Kept | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -62,20 +65,26 @@ class Packed(StandIn):
         y: Tensor = self.run(x.bfloat16(), *self.weights(x)) if self.applies(x) else self.plain(x)
         return y
 
-    def parameters(self) -> tuple[Tensor, Tensor | None]:
-        """Return weight and bias as the layer has them."""
+    def parameters(self) -> tuple[Any, ...]:
+        """Return weight and bias as the layer has them, and what else the weight depends on."""
         return self.layer.weight, self.layer.bias
 
     def weights(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return weight and bias in bfloat16, laid out for x; anew when the layer's own have changed."""
-        weight, bias = self.parameters()
+        parameters = self.parameters()
         size = self.size(x)
-        source = (_stamp(weight), None if bias is None else _stamp(bias), size)
+        source = (*map(_stamp, parameters), size)
         kept = self._kept
         if kept is None or kept.source != source:
+            weight, bias = self.computed(*parameters)
             low = None if bias is None else bias.detach().bfloat16()
             kept = self._kept = _Kept(source, self.lay_out(weight.detach().bfloat16(), size), low)
         return kept.weight, kept.bias
+
+    def computed(self, *parameters: Any) -> tuple[Tensor, Tensor | None]:
+        """Return weight and bias of what is computed, from the parameters."""
+        weight, bias = parameters
+        return weight, bias
 
     def size(self, x: Tensor) -> Sequence[int]:
         """Return the size of an input as far as the layout of the weight depends on it."""
@@ -135,8 +144,31 @@ class PackedConv(Packed):
         return y
 
 
-def _stamp(parameter: Tensor) -> tuple[int, int]:
+class ScaledConv(PackedConv):
+    """A projection whose folded batch norm lies beside its weight."""
+
+    def parameters(self) -> tuple[Any, ...]:
+        return *super().parameters(), self.block.scale
+
+    def computed(self, *parameters: Any) -> tuple[Tensor, Tensor | None]:
+        return self.block.scaled(), parameters[1]
+
+
+class PackedRows(PackedLinear):
+    """(..., D) -> (..., rows): some rows of the projection in front of attention."""
+
+    def __init__(self, block: SelfAttention, name: str, rows: slice) -> None:
+        super().__init__(block, block, name)
+        self.rows = rows
+
+    def parameters(self) -> tuple[Any, ...]:
+        return self.block.in_proj_weight[self.rows], self.block.in_proj_bias[self.rows]
+
+
+def _stamp(parameter: Tensor | None) -> tuple[int, int] | None:
     """Return what changes with a parameter's numbers; a tensor of inference mode counts no changes."""
+    if parameter is None:
+        return None
     return parameter.data_ptr(), 0 if parameter.is_inference() else parameter._version
 
 
@@ -147,6 +179,9 @@ def pack(net: nn.Module) -> nn.Module:
     """
     if native_bf16("cpu") and has_onednn_operators():
         for block in net.modules():
+            if type(block) is SelfAttention:
+                for name, rows in block.parts().items():
+                    setattr(block, name, PackedRows(block, name, rows))
             forward = _packed(block)
             if forward is not None:
                 block.forward = forward
@@ -156,6 +191,8 @@ def pack(net: nn.Module) -> nn.Module:
 def _packed(block: nn.Module) -> Packed | None:
     """Return what shall stand in for a block's forward; None for other kinds, and where a subclass has its own."""
     forward = getattr(block.forward, "__func__", None)
+    if isinstance(block, FoldedProjection) and forward is FoldedProjection.forward:
+        return ScaledConv(block, block)
     if isinstance(block, nn.Linear) and forward is nn.Linear.forward:
         return PackedLinear(block, block)
     if isinstance(block, nn.Conv2d) and forward is nn.Conv2d.forward:

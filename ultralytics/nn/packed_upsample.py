@@ -94,7 +94,7 @@ class _Part(PackedConv):
     """The convolution of some of the channels."""
 
     def __init__(self, conv: PartedConv, start: int, width: int) -> None:
-        super().__init__(conv.block, conv.layer, conv.name)  # type: ignore[arg-type]
+        super().__init__(conv.block, conv.layer, conv.name)
         self.width, self.channels = width, slice(start, start + width)
 
     def parameters(self) -> tuple[Tensor, Tensor | None]:

@@ -28,7 +28,7 @@ def _seed():
 # ------------------------------------------------------------------------------------------------ self-attention
 @pytest.mark.parametrize("mask", ["none", "boolean", "float", "padding", "boolean and padding", "float and padding"])
 def test_attention_equals_the_framework_module(mask):
-    mha = nn.MultiheadAttention(16, 4, batch_first=True)
+    mha = T.SelfAttention(16, 4, batch_first=True)
     nn.init.normal_(mha.in_proj_bias)
     x, pos = torch.randn(2, 6, 16), torch.randn(1, 6, 16)
     blocked = (torch.rand(6, 6) < 0.3) & ~torch.eye(6, dtype=torch.bool)
@@ -45,7 +45,7 @@ def test_attention_equals_the_framework_module(mask):
 
 
 def test_attention_drops_out_in_training_only():
-    mha = nn.MultiheadAttention(8, 2, dropout=0.5, batch_first=True)
+    mha = T.SelfAttention(8, 2, dropout=0.5, batch_first=True)
     x = torch.randn(1, 5, 8)
     assert not torch.equal(T.attend(mha.train(), x, x), T.attend(mha, x, x))
     assert torch.equal(T.attend(mha.eval(), x, x), T.attend(mha, x, x))
@@ -98,6 +98,15 @@ def test_aifi_batch_equals_single_images():
     layer = T.AIFI(16, 32, 4).eval()
     x = torch.randn(3, 16, 4, 5)
     torch.testing.assert_close(layer(x), torch.cat([layer(x[i : i + 1]) for i in range(3)]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_aifi_keeps_the_layout_of_its_map(layout: torch.memory_format) -> None:
+    layer, x = T.AIFI(16, 32, 4).eval(), torch.randn(2, 16, 3, 5)
+    with torch.no_grad():
+        got, want = layer(x.to(memory_format=layout)), layer(x)
+    assert got.is_contiguous(memory_format=layout)
+    torch.testing.assert_close(got, want)
 
 
 def test_aifi_trains_after_inference_mode():

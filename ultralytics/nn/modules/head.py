@@ -52,7 +52,7 @@ class _Anchors(NamedTuple):
     usable: int  # number of valid ones
 
 
-class _FoldedProjection(nn.Conv2d):
+class FoldedProjection(nn.Conv2d):
     """1x1 projection with its BatchNorm folded: `scale` multiplies the (small) weight, `bias` is the shift.
 
     Costs what a plain convolution costs. The scale stays apart from the weight, so a fused model reports the parameter
@@ -68,7 +68,12 @@ class _FoldedProjection(nn.Conv2d):
         self.bias = nn.Parameter((norm.bias - norm.running_mean * scale).detach(), requires_grad=False)
 
     def forward(self, input: Tensor) -> Tensor:
-        return self._conv_forward(input, self.weight * self.scale[:, None, None, None], self.bias)
+        """(B, c1, H, W) -> (B, c2, H, W)."""
+        return self._conv_forward(input, self.scaled(), self.bias)
+
+    def scaled(self) -> Tensor:
+        """Return the weight times the scale."""
+        return self.weight * self.scale[:, None, None, None]
 
 
 def _head_rule(row: RowContext) -> Plan:
@@ -263,7 +268,7 @@ class RTDETRDecoder(nn.Module):
         for projection in self._projections():
             conv, *norm = projection
             if norm and isinstance(conv, nn.Conv2d) and isinstance(norm[0], nn.BatchNorm2d):
-                projection[0] = _FoldedProjection(conv, norm[0])
+                projection[0] = FoldedProjection(conv, norm[0])
                 del projection[1]
         return self
 

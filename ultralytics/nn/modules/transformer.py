@@ -48,17 +48,38 @@ def _make_act(act: Activation, default: type[nn.Module]) -> nn.Module:
     return act() if isinstance(act, type) else act
 
 
+class SelfAttention(nn.MultiheadAttention):
+    """The weights of `nn.MultiheadAttention`, by its names, for `attend`.
+
+    Query and key share one input there, so one product projects both; its own `forward` needs three, and transposes for
+    its own layout.
+    """
+
+    def project_query_key(self, x: Tensor) -> Tensor:
+        """[B, Q, D] -> [B, Q, 2 D]."""
+        return self._project(x, "project_query_key")
+
+    def project_value(self, x: Tensor) -> Tensor:
+        """[B, Q, D] -> [B, Q, D]."""
+        return self._project(x, "project_value")
+
+    def parts(self) -> dict[str, slice]:
+        """Return the rows of the weight that each of these methods uses."""
+        return {"project_query_key": slice(2 * self.embed_dim), "project_value": slice(2 * self.embed_dim, None)}
+
+    def _project(self, x: Tensor, name: str) -> Tensor:
+        rows = self.parts()[name]
+        return F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
+
+
 def attend(
-    mha: nn.MultiheadAttention,
+    mha: SelfAttention,
     query_key: Tensor,
     value: Tensor,
     attn_mask: Tensor | None = None,
     key_padding_mask: Tensor | None = None,
 ) -> Tensor:
     """Self-attention with the weights of `mha`.
-
-    Query and key share one input here, so one product projects both; `nn.MultiheadAttention` would need three, and
-    transposes for its own layout. Its weights and their names are kept.
 
     Args:
         mha: Holder of the projections.
@@ -67,10 +88,9 @@ def attend(
         attn_mask: [Q, Q], boolean (True = blocked) or a float term added to the scores.
         key_padding_mask: [B, Q], boolean (True = blocked).
     """
-    dim, heads = mha.embed_dim, mha.num_heads
-    weight, bias = mha.in_proj_weight, mha.in_proj_bias
-    qk = F.linear(query_key, weight[: 2 * dim], bias[: 2 * dim]).unflatten(-1, (2, heads, -1))  # [B, Q, 2, M, d]
-    v = F.linear(value, weight[2 * dim :], bias[2 * dim :]).unflatten(-1, (heads, -1)).transpose(1, 2)  # [B, M, Q, d]
+    heads = mha.num_heads
+    qk = mha.project_query_key(query_key).unflatten(-1, (2, heads, -1))  # [B, Q, 2, M, d]
+    v = mha.project_value(value).unflatten(-1, (heads, -1)).transpose(1, 2)  # [B, M, Q, d]
     q, k = qk.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, M, Q, d]
     mask = _allowed(attn_mask, key_padding_mask)
     out = multi_head_attention(q, k, v, mask, dropout=mha.dropout if mha.training else 0.0)
@@ -161,7 +181,7 @@ class TransformerEncoderLayer(nn.Module):
         normalize_before: bool = False,
     ) -> None:
         super().__init__()
-        self.ma = nn.MultiheadAttention(c1, num_heads, dropout=dropout, batch_first=True)
+        self.ma = SelfAttention(c1, num_heads, dropout=dropout, batch_first=True)
         self.fc1 = nn.Linear(c1, cm)
         self.fc2 = nn.Linear(cm, c1)
         self.norm1 = nn.LayerNorm(c1)
@@ -205,11 +225,13 @@ class AIFI(TransformerEncoderLayer):
     _position: tuple[tuple[object, ...], Tensor] | None = None  # last embedding with what it was made for
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """Map [B, D, H, W] to [B, D, H, W], contiguous."""
+        """Map [B, D, H, W] to [B, D, H, W], channels last where the input is, else contiguous."""
         b, c, h, w = x.shape
         tokens = contiguous_gradient(x).flatten(2).transpose(1, 2)  # [B, H*W, D]
         tokens = super().forward(tokens, pos=self._positions(w, h, c, x))
-        return tokens.transpose(1, 2).reshape(b, c, h, w).contiguous()  # [B, D, H, W]
+        last = x.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if last else torch.contiguous_format
+        return tokens.transpose(1, 2).reshape(b, c, h, w).contiguous(memory_format=layout)  # [B, D, H, W]
 
     def _positions(self, w: int, h: int, dim: int, like: Tensor) -> Tensor:
         """Return the embedding of the last map size from memory; when a graph is exported, compute it in the graph.
@@ -386,7 +408,7 @@ class DeformableTransformerDecoderLayer(nn.Module):
         n_points: int = 4,
     ) -> None:
         super().__init__()
-        self.self_attn = nn.MultiheadAttention(d_model, n_heads, dropout=dropout)
+        self.self_attn = SelfAttention(d_model, n_heads, dropout=dropout)
         self.dropout1 = nn.Dropout(dropout)
         self.norm1 = nn.LayerNorm(d_model)
         self.cross_attn = MSDeformAttn(d_model, n_levels, n_heads, n_points)
