@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from ultralytics.cfg import get_cfg
+from ultralytics.data import classify
 from ultralytics.data.classify import (
     ClassificationDataset,
     build_classify_loader,
@@ -113,7 +115,7 @@ def test_a_class_without_images_in_a_split_keeps_its_number(tmp_path):
     for file in (tmp_path / "val" / "blue").iterdir():
         file.unlink()
     data = dataset(tmp_path, "val")
-    assert data.counts == [0, 3] and {label["cls"] for label in data.labels} == {1}
+    assert data.counts == [0, 3] and data.targets.tolist() == [1, 1, 1]
 
 
 def test_what_cannot_be_read_is_left_out_and_listed(tmp_path, capsys):
@@ -128,6 +130,25 @@ def test_what_cannot_be_read_is_left_out_and_listed(tmp_path, capsys):
     assert "2 finding(s)" in out and str(bad[0]) in out and "empty file" in out
     data.write_report(tmp_path)
     assert len((tmp_path / "data_report.txt").read_text().splitlines()) == 2
+
+
+def test_the_second_start_reads_what_the_first_found(tmp_path, monkeypatch):
+    write_set(tmp_path)
+    (tmp_path / "train" / "red" / "0.png").write_bytes(b"")
+    first = dataset(tmp_path)
+    looked = []
+    verify = classify.verify_image
+    monkeypatch.setattr(classify, "verify_image", lambda *args: looked.append(args[0]) or verify(*args))
+    again = dataset(tmp_path)
+    assert not looked and (tmp_path / "train.cache").exists()
+    assert again.im_files == first.im_files and again.report == first.report and len(again.report) == 1
+    assert again.targets.tolist() == first.targets.tolist() == [0, 0, 0, 1, 1]
+    assert [again[i]["ori_shape"] for i in range(5)] == [first[i]["ori_shape"] for i in range(5)]
+
+    shutil.copy(tmp_path / "train" / "red" / "1.png", tmp_path / "train" / "red" / "0.png")
+    assert dataset(tmp_path).counts == [3, 3] and len(looked) == 6, "a file was mended"
+    renumbered = ClassificationDataset(tmp_path / "train", args(), {0: "red", 1: "blue"}, "train")
+    assert renumbered.targets.tolist() == [1, 1, 1, 0, 0, 0] and "blue" in renumbered.im_files[0]
 
 
 def test_nothing_usable(tmp_path):

@@ -7,13 +7,13 @@ split in alphabetical order. Shape legend: B images, H x W of a file, S side of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets.folder import find_classes, make_dataset
@@ -21,8 +21,10 @@ from torchvision.transforms import v2
 
 from ultralytics.data.build import build_dataloader, fraction_of
 from ultralytics.data.image_cache import ImageCache, cache_mode
-from ultralytics.data.images import Pixels, imread, probe, resize
-from ultralytics.data.labels import Issue
+from ultralytics.data.images import Pixels, imread, resize
+from ultralytics.data.label_cache import cached_scan, content_key
+from ultralytics.data.label_table import LabelTable
+from ultralytics.data.labels import Issue, LabelRows, Pair, scan_images, verify_image
 from ultralytics.data.report import Reporting
 from ultralytics.data.utils import IMG_FORMATS, pick_fraction
 from ultralytics.utils.errors import ConfigError, DatasetError, NotFoundError
@@ -32,7 +34,8 @@ MARGIN = 1.15  # training images keep this much more than the input's side, for 
 POLICIES = {"randaugment": v2.RandAugment, "autoaugment": v2.AutoAugment, "augmix": v2.AugMix}
 SUFFIXES = tuple(f".{suffix}" for suffix in sorted(IMG_FORMATS))
 BILINEAR = v2.InterpolationMode.BILINEAR
-_THREADS = 8
+WHOLE = np.array([[0.5, 0.5, 1, 1]], np.float32)
+"""The box of what an image shows: all of it."""
 
 
 # ------------------------------------------------------------------------------------------------------- description
@@ -150,7 +153,7 @@ class ClassificationDataset(Reporting, Dataset[dict[str, Any]]):
         self.prefix, self.save_dir = colorstr(f"{mode}: "), args.get("save_dir")
         self.report: list[Issue] = []
         self.labels = self._scan(fraction_of(args.fraction, mode))
-        self.im_files = [label["im_file"] for label in self.labels]
+        self.im_files = self.labels.im_files
         self.transforms = train_transforms(self.imgsz, args) if self.augment else None
         self._fit = eval_transforms(self.imgsz)
         tag = f"{self.imgsz}{'t' if self.augment else 'v'}"
@@ -158,31 +161,37 @@ class ClassificationDataset(Reporting, Dataset[dict[str, Any]]):
         self.images = ImageCache(cache_mode(args.cache), self.im_files, self._read, tag, 3 * side * side)
         self.images.fill(f"{self.prefix}caching images")
 
-    def _scan(self, fraction: float) -> list[dict[str, Any]]:
-        """List the images of all classes and leave out what cannot be read."""
+    def _scan(self, fraction: float) -> LabelTable:
+        """List the images of all classes and leave out what cannot be read; what is known of a list is kept on disk."""
         index = {name: i for i, name in self.names.items()}
         listed = dict(make_dataset(str(self.folder), index, extensions=SUFFIXES, allow_empty=True))
         files = pick_fraction(list(listed), fraction, self.seed) if listed else []
-        with ThreadPoolExecutor(_THREADS) as pool:
-            shapes = list(pool.map(_shape_or_reason, files))
-        labels = []
-        for file, shape in zip(files, shapes, strict=True):
-            if isinstance(shape, str):
-                self.report.append(Issue(file, 0, "image", shape))
-            else:
-                labels.append({"im_file": file, "shape": shape, "cls": listed[file]})
+
+        def verify(file: str) -> Pair:
+            return verify_image(file, file, lambda _: LabelRows(np.full((1, 1), listed[file], np.float32), WHOLE))
+
+        desc = f"{self.prefix}Scanning {self.folder}..."
+        key = content_key(files, (), len(self.names), False, ["classify", *self.names.items()])
+        cache = self.folder.with_name(f"{self.folder.name}.cache")
+        scan = cached_scan(cache, lambda: scan_images(files, verify, desc), key, desc)
+        self.report = scan.issues
         self._log_report("images are left out")
-        if not labels:
+        if not scan.labels:
             kinds = " ".join(sorted(IMG_FORMATS))
             raise DatasetError(f"{self.folder}: none of {len(files)} images is usable", f"looked for {kinds}")
-        LOGGER.info(f"{self.prefix}{self.folder}: {len(labels)} images of {len(self.names)} classes")
-        return labels
+        LOGGER.info(f"{self.prefix}{self.folder}: {len(scan.labels)} images of {len(self.names)} classes")
+        return LabelTable.of(scan.labels)
+
+    @property
+    def targets(self) -> NDArray[np.int64]:
+        """The class of each image."""
+        return self.labels.cls.values[:, 0].astype(np.int64)
 
     @property
     def counts(self) -> list[int]:
         """Number of images of each class."""
-        found = np.bincount([label["cls"] for label in self.labels], minlength=len(self.names))
-        return [int(n) for n in found]
+        found: list[int] = np.bincount(self.targets, minlength=len(self.names)).tolist()
+        return found
 
     def _read(self, i: int) -> Pixels:
         """Decode image i: in validation fitted to the input, in training at most somewhat larger."""
@@ -198,14 +207,14 @@ class ClassificationDataset(Reporting, Dataset[dict[str, Any]]):
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
         """Return sample `index`, or that of (epoch, index)."""
         epoch, index = key if isinstance(key, tuple) else (0, key)
-        label = self.labels[index]
         image = to_tensor(self.images[index])
         if self.transforms is not None:
             with torch.random.fork_rng(devices=[]):
                 words = np.random.SeedSequence((self.seed, epoch, index)).generate_state(1, np.uint64)
                 torch.default_generator.manual_seed(int(words[0]) % 2**63)
                 image = self.transforms(image)
-        return {"img": image, "cls": label["cls"], "im_file": label["im_file"], "ori_shape": label["shape"]}
+        target = int(self.labels.cls.values[index, 0])
+        return {"img": image, "cls": target, "im_file": self.im_files[index], "ori_shape": self.labels.shape(index)}
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -219,14 +228,6 @@ class ClassificationDataset(Reporting, Dataset[dict[str, Any]]):
             "img": torch.stack([sample["img"] for sample in batch]),
             "cls": torch.tensor([sample["cls"] for sample in batch]),
         }
-
-
-def _shape_or_reason(file: str) -> tuple[int, int] | str:
-    """Return (height, width) of an image file, or why it cannot be used."""
-    try:
-        return probe(file)
-    except ValueError as error:
-        return str(error)
 
 
 def build_classify_loader(

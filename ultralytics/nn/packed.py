@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ultralytics.nn.modules.attention import SelfAttention
 from ultralytics.nn.modules.conv import Conv, RepConv
 from ultralytics.nn.modules.head import FoldedProjection
-from ultralytics.nn.modules.transformer import SelfAttention
 from ultralytics.nn.modules.utils import is_captured
 from ultralytics.utils.torch_utils import autocast_dtype, has_onednn_operators, native_bf16
 

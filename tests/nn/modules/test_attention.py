@@ -5,10 +5,13 @@ import warnings
 
 import pytest
 import torch
+from torch import nn
 
 from tests.golden.fill import tensor
 from ultralytics.nn.modules import attention
 from ultralytics.nn.modules.attention import (
+    SelfAttention,
+    attend,
     attend_fused,
     attend_in_blocks,
     attend_plain,
@@ -222,3 +225,29 @@ def test_dropout_of_the_plain_heads_keeps_the_mean(monkeypatch):
     thinned = multi_head_attention(q, k, v.abs(), dropout=0.5).float()
     assert not torch.equal(whole, thinned)
     assert float(thinned.mean()) == pytest.approx(float(whole.mean()), rel=0.05)
+
+
+@pytest.mark.parametrize("mask", ["none", "boolean", "float", "padding", "boolean and padding", "float and padding"])
+def test_attention_equals_the_framework_module(mask):
+    torch.manual_seed(0)
+    mha = SelfAttention(16, 4, batch_first=True)
+    nn.init.normal_(mha.in_proj_bias)
+    x, pos = torch.randn(2, 6, 16), torch.randn(1, 6, 16)
+    blocked = (torch.rand(6, 6) < 0.3) & ~torch.eye(6, dtype=torch.bool)
+    attn = {"boolean": blocked, "float": torch.randn(6, 6)}.get(mask.split(" ")[0])
+    padding = torch.zeros(2, 6, dtype=torch.bool) if "padding" in mask else None
+    if padding is not None:
+        padding[1, 4:] = True
+        blocked[:, :3] = False
+    plain = padding
+    if padding is not None and mask.startswith("float"):  # the framework wants both masks of one kind
+        plain = torch.zeros(2, 6).masked_fill(padding, -math.inf)
+    want = mha(x + pos, x + pos, x, attn_mask=attn, key_padding_mask=plain, need_weights=False)[0]
+    torch.testing.assert_close(attend(mha, x + pos, x, attn, padding), want, rtol=1e-5, atol=1e-6)
+
+
+def test_attention_drops_out_in_training_only():
+    mha = SelfAttention(8, 2, dropout=0.5, batch_first=True)
+    x = torch.randn(1, 5, 8)
+    assert not torch.equal(attend(mha.train(), x, x), attend(mha, x, x))
+    assert torch.equal(attend(mha.eval(), x, x), attend(mha, x, x))

@@ -1,4 +1,4 @@
-"""Attention, AIFI, deformable attention and decoder: against the framework, against plain loops, and by their rules."""
+"""AIFI, deformable attention and decoder: against the framework, against plain loops, and by their rules."""
 
 import json
 import math
@@ -23,32 +23,6 @@ def feats(b=2, d=16, shapes=SHAPES):
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
-
-
-# ------------------------------------------------------------------------------------------------ self-attention
-@pytest.mark.parametrize("mask", ["none", "boolean", "float", "padding", "boolean and padding", "float and padding"])
-def test_attention_equals_the_framework_module(mask):
-    mha = T.SelfAttention(16, 4, batch_first=True)
-    nn.init.normal_(mha.in_proj_bias)
-    x, pos = torch.randn(2, 6, 16), torch.randn(1, 6, 16)
-    blocked = (torch.rand(6, 6) < 0.3) & ~torch.eye(6, dtype=torch.bool)
-    attn = {"boolean": blocked, "float": torch.randn(6, 6)}.get(mask.split(" ")[0])
-    padding = torch.zeros(2, 6, dtype=torch.bool) if "padding" in mask else None
-    if padding is not None:
-        padding[1, 4:] = True
-        blocked[:, :3] = False
-    plain = padding
-    if padding is not None and mask.startswith("float"):  # the framework wants both masks of one kind
-        plain = torch.zeros(2, 6).masked_fill(padding, -math.inf)
-    want = mha(x + pos, x + pos, x, attn_mask=attn, key_padding_mask=plain, need_weights=False)[0]
-    torch.testing.assert_close(T.attend(mha, x + pos, x, attn, padding), want, rtol=1e-5, atol=1e-6)
-
-
-def test_attention_drops_out_in_training_only():
-    mha = T.SelfAttention(8, 2, dropout=0.5, batch_first=True)
-    x = torch.randn(1, 5, 8)
-    assert not torch.equal(T.attend(mha.train(), x, x), T.attend(mha, x, x))
-    assert torch.equal(T.attend(mha.eval(), x, x), T.attend(mha, x, x))
 
 
 def test_mlp_refuses_a_residual_between_unequal_widths():

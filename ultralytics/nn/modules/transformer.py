@@ -11,10 +11,9 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ultralytics.nn.modules.attention import multi_head_attention
+from ultralytics.nn.modules.attention import SelfAttention, attend
 from ultralytics.nn.modules.utils import (
     _get_clones,
     add_clamped,
@@ -46,69 +45,6 @@ def _make_act(act: Activation, default: type[nn.Module]) -> nn.Module:
     if act is None:
         return default()
     return act() if isinstance(act, type) else act
-
-
-class SelfAttention(nn.MultiheadAttention):
-    """The weights of `nn.MultiheadAttention`, by its names, for `attend`.
-
-    Query and key share one input there, so one product projects both; its own `forward` needs three, and transposes for
-    its own layout.
-    """
-
-    def project_query_key(self, x: Tensor) -> Tensor:
-        """[B, Q, D] -> [B, Q, 2 D]."""
-        return self._project(x, "project_query_key")
-
-    def project_value(self, x: Tensor) -> Tensor:
-        """[B, Q, D] -> [B, Q, D]."""
-        return self._project(x, "project_value")
-
-    def parts(self) -> dict[str, slice]:
-        """Return the rows of the weight that each of these methods uses."""
-        return {"project_query_key": slice(2 * self.embed_dim), "project_value": slice(2 * self.embed_dim, None)}
-
-    def _project(self, x: Tensor, name: str) -> Tensor:
-        rows = self.parts()[name]
-        return F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
-
-
-def attend(
-    mha: SelfAttention,
-    query_key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    key_padding_mask: Tensor | None = None,
-) -> Tensor:
-    """Self-attention with the weights of `mha`.
-
-    Args:
-        mha: Holder of the projections.
-        query_key: [B, Q, D], the tokens plus their positions.
-        value: [B, Q, D], the tokens.
-        attn_mask: [Q, Q], boolean (True = blocked) or a float term added to the scores.
-        key_padding_mask: [B, Q], boolean (True = blocked).
-    """
-    heads = mha.num_heads
-    qk = mha.project_query_key(query_key).unflatten(-1, (2, heads, -1))  # [B, Q, 2, M, d]
-    v = mha.project_value(value).unflatten(-1, (heads, -1)).transpose(1, 2)  # [B, M, Q, d]
-    q, k = qk.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, M, Q, d]
-    mask = _allowed(attn_mask, key_padding_mask)
-    out = multi_head_attention(q, k, v, mask, dropout=mha.dropout if mha.training else 0.0)
-    return mha.out_proj(out.transpose(1, 2).flatten(2))  # [B, Q, D]
-
-
-def _allowed(attn_mask: Tensor | None, key_padding_mask: Tensor | None) -> Tensor | None:
-    """Turn 'True = blocked' masks into the one mask of the fused kernel, where True means allowed."""
-    if attn_mask is not None and attn_mask.dtype == torch.bool:
-        attn_mask = ~attn_mask
-    if key_padding_mask is None:
-        return attn_mask
-    padding = ~key_padding_mask[:, None, None, :]  # [B, 1, 1, Q]
-    if attn_mask is None:
-        return padding
-    if attn_mask.dtype == torch.bool:
-        return attn_mask & padding
-    return attn_mask.masked_fill(~padding, -math.inf)
 
 
 class MLP(nn.Module):
