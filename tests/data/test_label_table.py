@@ -122,9 +122,11 @@ def test_a_change_that_would_be_lost_is_refused() -> None:
 
 def test_keys_of_a_data_set_of_ones_own_stay() -> None:
     labels = dicts()
+    labels[0].pop("segments")
     labels[1]["note"] = "mine"
     labels[2] |= {"normalized": False, "keypoints": np.ones((1, 3))}
     table = LabelTable.of(labels)
+    labels[0]["segments"] = []
     assert_same(table, labels)
     assert_same(table.take(ORDER), [labels[i] for i in ORDER])
     assert LabelTable.of(dicts()).rest is None

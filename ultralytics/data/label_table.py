@@ -113,7 +113,8 @@ class LabelTable(Sequence[LabelDict]):
         """Return the table of given dicts; a table is returned as it is."""
         if isinstance(labels, LabelTable):
             return labels
-        outlines = [polygon for label in labels for polygon in label["segments"]]
+        segments = [label.get("segments", ()) for label in labels]
+        outlines = [polygon for polygons in segments for polygon in polygons]
         truth = bool(labels) and all("truth" in label for label in labels)
         columns = _COLUMNS | {"truth"} if truth else _COLUMNS
         rest = [{k: v for k, v in d.items() if k not in columns and FIXED.get(k, ...) is not v} for d in labels]
@@ -122,7 +123,7 @@ class LabelTable(Sequence[LabelDict]):
             shapes=np.asarray([label["shape"] for label in labels], np.int32).reshape(-1, 2),  # (N, 2)
             cls=Ragged.of([label["cls"] for label in labels], np.zeros((0, 1), np.float32)),
             bboxes=Ragged.of([label["bboxes"] for label in labels], np.zeros((0, 4), np.float32)),
-            polygons=Ragged(np.arange(len(outlines)), [len(label["segments"]) for label in labels]),
+            polygons=Ragged(np.arange(len(outlines)), [len(polygons) for polygons in segments]),
             outlines=Ragged.of(outlines, np.zeros((0, 2), np.float32)),
             truth=Ragged.of([label["truth"] for label in labels], np.zeros((0, 8))) if truth else None,
             rest=rest if any(rest) else None,

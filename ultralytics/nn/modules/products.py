@@ -14,7 +14,7 @@ from torch import Tensor
 from ultralytics.utils.torch_utils import has_onednn_operators, native_bf16
 
 MANY = 2048
-"""Tokens from which on oneDNN's product is the faster, in float32 on x86 CPUs."""
+"""Tokens from which on oneDNN's product is the faster on x86 CPUs: in float32, and for the gradient in bfloat16."""
 
 ROWS = 160
 """Rows of a block, as oneDNN is told when it lays a matrix out."""
