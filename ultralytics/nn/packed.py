@@ -162,7 +162,11 @@ class PackedRows(PackedLinear):
         self.rows = rows
 
     def parameters(self) -> tuple[Any, ...]:
-        return self.block.in_proj_weight[self.rows], self.block.in_proj_bias[self.rows]
+        return self.block.in_proj_weight, self.block.in_proj_bias
+
+    def computed(self, *parameters: Any) -> tuple[Tensor, Tensor | None]:
+        weight, bias = parameters
+        return weight[self.rows], bias[self.rows]
 
 
 def _stamp(parameter: Tensor | None) -> tuple[int, int] | None:

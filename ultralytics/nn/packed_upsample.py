@@ -97,8 +97,8 @@ class _Part(PackedConv):
         super().__init__(conv.block, conv.layer, conv.name)
         self.width, self.channels = width, slice(start, start + width)
 
-    def parameters(self) -> tuple[Tensor, Tensor | None]:
-        weight, bias = super().parameters()
+    def computed(self, *parameters: Any) -> tuple[Tensor, Tensor | None]:
+        weight, bias = super().computed(*parameters)
         return weight[:, self.channels], bias
 
     def alone(self, x: Tensor) -> Tensor:
