@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,8 +14,9 @@ import pytest
 import torch
 
 import ultralytics
-from tests.engine.tiny import IMAGES, NAMES, TINY, draw, write_dataset
+from tests.engine.tiny import IMAGES, NAMES, TINY, draw, in_threads, write_dataset
 from ultralytics import models
+from ultralytics.cfg import get_cfg
 from ultralytics.engine.model import Model
 from ultralytics.models import RTDETR
 from ultralytics.models.rtdetr import RTDETRPredictor, RTDETRTrainer, RTDETRValidator
@@ -176,6 +178,65 @@ def test_predictor_is_kept_and_its_arguments_are_not(model):
     assert len(model.predict(IMAGE, conf=0.0, max_det=7, **FAST)[0]) == 7
     model.load(RTDETR(TINY))
     assert model.predictor is None  # new weights need a new predictor
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("amp", False), ("quantize", 32), ("channels_last", False), ("compile", "default")]
+)
+def test_how_one_call_ran_the_network_does_not_stick(model, monkeypatch, key, value):
+    monkeypatch.setattr("ultralytics.nn.compiled.BACKEND", "eager")
+    model.predict(IMAGE, **{key: value}, **FAST)
+    before = model.predictor
+    assert before.args.get(key) == value
+    model.predict(IMAGE, **FAST)
+    assert model.predictor is not before
+    assert model.predictor.args.get(key) == get_cfg().get(key) != value
+    kept = model.predictor
+    model.predict(IMAGE, **{key: get_cfg().get(key)}, **FAST)  # the default, spelt out
+    assert model.predictor is kept
+
+
+def test_threads_keep_the_arguments_of_their_own_calls(model, tmp_path):
+    model.predict(IMAGE, **FAST)
+    found: list[tuple[int, int]] = []
+
+    def ask(count: int) -> None:
+        kw = {**FAST, "conf": 0.0, "max_det": count, "save_txt": True, "project": str(tmp_path), "name": str(count)}
+        for _ in range(15):
+            found.append((count, len(model.predict([IMAGE, IMAGE], **kw)[1])))
+
+    in_threads(lambda: ask(3), lambda: ask(5))
+    assert set(found) == {(3, 3), (5, 5)}
+    for count in (3, 5):
+        files = list(tmp_path.glob(f"{count}*/labels/*.txt"))
+        assert len(files) > 0
+        assert {len(f.read_text().splitlines()) for f in files} == {count}
+
+
+def test_a_call_waits_while_another_opens_its_source(model):
+    """What a call asks for is taken over and its source is opened in one step."""
+    found: list[int] = []
+
+    class Slow(RTDETRPredictor):
+        def setup_source(self, source: Any) -> Any:
+            if self.args.max_det == 5:
+                other.start()
+                other.join(0.5)
+            return super().setup_source(source)
+
+    kw = {"predictor": Slow, "conf": 0.0, **FAST}
+    model.predict(IMAGE, **kw)
+    other = threading.Thread(target=lambda: found.append(len(model.predict(IMAGE, max_det=3, **kw)[0])))
+    assert len(model.predict(IMAGE, max_det=5, **kw)[0]) == 5
+    other.join()
+    assert found == [3]
+
+
+def test_the_first_call_may_come_from_several_threads(model):
+    made: list[Any] = []
+    model.add_callback("on_predict_start", made.append)
+    in_threads(*[lambda: model.predict(IMAGE, **FAST)] * 4)
+    assert made == [model.predictor] * 4
 
 
 def test_predict_leaves_the_model_as_it_was(model):

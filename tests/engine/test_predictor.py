@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image as PILImage
 
-from tests.engine.tiny import IMAGES, NAMES, Oracle, draw, spread_network, truth, write_dataset
+from tests.engine.tiny import IMAGES, NAMES, Oracle, draw, in_threads, spread_network, truth, write_dataset
 from ultralytics.engine.media import ResultWriter, VideoSink
 from ultralytics.engine.results import Results
 from ultralytics.models.rtdetr.predict import RTDETRPredictor
@@ -264,6 +264,19 @@ def test_threads_may_share_a_predictor(folder, tmp_path, tiny):
     for one in got:
         for a, b in zip(one, want, strict=True):
             np.testing.assert_allclose(a, b, atol=1e-3)
+
+
+def test_a_call_and_its_arguments_are_one_step(folder, tmp_path, tiny):
+    predictor = RTDETRPredictor(overrides=args(tmp_path, conf=0.0))
+    predictor.setup_model(tiny)
+    found = set()
+
+    def ask(count: int) -> None:
+        for _ in range(20):
+            found.add((count, len(predictor(str(folder / "000.png"), max_det=count)[0])))
+
+    in_threads(lambda: ask(3), lambda: ask(5))
+    assert found == {(3, 3), (5, 5)}
 
 
 # ---------------------------------------------------------------------------------------------------------- files

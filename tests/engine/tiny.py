@@ -6,7 +6,9 @@ The data set: solid rectangles on grey, class 0 red, class 1 green, class 2 blue
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -193,3 +195,15 @@ def small_trainer(data: Path, folder: Path, **changes: Any) -> RTDETRTrainer:
     trainer.model = trainer.get_model()
     trainer._finish = lambda: None  # type: ignore[method-assign]
     return trainer
+
+
+def in_threads(*calls: Callable[[], Any]) -> None:
+    """Run all at once, changing between them as often as may be; raise what the first that failed raised."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(len(calls)) as pool:
+            for job in [pool.submit(call) for call in calls]:
+                job.result()
+    finally:
+        sys.setswitchinterval(interval)

@@ -7,6 +7,7 @@ arguments between them. Precedence of arguments: defaults, those stored in the w
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.engine.benchmark import Benchmark, Figures, check_saved, runnable_formats
 from ultralytics.engine.exporter import WEIGHTS_FORMATS, Export
 from ultralytics.engine.parity import Comparison
+from ultralytics.engine.result_list import ResultList
 from ultralytics.engine.results import Results
 from ultralytics.nn.autobackend import EXPORTED, AutoBackend, exported_suffix
 from ultralytics.nn.checkpoint import pack_model, save_checkpoint
@@ -44,7 +46,8 @@ PREDICTOR_KEYS = ("device", "quantize", "amp", "dnn", "compile", "channels_last"
 class Model:
     """A model built from a YAML (file, name or dict), loaded from a weights file, or taken from another `Model`.
 
-    Unknown attributes are looked up on the network, so `model.parameters()` and `model.state_dict()` work.
+    Unknown attributes are looked up on the network, so `model.parameters()` and `model.state_dict()` work. Several
+    threads may predict with one.
 
     Args:
         model: `.yaml`/`.yml` file or name, YAML dict, `.pt` file, a file that `export` wrote (for predict and val), or
@@ -82,6 +85,7 @@ class Model:
         if isinstance(model, Model):
             self.__dict__ = model.__dict__
             return
+        self._lock = threading.RLock()
         self.user_files = [str(path) for path in load_user_modules(modules)]
         self.callbacks = Callbacks()
         self.predictor = self.trainer = self.ckpt = self.ckpt_path = self.cfg = self.metrics = None
@@ -188,26 +192,30 @@ class Model:
         """
         args = self._args("predict", {"batch": 1, "save": False, **kwargs})
         args.pop("data", None)
-        cls = predictor or self._class("predictor")
-        if self._needs_new_predictor(cls, args):
-            self.predictor = cls(overrides=args, _callbacks=self.callbacks)
-            self.predictor.setup_model(self._runnable(args))
-        else:
-            self.predictor.update_args(args, reset=True)
-            self.predictor.callbacks = Callbacks(self.callbacks)
-        found: list[Results] | Iterator[Results] = self.predictor(source, stream=stream)
-        return found
+        found = self._start(predictor or self._class("predictor"), args, source)
+        return found if stream else ResultList(found)
 
     def embed(self, source: Any = None, stream: bool = False, **kwargs: Any) -> list[Any] | Iterator[Any]:
         """Return a feature vector per image: pooled outputs of the layers in `embed` (default: the last but one)."""
         self._need_network("embed")
         return self.predict(source, stream, **{"embed": [len(self.model.model) - 2], **kwargs})
 
-    def _needs_new_predictor(self, cls: type[Any], args: Mapping[str, Any]) -> bool:
-        if type(self.predictor) is not cls:
-            return True
-        old = self.predictor.args
-        return any(k in args and args[k] != getattr(old, k, None) for k in PREDICTOR_KEYS)
+    def _start(self, cls: type[Any], args: Mapping[str, Any], source: Any) -> Iterator[Results]:
+        """Open the source for a pass with these arguments, which other threads' calls do not change."""
+        resolved = get_cfg(overrides=args)
+        with self._lock:
+            kept = self.predictor
+            if type(kept) is not cls or any(resolved.get(k) != kept.args.get(k) for k in PREDICTOR_KEYS):
+                run = cls(overrides=args, _callbacks=self.callbacks)
+                run.setup_model(self._runnable(args))
+                self.predictor = run
+                found: Iterator[Results] = run(source, stream=True)
+                return found
+            with kept.lock:
+                kept.update_args(resolved, reset=True)
+                kept.callbacks = Callbacks(self.callbacks)
+                found = kept(source, stream=True)
+                return found
 
     def val(self, validator: type[Any] | None = None, **kwargs: Any) -> DetMetrics:
         """Evaluate on a data set (`data=`, else the one that the weights were trained on); return the metrics."""

@@ -98,11 +98,26 @@ class Pass:
         self.writer.log()
 
 
+class RunFolder:
+    """The folder of one place, chosen on first use, and the names that are taken in it."""
+
+    def __init__(self) -> None:
+        self.used: set[str] = set()
+        self._path: Path | None = None
+
+    def path(self, args: IterableSimpleNamespace) -> Path:
+        """Return the folder; `args` name the place if it is not chosen yet."""
+        if self._path is None:
+            self._path = Path(get_save_dir(args))
+        return self._path
+
+
 class BasePredictor(CallbackMixin):
     """Run a detector over a source; a model family fills `postprocess`.
 
     A predictor can be used again and again; files of all its runs go to one folder, made when the first is written.
-    Several threads may share one: the model runs one batch at a time.
+    Several threads may share one: the model runs one batch at a time, and each pass keeps the arguments that it started
+    with. Who changes arguments before a pass of their own holds `lock` over both, as a call with arguments does.
     """
 
     # Config
@@ -136,16 +151,13 @@ class BasePredictor(CallbackMixin):
         self.plotted_img = None
         self.speed = dict.fromkeys(STAGES, 0.0)
         self.seen = 0
-        self._save_dir: Path | None = None
-        self._used_names: set[str] = set()
-        self._lock = threading.Lock()
+        self._folder = RunFolder()
+        self.lock = threading.RLock()
 
     @property
     def save_dir(self) -> Path:
         """The run folder; chosen on first use, made when the first file is written."""
-        if self._save_dir is None:
-            self._save_dir = Path(get_save_dir(self.args))
-        return self._save_dir
+        return self._folder.path(self.args)
 
     @property
     def conf(self) -> float:
@@ -157,17 +169,20 @@ class BasePredictor(CallbackMixin):
         """Class ids to keep, None for all."""
         return as_classes(self.args.classes)
 
-    def update_args(self, overrides: Mapping[str, Any], reset: bool = False) -> None:
+    def update_args(self, overrides: Mapping[str, Any] | IterableSimpleNamespace, reset: bool = False) -> None:
         """Change arguments between runs, with `reset` starting from the defaults again.
 
-        A new place for the run (`project`, `name`, `save_dir`) starts a new run folder.
+        A namespace is complete already and is taken as it is. A new place for the run (`project`, `name`, `save_dir`)
+        starts a new run folder.
         """
         before = [self.args.get(k) for k in PLACE_KEYS]
-        self.args = get_cfg(None if reset else self.args, dict(overrides))
+        if isinstance(overrides, IterableSimpleNamespace):
+            self.args = overrides
+        else:
+            self.args = get_cfg(None if reset else self.args, dict(overrides))
         refuse_unsupported(self.args)
         if [self.args.get(k) for k in PLACE_KEYS] != before:
-            self._save_dir = None
-            self._used_names = set()
+            self._folder = RunFolder()
 
     # ------------------------------------------------------------------------------------------------------ hooks
     def postprocess(self, preds: Any, im: torch.Tensor, originals: list[Image], paths: list[str]) -> list[Results]:
@@ -187,9 +202,10 @@ class BasePredictor(CallbackMixin):
         self, source: Any = None, model: Any = None, stream: bool = False, **kwargs: Any
     ) -> list[Results] | Iterator[Results]:
         """Predict; return a `ResultList`, or with `stream` a generator that holds one batch at a time."""
-        if kwargs:
-            self.update_args(kwargs)
-        results = self.stream_inference(source, model)
+        with self.lock:
+            if kwargs:
+                self.update_args(kwargs)
+            results = self.stream_inference(source, model)
         return results if stream else ResultList(results)
 
     def predict_cli(self, source: Any = None, model: Any = None) -> None:
@@ -240,11 +256,12 @@ class BasePredictor(CallbackMixin):
 
         The generator may be dropped at any point: open videos are finished then.
         """
-        self.setup_model(model)
-        dataset = self.setup_source(source)
-        writer = ResultWriter(self.args, lambda: self.save_dir, self._used_names)
-        timers = tuple(Profile(device=self.device) for _ in STAGES)
-        return self._stream(Pass(self.args, self.imgsz, dataset, writer, timers))
+        with self.lock:  # while a batch runs, the arguments here are those of its pass
+            self.setup_model(model)
+            dataset, args, folder = self.setup_source(source), self.args, self._folder
+            writer = ResultWriter(args, lambda: folder.path(args), folder.used)
+            timers = tuple(Profile(device=self.device) for _ in STAGES)
+            return self._stream(Pass(args, self.imgsz, dataset, writer, timers))
 
     def _stream(self, run: Pass) -> Iterator[Results]:
         self.dataset, self.source_type, self.seen = run.dataset, run.dataset.source_type, 0
@@ -293,7 +310,7 @@ class BasePredictor(CallbackMixin):
     @contextmanager
     def _bound(self, run: Pass) -> Iterator[None]:
         """Hold the model, under the arguments that the pass started with: other passes may have changed them since."""
-        with self._lock:
+        with self.lock:
             now = self.args, self.imgsz
             self.args, self.imgsz = run.args, run.imgsz
             try:
