@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import threading
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -237,6 +238,19 @@ def test_the_first_call_may_come_from_several_threads(model):
     model.add_callback("on_predict_start", made.append)
     in_threads(*[lambda: model.predict(IMAGE, **FAST)] * 4)
     assert made == [model.predictor] * 4
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["copy", "pickle"])
+def test_a_copy_predicts_by_itself(model, again):
+    want = model.predict(IMAGE, conf=0.0, **FAST)[0].boxes.data
+    other = again(model)
+    assert other.predictor is None
+    assert other.model is not model.model
+    torch.testing.assert_close(other.predict(IMAGE, conf=0.0, **FAST)[0].boxes.data, want, rtol=0, atol=0)
+    with torch.no_grad():
+        for p in other.model.parameters():
+            p.zero_()
+    torch.testing.assert_close(model.predict(IMAGE, conf=0.0, **FAST)[0].boxes.data, want, rtol=0, atol=0)
 
 
 def test_predict_leaves_the_model_as_it_was(model):

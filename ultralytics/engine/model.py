@@ -47,7 +47,7 @@ class Model:
     """A model built from a YAML (file, name or dict), loaded from a weights file, or taken from another `Model`.
 
     Unknown attributes are looked up on the network, so `model.parameters()` and `model.state_dict()` work. Several
-    threads may predict with one.
+    threads may predict with one; a copy or a pickle starts without the predictor.
 
     Args:
         model: `.yaml`/`.yml` file or name, YAML dict, `.pt` file, a file that `export` wrote (for predict and val), or
@@ -416,6 +416,13 @@ class Model:
         """Put the network in evaluation mode."""
         self.model.eval()
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the predictor, which holds open files and locks, and the lock."""
+        return {k: v for k, v in self.__dict__.items() if k not in {"predictor", "_lock"}}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state, predictor=None, _lock=threading.RLock())
 
     def __getattr__(self, name: str) -> Any:
         """Look unknown attributes up on the network."""
