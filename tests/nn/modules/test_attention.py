@@ -201,6 +201,29 @@ def test_heads_against_the_formula(monkeypatch, amx, dtype, mask, scale):
     torch.testing.assert_close(grads, torch.autograd.grad(wanted.square().sum(), (a, b, c)), **close)
 
 
+@pytest.mark.parametrize("kind", ["rows", "columns", "image", "term"])
+def test_tokens_that_see_nothing_get_what_the_fused_kernel_gives_them(monkeypatch, kind):
+    monkeypatch.setattr(attention, "cpu_has_amx", lambda: False)
+    q, k, v = heads(dtype=torch.bfloat16)
+    n = q.shape[2]
+    allowed = torch.ones(n, n).tril(-1).bool()  # the first token sees nothing
+    if kind == "columns":  # for all tokens alike
+        allowed = torch.zeros(1, n, dtype=torch.bool)
+    if kind == "image":
+        allowed = torch.tensor([True, False])[:, None, None, None].expand(2, 1, 1, n)
+    mask = torch.zeros(n, n).masked_fill(~allowed, -math.inf) if kind == "term" else allowed
+    y = multi_head_attention(q, k, v, mask)
+    grads = torch.autograd.grad(y.float().square().sum(), (q, k, v))
+    exact = [t.detach().float().requires_grad_() for t in (q, k, v)]
+    wanted = torch.nn.functional.scaled_dot_product_attention(*exact, attn_mask=mask)
+    assert y.dtype is torch.bfloat16
+    assert bool((wanted == 0).all(-1).any())
+    assert torch.equal((y == 0).all(-1), (wanted == 0).all(-1))
+    close = {"rtol": 5e-2, "atol": 5e-2, "check_dtype": False}
+    torch.testing.assert_close(y, wanted, **close)
+    torch.testing.assert_close(grads, torch.autograd.grad(wanted.square().sum(), exact), **close)
+
+
 @pytest.mark.parametrize(
     ("dtype", "amx", "limit", "fused"),
     [

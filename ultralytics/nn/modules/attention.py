@@ -54,17 +54,20 @@ def multi_head_attention(
     """softmax(q k^T * scale + mask) v of each head; `scale` None is 1 / sqrt(K).
 
     q, k are (B, M, N, K), v is (B, M, N, P); returns (B, M, N, P). `mask` broadcasts to (B, M, N, N): boolean, True =
-    allowed, or a term. The framework's fused kernel, but for bfloat16 on CPUs where that does not use bfloat16.
+    allowed, or a term. The framework's fused kernel, but for bfloat16 on CPUs where that does not use bfloat16. A token
+    that may look at nothing gets zeros.
     """
     plain = q.is_cpu and q.dtype is torch.bfloat16 and not is_captured() and not cpu_has_amx()
     if not plain or q.shape[:2].numel() * q.shape[2] ** 2 > WHOLE:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
     scores = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(2, 3)  # (B, M, N, N)
-    if mask is not None:
-        if mask.dtype is torch.bool:  # as a term: filling would pass over all heads a second time for the gradient
-            mask = torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, -torch.inf)
-        scores = scores + mask.to(scores.dtype)
-    return F.dropout(scores.softmax(-1), dropout) @ v
+    if mask is None:
+        return F.dropout(scores.softmax(-1), dropout) @ v
+    if mask.dtype is torch.bool:  # as a term: filling would pass over all heads a second time for the gradient
+        mask = torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, -torch.inf)
+    blind = (mask == -torch.inf).all(-1, keepdim=True)  # their softmax would be NaN
+    scores = scores + mask.masked_fill(blind, 0).to(scores.dtype)
+    return (F.dropout(scores.softmax(-1), dropout) @ v).masked_fill(blind, 0)
 
 
 class SelfAttention(nn.MultiheadAttention):
