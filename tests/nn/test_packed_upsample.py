@@ -127,6 +127,20 @@ def test_other_numbers_of_maps_are_joined_first(count: int) -> None:
     torch.testing.assert_close(run(net, maps(16, 12, 8).fill_(0.5)), want, rtol=0.03, atol=0.03)
 
 
+@native
+@pytest.mark.parametrize("size", [(11, 8), (12, 7), (1, 1)])
+@pytest.mark.parametrize("padding", [1, 0], ids=["too large", "too small"])
+def test_maps_of_different_size_are_refused_as_usual(size: tuple[int, int], padding: int) -> None:
+    """The sum of both convolutions would read beside a map that is smaller, and give numbers."""
+    net, x = pyramid(RepC3(40, 16, 1)), maps(16, *(side + 4 * (1 - padding) for side in size))
+    net.model[1].conv.padding = (padding, padding)
+    with pytest.raises(RuntimeError, match="Sizes of tensors must match"):
+        run(net, x)
+    assert late(upsample_late(pack(net)))
+    with pytest.raises(RuntimeError, match="Sizes of tensors must match"):
+        run(net, x)
+
+
 @pytest.mark.parametrize(
     "net",
     [

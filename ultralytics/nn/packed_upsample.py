@@ -76,7 +76,8 @@ class PartedConv(PackedConv):
             return super().__call__(x)
         maps = [part.x if isinstance(part, Small) else part for part in x.parts]
         small = sum(isinstance(part, Small) for part in x.parts)
-        if len(maps) != 2 or small != 1 or not all(self.applies(m) for m in maps):
+        sizes = {_size(part) for part in x.parts}  # the operator that adds does not look at them
+        if len(maps) != 2 or small != 1 or len(sizes) != 1 or not all(self.applies(m) for m in maps):
             return super().__call__(x.whole())
         widths = [m.shape[1] for m in maps]
         if [part.width for part in self._parts] != widths:
@@ -138,6 +139,13 @@ def upsample_late(net: nn.Module) -> nn.Module:
             packed = conv.forward
             conv.forward = PartedConv(conv, packed.layer, packed.name, packed.act)
     return net
+
+
+def _size(part: Tensor | Small) -> tuple[int, ...]:
+    """Return height and width of a map, of a small one once it is enlarged."""
+    if isinstance(part, Small):
+        return tuple(side * part.factor for side in part.x.shape[2:])
+    return tuple(part.shape[2:])
 
 
 def _inputs(f: int | Sequence[int], i: int) -> list[int]:
