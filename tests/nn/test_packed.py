@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import weakref
 from typing import Any
 
 import pytest
@@ -176,6 +177,37 @@ def test_packed_blocks_follow_their_weights() -> None:
             change()
         assert not torch.equal(run(block, x), before)
         torch.testing.assert_close(run(block, x).float(), exact(block, x), rtol=2**-8, atol=2**-8)
+
+
+@native
+@pytest.mark.parametrize("name", ["weight", "bias"])
+@pytest.mark.parametrize("make", [lambda: Conv(16, 16, 3, act=False), lambda: nn.Linear(16, 16)], ids=["conv", "linear"])
+def test_a_new_parameter_at_an_old_address_is_seen(make: Any, name: str) -> None:
+    block = pack(folded(make()))
+    layer = getattr(block, "conv", block)
+    memory = getattr(layer, name).detach().contiguous().numpy().copy()
+
+    def put() -> None:
+        setattr(layer, name, nn.Parameter(torch.from_numpy(memory)))
+
+    x = maps(16) if layer is not block else torch.randn(3, 16)
+    put()
+    before = run(block, x)
+    address = getattr(layer, name).data_ptr()
+    memory += 1
+    put()
+    assert (getattr(layer, name).data_ptr(), getattr(layer, name)._version) == (address, 0)
+    torch.testing.assert_close(run(block, x), run(copy.deepcopy(block), x), rtol=0.03, atol=0.03)
+    assert not torch.equal(run(block, x), before)
+
+
+@native
+def test_weights_that_were_replaced_are_not_kept_alive() -> None:
+    block = pack(nn.Linear(16, 16))
+    run(block, torch.randn(3, 16))
+    old = weakref.ref(block.weight)
+    block.weight = nn.Parameter(torch.randn(16, 16))
+    assert old() is None
 
 
 @native

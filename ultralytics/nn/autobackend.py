@@ -72,6 +72,9 @@ class AutoBackend(nn.Module):
         fp16: Whether images must come in half precision.
         dtype: What a PyTorch model computes in by autocast, None for its own; embeddings are always its own.
 
+    In bfloat16 on a CPU the network's weights are kept in a second form, which follows their changes but for those through
+    `.data`, NumPy or in inference mode: make another AutoBackend after such.
+
     With `compile` (True, or a mode of `torch.compile`) the network runs compiled and `forward` returns its rows alone.
 
     Raises ConfigError for a file of an unknown kind or one that is to be compiled again, NotFoundError and

@@ -7,7 +7,8 @@ stays as it is: there are no casts, and 3 % of the time are not worth a second c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -26,6 +27,7 @@ ACTIVATIONS = {nn.Identity: "none", nn.ReLU: "relu", nn.SiLU: "swish"}
 class _Kept(NamedTuple):
     """Weights in bfloat16, and what they were made of and for."""
 
+    parameters: tuple[Callable[[], Tensor | None], ...]
     source: tuple[object, ...]
     weight: Tensor
     bias: Tensor | None
@@ -70,15 +72,20 @@ class Packed(StandIn):
         return self.layer.weight, self.layer.bias
 
     def weights(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return weight and bias in bfloat16, laid out for x; anew when the layer's own have changed."""
+        """Return weight and bias in bfloat16, laid out for x; anew when the layer's own have changed.
+
+        A parameter that was replaced is seen, and so is a change in place under `torch.no_grad()`. One through `.data`,
+        NumPy or in inference mode leaves no trace: pack a copy of the network afterwards.
+        """
         parameters = self.parameters()
         size = self.size(x)
         source = (*map(_stamp, parameters), size)
         kept = self._kept
-        if kept is None or kept.source != source:
+        if kept is None or kept.source != source or not all(map(_refers, kept.parameters, parameters)):
             weight, bias = self.computed(*parameters)
             low = None if bias is None else bias.detach().bfloat16()
-            kept = self._kept = _Kept(source, self.lay_out(weight.detach().bfloat16(), size), low)
+            of = tuple(map(_reference, parameters))
+            kept = self._kept = _Kept(of, source, self.lay_out(weight.detach().bfloat16(), size), low)
         return kept.weight, kept.bias
 
     def computed(self, *parameters: Any) -> tuple[Tensor, Tensor | None]:
@@ -174,6 +181,15 @@ def _stamp(parameter: Tensor | None) -> tuple[int, int] | None:
     if parameter is None:
         return None
     return parameter.data_ptr(), 0 if parameter.is_inference() else parameter._version
+
+
+def _reference(parameter: Tensor | None) -> Callable[[], Tensor | None]:
+    """Return what gives the parameter for as long as others hold it: a new one may lie at the same address."""
+    return type(None) if parameter is None else weakref.ref(parameter)
+
+
+def _refers(reference: Callable[[], Tensor | None], parameter: Tensor | None) -> bool:
+    return reference() is parameter
 
 
 def pack(net: nn.Module) -> nn.Module:
