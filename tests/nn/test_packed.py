@@ -223,6 +223,22 @@ def test_kernels_are_laid_out_for_each_size_once(monkeypatch: pytest.MonkeyPatch
 
 
 @native
+@pytest.mark.parametrize("part", ["conv", "act"])
+@pytest.mark.parametrize("add", ["register_forward_hook", "register_forward_pre_hook"])
+@pytest.mark.parametrize("make", [lambda: Conv(16, 16, 3), lambda: RepConv(16, 16, act=nn.ReLU())], ids=["one", "two"])
+def test_hooks_on_the_parts_of_a_block_fire(make: Any, add: str, part: str) -> None:
+    block, x = pack(folded(make())), maps(16)
+    want = run(block, x)
+    seen: list[Any] = []
+    hook = getattr(getattr(block, part), add)(lambda *args: seen.append(args[1][0].shape))
+    torch.testing.assert_close(run(block, x).float(), want.float(), rtol=0.02, atol=0.02)
+    assert seen == [x.shape]
+    hook.remove()
+    torch.testing.assert_close(run(block, x), want, rtol=0, atol=0)
+    assert len(seen) == 1
+
+
+@native
 def test_packed_blocks_run_in_inference_mode() -> None:
     with torch.inference_mode():
         block = pack(folded(Conv(16, 16, 3)))

@@ -117,6 +117,18 @@ def test_maps_are_enlarged_as_usual(how: str) -> None:
 
 
 @native
+@pytest.mark.parametrize("part", ["", "conv", "act"])
+def test_hooks_on_the_convolutions_behind_see_whole_maps(part: str) -> None:
+    net, x = upsample_late(pack(pyramid(RepC3(40, 16, 1)))), maps(16, 12, 8)
+    want, seen = run(net, x), []
+    conv = net.model[-1].cv1
+    module = getattr(conv, part) if part else conv
+    module.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape))
+    torch.testing.assert_close(run(net, x), want, rtol=0.03, atol=0.03)
+    assert seen == [(2, 16 if part == "act" else 40, 12, 8)]
+
+
+@native
 @pytest.mark.parametrize("count", [1, 3])
 def test_other_numbers_of_maps_are_joined_first(count: int) -> None:
     reader = RepC3(24 if count == 1 else 56, 16, 1)

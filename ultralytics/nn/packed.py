@@ -124,6 +124,7 @@ class PackedLinear(Packed):
 class PackedConv(Packed):
     """(B, c1, H, W) -> (B, c2, H', W'), channels last: a convolution, with `act` behind it.
 
+    Its parts run one by one when one of them has a forward hook; hooks on all modules of a process see the block alone.
     The kernel lies as oneDNN prefers it for maps of one size, the last that came: with a layout for small maps, large
     ones took more than twice the time.
     """
@@ -131,9 +132,13 @@ class PackedConv(Packed):
     def __init__(self, block: nn.Module, layer: nn.Conv2d, name: str = "forward", act: str = "none") -> None:
         super().__init__(block, layer, name)
         self.act = act
+        self.inner: tuple[nn.Module, ...] = () if layer is block else (layer, block.act)
         self.geometry = [list(layer.padding), list(layer.stride), list(layer.dilation), layer.groups]
 
     def applies(self, x: Tensor) -> bool:
+        for module in self.inner:
+            if module._forward_hooks or module._forward_pre_hooks:
+                return False
         # as torch decides: the map or the kernel lies channels last
         last = x.is_contiguous(memory_format=torch.channels_last) or not self.layer.weight.is_contiguous()
         return last and super().applies(x)

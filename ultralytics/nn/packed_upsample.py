@@ -134,7 +134,7 @@ def upsample_late(net: nn.Module) -> nn.Module:
             continue
         concat.forward = LateConcat(concat)  # type: ignore[assignment, method-assign]
         for upsample in small:
-            upsample.forward = LateUpsample(upsample, (concat, reader))
+            upsample.forward = LateUpsample(upsample, (concat, reader, *convs))
         for conv in convs:
             packed = conv.forward
             conv.forward = PartedConv(conv, packed.layer, packed.name, packed.act)
