@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from tests.nn.test_tasks import tiny
 from ultralytics.cfg import get_cfg
 from ultralytics.engine.validator import load_backend
 from ultralytics.nn.autobackend import AutoBackend
+from ultralytics.nn.checkpoint import pack_model, save_checkpoint
 from ultralytics.utils import torch_utils
 from ultralytics.utils.torch_utils import inference_dtype, wants_channels_last
 
@@ -50,6 +53,25 @@ def test_dtype_of_inference(
 )
 def test_layout(asked: bool | None, device: str, want: bool) -> None:
     assert wants_channels_last(asked, device) is want
+
+
+@pytest.mark.parametrize("kind", ["memory", "file"])
+@pytest.mark.parametrize("dtype", [None, BF16])
+def test_weights_that_are_not_finite_are_named_once_and_give_nan(
+    model: Any, dtype: Any, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoilt: Any = copy.deepcopy(model)
+    with torch.no_grad():
+        spoilt.model[1].conv.weight[2] = torch.nan
+    if kind == "file":
+        spoilt = save_checkpoint(tmp_path / "spoilt.pt", {"model": pack_model(spoilt)})
+    capsys.readouterr()
+    backend = AutoBackend(spoilt, dtype=dtype)
+    said = capsys.readouterr().out
+    assert said.count("not finite") == 1 and "model.1.conv.weight" in said
+    assert ("spoilt.pt" in said) is (kind == "file")
+    with torch.no_grad():
+        assert bool(backend(IMAGES)[0].isnan().any())
 
 
 def test_low_precision_is_near_and_leaves_in_float32(model: Any) -> None:

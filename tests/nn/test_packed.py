@@ -181,7 +181,9 @@ def test_packed_blocks_follow_their_weights() -> None:
 
 @native
 @pytest.mark.parametrize("name", ["weight", "bias"])
-@pytest.mark.parametrize("make", [lambda: Conv(16, 16, 3, act=False), lambda: nn.Linear(16, 16)], ids=["conv", "linear"])
+@pytest.mark.parametrize(
+    "make", [lambda: Conv(16, 16, 3, act=False), lambda: nn.Linear(16, 16)], ids=["conv", "linear"]
+)
 def test_a_new_parameter_at_an_old_address_is_seen(make: Any, name: str) -> None:
     block = pack(folded(make()))
     layer = getattr(block, "conv", block)
@@ -306,6 +308,18 @@ def test_only_folded_blocks_of_known_kinds_are_packed() -> None:
         assert not isinstance(pack(block).forward, Packed)
     assert isinstance(left[1].conv.forward, PackedConv)  # without the activation
     assert isinstance(pack(folded(Conv(16, 16))).forward, PackedConv)
+
+
+@pytest.mark.parametrize("name", ["conv.weight", "conv.bias"])
+def test_weights_that_are_not_finite_give_nan_as_torch_has_it(name: str) -> None:
+    """Inside of a convolution ReLU makes 0 of NaN, so boxes of a run that diverged would look sound."""
+    block, x = folded(Conv(16, 16, 3, act=nn.ReLU())), maps(16)
+    with torch.no_grad():
+        block.get_parameter(name)[3].fill_(torch.nan)
+    want = run(block, x)
+    assert bool(want[:, 3].isnan().all()) and not bool(want[:, 4].isnan().any())
+    assert not any(isinstance(m.forward, Packed) for m in pack(block).modules())
+    torch.testing.assert_close(run(block, x), want, rtol=0, atol=0, equal_nan=True)
 
 
 def test_nothing_is_packed_without_native_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:

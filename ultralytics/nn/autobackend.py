@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ultralytics.nn.compiled import CompiledRows
+from ultralytics.nn.finite import check_finite
 from ultralytics.nn.packed import pack
 from ultralytics.nn.packed_upsample import upsample_late
 from ultralytics.nn.runners.base import Runner
@@ -72,10 +73,12 @@ class AutoBackend(nn.Module):
         fp16: Whether images must come in half precision.
         dtype: What a PyTorch model computes in by autocast, None for its own; embeddings are always its own.
 
-    In bfloat16 on a CPU the network's weights are kept in a second form, which follows their changes but for those through
-    `.data`, NumPy or in inference mode: make another AutoBackend after such.
+    In bfloat16 on a CPU the network's weights are kept in a second form, which follows their changes but for those
+    through `.data`, NumPy or in inference mode: make another AutoBackend after such.
 
     With `compile` (True, or a mode of `torch.compile`) the network runs compiled and `forward` returns its rows alone.
+
+    Weights that are not finite give a warning, whatever the network computes in.
 
     Raises ConfigError for a file of an unknown kind or one that is to be compiled again, NotFoundError and
     CheckpointError as `load_checkpoint`.
@@ -101,8 +104,12 @@ class AutoBackend(nn.Module):
         self._forward = CompiledRows(_compilable(self, weights, compile), compile) if compile else runner.forward
         self.pt = runner.module is not None
         self.dtype = dtype if self.pt else None
-        if self.model is not None and self.dtype is torch.bfloat16 and self.device.type == "cpu" and not compile:
-            upsample_late(pack(self.model))
+        if self.model is not None:
+            origin = "the network" if isinstance(weights, nn.Module) else str(weights)
+            if self.dtype is torch.bfloat16 and self.device.type == "cpu" and not compile:
+                upsample_late(pack(self.model, origin))
+            else:
+                check_finite(self.model, origin)
         self.names = runner.names
         self.stride = runner.stride
         self.task = runner.task

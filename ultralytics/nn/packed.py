@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ultralytics.nn.finite import check_finite
 from ultralytics.nn.modules.attention import SelfAttention
 from ultralytics.nn.modules.conv import Conv, RepConv
 from ultralytics.nn.modules.head import FoldedProjection
@@ -132,7 +133,7 @@ class PackedConv(Packed):
     def __init__(self, block: nn.Module, layer: nn.Conv2d, name: str = "forward", act: str = "none") -> None:
         super().__init__(block, layer, name)
         self.act = act
-        self.inner: tuple[nn.Module, ...] = () if layer is block else (layer, block.act)
+        self.inner: tuple[nn.Module, ...] = () if layer is block else (self.layer, self.block.act)
         self.geometry = [list(layer.padding), list(layer.stride), list(layer.dilation), layer.groups]
 
     def applies(self, x: Tensor) -> bool:
@@ -197,12 +198,14 @@ def _refers(reference: Callable[[], Tensor | None], parameter: Tensor | None) ->
     return reference() is parameter
 
 
-def pack(net: nn.Module) -> nn.Module:
+def pack(net: nn.Module, origin: str = "the network") -> nn.Module:
     """Give the linear layers, convolutions and folded blocks of a network their `Packed` forwards, in place; return it.
 
-    Does nothing where the CPU does not compute in bfloat16 itself or torch comes without the operators.
+    Does nothing where the CPU does not compute in bfloat16 itself or torch comes without the operators, nor to a
+    network with weights that are not finite (a warning says so, with `origin`): ReLU inside of a convolution makes 0 of
+    NaN, and a run that diverged would look sound. NaN of an image, or that comes into the weights later, is not seen.
     """
-    if native_bf16("cpu") and has_onednn_operators():
+    if check_finite(net, origin) and native_bf16("cpu") and has_onednn_operators():
         for block in net.modules():
             if type(block) is SelfAttention:
                 for name, rows in block.parts().items():
