@@ -15,6 +15,7 @@ from ultralytics.cfg import get_cfg
 from ultralytics.engine.validator import load_backend
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.checkpoint import pack_model, save_checkpoint
+from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import torch_utils
 from ultralytics.utils.torch_utils import inference_dtype, wants_channels_last
 
@@ -55,7 +56,7 @@ def test_layout(asked: bool | None, device: str, want: bool) -> None:
     assert wants_channels_last(asked, device) is want
 
 
-@pytest.mark.parametrize("kind", ["memory", "file"])
+@pytest.mark.parametrize("kind", ["memory", "file", "memory, from a file"])
 @pytest.mark.parametrize("dtype", [None, BF16])
 def test_weights_that_are_not_finite_are_named_once_and_give_nan(
     model: Any, dtype: Any, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -63,13 +64,15 @@ def test_weights_that_are_not_finite_are_named_once_and_give_nan(
     spoilt: Any = copy.deepcopy(model)
     with torch.no_grad():
         spoilt.model[1].conv.weight[2] = torch.nan
-    if kind == "file":
+    if "file" in kind:
         spoilt = save_checkpoint(tmp_path / "spoilt.pt", {"model": pack_model(spoilt)})
+    if "from" in kind:
+        spoilt = load_checkpoint(spoilt)[0]
     capsys.readouterr()
     backend = AutoBackend(spoilt, dtype=dtype)
     said = capsys.readouterr().out
     assert said.count("not finite") == 1 and "model.1.conv.weight" in said
-    assert ("spoilt.pt" in said) is (kind == "file")
+    assert ("spoilt.pt" in said) is ("file" in kind)
     with torch.no_grad():
         assert bool(backend(IMAGES)[0].isnan().any())
 

@@ -105,7 +105,7 @@ class AutoBackend(nn.Module):
         self.pt = runner.module is not None
         self.dtype = dtype if self.pt else None
         if self.model is not None:
-            origin = "the network" if isinstance(weights, nn.Module) else str(weights)
+            origin = str(self.model.pt_path or "the network")
             if self.dtype is torch.bfloat16 and self.device.type == "cpu" and not compile:
                 upsample_late(pack(self.model, origin))
             else:
