@@ -209,9 +209,8 @@ class GradientAccumulator:
         """Divide the gradients by the objects of the whole step and start a new one."""
         if self.count > 1:
             scale = self._first / max(self._total, 1.0)
-            for parameter in parameters:
-                if parameter.grad is not None:
-                    parameter.grad.mul_(scale)
+            if grads := [p.grad for p in parameters if p.grad is not None]:
+                torch._foreach_mul_(grads, scale)
         self.count = 0
 
 

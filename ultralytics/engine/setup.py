@@ -307,9 +307,8 @@ class TrainerSetup(CallbackMixin):
             self.model = convert_norms(self.model, self.device)
         self.norms = optim.frozen_norms(self.model)
         LOGGER.info(f"{colorstr('optimizer:')} {optim.describe_optimizer(self.optimizer, choice)}")
-        if self.rank >= 0:
-            ids = [self.device.index] if self.device.type == "cuda" else None
-            self.model = DistributedDataParallel(self.model, device_ids=ids, find_unused_parameters=True)
+        if self.rank >= 0:  # without device_ids, which would take labels to the device too
+            self.model = DistributedDataParallel(self.model, find_unused_parameters=True)
 
     def _set_schedule(self, epoch: int) -> None:
         """Make the scheduler, standing at an epoch."""

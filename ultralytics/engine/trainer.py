@@ -236,8 +236,8 @@ class BaseTrainer(TrainerSetup):
         """Number of objects in the batch, over all processes; 1 where batches are not added up."""
         if self.warmup.accumulate == 1:
             return 1.0
-        count = torch.tensor(float(len(batch["cls"])), device=self.device)
-        return float(dist.all_reduce_sum(count))
+        here = float(len(batch["cls"]))
+        return float(dist.all_reduce_sum(torch.tensor(here, device=self.device))) if dist.is_initialized() else here
 
     def _optimizer_step(self, batch: Batch) -> None:
         """Step, then move the average; `batch` is the last of the step."""

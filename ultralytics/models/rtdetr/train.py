@@ -20,7 +20,7 @@ from ultralytics.data.label_table import LabelTable
 from ultralytics.engine.setup import Batch, stride_of
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.rtdetr.post import check_classes
-from ultralytics.models.rtdetr.val import RTDETRValidator, build_rtdetr_dataset
+from ultralytics.models.rtdetr.val import RTDETRValidator, build_rtdetr_dataset, on_device
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils import LOGGER
 from ultralytics.utils.errors import ConfigError, DatasetError
@@ -117,10 +117,8 @@ class RTDETRTrainer(BaseTrainer):
         report_findings(preflight(self.train_loader.dataset, val, queries=queries, imgsz=self.imgsz))
 
     def preprocess_batch(self, batch: Batch) -> Batch:
-        """Move tensors to the device; images become floats (B, 3, S, S) in 0..1, S random if asked for."""
-        moved = {
-            k: v.to(self.device, non_blocking=True) if isinstance(v, torch.Tensor) else v for k, v in batch.items()
-        }
+        """Move images to the device; they become floats (B, 3, S, S) in 0..1, S random if asked for."""
+        moved = on_device(batch, self.device)
         moved["img"] = self._rescaled(moved["img"].float() / 255)
         if wants_channels_last(self.args.channels_last, self.device):
             moved["img"] = moved["img"].to(memory_format=torch.channels_last)

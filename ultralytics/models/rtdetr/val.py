@@ -42,6 +42,9 @@ from ultralytics.utils.plotting import plot_images
 # Category numbers of COCO's annotation files: 1..90 without those that none of the 80 classes uses.
 COCO80_TO_91 = tuple(i for i in range(1, 91) if i not in {12, 26, 29, 30, 45, 66, 68, 69, 71, 83})
 
+LABELS = ("cls", "bboxes", "batch_idx")
+"""What a batch says of its objects, which stays on the host: to count them there costs no wait for the device."""
+
 FEW_IMAGES = 30  # the percentile bootstrap covers too little below this
 
 
@@ -98,10 +101,8 @@ class RTDETRValidator(BaseValidator):
         return augmented_rows(module, im, self.stride, getattr(module, "pt", True))
 
     def preprocess(self, batch: Batch) -> Batch:
-        """Move tensors to the device; images become floats in 0..1 (half precision where the backend wants it)."""
-        moved = {
-            k: v.to(self.device, non_blocking=True) if isinstance(v, torch.Tensor) else v for k, v in batch.items()
-        }
+        """Move images to the device; they become floats in 0..1 (half precision where the backend wants it)."""
+        moved = on_device(batch, self.device)
         half = bool(getattr(self.model, "fp16", False))
         moved["img"] = (moved["img"].half() if half else moved["img"].float()) / 255
         return moved
@@ -126,7 +127,7 @@ class RTDETRValidator(BaseValidator):
         if "truth" in batch:
             return [_true_targets(rows) for rows in batch["truth"]]
         network = tuple(batch["img"].shape[2:])
-        cls, boxes, owner = (batch[k].cpu() for k in ("cls", "bboxes", "batch_idx"))
+        cls, boxes, owner = (batch[k].cpu() for k in LABELS)
         out = []
         for i, shape in enumerate(batch["ori_shape"]):
             mine = owner.flatten() == i
@@ -318,6 +319,14 @@ def _true_targets(rows: NDArray[np.float64]) -> Prediction:
     table = torch.from_numpy(rows)
     cls = table[:, 0].float()
     return {"bboxes": table[:, 1:5], "cls": cls, "areas": table[:, 5], "crowd": table[:, 6] > 0}
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """Return the batch with its tensors on a device, but for `LABELS`."""
+    return {
+        k: v.to(device, non_blocking=True) if isinstance(v, torch.Tensor) and k not in LABELS else v
+        for k, v in batch.items()
+    }
 
 
 def geometry_of(batch: Batch, i: int) -> RatioPad:

@@ -22,4 +22,5 @@ def to_bytes(inputs: Tensor) -> Tensor:
 
 
 def _column(values: tuple[float, ...], like: Tensor) -> Tensor:
-    return torch.tensor(values, device=like.device, dtype=torch.float32).view(1, -1, 1, 1)  # (1, 3, 1, 1)
+    column = torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)  # (1, 3, 1, 1)
+    return column.to(like.device, non_blocking=True)

@@ -68,7 +68,7 @@ class ClassificationValidator(BaseValidator):
         """Move a batch to the device, normalise its images, and ask the teacher if there is one."""
         img = normalize(batch["img"].to(self.device, non_blocking=True).float() / 255)
         img = img.half() if bool(getattr(self.model, "fp16", False)) else img
-        cls = torch.tensor([self.index[int(c)] for c in batch["cls"]], device=self.device)
+        cls = torch.tensor([self.index[int(c)] for c in batch["cls"]]).to(self.device, non_blocking=True)
         extra = {"teacher": self.teacher(img)} if self.training and self.teacher is not None else {}
         return {**batch, "img": img, "cls": cls, **extra}
 

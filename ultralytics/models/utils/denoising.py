@@ -63,7 +63,7 @@ def get_cdn_group(
         return None, None, None, None
     layout = _lay_out(batch["gt_groups"], num_dn)
     device = class_embed.device
-    target = layout.target.to(device)
+    target = layout.target.to(device, non_blocking=True)
     filled = (target >= 0)[:, None, :, None]  # [B, 1, m, 1]
     target = target.clamp(min=0)
     labels = batch["cls"].to(device).long().flatten()[target]  # [B, m]

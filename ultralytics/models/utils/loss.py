@@ -260,7 +260,8 @@ def _from_indices(indices: MatchIndices, pred_bboxes: Tensor) -> _Pairs:
     queries = pred_bboxes.shape[2]
     slot = torch.cat([image * queries + query for image, (query, _) in enumerate(indices)])
     target = torch.cat([target for _, target in indices])
-    return _Pairs(*torch.stack((slot, target))[:, None].to(pred_bboxes.device).unbind(0))
+    pairs = torch.stack((slot, target))[:, None]  # [2, 1, n]
+    return _Pairs(*pairs.to(pred_bboxes.device, non_blocking=True).unbind(0))
 
 
 def _count_over_processes(found: Sequence[_Pairs | None], device: torch.device) -> list[_Count]:

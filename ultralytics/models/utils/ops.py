@@ -125,8 +125,8 @@ class HungarianMatcher(nn.Module):
         for blocks in self._solve(pred_bboxes, pred_scores, gt_bboxes, gt_cls, gt_groups):
             slots = [image * queries + query for image, (query, _) in enumerate(blocks)]
             pairs.append(np.stack((np.concatenate(slots), np.concatenate([target for _, target in blocks]))))
-        slot, target = torch.from_numpy(np.stack(pairs, 1)).to(pred_bboxes.device).unbind(0)  # each [K, n]
-        return slot, target
+        both = torch.from_numpy(np.stack(pairs, 1)).to(pred_bboxes.device, non_blocking=True)  # [2, K, n]
+        return both[0], both[1]
 
     @torch.no_grad()
     def _solve(
@@ -155,7 +155,7 @@ class HungarianMatcher(nn.Module):
     ) -> Tensor:
         """Return the cost [K, T, Q] of each target with the queries of its own image; not finite counts as 0."""
         device = pred_bboxes.device
-        image = torch.repeat_interleave(torch.as_tensor(gt_groups)).to(device)  # [T]
+        image = torch.repeat_interleave(torch.as_tensor(gt_groups)).to(device, non_blocking=True)  # [T]
         scores = _upcast(pred_scores)
         if not self.use_fl:
             scores = scores.softmax(-1)

@@ -349,7 +349,8 @@ class RTDETRDecoder(nn.Module):
         valid = ((boxes > eps) & (boxes < 1 - eps)).all(-1, keepdim=True)
         logits = torch.log(boxes / (1 - boxes)).masked_fill(~valid, torch.inf)
         count = _count_valid(shapes, grid_size, eps)
-        return _Anchors(logits.to(device), valid.to(device), count)
+        logits, valid = logits.to(device, non_blocking=True), valid.to(device, non_blocking=True)
+        return _Anchors(logits, valid, count)
 
 
 def _count_valid(shapes: Sequence[Sequence[int]], grid_size: float, eps: float) -> int:

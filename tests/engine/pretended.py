@@ -1,0 +1,225 @@
+"""Tensors of the host that pretend to lie on a GPU, so that code for one runs where none is.
+
+A pretended tensor computes on the CPU and says that it is on `cuda:0`. What a GPU would refuse is refused: an operator
+with tensors of both places, `numpy()` of a tensor over there. What makes the host wait for the device is written down.
+Kernels, streams, speed and autocast's choice of operators are those of the CPU; they may be others on a GPU.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+CUDA = torch.device("cuda:0")
+HOST_INDEX = ("aten.copy_", "aten.index.", "aten.index_put", "aten._index_put_impl")  # take tensors of both places
+READS = {"aten._local_scalar_dense.default", "aten.equal.default", "aten.nonzero.default", "aten.bincount.default"}
+READS |= {"aten.masked_select.default", "aten._unique2.default", "aten.unique_dim.default"}
+FACTORIES = frozenset("arange as_tensor empty eye full linspace ones rand randint randn randperm tensor zeros".split())
+GIB = 1 << 30
+WAITS: ContextVar[list[str]] = ContextVar("waits", default=[])  # noqa: B039 - outside of `pretended_gpu` nobody reads it
+
+
+class Pretended(Tensor):
+    """A tensor of the host, `inner`, that says it is on the GPU."""
+
+    inner: Tensor
+
+    @staticmethod
+    def __new__(cls, real: Tensor) -> Pretended:
+        facts = {"strides": real.stride(), "storage_offset": real.storage_offset(), "dtype": real.dtype}
+        self = Tensor._make_wrapper_subclass(cls, real.shape, requires_grad=real.requires_grad, **facts)
+        self.inner = real.detach()
+        return self
+
+    def __repr__(self) -> str:
+        return f"Pretended({self.inner})"
+
+    def __tensor_flatten__(self) -> tuple[list[str], None]:
+        return ["inner"], None
+
+    @staticmethod
+    def __tensor_unflatten__(inner: dict[str, Tensor], *_: Any) -> Pretended:
+        return Pretended(inner["inner"])
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        there = [leaf for leaf in leaves if isinstance(leaf, cls)]
+        here = [tuple(leaf.shape) for leaf in leaves if not isinstance(leaf, cls) and leaf.dim()]
+        name = str(func)
+        if here and not (name.startswith(HOST_INDEX) and isinstance(args[0], cls)):
+            raise RuntimeError(f"{name} of tensors on {CUDA} {[tuple(t.shape) for t in there]} and on the host {here}")
+        if name in READS or (name.startswith("aten.index") and _by_mask(args[1])):
+            _wait(name)
+        out = func(*tree_map(_real, args), **tree_map(_real, kwargs or {}))
+        known = {id(t.inner): t for t in there}  # in place: the same object comes back
+        return tree_map(lambda x: known.get(id(x), cls(x)) if isinstance(x, Tensor) else x, out)
+
+
+class _Fetch(torch.autograd.Function):
+    """To the host; the gradient goes back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Pretended) -> Tensor:
+        return x.inner.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return Pretended(grad)
+
+
+class _Send(torch.autograd.Function):
+    """To the device; the gradient comes back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return Pretended(x.detach().clone())
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return _real(grad)
+
+
+class PretendedGPU(TorchFunctionMode):
+    """While it is on, tensors move to the pretended GPU and back."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs, x = dict(kwargs or {}), args[0] if args else None
+        name, there = getattr(func, "__name__", ""), isinstance(x, Pretended)
+        if name == "__get__":
+            name = getattr(getattr(func, "__self__", None), "__name__", "")
+        if there and name in ASKED:
+            return ASKED[name](x)
+        if name in {"to", "cuda"} and isinstance(x, Tensor):
+            return _to(func, x, list(args[1:]) if name == "to" else [CUDA], kwargs)
+        if name == "pin_memory":
+            return x
+        if name in FACTORIES and _is_cuda(kwargs.get("device")):
+            if name in {"tensor", "as_tensor"}:
+                _wait(name)
+            made = func(*args, **{**kwargs, "device": "cpu"})
+            return made if isinstance(made, Pretended) else Pretended(made)
+        return func(*args, **kwargs)
+
+
+def _to(func: Any, x: Tensor, args: list[Any], kwargs: dict[str, Any]) -> Tensor:
+    """`Tensor.to`: the change of place, then whatever else was asked for."""
+    device = kwargs.pop("device", None)
+    if args and isinstance(args[0], Tensor):
+        device, args = args[0].device, [args[0].dtype, *args[1:]]
+    elif args and isinstance(args[0], str | torch.device):
+        device, *args = args
+    late = kwargs.get("non_blocking", False) or True in args[1:]
+    args = [a for a in args if a is not None]
+    if device is not None and _is_cuda(device) != isinstance(x, Pretended):
+        if not (_is_cuda(device) and late):
+            _wait("to")
+        x = _Send.apply(x) if _is_cuda(device) else _Fetch.apply(x)
+    more = [a for a in args if not isinstance(a, bool)] or set(kwargs) - {"non_blocking", "copy"}
+    return func(x, *args, **kwargs) if more else x
+
+
+def _fetch(x: Pretended) -> Tensor:
+    _wait("cpu")
+    return _Fetch.apply(x)
+
+
+def _list(x: Pretended) -> Any:
+    _wait("tolist")
+    return x.inner.tolist()
+
+
+def _no_array(x: Pretended) -> Any:
+    raise TypeError(f"a tensor on {CUDA} is no array of the host; .cpu() first")
+
+
+ASKED = {
+    "device": lambda x: CUDA,
+    "is_cuda": lambda x: True,
+    "is_cpu": lambda x: False,
+    "data": lambda x: Pretended(x.inner),
+    "get_device": lambda x: 0,
+    "cpu": _fetch,
+    "tolist": _list,
+    "numpy": _no_array,
+    "__array__": _no_array,
+}
+
+
+def _real(x: Any) -> Any:
+    return x.inner if isinstance(x, Pretended) else x
+
+
+def _is_cuda(device: Any) -> bool:
+    return device is not None and torch.device(device).type == "cuda"
+
+
+def _by_mask(indices: Any) -> bool:
+    """Whether it indexes with a mask, whose true places the host must count."""
+    return any(isinstance(i, Tensor) and i.dtype is torch.bool for i in tree_leaves(indices))
+
+
+def _wait(what: str) -> None:
+    """Write a wait down, with the line of the package that it is for."""
+    frames = [f for f in traceback.extract_stack() if "/ultralytics/" in f.filename]
+    place = f"{frames[-1].filename.split('/ultralytics/')[-1]}: {frames[-1].line}" if frames else "tests"
+    WAITS.get().append(f"{what} in {place}")
+
+
+class _Autocast(torch.autocast):
+    def __init__(self, device_type: str, dtype: torch.dtype | None = None, **kwargs: Any) -> None:
+        super().__init__("cpu" if device_type == "cuda" else device_type, dtype=dtype, **kwargs)
+
+
+def _module_to(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
+    """`Module.to`, which reads the place of a tensor in compiled code."""
+    if args and isinstance(args[0], Pretended):
+        args = (CUDA, args[0].dtype)
+    return MODULE_TO(module, *args, **kwargs)
+
+
+MODULE_TO = nn.Module.to
+
+
+@contextmanager
+def pretended_gpu(bf16: bool = True) -> Iterator[list[str]]:
+    """A machine with one GPU of 16 GiB, which has bfloat16 or not; gives the list of what waited for it."""
+    facts = {"name": "Pretended", "total_memory": 16 * GIB, "major": 8, "minor": 0}
+    answers: dict[str, Any] = {
+        "is_available": True,
+        "is_initialized": True,
+        "device_count": 1,
+        "current_device": 0,
+        "get_device_name": "Pretended",
+        "get_device_properties": SimpleNamespace(**facts),
+        "is_bf16_supported": bf16,
+        "mem_get_info": (15 * GIB, 16 * GIB),
+        "get_rng_state_all": [],
+    }
+    answers |= dict.fromkeys(("memory_reserved", "memory_allocated", "max_memory_allocated"), GIB)
+    answers |= dict.fromkeys(("manual_seed_all", "empty_cache", "reset_peak_memory_stats", "set_device", "_lazy_init"))
+    with ExitStack() as stack:
+        for name, answer in answers.items():
+            stack.enter_context(mock.patch.object(torch.cuda, name, mock.Mock(return_value=answer)))
+        stack.enter_context(mock.patch.object(torch.cuda, "synchronize", lambda *_: _wait("synchronize")))
+        stack.enter_context(mock.patch.object(torch, "autocast", _Autocast))
+        stack.enter_context(mock.patch.object(nn.Module, "to", _module_to))
+        # asks the driver, which is not there
+        stack.enter_context(
+            mock.patch.object(torch.optim.Optimizer, "_accelerator_graph_capture_health_check", mock.Mock())
+        )
+        stack.enter_context(PretendedGPU())
+        waits: list[str] = []
+        before = WAITS.set(waits)
+        yield waits
+        WAITS.reset(before)
