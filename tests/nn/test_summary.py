@@ -9,7 +9,7 @@ import yaml
 from tests.nn.yamls import TINY
 from ultralytics import cli
 from ultralytics.nn.summary import compare_rows, layer_table, totals_line, wide_lines
-from ultralytics.nn.tasks import RTDETRDetectionModel
+from ultralytics.nn.tasks import ClassificationModel, RTDETRDetectionModel
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +30,29 @@ def test_totals(model):
     assert not model.is_fused()
     line = totals_line(got, 64)
     assert f"{got.fused_params:,} parameters" in line and "64 px: about" in line
+
+
+@pytest.mark.parametrize(("size", "whole"), [(33, 64), (100, 128), ((96, 130), [96, 160])])
+def test_a_size_that_the_joins_do_not_allow_is_rounded_up(model, size, whole, capsys, tmp_path):
+    """Every look at a detector at such a size is one at the next multiple of 32, and says so."""
+    looks = (
+        lambda s: model.info(imgsz=s),
+        lambda s: model.info(imgsz=s, detailed=True),
+        lambda s: model.totals(s),
+        lambda s: model.layers(s),
+    )
+    for look in looks:
+        want = look(whole)
+        capsys.readouterr()
+        assert look(size) == want
+        assert capsys.readouterr().out.count("no multiple of the stride 32") == 1
+    assert model.draw(tmp_path / "g.svg", size).is_file()
+
+
+def test_a_classifier_is_counted_at_any_size(capsys):
+    model = ClassificationModel("shvit_s1.yaml", nc=3, verbose=False)
+    assert model.layers(100)[0].shape == "128x7x7"  # four halvings: 50, 25, 13, 7
+    assert "stride" not in capsys.readouterr().out
 
 
 def test_compare_rows(model):

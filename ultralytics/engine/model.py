@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -252,7 +252,7 @@ class Model:
         if best is not None:
             self._load(str(best))
 
-    def fuse(self, verbose: bool = True, imgsz: int = 640) -> Model:
+    def fuse(self, verbose: bool = True, imgsz: int | Sequence[int] = 640) -> Model:
         """Fold every BatchNorm and re-parameterisable branch into plain convolutions, in place."""
         self._need_network("be fused")
         self.predictor = None
@@ -260,9 +260,12 @@ class Model:
         return self
 
     def info(
-        self, detailed: bool = False, verbose: bool = True, imgsz: int = 640
+        self, detailed: bool = False, verbose: bool = True, imgsz: int | Sequence[int] = 640
     ) -> tuple[int, int, int, float] | None:
-        """Log a summary, with `detailed` the layer table; return (layers, parameters, gradients, GFLOPs)."""
+        """Log a summary, with `detailed` the layer table; return (layers, parameters, gradients, GFLOPs).
+
+        `imgsz` is in px; for a detector it is rounded up to a multiple of the stride, with a warning.
+        """
         self._need_network("count its layers")
         summary: tuple[int, int, int, float] | None = self.model.info(detailed=detailed, verbose=verbose, imgsz=imgsz)
         return summary

@@ -53,6 +53,7 @@ from ultralytics.nn.summary import (
 )
 from ultralytics.nn.transfer import TransferReport, is_class, transfer
 from ultralytics.nn.user_blocks import check_user_modules
+from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.errors import CheckpointError, ConfigError, ModelYAMLError
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.torch_utils import get_flops, get_num_gradients, get_num_params
@@ -72,6 +73,7 @@ __all__ = [
     "yaml_model_load",
 ]
 
+ImageSize = int | Sequence[int]  # px: a side, or height and width
 LAYER_FACTS = ("i", "f", "type", "np")  # what the builder writes on each layer
 
 
@@ -162,7 +164,7 @@ class BaseModel(nn.Module):
         """Whether no batch norm is left to fold."""
         return not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.model.modules())
 
-    def fuse(self, verbose: bool = True, imgsz: int = 640) -> BaseModel:
+    def fuse(self, verbose: bool = True, imgsz: ImageSize = 640) -> BaseModel:
         """Fold batch norms and re-parameterised branches, in place, for inference; return self."""
         if not self.is_fused():
             facts = [{name: getattr(layer, name) for name in LAYER_FACTS} for layer in self.model]
@@ -174,7 +176,7 @@ class BaseModel(nn.Module):
         return self
 
     def info(
-        self, detailed: bool = False, verbose: bool = True, imgsz: int = 640
+        self, detailed: bool = False, verbose: bool = True, imgsz: ImageSize = 640
     ) -> tuple[int, int, int, float] | None:
         """Return (layers, parameters, gradients, GFLOPs at `imgsz`) and log them; None when not `verbose`.
 
@@ -183,6 +185,7 @@ class BaseModel(nn.Module):
         """
         if not verbose:
             return None
+        imgsz = self._whole_size(imgsz)
         leaves = sum(not list(m.children()) for m in self.model.modules())  # without those of the loss
         facts = (leaves, get_num_params(self), get_num_gradients(self), get_flops(self, imgsz))
         totals = self.totals(imgsz) if detailed else None
@@ -196,23 +199,29 @@ class BaseModel(nn.Module):
                 LOGGER.warning(line)
         return facts
 
-    def totals(self, imgsz: int = 640) -> Totals:
+    def _whole_size(self, imgsz: ImageSize) -> ImageSize:
+        """The size that this model can run at: of a detector, whose maps are joined, a multiple of the stride."""
+        return imgsz if self.task == "classify" else check_imgsz(imgsz, int(self.stride.max()))
+
+    def totals(self, imgsz: ImageSize = 640) -> Totals:
         """Counts of the whole model at an image size, unfused and fused, with the estimated peak memory."""
-        return model_totals(self, imgsz)
+        return model_totals(self, self._whole_size(imgsz))
 
     @staticmethod
     def comparison(totals: Sequence[Totals]) -> list[tuple[str, ...]]:
         """Cells of a table: a header, then a row for each model with its differences to the first."""
         return compare_rows(totals)
 
-    def draw(self, path: str | Path, imgsz: int = 640) -> Path:
+    def draw(self, path: str | Path, imgsz: ImageSize = 640) -> Path:
         """Draw the layer graph with output shapes to a `.svg`, `.png` or `.pdf` file; return its path."""
-        title = f"{model_title(self.yaml)}   {imgsz}\u00d7{imgsz}"
-        return draw_graph(self.model, self.layers(imgsz), title, path, imgsz)
+        imgsz = self._whole_size(imgsz)
+        height, width = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
+        title = f"{model_title(self.yaml)}   {height}\u00d7{width}"
+        return draw_graph(self.model, self.layers(imgsz), title, path, height)
 
-    def layers(self, imgsz: int = 640) -> list[LayerFacts]:
+    def layers(self, imgsz: ImageSize = 640) -> list[LayerFacts]:
         """Facts of each layer at an image size: from, module, output shape, parameters, GFLOPs."""
-        return layer_facts(self, imgsz)
+        return layer_facts(self, self._whole_size(imgsz))
 
 
 class DetectionModel(BaseModel):
