@@ -12,7 +12,7 @@ from ultralytics.nn.builder import build_model, parse_model, plan_model, set_bat
 from ultralytics.nn.modules.conv import Conv
 from ultralytics.nn.registry import REGISTRY, Plan, register
 from ultralytics.nn.spec import load_model_yaml
-from ultralytics.nn.tasks import RTDETRDetectionModel
+from ultralytics.nn.tasks import RTDETRDetectionModel, load_checkpoint, pack_model, save_checkpoint
 from ultralytics.utils.errors import ModelYAMLError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -86,6 +86,8 @@ BROKEN = [
     (10, "[[3, 9, 6], 1, RTDETRDecoder, [nc, 30]]", ["num_heads"]),
     (4, "[-1, 1, Conv, [48, 3, 2, None, 1, 1, nn.Foo()]]", ["unknown module 'nn.Foo'"]),
     (4, "[-1, 1, Conv, [48, 3, 2, None, 1, 1, nn.ReLU(]]", ["neither nn.Name"]),
+    (4, "[-1, 1, Conv, [48, 3, 2, None, 1, 1, relu]]", ["act='relu'", "nn.ReLU()"]),
+    (4, "[-1, 1, Conv, [48, 3, 2, None, 1, 1, 1]]", ["act=1", "True"]),
     (4, "[-1, 1, Conv, [48, 3, 2, None, 1, 1, \"nn.ReLU(__import__('os'))\"]]", ["neither nn.Name"]),
     # channels and map sizes
     (4, "[-1, 1, nn.Conv2d, [16, 48, 3]]", ["layer 3 (SHSA, line 8) gives 32x80x80", "16 channels", "[0]"]),
@@ -119,6 +121,7 @@ BROKEN = [
     (10, "[[3, 9, 6], 2, RTDETRDecoder, [nc]]", ["repeats"]),
     (9, "[[3, 4, 6], 1, RTDETRDecoder, [nc]]", ["must be the last row"]),
     (10, "[-1, 1, Conv, [32]]", ["must be a head", "RTDETRDecoder"]),
+    (10, "[[3, 9, 6], 1, RTDETRDecoder, [7, 32]]", ["built for 7 classes", "nc is 4", "write nc"]),
     # the row's form
     (4, "[-1, 0, Conv, [48, 3, 2]]", ["repeats is 0"]),
     (4, "[-1, two, Conv, [48, 3, 2]]", ["repeats is 'two'"]),
@@ -145,6 +148,19 @@ def test_tiny_is_right(yaml_file):
     """The text that the table breaks builds when it is left alone."""
     model = RTDETRDetectionModel(yaml_file(TINY), verbose=False)
     assert [layer.i for layer in model.model] == list(range(11))
+
+
+def test_a_head_with_a_number_of_classes(yaml_file, tmp_path):
+    """A number is as good as nc where it is the model's class count; another count, as of a data set, is refused."""
+    path = yaml_file(with_row(10, "[[3, 9, 6], 1, RTDETRDecoder, [4, 32, 20, 4, 4, 1, 64]]"))
+    model = RTDETRDetectionModel(path, verbose=False)
+    assert model.nc == model.model[-1].nc == 4
+    save_checkpoint(tmp_path / "m.pt", {"model": pack_model(model)})
+    assert load_checkpoint(tmp_path / "m.pt")[0].model[-1].nc == 4
+    with pytest.raises(ModelYAMLError, match=r"layer 10 .*4 classes, but the model's nc is 9"):
+        RTDETRDetectionModel(path, nc=9, verbose=False)
+    with pytest.raises(ModelYAMLError, match="write nc"):
+        parse_model({**dict(load_model_yaml(path).data), "nc": 9}, verbose=False)
 
 
 def test_mapping_without_lines():

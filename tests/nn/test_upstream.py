@@ -67,6 +67,16 @@ def test_everything_is_taken(tmp_path):
         assert torch.equal(a.half().float() if a.is_floating_point() else a, b), key
 
 
+def test_a_number_of_classes_in_the_head_row(tmp_path):
+    """The class count of the module counts, not the `nc` that its YAML began with."""
+    model = make(tmp_path / "a.pt")
+    yaml = copy.deepcopy(model.yaml)
+    yaml["nc"], yaml["head"][-1][3][0] = 80, 3
+    model.yaml = yaml
+    torch.save({"model": model}, tmp_path / "b.pt")
+    assert load_checkpoint(tmp_path / "b.pt")[0].nc == 3
+
+
 def test_epsilon_of_the_file_counts(tmp_path):
     model = tiny(nc=3)
     for m in model.modules():

@@ -257,6 +257,8 @@ class _Planner:
             self._fail_args(layer, entry, _first_line(e), plan)
         if empty := block.empty_parameter():
             self._fail_args(layer, entry, f"parameter {empty}", plan)
+        if entry.is_head:
+            self._check_classes(layer, block.module)
         try:
             output = block.run(inputs)
         except ROW_ERRORS as e:
@@ -264,6 +266,13 @@ class _Planner:
         if isinstance(output, Tensor) and output.numel() == 0:
             self._fail_shapes(layer, entry, block.module, f"its output {shape_text(output)} is empty", inputs)
         return output
+
+    def _check_classes(self, layer: LayerSpec, head: nn.Module) -> None:
+        """A head has the model's class count, by which labels are read and losses computed."""
+        built = getattr(head, "nc", self.spec.nc)
+        if built != self.spec.nc:
+            problem = f"it is built for {built} classes, but the model's nc is {self.spec.nc}"
+            raise self.spec.error(layer, problem, "write nc in the row, in place of the number")
 
     def _fail_shapes(self, layer: LayerSpec, entry: Entry, module: nn.Module, problem: str, inputs: Any) -> NoReturn:
         shapes = [shape_text(x) for x in (inputs if layer.joined else [inputs])]

@@ -119,6 +119,15 @@ def test_activation_argument():
     assert isinstance(Conv(2, 2).act, nn.SiLU)
     for off in (False, None, 0):
         assert isinstance(Conv(2, 2, act=off).act, nn.Identity)
+    a, b = Conv(2, 2, act=nn.ReLU), RepConv(2, 2, act=nn.GELU)  # a class makes an own object
+    assert type(a.act) is nn.ReLU and type(b.act) is nn.GELU and Conv(2, 2, act=nn.ReLU).act is not a.act
+
+
+@pytest.mark.parametrize("act", ["relu", "nn.ReLU", "True", 1, 2, 0.5, int, nn.functional.relu, ["nn.ReLU"]])
+@pytest.mark.parametrize("block", [Conv, RepConv, ConvTranspose])
+def test_what_is_no_activation_is_refused(act, block):
+    with pytest.raises(TypeError, match=r"act=.*True.*False.*nn\.ReLU\(\)"):
+        block(2, 2, act=act)
 
 
 def test_default_activation_is_shared_inside_and_gone_outside():

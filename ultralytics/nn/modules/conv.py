@@ -28,11 +28,11 @@ from ultralytics.nn.registry import (
     scaled_conv,
     summed_channels,
 )
-from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.errors import ConfigError, ConfigTypeError
 from ultralytics.utils.torch_utils import fuse_conv_and_bn
 
 Size = int | Sequence[int]
-Activation = bool | nn.Module
+Activation = bool | nn.Module | type[nn.Module] | None
 
 
 class _Defaults(NamedTuple):
@@ -61,11 +61,18 @@ def default_activation(act: nn.Module | None = None) -> Iterator[None]:
 
 
 def _activation(act: Activation, *, rep: bool = False) -> nn.Module:
-    """Return the activation for a constructor's `act`: True is the default, a module itself, anything else none."""
+    """Return the activation for a constructor's `act`: True is the default; False, 0 and None are none.
+
+    A module is itself, its class makes a new one. Anything else is a ConfigTypeError.
+    """
     if isinstance(act, nn.Module):
         return act
-    if act is not True:
+    if isinstance(act, type) and issubclass(act, nn.Module):
+        return act()
+    if act is None or (isinstance(act, int) and act == 0):
         return nn.Identity()
+    if act is not True:
+        raise ConfigTypeError(f"act={act!r}: give True (the default), False (none) or a module such as nn.ReLU()")
     shared = _DEFAULTS.get()
     if shared is None:
         return nn.SiLU()
