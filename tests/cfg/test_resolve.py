@@ -71,12 +71,26 @@ def test_a_full_copy_of_the_defaults_gives_only_its_changes(tmp_path: Path) -> N
         ({"epochs": 0}, ConfigError, ["epochs", "at least 1"]),
         ({"box": 3.0}, ConfigError, ["box", "no effect"]),
         ({"cfg": "none.yaml"}, NotFoundError, ["none.yaml"]),
+        ({"task": "classify", "classes": 0}, ConfigError, ["classes=0", "detect only"]),
+        ({"task": "classify", "classes": [0]}, ConfigError, ["classes=[0]", "detect only"]),
+        ({"task": "classify", "mosaic": 0.5}, ConfigError, ["mosaic=0.5", "detect only"]),
+        ({"task": "classify", "conf": 0.5}, ConfigError, ["conf=0.5", "detect only"]),
+        ({"cls_pw": 0.5}, ConfigError, ["cls_pw=0.5", "classify only"]),
     ],
 )
 def test_wrong_arguments(given: dict[str, Any], error: type[UserError], words: list[str]) -> None:
     with pytest.raises(error) as e:
         get_cfg(overrides=given)
     assert all(w in str(e.value) for w in words) and len(str(e.value).splitlines()) <= 3
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"classes": None}, {"classes": []}, {"mosaic": 0}, {"mosaic": False}, {"close_mosaic": 0}, {"max_det": 300}],
+)
+def test_what_is_off_or_the_default_is_no_demand_of_another_task(given: dict[str, Any]) -> None:
+    args = get_cfg(overrides={"task": "classify", **given})
+    assert {name: getattr(args, name) for name in given} == given
 
 
 def test_unknown_arguments_are_syntax_errors_as_upstream() -> None:

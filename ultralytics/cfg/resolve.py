@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
+from ultralytics.cfg.kinds import INT_OR_INTS
 from ultralytics.cfg.schema import EXTRA_KEYS, KEYS, UPSTREAM_KEYS, defaults
 from ultralytics.utils.checks import check_yaml
 from ultralytics.utils.errors import ConfigError, NotFoundError, UnknownArgumentError
@@ -142,7 +143,8 @@ def check_task(args: IterableSimpleNamespace) -> None:
     """Raise ConfigError when the user asks for something that only another task does; switching it off is no demand."""
     for name in sorted(args.user_keys & KEYS.keys()):
         key, value = KEYS[name], getattr(args, name)
-        if key.only and key.only != args.task and value and value != key.default:
+        off = not value and (value != 0 or key.kind is not INT_OR_INTS)  # of indices, 0 is the first
+        if key.only and key.only != args.task and not off and value != key.default:
             raise ConfigError(f"{name}={value!r} would have no effect: it is for {key.only} only\nLeave it out.")
 
 
