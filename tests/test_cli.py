@@ -168,6 +168,13 @@ def test_info_on_several_models(calls: list[tuple[Any, ...]], capsys: pytest.Cap
     assert capsys.readouterr().out.splitlines() == ["model  count", "m          3", "m          4"]
 
 
+def test_info_takes_what_it_needs_from_a_cfg_file(tmp_path: Path, calls: list[tuple[Any, ...]]) -> None:
+    """The file of a training run serves as it is."""
+    (tmp_path / "my.yaml").write_text("model: m.yaml\ndata: d.yaml\nepochs: 3\nimgsz: 320\n")
+    cli.entrypoint(["info", f"cfg={tmp_path / 'my.yaml'}", "scale=n"])
+    assert calls == [("model", "m.yaml", "n"), ("info", {"detailed": True, "verbose": True, "imgsz": 320})]
+
+
 def test_a_cfg_file_lies_below_the_words(tmp_path: Path, calls: list[tuple[Any, ...]]) -> None:
     (tmp_path / "my.yaml").write_text("model: m.yaml\ndata: d.yaml\nepochs: 3\nbatch: 2\n")
     cli.entrypoint(["train", f"cfg={tmp_path / 'my.yaml'}", "batch=4"])
@@ -190,6 +197,13 @@ def test_a_full_copy_passes_only_its_changes(tmp_path: Path, calls: list[tuple[A
         ("val", "val needs model="),
         ("predict model=b.pt", "source="),
         ("info", "model="),
+        ("info m.yaml epochs=3", "epochs=3 would have no effect"),
+        ("info m.yaml plots", "plots=True would have no effect"),
+        ("info m.yaml scale=0.5", "scale=0.5 would have no effect"),
+        ("info a.yaml b.yaml conf=0.5 format=markdown", "conf=0.5 would have no effect"),
+        ("info b.pt imgsz=320", "imgsz=320 would have no effect"),
+        ("info b.pt scale=n", "scale=n would have no effect"),
+        ("info model=b.pt modules=mine.py", "format=text"),
         ("segment train", "not available"),
         ("track model=b.pt", "not available"),
         ("benchmark", "needs model="),

@@ -16,6 +16,9 @@ from ultralytics.utils import tables
 from ultralytics.utils.errors import ConfigError, UnknownArgumentError
 from ultralytics.utils.log import LOGGER, write_text
 
+INFO_WORDS = ("model", "scale", "imgsz", "modules", "task", "cfg")
+"""Arguments that `info` uses, beside `save` and `format` of its own."""
+
 
 def info(words: Sequence[str]) -> None:
     """`yolo info`: the layer table of a model, what is in a weights file, or one row for each of several models.
@@ -24,7 +27,9 @@ def info(words: Sequence[str]) -> None:
     """
     own = {key: text for w in words for key, _, text in [w.partition("=")] if key in {"save", "format"}}
     names = [w for w in words if "=" not in w and w.endswith((".yaml", ".yml", *WEIGHTS))]
-    values = given(parse_overrides([w for w in words if w not in names and w.partition("=")[0] not in own]))
+    direct = parse_overrides([w for w in words if w not in names and w.partition("=")[0] not in own])
+    values = given(direct)
+    _check_used(direct, INFO_WORDS, f"info takes {', '.join(f'{key}=' for key in (*INFO_WORDS, 'save', 'format'))}")
     if values.get("model") is not None:
         names.insert(0, values["model"])
     if not names:
@@ -34,6 +39,8 @@ def info(words: Sequence[str]) -> None:
     if "save" in own and len(names) > 1:
         raise ConfigError(f"save={own['save']}: one graph at a time, not of {len(names)} models")
     if len(names) == 1 and names[0].endswith(WEIGHTS) and not own:
+        built = "what is inside is told without building the model; format=text builds it and counts"
+        _check_used(direct, ("model", "task", "cfg"), built)
         write_text(sys.stdout, "\n".join(ultralytics.RTDETR.contents(names[0])) + "\n")
         return
     imgsz = values.get("imgsz", KEYS["imgsz"].default)
@@ -44,6 +51,13 @@ def info(words: Sequence[str]) -> None:
     model.info(detailed=True, verbose=True, imgsz=imgsz)
     if "save" in own:
         LOGGER.info(f"graph: {model.draw(own['save'], imgsz)}")
+
+
+def _check_used(given: Mapping[str, Any], used: Sequence[str], remedy: str) -> None:
+    """Raise ConfigError for the first argument that is not used; a number as `scale` is the zoom of training."""
+    for key, value in given.items():
+        if key not in used or (key == "scale" and not isinstance(value, str)):
+            raise ConfigError(f"{key}={value} would have no effect on info", remedy)
 
 
 def export(words: Sequence[str]) -> None:
