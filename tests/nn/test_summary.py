@@ -1,6 +1,7 @@
 """Totals, comparisons and the flagged rows of a model's tables."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from tests.nn.yamls import TINY
 from ultralytics import cli
 from ultralytics.nn.summary import compare_rows, layer_table, totals_line, wide_lines
 from ultralytics.nn.tasks import ClassificationModel, RTDETRDetectionModel
+
+PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +54,7 @@ def test_a_size_that_the_joins_do_not_allow_is_rounded_up(model, size, whole, ca
 
 def test_a_classifier_is_counted_at_any_size(capsys):
     model = ClassificationModel("shvit_s1.yaml", nc=3, verbose=False)
-    assert model.layers(100)[0].shape == "128x7x7"  # four halvings: 50, 25, 13, 7
+    assert model.layers(100)[0].shape == "64x13x13"  # the first three halvings of the stem: 50, 25, 13
     assert "stride" not in capsys.readouterr().out
 
 
@@ -71,6 +74,18 @@ def test_flagged_rows(model):
         "layer 3: attention over 6,400 tokens (more than 4,096) without the fused path; one N x N map takes 156 MB"
     ]
     assert wide_lines({}) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "cfg", "scale", "side"),
+    [(RTDETRDetectionModel, "rtdetr-l.yaml", "n", 640), (ClassificationModel, "shvit_s1.yaml", None, 224)],
+)
+def test_the_page_of_models_has_the_codes_numbers(kind, cfg, scale, side):
+    """The two cheapest rows of docs/models.md, without the differences to other rows."""
+    row = compare_rows([kind(cfg, scale=scale, verbose=False).totals(side)])[1]
+    page = [line.strip("| ").split(" | ") for line in PAGE.read_text(encoding="utf-8").splitlines()]
+    (printed,) = [cells for cells in page if cells[0] == row[0]]
+    assert (*printed[:6], printed[-1]) == (*row[:6], row[-1])
 
 
 def test_command(tmp_path, capsys):
