@@ -90,16 +90,13 @@ def replay(words: Sequence[str]) -> None:
 
 def heatmap(words: Sequence[str]) -> None:
     """`yolo heatmap`: why a detector answers as it does, as pictures and arrays."""
-    own = {
-        key: text for w in words for key, _, text in [w.partition("=")] if key in {"kind", "layer", "query", "pixel"}
-    }
+    mine = ("kind", "layer", "query", "pixel")
+    own = {key: text for w in words for key, _, text in [w.partition("=")] if key in mine}
     values = given(parse_overrides([w for w in words if w.partition("=")[0] not in own]))
     for name in ("model", "source"):
         if values.get(name) is None:
             raise ConfigError(f"heatmap needs {name}=", "such as yolo heatmap model=best.pt source=photo.jpg query=0")
-    options: dict[str, Any] = {"kind": own["kind"]} if "kind" in own else {}
-    if "layer" in own:
-        options["layer"] = own["layer"].strip("[]").split(",") if "," in own["layer"] else own["layer"]
+    options: dict[str, Any] = {key: own[key] for key in ("kind", "layer") if key in own}
     if "query" in own:
         options["query"] = _whole_numbers("query", own["query"], 1)[0]
     if "pixel" in own:

@@ -89,9 +89,11 @@ def module_at(model: RTDETRDetectionModel, layer: int | str) -> tuple[str, nn.Mo
     else:
         name = text.removeprefix("model.")
     try:
-        return name, model.model.get_submodule(name)
+        if name:  # the empty name is the model as a whole
+            return name, model.model.get_submodule(name)
     except AttributeError:
-        raise ConfigError(f"layer={layer}: there is no such module", f"give a number from 0 to {last}") from None
+        pass
+    raise ConfigError(f"layer={layer}: there is no such module", f"give a number from 0 to {last}")
 
 
 def choose(model: RTDETRDetectionModel, rank: int, scores: Tensor, boxes: Tensor) -> Choice:

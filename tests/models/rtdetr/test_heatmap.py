@@ -85,6 +85,17 @@ def test_a_pixel_asks_from_its_cell(model: RTDETR, image: np.ndarray, tmp_path: 
     assert found.values.max() == pytest.approx(1)
 
 
+@pytest.mark.parametrize("layer", ["3,4", "[3, 4]", ["3", 4], (3, 4), "model.3,4"])
+def test_several_layers_are_added(model: RTDETR, image: np.ndarray, tmp_path: Path, layer: Any) -> None:
+    """The sum of the single maps, each with its own size of gradient, scaled to 1."""
+    found = run(model, image, tmp_path, layer=layer, save=False)
+    singles = [run(model, image, tmp_path, layer=n, save=False) for n in (3, 4)]
+    for n, single in zip((3, 4), singles, strict=True):
+        np.testing.assert_array_equal(found.arrays[f"layer_{n}"], single.arrays[f"layer_{n}"])
+    total = sum(s.values * s.arrays[f"layer_{n}"].max() for n, s in zip((3, 4), singles, strict=True))
+    np.testing.assert_allclose(found.values, total / total.max(), atol=1e-5)
+
+
 @pytest.mark.parametrize("letterbox", [False, True])
 def test_maps_lie_over_the_image(letterbox: bool) -> None:
     """A single hot cell lands where its middle is; what the padding got is cut off."""
@@ -132,6 +143,9 @@ def test_several_images_of_one_name(model: RTDETR, image: np.ndarray, tmp_path: 
         ({"kind": "sampling", "layer": 2}, "decoder layers 0 to 1"),
         ({"kind": "sampling", "layer": "a.b"}, "number of a decoder layer"),
         ({"kind": "hirescam", "layer": 77}, "layers 0 to 8"),
+        ({"kind": "hirescam", "layer": "3,77"}, "layer=77: there are layers 0 to 8"),
+        ({"kind": "hirescam", "layer": "3,"}, "no such module"),
+        ({"kind": "shsa", "layer": "3,4"}, "no such module"),
         ({"query": 90}, "answers are numbered"),
     ],
 )

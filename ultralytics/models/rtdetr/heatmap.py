@@ -158,7 +158,7 @@ class _Explainer:
 
     def gradient(self, kind: str, layer: Any, rank: int) -> Heatmap:
         """Where the layers speak for an answer; several layers are brought to one size and added."""
-        layers = None if layer is None else layer if isinstance(layer, (list, tuple)) else [layer]
+        layers = None if layer is None else _several(layer)
         maps, choice = gradient_maps(self.model, self.im, layers, rank, elementwise=kind == "hirescam")
         total = sum(over_original(m.map, self.network, self.shape, self.geometry) * float(m.map.max()) for m in maps)
         values = np.asarray(total, np.float32)
@@ -209,6 +209,13 @@ class _Explainer:
         )  # fmt: skip
 
 
+def _several(layer: Any) -> list[Any]:
+    """Return the layers of `19`, `"19,22"`, `"[19, 22]"` or a list."""
+    if isinstance(layer, (list, tuple)):
+        return list(layer)
+    return [name.strip() for name in layer.strip("[]").split(",")] if isinstance(layer, str) else [layer]
+
+
 def _number(layer: Any) -> int:
     """Return the number of a decoder layer."""
     if not str(layer).lstrip("-").isdigit():
@@ -250,8 +257,9 @@ def heatmap(
         source: what `predict` takes, as far as it ends.
         kind: `hirescam` or `gradcam` (gradient-weighted maps), `shsa` (attention), `sampling` (decoder points). Of the
             two, gradcam weighs whole channels, and so also lights up what drives the same channels elsewhere.
-        layer: number of a row of the model YAML or a dotted name below it, for the gradient maps also several; by
-            default the maps that the head reads, the first SHSA block, or the last decoder layer.
+        layer: number of a row of the model YAML or a dotted name below it; for the gradient maps also several, as a
+            list or separated by commas, whose maps are added. By default the maps that the head reads, the first SHSA
+            block, or the last decoder layer.
         query: which answer, 0 is the best; by default 0, for shsa none: the mean of all places.
         pixel: x, y in the original image; the place that shsa asks from.
         save: write a PNG and an NPZ for each image into the run folder.
