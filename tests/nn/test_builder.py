@@ -13,7 +13,7 @@ from ultralytics.nn.modules.conv import Conv
 from ultralytics.nn.registry import REGISTRY, Plan, register
 from ultralytics.nn.spec import load_model_yaml
 from ultralytics.nn.tasks import RTDETRDetectionModel, load_checkpoint, pack_model, save_checkpoint
-from ultralytics.utils.errors import ModelYAMLError
+from ultralytics.utils.errors import ConfigError, ModelYAMLError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TABLES = json.loads((GOLDEN / "parse.json").read_text())["models"]
@@ -122,6 +122,8 @@ BROKEN = [
     (9, "[[3, 4, 6], 1, RTDETRDecoder, [nc]]", ["must be the last row"]),
     (10, "[-1, 1, Conv, [32]]", ["must be a head", "RTDETRDecoder"]),
     (10, "[[3, 9, 6], 1, RTDETRDecoder, [7, 32]]", ["built for 7 classes", "nc is 4", "write nc"]),
+    (10, "[[3, 9, 6], 1, RTDETRDecoder, [nc, 32, 0]]", ["nq=0", "at least 1"]),
+    (10, "[[3, 9, 6], 1, RTDETRDecoder, [nc, 32, 20, 4, 4, 1, 64, 0.0, None, -9]]", ["eval_idx=-9", "-1 to 0"]),
     # the row's form
     (4, "[-1, 0, Conv, [48, 3, 2]]", ["repeats is 0"]),
     (4, "[-1, two, Conv, [48, 3, 2]]", ["repeats is 'two'"]),
@@ -221,6 +223,12 @@ def test_chained_copies_continue_from_the_first():
 def test_image_channels(ch):
     layers, _ = build_model(load_model_yaml(mini([-1, 1, "Conv", [16, 3]])), ch)
     assert layers[0].conv.in_channels == ch
+
+
+@pytest.mark.parametrize("ch", ["3", 2.0, None, 0, -1, True])
+def test_image_channels_that_are_none(ch):
+    with pytest.raises(ConfigError, match=r"ch=.*whole number, at least 1"):
+        build_model(load_model_yaml(mini([-1, 1, "Conv", [16, 3]])), ch)
 
 
 def test_batch_norm_settings():

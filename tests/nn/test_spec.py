@@ -134,6 +134,7 @@ def test_unused_layer_warns(load, caplog):
         (TINY.split("backbone:")[0] + "backbone: 3\nhead: []\n", 4, ["backbone", "list of rows"]),
         (with_line(1, "nc: 0"), 1, ["nc is 0", "at least 1"]),
         (with_line(1, "nc: many"), 1, ["nc is 'many'"]),
+        (with_line(1, "nc: 100000000000"), 1, ["nc is 100,000,000,000", "at most 100,000"]),
         (with_line(1, "nc: true"), 1, ["nc is True"]),
         (with_line(1, "# none"), None, ["nc is None"]),
         (with_line(3, "  n: [1.0, -1.0, 128]"), 3, ["depth, width, max_channels", "positive"]),

@@ -23,7 +23,7 @@ from ultralytics.nn.probe import ProbeBlock, expected_channels, matching, shape_
 from ultralytics.nn.registry import Entry, Plan, RowContext
 from ultralytics.nn.resolve import find_entry, resolve_nn_text, signature_text
 from ultralytics.nn.spec import LayerSpec, ModelSpec, describe_sources, load_model_yaml, scaled_repeats
-from ultralytics.utils.errors import ModelYAMLError
+from ultralytics.utils.errors import ConfigError, ModelYAMLError
 from ultralytics.utils.log import LOGGER
 
 PROBE_SIZE = 640  # side of the probe image; on the meta device its size costs nothing
@@ -150,6 +150,8 @@ class _Planner:
     """Goes down the rows with the probe's feature maps."""
 
     def __init__(self, spec: ModelSpec, ch: int) -> None:
+        if isinstance(ch, bool) or not isinstance(ch, int) or ch < 1:
+            raise ConfigError(f"ch={ch!r}: image channels are a whole number, at least 1")
         self.spec = spec
         self.image = torch.empty(1, ch, PROBE_SIZE, PROBE_SIZE, device="meta")
         self.done: list[PlannedLayer] = []

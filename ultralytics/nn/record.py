@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from ultralytics.nn.spec import MAX_CLASSES
 from ultralytics.utils.errors import CheckpointError
 
-MAX_CLASSES = 100_000
 MAX_CHANNELS = 4096
 MAX_ROWS = 1000
 MAX_REPEATS = 200

@@ -20,6 +20,7 @@ from ultralytics.utils.log import LOGGER
 from ultralytics.utils.yaml_io import load_with_lines
 
 PARTS = ("backbone", "head")
+MAX_CLASSES = 100_000  # beyond any data set: a slip of the hand that would ask for all memory
 # `channels`, `yaml_file` and `names` are written by us; the last row are keys of other heads that share the grammar.
 TOP_KEYS = frozenset(
     {"nc", "scales", "scale", "depth_multiple", "width_multiple", "activation", "backbone", "head", "inplace"}
@@ -204,6 +205,8 @@ class _Reader:
         value = data.get("nc") if nc is None else nc
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             self.fail(("nc",), f"nc is {value!r}; it must be a whole number of classes, at least 1")
+        if value > MAX_CLASSES:
+            self.fail(("nc",), f"nc is {value:,}; at most {MAX_CLASSES:,} classes are possible")
         if nc is not None and data.get("nc") not in (None, nc):
             LOGGER.info(f"nc={data['nc']} of {self.origin} is replaced by nc={nc}")
         return value

@@ -50,6 +50,38 @@ def targets(groups=(2, 1), nc=3):
 
 
 # -------------------------------------------------------------------------------------------------- construction
+@pytest.mark.parametrize(
+    ("option", "bound"),
+    [
+        ({"nq": 0}, "nq=0 .* at least 1"),
+        ({"nq": 2.5}, "nq=2.5 .* whole number"),
+        ({"nq": True}, "nq=True .* whole number"),
+        ({"nq": "many"}, "nq='many' .* whole number"),
+        ({"ndl": 0}, "ndl=0 .* at least 1"),
+        ({"nd": -1}, "nd=-1 .* at least 0"),
+        ({"eval_idx": 2}, "eval_idx=2 .* -2 to 1"),
+        ({"eval_idx": -3}, "eval_idx=-3 .* -2 to 1"),
+        ({"eval_idx": None}, "eval_idx=None .* -2 to 1"),
+        ({"box_noise_scale": -0.5}, "box_noise_scale=-0.5 .* at least 0"),
+        ({"box_noise_scale": math.nan}, "box_noise_scale=nan .* at least 0"),
+    ],
+)
+def test_options_outside_their_bounds_are_refused(option, bound):
+    sizes = {"hd": 16, "nq": 10, "ndp": 2, "nh": 4, "ndl": 2, "d_ffn": 32}
+    with pytest.raises(ValueError, match=bound):
+        RTDETRDecoder(3, CHANNELS, **{**sizes, **option})
+
+
+@pytest.mark.parametrize("option", [{"nq": 1}, {"nd": 0}, {"eval_idx": -2}, {"eval_idx": 1}, {"box_noise_scale": 0}])
+def test_options_at_their_bounds_train_and_answer(option):
+    module = head(**option)
+    raw = module(maps(), targets())
+    assert raw.dec_bboxes.shape[:2] == (2, 2) and torch.isfinite(raw.dec_scores).all()
+    assert (raw.dn_meta is None) == (option.get("nd") == 0)
+    rows, _ = module.eval()(maps())
+    assert rows.shape == (2, option.get("nq", 10), 6)
+
+
 def test_row_in_a_yaml_gives_the_channels_of_all_levels():
     entry = REGISTRY.get("RTDETRDecoder")
     plan = entry.rule(RowContext(in_channels=(8, 12), args=(3, 16, 10)))

@@ -27,6 +27,7 @@ from ultralytics.nn.modules.utils import (
     smallest,
 )
 from ultralytics.nn.registry import Plan, RowContext, register
+from ultralytics.utils.errors import ConfigError
 
 __all__ = ("DecoderOutput", "RTDETRDecoder")
 
@@ -81,6 +82,17 @@ def _head_rule(row: RowContext) -> Plan:
     return Plan((row.args[0], list(row.in_channels), *row.args[1:]), row.in_channels[-1])
 
 
+def _check_options(nq: int, ndl: int, eval_idx: int, nd: int, box_noise_scale: float) -> None:
+    """Raise ConfigError for the first option outside its bounds: some would give no rows, others fail in training."""
+    for name, count, low in (("nq", nq, 1), ("ndl", ndl, 1), ("nd", nd, 0)):
+        if isinstance(count, bool) or not isinstance(count, int) or count < low:
+            raise ConfigError(f"{name}={count!r} must be a whole number, at least {low}")
+    if not isinstance(eval_idx, int) or not -ndl <= eval_idx < ndl:
+        raise ConfigError(f"eval_idx={eval_idx!r} must be a decoder layer, -{ndl} to {ndl - 1}; -1 is the last")
+    if not isinstance(box_noise_scale, (int, float)) or not box_noise_scale >= 0:
+        raise ConfigError(f"box_noise_scale={box_noise_scale!r} must be a number, at least 0")
+
+
 @register(_head_rule, multi_input=True, is_head=True)
 class RTDETRDecoder(nn.Module):
     """RT-DETR head. YAML: `RTDETRDecoder, [nc]`, from a list of levels, finest first.
@@ -96,8 +108,8 @@ class RTDETRDecoder(nn.Module):
         d_ffn: Width of the feed-forward parts.
         dropout: Dropout probability.
         act: Activation of the feed-forward parts; ReLU when None.
-        eval_idx: Decoder layer whose output is used in evaluation.
-        nd: Denoising slots (positives).
+        eval_idx: Decoder layer whose output is used in evaluation; counted from the end when negative.
+        nd: Denoising slots (positives); 0 for no denoising.
         label_noise_ratio: See `get_cdn_group`.
         box_noise_scale: See `get_cdn_group`.
         learnt_init_query: Queries start from a learnt embedding, not from the selected tokens.
@@ -143,6 +155,7 @@ class RTDETRDecoder(nn.Module):
         discrete: bool = False,
     ) -> None:
         super().__init__()
+        _check_options(nq, ndl, eval_idx, nd, box_noise_scale)
         self.hidden_dim = hd
         self.nhead = nh
         self.nl = len(ch)
