@@ -25,6 +25,11 @@ def common() -> ModuleType:
     return module
 
 
+def test_the_page_names_every_script() -> None:
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert [path.name for path in sorted(FOLDER.glob("*.py")) if path.name not in page] == []
+
+
 def told(name: str, seconds: list[float], order: list[str]) -> Callable[[], float]:
     rest = iter(seconds)
 
