@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
+
+from ultralytics.data.labels import Scan, scan_images, verify_pair
 
 NAMES = {0: "a", 1: "b", 2: "c"}
 
@@ -27,6 +30,12 @@ def write_set(root: Path, rows: dict[str, str | None], split: str = "train", h: 
         if text is not None:
             (labels / f"{name}.txt").write_text(text, encoding="utf-8")
     return images
+
+
+def scan_labels(im_files: Sequence[str], label_files: Sequence[str], nc: int) -> Scan:
+    """Scan images with label files in YOLO's form."""
+    files = dict(zip(im_files, label_files, strict=True))
+    return scan_images(im_files, lambda im_file: verify_pair(im_file, files[im_file], nc))
 
 
 def make_set(root: Path, n: int = 6, split: str = "train", h: int = 48, w: int = 64) -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.data.sets import make_set, write_set
+from tests.data.sets import make_set, scan_labels, write_set
 from ultralytics.data import labels as module
 from ultralytics.data.label_cache import cached_scan, content_key, load_cache, save_cache
 from ultralytics.data.labels import (
@@ -25,7 +25,6 @@ from ultralytics.data.labels import (
     parse_labels,
     parse_row,
     scan_images,
-    scan_labels,
     uncollected,
 )
 from ultralytics.data.utils import img2label_paths, list_images

@@ -333,14 +333,6 @@ def verify_image(im_file: str, label_file: str, read: Callable[[tuple[int, int]]
 # ---- a split ----------------------------------------------------------------------------------------------------
 
 
-def scan_labels(
-    im_files: Sequence[str], label_files: Sequence[str], nc: int, single_cls: bool = False, desc: str = ""
-) -> Scan:
-    """Verify all image-label pairs in threads; the result is in the order of the images."""
-    files = dict(zip(im_files, label_files, strict=True))
-    return scan_images(im_files, lambda im_file: verify_pair(im_file, files[im_file], nc, single_cls), desc)
-
-
 def scan_images(im_files: Sequence[str], verify: Callable[[str], Pair], desc: str = "") -> Scan:
     """Verify all images, in threads where that pays; the result is in the order of the images."""
     pairs: list[Pair] = []

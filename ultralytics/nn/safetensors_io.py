@@ -58,17 +58,6 @@ def read_safetensors(path: Path) -> dict[str, Any]:
     return {**facts, "model": {**facts["model"], "state_dict": tensors}}
 
 
-def read_header(path: Path) -> tuple[dict[str, Any] | None, dict[str, tuple[int, ...]]]:
-    """Facts (None: not a file of ours) and the shape of each tensor, without reading tensors."""
-    package = require("safetensors", "reading .safetensors", "safetensors")
-    try:
-        with package.safe_open(str(path), framework="pt", device="cpu") as f:
-            shapes = {key: tuple(f.get_slice(key).get_shape()) for key in f.keys()}
-            return _facts((f.metadata() or {}).get(META_KEY)), shapes
-    except (package.SafetensorError, OSError, ValueError, RuntimeError) as e:
-        raise CheckpointError(f"the safetensors file is cut short or damaged: {str(e)[:100]}") from None
-
-
 def _facts(text: str | None) -> dict[str, Any] | None:
     """The JSON of a file of ours."""
     if text is None:
