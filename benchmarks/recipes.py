@@ -19,8 +19,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from common import ROOT, describe, environment, machine
+
+sys.path.insert(0, str(ROOT))
+
+from ultralytics.utils.figures import add_legend, literal
 
 MAP50, MAP = "metrics/mAP50(B)", "metrics/mAP50-95(B)"
 MODEL = "rtdetr-tiny-l.yaml"
@@ -130,17 +135,17 @@ def draw(runs: Sequence[Run], file: Path) -> None:
     sets, recipes = (list(dict.fromkeys(names)) for names in zip(*((r.set_name, r.recipe) for r in runs), strict=True))
     figure = Figure(figsize=(10, 1 + 3 * len(sets)), layout="constrained")
     axes = figure.subplots(len(sets), 2, squeeze=False, sharex=True)
+    named: dict[Any, dict[str, Any]] = {}  # a line of each recipe, by axes
     for run, (column, key) in product(runs, enumerate((MAP50, MAP))):
         ax, rows = axes[sets.index(run.set_name)][column], run.rows()
-        first = next(r for r in runs if (r.set_name, r.recipe) == (run.set_name, run.recipe))
-        label = run.recipe if run is first else None
         x = [row["epoch"] for row in rows]
-        ax.plot(x, [row[key] for row in rows], color=f"C{recipes.index(run.recipe)}", lw=1.2, alpha=0.8, label=label)
-        ax.set_title(f"{run.set_name}: {key.removeprefix('metrics/').removesuffix('(B)')}")
+        (line,) = ax.plot(x, [row[key] for row in rows], color=f"C{recipes.index(run.recipe)}", lw=1.2, alpha=0.8)
+        named.setdefault(ax, {})[run.recipe] = line
+        ax.set_title(literal(f"{run.set_name}: {key.removeprefix('metrics/').removesuffix('(B)')}"))
         ax.grid(alpha=0.3)
     for ax in axes.flat:
         ax.set_ylim(bottom=0)
-        ax.legend(loc="upper left")
+        add_legend(ax, list(named[ax].items()), loc="upper left")
     for ax in axes[-1]:
         ax.set_xlabel("epoch")
     FigureCanvasAgg(figure).print_figure(file, dpi=120)

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.utils.svg import kept_text, read_words
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 ROWS = {0: [(0.2, 0.1), (0.6, 0.4), (0.7, 0.3)], 1: [(0.1, 0.0), (0.3, 0.2), (0.5, 0.3)]}
 
@@ -47,3 +49,16 @@ def test_a_run_that_stopped_is_told(call, tmp_path, capsys):
     assert call(4) == 1
     assert capsys.readouterr().out.count("stopped, see") == 2
     assert not (tmp_path / "out" / "recipes.md").exists()
+
+
+def test_names_in_the_picture_are_drawn_as_they_are(call, recipes, tmp_path):
+    """Of data sets in titles, of recipes in legends; each recipe once, however many seeds it has."""
+    runs = tmp_path / "out" / "runs"
+    (runs / "cells-small-1").rename(runs / "price $5_$10-_mine-1")
+    (runs / "cells-small-0").rename(runs / "price $5_$10-_mine-0")
+    data = tmp_path / "price $5_$10" / "data.yaml"
+    with kept_text():
+        recipes.draw([recipes.Run(data, "_mine", seed, runs) for seed in (0, 1)], tmp_path / "r.svg")
+    shown = read_words((tmp_path / "r.svg").read_bytes())
+    assert shown.count("_mine") == 2
+    assert [w for w in shown if "price" in w] == ["price $5_$10: mAP50", "price $5_$10: mAP50-95"]

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.engine.tiny import TINY
+from tests.utils.svg import ODD_NAMES, caught
 from ultralytics import cli
 from ultralytics.engine import benchmark as bench
 from ultralytics.engine.benchmark import Benchmark, runnable_formats
@@ -110,3 +111,9 @@ def test_command_line(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         with pytest.raises(SystemExit):
             cli.entrypoint(bad)
         assert word in capsys.readouterr().err
+
+
+def test_words_of_the_picture_are_drawn_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    found = caught(monkeypatch, bench)
+    bench.draw([bench.Figures("onnx", 1.0, single=FIGURES, large=FIGURES)], tmp_path / "b.png", ODD_NAMES[0])
+    assert {ODD_NAMES[0], "onnx", "p90", "batch 8"} <= set(found[0])

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 import ultralytics
 from tests.engine.tiny import IMAGES, coco_dataset, overfitted, write_dataset
@@ -90,6 +91,28 @@ def test_report_files_and_tables(root: Path, capsys: pytest.CaptureFixture[str])
     rows = list(csv.reader((folder / "metrics.csv").read_text().splitlines()))
     assert ["# Classes"] in rows and any(row[:1] == ["red"] for row in rows)
     assert r"\begin{tabular}" in (folder / "metrics.tex").read_text()
+
+
+def test_class_names_of_any_kind_are_validated_with_pictures(root: Path) -> None:
+    data = yaml.safe_load((root / "data" / "data.yaml").read_text())
+    data["names"] = dict(enumerate(["price $5_$10", "_dog", "$100% cotton$"][: len(data["names"])]))
+    (root / "data" / "odd.yaml").write_text(yaml.safe_dump({**data, "path": str(root / "data")}))
+    given = options(root, name="odd", plots=True, data=str(root / "data" / "odd.yaml"))
+    assert RTDETR(str(root / "late.pt")).val(**given).box.map > 0.05
+    assert len(list((root / "runs" / "odd").glob("*.png"))) == 6
+
+
+def test_a_picture_that_fails_costs_no_number(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("ultralytics.utils.metrics.ap.plot_pr_curve", fail)
+    monkeypatch.setattr("ultralytics.utils.metrics.confusion.plot_confusion_matrix", fail)
+    with pytest.raises(OSError, match="no space"):
+        RTDETR(str(root / "late.pt")).val(**options(root, name="full", plots=True, save_json=True))
+    folder = root / "runs" / "full"
+    rows = json.loads((folder / "metrics.json").read_text())["coco"]
+    assert rows[0]["value"] == pytest.approx(pycocotools_of(folder / "predictions.json")[0], abs=5e-5)
 
 
 def test_intervals_follow_the_seed(root: Path) -> None:

@@ -5,7 +5,8 @@ import torch
 import yaml
 
 from tests.nn.yamls import TINY
-from ultralytics.nn.graph import layer_kind, places
+from tests.utils.svg import ODD_NAMES, kept_text, read_words
+from ultralytics.nn.graph import draw_graph, layer_kind, places
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils.errors import ConfigError
 
@@ -34,6 +35,13 @@ def test_files(model, tmp_path, name, start):
     data = path.read_bytes()
     assert data.startswith(start) and len(data) > 5000
     assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("title", ODD_NAMES.values())
+def test_title_is_drawn_as_it_is(model, tmp_path, title):
+    with kept_text():
+        path = draw_graph(model.model, model.layers(64), title, tmp_path / "g.svg", 64)
+    assert read_words(path.read_bytes()).count(title) == 1
 
 
 def test_unknown_ending(model, tmp_path):

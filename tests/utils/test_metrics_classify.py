@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.utils.svg import ODD_NAMES, caught
+from ultralytics.utils import class_pictures
 from ultralytics.utils.class_pictures import plot_class_counts, plot_class_images
 from ultralytics.utils.metrics import ClassifyMetrics, ConfusionMatrix
 
@@ -67,3 +69,9 @@ def test_picture_of_a_batch(tmp_path, count, grid):
 def test_picture_of_the_class_counts(tmp_path, classes):
     file = plot_class_counts(list(range(classes)), {i: f"c{i}" for i in range(classes)}, tmp_path)
     assert file.name == "labels.jpg" and cv2.imread(str(file)).std() > 5
+
+
+def test_class_names_under_the_counts_are_drawn_as_they_are(tmp_path, monkeypatch):
+    found = caught(monkeypatch, class_pictures)
+    plot_class_counts([3, 2, 1], ODD_NAMES, tmp_path)
+    assert [w for w in found[0] if w in ODD_NAMES.values()] == list(ODD_NAMES.values())

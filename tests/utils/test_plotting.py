@@ -7,10 +7,19 @@ import numpy as np
 import pytest
 import torch
 
+from tests.utils.svg import ODD_NAMES, caught
+from ultralytics.utils import plotting
 from ultralytics.utils.annotator import colors
 from ultralytics.utils.batch_picture import box_shapes
 from ultralytics.utils.errors import ConfigError, NotFoundError
-from ultralytics.utils.plotting import plot_images, plot_labels, plot_mc_curve, plot_pr_curve, plot_results
+from ultralytics.utils.plotting import (
+    plot_confusion_matrix,
+    plot_images,
+    plot_labels,
+    plot_mc_curve,
+    plot_pr_curve,
+    plot_results,
+)
 
 NAMES = {0: "disc", 1: "square"}
 
@@ -130,6 +139,25 @@ def test_curves(tmp_path, classes):
     (tmp_path / "pr").mkdir()
     _picture(plot_pr_curve(x, curves, np.full(classes, 0.5), tmp_path / "pr" / "PR.png", {0: "a"}))
     _picture(plot_mc_curve(x, curves, tmp_path / "F1.png", ylabel="F1"))
+
+
+def test_only_the_mean_of_many_classes_is_named(tmp_path, monkeypatch):
+    found = caught(monkeypatch, plotting)
+    x = np.linspace(0, 1, 1000)
+    plot_pr_curve(x, np.ones((30, 1000)), np.ones(30), tmp_path / "PR.png", {i: f"class{i}" for i in range(30)})
+    assert [w for w in found[0] if "class" in w] == ["all classes 1.000 mAP@0.5"]
+
+
+def test_names_are_drawn_as_they_are(tmp_path, monkeypatch):
+    """In legends and at ticks; a name is text, no formula, and none is left out."""
+    found = caught(monkeypatch, plotting)
+    x, names = np.linspace(0, 1, 1000), list(ODD_NAMES.values())
+    plot_pr_curve(x, np.ones((3, 1000)), np.full(3, 0.5), tmp_path / "PR.png", ODD_NAMES)
+    plot_mc_curve(x, np.ones((3, 1000)), tmp_path / "F1.png", ODD_NAMES)
+    plot_confusion_matrix(np.eye(3), names, tmp_path / "m.png", normalized=True)
+    plot_labels(np.full((3, 4), 0.5), np.arange(3), ODD_NAMES, tmp_path)
+    shown = [[w for w in picture if w.partition(" 0.5")[0] in names] for picture in found]
+    assert shown == [[f"{name} 0.500" for name in names], names, names * 2, names]
 
 
 def test_no_global_state(tmp_path):

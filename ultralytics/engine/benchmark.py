@@ -17,9 +17,9 @@ from ultralytics.engine.parity import Comparison
 from ultralytics.engine.stopwatch import Job, run_apart
 from ultralytics.utils.checks import collect_system_info
 from ultralytics.utils.errors import ConfigError, UserError
+from ultralytics.utils.figures import literal, new_figure, save_figure
 from ultralytics.utils.files import atomic_write, file_size
 from ultralytics.utils.log import LOGGER
-from ultralytics.utils.plotting import new_figure, save_figure
 from ultralytics.utils.tables import aligned
 
 PYTORCH = "pytorch"
@@ -189,7 +189,7 @@ def _short(key: str) -> str:
 
 def draw(found: Sequence[Figures], file: Path, title: str) -> Path:
     """Draw bars of latency (p50, with marks at p90 and p99), throughput and size, one row a form; return the file."""
-    names = [figures.name for figures in found][::-1]
+    names = [literal(figures.name) for figures in found][::-1]
     rows = list(range(len(found)))
     figure, (left, middle, right) = new_figure(11, 1.6 + 0.5 * len(found), 1, 3)
     ordered = list(found)[::-1]
@@ -204,7 +204,7 @@ def draw(found: Sequence[Figures], file: Path, title: str) -> Path:
     for axes in (left, middle, right):
         axes.set_yticks(rows, names if axes is left else [""] * len(rows))
         axes.set_xlim(left=0)
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(literal(title), fontsize=9)
     save_figure(figure, file, 130)
     return file
 

@@ -11,6 +11,7 @@ from torch import nn
 from ultralytics.nn.registry import REGISTRY
 from ultralytics.nn.summary import LayerFacts
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.figures import literal
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.user_modules import origin
 
@@ -74,7 +75,7 @@ def draw_graph(layers: nn.Sequential, facts: Sequence[LayerFacts], title: str, p
     axes = figure.add_subplot()
     axes.set(xlim=(0, width), ylim=(-ROW * len(facts) - 0.1, 0.1), aspect="equal")
     axes.axis("off")
-    axes.set_title(title, loc="left", fontsize=11)
+    axes.set_title(literal(title), loc="left", fontsize=11)
     for f, spot in zip(facts, spots, strict=True):
         _draw_inputs(axes, f, spot, spots)
     for f, spot, kind in zip(facts, spots, kinds, strict=True):

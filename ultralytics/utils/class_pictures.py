@@ -12,7 +12,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from ultralytics.utils.annotator import Annotator, Image, colors, write_image
-from ultralytics.utils.plotting import new_figure, save_figure
+from ultralytics.utils.figures import literal, new_figure, save_figure
 
 MIN_CELL = 160  # pixels: smaller images are enlarged, so that their text can be read
 MAX_SIDE = 1920
@@ -63,7 +63,7 @@ def plot_class_counts(counts: Sequence[int], names: Mapping[int, str], save_dir:
     bars.set_ylabel("training images")
     if len(counts) <= 30:
         bars.bar_label(drawn, fontsize=8)
-        bars.set_xticks(np.arange(len(counts)), [str(names.get(i, i)) for i in range(len(counts))], rotation=45)
+        bars.set_xticks(np.arange(len(counts)), [literal(names.get(i, i)) for i in range(len(counts))], rotation=45)
     else:
         bars.set_xlabel("class")
     out = Path(save_dir) / "labels.jpg"

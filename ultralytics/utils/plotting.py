@@ -6,7 +6,6 @@ or backend of the caller is touched. Every file is written whole or not at all.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,12 +16,11 @@ import numpy.typing as npt
 from ultralytics.utils.annotator import Annotator, Colors, colors
 from ultralytics.utils.batch_picture import box_shapes, plot_images
 from ultralytics.utils.errors import ConfigError, NotFoundError
-from ultralytics.utils.files import atomic_write
+from ultralytics.utils.figures import add_legend, literal, new_figure, save_figure
 from ultralytics.utils.ops import smooth
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 __all__ = [
     "Annotator",
@@ -41,36 +39,18 @@ MAX_LEGEND_CLASSES = 20  # more lines than this are drawn alike, and only the me
 MAX_NAMED_CLASSES = 100  # more tick labels than this cannot be read
 
 
-def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """Return a figure of `width` x `height` inches on the Agg canvas, and its axes row by row."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, list(np.atleast_1d(figure.subplots(rows, columns)).ravel())
-
-
-def save_figure(figure: Figure, file: Path, dpi: int) -> None:
-    """Write the figure in the format of the file's suffix."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=file.suffix.lstrip(".") or "png", dpi=dpi)
-    with atomic_write(file, "wb") as f:
-        f.write(buffer.getvalue())
-
-
 def _curve_lines(
     axes: Axes, x: FloatArray, curves: FloatArray, labels: Sequence[str], mean_label: str, summary: FloatArray
 ) -> None:
     """Draw a thin line per class and `summary` as the thick one; name the classes while they are few."""
     named = len(curves) <= MAX_LEGEND_CLASSES
-    for curve, label in zip(curves, labels, strict=True):
-        axes.plot(x, curve, linewidth=1, color=None if named else "lightgrey", label=label if named else None)
-    axes.plot(x, summary, linewidth=3, color="blue", label=mean_label)
+    lines = [axes.plot(x, curve, linewidth=1, color=None if named else "lightgrey")[0] for curve in curves]
+    lines += axes.plot(x, summary, linewidth=3, color="blue")
+    entries = list(zip([*labels, mean_label], lines, strict=True))
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
     axes.grid(alpha=0.3)
-    axes.figure.legend(loc="outside right upper", fontsize=8)
+    add_legend(axes.figure, entries if named else entries[-1:], loc="outside right upper", fontsize=8)
 
 
 def plot_pr_curve(
@@ -134,7 +114,7 @@ def plot_confusion_matrix(matrix: FloatArray, labels: Sequence[str], file: Path,
         _write_cells(axes, matrix, blank, normalized)
     step = -(-n // MAX_NAMED_CLASSES)
     ticks = np.arange(0, n, step)
-    names = list(labels[::step])
+    names = [literal(label) for label in labels[::step]]
     size = 10 if n <= 31 else 8
     axes.set_xticks(ticks, names, rotation=90, fontsize=size)
     axes.set_yticks(ticks, names, fontsize=size)
@@ -178,7 +158,7 @@ def plot_results(csv_path: str | Path) -> Path:
         ax.plot(epochs, values, marker=".", linewidth=1.5, markersize=6, label="results")
         if len(values) > 10:
             ax.plot(epochs, smooth(values, 0.1), ":", linewidth=2, label="smooth")
-        ax.set_title(column, fontsize=11)
+        ax.set_title(literal(column), fontsize=11)
         ax.grid(alpha=0.3)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     for ax in axes[len(columns) :]:
@@ -213,7 +193,7 @@ def plot_labels(boxes: FloatArray, cls: FloatArray, names: Mapping[int, str], sa
     bars.bar(np.arange(len(counts)), counts, color=[tuple(v / 255 for v in colors(i)) for i in range(len(counts))])
     bars.set_ylabel("objects")
     if len(counts) <= 30:
-        ticks = [str(names.get(i, i)) for i in range(len(counts))]
+        ticks = [literal(names.get(i, i)) for i in range(len(counts))]
         bars.set_xticks(np.arange(len(counts)), ticks, rotation=90, fontsize=9)
     else:
         bars.set_xlabel("class")

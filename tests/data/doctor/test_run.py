@@ -12,7 +12,9 @@ import pytest
 
 from tests.data.damage import _scene
 from tests.data.sets import write_set
+from tests.utils.svg import words
 from ultralytics.data.convert import convert
+from ultralytics.data.doctor import plots
 from ultralytics.data.doctor.finding import Finding
 from ultralytics.data.doctor.numbers import suggest_imgsz
 from ultralytics.data.doctor.objects import overlapping
@@ -57,6 +59,15 @@ def test_a_good_set_is_safe_in_every_form(tmp_path: Path) -> None:
         page = (report.save_dir / "doctor.html").read_text(encoding="utf-8")
         assert "safe to train" in page and page.count("data:image/png;base64,") == 4
         assert not re.search(r'(src|href)="(?!data:)', page) and "<script" not in page
+
+
+def test_class_names_in_the_charts_are_drawn_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = check_det_dataset(good_set(tmp_path, '["price $5_$10", _dog]'))
+    surveys, seen = [survey(data, split) for split in ("train", "val")], []
+    png = plots._png
+    monkeypatch.setattr(plots, "_png", lambda figure: seen.append(words(figure)) or png(figure))
+    plots.charts(surveys, data["names"], queries=300, imgsz=320)
+    assert [w for w in seen[0] if not w.isdigit()] == ["price $5_$10", "_dog", "objects", "train", "val"]
 
 
 def test_the_page_shows_the_images_of_a_finding(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from ultralytics.data.doctor.numbers import STRIDES, short_sides
 from ultralytics.data.doctor.survey import Survey
 from ultralytics.data.images import imread, resize
 from ultralytics.utils.annotator import Annotator, colors
+from ultralytics.utils.figures import literal
 from ultralytics.utils.ops import xywhn2xyxy
 
 THUMB = 320  # pixels of the longer side
@@ -54,7 +55,7 @@ def _classes(surveys: Sequence[Survey], names: Mapping[int, str]) -> bytes:
         ids = np.concatenate([d["cls"].ravel() for d in survey.labels] or [np.zeros(0)]).astype(int)
         counts = np.bincount(ids, minlength=len(names))[: len(shown)]
         axes.bar(np.arange(len(shown)) + k * width, counts, width, label=survey.split)
-    axes.set_xticks(np.arange(len(shown)), [str(names[i])[:14] for i in shown], rotation=60, ha="right")
+    axes.set_xticks(np.arange(len(shown)), [literal(str(names[i])[:14]) for i in shown], rotation=60, ha="right")
     axes.set_ylabel("objects")
     axes.legend()
     return _png(figure)

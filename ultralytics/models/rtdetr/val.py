@@ -186,7 +186,7 @@ class RTDETRValidator(BaseValidator):
     def get_stats(self) -> dict[str, float]:
         """Compute all metrics and return them by name, fitness included."""
         curves = self.plots and not self.training
-        self.metrics.process(save_dir=self.folder if curves else Path(), plot=curves)
+        self.metrics.process(save_dir=self.folder if curves else Path())
         self.metrics.speed, self.metrics.times = self.speed, self.times
         if self.args.ci and not self.training:
             self.metrics.resample(seed=int(self.args.seed))
@@ -246,10 +246,7 @@ class RTDETRValidator(BaseValidator):
         return torch.full_like(cls, i), cls, boxes, pred["conf"][shown]
 
     def finalize(self) -> None:
-        """Write the confusion matrices when plots are on, and predictions.json when asked for."""
-        if self.plots and not self.training:
-            for normalize in (True, False):
-                self.confusion_matrix.plot(normalize=normalize, save_dir=self.folder)
+        """Write predictions.json when asked for, the tables, then the curves and confusion matrices if plots are on."""
         if self.args.save_json and not self.training:
             path = self.folder / "predictions.json"
             with atomic_write(path) as f:
@@ -258,6 +255,10 @@ class RTDETRValidator(BaseValidator):
         if (self.plots or self.args.save_json) and not self.training:
             facts = {"model": str(self.args.model), "data": str(self.args.data), "images": self.seen}
             write_tables(self.metrics.tables(), self.folder, "metrics", facts)
+        if self.plots and not self.training:  # last, so that a picture that fails costs no number
+            self.metrics.plot_curves(self.folder)
+            for normalize in (True, False):
+                self.confusion_matrix.plot(normalize=normalize, save_dir=self.folder)
 
     def _save_predictions(self, pred: Prediction, im_file: str, shape: tuple[int, int]) -> None:
         """Keep an image's predictions for predictions.json and write its label file, each if asked for."""

@@ -67,6 +67,7 @@ class DetMetrics:
         self.coco = coco
         self.coco_result: CocoResult | None = None
         self.box = Metric(len(self.names))
+        self.class_curves: ClassCurves | None = None
         self.bootstrap: Bootstrap | None = None
         self.shown_conf = 0.25
         self.times: dict[str, dict[str, float]] = {}
@@ -133,9 +134,15 @@ class DetMetrics:
         if self.coco:
             curves = curves._replace(ap=self._coco_ap(curves))
         self.box.update(curves)
+        self.class_curves = curves
         if plot:
-            draw_curves(curves, self.names, self.save_dir, "Box", on_plot)
+            self.plot_curves(self.save_dir, on_plot)
         return columns
+
+    def plot_curves(self, save_dir: Path, on_plot: OnPlot | None = None) -> None:
+        """Draw the curves into `save_dir`; nothing before `process`, nor when nothing was collected."""
+        if self.class_curves is not None:
+            draw_curves(self.class_curves, self.names, Path(save_dir), "Box", on_plot)
 
     def _coco_ap(self, curves: ClassCurves) -> FloatArray:
         """Compute COCO's numbers; return AP (C, T) of the classes that have targets."""

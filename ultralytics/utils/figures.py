@@ -1,0 +1,52 @@
+"""What every Matplotlib figure here shares: how it is made and written, and how words of the user's get into it.
+
+Matplotlib is imported inside the functions and used through its object interface, so that no global figure state, style
+or backend of the caller is touched.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ultralytics.utils.files import atomic_write
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, FigureBase
+
+
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """Return a figure of `width` x `height` inches on the Agg canvas, and its axes row by row."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, list(np.atleast_1d(figure.subplots(rows, columns)).ravel())
+
+
+def save_figure(figure: Figure, file: Path, dpi: int) -> None:
+    """Write the figure in the format of the file's suffix."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=file.suffix.lstrip(".") or "png", dpi=dpi)
+    with atomic_write(file, "wb") as f:
+        f.write(buffer.getvalue())
+
+
+def literal(text: object) -> str:
+    """Return a text that Matplotlib draws as it is: two `$` would make a formula of what is between them."""
+    return str(text).replace("$", r"\$")
+
+
+def add_legend(owner: Axes | FigureBase, entries: Sequence[tuple[str, Artist]], **style: Any) -> None:
+    """Add a legend with a row for each (name, artist), whatever the name is; `style` goes to Matplotlib."""
+    # The names come last: Matplotlib leaves out what has a name that begins with an underscore.
+    legend = owner.legend([artist for _, artist in entries], [" "] * len(entries), **style)
+    for row, (name, _) in zip(legend.get_texts(), entries, strict=True):
+        row.set_text(literal(name))
