@@ -139,6 +139,21 @@ def test_letterbox_and_nonsquare_input(tmp_path):
     np.testing.assert_allclose(result.boxes.xyxy, xyxy(IMAGES[0][1], IMAGES[0][0]), atol=0.1)
 
 
+@pytest.mark.parametrize("shape", [(2000, 3), (3, 2000)])
+def test_a_very_narrow_image_does_not_end_a_folder(tmp_path, tiny, shape):
+    """Neither fitting it nor drawing on it; the others are seen."""
+    for name, size in (("a.png", shape), ("b.png", (40, 60))):
+        cv2.imwrite(str(tmp_path / name), np.full((*size, 3), 90, np.uint8))
+    given = args(tmp_path, letterbox=True, conf=0.0, save=True, save_crop=True)
+    predictor = RTDETRPredictor(overrides=given)
+    predictor.setup_model(tiny)
+    first, second = predictor(str(tmp_path))
+    assert (first.orig_shape, second.orig_shape) == (shape, (40, 60))
+    boxes = first.boxes.xyxy
+    assert len(boxes) and float(boxes.min()) >= 0
+    assert float(boxes[:, 2].max()) <= shape[1] and float(boxes[:, 3].max()) <= shape[0]
+
+
 def test_input_is_rgb_in_0_to_1(tmp_path):
     seen: list[torch.Tensor] = []
 

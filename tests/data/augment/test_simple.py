@@ -63,6 +63,30 @@ def test_letterbox_pixels_follow_boxes() -> None:
     np.testing.assert_allclose(sample["instances"].bboxes, frames(sample["img"], sample["cls"].ravel()), atol=2)
 
 
+@pytest.mark.parametrize(
+    "shape, inside, full",
+    [
+        ((2000, 3), (64, 1), [31, 0, 32, 64]),  # 3 px times 64/2000 are 0.1 px
+        ((3, 2000), (1, 64), [0, 31, 64, 32]),
+        ((2000, 1), (64, 1), [31, 0, 32, 64]),
+        ((2000, 20), (64, 1), [31, 0, 31.64, 64]),  # 0.64 px are rounded to one
+    ],
+)
+@pytest.mark.parametrize("scaleup", [True, False])
+def test_letterbox_leaves_a_pixel_of_narrow_images(shape, inside, full, scaleup) -> None:
+    out = LetterBox(64, scaleup=scaleup)(image=np.full((*shape, 3), 30, np.uint8))
+    ys, xs = np.nonzero(out[..., 0] == 30)
+    assert out.shape == (64, 64, 3) and (np.ptp(ys) + 1, np.ptp(xs) + 1) == inside
+    h, w = shape
+    instances = Instances(np.array([[0, 0, w, h]], np.float32), bbox_format="xyxy", normalized=False)
+    sample = {"img": np.zeros((*shape, 3), np.uint8), "instances": instances, "ratio_pad": (1.0, 1.0)}
+    sample = LetterBox(64, scaleup=scaleup)(sample)
+    np.testing.assert_allclose(sample["instances"].bboxes, [full], atol=1e-4)
+    gains, pad = sample["ratio_pad"]
+    back = (sample["instances"].bboxes - np.tile(pad, 2)) / np.tile(gains[::-1], 2)
+    np.testing.assert_allclose(back, [[0, 0, w, h]], rtol=1e-5)
+
+
 def test_letterbox_of_grey_images_and_nothing() -> None:
     assert LetterBox(64)(image=np.zeros((30, 40, 1), np.uint8)).shape == (64, 64, 1)
     with pytest.raises(ValueError):

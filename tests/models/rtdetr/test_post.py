@@ -53,7 +53,7 @@ def test_output_rows_takes_the_tensor_or_the_pair():
         assert output_rows(preds).shape == (1, 2, 6)
 
 
-@pytest.mark.parametrize("original", [(96, 96), (90, 120), (121, 83), (33, 700), (640, 480)])
+@pytest.mark.parametrize("original", [(96, 96), (90, 120), (121, 83), (33, 700), (640, 480), (2000, 3), (1, 2000)])
 @pytest.mark.parametrize("network", [(96, 96), (64, 128), (640, 640)])
 @pytest.mark.parametrize("geometry", [stretch_geometry, letterbox_geometry])
 def test_to_original_undoes_to_network(original, network, geometry):
@@ -78,6 +78,17 @@ def test_letterbox_geometry_is_where_letterbox_puts_the_image(original, network)
     assert gain == same
     assert (left, top) == (pad_x, pad_y)
     assert (bottom - top, right - left) == (round(original[0] * gain), round(original[1] * gain))
+
+
+@pytest.mark.parametrize(("original", "middle"), [((2000, 3), [31.5, 32]), ((3, 2000), [32, 31.5])])
+def test_a_box_around_the_one_pixel_of_a_narrow_image_is_the_image(original, middle):
+    image = np.zeros((*original, 3), np.uint8)
+    inside = np.argwhere(LetterBox(64)(image=image)[..., 0] == 0)
+    (top, left), (bottom, right) = inside.min(0), inside.max(0) + 1
+    box = torch.tensor([[left + right, top + bottom, 2 * (right - left), 2 * (bottom - top)]]) / 128
+    assert (box[0, :2] * 64).tolist() == middle
+    out = to_original_xyxy(box, (64, 64), original, letterbox_geometry(original, (64, 64)))
+    torch.testing.assert_close(out, torch.tensor([[0.0, 0.0, original[1], original[0]]]))
 
 
 @pytest.mark.parametrize("geometry", [stretch_geometry, letterbox_geometry])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -9,6 +10,16 @@ import numpy as np
 
 from ultralytics.data.augment.base import BaseTransform, Pixels, Sample
 from ultralytics.data.images import resize
+
+
+def aspect_gains(shape: Sequence[int], target: Sequence[int], scaleup: bool = True) -> tuple[float, float]:
+    """Return what height and width of an image (h, w) are multiplied by to fit into `target` (h, w).
+
+    Both are the same, unless that would leave nothing of the shorter side: it becomes one pixel.
+    """
+    gain = min(target[0] / shape[0], target[1] / shape[1], *([] if scaleup else [1.0]))
+    gain_h, gain_w = (gain if round(side * gain) else 1 / side for side in shape[:2])
+    return gain_h, gain_w
 
 
 class LetterBox(BaseTransform):
@@ -56,12 +67,9 @@ class LetterBox(BaseTransform):
     def _fit(self, image: Pixels, target: tuple[int, int]) -> tuple[Pixels, tuple[float, float], tuple[int, int]]:
         """Return the fitted image, (gain_h, gain_w), and the border (left, top)."""
         (h, w), (th, tw) = image.shape[:2], target
-        gain = min(th / h, tw / w)
-        if not self.scaleup:
-            gain = min(gain, 1.0)
-        new_h, new_w = round(h * gain), round(w * gain)
+        ratio = aspect_gains((h, w), target, self.scaleup)
+        new_h, new_w = round(h * ratio[0]), round(w * ratio[1])
         pad_h, pad_w = float(th - new_h), float(tw - new_w)
-        ratio = (gain, gain)
         if self.auto:
             pad_h, pad_w = pad_h % self.stride, pad_w % self.stride
         elif self.scale_fill:

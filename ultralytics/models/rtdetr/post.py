@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ultralytics.data.augment.letterbox import aspect_gains
 from ultralytics.nn.modules.head import RTDETRDecoder
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.ops import clip_boxes, xywh2xyxy, xyxy2xywhn
@@ -48,14 +49,15 @@ def stretch_geometry(original: Sequence[int], network: Sequence[int]) -> RatioPa
 def letterbox_geometry(original: Sequence[int], network: Sequence[int]) -> RatioPad:
     """Return the map from an image (h, w) scaled by one factor and centred in the network input (h, w).
 
-    Follows `LetterBox`: sides are rounded to pixels, and an odd pixel of padding goes right or below.
+    Follows `LetterBox`: sides are rounded to pixels, of which there is at least one, and an odd pixel of padding goes
+    right or below.
     """
-    gain = min(network[0] / original[0], network[1] / original[1])
-    left, top = (
+    gains = aspect_gains(original, network)
+    top, left = (
         round((side - round(length * gain)) / 2 - 0.1)
-        for side, length in ((network[1], original[1]), (network[0], original[0]))
+        for side, length, gain in zip(network, original, gains, strict=True)
     )
-    return (gain, gain), (float(left), float(top))
+    return gains, (float(left), float(top))
 
 
 def to_original_xyxy(
