@@ -402,6 +402,15 @@ def test_video_sink_writes_nothing_before_the_first_frame(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_show_without_a_screen_is_refused(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(cv2, "imshow", lambda *args: pytest.fail("Qt would end the process here"))
+    with pytest.raises(ConfigError, match="DISPLAY"):
+        oracle(tmp_path, show=True)(str(folder))
+
+
 def test_writer_makes_no_folder_when_nothing_is_asked_for(tmp_path):
     predictor = RTDETRPredictor(overrides=args(tmp_path))
 

@@ -125,11 +125,12 @@ def test_best_score_is_drawn_last():
 
 def test_show(monkeypatch):
     shown = []
+    monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr(cv2, "imshow", lambda name, im: shown.append((name, im.shape)))
-    monkeypatch.setattr(cv2, "waitKey", lambda delay: -1)
-    monkeypatch.setattr(cv2, "destroyWindow", lambda name: None)
+    monkeypatch.setattr(cv2, "waitKey", lambda delay: shown.append(delay))
+    monkeypatch.setattr(cv2, "destroyWindow", lambda name: shown.append(name))
     _results().show(labels=False)
-    assert shown == [("folder/photo.png", (100, 200, 3))]
+    assert shown == [("folder/photo.png", (100, 200, 3)), 0, "folder/photo.png"]
 
 
 # --------------------------------------------------------------------------------------------------------- storing

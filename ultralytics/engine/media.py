@@ -18,6 +18,7 @@ from ultralytics.engine.results import Results
 from ultralytics.utils import LOGGER, IterableSimpleNamespace, colorstr
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
+from ultralytics.utils.window import show_image
 
 Image = npt.NDArray[np.uint8]
 JPEG_QUALITY = 95
@@ -151,12 +152,3 @@ def write_jpeg(path: Path, image: Image) -> None:
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     with atomic_write(path, "wb") as f:
         f.write(data.tobytes())
-
-
-def show_image(title: str, image: Image, wait_ms: int) -> None:
-    """Show an image in a window, where this OpenCV and this machine can."""
-    try:
-        cv2.imshow(title, image)
-        cv2.waitKey(wait_ms)
-    except cv2.error as e:
-        raise ConfigError("show=True: no window can be opened here", "use save=True and look at the files") from e

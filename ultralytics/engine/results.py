@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -21,6 +20,7 @@ from ultralytics.utils.checks import require
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.ops import clip_boxes
+from ultralytics.utils.window import show_image
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -170,7 +170,8 @@ class Results:
         `kpt_line` are there for callers of the interface: there are no masks and key points to draw.
 
         Raises:
-            ConfigError: an unknown `color_mode`, or another `font` than OpenCV's, which is always used.
+            ConfigError: an unknown `color_mode`, another `font` than OpenCV's, which is always used, or `show` where
+                there is no screen.
         """
         if font != DEFAULT_FONT:
             raise ConfigError(f"font={font!r}: letters are drawn by OpenCV with its own font", "leave font out")
@@ -186,7 +187,7 @@ class Results:
             annotator.text((4, 4), "\n".join(lines))
         drawn = annotator.result()
         if show:
-            self._show(drawn)
+            show_image(self.path, drawn, wait_ms=0)
         if save:
             write_image(filename or self._default_name(), drawn)
         if pil:
@@ -233,14 +234,8 @@ class Results:
         name = Path(self.path).name or "image.jpg"
         return f"results_{name if Path(name).suffix else name + '.jpg'}"
 
-    def _show(self, drawn: Image) -> None:
-        """Show a picture in a window until a key is pressed."""
-        cv2.imshow(self.path, drawn)
-        cv2.waitKey(0)
-        cv2.destroyWindow(self.path)
-
     def show(self, **kwargs: Any) -> None:
-        """Draw with the arguments of `plot` and show the picture in a window."""
+        """Draw with the arguments of `plot` and show the picture in a window until a key is pressed."""
         self.plot(show=True, **kwargs)
 
     # -------------------------------------------------------------------------------------------------- storing
