@@ -19,7 +19,14 @@ from ultralytics.engine import exporter
 from ultralytics.engine.exporter import FORMATS, format_name
 from ultralytics.models import RTDETR, SHViTClassifier
 from ultralytics.nn.autobackend import AutoBackend
-from ultralytics.utils.errors import CheckpointError, ConfigError, ConfigTypeError, MissingPackageError, UserError
+from ultralytics.utils.errors import (
+    CheckpointError,
+    ConfigError,
+    ConfigTypeError,
+    MissingPackageError,
+    UnknownArgumentError,
+    UserError,
+)
 
 ONNX = pytest.mark.skipif(not (find_spec("onnx") and find_spec("onnxruntime")), reason="needs onnx and onnxruntime")
 OPENVINO = pytest.mark.skipif(not find_spec("openvino"), reason="needs openvino")
@@ -256,6 +263,28 @@ def test_weights_formats(folder: Path):
     pytest.importorskip("safetensors")
     path = RTDETR(folder / "m.pt").export(format="safetensors")
     assert path.endswith("m.safetensors") and RTDETR(path).names == NAMES
+
+
+@pytest.mark.parametrize("form", ["state_dict", "safetensors"])
+@pytest.mark.parametrize(
+    ("given", "error", "word"),
+    [
+        ({"half": True}, ConfigError, "quantize=16: no effect, format={form}"),
+        ({"device": "0", "imgsz": 64}, ConfigError, "imgsz=64, device=0: no effect|device=0, imgsz=64: no effect"),
+        ({"batch": 4}, ConfigError, "batch=4: no effect"),
+        ({"dynamic": "maybe"}, ConfigTypeError, "dynamic"),
+        ({"dynamik": True}, UnknownArgumentError, "did you mean dynamic"),
+    ],
+)
+def test_weights_formats_refuse_what_would_change_nothing(folder: Path, form, given, error, word):
+    with pytest.raises(error, match=word.format(form=form)):
+        RTDETR(folder / "m.pt").export(format=form, **given)
+    assert [p.name for p in folder.iterdir()] == ["m.pt"]
+
+
+def test_weights_formats_take_the_usual_values_and_any_letters(folder: Path):
+    path = RTDETR(folder / "m.pt").export(format="State_Dict", half=False, device=None, verbose=True, dynamic=False)
+    assert {Path(path).name, "m.pt", "m_stock.yaml"} == {p.name for p in folder.iterdir()}
 
 
 # ----------------------------------------------------------------------------------------------------------- errors

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from ultralytics import __version__
+from ultralytics.cfg import get_cfg
 from ultralytics.engine.parity import SLACK, TOLERANCES, Comparison
 from ultralytics.engine.samples import Samples, drawn_images, read, repeated, smaller, split_images
 from ultralytics.engine.ties import Referee
@@ -334,6 +335,8 @@ FORMATS: Mapping[str, Format] = {
 ALIASES = {"tensorrt": "engine", "trt": "engine", "mlpackage": "coreml", "mlmodel": "coreml", "ts": "torchscript"}
 WEIGHTS_FORMATS = ("state_dict", "safetensors")
 """Formats that `Model.export` writes without a graph."""
+WEIGHTS_ARGS = frozenset({"modules", "task", "verbose"})
+"""What may be given beside them: it says how the model is opened and what is logged."""
 
 
 def format_name(text: str) -> str:
@@ -344,6 +347,22 @@ def format_name(text: str) -> str:
         near = nearest(name, known)
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known)}"
         raise ConfigError(f"format={text}: no such format", hint)
+    return name
+
+
+def weights_format(text: str, given: Mapping[str, Any]) -> str | None:
+    """Return the name of a format that `Model.export` writes without a graph, None for any other text.
+
+    Raises ConfigError (UnknownArgumentError for a name that does not exist) for arguments that would change nothing.
+    """
+    name = str(text).lower()
+    if name not in WEIGHTS_FORMATS:
+        return None
+    usual = get_cfg()
+    asked = [f"{k}={v}" for k, v in get_cfg(overrides=given) if k not in WEIGHTS_ARGS and v != usual.get(k)]
+    if asked:
+        why = f"format={name} is the weights as they are, without a graph"
+        raise ConfigError(f"{', '.join(asked)}: no effect, {why}", "leave it out, or choose another format")
     return name
 
 

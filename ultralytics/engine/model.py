@@ -17,7 +17,7 @@ from torch import nn
 
 from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.engine.benchmark import Benchmark, Figures, check_saved, runnable_formats
-from ultralytics.engine.exporter import WEIGHTS_FORMATS, Export
+from ultralytics.engine.exporter import Export, weights_format
 from ultralytics.engine.parity import Comparison
 from ultralytics.engine.result_list import ResultList
 from ultralytics.engine.results import Results
@@ -281,12 +281,12 @@ class Model:
         The file is run beside the model, the differences are logged, and a file beyond the tolerance is an error, after
         which nothing was written (`allow_mismatch=True` keeps it); with `data` AP is compared too. `batch` is 1 and the
         device the CPU unless given. `state_dict` writes plain tensors and a YAML for stock `ultralytics`, and logs the
-        lines that load them there; `safetensors` the weights in that form.
+        lines that load them there; `safetensors` the weights in that form; neither takes other arguments.
         """
         self._need_network("be exported")
         stem = Path(self.ckpt_path).with_suffix("") if self.ckpt_path else Path(self.model_name)
-        if format in WEIGHTS_FORMATS:
-            return self._export_weights(format, stem)
+        if plain := weights_format(format, {"task": self.task, **kwargs}):
+            return self._export_weights(plain, stem)
         return str(self._export_graph(stem, {**kwargs, "format": format})[0])
 
     def _export_graph(
