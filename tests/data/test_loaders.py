@@ -142,6 +142,19 @@ def test_tensors(capsys: pytest.CaptureFixture[str]) -> None:
             load_inference_source(torch.zeros(shape))
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("given", [1, 2, 3, 4])
+@pytest.mark.parametrize("batch", [None, 2])
+def test_tensors_have_the_channels_of_the_network(channels: int, given: int, batch: int | None) -> None:
+    tensor = torch.zeros(given, 32, 64) if batch is None else torch.zeros(batch, given, 32, 64)
+    if given == channels:
+        ((_, image, _),) = list(load_inference_source(tensor, channels=channels))
+        assert image.shape[1] == channels
+        return
+    with pytest.raises(ConfigError, match=rf"source: .*has C={given}, the network takes C={channels}"):
+        load_inference_source(tensor, channels=channels)
+
+
 @pytest.mark.parametrize(
     "source, error",
     [

@@ -114,6 +114,14 @@ def test_tensor(predictor: RTDETRPredictor, want: np.ndarray) -> None:
     np.testing.assert_allclose(boxes / [64, 64, 64, 64, 1, 1], want / [128, 96, 128, 96, 1, 1], atol=2e-2)
 
 
+@pytest.mark.parametrize(
+    ("shape", "words"), [((1, 1, 64, 64), "C=1, .*C=3"), ((4, 64, 64), "C=4, .*C=3"), ((5,), "multiples of 32")]
+)
+def test_a_tensor_that_does_not_fit_is_refused(predictor: RTDETRPredictor, shape: tuple[int, ...], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        predictor(torch.zeros(shape))
+
+
 def test_video_of_file_and_web(
     predictor: RTDETRPredictor, folder: Path, web: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

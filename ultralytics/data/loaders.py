@@ -272,18 +272,24 @@ class LoadPilAndNumpy(Source):
 
 
 class LoadTensor(Source):
-    """A tensor (B, 3, H, W) or (3, H, W), RGB in 0..1, sides a multiple of 32; taken as it is, without resizing."""
+    """A tensor (B, C, H, W) or (C, H, W), RGB or grey in 0..1, sides a multiple of 32; taken as it is, not resized."""
 
     source_type = SourceTypes(tensor=True)
 
-    def __init__(self, tensor: torch.Tensor, stride: int = 32) -> None:
+    def __init__(self, tensor: torch.Tensor, stride: int = 32, channels: int = 3) -> None:
         if tensor.ndim == 3:
             tensor = tensor[None]
         if tensor.ndim != 4 or tensor.shape[2] % stride or tensor.shape[3] % stride or not tensor.numel():
             raise ConfigError(
                 f"source: a tensor of shape {tuple(tensor.shape)} must be (B, C, H, W), H and W multiples of {stride}"
             )
-        super().__init__(len(tensor))
+        given = tensor.shape[1]
+        if given != channels:
+            raise ConfigError(
+                f"source: a tensor of shape {tuple(tensor.shape)} has C={given}, the network takes C={channels}",
+                f"give (B, {channels}, H, W); an array or a file may have any number of channels from 1 to 4",
+            )
+        super().__init__(len(tensor), channels)
         self.nf = len(tensor)
         if float(tensor.max()) > 1.0 + torch.finfo(torch.float16).eps:
             LOGGER.warning(f"source: tensor values reach {float(tensor.max()):g}, taken as 0..255 and divided by 255")

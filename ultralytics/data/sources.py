@@ -35,11 +35,11 @@ def load_inference_source(
 
     Raises:
         NotFoundError: a path does not exist, a camera, stream or address does not open.
-        ConfigError: the source is of no known kind, or holds nothing.
+        ConfigError: the source is of no known kind, or holds nothing, or is a tensor of other than `channels` channels.
         MissingPackageError: the screen is asked for without the package `mss`.
     """
     if isinstance(source, torch.Tensor):
-        return LoadTensor(source)
+        return LoadTensor(source, channels=channels)
     if in_memory(source):
         return LoadPilAndNumpy(source, channels)
     if isinstance(source, (list, tuple)):

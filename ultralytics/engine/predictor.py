@@ -236,15 +236,16 @@ class BasePredictor(CallbackMixin):
         stride = int(max(torch.as_tensor(self.model.stride).flatten().tolist()))
         size = check_imgsz(self.args.imgsz, stride=stride, min_dim=2)
         self.imgsz = (int(size[0]), int(size[1])) if isinstance(size, (list, tuple)) else (int(size), int(size))
-        if isinstance(source, torch.Tensor):  # taken as it is
-            self.imgsz = (int(source.shape[-2]), int(source.shape[-1]))
-        return load_inference_source(
+        dataset = load_inference_source(
             source,
             batch=int(self.args.batch),
             vid_stride=self.args.vid_stride,
             buffer=self.args.stream_buffer,
             channels=self.channels,
         )
+        if isinstance(source, torch.Tensor):  # taken as it is
+            self.imgsz = (int(source.shape[-2]), int(source.shape[-1]))
+        return dataset
 
     @property
     def channels(self) -> int:
