@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -139,6 +142,17 @@ def test_class_filter_refuses_before_the_first_image():
     with pytest.raises(ConfigError, match=r"classes=\[7\]"), class_filter(model, [7]):
         raise AssertionError("never reached")
     assert model.model[-1].classes is None
+
+
+@pytest.mark.parametrize(
+    ("names", "fits"), [({0: "a", 1: "b"}, False), ({i: str(i) for i in range(8)}, True), (None, True)]
+)
+def test_class_filter_without_a_head_goes_by_the_names(names, fits):
+    """An exported file has no head that could be asked; one that says nothing of its classes is believed."""
+    file = SimpleNamespace() if names is None else SimpleNamespace(names=names)
+    with contextlib.nullcontext() if fits else pytest.raises(ConfigError, match=r"classes=\[7\].*0 to 1"):
+        with class_filter(file, [7]):
+            assert fits
 
 
 def test_class_filter_is_lifted_after_an_error():

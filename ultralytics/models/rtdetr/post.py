@@ -92,14 +92,15 @@ def class_filter(model: Any, classes: Sequence[int] | None) -> Iterator[None]:
     """Let the heads of `model` select their top rows among `classes` only, until the block ends.
 
     Without classes nothing happens, nor without a PyTorch head to reach (an exported file); `select_rows` still filters
-    what comes out. Raises ConfigError for a class that the head does not know.
+    what comes out. Raises ConfigError for a class that the model does not know.
     """
     if classes is None:
         yield
         return
     heads = [m for m in model.modules() if isinstance(m, RTDETRDecoder)] if isinstance(model, nn.Module) else []
-    for head in heads:
-        check_classes(classes, head.nc)
+    names = getattr(model, "names", None) or ()
+    for nc in [head.nc for head in heads] or [len(names)] * bool(names):
+        check_classes(classes, nc)
     before = [head.classes for head in heads]
     try:
         for head in heads:
