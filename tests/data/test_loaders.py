@@ -121,6 +121,30 @@ def test_lists_of_images_form_one_batch_and_may_hold_paths(folder: Path) -> None
     np.testing.assert_array_equal(images[3], picture(seed=0))
 
 
+def test_an_unreadable_file_beside_an_array_is_left_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "empty.png").touch()
+    (folder / "no suffix").write_bytes((folder / "im1.png").read_bytes())
+    rows = items([picture(seed=3), folder / "broken.jpg", "empty.png", "notes.md", "no suffix"], batch=2)
+    assert [(path, info) for path, _, info in rows] == [
+        ("image0.jpg", "image 1/5 image0.jpg: "), ("no suffix", "image 5/5 no suffix: "),
+    ]  # fmt: skip
+    np.testing.assert_array_equal(rows[1][1], picture(seed=1))
+    out = capsys.readouterr().out
+    for place in (f"2/5 {folder / 'broken.jpg'}", "3/5 empty.png", "4/5 notes.md"):
+        assert f"image {place}: cannot be read, left out" in out
+
+
+def test_folders_globs_and_lists_beside_an_array_stand_for_their_images(folder: Path) -> None:
+    (folder / "deep/notes.txt").write_text("x")
+    (folder / "list.csv").write_text("im1.png,im0.png\n")
+    rows = items([picture(seed=3), folder / "deep", "im*.png", "list.csv"])
+    assert [Path(path).name for path, _, _ in rows] == [
+        "image0.jpg", "im9.png", "im0.png", "im1.png", "im1.png", "im0.png",
+    ]  # fmt: skip
+    for (path, image, _), seed in zip(rows, (3, 9, 0, 1, 1, 0), strict=True):
+        np.testing.assert_array_equal(image, picture(seed=seed), err_msg=path)
+
+
 def test_orientation_of_pillow_images(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -171,6 +195,12 @@ def test_tensors_have_the_channels_of_the_network(channels: int, given: int, bat
         (np.zeros((0, 4, 3), np.uint8), ConfigError),
         ([np.zeros((4, 4, 3), np.uint8), object()], ConfigError),
         ("rtsp://127.0.0.1:9/none", NotFoundError),
+        ([np.zeros((4, 4, 3), np.uint8), "clip.avi"], ConfigError),
+        ([np.zeros((4, 4, 3), np.uint8), "."], ConfigError),  # there is a video in it
+        ([np.zeros((4, 4, 3), np.uint8), "*.md"], ConfigError),
+        ([np.zeros((4, 4, 3), np.uint8), "rtsp://127.0.0.1:9/none"], ConfigError),
+        ([np.zeros((4, 4, 3), np.uint8), 0], ConfigError),
+        ([np.zeros((4, 4, 3), np.uint8), b"nonsense"], ConfigError),
     ],
 )
 def test_what_cannot_be_read_is_named(folder: Path, source, error) -> None:

@@ -262,6 +262,8 @@ def test_screen_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
         ("{web}/none.png", NotFoundError, "cannot be read"),
         ("{web}/none", NotFoundError, "cannot be opened"),
         (["{web}/stream", "{folder}/a.png"], ConfigError, "is live"),
+        ([PICTURE, "{web}/stream"], ConfigError, "is live"),
+        ([PICTURE, "{folder}/clip.avi"], ConfigError, "a video beside images in memory"),
         ("https://www.youtube.com/watch?v=abc", ConfigError, "no video"),
         (["{folder}/a.png", "{folder}/none.png"], NotFoundError, "no such file"),
         (b"no image", ConfigError, "no image"),
@@ -270,16 +272,17 @@ def test_screen_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_cannot_be_opened_is_named(web: str, folder: Path, source: Any, error: type, words: str) -> None:
     texts = [source] if isinstance(source, str) else source
     if not isinstance(source, bytes):
-        texts = [t.format(web=web, folder=folder) for t in texts]
+        texts = [t.format(web=web, folder=folder) if isinstance(t, str) else t for t in texts]
         source = texts if isinstance(source, list) else texts[0]
     with pytest.raises(error, match=words):
         list(load_inference_source(source))
 
 
 def test_a_broken_picture_of_the_web_is_left_out(web: str, capsys: pytest.CaptureFixture[str]) -> None:
-    found = list(load_inference_source([f"{web}/broken.png", f"{web}/a.png"]))
-    assert [paths for paths, _, _ in found] == [["a.png"]]
-    assert "broken.png: cannot be read" in capsys.readouterr().out
+    for others, names in (([], []), ([PICTURE], ["image0.jpg"])):
+        found = list(load_inference_source([*others, f"{web}/broken.png", f"{web}/a.png"]))
+        assert [paths for paths, _, _ in found] == [[*names, "a.png"]]
+        assert "broken.png: cannot be read" in capsys.readouterr().out
 
 
 def test_a_picture_has_a_largest_size(web: str, monkeypatch: pytest.MonkeyPatch) -> None:

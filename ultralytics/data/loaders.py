@@ -121,15 +121,11 @@ class LoadImagesAndVideos(Source):
                 yield from self._frames(file, place)
                 continue
             self.mode = "image"
-            image = (
-                decode(np.frombuffer(fetch(file), np.uint8), self.channels)
-                if is_web(file)
-                else imread(file, self.channels)
-            )
+            image = Stored(file).read(self.channels)
             if image is None:
                 LOGGER.warning(f"image {place} {file}: cannot be read, left out")
                 continue
-            yield file_name(file) if is_web(file) else file, as_bgr(image), f"image {place} {file}: "
+            yield Stored(file).name, image, f"image {place} {file}: "
 
     def _frames(self, file: str, place: str) -> Iterator[tuple[str, Any, str]]:
         """Yield every `vid_stride`-th frame of a video."""
@@ -249,9 +245,9 @@ class LoadScreenshots(Source):
 
 
 class LoadPilAndNumpy(Source):
-    """Images in memory: Pillow images (EXIF applied), arrays (H, W, 3) BGR or grey, (named) bytes of image files.
+    """Images in memory: Pillow images (EXIF applied), arrays (H, W, 3) BGR or grey, bytes of image files.
 
-    They form one batch.
+    They form one batch. `Stored` images may stand among them; unreadable ones of these are left out with a warning.
     """
 
     source_type = SourceTypes(from_img=True)
@@ -267,8 +263,18 @@ class LoadPilAndNumpy(Source):
         """Yield the images; their names are their files' or `image0.jpg`, `image1.jpg`, ..."""
         for number, item in enumerate(self.images):
             self.count = number + 1
-            name, image = to_bgr(item, number)
-            yield name, image, f"image {self.count}/{self.nf} {name}: "
+            place = f"image {self.count}/{self.nf}"
+            if not isinstance(item, Stored):
+                name, image = to_bgr(item, number)
+                yield name, image, f"{place} {name}: "
+                continue
+            read = item.read(self.channels)
+            if read is not None:
+                yield item.name, read, f"{place} {item.name}: "
+                continue
+            if item.is_video:
+                raise ConfigError(f"source={item.place}: a video beside images in memory", "give it apart from them")
+            LOGGER.warning(f"{place} {item.place}: cannot be read, left out")
 
 
 class LoadTensor(Source):
@@ -348,18 +354,31 @@ def _beside(path: Path, cell: str) -> str:
 
 
 @dataclass(frozen=True)
-class NamedBytes:
-    """The bytes of an image file with its name."""
+class Stored:
+    """An image file, or the web address of one, that is read when its turn comes."""
 
-    name: str
-    data: bytes
+    place: str
+
+    @property
+    def name(self) -> str:
+        """The path; of an address the last part."""
+        return file_name(self.place) if is_web(self.place) else self.place
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it ends like a video."""
+        return names_video(self.place) or (not is_web(self.place) and suffix_of(self.place) in VID_FORMATS)
+
+    def read(self, channels: int) -> Pixels | None:
+        """Return uint8 (H, W, 3) BGR, decoded with that many channels; None when it is no image that can be read."""
+        web = is_web(self.place)
+        image = decode(np.frombuffer(fetch(self.place), np.uint8), channels) if web else imread(self.place, channels)
+        return None if image is None else as_bgr(image)
 
 
 def to_bgr(item: Any, number: int = 0) -> tuple[str, Pixels]:
     """Return name and uint8 (H, W, 3) BGR of a Pillow image, an array, or the bytes of an image file."""
     name = f"image{number}.jpg"
-    if isinstance(item, NamedBytes):
-        name, item = item.name, item.data
     if isinstance(item, (bytes, bytearray)):
         image = decode(np.frombuffer(item, np.uint8))
         if image is None:
@@ -390,15 +409,24 @@ def in_memory(source: Any) -> bool:
 
 
 def read_mixed(items: Sequence[Any]) -> list[Any]:
-    """Return a list of paths, web addresses and images in memory as images only; files keep their names."""
-    return [_in_memory(item) if isinstance(item, (str, Path)) else item for item in items]
+    """Return a list of paths, web addresses and images in memory as single images.
+
+    Images in memory stay; the others are `Stored`. A folder, glob or list file stands for the images and videos of it.
+
+    Raises:
+        NotFoundError: a path does not exist.
+        ConfigError: a folder, glob or list file holds no image.
+    """
+    return [image for item in items for image in (_stored(item) if isinstance(item, (str, Path)) else [item])]
 
 
-def _in_memory(item: str | Path) -> NamedBytes:
-    """Read one file or web address."""
-    text = str(item)
-    if is_web(text):
-        return NamedBytes(file_name(text), fetch(text))
-    if not Path(item).is_file():
-        raise NotFoundError(f"source={item}: no such file")
-    return NamedBytes(text, Path(item).read_bytes())
+def _stored(item: str | Path) -> list[Stored]:
+    """Return what one path or web address stands for; a file that is no list is taken whatever its suffix."""
+    text = str(item).strip()
+    path = Path(text).expanduser()
+    if is_web(text) or (path.is_file() and suffix_of(text) not in {"txt", "csv"}):
+        return [Stored(text if is_web(text) else str(path))]
+    files = [f for f in expand_paths(text) if is_web(f) or suffix_of(f) in IMG_FORMATS | VID_FORMATS]
+    if not files:
+        raise ConfigError(f"source={text}: no image there", f"known suffixes: {' '.join(sorted(IMG_FORMATS))}")
+    return [Stored(f) for f in files]

@@ -29,9 +29,9 @@ def load_inference_source(
     """Return the loader of an inference source.
 
     Files, folders, globs, list files and web addresses of images and videos give batches of `batch`; images in memory,
-    a list that mixes them with paths, and tensors form one batch; digits, other addresses (alone, in a list, or the
-    lines of a `.streams` file) are live, `buffer` keeps all their frames; `screen` is the screen. `vid_stride` takes
-    every n-th frame.
+    a list that mixes them with the former (of images alone), and tensors form one batch; digits, other addresses (one,
+    a list, or the lines of a `.streams` file) are live, `buffer` keeps all their frames; `screen` is the screen.
+    `vid_stride` takes every n-th frame.
 
     Raises:
         NotFoundError: a path does not exist, a camera, stream or address does not open.
@@ -53,10 +53,10 @@ def _open_list(items: Sequence[Any], batch: int, vid_stride: int, buffer: bool, 
     """Files and addresses of files, live sources, or a mixture with images in memory."""
     texts = [str(s).strip() for s in items if isinstance(s, (str, int, Path))]
     live = [t for t in texts if is_live(t)]
+    if live and len(live) < len(items):
+        raise ConfigError(f"source: {live[0]} is live, other entries of the list are not", "give them apart")
     if len(texts) < len(items) or not items:
         return LoadPilAndNumpy(read_mixed(items), channels)
-    if live and len(live) < len(items):
-        raise ConfigError(f"source: {live[0]} is live, other entries of the list are files", "give them apart")
     if live:
         return LoadStreams(live, vid_stride, buffer, channels)
     return LoadImagesAndVideos(texts, batch, vid_stride, channels)
