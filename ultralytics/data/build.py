@@ -88,7 +88,8 @@ def build_yolo_dataset(
 ) -> YOLODataset:
     """Make the data set of a split from the run's arguments.
 
-    `cfg` is the namespace of arguments; `mode` "train" augments. `dataset` is the class to make, `kwargs` go to it and
+    `cfg` is the namespace of arguments; `mode` "train" augments and means the split of that name, others mean the one
+    that `cfg.split` names. `dataset` is the class to make, `kwargs` go to it and
     win over `cfg`.
     """
     train = mode == "train"
@@ -107,6 +108,7 @@ def build_yolo_dataset(
         "fraction": fraction_of(getattr(cfg, "fraction", 1.0), mode),
         "seed": int(getattr(cfg, "seed", 0) or 0),
         "save_dir": getattr(cfg, "save_dir", None),
+        "split": "train" if train else str(getattr(cfg, "split", None) or mode),
         "strict": bool(getattr(cfg, "strict", True)),
         "reduced_decode": bool(getattr(cfg, "reduced_decode", False)),
     }

@@ -108,7 +108,7 @@ def read_split(source: Mapping[str, Any], split: str) -> Scan:
     im_files = list_images(source[split])
     if not im_files:
         raise DatasetError(f"{source[split]}: no images found")
-    scan = open_reader(source, source[split], im_files).scan(f"{split}: reading")
+    scan = open_reader(source, source[split], im_files, split=split).scan(f"{split}: reading")
     if not scan.labels:
         first = "; ".join(map(str, scan.issues[:2]))
         raise DatasetError(f"{split}: none of {len(im_files)} images is usable", first)

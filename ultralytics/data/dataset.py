@@ -42,7 +42,8 @@ class Batch(TypedDict):
 class YOLODataset(Reporting, BaseDataset):
     """Images with labels as YOLO text, COCO JSON or VOC XML; see `BaseDataset` for the arguments.
 
-    `data` is the dict of `check_det_dataset`; its `format` says which (YOLO without). With `strict`, a label row with a
+    `data` is the dict of `check_det_dataset`; its `format` says which (YOLO without), and `split` which of its splits
+    this is, where several have the same images. With `strict`, a label row with a
     class out of range, a wrong number of columns or a negative value stops with an error; without, such rows are left
     out and reported like other damage. `report` lists all that was left out or cleaned, with file, line and reason; the
     log shows the first of them, and the whole list goes to `data_report.txt` in `save_dir` if that is given.
@@ -53,13 +54,14 @@ class YOLODataset(Reporting, BaseDataset):
         *args: Any,
         data: dict[str, Any],
         task: str = "detect",
+        split: str = "",
         strict: bool = True,
         save_dir: str | Path | None = None,
         **kwargs: Any,
     ) -> None:
         if task != "detect":
             raise DatasetError(f"task='{task}': this data set knows 'detect' only")
-        self.data, self.strict, self.save_dir = data, strict, save_dir
+        self.data, self.split, self.strict, self.save_dir = data, split, strict, save_dir
         self.report: list[Issue] = []
         super().__init__(*args, **{"channels": data.get("channels", 3), **kwargs})
 
@@ -69,7 +71,7 @@ class YOLODataset(Reporting, BaseDataset):
         Raises:
             DatasetError: no image can be used, a training split has no object, or a row stops a strict run.
         """
-        reader = open_reader(self.data, self.img_path, self.im_files, self.single_cls)
+        reader = open_reader(self.data, self.img_path, self.im_files, self.single_cls, self.split)
         self.label_files = reader.label_files
         desc = f"{self.prefix}Scanning {Path(self.label_files[0]).parent}..."
         self.cache_path = reader.cache_path

@@ -293,7 +293,7 @@ class Pair:
     im_file: str
     shape: tuple[int, int] | None
     rows: LabelRows
-    state: str  # found, empty, missing or corrupt
+    state: str  # found, empty, missing, corrupt, or foreign: an image of another split
 
 
 def verify_pair(im_file: str, label_file: str, nc: int, single_cls: bool = False) -> Pair:
@@ -415,9 +415,10 @@ def check_strict(issues: Iterable[Issue]) -> None:
 
 def _count(pairs: Sequence[Pair]) -> dict[str, int]:
     counts = dict.fromkeys(("found", "missing", "empty", "corrupt"), 0)
-    for pair in pairs:
+    own = [pair for pair in pairs if pair.state != "foreign"]
+    for pair in own:
         counts[pair.state] += 1
-    return {**counts, "total": len(pairs)}
+    return {**counts, "total": len(own)}
 
 
 def label_dict(

@@ -46,7 +46,7 @@ def show(
     content = check_det_dataset(data, split=split)
     args = _with_recipe(args, content) if augment else args
     mode = "train" if augment else "val"
-    dataset = build_yolo_dataset(args, content[split], GRID, content, mode, letterbox=bool(args.letterbox))
+    dataset = build_yolo_dataset(args, content[split], GRID, content, mode, letterbox=bool(args.letterbox), split=split)
     folder = Path(save_dir) if save_dir is not None else get_save_dir(args, "show")
     count = min(n, len(dataset))
     pictures, lines = [], []

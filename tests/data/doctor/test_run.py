@@ -169,3 +169,26 @@ def test_overlapping_boxes_of_one_class() -> None:
     boxes = np.array([[0.5, 0.5, 0.4, 0.4], [0.501, 0.5, 0.4, 0.4], [0.5, 0.5, 0.2, 0.2]], np.float32)
     assert overlapping(boxes, np.zeros((3, 1))) == 1
     assert overlapping(boxes, np.array([[0], [1], [0]])) == 0 and overlapping(boxes[:0], np.zeros((0, 1))) == 0
+
+
+def test_splits_of_one_folder_share_only_what_both_files_list(tmp_path: Path) -> None:
+    folder = write_set(tmp_path, dict.fromkeys("abcde"), "all")
+    for i, name in enumerate("abcde"):
+        cv2.imwrite(str(folder / f"{name}.png"), _scene(i))
+
+    def codes(train: str, val: str) -> set[str]:
+        for split, names in (("train", train), ("val", val)):
+            images = [{"id": i, "file_name": f"{n}.png", "width": 640, "height": 480} for i, n in enumerate(names)]
+            for image in images:
+                image["height"], image["width"] = cv2.imread(str(folder / image["file_name"])).shape[:2]
+            rows = [{"id": i, "image_id": i, "category_id": 1, "bbox": [20, 20, 40, 50]} for i in range(len(names))]
+            table = {"images": images, "categories": [{"id": 1, "name": "x"}], "annotations": rows}
+            (tmp_path / f"{split}.json").write_text(json.dumps(table), encoding="utf-8")
+        yaml = tmp_path / "data.yaml"
+        text = "train: images/all\nval: images/all\nnames: [x]\nannotations: {train: train.json, val: val.json}\n"
+        yaml.write_text(text, encoding="utf-8")
+        return {f.code for f in findings(yaml)}
+
+    assert codes("abc", "de") == set()
+    assert codes("abc", "d") == {"unlisted"}  # the fifth is in neither
+    assert codes("abc", "cd") == {"unlisted", "leak"}

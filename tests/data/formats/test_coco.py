@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.data.sets import data_dict, write_set
+from ultralytics.data.build import build_yolo_dataset
+from ultralytics.data.convert import read_split
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.formats import CocoReader, Split, open_reader
 from ultralytics.data.formats.coco import category_names, join_outlines, load_coco, match_categories
@@ -197,3 +200,57 @@ def test_one_file_for_all_splits(tmp_path: Path) -> None:
     found = {s: open_reader(data, data[s], list_images(data[s])).scan() for s in ("train", "val")}
     assert not found["train"].issues and not found["val"].issues
     assert [len(found[s].labels[0]["cls"]) for s in found] == [0, 1]
+
+
+def two_files(root: Path, train: list[str], val: list[str], total: int = 5) -> dict[str, Any]:
+    """Write one image folder with a JSON file for each split, whose boxes differ; return the checked YAML."""
+    write_set(root, {str(i): None for i in range(total)}, "all")
+    for split, names, side in (("train", train, 8), ("val", val, 20)):
+        images = [{"id": i, "file_name": f"{n}.png", "width": 64, "height": 48} for i, n in enumerate(names)]
+        rows = [{"id": i, "image_id": i, "category_id": 17, "bbox": [4, 4, side, side]} for i in range(len(names))]
+        table = {"images": images, "categories": CATEGORIES, "annotations": rows}
+        (root / f"{split}.json").write_text(json.dumps(table), encoding="utf-8")
+    (root / "data.yaml").write_text(
+        "train: images/all\nval: images/all\nnames: [a, b, c]\nannotations: {train: train.json, val: val.json}\n"
+    )
+    return check_det_dataset(root / "data.yaml")
+
+
+def test_splits_of_one_folder_have_a_file_each(tmp_path: Path) -> None:
+    data = two_files(tmp_path, ["0", "1", "2"], ["3", "4"], total=6)
+    for _ in range(2):  # from the files, and from the cache
+        for mode, names, side in (("train", "012", 8), ("val", "34", 20)):
+            cfg = SimpleNamespace(imgsz=64, split="val")
+            found = build_yolo_dataset(cfg, data[mode], 2, data, mode)
+            assert [Path(f).stem for f in found.im_files] == list(names)
+            np.testing.assert_allclose(found.labels.bboxes.values[:, 2] * 64, side, rtol=1e-6)
+            assert [(Path(i.file).stem, i.kind) for i in found.report] == [("5", "unlisted")]
+    assert len(found) == 2 and not read_split(data, "val").labels[0]["cls"].any() - 1
+    (tmp_path / "train.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(DatasetError, match="no table 'images'"):
+        build_yolo_dataset(cfg, data["train"], 2, data, "train")
+
+
+def test_an_image_without_an_entry_gets_no_labels_of_another(tmp_path: Path) -> None:
+    for name in ("one/a", "two/a", "b", "one/b"):
+        (tmp_path / "images/train" / name).parent.mkdir(parents=True, exist_ok=True)
+        write_set(tmp_path, {"x": None})
+        (tmp_path / "images/train/x.png").rename(tmp_path / f"images/train/{name}.png")
+    names = ["two/a.png", "b.png", "one/b.png", "b.png"]  # the root's image is listed twice
+    images = [{"id": i, "file_name": n, "width": 64, "height": 48} for i, n in enumerate(names)]
+    rows = [{"id": i, "image_id": i, "category_id": 17, "bbox": [i, 4, 5 + i, 9]} for i in range(4)]
+    (tmp_path / "a.json").write_text(json.dumps({"images": images, "categories": CATEGORIES, "annotations": rows}))
+    folder = str(tmp_path / "images/train")
+    got = CocoReader(Split(folder, list_images(folder), NAMES), tmp_path / "a.json").scan()
+    widths = {d["im_file"][len(folder) + 1 :]: np.round(d["bboxes"][:, 2] * 64).tolist() for d in got.labels}
+    assert widths == {"b.png": [6, 8], "one/b.png": [7], "two/a.png": [5]}
+    assert [(i.kind, Path(i.file).name) for i in got.issues] == [("unlisted", "a.png"), ("listed", "a.json")]
+    assert "'b.png' is listed as id 1 and as id 3" in got.issues[1].reason
+
+
+def test_one_id_for_two_images_is_told(tmp_path: Path) -> None:
+    table = content([{}])
+    table["images"][1]["id"] = 5
+    got = scan(tmp_path, table)
+    assert [i.kind for i in got.issues] == ["unlisted", "listed"] and "image id 5 of 'sub/y.png'" in str(got.issues[1])
+    assert [Path(d["im_file"]).name for d in got.labels] == ["x.png"]

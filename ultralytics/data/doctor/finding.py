@@ -67,6 +67,9 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "syntax": Rule("error", "annotation file(s) that are not well formed", "export the annotations again"),
         "crowd": Rule("note", "crowd or ignored region(s) left out", "no training targets"),
         "unlisted": Rule("warning", "image(s) that the annotation file does not list", "list them, even without boxes"),
+        "listed": Rule(
+            "warning", "image(s) that the annotation file lists twice", "keep one entry with one id for each"
+        ),
         "missing": Rule("warning", "listed image(s) that do not exist", "bring the images, or delete the entries"),
         "category": Rule("warning", "annotation(s) of an unknown category or image", "mend the ids"),
         "size": Rule("warning", "image(s) whose size is not the one noted with the labels", "label the images anew"),

@@ -64,6 +64,12 @@ class Survey:
     error: str = ""
 
     @property
+    def listed(self) -> list[Facts]:
+        """The facts of all images but those that no annotation file names."""
+        unlisted = {issue.file for issue in self.scan.issues if issue.kind == "unlisted"}
+        return [facts for facts in self.facts if facts.path not in unlisted]
+
+    @property
     def labels(self) -> Sequence[dict[str, Any]]:
         """The label dicts of the usable images."""
         return self.scan.labels
@@ -77,8 +83,9 @@ def survey(data: Mapping[str, Any], split: str) -> Survey:
         if not found.im_files:
             found.error = f"{found.source}: no images found"
             return found
-        found.reader = open_reader(data, found.source, found.im_files)
+        found.reader = open_reader(data, found.source, found.im_files, split=split)
         found.scan = found.reader.scan(f"{split}: reading labels")
+        found.im_files = [f for f in found.im_files if not found.reader.is_foreign(f)]
     except UserError as error:
         found.error = str(error).replace("\n", "; ")
     found.facts = _in_threads(look, found.im_files, f"{split}: looking at images")

@@ -38,11 +38,12 @@ def check_twins(surveys: Sequence[Survey]) -> list[Finding]:
         exact |= set(pairs)
         found += _told("twin", pairs, one.split)
     for first, second in combinations(surveys, 2):
-        pairs = same_content(first.facts, second.facts)
+        pairs = same_content(first.listed, second.listed)
         exact |= set(pairs)
         found += _told("leak", pairs, second.split, first.split)
     owner = {f.path: s.split for s in reversed(surveys) for f in s.facts}
-    alike = [p for p in near_pairs([f for s in surveys for f in s.facts]) if p not in exact]
+    once = {f.path: f for s in surveys for f in s.facts}  # an image may be looked at for two splits
+    alike = [p for p in near_pairs(list(once.values())) if p not in exact]
     for split in dict.fromkeys(owner.values()):
         mine = [(a, b) for a, b in alike if owner[b] == split]
         found += _told("near", [p for p in mine if owner[p[0]] == split], split)

@@ -26,26 +26,32 @@ __all__ = [
 
 
 def open_reader(
-    data: Mapping[str, Any], source: str | Sequence[str], im_files: list[str], single_cls: bool = False
+    data: Mapping[str, Any],
+    source: str | Sequence[str],
+    im_files: list[str],
+    single_cls: bool = False,
+    split: str = "",
 ) -> LabelReader:
     """Return the reader of a split's labels.
 
-    `data` is the dict of `check_det_dataset`, `source` one of its splits, `im_files` the images of it.
+    `data` is the dict of `check_det_dataset`, `source` one of its splits, `im_files` the images of it. `split` is its
+    name, which tells apart splits that have one source and a JSON file each.
 
     Raises:
         DatasetError: a COCO set without a JSON file for this split.
     """
-    split = Split(source, im_files, data["names"], single_cls, data)
+    wanted = Split(source, im_files, data["names"], single_cls, data)
     form = data.get("format", "yolo")
     if form == "voc":
-        return VocReader(split)
+        return VocReader(wanted)
     if form == "yolo":
-        return YoloReader(split)
+        return YoloReader(wanted)
     files = data.get("annotations") or {}
-    name = next((s for s in files if data.get(s) == source), None) or _by_folder(files, source)
+    same = [s for s in files if data.get(s) == source]
+    name = split if split in same else same[0] if same else _by_folder(files, source)
     if name is None:
         raise DatasetError(f"{source}: no JSON file for these images", "give 'annotations: {train: ..., val: ...}'")
-    return CocoReader(split, files[name])
+    return CocoReader(wanted, files[name], dict.fromkeys(files[s] for s in same if files[s] != files[name]))
 
 
 def _by_folder(files: Mapping[str, str], source: str | Sequence[str]) -> str | None:

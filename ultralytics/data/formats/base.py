@@ -41,6 +41,10 @@ class LabelReader:
         """Check one image and read its labels; safe to call from several threads."""
         raise NotImplementedError
 
+    def is_foreign(self, im_file: str) -> bool:
+        """Return whether an image among the split's files belongs to another split; asked after the scan."""
+        return False
+
     def leftover(self) -> list[Issue]:
         """Return findings that belong to no image of the split, after all images were verified."""
         return []

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from functools import cached_property
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from ultralytics.data.formats.base import LabelReader, Split
+from ultralytics.data.formats.listing import Matches, match_images, plain_name
 from ultralytics.data.labels import (
     TRUTH_COLUMNS,
     FloatArray,
@@ -32,6 +34,7 @@ from ultralytics.data.labels import (
 from ultralytics.utils.errors import DatasetError
 
 MAX_BYTES = 8 << 30
+MATCHING = 2  # number of the rules by which images are found; others make a cached scan invalid
 ASPECT_TOLERANCE = 0.02  # of the noted aspect: a resized copy of the labelled image still has it
 
 
@@ -45,12 +48,22 @@ class _Entry:
     annotations: list[Mapping[str, Any]] = field(default_factory=list)
 
 
+@dataclass
+class _Listing:
+    """What the file says: the entries by plain name, those of the split's images, findings about the file."""
+
+    entries: dict[str, _Entry]
+    matches: Matches
+    issues: list[Issue]
+
+
 class CocoReader(LabelReader):
     """Labels from a JSON file; images are found in it by their path below the split's folder, or by a unique name.
 
     The file is read when the first image is verified, so a cached scan never opens it. Crowd regions and annotations
     marked `ignore` are no training targets; the `truth` of an image, with which an evaluation compares, holds all that
-    pycocotools would take from the file, with the areas that it states.
+    pycocotools would take from the file, with the areas that it states. `others` are the files of splits that have
+    the same source: an image that only they list is not in this split.
 
     Raises:
         DatasetError: the file is no COCO annotation file.
@@ -58,31 +71,46 @@ class CocoReader(LabelReader):
 
     format = "coco"
 
-    def __init__(self, split: Split, file: str | Path) -> None:
+    def __init__(self, split: Split, file: str | Path, others: Iterable[str | Path] = ()) -> None:
         super().__init__(split)
         self.file = str(file)
-        self.label_files = [self.file]
+        self._others = [CocoReader(split, other) for other in others]
+        self.label_files = [self.file, *(other.file for other in self._others)]
         self._lock = Lock()
-        self._table: dict[str, _Entry | None] | None = None
+        self._listing: _Listing | None = None
         self._classes: dict[Any, int] = {}
-        self._general: list[Issue] = []
-        self._used: set[str] = set()
+
+    def options(self) -> Mapping[str, Any]:
+        """Return the number of the rules of matching."""
+        return {"matching": MATCHING}
 
     def cache_folder(self) -> Path:
         """Return the JSON's path without its suffix, with the images' folder: one JSON may serve several splits."""
-        folder = Path(self.split.im_files[0]).parent.name
+        folder = Path(self.split.im_files[0]).parent.name or "images"
         return Path(self.file).with_suffix(f".{folder}")
 
     def verify(self, im_file: str) -> Pair:
         """Check one image and take its annotations out of the JSON."""
         entry = self._find(im_file)
         if entry is None:
-            reason = f"the image is not listed in {self.file}"
-            return Pair(im_file, None, LabelRows(issues=[Issue(im_file, 0, "unlisted", reason)]), "corrupt")
+            return self._without_entry(im_file)
         pair = verify_image(im_file, self.file, lambda shape: self._rows(entry, shape))
         if pair.rows.truth is None:
             pair.rows.truth = _truth([])
         return pair
+
+    def _without_entry(self, im_file: str) -> Pair:
+        if self.is_foreign(im_file):
+            return Pair(im_file, None, LabelRows(), "foreign")
+        reason = f"the image is not listed in {self.file}"
+        name = self._index().matches.doubtful.get(im_file)
+        if name is not None:
+            reason = f"'{name}' in {self.file} may mean this image or another of that name"
+        return Pair(im_file, None, LabelRows(issues=[Issue(im_file, 0, "unlisted", reason)]), "corrupt")
+
+    def is_foreign(self, im_file: str) -> bool:
+        """Return whether an image belongs to another split of the same folder: this file does not list it."""
+        return self._find(im_file) is None and any(other._find(im_file) is not None for other in self._others)
 
     def image_id(self, im_file: str) -> Any:
         """Return the id that the file gives an image, None for an image that it does not list."""
@@ -96,61 +124,75 @@ class CocoReader(LabelReader):
 
     def leftover(self) -> list[Issue]:
         """Return what the file says about images or categories that do not exist."""
-        table = self._index()
-        entries = {e.name: e for e in table.values() if e is not None}
-        absent = [name for name in entries if name not in self._used and not self._elsewhere(name)]
-        return [
-            *self._general,
-            *(Issue(self.file, 0, "missing", f"image '{name}' is listed but not there") for name in absent),
+        listing = self._index()
+        seen = {*listing.matches.found.values(), *listing.matches.doubtful.values()}
+        roots = [os.path.dirname(f) for f in self.split.im_files[:1]] + _roots(self.split)
+        absent = [
+            entry.name
+            for name, entry in listing.entries.items()
+            if name not in seen and not any(os.path.exists(os.path.join(root, entry.name)) for root in roots)
         ]
-
-    def _elsewhere(self, name: str) -> bool:
-        """Return whether a listed image exists though the split (a list or a fraction, say) does not take it."""
-        sources = [self.split.source, *(self.split.options.get(key, ()) for key in ("train", "val", "test", "path"))]
-        roots = {os.path.dirname(f) for f in self.split.im_files[:1]} | {f for s in sources for f in _folders(s)}
-        return any(os.path.exists(os.path.join(root, name)) for root in roots)
+        missing = (Issue(self.file, 0, "missing", f"image '{name}' is listed but not there") for name in absent)
+        return [*listing.issues, *missing]
 
     # -- the file --
 
-    def _index(self) -> dict[str, _Entry | None]:
+    def _index(self) -> _Listing:
         with self._lock:
-            if self._table is None:
-                self._table = self._read()
-            return self._table
+            if self._listing is None:
+                self._listing = self._read()
+            return self._listing
 
-    def _read(self) -> dict[str, _Entry | None]:
-        """Return the entries by path and by bare name; None stands for a name that several images share."""
+    def _read(self) -> _Listing:
         content = load_coco(self.file)
         self._classes = match_categories(content["categories"], self.split.names)
         by_id: dict[Any, _Entry] = {}
+        issues: list[Issue] = []
         for image in content["images"]:
             size = (_number(image.get("width")), _number(image.get("height")))
-            by_id[image.get("id")] = _Entry(str(image.get("file_name", "")), size, image.get("id"))
+            entry = _Entry(str(image.get("file_name", "")), size, image.get("id"))
+            if by_id.setdefault(entry.id, entry) is not entry:
+                reason = f"image id {entry.id} of '{entry.name}' is that of '{by_id[entry.id].name}' already"
+                issues.append(Issue(self.file, 0, "listed", reason))
         for annotation in content["annotations"]:
-            entry = by_id.get(annotation.get("image_id"))
-            if entry is None:
+            owner = by_id.get(annotation.get("image_id"))
+            if owner is None:
                 reason = f"annotation {annotation.get('id')} belongs to image {annotation.get('image_id')}, not listed"
-                self._general.append(Issue(self.file, 0, "category", reason))
+                issues.append(Issue(self.file, 0, "category", reason))
             else:
-                entry.annotations.append(annotation)
-        table: dict[str, _Entry | None] = {}
-        for entry in by_id.values():
-            name = PurePosixPath(entry.name.replace("\\", "/"))
-            table[str(name)] = entry
-            if name.name != str(name):
-                table[name.name] = None if name.name in table else entry
+                owner.annotations.append(annotation)
+        entries = self._by_name(by_id.values(), issues)
+        own = _folders(self.split.source)
+        return _Listing(entries, match_images(self.split.im_files, entries, own, _roots(self.split)), issues)
+
+    def _by_name(self, entries: Iterable[_Entry], issues: list[Issue]) -> dict[str, _Entry]:
+        """Return the entries by plain name; several of one name and size become one, with all their annotations."""
+        table: dict[str, _Entry] = {}
+        for entry in entries:
+            first = table.setdefault(plain_name(entry.name), entry)
+            if first is entry:
+                continue
+            what = "their annotations are joined"
+            if first.size == entry.size:
+                first.annotations += entry.annotations
+            else:
+                what = "the later one, of another size, is left out"
+            reason = f"image '{entry.name}' is listed as id {first.id} and as id {entry.id}: {what}"
+            issues.append(Issue(self.file, 0, "listed", reason))
         return table
 
     def _find(self, im_file: str) -> _Entry | None:
-        """Return the image's entry: the longest end of its path that the file knows."""
-        table = self._index()
-        parts = Path(im_file).parts
-        for i in range(max(1, len(parts) - 6), len(parts)):
-            entry = table.get("/".join(parts[i:]))
-            if entry is not None:
-                self._used.add(entry.name)
-                return entry
-        return None
+        """Return the image's entry, None where the file lists no such image."""
+        listing = self._index()
+        name = listing.matches.found.get(im_file)
+        if name is None and im_file not in self._images:
+            single = match_images([im_file], listing.entries, _folders(self.split.source), _roots(self.split))
+            name = single.found.get(im_file)
+        return None if name is None else listing.entries[name]
+
+    @cached_property
+    def _images(self) -> frozenset[str]:
+        return frozenset(self.split.im_files)
 
     # -- one image --
 
@@ -310,6 +352,11 @@ def join_outlines(parts: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]
     first = parts[0][:1]
     loops = [np.concatenate([p, p[:1], first]) for p in parts[1:]]
     return np.concatenate([parts[0], first, *loops])
+
+
+def _roots(split: Split) -> list[str]:
+    """Return the folders that the names of a file may start from."""
+    return [f for key in ("train", "val", "test", "path") for f in _folders(split.options.get(key) or ())]
 
 
 def _folders(source: Any) -> list[str]:

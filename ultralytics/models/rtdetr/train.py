@@ -107,14 +107,25 @@ class RTDETRTrainer(BaseTrainer):
     def check_data(self) -> None:
         """Print what the quick checks of the data found, a line for each kind; errors stop the run.
 
-        A data set whose training and validation images are one folder is a trial on purpose, so it only gets a warning.
+        A data set whose training and validation images are the same is a trial on purpose, so it only gets a warning.
         """
-        same = self.data["train"] == (self.data.get(self.args.split) or self.data["val"])
+        same = self._is_trial()
         if same:
             LOGGER.warning("training and validation images are the same: the metrics say nothing about other images")
         queries = int(getattr(self.model.model[-1], "num_queries", 300))
         val = None if same else self.test_loader.dataset
         report_findings(preflight(self.train_loader.dataset, val, queries=queries, imgsz=self.imgsz))
+
+    def _is_trial(self) -> bool:
+        """Return whether both splits are one folder or list, and in COCO's form annotations of the same images too."""
+        split = self.args.split if self.data.get(self.args.split) else "val"
+        if self.data["train"] != self.data[split]:
+            return False
+        files = (self.data.get("annotations") if self.data.get("format") == "coco" else None) or {}
+        if files.get("train") == files.get(split):
+            return True
+        train, val = ({d["im_file"] for d in x.dataset.labels} for x in (self.train_loader, self.test_loader))
+        return train == val
 
     def preprocess_batch(self, batch: Batch) -> Batch:
         """Move images to the device; they become floats (B, 3, S, S) in 0..1, S random if asked for."""

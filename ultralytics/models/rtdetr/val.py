@@ -302,7 +302,7 @@ class RTDETRValidator(BaseValidator):
         if self.data.get("format") != "coco":
             return None
         source = self._split_path()
-        reader = open_reader(self.data, source, list_images(source))
+        reader = open_reader(self.data, source, list_images(source), split=self.args.split)
         return reader if isinstance(reader, CocoReader) else None
 
     @cached_property
