@@ -168,3 +168,54 @@ def test_an_unusable_split_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="none of 2 images"):
         convert(yaml, "coco", tmp_path / "b")
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("folder", ["images", "JPEGImages"])
+def test_sets_of_several_image_folders_keep_their_labels(tmp_path: Path, form: str, folder: str) -> None:
+    """Below the folder that they share, the images' places hold a folder `images` each."""
+    for place, rows in (("one", "0 .5 .5 .2 .25\n"), ("two/deep", "1 .5 .5 .5 .5\n2 .25 .25 .125 .25\n"), ("", None)):
+        root = tmp_path / "a" / place
+        write_set(root, {"x": rows, "y": rows}, "t")
+        if folder == "JPEGImages":  # labels beside the images
+            for file in (root / "labels/t").glob("*.txt"):
+                file.rename(root / "images/t" / file.name)
+        (root / "images").rename(root / folder)
+    sources = f"[one/{folder}, two/deep/{folder}, {folder}/t]"
+    yaml = tmp_path / "a" / "data.yaml"
+    yaml.write_text(f"train: {sources}\nval: one/{folder}\nnames: [a, b, c]\n", "utf-8")
+
+    def rows_of(file: Path) -> list[list[list[float]]]:
+        found = dataset(file).labels
+        return sorted(np.concatenate([d["cls"], d["bboxes"]], 1).round(5).tolist() for d in found)
+
+    want = rows_of(yaml)
+    assert sorted(map(len, want)) == [0, 0, 1, 1, 2, 2]
+    got = convert(yaml, form, tmp_path / "b")
+    assert sorted(map(len, rows_of(got))) == sorted(map(len, want))
+    np.testing.assert_allclose([r for x in rows_of(got) for r in x], [r for x in want for r in x], atol=1e-5)
+
+
+def test_no_two_images_come_to_one_place(tmp_path: Path) -> None:
+    """A number behind a name that is taken may be another image's name already."""
+    for place in ("images/images/x", "images/x", "images/images/x_2"):
+        (tmp_path / "a/images/train" / place).mkdir(parents=True)
+        write_set(tmp_path / "a", {f"{place}/x": None, f"{place}/x_2": None})
+    write_set(tmp_path / "a", {"v": "0 .5 .5 .2 .2"}, "val")
+    yaml = tmp_path / "a/data.yaml"
+    yaml.write_text("train: images/train\nval: images/val\nnames: [a]\n", "utf-8")
+    got = convert(yaml, "yolo", tmp_path / "b")
+    assert len(list((got.parent / "images/train").rglob("*.png"))) == 6
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_classes_of_one_name_are_refused_where_names_tell_them_apart(tmp_path: Path, form: str) -> None:
+    write_set(tmp_path / "a", {"x": "0 .5 .5 .2 .2\n2 .3 .3 .2 .2\n"})
+    yaml = tmp_path / "a/data.yaml"
+    yaml.write_text("train: images/train\nval: images/train\nnames: [cat, Cat, cat]\n", "utf-8")
+    if form == "yolo":
+        assert boxes(convert(yaml, form, tmp_path / "b"))["x.png"][:, 0].tolist() == [0, 2]
+        return
+    with pytest.raises(DatasetError, match=r"a.data.yaml: names: classes 0 and 2 are both called 'cat'"):
+        convert(yaml, form, tmp_path / "b")
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]

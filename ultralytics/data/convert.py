@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ IMAGES = ("copy", "link", "none")
 REPORT_FILE = "convert_report.txt"
 SAME_FRAME = 1.0  # pixels by which a polygon's frame may differ from its box: then the polygon says more
 _DIGITS = 5  # of pixel values
+_MARKS = frozenset({"images", "JPEGImages"})
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def convert(data: str | Path, format: str, save_dir: str | Path, images: str = "
 
     Raises:
         ConfigError: an unknown format or way, or `save_dir` exists and is not empty.
-        DatasetError: the data set cannot be used.
+        DatasetError: the data set cannot be used, or two classes have one name, which only YOLO's form could keep.
     """
     for value, known, key in ((format, FORMATS, "format"), (images, IMAGES, "images")):
         if value not in known:
@@ -59,6 +61,8 @@ def convert(data: str | Path, format: str, save_dir: str | Path, images: str = "
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"save_dir={target} exists and is not empty", "give the name of a new folder")
     source = check_det_dataset(data)
+    if format != "yolo":
+        _refuse_same_names(source, format)
     work = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         _write_set(source, format, work, images)
@@ -69,6 +73,19 @@ def convert(data: str | Path, format: str, save_dir: str | Path, images: str = "
         shutil.rmtree(work, ignore_errors=True)
     LOGGER.info(f"{format} data set: {target / 'data.yaml'}")
     return target / "data.yaml"
+
+
+def _refuse_same_names(source: Mapping[str, Any], format: str) -> None:
+    """Raise DatasetError for classes that a form which names them cannot tell apart."""
+    owner: dict[str, int] = {}
+    for i, name in source["names"].items():
+        first = owner.setdefault(name, i)
+        if first != i:
+            raise DatasetError(
+                f"{source['yaml_file']}: names: classes {first} and {i} are both called '{name}', and the {format} "
+                "form tells classes apart by name",
+                "give each class a name of its own",
+            )
 
 
 def _write_set(source: Mapping[str, Any], format: str, work: Path, images: str) -> None:
@@ -116,12 +133,18 @@ def read_split(source: Mapping[str, Any], split: str) -> Scan:
 
 
 def _items(labels: Sequence[LabelDict]) -> Iterator[_Item]:
-    """Give each image its place below the folder that all of them share; no two have one name without its suffix."""
-    common = os.path.commonpath([os.path.dirname(label["im_file"]) for label in labels])
+    """Give each image its place below the folder that all of them share; no two have one name without its suffix.
+
+    Folders that are called as the one for images are left out of the place: labels are found by the last of them.
+    """
+    files = [os.path.abspath(label["im_file"]) for label in labels]
+    common = os.path.commonpath([os.path.dirname(file) for file in files])
     taken: set[str] = set()
-    for number, label in enumerate(labels, 1):
-        stem, suffix = os.path.splitext(os.path.relpath(label["im_file"], common).replace(os.sep, "/"))
-        stem = f"{stem}_{number}" if stem.casefold() in taken else stem
+    for number, (label, file) in enumerate(zip(labels, files, strict=True), 1):
+        *folders, name = Path(os.path.relpath(file, common)).parts
+        plain, suffix = os.path.splitext("/".join([*(f for f in folders if f not in _MARKS), name]))
+        stems = (f"{plain}{mark}" for mark in chain(("", f"_{number}"), (f"_{number}_{i}" for i in count(2))))
+        stem = next(s for s in stems if s.casefold() not in taken)
         taken.add(stem.casefold())
         yield _Item(label, f"{stem}{suffix}", number)
 
