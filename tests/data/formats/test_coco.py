@@ -254,3 +254,27 @@ def test_one_id_for_two_images_is_told(tmp_path: Path) -> None:
     got = scan(tmp_path, table)
     assert [i.kind for i in got.issues] == ["unlisted", "listed"] and "image id 5 of 'sub/y.png'" in str(got.issues[1])
     assert [Path(d["im_file"]).name for d in got.labels] == ["x.png"]
+
+
+def test_categories_of_one_name_are_told_apart_by_id_or_reported(tmp_path: Path) -> None:
+    """Without names in the YAML each category is a class; a YAML with fewer names merges some, and says so."""
+    write_set(tmp_path, {"x": None})
+    images = [{"id": 1, "file_name": "x.png", "width": 64, "height": 48}]
+    categories = [{"id": i, "name": n} for i, n in ((9, "x"), (5, "x"), (7, "X"))]
+    rows = [{"id": i, "image_id": 1, "category_id": i, "bbox": [i, 4, 9, 9]} for i in (9, 5, 7)]
+    table = {"images": images, "categories": categories, "annotations": rows}
+    (tmp_path / "a.json").write_text(json.dumps(table), encoding="utf-8")
+    for names, classes, findings in (
+        ("", [2, 0, 1], []),
+        ("names: [x, X, x]\n", [2, 0, 1], []),
+        ("names: [x]\n", [0, 0, 0], ["categories 5, 7, 9 all become class 0 'x'"]),
+        ("names: [X, x]\n", [1, 1, 0], ["categories 5, 9 all become class 1 'x'"]),
+        ("names: [X, X, x]\n", [2, 2, 0], ["class 1 has the name 'X' of class 0", "categories 5, 9"]),
+    ):
+        text = f"train: images/train\nval: images/train\nannotations: a.json\n{names}"
+        (tmp_path / "data.yaml").write_text(text, encoding="utf-8")
+        data = check_det_dataset(tmp_path / "data.yaml")
+        found = YOLODataset(data["train"], data=data, imgsz=32, hyp={})
+        assert found.labels[0]["cls"].ravel().tolist() == classes
+        assert [i.kind for i in found.report] == ["merged"] * len(findings)
+        assert all(text in i.reason for text, i in zip(findings, found.report, strict=True))

@@ -124,3 +124,25 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 def test_where_files_are_looked_for() -> None:
     assert voc_paths("a.jpg") == ["a.xml"]
     assert len(voc_paths("/d/images/images/a.jpg")) == 4
+
+
+@pytest.mark.parametrize(
+    ("names", "classes", "kinds"),
+    [
+        (("cat", "Cat", "b"), [0, 1], []),
+        (("cat", "dog", "b"), [0, 0], []),
+        (("CAT", "cAt", "b"), None, ["class", "class", "labels"]),
+        (("cat", "b", "cat"), [0, 0], ["merged"]),
+    ],
+)
+def test_the_exact_name_wins_and_doubtful_ones_are_told(
+    tmp_path: Path, names: tuple[str, ...], classes: list[int] | None, kinds: list[str]
+) -> None:
+    write_set(tmp_path, {"x": None})
+    (tmp_path / "annotations/train").mkdir(parents=True)
+    objects = "".join(GOOD.replace("<name>b", f"<name>{n}").replace("12", f"{i}") for i, n in enumerate(("cat", "Cat")))
+    (tmp_path / "annotations/train/x.xml").write_text(f"<annotation>{SIZE}{objects}</annotation>", encoding="utf-8")
+    folder = str(tmp_path / "images/train")
+    got = VocReader(Split(folder, list_images(folder), dict(enumerate(names)))).scan()
+    assert [d["cls"].ravel().tolist() for d in got.labels] == ([] if classes is None else [classes])
+    assert [i.kind for i in got.issues] == kinds

@@ -72,6 +72,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         ),
         "missing": Rule("warning", "listed image(s) that do not exist", "bring the images, or delete the entries"),
         "category": Rule("warning", "annotation(s) of an unknown category or image", "mend the ids"),
+        "merged": Rule("warning", "class name(s) that do not tell classes apart", "give each class a name of its own"),
         "size": Rule("warning", "image(s) whose size is not the one noted with the labels", "label the images anew"),
     }
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -147,7 +148,7 @@ class CocoReader(LabelReader):
         content = load_coco(self.file)
         self._classes = match_categories(content["categories"], self.split.names)
         by_id: dict[Any, _Entry] = {}
-        issues: list[Issue] = []
+        issues = same_names(self.file, self.split.names, self._classes)
         for image in content["images"]:
             size = (_number(image.get("width")), _number(image.get("height")))
             entry = _Entry(str(image.get("file_name", "")), size, image.get("id"))
@@ -278,24 +279,67 @@ def load_coco(file: str | Path) -> dict[str, Any]:
 
 def category_names(file: str | Path) -> dict[int, str]:
     """Return the classes of an annotation file: 0, 1, 2, ... in the order of its category ids, which may have gaps."""
-    categories = load_coco(file)["categories"]
-    ordered = sorted(categories, key=lambda c: (str(type(c.get("id"))), c.get("id")))
+    ordered = sorted(load_coco(file)["categories"], key=_by_id)
     return {i: str(c.get("name", c.get("id"))) for i, c in enumerate(ordered)}
 
 
+def _by_id(category: Mapping[str, Any]) -> tuple[bool, float, str]:
+    number = category.get("id")
+    return (False, number, "") if isinstance(number, (int, float)) else (True, 0.0, str(number))
+
+
 def match_categories(categories: Sequence[Mapping[str, Any]], names: Mapping[int, str]) -> dict[Any, int]:
-    """Return {category id: class}, matched by name whatever the case; -1 where the data YAML has no such name.
+    """Return {category id: class}, matched by name; -1 where the data YAML has no such name.
+
+    The case counts only where it tells classes apart. As many categories as classes of one name go in their order.
 
     >>> match_categories([{"id": 7, "name": "Cat"}, {"id": 90, "name": "dog"}], {0: "dog", 1: "cat"})
     {7: 1, 90: 0}
+    >>> match_categories([{"id": 7, "name": "x"}, {"id": 5, "name": "x"}], {0: "x", 1: "x"})
+    {5: 0, 7: 1}
     """
-    exact = {str(name): i for i, name in names.items()}
-    folded = {str(name).strip().casefold(): i for i, name in names.items()}
-    found = {}
-    for category in categories:
-        name = str(category.get("name", ""))
-        found[category.get("id")] = exact.get(name, folded.get(name.strip().casefold(), -1))
+    class_of = ClassNames(names)
+    found: dict[Any, int] = {}
+    seen: Counter[str] = Counter()
+    total = Counter(str(c.get("name", c.get("id"))) for c in categories)
+    for category in sorted(categories, key=_by_id):
+        name = str(category.get("name", category.get("id")))
+        same = class_of.exact.get(name, [])
+        place = seen[name] if len(same) == total[name] else 0
+        found[category.get("id")] = same[place] if same else class_of.find(name)
+        seen[name] += 1
     return found
+
+
+def same_names(file: str, names: Mapping[int, str], classes: Mapping[Any, int]) -> list[Issue]:
+    """Return findings about classes of an earlier one's name, and about categories {id: class} that become one."""
+    first = {name: i for i, name in reversed(list(names.items()))}
+    lost = [i for i in names if first[names[i]] != i and i not in classes.values()]
+    reasons = [f"class {i} has the name '{names[i]}' of class {first[names[i]]}, which gets its objects" for i in lost]
+    for i, name in names.items():
+        same = [str(category) for category, c in classes.items() if c == i]
+        if len(same) > 1:
+            reasons.append(f"categories {', '.join(same)} all become class {i} '{name}'")
+    return [Issue(file, 0, "merged", reason) for reason in reasons]
+
+
+class ClassNames:
+    """The classes of a data YAML by name; `exact` holds all of each name as it is written."""
+
+    def __init__(self, names: Mapping[int, str]) -> None:
+        self.exact: dict[str, list[int]] = {}
+        for i, name in names.items():
+            self.exact.setdefault(str(name), []).append(i)
+        self._folded: dict[str, list[int]] = {}
+        for name, classes in self.exact.items():
+            self._folded.setdefault(name.strip().casefold(), []).append(classes[0])
+
+    def find(self, name: str) -> int:
+        """Return the first class of a name, whatever its case if that leaves a single one; -1 where there is none."""
+        if name in self.exact:
+            return self.exact[name][0]
+        same = self._folded.get(name.strip().casefold(), [])
+        return same[0] if len(same) == 1 else -1
 
 
 def noted_size(noted: tuple[float, float], shape: tuple[int, int]) -> tuple[float, float]:

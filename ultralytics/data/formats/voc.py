@@ -17,11 +17,12 @@ from xml.parsers import expat
 from xml.sax.saxutils import escape
 
 from ultralytics.data.formats.base import LabelReader, Split
-from ultralytics.data.formats.coco import match_categories, noted_size
-from ultralytics.data.labels import LabelRows, Pair, RowCollector, RowError, checked_box, verify_image
+from ultralytics.data.formats.coco import ClassNames, noted_size, same_names
+from ultralytics.data.labels import Issue, LabelRows, Pair, RowCollector, RowError, checked_box, verify_image
 
 MAX_BYTES = 16 << 20
 MAX_DEPTH = 32
+NAMING = 2  # number of the rules by which classes are found; others make a cached scan invalid
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -50,13 +51,17 @@ class VocReader(LabelReader):
         super().__init__(split)
         self._label_of = {f: find_xml(f) for f in split.im_files}
         self.label_files = list(self._label_of.values())
-        table = match_categories([{"id": n, "name": n} for n in map(str, split.names.values())], split.names)
-        self._classes = {name.strip().casefold(): i for name, i in table.items()}
+        self._classes = ClassNames(split.names)
         self._origin = 1.0 if split.options.get("voc_origin") == 1 else 0.0
 
     def options(self) -> Mapping[str, Any]:
-        """Return the origin of the coordinates."""
-        return {"voc_origin": self._origin}
+        """Return the origin of the coordinates, and the number of the rules by which classes are found."""
+        return {"voc_origin": self._origin, "naming": NAMING}
+
+    def leftover(self) -> list[Issue]:
+        """Return what is wrong with the names of the classes."""
+        found = {name: classes[0] for name, classes in self._classes.exact.items()}
+        return same_names(str(self.split.options.get("yaml_file", "names")), self.split.names, found)
 
     def verify(self, im_file: str) -> Pair:
         """Check one image and its XML file."""
@@ -80,8 +85,8 @@ class VocReader(LabelReader):
         if item.fields.get("difficult") == "1":
             raise RowError("crowd", f"a '{item.fields.get('name')}' marked as difficult is left out")
         name = item.fields.get("name", "")
-        found = self._classes.get(name.strip().casefold())
-        if found is None:
+        found = self._classes.find(name)
+        if found < 0:
             known = ", ".join(list(map(str, self.split.names.values()))[:8])
             raise RowError("class", f"class '{name}' is not among the data YAML's names ({known})", fatal=True)
         return 0 if self.split.single_cls else found
