@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.data.sets import late_exif
 from ultralytics.cfg import get_cfg
 from ultralytics.data import classify
 from ultralytics.data.classify import (
@@ -22,6 +23,7 @@ from ultralytics.data.classify import (
     to_tensor,
     train_transforms,
 )
+from ultralytics.data.image_cache import ImageCache
 from ultralytics.utils.errors import ConfigError, DatasetError, NotFoundError
 
 NAMES = {0: "blue", 1: "red"}
@@ -186,6 +188,22 @@ def test_a_cache_changes_nothing(tmp_path, cache, split):
     plain, cached = (dataset(write_set(tmp_path) if c is False else tmp_path, split, cache=c) for c in (False, cache))
     for i in range(6):
         assert torch.equal(plain[(1, i)]["img"], cached[(1, i)]["img"])
+
+
+@pytest.mark.parametrize(("split", "size"), [("train", (100, 2000)), ("train", (30, 40)), ("val", (100, 2000))])
+def test_the_memory_that_a_cache_needs_is_known(tmp_path, monkeypatch, split, size):
+    needed = []
+    monkeypatch.setattr(ImageCache, "_fits", lambda self, mode, sizes: needed.extend(sizes) or True)
+    data = dataset(write_set(tmp_path, size=size), split, cache="ram")
+    assert needed == [data.images[i].nbytes for i in range(6)]
+
+
+def test_the_shape_is_that_of_the_decoded_image(tmp_path):
+    write_set(tmp_path)
+    late_exif(tmp_path / "val/blue/0.png")
+    for cache in (False, "ram", "disk", "disk"):
+        data = dataset(tmp_path, "val", cache=cache)
+        assert data[0]["img"].shape == (3, 32, 32) and data[0]["ori_shape"] == (48, 40)
 
 
 def test_no_augmentation_is_a_plain_resize():

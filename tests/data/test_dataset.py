@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from tests.data.sets import data_dict, hyp, make_set, picture, write_set
+from tests.data.sets import data_dict, hyp, late_exif, make_set, picture, write_set
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.utils.errors import ConfigError, DatasetError
 
@@ -264,6 +265,52 @@ def test_a_cache_that_does_not_fit_is_not_made(tmp_path: Path, monkeypatch, caps
     finally:
         (tmp_path / "images/train").chmod(0o755)
     assert not list(tmp_path.rglob("*.npy"))
+
+
+def test_disk_cache_sees_that_another_image_took_the_name(tmp_path: Path) -> None:
+    """Whatever its time: images that are renamed or unpacked bring an old one."""
+    images = make_set(tmp_path)
+    dataset(tmp_path, cache="disk")
+    for i in (1, 2):
+        (images / f"im{i}.png").rename(images / f"im{i - 1}.png")
+    cv2.imwrite(str(images / "im4.png"), picture(80, 40, 9))
+    os.utime(images / "im4.png", (1e9, 1e9))
+    for _ in range(2):
+        cached, plain = dataset(tmp_path, cache="disk", letterbox=True), dataset(tmp_path, letterbox=True)
+        assert len(plain) == 5 and all(equal(cached[i], plain[i]) for i in range(5))
+    assert cached[3]["ori_shape"] == (80, 40)
+
+
+def test_disk_cache_knows_the_decoded_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    late_exif(make_set(tmp_path, 1) / "im0.png")
+    plain = dataset(tmp_path)
+    assert plain[0]["ori_shape"] == (64, 48)
+    dataset(tmp_path, cache="disk")
+    monkeypatch.setattr("ultralytics.data.base.imread", lambda *a: pytest.fail("decoded again"))
+    assert dataset(tmp_path, cache="disk")[0]["ori_shape"] == (64, 48)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-10], lambda b: b[:300], lambda b: b[:64] + bytes(9), lambda b: b""])
+def test_a_damaged_file_of_the_disk_cache_is_written_anew(tmp_path: Path, damage) -> None:
+    images = make_set(tmp_path, 2)
+    plain = dataset(tmp_path, cache="disk")
+    file = next(images.glob("im0.png.*.npy"))
+    whole = file.read_bytes()
+    file.write_bytes(damage(whole))
+    assert equal(dataset(tmp_path, cache="disk")[0], plain[0]) and file.read_bytes() == whole
+
+
+def test_a_disk_cache_that_is_there_needs_no_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = make_set(tmp_path)
+    dataset(tmp_path, cache="disk")
+    usage = SimpleNamespace(total=10**6, used=10**6 - 15_000, free=15_000)
+    monkeypatch.setattr("ultralytics.data.image_cache.shutil.disk_usage", lambda path: usage)
+    assert dataset(tmp_path, cache="disk").images.mode == "disk"
+    next(images.glob("im0.png.*.npy")).unlink()  # 64 * 64 * 3 bytes
+    assert dataset(tmp_path, cache="disk").images.mode == "disk"
+    for file in images.glob("*.npy"):
+        file.unlink()
+    assert dataset(tmp_path, cache="disk").images.mode is None
 
 
 def test_unknown_cache_modes(tmp_path: Path) -> None:

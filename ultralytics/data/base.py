@@ -87,7 +87,8 @@ class BaseDataset(Dataset[dict[str, Any]]):
             self.set_rectangle()
         self.im_files = self.labels.im_files
         tag = f"{imgsz}{'k' if self.letterbox else 's'}{channels}{'r' if reduced_decode else ''}"
-        self.images = ImageCache(cache_mode(cache), self.im_files, self._read, tag, channels * imgsz * imgsz)
+        sizes = [channels * imgsz * imgsz] * len(self.im_files)
+        self.images = ImageCache(cache_mode(cache), self.im_files, self._read, tag, self.labels.shapes, sizes)
         self.images.fill(f"{prefix}caching images")
         self.transforms = self.build_transforms(hyp)
         self._clean = self.build_transforms(hyp, clean=True)

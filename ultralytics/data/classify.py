@@ -157,8 +157,8 @@ class ClassificationDataset(Reporting, Dataset[dict[str, Any]]):
         self.transforms = train_transforms(self.imgsz, args) if self.augment else None
         self._fit = eval_transforms(self.imgsz)
         tag = f"{self.imgsz}{'t' if self.augment else 'v'}"
-        side = round(self.imgsz * MARGIN) if self.augment else self.imgsz
-        self.images = ImageCache(cache_mode(args.cache), self.im_files, self._read, tag, 3 * side * side)
+        sizes = [3 * h * w for h, w in map(self._kept, self.labels.shapes.tolist())]
+        self.images = ImageCache(cache_mode(args.cache), self.im_files, self._read, tag, self.labels.shapes, sizes)
         self.images.fill(f"{self.prefix}caching images")
 
     def _scan(self, fraction: float) -> LabelTable:
@@ -198,11 +198,17 @@ class ClassificationDataset(Reporting, Dataset[dict[str, Any]]):
         image = imread(self.im_files[i])
         if image is None:
             raise DatasetError(f"{self.im_files[i]}: image cannot be decoded", "mend it or take it out of the data set")
+        self.labels.set_shape(i, image.shape[:2])
         if not self.augment:
             return to_image(self._fit(to_tensor(image)))
-        h, w = image.shape[:2]
-        gain = self.imgsz * MARGIN / min(h, w)
-        return image if gain >= 1 else resize(image, (round(w * gain), round(h * gain)), cv2.INTER_AREA)
+        h, w = self._kept(image.shape[:2])
+        return image if (h, w) == image.shape[:2] else resize(image, (w, h), cv2.INTER_AREA)
+
+    def _kept(self, shape: Sequence[int]) -> tuple[int, int]:
+        """Return the (h, w) to which an image of a shape (h, w) is brought before the transforms."""
+        h, w = shape
+        gain = min(self.imgsz * MARGIN / min(h, w), 1.0)
+        return (round(h * gain), round(w * gain)) if self.augment else (self.imgsz, self.imgsz)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
         """Return sample `index`, or that of (epoch, index)."""

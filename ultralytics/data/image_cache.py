@@ -20,6 +20,7 @@ Pixels = NDArray[np.uint8]
 _THREADS = min(8, os.cpu_count() or 1)
 _MEMORY_PART = 0.8  # of the free memory that a cache may take
 _DISK_RESERVE = 1.1
+INT64 = (1 << 63) - 1  # times that need more bits lose the upper ones
 
 
 def cache_mode(cache: Any) -> str | None:
@@ -55,18 +56,26 @@ class ImageCache:
     """Images by index, resized as the network takes them; what is cached equals what loading would give.
 
     `load(i)` decodes and resizes image i; `tag` (size and way of resizing) is part of the names of the files on disk.
-    With mode None nothing is kept. A cache that does not fit is not made; a warning says so.
+    `shapes` (N, 2) are the (h, w) of the images, which loading corrects and a file on disk brings back; `sizes` the
+    bytes of each image as it is kept. With mode None nothing is kept. A cache that does not fit is not made; a warning
+    says so.
     """
 
     def __init__(
-        self, mode: str | None, files: Sequence[str], load: Callable[[int], Pixels], tag: str, bytes_each: int
+        self,
+        mode: str | None,
+        files: Sequence[str],
+        load: Callable[[int], Pixels],
+        tag: str,
+        shapes: NDArray[Any],
+        sizes: Sequence[int],
     ) -> None:
-        self.files, self._load, self._tag = files, load, tag
+        self.files, self._load, self._tag, self._shapes = files, load, tag, shapes
         self._ram: list[Pixels | None] = [None] * len(files)
-        self.mode = mode if mode and self._fits(mode, bytes_each * len(files)) else None
+        self.mode = mode if mode and self._fits(mode, sizes) else None
 
     def __getitem__(self, i: int) -> Pixels:
-        """Return image i, uint8 (H, W, C) BGR, from the cache if it is there and newer than the image file."""
+        """Return image i, uint8 (H, W, C) BGR, from the cache if it is there and made of the very image file."""
         if self.mode == "ram":
             image = self._ram[i]
             return self._load(i) if image is None else image
@@ -93,37 +102,54 @@ class ImageCache:
         """Return where image i lies on disk."""
         return Path(f"{self.files[i]}.{self._tag}.npy")
 
-    def _fits(self, mode: str, need: int) -> bool:
+    def _fits(self, mode: str, sizes: Sequence[int]) -> bool:
         if not self.files:
             return True
         if mode == "ram":
-            free = free_memory()
+            free, need = free_memory(), sum(sizes)
             ok = free is None or need < free * _MEMORY_PART
             where = f"free memory {(free or 0) / 1e9:.1f} GB"
         else:
             folder = Path(self.files[0]).parent
-            free = shutil.disk_usage(folder).free
-            ok = may_write(folder) and need * _DISK_RESERVE < free
+            free, need = shutil.disk_usage(folder).free, self._absent(sizes)
+            ok = not need or (may_write(folder) and need * _DISK_RESERVE < free)
             where = f"{folder}: {free / 1e9:.1f} GB free{'' if may_write(folder) else ', read-only'}"
         if not ok:
             LOGGER.warning(f"cache='{mode}' needs {need / 1e9:.1f} GB ({where}); images are read each time instead")
         return ok
 
+    def _absent(self, sizes: Sequence[int]) -> int:
+        """Return the bytes of the images that are not on disk yet."""
+        return sum(size for i, size in enumerate(sizes) if not os.path.exists(self.path(i)))
+
+    def _stamp(self, i: int) -> NDArray[np.int64]:
+        """Return size and time of change of the image file: one that took its name is another, though it be older."""
+        stat = os.stat(self.files[i])
+        return np.array([stat.st_size, stat.st_mtime_ns & INT64], np.int64)
+
     def _read(self, i: int) -> Pixels | None:
-        path = self.path(i)
         try:
-            if os.stat(path).st_mtime_ns < os.stat(self.files[i]).st_mtime_ns:
-                return None
-            image = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+            with open(self.path(i), "rb") as file:
+                image, facts = np.load(file, allow_pickle=False), np.load(file, allow_pickle=False)
+            stamp = self._stamp(i)
+        except (OSError, ValueError, EOFError, MemoryError):  # absent, cut off, or damaged
             return None
-        return image if image.dtype == np.uint8 and image.ndim == 3 else None
+        if image.dtype != np.uint8 or image.ndim != 3 or facts.shape != (4,) or (facts[:2] != stamp).any():
+            return None
+        self._shapes[i] = facts[2:]
+        return image
 
     def _write(self, i: int) -> Pixels:
+        """Load an image and keep it; behind it in the file lie size and time of its source, and that one's (h, w)."""
+        try:
+            stamp = self._stamp(i)  # before the reading: a change while it lasts must not go unseen
+        except OSError:
+            return self._load(i)
         image = self._load(i)
         try:
             with atomic_write(self.path(i), "wb") as file:
                 np.save(file, image)
+                np.save(file, np.concatenate([stamp, self._shapes[i]]))
         except OSError as error:
             LOGGER.warning(f"{self.path(i)}: not cached: {error}")
         return image

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ultralytics.data.image_cache import may_write
+from ultralytics.data.image_cache import INT64, may_write
 from ultralytics.data.label_table import LabelTable, Ragged
 from ultralytics.data.labels import Issue, Scan, describe
 from ultralytics.utils.files import atomic_write
@@ -28,7 +28,6 @@ from ultralytics.utils.log import LOGGER
 from ultralytics.utils.settings import config_dir
 
 CACHE_VERSION = 3
-INT64 = (1 << 63) - 1
 
 
 def content_key(
