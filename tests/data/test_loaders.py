@@ -17,7 +17,7 @@ from PIL import Image
 from tests.data.sets import picture
 from ultralytics.data.build import load_inference_source
 from ultralytics.data.loaders import LoadImagesAndVideos, LoadPilAndNumpy, LoadStreams, LoadTensor, as_bgr
-from ultralytics.utils.errors import ConfigError, NotFoundError
+from ultralytics.utils.errors import ConfigError, DatasetError, NotFoundError
 
 FRAMES = 7
 
@@ -256,3 +256,11 @@ def test_close_frees_streams(folder: Path) -> None:
 def test_channel_counts() -> None:
     assert as_bgr(np.full((2, 2, 1), 7, np.uint8)).tolist() == [[[7] * 3] * 2] * 2
     assert as_bgr(np.arange(16, dtype=np.uint8).reshape(2, 2, 4))[0, 1].tolist() == [4, 5, 6]
+
+
+@pytest.mark.parametrize("suffix", ["txt", "csv", "streams"])
+def test_a_list_that_is_not_utf8_is_named(folder: Path, suffix: str) -> None:
+    file = folder / f"list.{suffix}"
+    file.write_bytes("a.jpg\né.jpg\n".encode("latin-1"))
+    with pytest.raises(DatasetError, match=rf"list\.{suffix}:2: the list is not UTF-8"):
+        load_inference_source(str(file))

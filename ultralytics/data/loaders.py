@@ -22,6 +22,7 @@ from PIL import Image
 from ultralytics.data.addresses import fetch, fetch_video, file_name, is_web, names_video
 from ultralytics.data.images import Pixels, as_uint8, decode, imread, pil_to_bgr
 from ultralytics.data.live import Reader, make_reader
+from ultralytics.data.paths import list_text
 from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS, suffix_of
 from ultralytics.utils.checks import require
 from ultralytics.utils.errors import ConfigError, NotFoundError
@@ -319,6 +320,7 @@ def expand_paths(source: Any) -> list[str]:
 
     Raises:
         NotFoundError: a path does not exist.
+        DatasetError: a list is not UTF-8 text.
     """
     if isinstance(source, (list, tuple)):
         return [f for s in source for f in expand_paths(s)]
@@ -337,7 +339,7 @@ def expand_paths(source: Any) -> list[str]:
 
 def _listed(path: Path) -> list[str]:
     """Return the sources that a list file names, one a line or cell; relative ones are also tried beside the list."""
-    text = path.read_text(encoding="utf-8-sig")
+    text = list_text(path)
     cells = [cell.strip() for row in csv.reader(text.splitlines()) for cell in row]
     if path.suffix.lower() == ".txt":
         cells = [line.strip() for line in text.splitlines()]

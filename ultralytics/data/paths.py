@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ultralytics.utils.errors import NotFoundError
+from ultralytics.utils.errors import DatasetError, NotFoundError
 
 IMG_FORMATS = frozenset(
     "avif bmp dng heic heif jp2 jpeg jpg mpo png tif tiff webp".split(),
@@ -41,13 +41,14 @@ def _label_folder(folder: str) -> str:
 
 
 def list_images(source: str | Sequence[str]) -> list[str]:
-    """Return the sorted image files of a split: a folder (recursive), a glob, an image, a text list, or several.
+    """Return the sorted image files of a split: a folder, a glob, an image, a text list, or several.
 
-    Lines of a text list that start with `./` are relative to the list's folder; other relative lines are tried there
+    Folders are searched to their ends, see `walk`. Lines of a text list that start with `./` are relative to the list's folder; other relative lines are tried there
     when they do not exist from the working directory.
 
     Raises:
         NotFoundError: a folder or list does not exist.
+        DatasetError: a list is not UTF-8 text.
     """
     sources = [source] if isinstance(source, str) else list(source)
     return sorted(path for s in sources for path in _list_one(str(s)))
@@ -56,8 +57,8 @@ def list_images(source: str | Sequence[str]) -> list[str]:
 def _list_one(source: str) -> list[str]:
     path = Path(source)
     if path.is_dir():
-        walk = ((os.path.join(folder, ""), names) for folder, _, names in os.walk(path))
-        found = [folder + name for folder, names in walk for name in names]
+        places = ((os.path.join(folder, ""), names) for folder, names in walk(path))
+        found = [folder + name for folder, names in places for name in names]
     elif path.is_file():
         found = _read_list(path) if suffix_of(source) == "txt" else [source]
     elif glob.has_magic(source):
@@ -67,9 +68,46 @@ def _list_one(source: str) -> list[str]:
     return [f for f in found if _split(f)[1].lower() in IMG_FORMATS]
 
 
+def walk(top: str | Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield (folder, names of its files) of a folder and of all below it, linked ones too.
+
+    Each real folder comes once, under its own path rather than a link's; a link to a folder that holds it, or the whole
+    tree, is not followed.
+    """
+    above = os.path.realpath(top)
+    pending, seen = [str(top)], set[str]()
+    while pending:
+        start = pending.pop(0)
+        real = os.path.realpath(start)
+        if real in seen:
+            continue
+        for place, folders, names in os.walk(start):
+            here = os.path.join(real, os.path.relpath(place, start)) if place != start else real
+            seen.add(here)
+            links = [os.path.join(place, name) for name in folders if os.path.islink(os.path.join(place, name))]
+            pending += sorted(link for link in links if not _holds(os.path.realpath(link), above, here))
+            folders[:] = [name for name in folders if os.path.join(here, name) not in seen]
+            yield place, names
+
+
+def _holds(folder: str, *others: str) -> bool:
+    """Return whether a folder is one of others or holds one."""
+    inside = os.path.join(folder, "")
+    return any(os.path.join(other, "").startswith(inside) for other in others)
+
+
 def _read_list(path: Path) -> list[str]:
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    lines = [line.strip() for line in list_text(path).splitlines()]
     return [_from_image_set(line, path) or _beside(line, path.parent) for line in lines if line]
+
+
+def list_text(path: Path) -> str:
+    """Return the text of a file that lists others; raise DatasetError where it is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise DatasetError(f"{path}:{line}: the list is not UTF-8 text: {error.reason}", "save it as UTF-8") from None
 
 
 def _from_image_set(line: str, path: Path) -> str | None:

@@ -19,6 +19,7 @@ from ultralytics.data.loaders import (
     in_memory,
     read_mixed,
 )
+from ultralytics.data.paths import list_text
 from ultralytics.utils.checks import check_file
 from ultralytics.utils.errors import ConfigError
 
@@ -68,7 +69,7 @@ def _open_text(source: str | int | Path, batch: int, vid_stride: int, buffer: bo
     if text.split(" ", 1)[0].lower() == "screen" and not Path(text).exists():
         return LoadScreenshots(text, channels)
     if text.lower().endswith(".streams"):
-        lines = [line.strip() for line in check_file(text).read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in list_text(Path(check_file(text))).splitlines()]
         return LoadStreams([line for line in lines if line], vid_stride, buffer, channels)
     if is_live(text):
         return LoadStreams(text, vid_stride, buffer, channels)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ultralytics.data.doctor.finding import Finding, Rule, finding
 from ultralytics.data.doctor.survey import FLAT, Survey, folders_of
-from ultralytics.data.paths import IMG_FORMATS, img2label_paths, suffix_of
+from ultralytics.data.paths import IMG_FORMATS, img2label_paths, suffix_of, walk
 
 SIDECARS = frozenset({"txt", "xml", "json", "cache", "npy", "yaml", "yml", "md", "csv"})
 _LABEL_SUFFIX = {"yolo": "txt", "voc": "xml"}
@@ -64,7 +64,7 @@ def _shared_stems(im_files: Sequence[str]) -> Iterator[str]:
 def _strays(survey: Survey) -> Iterator[tuple[str, str]]:
     """Give files in the image folders that are no images, and links to nothing."""
     for folder in folders_of(survey.source):
-        for place, _, names in os.walk(folder):
+        for place, names in walk(folder):
             for name in names:
                 path = os.path.join(place, name)
                 if os.path.islink(path) and not os.path.exists(path):
