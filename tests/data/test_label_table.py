@@ -17,6 +17,7 @@ from ultralytics.data.label_table import LabelTable, Ragged
 from ultralytics.data.labels import Scan, label_dict
 
 COUNTS = (3, 0, 1, 5, 0, 2)
+COUNTED = {"found": 6, "missing": 0, "empty": 0, "corrupt": 0, "total": 6}
 ORDER = np.array([4, 3, 3, 0, 5])
 
 
@@ -142,7 +143,7 @@ def test_counts_that_are_not_those_of_the_values(counts: list[int]) -> None:
 def test_the_cache_of_a_table_in_another_order(tmp_path: Path, truth: bool) -> None:
     labels = dicts(truth)
     path = tmp_path / "train.cache"
-    assert save_cache(path, "key", Scan(LabelTable.of(labels).take(ORDER), [], {}))
+    assert save_cache(path, "key", Scan(LabelTable.of(labels).take(ORDER), [], COUNTED))
     got = load_cache(path, "key")
     assert got is not None
     assert_same(LabelTable.of(got.labels), [labels[i] for i in ORDER])
@@ -151,7 +152,7 @@ def test_the_cache_of_a_table_in_another_order(tmp_path: Path, truth: bool) -> N
 @pytest.mark.parametrize("column", ["rows", "shapes", "polygons", "points", "truths"])
 def test_a_cache_with_a_short_column_is_not_used(tmp_path: Path, column: str) -> None:
     path = tmp_path / "train.cache"
-    save_cache(path, "key", Scan(dicts(truth=True), [], {}))
+    save_cache(path, "key", Scan(dicts(truth=True), [], COUNTED))
     with np.load(path) as stored:
         arrays = dict(stored)
     assert json.loads(arrays["meta"].tobytes())["version"] == CACHE_VERSION

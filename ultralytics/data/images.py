@@ -146,11 +146,23 @@ def with_channels(image: NDArray[Any]) -> Pixels:
     return np.asarray(image[..., None] if image.ndim == 2 else image, np.uint8)
 
 
+class NotReadNow(ValueError):
+    """A file that the system did not hand out, or that had no room: at another time it may be read."""
+
+
+def is_passing(error: Exception) -> bool:
+    """Return whether an error is of the system (rights, a disk, memory) rather than of what a file holds."""
+    lasting = (FileNotFoundError, IsADirectoryError, NotADirectoryError)  # seen by size and time when they change
+    return isinstance(error, MemoryError) or (
+        isinstance(error, OSError) and error.errno is not None and not isinstance(error, lasting)
+    )
+
+
 def probe(path: str | Path) -> tuple[int, int]:
     """Return (height, width) after EXIF orientation, without decoding; raise ValueError with the reason if unusable.
 
     JPEG and WebP files are checked for completeness by their end, PNG files by their checksums; where that fails, and
-    for other formats, by decoding.
+    for other formats, by decoding. The error is `NotReadNow` where the system is at fault.
     """
     try:
         size = os.path.getsize(path)
@@ -165,7 +177,8 @@ def probe(path: str | Path) -> tuple[int, int]:
     except Image.DecompressionBombError:
         raise ValueError("too many pixels") from None
     except (OSError, SyntaxError, EOFError, MemoryError) as error:
-        raise ValueError(str(error) or "cannot be read") from None
+        kind = NotReadNow if is_passing(error) else ValueError
+        raise kind(str(error) or "cannot be read") from None
     if min(width, height) < MIN_SIDE:
         raise ValueError(f"{width}x{height} px, smaller than {MIN_SIDE} px")
     return height, width

@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import struct
 import zipfile
 import zlib
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,36 @@ from ultralytics.utils.log import LOGGER
 from ultralytics.utils.settings import config_dir
 
 CACHE_VERSION = 3
+
+
+# What a file raises whose bytes are not those that were written. RuntimeError: an archive that seems encrypted, or of
+# a kind of compression that is not known.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+_COUNTS = frozenset({"found", "missing", "empty", "corrupt", "total"})
+_COLUMNS: Mapping[str, tuple[tuple[int, ...], type[Any]]] = {  # dimensions of a row, and type
+    "shapes": ((2,), np.int32),
+    "rows": ((), np.int64),
+    "cls": ((1,), np.float32),
+    "bboxes": ((4,), np.float32),
+    "polygons": ((), np.int64),
+    "points": ((), np.int64),
+    "segments": ((2,), np.float32),
+    "truths": ((), np.int64),
+    "truth": ((8,), np.float64),
+}
 
 
 def content_key(
@@ -98,9 +129,27 @@ def load_cache(path: Path, key: str) -> Scan | None:
             if meta["version"] != CACHE_VERSION or meta["key"] != key:
                 return None
             arrays = {name: stored[name] for name in stored.files if name != "meta"}
+        _check(meta, arrays)
         return Scan(_restore(meta, arrays), [Issue(*issue) for issue in meta["issues"]], meta["counts"])
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
+    except _DAMAGE:
         return None
+
+
+def _check(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
+    """Raise ValueError where stored values are not of the kind that is written."""
+    counts, files = meta["counts"], meta["im_files"]
+    wrong = [name for name, rows in arrays.items() if not _is_column(rows, *_COLUMNS[name])]
+    if wrong or set(counts) != _COUNTS or not all(type(n) is int for n in counts.values()):
+        raise ValueError(f"arrays {wrong} or counts {counts} are not as they are written")
+    if type(files) is not list or not all(type(file) is str for file in files):
+        raise ValueError("im_files: need a list of paths")
+    kinds = (str, int, str, str, bool)
+    if any(tuple(map(type, issue)) != kinds for issue in meta["issues"]):
+        raise ValueError("issues: need file, line, kind, reason and whether it is fatal")
+
+
+def _is_column(rows: NDArray[Any], row: tuple[int, ...], kind: type[Any]) -> bool:
+    return rows.ndim == 1 + len(row) and rows.shape[1:] == row and rows.dtype == kind
 
 
 def _restore(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> LabelTable:
@@ -128,6 +177,7 @@ def _restore(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> LabelTabl
 def cached_scan(cache: Path, run: Callable[[], Scan], key: str, desc: str = "") -> Scan:
     """Return the cached scan if it is up to date, else scan, check nothing, and store the result when it is sound.
 
+    A scan that a missing right, a disk or the memory has stopped somewhere is not: the next start looks again.
     Where the data set's folder cannot be written, the cache lies in the user's folder of settings.
     """
     places = (cache, spare_path(cache))
@@ -137,7 +187,9 @@ def cached_scan(cache: Path, run: Callable[[], Scan], key: str, desc: str = "") 
             LOGGER.info(f"{desc} {place}: {describe(scan.counts)}")
             return scan
     scan = run()
-    if scan.labels and not any(issue.fatal for issue in scan.issues):
+    if scan.passing:
+        LOGGER.info(f"label cache not written, the next start scans again: {scan.passing} image(s) not read now")
+    elif scan.labels and not any(issue.fatal for issue in scan.issues):
         save_cache(places[0] if may_write(cache.parent) else places[1], key, scan)
     return scan
 

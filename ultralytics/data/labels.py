@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ultralytics.data.images import probe
+from ultralytics.data.images import NotReadNow, is_passing, probe
 from ultralytics.data.label_table import FIXED, LabelDict, LabelTable
 from ultralytics.utils.errors import DatasetError
 from ultralytics.utils.log import ProgressBar
@@ -55,11 +55,14 @@ class Issue(NamedTuple):
 
 
 class RowError(ValueError):
-    """A label row that cannot be used; `kind` names the rule, `fatal` whether a strict run stops."""
+    """A label row that cannot be used; `kind` names the rule, `fatal` whether a strict run stops.
 
-    def __init__(self, kind: str, reason: str, fatal: bool = False) -> None:
+    `passing` says that the file was not handed out by the system, so that it may be read at another time.
+    """
+
+    def __init__(self, kind: str, reason: str, fatal: bool = False, passing: bool = False) -> None:
         super().__init__(reason)
-        self.kind, self.fatal = kind, fatal
+        self.kind, self.fatal, self.passing = kind, fatal, passing
 
 
 @dataclass
@@ -79,11 +82,15 @@ class LabelRows:
 
 @dataclass
 class Scan:
-    """Labels of a split's usable images, findings, and counts found / missing / empty / corrupt / total."""
+    """Labels of a split's usable images, findings, and counts found / missing / empty / corrupt / total.
+
+    `passing` is the number of images that are left out since the system did not hand out a file.
+    """
 
     labels: Sequence[LabelDict]
     issues: list[Issue]
     counts: dict[str, int]
+    passing: int = 0
 
 
 # ---- one row ----------------------------------------------------------------------------------------------------
@@ -294,6 +301,7 @@ class Pair:
     shape: tuple[int, int] | None
     rows: LabelRows
     state: str  # found, empty, missing, corrupt, or foreign: an image of another split
+    passing: bool = False  # whether it is corrupt only since the system did not hand out a file
 
 
 def verify_pair(im_file: str, label_file: str, nc: int, single_cls: bool = False) -> Pair:
@@ -305,7 +313,8 @@ def verify_pair(im_file: str, label_file: str, nc: int, single_cls: bool = False
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError) as error:
-            raise RowError("unreadable", f"label file cannot be read: {error}") from None
+            passing = is_passing(error)
+            raise RowError("unreadable", f"label file cannot be read: {error}", passing=passing) from None
         return parse_labels(text, nc, label_file, single_cls)
 
     return verify_image(im_file, label_file, read)
@@ -316,11 +325,17 @@ def verify_image(im_file: str, label_file: str, read: Callable[[tuple[int, int]]
     try:
         shape = probe(im_file)
     except ValueError as error:
-        return Pair(im_file, None, LabelRows(issues=[Issue(im_file, 0, "image", str(error))]), "corrupt")
+        rows, passing = LabelRows(issues=[Issue(im_file, 0, "image", str(error))]), isinstance(error, NotReadNow)
+        return Pair(im_file, None, rows, "corrupt", passing)
     try:
-        rows = read(shape)
+        found = read(shape)
     except RowError as error:
-        return Pair(im_file, None, LabelRows(issues=[Issue(label_file, 0, error.kind, str(error))]), "corrupt")
+        rows = LabelRows(issues=[Issue(label_file, 0, error.kind, str(error))])
+        return Pair(im_file, None, rows, "corrupt", error.passing)
+    return _judged(im_file, shape, found)
+
+
+def _judged(im_file: str, shape: tuple[int, int], rows: LabelRows | None) -> Pair:
     if rows is None:
         return Pair(im_file, shape, LabelRows(), "missing")
     if not len(rows.bboxes) and any(issue.kind not in HARMLESS for issue in rows.issues):
@@ -350,7 +365,7 @@ def scan_images(im_files: Sequence[str], verify: Callable[[str], Pair], desc: st
                 if p.shape is not None
             ]
         )
-    return Scan(labels, [issue for p in pairs for issue in p.rows.issues], counts)
+    return Scan(labels, [issue for p in pairs for issue in p.rows.issues], counts, sum(p.passing for p in pairs))
 
 
 def _verify_all(im_files: Sequence[str], verify: Callable[[str], Pair]) -> Iterator[list[Pair]]:

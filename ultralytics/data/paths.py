@@ -43,8 +43,8 @@ def _label_folder(folder: str) -> str:
 def list_images(source: str | Sequence[str]) -> list[str]:
     """Return the sorted image files of a split: a folder, a glob, an image, a text list, or several.
 
-    Folders are searched to their ends, see `walk`. Lines of a text list that start with `./` are relative to the list's folder; other relative lines are tried there
-    when they do not exist from the working directory.
+    Folders are searched to their ends, see `walk`. Lines of a text list that start with `./` are relative to the
+    list's folder; other relative lines are tried there when they do not exist from the working directory.
 
     Raises:
         NotFoundError: a folder or list does not exist.

@@ -72,8 +72,11 @@ class LabelReader:
             return Path(source).with_suffix(".cache")
         folder = self.cache_folder()
         if isinstance(source, (str, Path)) and Path(source).is_dir():
-            return folder.with_name(f"{folder.name}.cache")
+            return folder.with_name(f"{folder.name}.cache") if folder.name else folder / "labels.cache"
         mark = hashlib.sha256(str(source).encode(errors="surrogateescape")).hexdigest()[:8]
+        root = Path(self.split.options.get("path") or folder)
+        if not folder.name or root.is_relative_to(folder):  # sources side by side: keep the cache inside of the set
+            return root / f"labels.{mark}.cache"
         return folder.with_name(f"{folder.name}.{mark}.cache")
 
     def cache_folder(self) -> Path:

@@ -18,6 +18,7 @@ from xml.sax.saxutils import escape
 
 from ultralytics.data.formats.base import LabelReader, Split
 from ultralytics.data.formats.coco import ClassNames, noted_size, same_names
+from ultralytics.data.images import is_passing
 from ultralytics.data.labels import Issue, LabelRows, Pair, RowCollector, RowError, checked_box, verify_image
 
 MAX_BYTES = 16 << 20
@@ -69,9 +70,12 @@ class VocReader(LabelReader):
         return verify_image(im_file, file, lambda shape: self._rows(file, shape))
 
     def _rows(self, file: str, shape: tuple[int, int]) -> LabelRows | None:
-        if not os.path.exists(file):
-            return None
-        content = read_voc(file)
+        try:
+            content = read_voc(file)
+        except RowError as error:
+            if error.kind == "missing":
+                return None
+            raise
         size = noted_size(content.size, shape)
         rows = RowCollector(file)
         for item in content.objects:
@@ -173,14 +177,15 @@ def read_voc(file: str | Path) -> VocFile:
     """Read an annotation file.
 
     Raises:
-        RowError: of kind `unreadable` or `syntax`; such a file says nothing about its image.
+        RowError: of kind `missing`, `unreadable` or `syntax`; such a file says nothing about its image.
     """
     try:
         if os.path.getsize(file) > MAX_BYTES:
             raise RowError("syntax", f"more than {MAX_BYTES >> 20} MiB of XML")
         content = Path(file).read_bytes()
     except OSError as error:
-        raise RowError("unreadable", f"label file cannot be read: {error}") from None
+        kind = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
+        raise RowError(kind, f"label file cannot be read: {error}", passing=is_passing(error)) from None
     parser = expat.ParserCreate()
     handler = _Handler(parser)
     try:
