@@ -8,6 +8,7 @@ import pytest
 from tests.data.augment.scenes import SIDE, Scenes, frames, iou
 from ultralytics.data.augment import CopyPaste, CutMix, MixUp, Mosaic
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.instance import Instances
 
 
 def sample_of(source: Scenes, seed: int):
@@ -130,3 +131,17 @@ def test_copy_paste_from_another_image() -> None:
     source = Scenes(8, polygons=True)
     counts = [len(CopyPaste(source, None, 1.0, "mixup")(sample_of(source, s))["cls"]) for s in range(8)]
     assert min(counts) >= 2 and max(counts) > 2
+
+
+@pytest.mark.parametrize(("left", "pasted", "hidden"), [(70, 0, 0), (52, 0, 0), (47, 1, 2), (46, 1, 1)])
+def test_copy_paste_hides_no_object(left: int, pasted: int, hidden: int) -> None:
+    """The mirrored large object, at 55 to 95, may not land on a small one: its label would stay."""
+    boxes = np.array([[5, 20, 45, 80], [left, 45, left + 10, 55]], np.float32)
+    image = np.zeros((100, 100, 3), np.uint8)
+    image[20:80, 5:45], image[45:55, left : left + 10] = 60, 250
+    polygons = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
+    sample = {"img": image, "cls": np.array([[0.0], [1.0]], np.float32), "rng": np.random.default_rng(0)}
+    sample["instances"] = Instances(boxes, polygons, "xyxy", normalized=False)
+    out = CopyPaste(Scenes(), p=1.0)(sample)
+    assert len(out["cls"]) == len(out["instances"]) == 2 + pasted
+    assert (out["img"][45:55, left : left + 10] == 250).all(2).sum() == 10 * (10 - hidden)

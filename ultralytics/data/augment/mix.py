@@ -76,7 +76,8 @@ class CopyPaste(MixTransform):
     """Paste cut-out objects, for labels with polygons only (Ghiasi et al. 2021).
 
     `p` is the part of the candidates that is pasted. Mode "flip" takes the image's own objects, mirrored; "mixup" takes
-    another image's. Only objects that cover less than 0.3 of their box by existing boxes are candidates.
+    another image's. Candidates are objects of which an existing box covers less than 0.3, and which cover less than
+    0.3 of each existing box: what they hide keeps its label.
     """
 
     MAX_COVER = 0.3
@@ -102,7 +103,7 @@ class CopyPaste(MixTransform):
         source, added, cls = self._donor(labels, instances)
         if not added.has_segments:
             return labels
-        cover = _coverage(added.bboxes, instances.bboxes)
+        cover = _coverage(added.bboxes, instances.bboxes)  # (M,)
         candidates = np.flatnonzero(cover < self.MAX_COVER)
         chosen = candidates[np.argsort(cover[candidates], kind="stable")][: round(self.p * len(candidates))]
         if not len(chosen):
@@ -159,10 +160,11 @@ def _overlap(boxes: Floats, window: tuple[int, int, int, int]) -> Floats:
 
 
 def _coverage(boxes: Floats, others: Floats) -> Floats:
-    """Return for each of M xyxy boxes the largest part that one of N others covers, (M,)."""
+    """Return for each of M xyxy boxes the largest part that it shares with one of N others, of either box, (M,)."""
     if not len(others):
         return np.zeros(len(boxes), np.float32)
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])  # (M, N, 2)
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    area = np.clip(boxes[:, 2:] - boxes[:, :2], 1e-6, None).prod(1)
-    return (np.clip(high - low, 0, None).prod(2).max(1) / area).astype(np.float32)
+    areas = [np.clip(b[:, 2:] - b[:, :2], 0, None).prod(1) for b in (boxes, others)]
+    smaller = np.maximum(np.minimum(areas[0][:, None], areas[1]), 1e-6)  # (M, N)
+    return (np.clip(high - low, 0, None).prod(2) / smaller).max(1).astype(np.float32)
