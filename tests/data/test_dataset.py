@@ -120,6 +120,18 @@ def test_class_filter_single_class_and_fraction(tmp_path: Path) -> None:
     assert len(dataset(tmp_path, fraction=0.5)) == 2 and len(dataset(tmp_path, fraction=3)) == 3
 
 
+def test_a_class_filter_may_not_leave_a_training_without_objects(tmp_path: Path, capsys) -> None:
+    write_set(tmp_path, {"a": "1 .5 .5 .2 .2\n", "b": "0 .5 .5 .2 .2\n"})
+    with pytest.raises(DatasetError, match=r"no object of classes=\[2\]"):
+        dataset(tmp_path, augment=True, hyp=hyp(), classes=[2])
+    capsys.readouterr()
+    assert not len(dataset(tmp_path, classes=[2]).labels.cls.values)
+    assert "no object of classes=[2]" in capsys.readouterr().out
+    with pytest.raises(DatasetError, match="with single_cls=True all objects are of class 0"):
+        dataset(tmp_path, augment=True, hyp=hyp(), classes=[1], single_cls=True)
+    assert len(dataset(tmp_path, augment=True, hyp=hyp(), classes=1).labels.cls.values) == 1
+
+
 def test_other_tasks_are_refused(tmp_path: Path) -> None:
     make_set(tmp_path)
     with pytest.raises(DatasetError, match="segment"):

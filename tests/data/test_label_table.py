@@ -15,6 +15,7 @@ from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.label_cache import CACHE_VERSION, load_cache, save_cache
 from ultralytics.data.label_table import LabelTable, Ragged
 from ultralytics.data.labels import Scan, label_dict
+from ultralytics.utils.errors import DatasetError
 
 COUNTS = (3, 0, 1, 5, 0, 2)
 COUNTED = {"found": 6, "missing": 0, "empty": 0, "corrupt": 0, "total": 6}
@@ -171,3 +172,21 @@ def test_a_data_set_of_ones_own_returns_dicts(tmp_path: Path) -> None:
 
     data = Own(str(tmp_path / "images/train"), imgsz=64, augment=False, data=data_dict(tmp_path))
     assert [label["note"] for label in data.labels] == [0, 1, 2] and data[1]["img"].shape == (3, 64, 64)
+
+
+@pytest.mark.parametrize(
+    ("cls", "bboxes"),
+    [((2, 1), (3, 4)), ((2,), (2, 4)), ((0, 1), (1, 4)), ((2, 1), (2, 5)), ((2, 1), (8,)), ((1, 2), (1, 4))],
+)
+def test_classes_and_boxes_that_do_not_agree_are_named(cls: tuple[int, ...], bboxes: tuple[int, ...]) -> None:
+    labels = dicts()
+    labels[2] |= {"cls": np.zeros(cls, np.float32), "bboxes": np.zeros(bboxes, np.float32)}
+    with pytest.raises(DatasetError, match=r"im2\.jpg: labels with cls of shape"):
+        LabelTable.of(labels)
+
+
+def test_truth_that_some_images_lack_is_left_out() -> None:
+    labels = dicts(truth=True)
+    del labels[1]["truth"]
+    table = LabelTable.of(labels)
+    assert table.truth is None and table.rest is None and all("truth" not in label for label in table)

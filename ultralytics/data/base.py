@@ -80,7 +80,7 @@ class BaseDataset(Dataset[dict[str, Any]]):
         self.single_cls, self.fraction, self.channels = single_cls, fraction, channels
         self.letterbox, self.seed, self.reduced_decode = letterbox or rect, seed, reduced_decode
         self.im_files = self.get_img_files(img_path)
-        self.labels = LabelTable.of(self.get_labels())
+        self.labels = self.label_table(self.get_labels())
         self.update_labels(classes)
         self.batch_shapes: NDArray[np.int64] | None = None
         if rect:
@@ -108,6 +108,10 @@ class BaseDataset(Dataset[dict[str, Any]]):
     def get_labels(self) -> Sequence[LabelDict]:
         """Return one label dict for each usable image: a list of dicts, or a `LabelTable`, which `labels` becomes."""
         raise NotImplementedError
+
+    def label_table(self, labels: Sequence[LabelDict]) -> LabelTable:
+        """Return the table of what `get_labels` gave."""
+        return LabelTable.of(labels)
 
     def build_transforms(self, hyp: Any = None, clean: bool = False) -> Compose:
         """Return the chain from a sample to tensors; `clean` is for the last epochs of a training."""

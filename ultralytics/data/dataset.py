@@ -17,6 +17,7 @@ from ultralytics.data.label_cache import cached_scan
 from ultralytics.data.label_table import LabelDict, LabelTable
 from ultralytics.data.labels import Issue, Scan, check_strict
 from ultralytics.data.report import Reporting
+from ultralytics.data.truth import follow_labels, snapshot
 from ultralytics.utils.errors import DatasetError
 from ultralytics.utils.log import LOGGER
 
@@ -63,6 +64,7 @@ class YOLODataset(Reporting, BaseDataset):
             raise DatasetError(f"task='{task}': this data set knows 'detect' only")
         self.data, self.split, self.strict, self.save_dir = data, split, strict, save_dir
         self.report: list[Issue] = []
+        self._scanned: LabelTable | None = None
         super().__init__(*args, **{"channels": data.get("channels", 3), **kwargs})
 
     def get_labels(self) -> Sequence[LabelDict]:
@@ -81,7 +83,27 @@ class YOLODataset(Reporting, BaseDataset):
             check_strict(scan.issues)
         self._log_report()
         self._check_usable(scan)
-        return scan.labels
+        table = LabelTable.of(scan.labels)
+        own = type(self).get_labels is not YOLODataset.get_labels
+        self._scanned = snapshot(table) if own and table.truth is not None and not self.augment else None
+        return table
+
+    def label_table(self, labels: Sequence[LabelDict]) -> LabelTable:
+        """Return the table of labels; the truth follows those that a data set of one's own changed."""
+        table, scanned = super().label_table(labels), self._scanned
+        self._scanned = None
+        return table if scanned is None else follow_labels(table, scanned)
+
+    def update_labels(self, include_class: int | Sequence[int] | None) -> None:
+        """Keep the objects of the given classes; DatasetError where a training is left without any."""
+        super().update_labels(include_class)
+        if include_class is None or len(self.labels.cls.values):
+            return
+        text = f"{self.prefix}{self.img_path}: no object of classes={include_class}"
+        if self.augment:
+            one = "with single_cls=True all objects are of class 0: leave classes out"
+            raise DatasetError(text, one if self.single_cls else "choose classes that the labels have")
+        LOGGER.warning(text)
 
     def _check_usable(self, scan: Scan) -> None:
         if not scan.labels:

@@ -13,13 +13,15 @@ from typing import Any, NoReturn, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ultralytics.utils.errors import DatasetError
+
 LabelDict = dict[str, Any]
 Array = NDArray[Any]
 
 FIXED: LabelDict = {"keypoints": None, "normalized": True, "bbox_format": "xywh"}
 """What is the same in the labels of all images."""
 
-_COLUMNS = frozenset({"im_file", "shape", "cls", "bboxes", "segments"})
+_COLUMNS = frozenset({"im_file", "shape", "cls", "bboxes", "segments", "truth"})
 
 
 class Ragged:
@@ -84,6 +86,16 @@ class Label(LabelDict):
         return dict, (dict(self),)
 
 
+def _check(label: LabelDict) -> None:
+    """Raise DatasetError where an image's classes are not (n, 1), or its boxes not (n, 4) of the same n."""
+    cls, bboxes = np.shape(label["cls"]), np.shape(label["bboxes"])
+    if cls != (len(label["cls"]), 1) or bboxes != (cls[0], 4):
+        raise DatasetError(
+            f"{label['im_file']}: labels with cls of shape {cls} and bboxes of shape {bboxes}; need (n, 1) and (n, 4)",
+            "let get_labels return a class and a box for each object",
+        )
+
+
 @dataclass(eq=False)
 class LabelTable(Sequence[LabelDict]):
     """A sequence of the label dicts of N images; boxes and classes in them are views.
@@ -110,14 +122,19 @@ class LabelTable(Sequence[LabelDict]):
 
     @classmethod
     def of(cls, labels: Sequence[LabelDict]) -> LabelTable:
-        """Return the table of given dicts; a table is returned as it is."""
+        """Return the table of given dicts; a table is returned as it is.
+
+        Raises:
+            DatasetError: classes and boxes of an image do not belong together.
+        """
         if isinstance(labels, LabelTable):
             return labels
+        for label in labels:
+            _check(label)
         segments = [label.get("segments", ()) for label in labels]
         outlines = [polygon for polygons in segments for polygon in polygons]
         truth = bool(labels) and all("truth" in label for label in labels)
-        columns = _COLUMNS | {"truth"} if truth else _COLUMNS
-        rest = [{k: v for k, v in d.items() if k not in columns and FIXED.get(k, ...) is not v} for d in labels]
+        rest = [{k: v for k, v in d.items() if k not in _COLUMNS and FIXED.get(k, ...) is not v} for d in labels]
         return cls(
             im_files=[label["im_file"] for label in labels],
             shapes=np.asarray([label["shape"] for label in labels], np.int32).reshape(-1, 2),  # (N, 2)
