@@ -159,6 +159,17 @@ def test_a_validation_sample(tmp_path: Path, letterbox: bool) -> None:
     assert tuple(offset) == ((0, 16) if letterbox else (0, 0))
 
 
+@pytest.mark.parametrize("augment", [False, True])
+def test_an_image_of_other_channels_is_named(tmp_path: Path, augment: bool) -> None:
+    images = make_set(tmp_path, 3)
+    for i in (0, 2):
+        cv2.imwrite(str(images / f"im{i}.png"), np.zeros((48, 64, 4), np.uint8))
+    found = dataset(tmp_path, augment=augment, channels=4, hyp=hyp())
+    assert found[0]["img"].shape == (4, 64, 64)
+    with pytest.raises(DatasetError, match=r"im1\.png: 3 channel\(s\), where channels=4"):
+        found[1]
+
+
 def test_grey_images(tmp_path: Path) -> None:
     write_set(tmp_path, {"a": GOOD})
     assert dataset(tmp_path, channels=1)[0]["img"].shape == (1, 64, 64)

@@ -166,3 +166,44 @@ def test_depths() -> None:
     assert as_uint8(np.full((2, 2, 3), 300.0)).max() == 255
     assert resize(np.zeros((4, 4, 1), np.uint8), (8, 6)).shape == (6, 8, 1)
     assert pil_to_bgr(Image.fromarray(PIXELS))[0, 0].tolist() == [60, 30, 200]
+
+
+@pytest.mark.parametrize(
+    ("values", "want"),
+    [
+        (np.linspace(0, 1, 256, dtype=np.float32), np.arange(256)),
+        (np.arange(256, dtype=np.float32), np.arange(256)),
+        (np.arange(0, 65536, 256, dtype=np.float32), np.arange(256)),
+        (np.arange(0, 65536, 256, dtype=np.int32), np.arange(256)),
+        (np.arange(256, dtype=np.int32), np.arange(256)),
+        (np.arange(256, dtype=np.int32) * 4_000_000, np.arange(256)),
+        (np.array([-5, 0, 255, 300] * 64, np.int32), [0, 0, 255, 255] * 64),
+        (np.array([np.nan, 0, 1, 0.5] * 64, np.float32), [0, 0, 255, 127] * 64),
+        (np.arange(256) > 127, [0] * 128 + [255] * 128),
+    ],
+)
+def test_wide_numbers_keep_their_shades(tmp_path: Path, values: np.ndarray, want: np.ndarray) -> None:
+    image = np.tile(values, (16, 1))
+    got = as_uint8(image)
+    assert got.shape == (16, 256, 1) and np.abs(got[0, :, 0] - np.asarray(want, int)).max() <= 1
+    if values.dtype.kind in "fi":
+        Image.fromarray(image).save(tmp_path / "a.tif")  # of 32 bits, which OpenCV does not read
+        np.testing.assert_array_equal(imread(tmp_path / "a.tif"), np.repeat(got, 3, axis=2))
+        np.testing.assert_array_equal(imread(tmp_path / "a.tif", 1), got)
+        np.testing.assert_array_equal(pil_to_bgr(Image.fromarray(image)), np.repeat(got, 3, axis=2))
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "tif", "avif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_four_channels_are_upright_too(tmp_path: Path, suffix: str, orientation: int) -> None:
+    """Alpha is lower where the picture is red, so it must move with the colours."""
+    options = {"webp": {"lossless": True}, "avif": {"quality": 100}}.get(suffix, {})
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    alpha = np.where(PIXELS[..., :1] > 0, 245, 255).astype(np.uint8)
+    Image.fromarray(np.dstack([PIXELS, alpha])).save(tmp_path / f"a.{suffix}", exif=exif, **options)
+    got, colour = imread(tmp_path / f"a.{suffix}", 4), imread(tmp_path / f"a.{suffix}")
+    assert got.shape[2] == 4 and got.shape[:2] == colour.shape[:2] == probe(tmp_path / f"a.{suffix}")
+    red = colour[..., 2] > 100
+    assert red.mean() == pytest.approx(0.25, abs=0.01)
+    assert ((got[..., 3] < 250) == red).mean() > 0.99 and ((got[..., 2] > 100) == red).mean() > 0.99

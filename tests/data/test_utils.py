@@ -85,6 +85,7 @@ def test_label_files_of_several_folders() -> None:
         ("names: {1: b, 0: a}", {0: "a", 1: "b"}),
         ("names: {0: 0, 1: 1}", {0: "0", 1: "1"}),
         ("nc: 2", {0: "class_0", 1: "class_1"}),
+        ("nc: 2.0", {0: "class_0", 1: "class_1"}),
         ("nc: '1'\nnames: [x]", {0: "x"}),
     ],
 )
@@ -138,6 +139,10 @@ def test_lists_of_folders_and_roboflow_paths(root: Path) -> None:
         (SPLITS + "names: {x: a}", DatasetError, "whole numbers"),
         (SPLITS + NAMES + "nc: 5\n", DatasetError, ":4: nc: 5 but 3 names"),
         (SPLITS + NAMES + "nc: many\n", DatasetError, "not a whole number"),
+        (SPLITS + "nc: 2.5\n", DatasetError, ":3: nc: 2.5 is not a whole number"),
+        (SPLITS + "nc: true\n", DatasetError, ":3: nc: True is not a whole number"),
+        (SPLITS + "nc: '2.5'\n", DatasetError, "not a whole number"),
+        (SPLITS + "nc: .inf\n", DatasetError, "not a whole number"),
         (SPLITS + "names: a", DatasetError, "names: must be list or dict, not str"),
         ("train: 5\nval: images/val\n" + NAMES, DatasetError, ":1: train: must be str or list"),
         (SPLITS + NAMES + "path: [a]\n", DatasetError, "path: must be str"),

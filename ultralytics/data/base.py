@@ -154,6 +154,9 @@ class BaseDataset(Dataset[dict[str, Any]]):
         image = imread(self.im_files[i], self.channels)
         if image is None:
             raise DatasetError(f"{self.im_files[i]}: image cannot be decoded", "mend it or take it out of the data set")
+        if image.shape[2] != self.channels:
+            text = f"{self.im_files[i]}: {image.shape[2]} channel(s), where channels={self.channels}"
+            raise DatasetError(text, "convert the image, or correct 'channels:' in the data YAML")
         self.labels.set_shape(i, image.shape[:2])  # decoding knows best: the scan does not see every orientation mark
         return image
 

@@ -22,6 +22,7 @@ _TAIL = 4096  # bytes searched for an end marker; cameras and editors append a f
 _ORIENTATION = 0x0112  # EXIF tag
 _ORIENTED = frozenset(("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF"))  # Pillow turns TIFF by itself
 _JPEG_START = b"\xff\xd8"
+_OVERSHOOT = 511  # 8-bit values in a wider type may go beyond 255 by what was added to them; they are cut off
 _MODE = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}
 _REDUCED_MODE = {
     (1, 2): cv2.IMREAD_REDUCED_GRAYSCALE_2,
@@ -84,7 +85,31 @@ def _file_bytes(path: str | Path, count: int = -1) -> NDArray[np.uint8]:
 
 
 def _decode_with_opencv(data: NDArray[np.uint8], channels: int) -> NDArray[Any] | None:
-    return _imdecode(data, _MODE.get(channels, cv2.IMREAD_UNCHANGED))
+    mode = _MODE.get(channels)
+    if mode is not None:
+        return _imdecode(data, mode)
+    image = _imdecode(data, cv2.IMREAD_UNCHANGED)
+    return None if image is None else _turned(image, _orientation(data))  # that way of reading takes no notice of it
+
+
+def _orientation(data: NDArray[np.uint8]) -> int:
+    """Return the EXIF orientation that the bytes of an image file have, 1 for none or where OpenCV sees to it."""
+    try:
+        with Image.open(io.BytesIO(data.tobytes())) as image:
+            return int(image.getexif().get(_ORIENTATION, 1)) if image.format in _ORIENTED else 1
+    except (OSError, ValueError, SyntaxError):
+        return 1
+
+
+def _turned(image: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Turn an array (H, W) or (H, W, C) as `upright` does an image."""
+    if orientation >= 5:
+        image = image.swapaxes(0, 1)
+    if orientation in {3, 4, 7, 8}:
+        image = image[::-1]
+    if orientation in {2, 3, 6, 7}:
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)
 
 
 def _imdecode(data: NDArray[np.uint8], mode: int) -> NDArray[Any] | None:
@@ -104,10 +129,15 @@ def _decode_with_pil(data: NDArray[np.uint8], channels: int) -> NDArray[Any] | N
 
 
 def pil_to_bgr(image: Image.Image, channels: int = 3) -> Pixels:
-    """Convert a Pillow image to uint8 (H, W, C) BGR, EXIF orientation applied."""
+    """Convert a Pillow image to uint8 (H, W, C) BGR, EXIF orientation applied; with `channels` 4 an alpha stays."""
     image = upright(image)
+    if image.mode in {"F", "I"} or image.mode.startswith("I;16"):  # Pillow cuts these off at 255
+        grey = as_uint8(np.asarray(image))  # (H, W, 1)
+        return grey if channels == 1 else np.repeat(grey, 3, axis=2)
     if channels == 1:
         return np.asarray(image.convert("L"))[..., None]  # (H, W, 1)
+    if channels not in _MODE and image.has_transparency_data:
+        return np.ascontiguousarray(np.asarray(image.convert("RGBA"))[..., [2, 1, 0, 3]])
     return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
 
 
@@ -127,13 +157,26 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def as_uint8(image: NDArray[Any]) -> Pixels:
-    """Bring a decoded array to uint8 with a channel axis: 16-bit keeps its upper byte, 0..1 floats are stretched."""
+    """Bring a decoded array to uint8 with a channel axis: 16-bit keeps its upper byte, 0..1 floats are stretched.
+
+    Other types are taken as 8 bits while they hardly reach beyond 255, then as 16 bits; larger values are scaled down.
+    """
     if image.dtype == np.uint16:
         image = (image >> 8).astype(np.uint8)
     elif image.dtype != np.uint8:
-        top = 255.0 if image.dtype.kind == "f" and image.size and float(image.max()) <= 1.0 else 1.0
-        image = np.clip(image.astype(np.float32) * top, 0, 255).astype(np.uint8)
+        values = np.nan_to_num(image.astype(np.float32))
+        top = float(values.max()) if values.size else 0.0
+        image = np.clip(values * _gain(top, image.dtype.kind in "fb"), 0, 255).astype(np.uint8)
     return with_channels(image)
+
+
+def _gain(top: float, stretch: bool) -> float:
+    """Return the factor that brings values up to `top` into 0..255."""
+    if stretch and top <= 1:
+        return 255.0
+    if top <= _OVERSHOOT:
+        return 1.0
+    return 1 / 256 if top <= np.iinfo(np.uint16).max else 255.0 / top
 
 
 def resize(image: Pixels, size: tuple[int, int], interpolation: int = cv2.INTER_LINEAR) -> Pixels:

@@ -158,14 +158,21 @@ def _label_format(spec: _DataYAML, values: Mapping[str, Any], splits: Mapping[st
     return {"format": form, "annotations": files} if form == "coco" else {"format": form}
 
 
+def _whole_number(spec: _DataYAML, key: str, value: Any) -> int:
+    """Return a number, or the text of one; true, 2.5 and other words are none."""
+    try:
+        if not isinstance(value, bool) and int(value) == (int(value) if isinstance(value, str) else value):
+            return int(value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise spec.error(key, f"{key}: {value!r} is not a whole number")
+
+
 def _class_names(spec: _DataYAML, values: Mapping[str, Any]) -> dict[int, str]:
     """Return {id: name} from `names` (list, or mapping with the ids 0..n-1), else from a COCO file or from `nc`."""
     names, nc = values.get("names"), values.get("nc")
     if nc is not None:
-        try:
-            nc = int(nc)
-        except (TypeError, ValueError):
-            raise spec.error("nc", f"nc: {nc!r} is not a whole number") from None
+        nc = _whole_number(spec, "nc", nc)
     if not names and not nc:
         names = names_of(values)
     if not names:
