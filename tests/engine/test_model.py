@@ -253,6 +253,42 @@ def test_a_copy_predicts_by_itself(model, again):
     torch.testing.assert_close(model.predict(IMAGE, conf=0.0, **FAST)[0].boxes.data, want, rtol=0, atol=0)
 
 
+def _step(model):
+    model.model.train().requires_grad_(True)
+    optimizer = torch.optim.SGD(model.model.parameters(), 0.1)
+    batch = {"img": torch.rand(2, 3, 64, 64), "cls": torch.zeros(1), "bboxes": torch.full((1, 4), 0.5)}
+    model.model({**batch, "batch_idx": torch.zeros(1)})[0].backward()
+    optimizer.step()
+
+
+def _zeros(model):
+    model.model.load_state_dict({k: torch.zeros_like(v) for k, v in model.model.state_dict().items()})
+
+
+def _replace(model):
+    head = model.model.model[-1].enc_score_head
+    head.bias = torch.nn.Parameter(head.bias.detach() + torch.tensor([0.0, 3.0, 0.0]))
+
+
+@pytest.mark.parametrize("change", [_step, _zeros, _replace])
+def test_a_prediction_is_of_the_weights_as_they_are(model, change):
+    before = model.predict(IMAGE, conf=0.0, **FAST)[0].boxes.data
+    kept = model.predictor
+    model.predict(IMAGE, conf=0.0, **FAST)
+    assert model.predictor is kept  # nothing changed
+    change(model)
+    got = model.predict(IMAGE, conf=0.0, **FAST)[0].boxes.data
+    model.predictor = None
+    torch.testing.assert_close(got, model.predict(IMAGE, conf=0.0, **FAST)[0].boxes.data, rtol=0, atol=0)
+    assert got.shape != before.shape or not torch.equal(got, before)
+
+
+def test_results_have_the_names_that_the_model_has_now(model):
+    assert model.predict(IMAGE, conf=0.0, **FAST)[0].names[0] == "0"
+    model.model.names = {0: "a", 1: "b", 2: "c"}
+    assert model.predict(IMAGE, conf=0.0, **FAST)[0].names == {0: "a", 1: "b", 2: "c"}
+
+
 def test_predict_leaves_the_model_as_it_was(model):
     model.model.train()
     keys = list(model.state_dict())

@@ -7,8 +7,7 @@ stays as it is: there are no casts, and 3 % of the time are not worth a second c
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +18,7 @@ from ultralytics.nn.modules.attention import SelfAttention
 from ultralytics.nn.modules.conv import Conv, RepConv
 from ultralytics.nn.modules.head import FoldedProjection
 from ultralytics.nn.modules.utils import is_captured
+from ultralytics.nn.watched import Watched
 from ultralytics.utils.torch_utils import autocast_dtype, has_onednn_operators, native_bf16
 
 ACTIVATIONS = {nn.Identity: "none", nn.ReLU: "relu", nn.SiLU: "swish"}
@@ -28,8 +28,8 @@ ACTIVATIONS = {nn.Identity: "none", nn.ReLU: "relu", nn.SiLU: "swish"}
 class _Kept(NamedTuple):
     """Weights in bfloat16, and what they were made of and for."""
 
-    parameters: tuple[Callable[[], Tensor | None], ...]
-    source: tuple[object, ...]
+    parameters: Watched
+    size: Sequence[int]
     weight: Tensor
     bias: Tensor | None
 
@@ -80,13 +80,12 @@ class Packed(StandIn):
         """
         parameters = self.parameters()
         size = self.size(x)
-        source = (*map(_stamp, parameters), size)
         kept = self._kept
-        if kept is None or kept.source != source or not all(map(_refers, kept.parameters, parameters)):
+        if kept is None or kept.size != size or not kept.parameters.are(parameters):
             weight, bias = self.computed(*parameters)
             low = None if bias is None else bias.detach().bfloat16()
-            of = tuple(map(_reference, parameters))
-            kept = self._kept = _Kept(of, source, self.lay_out(weight.detach().bfloat16(), size), low)
+            kept = _Kept(Watched(parameters), size, self.lay_out(weight.detach().bfloat16(), size), low)
+            self._kept = kept
         return kept.weight, kept.bias
 
     def computed(self, *parameters: Any) -> tuple[Tensor, Tensor | None]:
@@ -180,22 +179,6 @@ class PackedRows(PackedLinear):
     def computed(self, *parameters: Any) -> tuple[Tensor, Tensor | None]:
         weight, bias = parameters
         return weight[self.rows], bias[self.rows]
-
-
-def _stamp(parameter: Tensor | None) -> tuple[int, int] | None:
-    """Return what changes with a parameter's numbers; a tensor of inference mode counts no changes."""
-    if parameter is None:
-        return None
-    return parameter.data_ptr(), 0 if parameter.is_inference() else parameter._version
-
-
-def _reference(parameter: Tensor | None) -> Callable[[], Tensor | None]:
-    """Return what gives the parameter for as long as others hold it: a new one may lie at the same address."""
-    return type(None) if parameter is None else weakref.ref(parameter)
-
-
-def _refers(reference: Callable[[], Tensor | None], parameter: Tensor | None) -> bool:
-    return reference() is parameter
 
 
 def pack(net: nn.Module, origin: str = "the network") -> nn.Module:

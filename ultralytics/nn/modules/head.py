@@ -330,10 +330,11 @@ class RTDETRDecoder(nn.Module):
         if self.dynamic or torch.compiler.is_compiling():  # kept ones would fit no other size
             return self._generate_anchors(shapes, device=like.device)
         key = (tuple(map(tuple, shapes)), like.device)
-        if self._anchors is None or self._anchors[0] != key:
+        kept = self._anchors  # looked at once: other threads may put those of their size there
+        if kept is None or kept[0] != key:
             with torch.inference_mode(False):  # an inference tensor could not serve a later training step
-                self._anchors = key, self._generate_anchors(shapes, device=like.device)
-        return self._anchors[1]
+                self._anchors = kept = key, self._generate_anchors(shapes, device=like.device)
+        return kept[1]
 
     @staticmethod
     def _generate_anchors(

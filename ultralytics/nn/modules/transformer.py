@@ -177,10 +177,11 @@ class AIFI(TransformerEncoderLayer):
         if torch.compiler.is_compiling() or (self.dynamic and is_recorded()):
             return self.build_2d_sincos_position_embedding(w, h, dim, like=like)
         key = (w, h, dim, like.dtype, like.device)
-        if self._position is None or self._position[0] != key:
+        kept = self._position  # looked at once: other threads may put that of their size there
+        if kept is None or kept[0] != key:
             with torch.inference_mode(False):  # an inference tensor could not serve a later training step
-                self._position = key, self.build_2d_sincos_position_embedding(w, h, dim, like=like)
-        return self._position[1]
+                self._position = kept = key, self.build_2d_sincos_position_embedding(w, h, dim, like=like)
+        return kept[1]
 
     @staticmethod
     def build_2d_sincos_position_embedding(
