@@ -60,6 +60,26 @@ def test_a_full_copy_of_the_defaults_gives_only_its_changes(tmp_path: Path) -> N
     assert get_cfg(overrides={"cfg": path, "lr0": 0.01}).user_keys == {"cfg", "lr0", "epochs"}
 
 
+@pytest.mark.parametrize("place", [{}, {"save_dir": "mine", "resume": "mine.pt"}], ids=["its own", "given"])
+def test_the_record_of_a_run_does_not_lead_back_into_it(
+    place: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "args.yaml"
+    YAML.save(path, {**defaults(), "epochs": 3, "save_dir": "runs/old", "resume": "runs/old/weights/last.pt"})
+    for args in (get_cfg(path, place), get_cfg(overrides={"cfg": str(path), **place})):
+        assert args.epochs == 3 and "epochs" in args.user_keys
+        assert (args.get("save_dir"), args.resume) == (place.get("save_dir"), place.get("resume", False))
+        assert ("save_dir" in args.user_keys) is bool(place)
+    assert "is of the run in runs/old" in capsys.readouterr().out
+
+
+def test_a_file_of_the_user_may_name_the_folder(tmp_path: Path) -> None:
+    path = tmp_path / "launch.yaml"
+    YAML.save(path, {"epochs": 3, "save_dir": "here", "resume": "last.pt"})
+    args = get_cfg(path)
+    assert (args.save_dir, args.resume) == ("here", "last.pt")
+
+
 @pytest.mark.parametrize(
     ("given", "error", "words"),
     [

@@ -44,6 +44,9 @@ _DROPPED: Mapping[str, str] = {
 _SGD_OWN = frozenset({"lr0", "momentum"})
 """What a recipe for an adaptive optimizer cannot know of SGD, whose step is its rate times the gradient."""
 
+_OF_ONE_RUN = ("save_dir", "resume")
+"""What the `args.yaml` of a run says of that run alone: where it lies, and what it went on from."""
+
 OLD_NAMES = frozenset(_RENAMED) | frozenset(_DROPPED)
 """Every name that `migrate` still understands."""
 
@@ -101,7 +104,15 @@ def read_file(path: str | Path) -> dict[str, Any]:
     values = migrate(data)
     origins = {n: f"{file}:{lines[(n,)]}" for n in values if (n,) in lines}
     check_names(values, origins)
-    return check_values(values, origins)
+    return _for_a_new_run(check_values(values, origins), file)
+
+
+def _for_a_new_run(values: dict[str, Any], file: str | Path) -> dict[str, Any]:
+    """Leave the folder and `resume` out of the record of a run, which holds every argument: the next run is its own."""
+    if not values.keys() >= {*UPSTREAM_KEYS, "save_dir"}:
+        return values
+    LOGGER.warning(f"{file} is of the run in {values['save_dir']}: this one has a folder of its own, unless save_dir=")
+    return {k: v for k, v in values.items() if k not in _OF_ONE_RUN}
 
 
 def expand(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]]:
