@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,31 @@ def test_a_line_becomes_a_call(
 ) -> None:
     cli.entrypoint(words.split())
     assert calls == [("model", *model), (method, arguments)]
+
+
+def test_resume_opens_the_newest_run(
+    tmp_path: Path,
+    calls: list[tuple[Any, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for age, name in enumerate(("new", "old", "other/newest")):
+        last = tmp_path / "runs" / name / "weights" / "last.pt"
+        last.parent.mkdir(parents=True)
+        last.touch()
+        os.utime(last, (1e9 - 10 * age, 1e9 - 10 * age))
+    os.utime(last, (2e9, 2e9))
+    monkeypatch.chdir(tmp_path)
+    cli.entrypoint(["train", "resume=True"])
+    cli.entrypoint(["train", "resume", "project=runs/new"])
+    assert [c[1] for c in calls if c[0] == "model"] == [
+        "runs/other/newest/weights/last.pt",
+        "runs/new/weights/last.pt",
+    ]
+    assert "is not given" not in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        cli.entrypoint(["train", "resume=True", f"project={tmp_path / 'none'}"])
+    assert f"no last.pt below {tmp_path / 'none'}" in capsys.readouterr().err
 
 
 def test_info_on_several_models(calls: list[tuple[Any, ...]], capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,7 +30,7 @@ from ultralytics.cli_words import (
 from ultralytics.commands import COMMANDS, compare
 from ultralytics.utils.checks import print_checks
 from ultralytics.utils.errors import ConfigError, UserError
-from ultralytics.utils.files import atomic_write
+from ultralytics.utils.files import atomic_write, resumed_file
 from ultralytics.utils.log import LOGGER, write_text
 from ultralytics.utils.paths import DEFAULT_CFG_PATH
 from ultralytics.utils.settings import SETTINGS
@@ -158,9 +158,8 @@ def _required_model(mode: str, values: Mapping[str, Any]) -> str:
         return str(values["model"])
     if mode != "train":
         raise ConfigError(f"{mode} needs model=, a weights file such as runs/detect/train/weights/best.pt")
-    resume = values.get("resume")
-    if isinstance(resume, str):
-        return resume
+    if values.get("resume"):
+        return str(resumed_file(values["resume"], values.get("project")))
     default = DEFAULT_MODEL[values.get("task", "detect")]
     LOGGER.warning(f"model= is not given; it is {default}")
     return default

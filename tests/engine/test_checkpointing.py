@@ -120,20 +120,42 @@ def test_restore_refuses_what_does_not_fit(what):
     state = make_state()
     ckpt = state.pack({}, {})
     if what == "model":
-        ckpt["model"]["state_dict"].popitem()
+        missing, _ = ckpt["model"]["state_dict"].popitem()
     else:
+        missing = "parameter group"
         state.optimizer = torch.optim.AdamW(nn.Linear(2, 2).parameters())
-    with pytest.raises(CheckpointError, match="does not fit this run"):
+    with pytest.raises(CheckpointError, match="does not fit this run") as e:
         state.restore(ckpt)
+    assert missing in str(e.value) and "the data" in str(e.value) and len(str(e.value).splitlines()) == 2
+
+
+def test_restore_shortens_a_long_list():
+    ckpt = make_state().pack({}, {})
+    ckpt["model"]["state_dict"].clear()
+    with pytest.raises(CheckpointError, match="Missing key") as e:
+        make_state().restore(ckpt)
+    assert len(str(e.value)) < 500
+
+
+@pytest.mark.parametrize(("fitness", "want"), [(0.5, True), (None, False)])
+def test_a_state_of_before_a_field_is_read(fitness, want):
+    ckpt = make_state().pack({}, {})
+    for name in ("best_saved", "epochs"):
+        del ckpt["train_state"][name]
+    ckpt["best_fitness"] = fitness
+    state = make_state(seed=1)
+    state.restore(ckpt)
+    assert (state.progress.best_saved, state.progress.epochs, state.progress.step) == (want, 0, 9)
 
 
 # ---- files
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["of this run", "of an older run"])
 @pytest.mark.parametrize(
     "error", [OSError(28, "No space left on device"), RuntimeError("unexpected pos 89856: No space left on device")]
 )
-def test_a_failed_write_keeps_the_older_file(tmp_path, monkeypatch, error):
+def test_a_failed_write_keeps_the_older_file(tmp_path, monkeypatch, error, known):
     path = tmp_path / "last.pt"
     state = make_state()
     ck.write(path, state.pack({}, {}))
@@ -145,8 +167,9 @@ def test_a_failed_write_keeps_the_older_file(tmp_path, monkeypatch, error):
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(TrainingError, match="No space left on device") as e:
-        ck.write(path, state.pack({}, {}))
-    assert len(str(e.value).splitlines()) <= 3 and "resume" in str(e.value)
+        ck.write(path, state.pack({}, {}), path if known else None)
+    assert len(str(e.value).splitlines()) <= 3
+    assert (f"go on with resume={path}" if known else "nothing was saved: free space") in str(e.value)
     assert path.read_bytes() == whole and [p.name for p in tmp_path.iterdir()] == ["last.pt"]
 
 
@@ -191,6 +214,89 @@ def test_a_finished_run_says_how_to_go_on(tmp_path):
     with pytest.raises(CheckpointError, match="raise epochs="):
         ck.resume_args(get_cfg(overrides={"resume": str(path)}))
     assert ck.resume_args(get_cfg(overrides={"resume": str(path), "epochs": 4}))[0].epochs == 4
+
+
+@pytest.mark.parametrize("changes", [{"project": "new"}, {"name": "n2"}, {"exist_ok": True}, {"freeze": [3]}], ids=str)
+def test_what_cannot_change_on_resume_is_named(tmp_path, monkeypatch, changes):
+    """The parameters of a frozen layer have no optimizer state: another `freeze` would give it to others."""
+    path = saved_run(tmp_path, freeze=[2])
+    warnings = []
+    monkeypatch.setattr(ck, "LOGGER", SimpleNamespace(warning=warnings.append))
+    args, _ = ck.resume_args(get_cfg(overrides={"resume": str(path), **changes}))
+    (name,) = changes
+    assert len(warnings) == 1 and f"resume: {name} come from" in warnings[0]
+    assert (args.freeze, args.project, args.save_dir) == ([2], None, str(tmp_path / "run"))
+
+
+def test_the_project_may_say_where_the_newest_run_is(tmp_path, monkeypatch):
+    saved_run(tmp_path)
+    warnings = []
+    monkeypatch.setattr(ck, "LOGGER", SimpleNamespace(warning=warnings.append))
+    args, _ = ck.resume_args(get_cfg(overrides={"resume": True, "project": str(tmp_path)}))
+    assert args.save_dir == str(tmp_path / "run") and not warnings
+
+
+@pytest.mark.parametrize(
+    ("file", "saved", "given", "want"),
+    [
+        ("run/weights/last.pt", "old", None, "run"),  # a run that was moved as a whole
+        ("run/weights/last.pt", "old", "other", "other"),
+        ("home/last.pt", "old", None, "old"),
+        ("home/sub/my.pt", "gone", None, None),
+        ("home/sub/my.pt", None, None, None),
+        ("home/sub/my.pt", "gone", "other", "other"),
+    ],
+)
+def test_the_folder_that_a_run_goes_on_in(tmp_path, file, saved, given, want):
+    (tmp_path / "old" / "weights").mkdir(parents=True)
+    place = {"save_dir": str(tmp_path / saved)} if saved else {}
+    path = tmp_path / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    saved_run(tmp_path / "made", **place).rename(path)
+    overrides = {"resume": str(path), **({"save_dir": str(tmp_path / given)} if given else {})}
+    if want is None:
+        with pytest.raises(CheckpointError, match="save_dir=") as e:
+            ck.resume_args(get_cfg(overrides=overrides))
+        assert str(path) in str(e.value) and len(str(e.value).splitlines()) <= 3
+    else:
+        assert ck.resume_args(get_cfg(overrides=overrides))[0].save_dir == str(tmp_path / want)
+
+
+def test_resume_does_not_need_the_file_that_the_arguments_came_from(tmp_path):
+    file = tmp_path / "my.yaml"
+    file.write_text("lr0: 0.25\n")
+    path = saved_run(tmp_path, cfg=str(file), lr0=0.25)
+    file.unlink()
+    args, _ = ck.resume_args(get_cfg(overrides={"resume": str(path)}))
+    assert (args.lr0, args.cfg) == (0.25, str(file))
+
+
+@pytest.mark.parametrize(
+    ("time", "saved", "state", "want"),
+    [
+        (None, 1.0, {"elapsed": 1200.0, "epochs": 6}, 3),  # the limit is taken away
+        (1.0, 1.0, {"elapsed": 1200.0, "epochs": 7}, 7),  # as was estimated last
+        (1.0, 1.0, {"elapsed": 1200.0}, 6),  # an older file: two epochs in 20 minutes
+        (2.0, 1.0, {"elapsed": 1200.0, "epochs": 6}, 12),
+        (1.0, None, {"elapsed": 1200.0, "epochs": 3}, 6),
+        (0.4, 1.0, {"elapsed": 1200.0, "epochs": 6}, 3),  # at least one more
+    ],
+)
+def test_planned_epochs(time, saved, state, want):
+    args = get_cfg(overrides={"epochs": 3, "time": time})
+    assert ck.planned_epochs(args, {"epoch": 1, "train_args": {"time": saved}, "train_state": state}) == want
+    fresh = {"epoch": -1, "train_args": {"time": time}, "train_state": {"elapsed": 9.0, "epochs": 3}}
+    assert ck.planned_epochs(args, fresh) == 3
+
+
+def test_a_run_whose_time_is_spent_says_how_to_go_on(tmp_path):
+    state = make_state(rows=[{"epoch": 1.0}, {"epoch": 2.0}])
+    state.progress.elapsed = 3601.0
+    path = tmp_path / "run" / "weights" / "last.pt"
+    ck.write(path, state.pack(dict(get_cfg(overrides={"time": 1.0})), {}))
+    with pytest.raises(CheckpointError, match="1 of 1 hours\nraise time="):
+        ck.resume_args(get_cfg(overrides={"resume": str(path)}))
+    assert ck.resume_args(get_cfg(overrides={"resume": str(path), "time": 2.0}))[0].time == 2.0
 
 
 def test_resume_without_a_checkpoint(tmp_path, monkeypatch):

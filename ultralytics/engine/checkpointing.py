@@ -13,9 +13,10 @@ Random numbers of a run are three kinds of streams, and none depends on what ran
 from __future__ import annotations
 
 import errno
+import math
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -33,17 +34,20 @@ from ultralytics.nn.checkpoint import pack_model, read_checkpoint, save_checkpoi
 from ultralytics.nn.user_blocks import check_user_modules, pack_user_modules
 from ultralytics.utils import LOGGER, IterableSimpleNamespace
 from ultralytics.utils.errors import CheckpointError, ConfigError, TrainingError, UserError
-from ultralytics.utils.files import latest_run
+from ultralytics.utils.files import resumed_file
 from ultralytics.utils.training import EarlyStopping, ModelEMA
 from ultralytics.utils.user_modules import load_user_modules
 
 RESUME_KEYS = frozenset(
-    """batch device workers cache imgsz epochs time patience close_mosaic save_period freeze val plots verbose data
-    channels_last exist_ok project name save_dir profile hsv_h hsv_s hsv_v degrees translate scale shear perspective
+    """batch device workers cache imgsz epochs time patience close_mosaic save_period val plots verbose data
+    channels_last save_dir profile hsv_h hsv_s hsv_v degrees translate scale shear perspective
     flipud fliplr bgr mosaic mosaic_n mixup cutmix copy_paste copy_paste_mode erasing photometric zoom_out iou_crop
     strict modules activation_checkpointing""".split()
 )
 """Arguments that may change when a run goes on; the others come from the checkpoint."""
+
+LONGEST = 200
+"""Characters of a foreign message that are shown."""
 
 _NEUTRAL_KEYS = frozenset({"resume", "model", "task", "mode", "cfg", "recipe"})
 
@@ -88,8 +92,12 @@ class Progress:
     """Batches since the start of the run, over all epochs."""
     elapsed: float = 0.0
     """Seconds of training before this process."""
+    epochs: int = 0
+    """Epochs that the run heads for, which `time` estimates anew after each; 0 in older files."""
     mosaic_closed: bool = False
     best_fitness: float | None = None
+    best_saved: bool = False
+    """Whether this run has written its best.pt; the one in the folder may be of an earlier run."""
     loss_sum: list[float] = field(default_factory=list)
     """Sums of the loss items over the `batch` batches (float64)."""
     rows: list[dict[str, float]] = field(default_factory=list)
@@ -135,15 +143,28 @@ class TrainState:
             self.optimizer.load_state_dict(ckpt["optimizer"])
         except (RuntimeError, ValueError, KeyError) as e:
             raise CheckpointError(
-                f"the checkpoint does not fit this run: {str(e).splitlines()[0]}",
-                "resume with the model, the optimizer and the frozen layers that the run was started with",
+                f"the checkpoint does not fit this run: {_first_difference(e)}",
+                "resume with the model, the data, the optimizer and the frozen layers that the run was started with",
             ) from e
         self.ema.updates = int(ckpt["updates"])
         if ckpt["scaler"] and self.scaler.is_enabled():
             self.scaler.load_state_dict(ckpt["scaler"])
         self.stopper.load_state_dict(ckpt["stopper"])
-        self.progress = Progress(**ckpt["train_state"], rows=rows_of(ckpt["train_results"]))
+        state = {**ckpt["train_state"], "best_saved": has_best(ckpt)}
+        self.progress = Progress(**state, rows=rows_of(ckpt["train_results"]))
         restore_rng(ckpt["rng"])
+
+
+def has_best(ckpt: Mapping[str, Any]) -> bool:
+    """Whether the run of a checkpoint has written its best.pt; an older file has if it knows a fitness."""
+    return bool((ckpt.get("train_state") or {}).get("best_saved", ckpt.get("best_fitness") is not None))
+
+
+def _first_difference(error: Exception) -> str:
+    """The first thing that does not fit; torch puts a headline without it in front, and may list every tensor."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    text = lines[1] if len(lines) > 1 else lines[0]
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def _metadata(args: dict[str, Any], metrics: dict[str, float], rows: list[dict[str, float]]) -> dict[str, Any]:
@@ -169,18 +190,25 @@ def pack_best(state: TrainState, args: dict[str, Any], metrics: dict[str, float]
     return {**kept, **dict.fromkeys(resumable), **blocks, **_metadata(args, metrics, p.rows)}
 
 
-def write(path: Path, ckpt: dict[str, Any]) -> None:
-    """Write a checkpoint whole or not at all; a failure names the remedy and leaves an older file as it was."""
+def write(path: Path, ckpt: dict[str, Any], last: Path | None = None) -> None:
+    """Write a checkpoint whole or not at all; a failure names the remedy and leaves an older file as it was.
+
+    `last` is the file that the run could go on from.
+    """
     try:
         save_checkpoint(path, ckpt)
     except (OSError, RuntimeError) as e:  # torch's zip writer turns a full disk into a RuntimeError of its own
         if isinstance(e, UserError):
             raise
-        kept = f"the older {path.name} is whole: " if path.exists() else ""
-        raise TrainingError(
-            f"cannot write {path}: {getattr(e, 'strerror', None) or f'is the disk full? {e}'}",
-            f"{kept}free space or mend the folder, then go on with resume=True",
-        ) from e
+        reason = getattr(e, "strerror", None) or f"is the disk full? {e}"
+        raise TrainingError(f"cannot write {path}: {reason}", _way_on(last, "saved")) from e
+
+
+def _way_on(last: Path | None, done: str) -> str:
+    """The remedy after a failed write; `done` is what did not come about when there is nothing to go on from."""
+    if last is None:
+        return f"nothing was {done}: free space, mend the folder, or give another one with project="
+    return f"{last} is whole: free space or mend the folder, then go on with resume={last}"
 
 
 @contextmanager
@@ -191,13 +219,9 @@ def naming_write_errors(trainer: Any) -> Iterator[None]:
     except OSError as e:
         if isinstance(e, UserError) or not _concerns(e, trainer.save_dir):
             raise
-        last = trainer.recovery.on_disk
-        raise TrainingError(
-            f"cannot write {e.filename}: {e.strerror}",
-            f"{last} is whole: free space or mend the folder, then go on with resume={last}"
-            if last
-            else "nothing was trained: free space, mend the folder, or give another one with project=",
-        ) from e
+        done = "saved" if trainer.progress.step else "trained"
+        remedy = _way_on(trainer.recovery.on_disk, done)
+        raise TrainingError(f"cannot write {e.filename}: {e.strerror}", remedy) from e
 
 
 def _concerns(error: OSError, folder: Path) -> bool:
@@ -222,30 +246,93 @@ def check_writable(folder: Path, new: bool) -> None:
 
 def find_resume(args: IterableSimpleNamespace) -> Path:
     """Return the checkpoint that `resume` means: its path, else a `.pt` given as `model`, else the newest last.pt."""
-    if isinstance(args.resume, (str, Path)) and str(args.resume).lower() != "true":
-        return Path(args.resume)
-    if args.model and str(args.model).endswith(".pt"):
+    named = isinstance(args.resume, (str, Path)) and str(args.resume).lower() != "true"
+    if not named and args.model and str(args.model).endswith(".pt"):
         return Path(args.model)
-    found = latest_run(args.project or ".")
-    if found is None:
-        raise CheckpointError("resume: no last.pt below this folder", "give its path: resume=<run>/weights/last.pt")
-    return found
+    return resumed_file(args.resume if named else True, args.project)
 
 
-def resume_args(args: IterableSimpleNamespace) -> tuple[IterableSimpleNamespace, dict[str, Any]]:
-    """Return the arguments of the run that goes on, and its checkpoint.
+def run_folder(path: Path, saved: Mapping[str, Any]) -> Path | None:
+    """Return the folder of the run that a checkpoint is of, None when it is not here.
 
-    Arguments come from the checkpoint; those the user gave now count where `RESUME_KEYS` allows, others are named in a
-    warning. The run goes on in its own folder. Raises CheckpointError when the file holds no training state.
+    It lies around the folder `weights`; of a file that was copied out of there, it is the one that its arguments name.
     """
-    path = find_resume(args)
+    place = path.resolve().parent
+    if place.name == "weights":
+        return place.parent
+    folder = Path(saved.get("save_dir") or "")
+    return folder if saved.get("save_dir") and (folder / "weights").is_dir() else None
+
+
+def planned_epochs(args: IterableSimpleNamespace, ckpt: Mapping[str, Any]) -> int:
+    """Return the number of epochs that a continued run heads for.
+
+    Under `time` that is the last estimate, or one from the time spent when the limit is another or the file is older.
+    """
+    state, done = ckpt["train_state"], int(ckpt["epoch"]) + 1
+    if not args.time or not done:
+        return int(args.epochs)
+    same = args.time == ckpt["train_args"].get("time")
+    estimate = state.get("epochs") if same else 0
+    return max(done + 1, int(estimate or math.ceil(args.time * 3600 * done / max(state["elapsed"], 1e-9))))
+
+
+def _check_unfinished(path: Path, args: IterableSimpleNamespace, ckpt: Mapping[str, Any]) -> None:
+    """Raise CheckpointError when nothing is left to do."""
+    done, hours = ckpt["epoch"] + 1, ckpt["train_state"]["elapsed"] / 3600
+    if args.time and hours >= args.time:
+        raise CheckpointError(
+            f"{path}: the run is finished, {hours:.3g} of {args.time:g} hours", "raise time= to train on"
+        )
+    if not args.time and done >= args.epochs:
+        raise CheckpointError(
+            f"{path}: the run is finished, {done} of {args.epochs} epochs", "raise epochs= to train on"
+        )
+
+
+def check_classes(args: IterableSimpleNamespace, ckpt: Mapping[str, Any], nc: int) -> None:
+    """Raise CheckpointError when a run would go on with data of another number of classes."""
+    if ckpt["model"]["nc"] != nc:
+        raise CheckpointError(
+            f"data={args.data} has {nc} classes, the run of {args.resume} has {ckpt['model']['nc']}",
+            f"resume with the data of that run, or train anew on this with model={args.resume} and without resume",
+        )
+
+
+def _place(path: Path, saved: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    """Return the folder that the run goes on in: the given one, else its own."""
+    folder = given.get("save_dir") or run_folder(path, saved)
+    if folder is None:
+        raise CheckpointError(
+            f"{path} lies in no folder `weights`, and the folder of its run, {saved.get('save_dir')}, is not here",
+            "name the folder to go on in: save_dir=runs/exp",
+        )
+    return str(folder)
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    """Return a checkpoint that holds the state of a run; raises CheckpointError for another."""
     ckpt = read_checkpoint(path)
     if ckpt.get("optimizer") is None or ckpt.get("train_state") is None:
         raise CheckpointError(
             f"{path} holds weights for use, not the state of a run",
             "resume from last.pt, or train anew with model=<it>",
         )
+    return ckpt
+
+
+def resume_args(args: IterableSimpleNamespace) -> tuple[IterableSimpleNamespace, dict[str, Any]]:
+    """Return the arguments of the run that goes on, and its checkpoint.
+
+    Arguments come from the checkpoint; those the user gave now count where `RESUME_KEYS` allows, others are named in a
+    warning. The run goes on in its own folder unless `save_dir` is given. Raises CheckpointError when the file holds
+    no training state.
+    """
+    path = find_resume(args)
+    ckpt = _read_state(path)
     given = {k: getattr(args, k) for k in args.user_keys if k not in _NEUTRAL_KEYS}
+    if args.resume is True:
+        given.pop("project", None)  # it said where to look for the newest run
     saved = {**ckpt["train_args"], "modules": None}  # a file's word is no reason to run code: the user names it again
     load_user_modules(given.get("modules"))
     check_user_modules(ckpt["modules"], path)
@@ -256,11 +343,8 @@ def resume_args(args: IterableSimpleNamespace) -> tuple[IterableSimpleNamespace,
         raise CheckpointError(
             f"{path} was saved inside an epoch; batch cannot change there", f"resume with batch={saved['batch']}"
         )
-    folder = {"save_dir": str(path.resolve().parent.parent)}
-    merged = {**saved, **{k: v for k, v in given.items() if k in RESUME_KEYS}, "resume": str(path), **folder}
-    new = get_cfg(overrides=merged)
-    if ckpt["epoch"] + 1 >= new.epochs and new.time is None:
-        raise CheckpointError(
-            f"{path}: the run is finished, {ckpt['epoch'] + 1} of {new.epochs} epochs", "raise epochs= to train on"
-        )
+    own = {"resume": str(path), "save_dir": _place(path, saved, given), "cfg": None}
+    new = get_cfg(overrides={**saved, **{k: v for k, v in given.items() if k in RESUME_KEYS}, **own})
+    new.cfg = saved.get("cfg")  # its values are among those saved, and the file may have changed or gone
+    _check_unfinished(path, new, ckpt)
     return new, ckpt

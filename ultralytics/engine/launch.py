@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from ultralytics.engine.checkpointing import has_best
 from ultralytics.nn.checkpoint import pack_model, read_checkpoint, save_checkpoint
 from ultralytics.utils import LOGGER, YAML
 from ultralytics.utils.errors import DeviceError, TrainingError
@@ -64,6 +65,8 @@ def train_in_processes(trainer: Any, processes: int) -> dict[str, float]:
     status = subprocess.run(command, check=False).returncode
     if status:
         raise TrainingError(f"torchrun ended with status {status}", "its processes have said why, above")
+    if trainer.last.exists() and not has_best(read_checkpoint(trainer.last)):
+        trainer.best = trainer.last
     return final_metrics(trainer.best if trainer.best.exists() else trainer.last)
 
 

@@ -33,18 +33,18 @@ class Recovery:
     """Memory of a run about its failures.
 
     `careful`: losses and gradients are looked at before the weights change. `hunting`: the gradient of each single
-    batch is, also inside an accumulated step. The first good state is kept in memory until a checkpoint is on disk.
+    batch is, also inside an accumulated step. The first good state is kept in memory until a checkpoint is on disk;
+    that of a resumed run is on disk from the start, in the file that it goes on from.
     """
 
-    def __init__(self, careful: bool) -> None:
+    def __init__(self, careful: bool, resumed: Path | None = None) -> None:
         self.careful = careful
         self.hunting = self.retried = False
         self._first: dict[str, Any] | None = None
-        self._saved: Path | None = None
+        self._saved = resumed
 
     def begin(self, trainer: Any) -> None:
         """Keep the state that the run starts from, unless it is on disk."""
-        self._saved = trainer.last if trainer.resume_from is not None else None
         if self._saved is None and dist.is_main():
             self._first = copy.deepcopy(trainer.state.pack({}, {}))
 

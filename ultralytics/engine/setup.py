@@ -16,9 +16,18 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 
 from ultralytics.cfg import get_cfg, get_save_dir
-from ultralytics.data.utils import check_det_dataset, list_images
+from ultralytics.data.build import fraction_of
+from ultralytics.data.utils import check_det_dataset, list_images, pick_fraction
 from ultralytics.engine import memory, optim
-from ultralytics.engine.checkpointing import Progress, TrainState, check_writable, resume_args
+from ultralytics.engine.checkpointing import (
+    Progress,
+    TrainState,
+    check_classes,
+    check_writable,
+    planned_epochs,
+    resume_args,
+    run_folder,
+)
 from ultralytics.engine.recovery import Recovery
 from ultralytics.engine.runlog import LossMeter, choose_recipe, settle_recipe, write_csv
 from ultralytics.engine.session import check_arguments, run_device
@@ -30,7 +39,7 @@ from ultralytics.utils import LOGGER, YAML, IterableSimpleNamespace, colorstr, d
 from ultralytics.utils.callbacks import CallbackMixin, Callbacks
 from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.errors import ConfigError
-from ultralytics.utils.files import increment_path
+from ultralytics.utils.files import atomic_write, increment_path
 from ultralytics.utils.metrics import DetMetrics
 from ultralytics.utils.torch_utils import amp_dtype, unwrap_model, wants_channels_last
 from ultralytics.utils.training import LR_CURVES, EarlyStopping, ModelEMA
@@ -88,6 +97,7 @@ class TrainerSetup(CallbackMixin):
     tloss: list[float]
     # Saved
     progress: Progress
+    saved_step: int | None  # the step that last.pt is of
 
     def __init__(
         self,
@@ -110,12 +120,17 @@ class TrainerSetup(CallbackMixin):
         self.batch_size, self.epochs = per_process_batch(args), int(args.epochs)
         self.model = args.model
         self.data = self.get_dataset()
+        if self.resume_from is not None:
+            check_classes(args, self.resume_from, self.data["nc"])
+            self.epochs = planned_epochs(args, self.resume_from)
         self._place(Path(args.save_dir) if args.get("save_dir") else Path(get_save_dir(args)))
         self.progress = Progress()
         self.stopper = EarlyStopping(args.patience)
         self.meter = LossMeter(self.loss_names)
         self.accumulator = optim.GradientAccumulator()
-        self.recovery = Recovery(careful=self.device.type != "cuda")
+        self.saved_step: int | None = None
+        resumed = Path(args.resume) if self.resume_from is not None else None
+        self.recovery = Recovery(self.device.type != "cuda", resumed)
         self.times = StepTimes(args.profile and self.rank <= 0)
         self.train_loader = self.test_loader = None
         self.epoch, self.stop, self.metrics, self.fitness, self.tloss = 0, False, {}, None, []
@@ -280,21 +295,26 @@ class TrainerSetup(CallbackMixin):
         """Lay the recipe under what the user gave, and say which one and why."""
         name, why = str(self.args.recipe), ""
         if name == "auto":
-            name, why = self.auto_recipe(len(list_images(self.data["train"])))
+            part = fraction_of(self.args.fraction, "train")
+            images = pick_fraction(list_images(self.data["train"]), part, self.args.seed)
+            name, why = self.auto_recipe(len(images))
         self.args = settle_recipe(self.args, name, why)
         self.batch_size = per_process_batch(self.args)
 
     def _setup_optimizer(self) -> None:
-        """Optimizer, rate curve, warm-up, precision, EMA, and the wrapper of a distributed run."""
-        args, images = self.args, self.batch_size * dist.world_size()
-        steps = math.ceil(len(self.train_loader.dataset) / max(images, args.nbs)) * self.epochs
+        """Optimizer, rate curve, warm-up, precision, EMA, and the wrapper of a distributed run.
+
+        Choice and warm-up hang on the `epochs` asked for, since they do not change when `time` estimates them anew.
+        """
+        args, images, epochs = self.args, self.batch_size * dist.world_size(), int(self.args.epochs)
+        steps = math.ceil(len(self.train_loader.dataset) / max(images, args.nbs)) * epochs
         choice = optim.choose_optimizer(args, self.data["nc"], steps, args.user_keys)
         args.optimizer, args.lr0, args.warmup_bias_lr = choice.name, choice.lr, choice.warmup_bias_lr
         decay = optim.scaled_decay(args.weight_decay, images, args.nbs)
         self.optimizer = optim.build_optimizer(self.model, choice, decay, args.backbone_lr_ratio)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.warmup = optim.Warmup(
-            optim.warmup_iterations(args.warmup_epochs, self.epochs, self.batches),
+            optim.warmup_iterations(args.warmup_epochs, epochs, self.batches),
             choice.warmup_bias_lr,
             args.warmup_momentum,
             choice.momentum,
@@ -365,9 +385,22 @@ class TrainerSetup(CallbackMixin):
         state = self.state
         state.restore(ckpt)
         self.progress = p = state.progress
+        if Path(self.args.resume).resolve() == self.last.resolve():
+            self.saved_step = p.step
         if self.rank <= 0:
+            self._bring_best(ckpt)
             write_csv(self.csv, p.rows)
         LOGGER.info(f"Resuming at epoch {p.epoch + 1} of {self.epochs}, batch {p.batch + 1} of {self.batches}")
+
+    def _bring_best(self, ckpt: dict[str, Any]) -> None:
+        """Take best.pt along when the run goes on in another folder; where it is missing, the run has none."""
+        folder = run_folder(Path(self.args.resume), ckpt["train_args"])
+        source = folder / "weights" / self.best.name if folder else None
+        if not self.progress.best_saved or source is None or not source.exists():
+            self.progress.best_saved = False
+        elif source.resolve() != self.best.resolve():
+            with atomic_write(self.best, "wb") as f:
+                f.write(source.read_bytes())
 
     @property
     def state(self) -> TrainState:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -43,7 +44,7 @@ class BaseTrainer(TrainerSetup):
     """Train a detector; a model family fills the hooks of `TrainerSetup`.
 
     `train()` returns the metrics of the final validation of the best weights. Setting `stop` in a callback ends the
-    training after the present batch or epoch.
+    training after the present batch or epoch. At the end `best` is last.pt when this run has written no best.pt.
     """
 
     def train(self) -> dict[str, float]:
@@ -270,6 +271,8 @@ class BaseTrainer(TrainerSetup):
 
     def _leave_if_interrupted(self) -> None:
         if self.interrupt.requested and self.progress.epoch < self.epochs:
+            if self.rank <= 0 and self.saved_step != self.progress.step:
+                self._write_last()
             LOGGER.info(f"Saved {self.last}; go on with resume={self.last}")
             raise KeyboardInterrupt
 
@@ -279,14 +282,17 @@ class BaseTrainer(TrainerSetup):
         rates = {f"lr/pg{i}": group["lr"] for i, group in enumerate(self.optimizer.param_groups)}
         self.run_callbacks("on_train_epoch_end")
         self.ema.update_attr(self.model, include=["yaml", "nc", "args", "names", "stride"])
+        self._respect_time()
         last = self.epoch + 1 >= self.epochs or self.stop
-        self.metrics, self.fitness = self._metrics_of_epoch(self.args.val or last or self.stopper.possible_stop)
+        measured = self.args.val or last or self.stopper.possible_stop
+        self.metrics, self.fitness = self._metrics_of_epoch(measured)
         row = {"epoch": self.epoch + 1, "time": self._elapsed(), **self.label_loss_items(self.tloss), **self.metrics}
         p.rows.append({**row, **rates})
         better = self.fitness is not None and (p.best_fitness is None or self.fitness > p.best_fitness)
         p.best_fitness = self.fitness if better else p.best_fitness
         self._respect_patience()
-        self._respect_time()
+        if measured:  # which took its time, too; an epoch that is not measured must not become the last one here
+            self._respect_time()
         self.scheduler.step()
         p.epoch, p.batch, p.loss_sum = self.epoch + 1, 0, []
         if self.rank <= 0:
@@ -330,41 +336,55 @@ class BaseTrainer(TrainerSetup):
         self.lf = self._curve()
 
     def _write_epoch(self, better: bool, last: bool) -> None:
-        """Write results.csv, then best.pt, then last.pt: a kill in between repeats the epoch and loses nothing."""
+        """Write results.csv, other weights, then last.pt: a kill in between repeats the epoch and loses nothing."""
         write_csv(self.csv, self.progress.rows)
         if not (self.args.save or last):
             return
         if better:
-            write(self.best, pack_best(self.state, plain(dict(self.args)), self.metrics))
-        self._write_last()
+            best = pack_best(self.state, plain(dict(self.args)), self.metrics)
+            write(self.best, best, self.recovery.on_disk)
+            self.progress.best_saved = True
         period = self.args.save_period
         if period > 0 and self.epoch % period == 0:
-            write(self.wdir / f"epoch{self.epoch}.pt", self.state.pack(plain(dict(self.args)), self.metrics))
+            self._write_state(self.wdir / f"epoch{self.epoch}.pt")
+        self._write_last()
         self.run_callbacks("on_model_save")
 
     def _write_last(self) -> None:
         """Write last.pt, whole or not at all."""
-        self.progress.elapsed = self._elapsed()
-        write(self.last, self.state.pack(plain(dict(self.args)), self.metrics))
+        self._write_state(self.last)
         self.recovery.saved(self.last)
-        self.saved_at = time.monotonic()
+        self.saved_step, self.saved_at = self.progress.step, time.monotonic()
+
+    def _write_state(self, path: Path) -> None:
+        """Write a file that the run can go on from."""
+        self.progress.elapsed, self.progress.epochs = self._elapsed(), self.epochs
+        write(path, self.state.pack(plain(dict(self.args)), self.metrics), self.recovery.on_disk)
 
     # --------------------------------------------------------------------------------------------------------- end
     def _finish(self) -> None:
         """Report, draw the curves and validate the best weights once more, with plots and the table of classes."""
-        done = self.progress.epoch
-        LOGGER.info(f"\n{done} epochs completed in {self._elapsed() / 3600:.3f} hours.")
-        for file in (self.last, self.best):
-            if file.exists():
-                LOGGER.info(f"{file}, {file_size(file):.1f} MB")
-        if self.args.plots:
+        p = self.progress
+        if self.saved_step != p.step:  # stopped after the epoch's end, or without `save`
+            self._write_last()
+        LOGGER.info(f"\n{p.epoch} epochs completed in {self._elapsed() / 3600:.3f} hours.")
+        if not p.best_saved:
+            if self.best.exists():
+                LOGGER.warning(f"{self.best} is of an earlier run: the weights of this one are in {self.last}")
+            self.best = self.last
+        for file in dict.fromkeys((self.last, self.best)):
+            LOGGER.info(f"{file}, {file_size(file):.1f} MB")
+        if self.args.plots and p.rows:
             plot_results(self.csv)
-        if self.best.exists():
-            LOGGER.info(f"\nValidating {self.best}...")
-            if self.rank == 0:  # the other processes have gone
-                stop_workers(self.test_loader)
-                self.validator.dataloader = self.test_loader = self.val_loader(-1)
-            self.validator.args.plots = self.args.plots
-            report = self.validator(model=self.best)
-            self.metrics = {k: round(float(v), 5) for k, v in report.results_dict.items()}
-            self.run_callbacks("on_fit_epoch_end")
+        self._validate_best()
+
+    def _validate_best(self) -> None:
+        """Validate the weights that the run ends with, in the main process alone."""
+        LOGGER.info(f"\nValidating {self.best}...")
+        if self.rank == 0:  # the other processes have gone
+            stop_workers(self.test_loader)
+            self.validator.dataloader = self.test_loader = self.val_loader(-1)
+        self.validator.args.plots = self.args.plots
+        report = self.validator(model=self.best)
+        self.metrics = {k: round(float(v), 5) for k, v in report.results_dict.items()}
+        self.run_callbacks("on_fit_epoch_end")

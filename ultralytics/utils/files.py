@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from ultralytics.utils.errors import CheckpointError
+
 TEMP_SUFFIX = ".tmp"
 _MAX_RUNS = 9999
 
@@ -83,3 +85,18 @@ def latest_run(folder: str | Path = ".") -> Path | None:
     """Return the newest `last.pt` (or `last*.pt`) below a folder, None when there is none."""
     found = [p for p in Path(folder).rglob("last*.pt") if p.is_file()]
     return max(found, key=lambda p: p.stat().st_mtime, default=None)
+
+
+def resumed_file(resume: str | Path | bool, project: str | Path | None = None) -> Path:
+    """Return the checkpoint that `resume` names; True means the newest last.pt below `project` or this folder.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if resume is not True:
+        return Path(str(resume))
+    found = latest_run(project or ".")
+    if found is None:
+        where = project or "this folder"
+        raise CheckpointError(f"resume: no last.pt below {where}", "give its path: resume=<run>/weights/last.pt")
+    return found
