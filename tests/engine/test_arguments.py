@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.engine.tiny import IMAGES, small_trainer, write_dataset
+from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.nn.checkpoint import read_checkpoint
 from ultralytics.utils.training import LR_CURVES
 
@@ -89,6 +90,42 @@ def test_time_decides_on_the_number_of_epochs(idle, hours, spent, want):
     assert len(rows(trainer)) == want
 
 
+class Killed(Exception):
+    """Stands for a process that dies."""
+
+
+@pytest.mark.parametrize("done", [1, 4])
+def test_a_run_under_time_goes_on_past_its_epochs(idle, done):
+    """The estimate is six epochs of ten minutes; the two that were asked for are none of its business."""
+
+    def run(**changes):
+        trainer = idle(**changes)
+        trainer._elapsed = lambda: 600 * (trainer.epoch + 1.0)
+        trainer.add_callback(
+            "on_train_epoch_start", lambda t: t.warmup.set_rates(t.optimizer, t.scheduler.get_last_lr(), t.epoch)
+        )
+        return trainer
+
+    given = {"epochs": 2, "time": 1.0, "lr0": 0.002, "close_mosaic": 2, "mosaic": 1.0, "warmup_epochs": 3.0}
+    straight, first = run(exist_ok=True, **given), run(**given)
+    straight._place(straight.save_dir.with_name("straight"))
+    straight.train()
+
+    def kill(trainer):
+        if trainer.progress.epoch == done:
+            raise Killed
+
+    first.add_callback("on_fit_epoch_end", kill)
+    with pytest.raises(Killed):
+        first.train()
+    second = run(resume=str(first.last))
+    assert second.epochs == 6
+    second.train()
+    assert len(rows(straight)) == 6 and rows(second) == rows(straight)
+    a, b = read_checkpoint(second.last), read_checkpoint(straight.last)
+    assert a["train_state"] == b["train_state"] and a["scheduler"] == b["scheduler"]
+
+
 @pytest.mark.parametrize(
     ("fraction", "sizes"), [(1.0, (5, 5)), (0.4, (2, 5)), (3, (3, 5)), ([0.4, 1.0], (2, 5)), ([4, 2], (4, 2))], ids=str
 )
@@ -101,6 +138,33 @@ def test_fraction(idle, fraction, sizes):
         assert tuple(map(len, sets)) == sizes
         picked.append([s.im_files for s in sets])
     assert picked[0] == picked[1]
+
+
+@pytest.mark.parametrize(
+    ("fraction", "want"), [(1.0, 5), (0.4, 2), (3, 3), ([0.6, 0.2], 3), (0.01, 1), (50, 5)], ids=str
+)
+def test_the_recipe_is_for_the_images_that_are_taken(idle, fraction, want):
+    trainer, counted = idle(epochs=1, fraction=fraction), []
+    trainer.auto_recipe = lambda images: counted.append(images) or ("trial", "")
+    trainer.train()
+    assert counted == [want]
+
+
+def test_the_arguments_of_a_run_start_another(idle, tmp_path):
+    """Also those of a resumed one, which name the file that it went on from."""
+    first = idle(epochs=1, lr0=0.0123)
+    first.train()
+    idle(resume=str(first.last), epochs=2).train()
+    kept = first.csv.read_bytes(), first.last.read_bytes()
+    again = RTDETRTrainer(overrides={"cfg": str(first.save_dir / "args.yaml"), "epochs": 1})
+    assert (again.args.lr0, again.args.resume, again.resume_from) == (0.0123, False, None)
+    again.model, again.get_model = first.model, lambda **_: first.model
+    again._train_epoch = lambda: setattr(again, "tloss", [0.0] * 3)
+    again._metrics_of_epoch = lambda wanted: ({}, None)
+    again._finish = lambda: None
+    again.add_callback("on_train_epoch_end", lambda t: t.optimizer.step())
+    again.train()
+    assert again.save_dir == tmp_path / "run2" and kept == (first.csv.read_bytes(), first.last.read_bytes())
 
 
 def seen_by(trainer):

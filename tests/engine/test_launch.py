@@ -55,6 +55,15 @@ def test_the_processes_get_the_same_arguments(make, loaded):
     assert all((a == b).all() for a, b in zip(start.parameters(), trainer.model.parameters(), strict=True))
 
 
+def test_the_best_of_an_older_run_is_not_the_result(make):
+    trainer, _ = make(name="run", exist_ok=True)
+    save_checkpoint(trainer.best, {"best_fitness": 0.9, "train_metrics": {"metrics/mAP50(B)": 0.75}})
+    record = {"best_fitness": 0.5, "train_metrics": {"metrics/mAP50(B)": 0.25}}
+    save_checkpoint(trainer.last, {**record, "train_state": {"best_saved": False}})
+    assert trainer.train() == {"metrics/mAP50(B)": 0.25, "fitness": 0.5}
+    assert trainer.best == trainer.last  # which the caller then holds
+
+
 def test_a_fresh_network_of_a_yaml_is_built_by_the_processes(make):
     trainer, _ = make(model="rtdetr-l.yaml", lr0=0.125)
     given = launch.child_arguments(trainer)

@@ -47,6 +47,11 @@ def test_many_images_take_several_pictures(yaml: Path, tmp_path: Path, monkeypat
     assert len(paths) == 3 and len((tmp_path / "out/show.txt").read_text(encoding="utf-8").splitlines()) == 5
 
 
+def test_the_recipe_is_for_the_images_that_are_taken(yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    show(yaml, n=1, imgsz=32, fraction=2, save_dir=tmp_path / "out")
+    assert "(2 training images" in capsys.readouterr().out
+
+
 def test_refusals(yaml: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="at least one"):
         show(yaml, n=0)

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from ultralytics.cfg.resolve import apply_recipe, load_recipe
+from ultralytics.data.build import fraction_of
+from ultralytics.data.utils import list_images, pick_fraction
 from ultralytics.utils import LOGGER, IterableSimpleNamespace
 from ultralytics.utils.files import atomic_write
 
@@ -118,6 +120,11 @@ def write_csv(path: Path, rows: Sequence[dict[str, float]]) -> None:
     lines = [",".join(keys), *(",".join(f"{row.get(k, 0.0):.6g}" for k in keys) for row in rows)]
     with atomic_write(path) as f:
         f.write("\n".join(lines) + "\n")
+
+
+def count_images(args: Any, source: Any) -> int:
+    """Number of training images that a run on `source` takes: of its list, the `fraction`."""
+    return len(pick_fraction(list_images(source), fraction_of(args.fraction, "train"), args.seed))
 
 
 def choose_recipe(images: int, iterations: int, pretrained: bool, epochs: int) -> tuple[str, str]:

@@ -16,8 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 
 from ultralytics.cfg import get_cfg, get_save_dir
-from ultralytics.data.build import fraction_of
-from ultralytics.data.utils import check_det_dataset, list_images, pick_fraction
+from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine import memory, optim
 from ultralytics.engine.checkpointing import (
     Progress,
@@ -29,7 +28,7 @@ from ultralytics.engine.checkpointing import (
     run_folder,
 )
 from ultralytics.engine.recovery import Recovery
-from ultralytics.engine.runlog import LossMeter, choose_recipe, settle_recipe, write_csv
+from ultralytics.engine.runlog import LossMeter, choose_recipe, count_images, settle_recipe, write_csv
 from ultralytics.engine.session import check_arguments, run_device
 from ultralytics.engine.step_times import StepTimes
 from ultralytics.engine.tensorboard import attach_tensorboard
@@ -295,9 +294,7 @@ class TrainerSetup(CallbackMixin):
         """Lay the recipe under what the user gave, and say which one and why."""
         name, why = str(self.args.recipe), ""
         if name == "auto":
-            part = fraction_of(self.args.fraction, "train")
-            images = pick_fraction(list_images(self.data["train"]), part, self.args.seed)
-            name, why = self.auto_recipe(len(images))
+            name, why = self.auto_recipe(count_images(self.args, self.data["train"]))
         self.args = settle_recipe(self.args, name, why)
         self.batch_size = per_process_batch(self.args)
 

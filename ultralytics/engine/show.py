@@ -10,8 +10,8 @@ from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.cfg.resolve import apply_recipe
 from ultralytics.data.build import build_yolo_dataset
 from ultralytics.data.dataset import collate_fn
-from ultralytics.data.utils import check_det_dataset, list_images
-from ultralytics.engine.runlog import choose_recipe
+from ultralytics.data.utils import check_det_dataset
+from ultralytics.engine.runlog import choose_recipe, count_images
 from ultralytics.utils import LOGGER, IterableSimpleNamespace
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
@@ -74,7 +74,7 @@ def _with_recipe(args: IterableSimpleNamespace, data: dict[str, Any]) -> Iterabl
     """Lay the recipe under what the user gave; "auto" is decided as a run from fresh weights would."""
     name, why = str(args.recipe), ""
     if name == "auto":
-        images = len(list_images(data["train"]))
+        images = count_images(args, data["train"])
         batch = args.batch if args.batch >= 1 else 16
         name, why = choose_recipe(images, images * args.epochs // batch, False, args.epochs)
     LOGGER.info(f"recipe: {name}{f' ({why})' if why else ''}")
