@@ -224,7 +224,7 @@ def test_what_cannot_change_on_resume_is_named(tmp_path, monkeypatch, changes):
     monkeypatch.setattr(ck, "LOGGER", SimpleNamespace(warning=warnings.append))
     args, _ = ck.resume_args(get_cfg(overrides={"resume": str(path), **changes}))
     (name,) = changes
-    assert len(warnings) == 1 and f"resume: {name} come from" in warnings[0]
+    assert len(warnings) == 1 and f"resume: {name} as in the checkpoint" in warnings[0]
     assert (args.freeze, args.project, args.save_dir) == ([2], None, str(tmp_path / "run"))
 
 

@@ -80,6 +80,17 @@ def test_the_time_that_a_validation_takes_counts(make):
     assert trainer.epoch == 0
 
 
+@pytest.mark.parametrize("changes", [{"val": False}, {"val": True}, {"val": False, "patience": 1}], ids=str)
+def test_processes_meet_as_often_in_each_epoch(make, monkeypatch, changes):
+    """Only the main one may know whether an epoch was measured: who meets on that alone waits for ever."""
+    trainer, met = make(epochs=3, **changes), []
+    monkeypatch.setattr(engine.dist, "broadcast_object", lambda value: met.append(trainer.epoch) or value)
+    trainer._metrics_of_epoch = lambda wanted: ({}, 0.5 if wanted else None)
+    trainer.add_callback("on_train_start", lambda _: met.clear())
+    trainer.train()
+    assert {met.count(epoch) for epoch in range(trainer.epoch + 1)} == {2}
+
+
 @pytest.mark.parametrize(
     "changes", [{"save": False, "val": False}, {"save": False, "val": True}, {"val": False}, {"val": True}], ids=str
 )

@@ -338,7 +338,7 @@ def resume_args(args: IterableSimpleNamespace) -> tuple[IterableSimpleNamespace,
     check_user_modules(ckpt["modules"], path)
     ignored = sorted(k for k, v in given.items() if k not in RESUME_KEYS and v != saved.get(k))
     if ignored:
-        LOGGER.warning(f"resume: {', '.join(ignored)} come from the checkpoint; what was given now is not used")
+        LOGGER.warning(f"resume: {', '.join(ignored)} as in the checkpoint; what was given now is not used")
     if ckpt["train_state"]["batch"] and given.get("batch", saved["batch"]) != saved["batch"]:
         raise CheckpointError(
             f"{path} was saved inside an epoch; batch cannot change there", f"resume with batch={saved['batch']}"

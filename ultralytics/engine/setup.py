@@ -339,9 +339,10 @@ class TrainerSetup(CallbackMixin):
 
     def go_back(self, ckpt: dict[str, Any]) -> None:
         """Return to a state that this run had."""
-        state = self.state
+        state, best_saved = self.state, self.progress.best_saved
         state.restore(ckpt)
         self.progress = state.progress
+        self.progress.best_saved = best_saved  # the files do not go back
         self.accumulator.count = 0
         self._set_schedule(self.progress.epoch)
 

@@ -291,8 +291,7 @@ class BaseTrainer(TrainerSetup):
         better = self.fitness is not None and (p.best_fitness is None or self.fitness > p.best_fitness)
         p.best_fitness = self.fitness if better else p.best_fitness
         self._respect_patience()
-        if measured:  # which took its time, too; an epoch that is not measured must not become the last one here
-            self._respect_time()
+        self._respect_time(look=measured)  # which took its time, too; an unmeasured epoch must not become the last
         self.scheduler.step()
         p.epoch, p.batch, p.loss_sum = self.epoch + 1, 0, []
         if self.rank <= 0:
@@ -325,9 +324,9 @@ class BaseTrainer(TrainerSetup):
             LOGGER.info(f"patience={self.args.patience}: no better fitness since epoch {best}, stopping")
             self.stop = True
 
-    def _respect_time(self) -> None:
-        """Re-estimate the number of epochs under a `time` limit; all processes follow the main one."""
-        if self.args.time:
+    def _respect_time(self, look: bool = True) -> None:
+        """Re-estimate the number of epochs under a `time` limit; all processes follow the main one, also in `stop`."""
+        if self.args.time and look:
             limit, spent = self.args.time * 3600, self._elapsed()
             done = self.epoch + 1
             self.epochs = max(done, math.ceil(limit * done / spent))
@@ -368,8 +367,9 @@ class BaseTrainer(TrainerSetup):
         if self.saved_step != p.step:  # stopped after the epoch's end, or without `save`
             self._write_last()
         LOGGER.info(f"\n{p.epoch} epochs completed in {self._elapsed() / 3600:.3f} hours.")
-        if not p.best_saved:
-            if self.best.exists():
+        found = self.best.exists()
+        if not (p.best_saved and found):
+            if found:
                 LOGGER.warning(f"{self.best} is of an earlier run: the weights of this one are in {self.last}")
             self.best = self.last
         for file in dict.fromkeys((self.last, self.best)):
