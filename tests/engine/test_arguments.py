@@ -150,7 +150,7 @@ def test_the_recipe_is_for_the_images_that_are_taken(idle, fraction, want):
     assert counted == [want]
 
 
-def test_the_arguments_of_a_run_start_another(idle, tmp_path):
+def test_the_arguments_of_a_run_start_another(idle, tmp_path, capsys):
     """Also those of a resumed one, which name the file that it went on from."""
     first = idle(epochs=1, lr0=0.0123)
     first.train()
@@ -165,6 +165,7 @@ def test_the_arguments_of_a_run_start_another(idle, tmp_path):
     again.add_callback("on_train_epoch_end", lambda t: t.optimizer.step())
     again.train()
     assert again.save_dir == tmp_path / "run2" and kept == (first.csv.read_bytes(), first.last.read_bytes())
+    assert capsys.readouterr().out.count("this one has a folder of its own") == 1
 
 
 def seen_by(trainer):

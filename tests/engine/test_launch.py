@@ -70,6 +70,13 @@ def test_a_fresh_network_of_a_yaml_is_built_by_the_processes(make):
     assert given["model"] == "rtdetr-l.yaml" and given["lr0"] == 0.125
 
 
+def test_the_processes_go_on_from_the_file_that_was_found(tmp_path):
+    args = SimpleNamespace(resume="runs/a/weights/last.pt")
+    found = {"given": {"resume": True, "project": "runs"}, "resume_from": {"epoch": 0}, "args": args}
+    given = launch.child_arguments(SimpleNamespace(save_dir=tmp_path, model=None, **found))
+    assert given == {"resume": args.resume, "project": "runs", "save_dir": str(tmp_path)}
+
+
 def test_a_failed_process_is_an_error(make):
     with pytest.raises(TrainingError, match="torchrun ended with status 3"):
         make(status=3)[0].train()

@@ -290,11 +290,11 @@ def _check_unfinished(path: Path, args: IterableSimpleNamespace, ckpt: Mapping[s
         )
 
 
-def check_classes(args: IterableSimpleNamespace, ckpt: Mapping[str, Any], nc: int) -> None:
-    """Raise CheckpointError when a run would go on with data of another number of classes."""
-    if ckpt["model"]["nc"] != nc:
+def check_classes(args: IterableSimpleNamespace, nc: int, saved: int) -> None:
+    """Raise CheckpointError when the network for the data has another number of classes than the saved one."""
+    if nc != saved:
         raise CheckpointError(
-            f"data={args.data} has {nc} classes, the run of {args.resume} has {ckpt['model']['nc']}",
+            f"data={args.data} has {nc} classes, the run of {args.resume} has {saved}",
             f"resume with the data of that run, or train anew on this with model={args.resume} and without resume",
         )
 

@@ -32,6 +32,8 @@ def child_arguments(trainer: Any) -> dict[str, Any]:
     """What the user gave, with the run folder, and the network as a file when it is not one already."""
     given = {k: v for k, v in trainer.given.items() if k not in {"mode", "task", "cfg"}}
     given["save_dir"] = str(trainer.save_dir)
+    if trainer.resume_from is not None:
+        given["resume"] = str(trainer.args.resume)  # with True each process would look for the newest run itself
     if trainer.resume_from is None and isinstance(trainer.model, nn.Module):
         name = str(given.get("model") or "")
         if trainer.from_weights or not name.endswith((".yaml", ".yml")):

@@ -120,7 +120,6 @@ class TrainerSetup(CallbackMixin):
         self.model = args.model
         self.data = self.get_dataset()
         if self.resume_from is not None:
-            check_classes(args, self.resume_from, self.data["nc"])
             self.epochs = planned_epochs(args, self.resume_from)
         self._place(Path(args.save_dir) if args.get("save_dir") else Path(get_save_dir(args)))
         self.progress = Progress()
@@ -244,6 +243,7 @@ class TrainerSetup(CallbackMixin):
         if self.resume_from is not None:
             saved = self.resume_from["model"]
             self.model = self.get_model(cfg=saved["yaml"], verbose=self.rank in {-1, 0})
+            check_classes(args, self.model.nc, saved["nc"])
             for norm in self.model.modules():  # weights from elsewhere bring an epsilon of their own
                 if saved["bn_eps"] and type(norm) is nn.BatchNorm2d:
                     norm.eps = saved["bn_eps"]
