@@ -66,6 +66,18 @@ def test_the_same_training_batches_under_one_seed(forms: dict[str, Path], form: 
         torch.testing.assert_close(a["bboxes"], b["bboxes"], atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_a_single_class_takes_objects_of_any_name(forms: dict[str, Path], form: str) -> None:
+    """A run with single_cls has one name in place of the data YAML's."""
+    want = boxes(forms["yolo"])
+    data = {**check_det_dataset(forms[form]), "names": {0: "item"}, "nc": 1}
+    found = YOLODataset(data["train"], imgsz=64, augment=False, hyp={}, data=data, single_cls=True)
+    assert not found.report and not found.labels.cls.values.any()
+    for label in found.labels:
+        np.testing.assert_allclose(label["bboxes"], want[Path(label["im_file"]).name][:, 1:], atol=1e-6)
+        assert form != "coco" or (not label["truth"][:, 0].any() and len(label["truth"]) == len(label["cls"]))
+
+
 def test_the_form_is_found_without_being_named(forms: dict[str, Path]) -> None:
     for form in FORMS:
         text = forms[form].read_text(encoding="utf-8")

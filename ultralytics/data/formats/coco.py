@@ -147,8 +147,10 @@ class CocoReader(LabelReader):
     def _read(self) -> _Listing:
         content = load_coco(self.file)
         self._classes = match_categories(content["categories"], self.split.names)
+        if self.split.single_cls:  # as in YOLO's form: whatever it is, it is an object
+            self._classes = {category: max(c, 0) for category, c in self._classes.items()}
         by_id: dict[Any, _Entry] = {}
-        issues = same_names(self.file, self.split.names, self._classes)
+        issues = [] if self.split.single_cls else same_names(self.file, self.split.names, self._classes)
         for image in content["images"]:
             size = (_number(image.get("width")), _number(image.get("height")))
             entry = _Entry(str(image.get("file_name", "")), size, image.get("id"))

@@ -61,6 +61,8 @@ class VocReader(LabelReader):
 
     def leftover(self) -> list[Issue]:
         """Return what is wrong with the names of the classes."""
+        if self.split.single_cls:
+            return []
         found = {name: classes[0] for name, classes in self._classes.exact.items()}
         return same_names(str(self.split.options.get("yaml_file", "names")), self.split.names, found)
 
@@ -89,11 +91,11 @@ class VocReader(LabelReader):
         if item.fields.get("difficult") == "1":
             raise RowError("crowd", f"a '{item.fields.get('name')}' marked as difficult is left out")
         name = item.fields.get("name", "")
-        found = self._classes.find(name)
+        found = 0 if self.split.single_cls else self._classes.find(name)
         if found < 0:
             known = ", ".join(list(map(str, self.split.names.values()))[:8])
             raise RowError("class", f"class '{name}' is not among the data YAML's names ({known})", fatal=True)
-        return 0 if self.split.single_cls else found
+        return found
 
     def _box(self, item: VocObject, size: tuple[float, float]) -> list[float]:
         texts = [item.fields.get(key) for key in CORNERS]
