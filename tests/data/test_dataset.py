@@ -293,7 +293,7 @@ def test_a_cache_that_does_not_fit_is_not_made(tmp_path: Path, monkeypatch, caps
 def test_disk_cache_sees_that_another_image_took_the_name(tmp_path: Path) -> None:
     """Whatever its time: images that are renamed or unpacked bring an old one."""
     images = make_set(tmp_path)
-    dataset(tmp_path, cache="disk")
+    dataset(tmp_path, cache="disk", letterbox=True)
     for i in (1, 2):
         (images / f"im{i}.png").rename(images / f"im{i - 1}.png")
     cv2.imwrite(str(images / "im4.png"), picture(80, 40, 9))
