@@ -52,6 +52,12 @@ def test_public_doors():
         models.YOLO  # noqa: B018
 
 
+@pytest.mark.parametrize("wrong", [torch.nn.Linear(1, 1), 5, None, ["m.yaml"]])
+def test_what_is_no_model_is_named_by_its_type(wrong):
+    with pytest.raises(TypeError, match=f"^model is a {type(wrong).__name__}: give the path"):
+        RTDETR(wrong)
+
+
 def test_what_a_new_model_offers(model):
     assert model.task == "detect"
     assert model.names == {0: "0", 1: "1", 2: "2"}

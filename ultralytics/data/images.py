@@ -136,7 +136,7 @@ def pil_to_bgr(image: Image.Image, channels: int = 3) -> Pixels:
         return grey if channels == 1 else np.repeat(grey, 3, axis=2)
     if channels == 1:
         return np.asarray(image.convert("L"))[..., None]  # (H, W, 1)
-    if channels not in _MODE and image.has_transparency_data:
+    if channels not in _MODE and ("A" in image.getbands() or "transparency" in image.info):
         return np.ascontiguousarray(np.asarray(image.convert("RGBA"))[..., [2, 1, 0, 3]])
     return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
 

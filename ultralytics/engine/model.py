@@ -93,6 +93,11 @@ class Model:
         self.predictor = self.trainer = self.ckpt = self.ckpt_path = self.cfg = self.metrics = None
         self.task = task or next(iter(self.task_map))
         self._class("model")
+        if not isinstance(model, (str, Path, dict)):
+            raise ConfigTypeError(
+                f"model is a {type(model).__name__}: give the path of a YAML or weights file, a YAML dict, or "
+                f"another {type(self).__name__}; load() takes weights from a network"
+            )
         if isinstance(model, dict) or Path(str(model).strip()).suffix.lower() in YAML_SUFFIXES:
             self._new(model if isinstance(model, dict) else str(model).strip(), verbose, scale)
         else:
