@@ -1,12 +1,13 @@
 """Tensors that are watched: a change is seen, and nothing is kept alive by it."""
 
+import copy
 import gc
 import weakref
 
 import pytest
 import torch
 
-from ultralytics.nn.watched import Watched, tensors_of
+from ultralytics.nn.watched import Watched, WatchedNetwork
 
 
 def test_what_is_left_alone_is_the_same():
@@ -46,8 +47,40 @@ def test_tensors_of_inference_mode_can_be_watched():
     assert Watched([tensor]).are([tensor])
 
 
-def test_tensors_of_a_network_are_all_that_it_holds():
-    net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1, bias=False), torch.nn.BatchNorm2d(2), torch.nn.Linear(2, 2))
-    net.register_module("none", None)
-    found = [t for t in tensors_of(net) if t is not None]
-    assert {id(t) for t in found} == {id(t) for t in (*net.parameters(), *net.buffers())} and len(found) == 8
+def _prune(net):
+    net[0].register_buffer("mask", torch.ones(1))
+
+
+def _replace_parameter(net):
+    net[0].weight = torch.nn.Parameter(net[0].weight.detach())
+
+
+def _replace_module(net):
+    net[1] = torch.nn.BatchNorm2d(2)
+
+
+def _train(net):
+    net.train()(torch.randn(4, 1, 2, 2))  # moves the statistics
+
+
+def _drop(net):
+    net[0].bias = None
+
+
+@pytest.mark.parametrize("change", [_prune, _replace_parameter, _replace_module, _train, _drop, torch.nn.Module.double])
+def test_changes_of_a_network_are_seen(change):
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2))
+    net[0].register_module("none", None)
+    watched = WatchedNetwork(net)
+    with torch.no_grad():
+        net.eval()(torch.randn(4, 1, 2, 2))
+    assert watched.is_still(net)
+    assert not watched.is_still(copy.deepcopy(net))
+    change(net)
+    assert not watched.is_still(net)
+
+
+def test_a_network_of_inference_mode_can_be_watched():
+    with torch.inference_mode():
+        net = torch.nn.Linear(1, 1)
+    assert WatchedNetwork(net).is_still(net)

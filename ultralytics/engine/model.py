@@ -27,7 +27,7 @@ from ultralytics.nn.contents import describe_file
 from ultralytics.nn.state_export import export_state_dict, loading_lines
 from ultralytics.nn.tasks import BaseModel, load_checkpoint
 from ultralytics.nn.user_blocks import pack_user_modules
-from ultralytics.nn.watched import Watched, tensors_of
+from ultralytics.nn.watched import WatchedNetwork
 from ultralytics.utils.callbacks import Callback, Callbacks
 from ultralytics.utils.checks import check_file, check_imgsz, check_yaml
 from ultralytics.utils.errors import ConfigError, ConfigTypeError
@@ -87,7 +87,6 @@ class Model:
             self.__dict__ = model.__dict__
             return
         self._lock = threading.RLock()
-        self._predicted: Watched | None = None
         self.user_files = [str(path) for path in load_user_modules(modules)]
         self.callbacks = Callbacks()
         self.predictor = self.trainer = self.ckpt = self.ckpt_path = self.cfg = self.metrics = None
@@ -214,7 +213,7 @@ class Model:
             kept = self.predictor
             if type(kept) is not cls or not self._is_current(kept, resolved):
                 run = cls(overrides=args, _callbacks=self.callbacks)
-                self._predicted = Watched(self._tensors())
+                run.watched = WatchedNetwork(self.model) if isinstance(self.model, nn.Module) else None
                 run.setup_model(self._runnable(args))
                 self.predictor = run
                 found: Iterator[Results] = run(source, stream=True)
@@ -229,13 +228,9 @@ class Model:
         """Whether a predictor, which holds a copy of the network, would be made the same again."""
         if any(args.get(k) != kept.args.get(k) for k in PREDICTOR_KEYS):
             return False
-        tensors = self._tensors()
-        named = not tensors or dict(kept.model.names) == dict(self.names)
-        return named and self._predicted is not None and self._predicted.are(tensors)
-
-    def _tensors(self) -> list[torch.Tensor | None]:
-        """Parameters and buffers of the network; an exported file shows none."""
-        return tensors_of(self.model) if isinstance(self.model, nn.Module) else []
+        if kept.watched is None:  # of an exported file
+            return True
+        return dict(kept.model.names) == dict(self.names) and bool(kept.watched.is_still(self.model))
 
     def val(self, validator: type[Any] | None = None, **kwargs: Any) -> DetMetrics:
         """Evaluate on a data set (`data=`, else the one that the weights were trained on); return the metrics."""
@@ -442,10 +437,10 @@ class Model:
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the predictor, which holds open files and locks, and the lock."""
-        return {k: v for k, v in self.__dict__.items() if k not in {"predictor", "_predicted", "_lock"}}
+        return {k: v for k, v in self.__dict__.items() if k not in {"predictor", "_lock"}}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self.__dict__.update(state, predictor=None, _predicted=None, _lock=threading.RLock())
+        self.__dict__.update(state, predictor=None, _lock=threading.RLock())
 
     def __getattr__(self, name: str) -> Any:
         """Look unknown attributes up on the network."""

@@ -26,6 +26,7 @@ from ultralytics.engine.media import ResultWriter
 from ultralytics.engine.result_list import ResultList
 from ultralytics.engine.results import Results
 from ultralytics.engine.validator import SHOWN_CONF, as_classes, load_backend, refuse_unsupported
+from ultralytics.nn.watched import WatchedNetwork
 from ultralytics.utils import ASSETS, LOGGER, TQDM, IterableSimpleNamespace
 from ultralytics.utils.callbacks import Callback, CallbackMixin, Callbacks
 from ultralytics.utils.checks import check_imgsz
@@ -146,6 +147,7 @@ class BasePredictor(CallbackMixin):
         refuse_unsupported(self.args)
         self.callbacks = Callbacks(_callbacks)
         self.model = None
+        self.watched: WatchedNetwork | None = None  # what `model` is a copy of; set by who made the predictor
         self.dataset = self.source_type = self.batch = None
         self.results = []
         self.plotted_img = None

@@ -1,19 +1,19 @@
-"""Whether tensors are still what they were: what was made of them holds only so long."""
+"""Whether tensors and networks are still what they were: what was made of them holds only so long.
+
+A change in place counts, under `torch.no_grad()` too. One through `.data`, NumPy or in inference mode leaves no trace.
+"""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import is_
 
 from torch import Tensor, nn
 
 
 class Watched:
-    """Tensors, or None in their places, as they are now.
-
-    A change in place counts, and so does another tensor at the same address. A change through `.data`, NumPy or in
-    inference mode leaves no trace. The tensors are not kept alive.
-    """
+    """Tensors, or None in their places, as they are now; another one at the same address counts. Keeps none alive."""
 
     def __init__(self, tensors: Sequence[Tensor | None]) -> None:
         self._stamps = tuple(map(_stamp, tensors))
@@ -24,17 +24,34 @@ class Watched:
         return self._stamps == tuple(map(_stamp, tensors)) and all(map(_refers, self._references, tensors))
 
 
-def tensors_of(net: nn.Module) -> list[Tensor | None]:
-    """Parameters and buffers, those of shared modules each time; `net.parameters()` takes four times as long."""
-    found: list[Tensor | None] = []
-    modules: list[nn.Module | None] = [net]
-    while modules:
-        module = modules.pop()
-        if module is not None:
-            found += module._parameters.values()
-            found += module._buffers.values()
-            modules += module._modules.values()
-    return found
+class WatchedNetwork:
+    """The modules, parameters and buffers of a network as they are now, which it keeps alive.
+
+    Between two looks a network may run, and its objects have left the caches: as few as can be are touched. What a
+    module without tensors or modules gains is not seen; a change of type or device is seen by that of the first tensor.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        self._net = net
+        owners = [m for m in net.modules() if m._parameters or m._buffers]
+        self._places: list[Mapping[str, object]] = [d for m in owners for d in (m._parameters, m._buffers)]
+        self._places += [m._modules for m in net.modules() if m._modules]
+        self._things = self._now()
+        tensors = [t for t in self._things if isinstance(t, Tensor)]
+        self._tensors = [t for t in tensors if not t.is_inference()]  # those of inference mode count no changes
+        self._stamp = self._stamps()
+
+    def is_still(self, net: nn.Module) -> bool:
+        """Whether this is the same network, unchanged."""
+        now = self._now() if net is self._net else []
+        same = len(now) == len(self._things) and all(map(is_, now, self._things))
+        return same and self._stamps() == self._stamp
+
+    def _now(self) -> list[object]:
+        return [thing for place in self._places for thing in place.values()]
+
+    def _stamps(self) -> list[int]:
+        return [t._version for t in self._tensors] + [t.data_ptr() for t in self._tensors[:1]]
 
 
 def _stamp(tensor: Tensor | None) -> tuple[int, int] | None:
