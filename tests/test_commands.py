@@ -106,6 +106,12 @@ def test_the_task_and_the_scale_choose_the_model(calls: Calls) -> None:
     ]
 
 
+def refused(error: type[Exception], tool: str, words: str, said: str, calls: Calls) -> None:
+    with pytest.raises(error) as e:
+        commands.COMMANDS[tool](words.split())
+    assert said in str(e.value) and calls == []
+
+
 @pytest.mark.parametrize(
     ("tool", "words", "said"),
     [
@@ -124,9 +130,7 @@ def test_the_task_and_the_scale_choose_the_model(calls: Calls) -> None:
     ],
 )
 def test_what_is_missing_is_named(tool: str, words: str, said: str, calls: Calls) -> None:
-    with pytest.raises(ConfigError) as e:
-        commands.COMMANDS[tool](words.split())
-    assert said in str(e.value) and calls == []
+    refused(ConfigError, tool, words, said, calls)
 
 
 @pytest.mark.parametrize(
@@ -139,9 +143,7 @@ def test_what_is_missing_is_named(tool: str, words: str, said: str, calls: Calls
     ],
 )
 def test_words_that_a_tool_does_not_know(tool: str, words: str, near: str, calls: Calls) -> None:
-    with pytest.raises(UnknownArgumentError) as e:
-        commands.COMMANDS[tool](words.split())
-    assert near in str(e.value) and calls == []
+    refused(UnknownArgumentError, tool, words, near, calls)
 
 
 def test_a_data_set_that_is_not_safe_ends_with_1(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:

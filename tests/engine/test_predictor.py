@@ -1,10 +1,8 @@
-"""Prediction from every kind of source, and what it writes."""
+"""Prediction from every kind of source, in streams and threads; what it writes is with the tests of `media`."""
 
 from __future__ import annotations
 
 import threading
-import tracemalloc
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,19 +13,23 @@ import pytest
 import torch
 from PIL import Image as PILImage
 
-from tests.engine.tiny import IMAGES, NAMES, Oracle, draw, in_threads, spread_network, truth, write_dataset
-from ultralytics.engine.media import ResultWriter, VideoSink
+from tests.engine.tiny import (
+    IMAGES,
+    NAMES,
+    Oracle,
+    OraclePredictor,
+    draw,
+    in_threads,
+    oracle,
+    predict_args,
+    spread_network,
+    truth,
+    write_dataset,
+)
 from ultralytics.engine.results import Results
 from ultralytics.models.rtdetr.predict import RTDETRPredictor
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils.errors import ConfigError, UserError
-
-
-class OraclePredictor(RTDETRPredictor):
-    """Takes the oracle as it is instead of loading weights."""
-
-    def _backend(self, weights: Any) -> Any:
-        return weights
 
 
 @pytest.fixture(scope="module")
@@ -38,27 +40,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def tiny() -> RTDETRDetectionModel:
     return spread_network()
-
-
-def args(tmp: Path, **more: Any) -> dict[str, Any]:
-    return {
-        "imgsz": 64, "batch": 1, "save": False, "device": "cpu", "mode": "predict", "project": str(tmp), "name": "p",
-        **more,
-    }  # fmt: skip
-
-
-def oracle(tmp: Path, answers: Any = None, **more: Any) -> OraclePredictor:
-    predictor = OraclePredictor(overrides=args(tmp, **more))
-    predictor.setup_model(Oracle(truth() if answers is None else answers))
-    return predictor
-
-
-def write_video(path: Path, frames: int, shape: tuple[int, int] = (48, 64)) -> Path:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (shape[1], shape[0]))
-    for i in range(frames):
-        writer.write(np.full((*shape, 3), 10 * i % 256, np.uint8))
-    writer.release()
-    return path
 
 
 def xyxy(rows: list[list[float]], shape: tuple[int, int]) -> np.ndarray:
@@ -99,7 +80,7 @@ def test_boxes_are_clipped(tmp_path):
 
 def test_batch_one_equals_batch_n(folder, tmp_path, tiny):
     def run(batch: int) -> list[Results]:
-        predictor = RTDETRPredictor(overrides=args(tmp_path, batch=batch, conf=0.01))
+        predictor = RTDETRPredictor(overrides=predict_args(tmp_path, batch=batch, conf=0.01))
         return predictor(str(folder), model=tiny)
 
     ones, threes = run(1), run(3)
@@ -109,20 +90,22 @@ def test_batch_one_equals_batch_n(folder, tmp_path, tiny):
 
 
 def test_class_filter_before_top_k(folder, tmp_path, tiny):
-    free = RTDETRPredictor(overrides=args(tmp_path, conf=0.0))(str(folder / "000.png"), model=tiny)[0]
-    only = RTDETRPredictor(overrides=args(tmp_path, conf=0.0, classes=[2]))(str(folder / "000.png"), model=tiny)[0]
+    free = RTDETRPredictor(overrides=predict_args(tmp_path, conf=0.0))(str(folder / "000.png"), model=tiny)[0]
+    only = RTDETRPredictor(overrides=predict_args(tmp_path, conf=0.0, classes=[2]))(
+        str(folder / "000.png"), model=tiny
+    )[0]
     asked = free.boxes.cls == 2
     assert 0 < len(free) == len(only)
     assert int(asked.sum()) < len(only)  # filtering afterwards would have returned fewer
     assert set(only.boxes.cls.tolist()) == {2.0}
-    three = RTDETRPredictor(overrides=args(tmp_path, conf=0.0, classes=2, max_det=3))
+    three = RTDETRPredictor(overrides=predict_args(tmp_path, conf=0.0, classes=2, max_det=3))
     top = three(str(folder / "000.png"), model=tiny)[0]
     np.testing.assert_allclose(top.boxes.data, only.boxes.data[:3], atol=1e-4)
 
 
 def test_letterbox_and_nonsquare_input(tmp_path):
     image = draw(*IMAGES[0])
-    predictor = OraclePredictor(overrides=args(tmp_path, imgsz=[64, 128], letterbox=True))
+    predictor = OraclePredictor(overrides=predict_args(tmp_path, imgsz=[64, 128], letterbox=True))
     # 90 x 120 into 64 x 128: gain 64/90, width 85, padded by 21 on the left
     gain, left = 64 / 90, 21
     rows = [[(r[1] * 120 * gain + left) / 128, r[2], r[3] * 120 * gain / 128, r[4], 0.9, r[0]] for r in IMAGES[0][1]]
@@ -144,7 +127,7 @@ def test_a_very_narrow_image_does_not_end_a_folder(tmp_path, tiny, shape):
     """Neither fitting it nor drawing on it; the others are seen."""
     for name, size in (("a.png", shape), ("b.png", (40, 60))):
         cv2.imwrite(str(tmp_path / name), np.full((*size, 3), 90, np.uint8))
-    given = args(tmp_path, letterbox=True, conf=0.0, save=True, save_crop=True)
+    given = predict_args(tmp_path, letterbox=True, conf=0.0, save=True, save_crop=True)
     predictor = RTDETRPredictor(overrides=given)
     predictor.setup_model(tiny)
     first, second = predictor(str(tmp_path))
@@ -162,7 +145,7 @@ def test_input_is_rgb_in_0_to_1(tmp_path):
             seen.append(im)
             return super().forward(im)
 
-    predictor = OraclePredictor(overrides=args(tmp_path))
+    predictor = OraclePredictor(overrides=predict_args(tmp_path))
     predictor.setup_model(Spy([[]]))
     blue = np.zeros((10, 20, 3), np.uint8)
     blue[..., 0] = 255  # BGR
@@ -212,7 +195,7 @@ def test_sources(folder, tmp_path, kind):
 def test_array_and_pil_and_file_are_the_same_image(folder, tmp_path, tiny):
     array = cv2.imread(str(folder / "000.png"))
     sources = [str(folder / "000.png"), array, PILImage.open(folder / "000.png")]
-    predictor = RTDETRPredictor(overrides=args(tmp_path, conf=0.01))
+    predictor = RTDETRPredictor(overrides=predict_args(tmp_path, conf=0.01))
     file, *others = [predictor(s, model=tiny)[0].boxes.data for s in sources]
     for other in others:
         np.testing.assert_allclose(other, file, atol=1e-4)
@@ -265,7 +248,7 @@ def test_a_stream_keeps_the_arguments_it_started_with(folder, tmp_path):
 
 
 def test_threads_may_share_a_predictor(folder, tmp_path, tiny):
-    predictor = RTDETRPredictor(overrides=args(tmp_path, conf=0.01))
+    predictor = RTDETRPredictor(overrides=predict_args(tmp_path, conf=0.01))
     want = [r.boxes.data for r in predictor(str(folder), model=tiny)]
     got: list[list[Any]] = []
     threads = [
@@ -282,7 +265,7 @@ def test_threads_may_share_a_predictor(folder, tmp_path, tiny):
 
 
 def test_a_call_and_its_arguments_are_one_step(folder, tmp_path, tiny):
-    predictor = RTDETRPredictor(overrides=args(tmp_path, conf=0.0))
+    predictor = RTDETRPredictor(overrides=predict_args(tmp_path, conf=0.0))
     predictor.setup_model(tiny)
     found = set()
 
@@ -292,136 +275,6 @@ def test_a_call_and_its_arguments_are_one_step(folder, tmp_path, tiny):
 
     in_threads(lambda: ask(3), lambda: ask(5))
     assert found == {(3, 3), (5, 5)}
-
-
-# ---------------------------------------------------------------------------------------------------------- files
-def test_save_txt_reads_back(folder, tmp_path):
-    oracle(tmp_path, save_txt=True, save_conf=True)(str(folder))
-    files = sorted((tmp_path / "p" / "labels").iterdir())
-    assert [f.name for f in files] == ["000.txt", "001.txt", "003.txt"]
-    for file, (_, rows) in zip(files, [x for x in IMAGES if x[1]], strict=True):
-        got = np.loadtxt(file, ndmin=2)
-        np.testing.assert_allclose(got[:, :5], np.array(rows), atol=1e-4)
-        np.testing.assert_allclose(got[:, 5], 0.9, atol=1e-4)
-
-
-def test_saved_pictures_show_the_boxes(folder, tmp_path):
-    oracle(tmp_path, save=True, save_crop=True)(str(folder))
-    root = tmp_path / "p"
-    for i, (shape, rows) in enumerate(IMAGES):
-        saved = cv2.imread(str(root / f"{i:03d}.jpg"))
-        assert saved.shape[:2] == shape
-        changed = np.abs(saved.astype(int) - draw(shape, rows).astype(int)).max(-1) > 60
-        assert changed.any() == bool(rows)
-    crops = sorted(str(p.relative_to(root / "crops")) for p in (root / "crops").rglob("*.jpg"))
-    assert len(crops) == 6
-    assert crops[0] == "blue/001.jpg"
-
-
-def test_equal_names_do_not_overwrite_each_other(folder, tmp_path):
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "x.png").write_bytes((folder / "000.png").read_bytes())
-    predictor = oracle(tmp_path, [[]] * 3, save=True)
-    predictor([tmp_path / "a" / "x.png", tmp_path / "b" / "x.png"])
-    predictor(tmp_path / "a" / "x.png")
-    assert sorted(p.name for p in (tmp_path / "p").iterdir()) == ["x-2.jpg", "x-3.jpg", "x.jpg"]
-
-
-def test_video(tmp_path):
-    source = write_video(tmp_path / "clip.avi", 6)
-    predictor = oracle(tmp_path, [[[0.5, 0.5, 0.5, 0.5, 0.9, 1]]] * 6, save=True, save_txt=True, save_frames=True)
-    results = predictor(source)
-    assert len(results) == 6
-    root = tmp_path / "p"
-    capture = cv2.VideoCapture(str(root / "clip.avi"))
-    assert int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) == 6
-    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(10)
-    capture.release()
-    assert sorted(p.name for p in (root / "labels").iterdir()) == [f"clip_{i}.txt" for i in range(1, 7)]
-    assert len(list((root / "clip_frames").iterdir())) == 6
-    assert not list(root.glob(".*"))  # no temporary file is left
-
-
-def test_an_annotated_video_has_a_bar_instead_of_lines(tmp_path, capsys):
-    for name in "ab":
-        write_video(tmp_path / f"{name}.avi", 6)
-    oracle(tmp_path, [[]] * 12, save=True, batch=4)([tmp_path / "a.avi", tmp_path / "b.avi"])
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines if "6/6" in line] == ["a.avi", "b.avi"]
-    assert not any("frame 3/6" in line for line in lines)
-    oracle(tmp_path, [[]] * 6)(tmp_path / "a.avi")
-    assert "frame 3/6" in capsys.readouterr().out
-
-
-def test_a_short_video_keeps_its_own_frame_rate(tmp_path):
-    write_video(tmp_path / "a.avi", 2)
-    fast = cv2.VideoWriter(str(tmp_path / "b.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 25.0, (64, 48))
-    for _ in range(3):
-        fast.write(np.zeros((48, 64, 3), np.uint8))
-    fast.release()
-    oracle(tmp_path, [[]] * 5, save=True, batch=4)([tmp_path / "a.avi", tmp_path / "b.avi"])
-    rates = []
-    for name in "ab":
-        capture = cv2.VideoCapture(str(tmp_path / "p" / f"{name}.avi"))
-        rates.append(capture.get(cv2.CAP_PROP_FPS))
-        capture.release()
-    assert rates == pytest.approx([10, 25])
-
-
-def test_video_stride_and_early_close(tmp_path):
-    source = write_video(tmp_path / "clip.avi", 6)
-    assert len(oracle(tmp_path, [[]] * 6, vid_stride=2)(source)) == 3
-    stream = oracle(tmp_path, [[]] * 6, save=True)(source, stream=True)
-    next(stream), next(stream)
-    stream.close()
-    capture = cv2.VideoCapture(str(tmp_path / "p" / "clip.avi"))
-    assert int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) == 2  # what was seen is a whole file
-    capture.release()
-
-
-def test_a_long_video_keeps_one_batch(tmp_path):
-    """With `stream=True` no more results live than those of the present and the next batch, and memory stays."""
-    source = write_video(tmp_path / "clip.avi", 240, shape=(240, 320))
-    alive: weakref.WeakSet[Results] = weakref.WeakSet()
-    most, peaks = 0, []
-    tracemalloc.start()
-    for i, result in enumerate(oracle(tmp_path, [[]] * 240, imgsz=32, batch=4, save=True)(source, stream=True)):
-        alive.add(result)
-        most = max(most, len(alive))
-        if i % 60 == 59:
-            peaks.append(tracemalloc.get_traced_memory()[0])
-    tracemalloc.stop()
-    assert most <= 9  # four of the batch, four of the one before, and the loop's own
-    assert peaks[-1] - peaks[0] < 2**20
-
-
-def test_video_sink_writes_nothing_before_the_first_frame(tmp_path):
-    sink = VideoSink(tmp_path / "x.avi", 25)
-    sink.close()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_show_without_a_screen_is_refused(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("sys.platform", "linux")
-    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(cv2, "imshow", lambda *args: pytest.fail("Qt would end the process here"))
-    with pytest.raises(ConfigError, match="DISPLAY"):
-        oracle(tmp_path, show=True)(str(folder))
-
-
-def test_writer_makes_no_folder_when_nothing_is_asked_for(tmp_path):
-    predictor = RTDETRPredictor(overrides=args(tmp_path))
-
-    def folder() -> Path:
-        raise AssertionError("a folder was asked for")
-
-    writer = ResultWriter(predictor.args, folder, set())
-    assert not writer.active
-    writer.write(Results(np.zeros((4, 4, 3), np.uint8), path="x.png", names=NAMES), "x.png")
-    writer.close()
-    writer.log()
 
 
 # ---------------------------------------------------------------------------------------------------------- the rest
@@ -469,7 +322,7 @@ def test_augment_sees_several_views(folder, tmp_path):
                 rows[..., 0] = 1 - rows[..., 0]
             return rows
 
-    predictor = OraclePredictor(overrides=args(tmp_path, augment=True, imgsz=128))
+    predictor = OraclePredictor(overrides=predict_args(tmp_path, augment=True, imgsz=128))
     predictor.setup_model(Mirror(truth()[:1]))
     (result,) = predictor(str(folder / "000.png"))
     assert sizes == [(1, 3, 128, 128), (1, 3, 128, 128), (1, 3, 160, 160)]
@@ -500,7 +353,7 @@ def test_grey_network(tmp_path):
             seen.append(im)
             return super().forward(im)
 
-    predictor = OraclePredictor(overrides=args(tmp_path))
+    predictor = OraclePredictor(overrides=predict_args(tmp_path))
     predictor.setup_model(Grey([[]] * 2))
     predictor(np.full((10, 20, 3), 51, np.uint8))
     predictor(np.full((10, 20), 51, np.uint8))
@@ -517,4 +370,4 @@ def test_arguments_that_cannot_be_honoured_are_refused(tmp_path, name):
 
 def test_no_model(tmp_path):
     with pytest.raises(ConfigError, match="model"):
-        RTDETRPredictor(overrides=args(tmp_path))("x.jpg")
+        RTDETRPredictor(overrides=predict_args(tmp_path))("x.jpg")

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ultralytics.models.rtdetr.predict import RTDETRPredictor
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.nn.tasks import RTDETRDetectionModel
 
@@ -207,3 +208,34 @@ def in_threads(*calls: Callable[[], Any]) -> None:
                 job.result()
     finally:
         sys.setswitchinterval(interval)
+
+
+class OraclePredictor(RTDETRPredictor):
+    """Takes the oracle as it is instead of loading weights."""
+
+    def _backend(self, weights: Any) -> Any:
+        return weights
+
+
+def predict_args(tmp: Path, **more: Any) -> dict[str, Any]:
+    """Arguments of a prediction whose run folder is `tmp/p`."""
+    return {
+        "imgsz": 64, "batch": 1, "save": False, "device": "cpu", "mode": "predict", "project": str(tmp), "name": "p",
+        **more,
+    }  # fmt: skip
+
+
+def oracle(tmp: Path, answers: Any = None, **more: Any) -> OraclePredictor:
+    """A predictor that gives the answers in turn, by default the labels of the data set."""
+    predictor = OraclePredictor(overrides=predict_args(tmp, **more))
+    predictor.setup_model(Oracle(truth() if answers is None else answers))
+    return predictor
+
+
+def write_video(path: Path, frames: int, shape: tuple[int, int] = (48, 64)) -> Path:
+    """Write frames of grey, one brighter than the other."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (shape[1], shape[0]))
+    for i in range(frames):
+        writer.write(np.full((*shape, 3), 10 * i % 256, np.uint8))
+    writer.release()
+    return path
