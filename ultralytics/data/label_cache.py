@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ultralytics.data.image_cache import INT64, may_write
 from ultralytics.data.label_table import LabelTable, Ragged
-from ultralytics.data.labels import Issue, Scan, describe
+from ultralytics.data.labels import STATES, Issue, Scan, describe
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.settings import config_dir
@@ -47,7 +47,7 @@ _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
 )
-_COUNTS = frozenset({"found", "missing", "empty", "corrupt", "total"})
+_COUNTS = frozenset({*STATES, "total"})
 _COLUMNS: Mapping[str, tuple[tuple[int, ...], type[Any]]] = {  # dimensions of a row, and type
     "shapes": ((2,), np.int32),
     "rows": ((), np.int64),

@@ -35,6 +35,7 @@ among the training boxes that the same object has, -1 for none."""
 TOLERANCE = 0.01  # rounding of label tools: this far outside 0..1 is cut off silently
 CUT = 0.05  # boxes that reach this far outside are cut off and reported
 FAR = 2.0  # values above are no boxes that reach beyond the frame, but of another unit
+STATES = ("found", "missing", "empty", "corrupt")  # of an image of the split, as they are counted
 HARMLESS = frozenset({"crowd", "duplicate"})  # findings that leave an image without objects a background
 _THREADS = min(8, os.cpu_count() or 1)
 _CHUNK = 64
@@ -429,7 +430,7 @@ def check_strict(issues: Iterable[Issue]) -> None:
 
 
 def _count(pairs: Sequence[Pair]) -> dict[str, int]:
-    counts = dict.fromkeys(("found", "missing", "empty", "corrupt"), 0)
+    counts = dict.fromkeys(STATES, 0)
     own = [pair for pair in pairs if pair.state != "foreign"]
     for pair in own:
         counts[pair.state] += 1

@@ -210,18 +210,16 @@ class Model:
         """Open the source for a pass with these arguments, which other threads' calls do not change."""
         resolved = get_cfg(overrides=args)
         with self._lock:
-            kept = self.predictor
-            if type(kept) is not cls or not self._is_current(kept, resolved):
+            run = self.predictor
+            if type(run) is not cls or not self._is_current(run, resolved):
                 run = cls(overrides=args, _callbacks=self.callbacks)
                 run.watched = WatchedNetwork(self.model) if isinstance(self.model, nn.Module) else None
                 run.setup_model(self._runnable(args))
                 self.predictor = run
+            with run.lock:
+                run.update_args(resolved, reset=True)
+                run.callbacks = Callbacks(self.callbacks)
                 found: Iterator[Results] = run(source, stream=True)
-                return found
-            with kept.lock:
-                kept.update_args(resolved, reset=True)
-                kept.callbacks = Callbacks(self.callbacks)
-                found = kept(source, stream=True)
                 return found
 
     def _is_current(self, kept: Any, args: Any) -> bool:
