@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 import ultralytics
-from ultralytics import cli
+from ultralytics.cli.main import main as cli
 from ultralytics.utils import SETTINGS
+from ultralytics.utils.config.paths import DEFAULT_CFG_PATH
 from ultralytics.utils.errors import ConfigError, UnknownArgumentError, UserError
-from ultralytics.utils.paths import DEFAULT_CFG_PATH
 
 
 class FakeModel:
@@ -308,4 +308,4 @@ def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
 def test_checks(capsys: pytest.CaptureFixture[str]) -> None:
     cli.entrypoint(["checks"])
     out = capsys.readouterr().out
-    assert "imported from" in out and str(DEFAULT_CFG_PATH.parents[1]) in out
+    assert "imported from" in out and str(DEFAULT_CFG_PATH.parents[2]) in out

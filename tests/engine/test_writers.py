@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from tests.engine.tiny import IMAGES, NAMES, draw, oracle, predict_args, write_dataset, write_video
-from ultralytics.engine.media import ResultWriter, VideoSink
-from ultralytics.engine.results import Results
+from ultralytics.engine.results.results import Results
+from ultralytics.engine.writers import ResultWriter, VideoSink
 from ultralytics.models.rtdetr.predict import RTDETRPredictor
 from ultralytics.utils.errors import ConfigError
 

@@ -13,9 +13,9 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.engine.tiny import TINY, write_dataset
-from ultralytics.engine.session import check_arguments
+from ultralytics.engine.training.environment import check_arguments
 from ultralytics.models.rtdetr.train import RTDETRTrainer
-from ultralytics.nn.recompute import buffers_set_aside, run_again_in_backward
+from ultralytics.nn.activation_checkpointing import buffers_set_aside, run_again_in_backward
 from ultralytics.nn.tasks import ClassificationModel, RTDETRDetectionModel
 from ultralytics.utils.errors import ConfigError
 

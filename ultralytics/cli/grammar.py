@@ -11,8 +11,8 @@ from ultralytics.cfg import kinds
 from ultralytics.cfg.resolve import OLD_NAMES, check_names, expand
 from ultralytics.cfg.schema import KEYS, MODES, TASKS
 from ultralytics.utils.checks import check_yaml, nearest
+from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import ConfigError, NotFoundError, UnknownArgumentError
-from ultralytics.utils.yaml_io import YAML
 
 TOOLS = ("info", "export", "benchmark", "convert", "doctor", "replay", "heatmap", "show")
 """Words that stand in the place of a mode; `commands.py` has a function for each."""

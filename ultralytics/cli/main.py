@@ -15,7 +15,7 @@ from typing import Any
 
 import ultralytics
 from ultralytics.cfg.schema import KEYS, MODES, TASKS
-from ultralytics.cli_words import (
+from ultralytics.cli.grammar import (
     TOOLS,
     call_arguments,
     given,
@@ -27,13 +27,13 @@ from ultralytics.cli_words import (
     value_of,
     weight_words,
 )
-from ultralytics.commands import COMMANDS, compare
+from ultralytics.cli.tools import COMMANDS, compare
 from ultralytics.utils.checks import print_checks
+from ultralytics.utils.config.paths import DEFAULT_CFG_PATH
+from ultralytics.utils.config.settings import SETTINGS
 from ultralytics.utils.errors import ConfigError, UserError
 from ultralytics.utils.files import atomic_write, resumed_file
 from ultralytics.utils.log import LOGGER, write_text
-from ultralytics.utils.paths import DEFAULT_CFG_PATH
-from ultralytics.utils.settings import SETTINGS
 
 HELP = """\
 yolo [TASK] MODE key=value ...          (also: ultralytics ..., python -m ultralytics ...)

@@ -11,7 +11,7 @@ from typing import Any
 
 import ultralytics
 from ultralytics.cfg.schema import KEYS
-from ultralytics.cli_words import WEIGHTS, call_arguments, given, open_model, parse_overrides, value_of
+from ultralytics.cli.grammar import WEIGHTS, call_arguments, given, open_model, parse_overrides, value_of
 from ultralytics.utils import tables
 from ultralytics.utils.errors import ConfigError, UnknownArgumentError
 from ultralytics.utils.log import LOGGER, write_text

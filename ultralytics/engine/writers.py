@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ultralytics.engine.results import Results
+from ultralytics.engine.results.results import Results
 from ultralytics.utils import LOGGER, IterableSimpleNamespace, colorstr
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
-from ultralytics.utils.window import show_image
+from ultralytics.utils.plotting.window import show_image
 
 Image = npt.NDArray[np.uint8]
 JPEG_QUALITY = 95

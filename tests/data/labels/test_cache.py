@@ -16,8 +16,8 @@ import pytest
 from tests.data.sets import data_dict, make_set, write_set
 from ultralytics.data import YOLODataset
 from ultralytics.data.formats import open_reader
-from ultralytics.data.label_cache import _stamps, cached_scan, content_key, load_cache, save_cache, spare_path
-from ultralytics.data.labels import Issue, Scan, label_dict
+from ultralytics.data.labels.cache import _stamps, cached_scan, content_key, load_cache, save_cache, spare_path
+from ultralytics.data.labels.parse import Issue, Scan, label_dict
 from ultralytics.data.utils import list_images
 
 

@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 
 from tests.data.sets import make_set, scan_labels, write_set
-from ultralytics.data import labels as module
-from ultralytics.data.label_cache import cached_scan, content_key, load_cache, save_cache
-from ultralytics.data.labels import (
+from ultralytics.data.labels.cache import cached_scan, content_key, load_cache, save_cache
+from ultralytics.data.labels.parse import (
     Issue,
     LabelRows,
     Pair,
@@ -27,6 +26,7 @@ from ultralytics.data.labels import (
     scan_images,
     uncollected,
 )
+from ultralytics.data.labels.parse import parse as module
 from ultralytics.data.utils import img2label_paths, list_images
 from ultralytics.utils.errors import DatasetError
 

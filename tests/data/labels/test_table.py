@@ -12,9 +12,9 @@ import pytest
 
 from tests.data.sets import data_dict, make_set
 from ultralytics.data.dataset import YOLODataset
-from ultralytics.data.label_cache import CACHE_VERSION, load_cache, save_cache
-from ultralytics.data.label_table import LabelTable, Ragged
-from ultralytics.data.labels import Scan, label_dict
+from ultralytics.data.labels.cache import CACHE_VERSION, load_cache, save_cache
+from ultralytics.data.labels.parse import Scan, label_dict
+from ultralytics.data.labels.table import LabelTable, Ragged
 from ultralytics.utils.errors import DatasetError
 
 COUNTS = (3, 0, 1, 5, 0, 2)

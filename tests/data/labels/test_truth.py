@@ -12,7 +12,7 @@ import pytest
 
 from tests.data.sets import write_set
 from ultralytics.data.dataset import YOLODataset
-from ultralytics.data.truth import truth_of
+from ultralytics.data.labels.truth import truth_of
 from ultralytics.data.utils import check_det_dataset
 
 Edit = Callable[[dict[str, Any]], Any]

@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.data.sets import picture
 from ultralytics.data.build import load_inference_source
-from ultralytics.data.loaders import LoadImagesAndVideos, LoadPilAndNumpy, LoadStreams, LoadTensor, as_bgr
+from ultralytics.data.loaders.files import LoadImagesAndVideos, LoadPilAndNumpy, LoadStreams, LoadTensor, as_bgr
 from ultralytics.utils.errors import ConfigError, DatasetError, NotFoundError
 
 FRAMES = 7

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from tests.data.sets import picture
-from ultralytics.data import loaders
-from ultralytics.data.ahead import read_ahead
-from ultralytics.data.loaders import Item, LoadImagesAndVideos, LoadPilAndNumpy, Source
+from ultralytics.data.loaders.files import Item, LoadImagesAndVideos, LoadPilAndNumpy, Source
+from ultralytics.data.loaders.files import files as loaders
+from ultralytics.data.loaders.prefetch import read_ahead
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_a_dropped_generator_ends_its_thread(folder):
 
 @pytest.mark.parametrize("kind", ["memory", "one image"])
 def test_no_thread_where_there_is_nothing_ahead(folder, monkeypatch, kind):
-    monkeypatch.setattr("ultralytics.data.ahead.ThreadPoolExecutor", None)
+    monkeypatch.setattr("ultralytics.data.loaders.prefetch.ThreadPoolExecutor", None)
     source = LoadPilAndNumpy([picture()] * 3) if kind == "memory" else LoadImagesAndVideos(folder / "im0.png")
     assert len(list(read_ahead(source))) == 1
 
@@ -134,8 +134,8 @@ def test_live_sources_are_read_when_asked():
 
 def test_a_process_ends_with_a_generator_left_open(folder):
     code = f"""
-from ultralytics.data.ahead import read_ahead
-from ultralytics.data.loaders import LoadImagesAndVideos
+from ultralytics.data.loaders.prefetch import read_ahead
+from ultralytics.data.loaders.files import LoadImagesAndVideos
 batches = read_ahead(LoadImagesAndVideos({str(folder)!r}))
 print(next(batches)[0][0])
 """

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from tests.engine.tiny import TINY
-from tests.utils.svg import ODD_NAMES, caught
-from ultralytics import cli
-from ultralytics.engine import benchmark as bench
-from ultralytics.engine.benchmark import Benchmark, runnable_formats
-from ultralytics.engine.parity import Comparison
-from ultralytics.engine.stopwatch import MAX_CALLS, MIN_CALLS, Job, measure, peak_memory, run_apart, time_calls
+from tests.utils.plotting.svg import ODD_NAMES, caught
+from ultralytics.cli.main import main as cli
+from ultralytics.engine.export import benchmark as bench
+from ultralytics.engine.export.benchmark import Benchmark, runnable_formats
+from ultralytics.engine.export.parity import Comparison
+from ultralytics.engine.export.timing import MAX_CALLS, MIN_CALLS, Job, measure, peak_memory, run_apart, time_calls
 from ultralytics.models import RTDETR
 from ultralytics.utils.errors import ConfigError, UserError
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from tests.engine.tiny import IMAGES, overfitted, write_dataset
-from ultralytics import cli
+from ultralytics.cli.main import main as cli
 from ultralytics.engine.validator import check_takes
 from ultralytics.models import RTDETR
-from ultralytics.nn.facts import Facts
+from ultralytics.nn.backends.metadata import Facts
 from ultralytics.utils.errors import ConfigError
 
 NEEDS = {"onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino"), "torchscript": ()}

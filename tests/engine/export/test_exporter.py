@@ -15,8 +15,8 @@ import torch
 
 from tests.engine.tiny import NAMES, TINY
 from tests.models.shvit.tiny import TINY as TINY_CLASSIFIER
-from ultralytics.engine import exporter
-from ultralytics.engine.exporter import FORMATS, format_name
+from ultralytics.engine.export import exporter
+from ultralytics.engine.export.exporter import FORMATS, format_name
 from ultralytics.models import RTDETR, SHViTClassifier
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.utils.errors import (

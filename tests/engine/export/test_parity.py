@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ultralytics.engine.parity import LEVELS, TOLERANCES, Comparison, pair_rows
+from ultralytics.engine.export.parity import LEVELS, TOLERANCES, Comparison, pair_rows
 
 SIZE = (320, 640)
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tests.engine.tiny import TINY, spread_network
-from ultralytics.engine.parity import TIE, TOLERANCES, Comparison
-from ultralytics.engine.ties import Referee
+from ultralytics.engine.export.parity import TIE, TOLERANCES, Comparison
+from ultralytics.engine.export.tie_breaking import Referee
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils.errors import CheckpointError

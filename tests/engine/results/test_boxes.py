@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ultralytics.engine.boxes import BaseTensor, Boxes
+from ultralytics.engine.results.boxes import BaseTensor, Boxes
 from ultralytics.utils.errors import ConfigError
 
 SHAPE = (100, 200)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from ultralytics.engine.boxes import Probs
-from ultralytics.engine.results import Results
+from ultralytics.engine.results.boxes import Probs
+from ultralytics.engine.results.results import Results
 from ultralytics.utils.errors import ConfigError
 
 VALUES = [0.1, 0.02, 0.5, 0.2, 0.1, 0.08]

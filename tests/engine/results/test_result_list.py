@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from ultralytics.engine.result_list import ResultList
-from ultralytics.engine.results import Results
+from ultralytics.engine.results.result_list import ResultList
+from ultralytics.engine.results.results import Results
 from ultralytics.utils.errors import ConfigError, MissingPackageError
 
 NAMES = {0: "cat", 1: "dog"}

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from ultralytics.engine.boxes import Boxes
-from ultralytics.engine.results import Results
+from ultralytics.engine.results.boxes import Boxes
+from ultralytics.engine.results.results import Results
 from ultralytics.utils.errors import ConfigError
 
 NAMES = {0: "cat", 1: "dog", 2: "emu"}
@@ -79,7 +79,7 @@ def test_verbose(rows, want):
 
 # --------------------------------------------------------------------------------------------------------- drawing
 def test_plot_draws_boxes_in_class_colours():
-    from ultralytics.utils.annotator import colors
+    from ultralytics.utils.plotting.annotator import colors
 
     drawn = _results().plot(line_width=1)
     assert (IMAGE == 90).all() and drawn.shape == IMAGE.shape

@@ -1,8 +1,8 @@
 """One training run of the tiny network in a process of its own, which may be killed.
 
-`python -m tests.engine.child JOB`, with JOB in JSON: `overrides` are arguments; `kill` = [event, n] sends SIGKILL at
-the n-th such event; `autosave` are the seconds between checkpoints inside an epoch; `head` are further arguments of the
-decoder; `losses` is a file that the total loss of each step is written to, with the rank in its name.
+`python -m tests.engine.training.child JOB`, with JOB in JSON: `overrides` are arguments; `kill` = [event, n] sends
+SIGKILL at the n-th such event; `autosave` are the seconds between checkpoints inside an epoch; `head` are further
+arguments of the decoder; `losses` is a file that the total loss of each step is written to, with the rank in its name.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def start(job: dict[str, Any], ranks: int = 1, port: int = 0) -> list[subprocess.Popen[str]]:
@@ -25,7 +25,7 @@ def start(job: dict[str, Any], ranks: int = 1, port: int = 0) -> list[subprocess
     started = []
     for rank in range(ranks):
         own = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if ranks > 1 else {}
-        command = [sys.executable, "-m", "tests.engine.child", json.dumps(job)]
+        command = [sys.executable, "-m", "tests.engine.training.child", json.dumps(job)]
         env = {**os.environ, "OMP_NUM_THREADS": "1", **group, **own}
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         started.append(subprocess.Popen(command, cwd=ROOT, env=env, **pipes))

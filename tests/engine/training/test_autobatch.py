@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.engine.child import network
 from tests.engine.tiny import write_dataset
-from ultralytics.engine.memory import FALLBACK, Line, measure_line, out_of_memory
+from tests.engine.training.child import network
+from ultralytics.engine.training.autobatch import FALLBACK, Line, measure_line, out_of_memory
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.utils.errors import ConfigError, TrainingError
 

@@ -3,7 +3,7 @@
 import pytest
 
 from ultralytics.cfg import get_cfg
-from ultralytics.engine.runlog import choose_recipe, settle_recipe
+from ultralytics.engine.training.console import choose_recipe, settle_recipe
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 import torch
 import yaml
 
-from tests.engine.pretended import CUDA, Pretended, pretended_gpu
 from tests.engine.tiny import TINY, small_trainer, spread_network, write_dataset
+from tests.engine.training.pretended import CUDA, Pretended, pretended_gpu
 from tests.models.shvit import tiny as classifier
 from ultralytics import RTDETR
 from ultralytics.models.shvit import ClassificationTrainer

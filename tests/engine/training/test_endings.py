@@ -12,7 +12,7 @@ from tests.engine.tiny import IMAGES, small_trainer, tiny_network, write_dataset
 from ultralytics.engine import trainer as engine
 from ultralytics.models import RTDETR
 from ultralytics.models.rtdetr.train import RTDETRTrainer
-from ultralytics.nn.checkpoint import pack_model, read_checkpoint, save_checkpoint
+from ultralytics.nn.checkpoint.format import pack_model, read_checkpoint, save_checkpoint
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils.errors import CheckpointError, TrainingError
 
@@ -169,7 +169,7 @@ def test_a_resumed_run_knows_whose_best_it_is(make, tmp_path):
 def test_a_failed_write_does_not_offer_the_last_of_an_older_run(make, tmp_path, monkeypatch):
     older_best(tmp_path).rename(tmp_path / "run" / "weights" / "last.pt")
     trainer = make(exist_ok=True)
-    monkeypatch.setattr("ultralytics.engine.checkpointing.save_checkpoint", fill_disk)
+    monkeypatch.setattr("ultralytics.engine.training.state.save_checkpoint", fill_disk)
     with pytest.raises(TrainingError, match="nothing was saved") as e:
         trainer.train()
     assert "resume" not in str(e.value) and "project=" in str(e.value)
@@ -179,7 +179,7 @@ def test_a_failed_write_names_the_file_to_go_on_from(make, monkeypatch):
     trainer = make(epochs=3, val=False)
     trainer.add_callback(
         "on_fit_epoch_end",
-        lambda _: monkeypatch.setattr("ultralytics.engine.checkpointing.save_checkpoint", fill_disk),
+        lambda _: monkeypatch.setattr("ultralytics.engine.training.state.save_checkpoint", fill_disk),
     )
     with pytest.raises(TrainingError, match="No space left") as e:
         trainer.train()

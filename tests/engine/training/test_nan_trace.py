@@ -7,16 +7,16 @@ import math
 import pytest
 import torch
 
-from tests.engine.child import network
 from tests.engine.tiny import IMAGES, write_dataset
-from ultralytics.cli import entrypoint
-from ultralytics.engine.anomaly import Finding, Step, bad_images, bad_labels, trace
-from ultralytics.engine.recovery import safer_precision
-from ultralytics.engine.replay import read_replay, replay
+from tests.engine.training.child import network
+from ultralytics.cli.main import entrypoint
+from ultralytics.engine.training.nan_trace import Finding, Step, bad_images, bad_labels, trace
+from ultralytics.engine.training.recovery import safer_precision
+from ultralytics.engine.training.replay import read_replay, replay
 from ultralytics.models.rtdetr.train import RTDETRTrainer
-from ultralytics.nn.checkpoint import read_checkpoint
+from ultralytics.nn.checkpoint.format import read_checkpoint
+from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import CheckpointError, DatasetError, NotFoundError, TrainingError
-from ultralytics.utils.yaml_io import YAML
 
 QUICK = {"imgsz": 64, "batch": 2, "workers": 0, "device": "cpu", "plots": False, "amp": False, "verbose": False}
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from ultralytics.engine import optim
+from ultralytics.engine.training import optimizer as optim
 from ultralytics.utils.errors import ConfigError
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "schedules.json").read_text())
+GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "schedules.json").read_text())
 
 
 class Toy(nn.Module):

@@ -11,11 +11,11 @@ import socket
 import pytest
 import torch
 
-from tests.engine.child import finish, start
 from tests.engine.tiny import IMAGES, write_dataset
+from tests.engine.training.child import finish, start
 from ultralytics.data.build import EpochSampler
 from ultralytics.models.rtdetr.val import RTDETRValidator
-from ultralytics.nn.checkpoint import read_checkpoint
+from ultralytics.nn.checkpoint.format import read_checkpoint
 
 NO_DENOISING = [0.0, None, -1, 0]
 PLAIN = {

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tests.engine.tiny import IMAGES, small_trainer, write_dataset
-from ultralytics.engine import step_times
-from ultralytics.engine.step_times import COLUMNS, PARTS, VALIDATION, StepTimes
+from ultralytics.engine.training import profiler as step_times
+from ultralytics.engine.training.profiler import COLUMNS, PARTS, VALIDATION, StepTimes
 from ultralytics.utils.callbacks import Callbacks
 
 # Seconds of each part, a step a row; the third and fifth step end an accumulation group.

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from tests.engine.tiny import TINY
-from ultralytics.engine.anomaly import Finding, Step
-from ultralytics.engine.replay import examine, precision_name, read_replay, replay, write_replay
+from ultralytics.engine.training.nan_trace import Finding, Step
+from ultralytics.engine.training.replay import examine, precision_name, read_replay, replay, write_replay
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils.errors import CheckpointError
 
@@ -60,7 +60,7 @@ def test_the_network_is_as_it_was(tmp_path: Path, model: Any, monkeypatch: pytes
     found = examine(copy.deepcopy(model), spoilt, STEP)
     assert (found.cause, found.images) == ("image", ("b.png",))
     write_replay(tmp_path / "r.pt", model, spoilt, STEP, found)
-    monkeypatch.setattr("ultralytics.engine.replay.examine", look)
+    monkeypatch.setattr("ultralytics.engine.training.replay.examine", look)
     assert replay(tmp_path / "r.pt", "cpu") == found
     ((network, given, step),) = seen
     assert step == STEP and torch.equal(given["img"].nan_to_num(7), spoilt["img"].nan_to_num(7))

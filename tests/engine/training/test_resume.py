@@ -10,11 +10,11 @@ import signal
 import pytest
 import torch
 
-from tests.engine.child import finish, network, start
 from tests.engine.test_trainer import assert_same_run
 from tests.engine.tiny import IMAGES, write_dataset
+from tests.engine.training.child import finish, network, start
 from ultralytics.models.rtdetr.train import RTDETRTrainer
-from ultralytics.nn.checkpoint import read_checkpoint
+from ultralytics.nn.checkpoint.format import read_checkpoint
 
 HARD = {
     **{"imgsz": 64, "batch": 2, "nbs": 8, "workers": 0, "device": "cpu", "amp": "bf16", "mosaic": 1.0},

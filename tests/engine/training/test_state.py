@@ -11,11 +11,11 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from tests.engine.tiny import TINY
 from ultralytics.cfg import get_cfg
-from ultralytics.engine import checkpointing as ck
-from ultralytics.nn.checkpoint import read_checkpoint
+from ultralytics.engine.training import state as ck
+from ultralytics.nn.checkpoint.format import read_checkpoint
 from ultralytics.nn.tasks import RTDETRDetectionModel, load_checkpoint
 from ultralytics.utils.errors import CheckpointError, NotFoundError, TrainingError
-from ultralytics.utils.training import EarlyStopping, ModelEMA
+from ultralytics.utils.torch_tools.training import EarlyStopping, ModelEMA
 
 
 def draws():

@@ -10,8 +10,8 @@ from typing import ClassVar
 import pytest
 
 from tests.engine.tiny import IMAGES, small_trainer, write_dataset
-from ultralytics.engine import tensorboard
-from ultralytics.engine.tensorboard import EVENTS, TensorBoard, attach_tensorboard
+from ultralytics.engine.training import tensorboard
+from ultralytics.engine.training.tensorboard import EVENTS, TensorBoard, attach_tensorboard
 from ultralytics.utils.callbacks import CallbackMixin, Callbacks
 from ultralytics.utils.errors import MissingPackageError
 

@@ -6,14 +6,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.engine.child import network
 from tests.engine.tiny import write_dataset
-from ultralytics.engine import launch, session
+from tests.engine.training.child import network
+from ultralytics.engine.training import environment as session
+from ultralytics.engine.training import torchrun as launch
 from ultralytics.models.rtdetr.train import RTDETRTrainer
-from ultralytics.nn.checkpoint import save_checkpoint
+from ultralytics.nn.checkpoint.format import save_checkpoint
 from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import DeviceError, TrainingError
-from ultralytics.utils.yaml_io import YAML
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tests.engine.tiny import NAMES, TINY
-from ultralytics.nn.explain import (
+from ultralytics.models.rtdetr.explain import (
     choose,
     gradient_maps,
     head_of,
@@ -194,7 +194,7 @@ def test_attention_from_a_place_and_on_the_whole(model: Any, im: torch.Tensor, m
         assert found.cell == cell and found.layer == "3"
         torch.testing.assert_close(found.map, rows[cell], atol=1e-6, rtol=1e-4)
         assert float(found.map.sum()) == pytest.approx(1, abs=1e-5)
-    monkeypatch.setattr("ultralytics.nn.explain.ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("ultralytics.models.rtdetr.explain.ROWS_AT_ONCE", 7)
     mean = shsa_attention(model, im, layer=3)
     assert mean.cell is None
     torch.testing.assert_close(mean.map, rows.mean((0, 1)), atol=1e-6, rtol=1e-4)

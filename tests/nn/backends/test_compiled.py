@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 from tests.engine.tiny import spread_network
-from ultralytics.engine.session import check_arguments
-from ultralytics.nn import compiled
+from ultralytics.engine.training.environment import check_arguments
 from ultralytics.nn.autobackend import AutoBackend, _compilable
-from ultralytics.nn.compiled import Compiled, CompiledRows, compile_mode
+from ultralytics.nn.backends import compiled
+from ultralytics.nn.backends.compiled import Compiled, CompiledRows, compile_mode
 from ultralytics.utils import IterableSimpleNamespace
 from ultralytics.utils.errors import ConfigError
 

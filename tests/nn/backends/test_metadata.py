@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ultralytics.nn.facts import MAX_TEXT, Facts
+from ultralytics.nn.backends.metadata import MAX_TEXT, Facts
 from ultralytics.utils.errors import CheckpointError
 
 FACTS = Facts("onnx", "detect", {0: "red", 1: 'it\'s "green"'}, 32, (64, 96), batch=2, dynamic=True, precision="fp16")

@@ -14,7 +14,7 @@ from tests.nn.test_tasks import tiny
 from ultralytics.cfg import get_cfg
 from ultralytics.engine.validator import load_backend
 from ultralytics.nn.autobackend import AutoBackend
-from ultralytics.nn.checkpoint import pack_model, save_checkpoint
+from ultralytics.nn.checkpoint.format import pack_model, save_checkpoint
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import torch_utils
 from ultralytics.utils.torch_utils import inference_dtype, wants_channels_last

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ultralytics.nn.modules import AIFI, SHSA, C2f, Concat, Conv, RepC3
-from ultralytics.nn.probe import ProbeBlock, expected_channels, matching, shape_text, size_text
+from ultralytics.nn.build.dry_run import ProbeBlock, expected_channels, matching, shape_text, size_text
 
 Pair = namedtuple("Pair", "a b")
 

@@ -5,7 +5,7 @@ import torchvision
 from torch import nn
 
 from ultralytics.nn.modules import SHSA, Conv
-from ultralytics.nn.resolve import find_entry, resolve_nn_text, signature_text
+from ultralytics.nn.build.names import find_entry, resolve_nn_text, signature_text
 from ultralytics.utils.errors import ModelYAMLError
 
 

@@ -1,4 +1,4 @@
-"""Files that a weights reader must survive, made here: `python -m tests.nn.hostile good.pt folder` writes them.
+"""Files that a weights reader must survive, made by: `python -m tests.nn.checkpoint.hostile good.pt folder`.
 
 Each row is a name and the bytes of a file. Payloads would create the canary file of their folder if anything ran them.
 """

@@ -13,7 +13,7 @@ from torch import nn
 from tests.golden.fill import fill_
 from tests.nn.test_tasks import tiny
 from ultralytics.nn.autobackend import AutoBackend
-from ultralytics.nn.checkpoint import FORMAT_VERSION, pack_model, plain, read_checkpoint, save_checkpoint
+from ultralytics.nn.checkpoint.format import FORMAT_VERSION, pack_model, plain, read_checkpoint, save_checkpoint
 from ultralytics.nn.tasks import attempt_load_weights, load_checkpoint, unpack_model
 from ultralytics.utils.errors import CheckpointError, ConfigError, NotFoundError
 
@@ -72,7 +72,7 @@ def test_ema_is_preferred_and_half_becomes_float(model, tmp_path):
 
 
 def test_epsilon_scale_and_channels_survive():
-    from ultralytics.nn.builder import set_batch_norm
+    from ultralytics.nn.build.builder import set_batch_norm
 
     model = tiny(ch=1)
     set_batch_norm([model], eps=1e-5)

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from tests.engine.tiny import TINY
-from tests.nn.hostile import CANARY, calls, pickled, table, zipped
-from ultralytics.nn.checkpoint import pack_model, save_checkpoint
+from tests.nn.checkpoint.hostile import CANARY, calls, pickled, table, zipped
+from ultralytics.nn.checkpoint.format import pack_model, save_checkpoint
 from ultralytics.nn.tasks import RTDETRDetectionModel
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def report(tmp_path_factory):
         (folder / f"{number:03d} {label.replace('/', '_')}{suffix}").write_bytes(content)
     before = sorted(os.listdir(folder))
     run = subprocess.run(
-        [sys.executable, "-m", "tests.nn.hostile_reader", str(folder)],
+        [sys.executable, "-m", "tests.nn.checkpoint.hostile_reader", str(folder)],
         cwd=ROOT, capture_output=True, text=True, timeout=600,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
     )  # fmt: skip

@@ -11,8 +11,8 @@ from pathlib import PurePosixPath
 import pytest
 import torch
 
-from ultralytics.nn.archive import open_archive
-from ultralytics.nn.pickle_reader import Record, StoredTensor, read_pickle
+from ultralytics.nn.checkpoint.pickle_reader import Record, StoredTensor, read_pickle
+from ultralytics.nn.checkpoint.zip_archive import open_archive
 from ultralytics.utils.errors import CheckpointError
 
 VALUES = [

@@ -8,11 +8,11 @@ import torch
 from tests.golden.fill import fill_
 from tests.nn.test_tasks import tiny
 from ultralytics import RTDETR
-from ultralytics.nn.builder import set_batch_norm
-from ultralytics.nn.checkpoint import pack_model, read_checkpoint, save_checkpoint
-from ultralytics.nn.contents import describe_file
-from ultralytics.nn.spec import load_model_yaml
-from ultralytics.nn.state_export import export_state_dict, loading_lines, upstream_state
+from ultralytics.nn.build.builder import set_batch_norm
+from ultralytics.nn.build.spec import load_model_yaml
+from ultralytics.nn.checkpoint.describe import describe_file
+from ultralytics.nn.checkpoint.format import pack_model, read_checkpoint, save_checkpoint
+from ultralytics.nn.export.stock_state_dict import export_state_dict, loading_lines, upstream_state
 from ultralytics.nn.tasks import RTDETRDetectionModel, load_checkpoint
 from ultralytics.utils.errors import CheckpointError, ConfigError, NotFoundError
 

@@ -17,11 +17,11 @@ import torch
 import torchvision
 
 from tests.golden.fill import tensor, values
+from ultralytics.nn.checkpoint.remap import adapt, map_state, recognise
 from ultralytics.nn.classify import official_prefixes
-from ultralytics.nn.foreign import adapt, map_state, recognise
 from ultralytics.nn.tasks import ClassificationModel, RTDETRDetectionModel, load_checkpoint
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 KEYS = json.loads((GOLDEN / "foreign_keys.json").read_text())
 BACKBONES = {"timm_hgnetv2_b4": ("rtdetr-hgnetv2-l.yaml", 9), "timm_hgnetv2_b5": ("rtdetr-x.yaml", 13)}
 

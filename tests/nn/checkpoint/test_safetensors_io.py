@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from ultralytics.nn.safetensors_io import MAX_META, META_KEY, read_safetensors, write_safetensors
+from ultralytics.nn.checkpoint.safetensors_io import MAX_META, META_KEY, read_safetensors, write_safetensors
 from ultralytics.utils.errors import CheckpointError
 
 package = pytest.importorskip("safetensors")

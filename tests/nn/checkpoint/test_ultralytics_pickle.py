@@ -14,15 +14,15 @@ from torch import nn
 from tests.golden.fill import fill_, tensor
 from tests.nn.test_tasks import tiny
 from ultralytics.cfg import get_cfg
-from ultralytics.engine.checkpointing import resume_args
-from ultralytics.nn.checkpoint import read_checkpoint
+from ultralytics.engine.training.state import resume_args
+from ultralytics.nn.checkpoint.format import read_checkpoint
+from ultralytics.nn.checkpoint.ultralytics_pickle import suspicious
 from ultralytics.nn.modules.conv import Conv
 from ultralytics.nn.tasks import load_checkpoint, unpack_model
-from ultralytics.nn.upstream import suspicious
 from ultralytics.utils.errors import CheckpointError
 from ultralytics.utils.torch_utils import fuse_conv_and_bn
 
-SHARED = Path(__file__).resolve().parents[3] / "shared"
+SHARED = Path(__file__).resolve().parents[4] / "shared"
 needs_shared = pytest.mark.skipif(not (SHARED / "golden").is_dir(), reason="the genuine files are not here")
 
 

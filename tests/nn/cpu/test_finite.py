@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from ultralytics.nn.finite import check_finite
+from ultralytics.nn.cpu.finite import check_finite
 
 
 def network() -> nn.Sequential:

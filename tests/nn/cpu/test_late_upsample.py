@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.nn.test_packed import BF16, NATIVE, as_if_native, folded, maps, native, run
+from tests.nn.cpu.test_prepacked import BF16, NATIVE, as_if_native, folded, maps, native, run
 from tests.nn.test_tasks import tiny
 from ultralytics.nn.autobackend import AutoBackend
+from ultralytics.nn.cpu.late_upsample import Joined, LateConcat, LateUpsample, PartedConv, Small, upsample_late
+from ultralytics.nn.cpu.prepacked import pack
 from ultralytics.nn.modules.block import RepC3
 from ultralytics.nn.modules.conv import Concat, Conv, fuse_children
 from ultralytics.nn.modules.csp import C2f
-from ultralytics.nn.packed import pack
-from ultralytics.nn.packed_upsample import Joined, LateConcat, LateUpsample, PartedConv, Small, upsample_late
 
 __all__ = ("as_if_native",)  # a fixture that holds for every test here
 

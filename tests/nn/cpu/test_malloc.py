@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from ultralytics.utils import heap
-from ultralytics.utils.heap import keep_freed_memory
+from ultralytics.nn.cpu import malloc as heap
+from ultralytics.nn.cpu.malloc import keep_freed_memory
 
 MB = 1 << 20
 CODE = """
 import ctypes, os, resource
-from ultralytics.utils.heap import keep_freed_memory, kept_memory
+from ultralytics.nn.cpu.malloc import keep_freed_memory, kept_memory
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
 

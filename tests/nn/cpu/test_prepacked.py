@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.nn.test_tasks import tiny
-from ultralytics.nn import packed
 from ultralytics.nn.autobackend import AutoBackend
+from ultralytics.nn.cpu import prepacked as packed
+from ultralytics.nn.cpu.prepacked import Packed, PackedConv, PackedLinear, PackedRows, ScaledConv, pack
 from ultralytics.nn.modules.attention import SelfAttention
 from ultralytics.nn.modules.conv import Conv, DWConv, RepConv
 from ultralytics.nn.modules.head import FoldedProjection
 from ultralytics.nn.modules.transformer import AIFI
-from ultralytics.nn.packed import Packed, PackedConv, PackedLinear, PackedRows, ScaledConv, pack
 from ultralytics.utils import torch_utils
 from ultralytics.utils.torch_utils import native_bf16
 

@@ -7,7 +7,7 @@ import weakref
 import pytest
 import torch
 
-from ultralytics.nn.watched import Watched, WatchedNetwork
+from ultralytics.nn.cpu.versions import Watched, WatchedNetwork
 
 
 def test_what_is_left_alone_is_the_same():

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from ultralytics.nn.export_onnx import INPUT, OUTPUT, quantize
+from ultralytics.nn.export.onnx import INPUT, OUTPUT, quantize
 
 pytestmark = pytest.mark.skipif(not (find_spec("onnx") and find_spec("onnxruntime")), reason="needs onnxruntime")
 

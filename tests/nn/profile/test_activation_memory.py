@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from ultralytics.nn.memory import MAX_TOKENS, estimate_memory
 from ultralytics.nn.modules import SHSA
+from ultralytics.nn.profile.activation_memory import MAX_TOKENS, estimate_memory
 
 
 class Net(nn.Module):

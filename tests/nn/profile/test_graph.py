@@ -5,8 +5,8 @@ import torch
 import yaml
 
 from tests.nn.yamls import TINY
-from tests.utils.svg import ODD_NAMES, kept_text, read_words
-from ultralytics.nn.graph import draw_graph, layer_kind, places
+from tests.utils.plotting.svg import ODD_NAMES, kept_text, read_words
+from ultralytics.nn.profile.graph import draw_graph, layer_kind, places
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils.errors import ConfigError
 

@@ -8,11 +8,11 @@ import torch
 import yaml
 
 from tests.nn.yamls import TINY
-from ultralytics import cli
-from ultralytics.nn.summary import compare_rows, layer_table, totals_line, wide_lines
+from ultralytics.cli.main import main as cli
+from ultralytics.nn.profile.summary import compare_rows, layer_table, totals_line, wide_lines
 from ultralytics.nn.tasks import ClassificationModel, RTDETRDetectionModel
 
-PAGE = Path(__file__).parents[2] / "docs" / "models.md"
+PAGE = Path(__file__).parents[3] / "docs" / "models.md"
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from ultralytics.utils.config.settings import DEFAULTS, Settings, UnknownSettingError, config_dir
 from ultralytics.utils.errors import ConfigError, ConfigTypeError, UserError
-from ultralytics.utils.settings import DEFAULTS, Settings, UnknownSettingError, config_dir
 
 
 def test_reading_writes_nothing(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ultralytics.utils.config.yaml_io import YAML, load_with_lines, plain
 from ultralytics.utils.errors import ConfigError, NotFoundError
-from ultralytics.utils.yaml_io import YAML, load_with_lines, plain
 
 
 def write(folder: Path, text: str | bytes) -> Path:

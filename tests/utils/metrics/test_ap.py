@@ -10,7 +10,7 @@ import torch
 
 from ultralytics.utils.metrics import Metric, ap_per_class, box_iou, compute_ap, match_predictions, smooth
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 CASES = [c for c in json.loads((GOLDEN / "cases.json").read_text())["cases"] if c["group"] == "metrics"]
 IOUV = torch.linspace(0.5, 0.95, 10)
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from tests.utils.svg import ODD_NAMES, caught
-from ultralytics.utils import class_pictures
-from ultralytics.utils.class_pictures import plot_class_counts, plot_class_images
+from tests.utils.plotting.svg import ODD_NAMES, caught
 from ultralytics.utils.metrics import ClassifyMetrics, ConfusionMatrix
+from ultralytics.utils.plotting.classes import plot_class_counts, plot_class_images
+from ultralytics.utils.plotting.curves import classes as class_pictures
 
 
 def test_nothing_measured():

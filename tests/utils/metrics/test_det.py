@@ -8,7 +8,7 @@ import pytest
 
 from ultralytics.utils.metrics import DetMetrics
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 CASES = [c for c in json.loads((GOLDEN / "cases.json").read_text())["cases"] if c["group"] == "metrics"]
 NONE = np.zeros(0)
 

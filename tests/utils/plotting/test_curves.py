@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.utils.svg import ODD_NAMES, caught
-from ultralytics.utils import plotting
-from ultralytics.utils.annotator import colors
-from ultralytics.utils.batch_picture import box_shapes
+from tests.utils.plotting.svg import ODD_NAMES, caught
 from ultralytics.utils.errors import ConfigError, NotFoundError
-from ultralytics.utils.plotting import (
+from ultralytics.utils.plotting.annotator import colors
+from ultralytics.utils.plotting.batch import box_shapes
+from ultralytics.utils.plotting.curves import curves as plotting
+from ultralytics.utils.plotting.curves import (
     plot_confusion_matrix,
     plot_images,
     plot_labels,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.utils.svg import ODD_NAMES, words
-from ultralytics.utils.figures import add_legend, literal, new_figure
+from tests.utils.plotting.svg import ODD_NAMES, words
+from ultralytics.utils.plotting.figure import add_legend, literal, new_figure
 
 NAMES = ["", *ODD_NAMES.values(), "$x$", "$", "$$", "$a$b$", r"\$5 or \$6", r"C:\new", "_", "a_b^c", "plain", 7]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ultralytics.utils.errors import ConfigError
-from ultralytics.utils.window import show_image
+from ultralytics.utils.plotting.window import show_image
 
 IMAGE = np.zeros((4, 6, 3), np.uint8)
 DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
@@ -64,7 +64,7 @@ def test_an_opencv_without_windows_is_an_error(calls, monkeypatch):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have a screen or an error of their own")
 def test_the_process_lives_on():
     code = (
-        "import numpy as np\nfrom ultralytics.engine.results import Results\n"
+        "import numpy as np\nfrom ultralytics.engine.results.results import Results\n"
         "try:\n    Results(np.zeros((4, 6, 3), np.uint8), 'a.png', {}).show()\n"
         "except ValueError as e:\n    print('caught', e)\n"
     )

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ultralytics.nn.tasks import RTDETRDetectionModel
-from ultralytics.utils.flops import count_flops, model_flops
+from ultralytics.utils.torch_tools.flops import count_flops, model_flops
 from ultralytics.utils.torch_utils import get_flops
 
-PARSE = json.loads((Path(__file__).parents[1] / "golden" / "parse.json").read_text())["models"]
+PARSE = json.loads((Path(__file__).parents[2] / "golden" / "parse.json").read_text())["models"]
 STOCK = {m["cfg"]: m for m in PARSE if isinstance(m["cfg"], str)}
 
 

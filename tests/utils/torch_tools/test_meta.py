@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ultralytics.utils.meta import MetaShortcuts
+from ultralytics.utils.torch_tools.meta import MetaShortcuts
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tests.golden.fill import fill_
-from ultralytics.utils.training import (
+from ultralytics.utils.torch_tools.training import (
     LR_CURVES,
     EarlyStopping,
     ModelEMA,
@@ -20,7 +20,7 @@ from ultralytics.utils.training import (
     unwrap_model,
 )
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "schedules.json").read_text())
+GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "schedules.json").read_text())
 
 
 def small() -> nn.Sequential:

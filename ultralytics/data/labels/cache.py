@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ultralytics.data.image_cache import INT64, may_write
-from ultralytics.data.label_table import LabelTable, Ragged
-from ultralytics.data.labels import STATES, Issue, Scan, describe
+from ultralytics.data.labels.parse import STATES, Issue, Scan, describe
+from ultralytics.data.labels.table import LabelTable, Ragged
+from ultralytics.utils.config.settings import config_dir
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.log import LOGGER
-from ultralytics.utils.settings import config_dir
 
 CACHE_VERSION = 3
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ultralytics.data.images import NotReadNow, is_passing, probe
-from ultralytics.data.label_table import FIXED, LabelDict, LabelTable
+from ultralytics.data.labels.table import FIXED, LabelDict, LabelTable
 from ultralytics.utils.errors import DatasetError
 from ultralytics.utils.log import ProgressBar
 

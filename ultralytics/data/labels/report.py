@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ultralytics.data.labels import Issue
+from ultralytics.data.labels.parse import Issue
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.log import LOGGER
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ultralytics.data.label_table import LabelDict, LabelTable, Ragged
-from ultralytics.data.labels import TruthArray
+from ultralytics.data.labels.parse import TruthArray
+from ultralytics.data.labels.table import LabelDict, LabelTable, Ragged
 from ultralytics.utils.instance import Instances
 
 

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ultralytics.data.addresses import fetch, fetch_video, file_name, is_web, names_video
 from ultralytics.data.images import Pixels, as_uint8, decode, imread, pil_to_bgr
-from ultralytics.data.live import Reader, make_reader
+from ultralytics.data.loaders.streams import Reader, make_reader
+from ultralytics.data.loaders.urls import fetch, fetch_video, file_name, is_web, names_video
 from ultralytics.data.paths import list_text
 from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS, suffix_of
 from ultralytics.utils.checks import require

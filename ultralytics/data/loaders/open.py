@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from ultralytics.data.addresses import content_type, is_address, is_web, names_image, names_video, refuse_video_site
-from ultralytics.data.loaders import (
+from ultralytics.data.loaders.files import (
     LoadImagesAndVideos,
     LoadPilAndNumpy,
     LoadScreenshots,
@@ -19,6 +18,7 @@ from ultralytics.data.loaders import (
     in_memory,
     read_mixed,
 )
+from ultralytics.data.loaders.urls import content_type, is_address, is_web, names_image, names_video, refuse_video_site
 from ultralytics.data.paths import list_text
 from ultralytics.utils.checks import check_file
 from ultralytics.utils.errors import ConfigError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 
-from ultralytics.data.loaders import Item, Source
+from ultralytics.data.loaders.files import Item, Source
 
 
 def read_ahead(source: Source) -> Generator[Item, None, None]:

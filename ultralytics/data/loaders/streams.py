@@ -7,8 +7,8 @@ import threading
 import cv2
 import numpy as np
 
-from ultralytics.data.addresses import is_address
 from ultralytics.data.images import Pixels, as_uint8
+from ultralytics.data.loaders.urls import is_address
 from ultralytics.utils.errors import NotFoundError
 
 OPEN_TIMEOUT_MS = 15_000

@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 
-from ultralytics.engine.exporter import FORMATS, format_name, work_folder
-from ultralytics.engine.parity import Comparison
-from ultralytics.engine.stopwatch import Job, run_apart
+from ultralytics.engine.export.exporter import FORMATS, format_name, work_folder
+from ultralytics.engine.export.parity import Comparison
+from ultralytics.engine.export.timing import Job, run_apart
 from ultralytics.utils.checks import collect_system_info
 from ultralytics.utils.errors import ConfigError, UserError
-from ultralytics.utils.figures import literal, new_figure, save_figure
 from ultralytics.utils.files import atomic_write, file_size
 from ultralytics.utils.log import LOGGER
+from ultralytics.utils.plotting.figure import literal, new_figure, save_figure
 from ultralytics.utils.tables import aligned
 
 PYTORCH = "pytorch"

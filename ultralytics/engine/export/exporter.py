@@ -25,13 +25,13 @@ from torch import Tensor
 
 from ultralytics import __version__
 from ultralytics.cfg import get_cfg
-from ultralytics.engine.parity import SLACK, TOLERANCES, Comparison
-from ultralytics.engine.samples import Samples, drawn_images, read, repeated, smaller, split_images
-from ultralytics.engine.ties import Referee
+from ultralytics.engine.export.parity import SLACK, TOLERANCES, Comparison
+from ultralytics.engine.export.samples import Samples, drawn_images, read, repeated, smaller, split_images
+from ultralytics.engine.export.tie_breaking import Referee
 from ultralytics.nn.autobackend import AutoBackend
-from ultralytics.nn.export_files import write_coreml, write_engine, write_openvino, write_torchscript
-from ultralytics.nn.export_forms import export_form
-from ultralytics.nn.export_onnx import (
+from ultralytics.nn.backends.metadata import Facts
+from ultralytics.nn.backends.openvino import FOLDER_SUFFIX
+from ultralytics.nn.export.onnx import (
     DEFAULT_OPSET,
     MAX_TRACED_OPSET,
     quantize,
@@ -40,15 +40,15 @@ from ultralytics.nn.export_onnx import (
     stamp,
     write_onnx,
 )
-from ultralytics.nn.facts import Facts
+from ultralytics.nn.export.prepare import export_form
+from ultralytics.nn.export.writers import write_coreml, write_engine, write_openvino, write_torchscript
 from ultralytics.nn.modules.head import RTDETRDecoder
-from ultralytics.nn.runners.openvino import FOLDER_SUFFIX
 from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils.checks import check_imgsz, nearest, require
+from ultralytics.utils.config.namespace import IterableSimpleNamespace
 from ultralytics.utils.errors import CheckpointError, ConfigError
 from ultralytics.utils.files import file_size
 from ultralytics.utils.log import LOGGER
-from ultralytics.utils.namespace import IterableSimpleNamespace
 from ultralytics.utils.tables import aligned
 from ultralytics.utils.torch_utils import select_device
 

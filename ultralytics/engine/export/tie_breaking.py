@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ultralytics.engine.parity import LEVELS, TIE, lost_rows, pair_rows
+from ultralytics.engine.export.parity import LEVELS, TIE, lost_rows, pair_rows
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.modules.head import DecoderOutput, RTDETRDecoder
 from ultralytics.utils.errors import CheckpointError

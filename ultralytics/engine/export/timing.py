@@ -1,6 +1,6 @@
 """Time one model file in a process of its own, so that its peak memory is its own too.
 
-    python -m ultralytics.engine.stopwatch < job.json
+    python -m ultralytics.engine.export.timing < job.json
 
 The job is a JSON object (see `Job`); the last line printed is a JSON object with the figures (see `measure`).
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from ultralytics.engine.results import Results
+from ultralytics.engine.results.results import Results
 
 if TYPE_CHECKING:
     import pandas as pd

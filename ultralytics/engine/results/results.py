@@ -14,13 +14,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ultralytics.engine.boxes import Boxes, Data, Probs
-from ultralytics.utils.annotator import Annotator, Color, colors, write_image
+from ultralytics.engine.results.boxes import Boxes, Data, Probs
 from ultralytics.utils.checks import require
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.ops import clip_boxes
-from ultralytics.utils.window import show_image
+from ultralytics.utils.plotting.annotator import Annotator, Color, colors, write_image
+from ultralytics.utils.plotting.window import show_image
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ultralytics.engine.checkpointing import seed_step
+from ultralytics.engine.training.state import seed_step
 from ultralytics.utils.torch_utils import autocast
 
 Batch = Mapping[str, Any]

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from ultralytics.engine.anomaly import ADVICE, DATA_CAUSES, Finding, Step, StepFailure, shown_images
-from ultralytics.engine.replay import examine, precision_name, write_replay
-from ultralytics.nn.checkpoint import read_checkpoint
+from ultralytics.engine.training.nan_trace import ADVICE, DATA_CAUSES, Finding, Step, StepFailure, shown_images
+from ultralytics.engine.training.replay import examine, precision_name, write_replay
+from ultralytics.nn.checkpoint.format import read_checkpoint
 from ultralytics.utils import LOGGER, YAML, dist
 from ultralytics.utils.errors import TrainingError
 from ultralytics.utils.torch_utils import native_bf16, unwrap_model

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ultralytics.engine.anomaly import ADVICE, Finding, Step, bad_labels, shown_images, trace
-from ultralytics.nn.checkpoint import pack_model, plain
+from ultralytics.engine.training.nan_trace import ADVICE, Finding, Step, bad_labels, shown_images, trace
+from ultralytics.nn.build.user_blocks import check_user_modules, pack_user_modules
+from ultralytics.nn.checkpoint.format import pack_model, plain
 from ultralytics.nn.tasks import unpack_model
-from ultralytics.nn.user_blocks import check_user_modules, pack_user_modules
 from ultralytics.utils import LOGGER
 from ultralytics.utils.errors import CheckpointError, NotFoundError
 from ultralytics.utils.files import atomic_write

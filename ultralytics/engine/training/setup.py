@@ -17,8 +17,13 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.data.utils import check_det_dataset
-from ultralytics.engine import memory, optim
-from ultralytics.engine.checkpointing import (
+from ultralytics.engine.training import autobatch as memory
+from ultralytics.engine.training import optimizer as optim
+from ultralytics.engine.training.console import LossMeter, choose_recipe, count_images, settle_recipe, write_csv
+from ultralytics.engine.training.environment import check_arguments, run_device
+from ultralytics.engine.training.profiler import StepTimes
+from ultralytics.engine.training.recovery import Recovery
+from ultralytics.engine.training.state import (
     Progress,
     TrainState,
     check_classes,
@@ -27,12 +32,8 @@ from ultralytics.engine.checkpointing import (
     resume_args,
     run_folder,
 )
-from ultralytics.engine.recovery import Recovery
-from ultralytics.engine.runlog import LossMeter, choose_recipe, count_images, settle_recipe, write_csv
-from ultralytics.engine.session import check_arguments, run_device
-from ultralytics.engine.step_times import StepTimes
-from ultralytics.engine.tensorboard import attach_tensorboard
-from ultralytics.nn.sync_norm import convert_norms
+from ultralytics.engine.training.tensorboard import attach_tensorboard
+from ultralytics.nn.modules.sync_norm import convert_norms
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER, YAML, IterableSimpleNamespace, colorstr, dist
 from ultralytics.utils.callbacks import CallbackMixin, Callbacks
@@ -40,8 +41,8 @@ from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write, increment_path
 from ultralytics.utils.metrics import DetMetrics
+from ultralytics.utils.torch_tools.training import LR_CURVES, EarlyStopping, ModelEMA
 from ultralytics.utils.torch_utils import amp_dtype, unwrap_model, wants_channels_last
-from ultralytics.utils.training import LR_CURVES, EarlyStopping, ModelEMA
 from ultralytics.utils.user_modules import load_user_modules
 
 Batch = dict[str, Any]

@@ -30,12 +30,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from ultralytics.cfg import get_cfg
-from ultralytics.nn.checkpoint import pack_model, read_checkpoint, save_checkpoint
-from ultralytics.nn.user_blocks import check_user_modules, pack_user_modules
+from ultralytics.nn.build.user_blocks import check_user_modules, pack_user_modules
+from ultralytics.nn.checkpoint.format import pack_model, read_checkpoint, save_checkpoint
 from ultralytics.utils import LOGGER, IterableSimpleNamespace
 from ultralytics.utils.errors import CheckpointError, ConfigError, TrainingError, UserError
 from ultralytics.utils.files import resumed_file
-from ultralytics.utils.training import EarlyStopping, ModelEMA
+from ultralytics.utils.torch_tools.training import EarlyStopping, ModelEMA
 from ultralytics.utils.user_modules import load_user_modules
 
 RESUME_KEYS = frozenset(

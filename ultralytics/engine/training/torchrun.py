@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import nn
 
-from ultralytics.engine.checkpointing import has_best
-from ultralytics.nn.checkpoint import pack_model, read_checkpoint, save_checkpoint
+from ultralytics.engine.training.state import has_best
+from ultralytics.nn.checkpoint.format import pack_model, read_checkpoint, save_checkpoint
 from ultralytics.utils import LOGGER, YAML
 from ultralytics.utils.errors import DeviceError, TrainingError
 from ultralytics.utils.files import increment_path

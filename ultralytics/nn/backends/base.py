@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ultralytics.nn.facts import Facts
+from ultralytics.nn.backends.metadata import Facts
 from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils.errors import ConfigError
 

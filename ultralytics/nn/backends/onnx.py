@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ultralytics.nn.facts import META_KEY, Facts
-from ultralytics.nn.runners.base import Runner, exported_runner
+from ultralytics.nn.backends.base import Runner, exported_runner
+from ultralytics.nn.backends.metadata import META_KEY, Facts
 from ultralytics.utils.checks import check_file, require
 from ultralytics.utils.errors import CheckpointError
 from ultralytics.utils.log import LOGGER

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ultralytics.nn.facts import Facts
-from ultralytics.nn.runners.base import Runner, exported_runner
+from ultralytics.nn.backends.base import Runner, exported_runner
+from ultralytics.nn.backends.metadata import Facts
 from ultralytics.utils.checks import check_file, require
 from ultralytics.utils.errors import CheckpointError, DeviceError
 

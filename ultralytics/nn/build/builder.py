@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from ultralytics.nn.modules.conv import default_activation
-from ultralytics.nn.probe import ProbeBlock, expected_channels, matching, shape_text, size_text
+from ultralytics.nn.build.dry_run import ProbeBlock, expected_channels, matching, shape_text, size_text
 from ultralytics.nn.registry import Entry, Plan, RowContext
-from ultralytics.nn.resolve import find_entry, resolve_nn_text, signature_text
-from ultralytics.nn.spec import LayerSpec, ModelSpec, describe_sources, load_model_yaml, scaled_repeats
+from ultralytics.nn.build.names import find_entry, resolve_nn_text, signature_text
+from ultralytics.nn.build.spec import LayerSpec, ModelSpec, describe_sources, load_model_yaml, scaled_repeats
 from ultralytics.utils.errors import ConfigError, ModelYAMLError
 from ultralytics.utils.log import LOGGER
 

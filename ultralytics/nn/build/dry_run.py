@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ultralytics.utils.meta import MetaShortcuts
+from ultralytics.utils.torch_tools.meta import MetaShortcuts
 
 
 class ProbeBlock:

@@ -17,7 +17,7 @@ from ultralytics.nn.registry import Scale
 from ultralytics.utils.checks import check_yaml
 from ultralytics.utils.errors import ModelYAMLError
 from ultralytics.utils.log import LOGGER
-from ultralytics.utils.yaml_io import load_with_lines
+from ultralytics.utils.config.yaml_io import load_with_lines
 
 PARTS = ("backbone", "head")
 MAX_CLASSES = 100_000  # beyond any data set: a slip of the hand that would ask for all memory

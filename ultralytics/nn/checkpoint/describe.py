@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ultralytics.nn.checkpoint import file_kind, read_checkpoint
+from ultralytics.nn.checkpoint.format import file_kind, read_checkpoint
 from ultralytics.utils.files import file_size
 
 SHOWN_ARGS = ("data", "imgsz", "epochs", "batch", "optimizer", "lr0", "recipe", "seed")

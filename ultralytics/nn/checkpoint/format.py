@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from ultralytics import __version__
-from ultralytics.nn.archive import Archive, open_archive
-from ultralytics.nn.foreign import adapt
-from ultralytics.nn.record import check_fields
-from ultralytics.nn.safetensors_io import SUFFIX, read_safetensors, write_safetensors
-from ultralytics.nn.upstream import convert, is_upstream, suspicious
+from ultralytics.nn.checkpoint.remap import adapt
+from ultralytics.nn.checkpoint.safetensors_io import SUFFIX, read_safetensors, write_safetensors
+from ultralytics.nn.checkpoint.ultralytics_pickle import convert, is_upstream, suspicious
+from ultralytics.nn.checkpoint.validate import check_fields
+from ultralytics.nn.checkpoint.zip_archive import Archive, open_archive
 from ultralytics.utils.errors import CheckpointError, NotFoundError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.log import LOGGER

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ultralytics.nn.foreign_tables import FAMILIES, Family
-from ultralytics.nn.spec import load_model_yaml
+from ultralytics.nn.build.spec import load_model_yaml
+from ultralytics.nn.checkpoint.key_maps import FAMILIES, Family
 from ultralytics.utils.log import LOGGER
 
 

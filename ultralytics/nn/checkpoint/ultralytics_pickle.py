@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ultralytics.nn.archive import Archive
-from ultralytics.nn.pickle_reader import Record, StoredTensor
+from ultralytics.nn.checkpoint.pickle_reader import Record, StoredTensor
+from ultralytics.nn.checkpoint.zip_archive import Archive
 from ultralytics.utils.errors import CheckpointError
 
 MAX_MODULES = 20_000

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ultralytics.nn.spec import MAX_CLASSES
+from ultralytics.nn.build.spec import MAX_CLASSES
 from ultralytics.utils.errors import CheckpointError
 
 MAX_CHANNELS = 4096

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from ultralytics.nn.pickle_reader import SCALARS, Name, Record, StorageRef, StoredTensor, read_pickle
+from ultralytics.nn.checkpoint.pickle_reader import SCALARS, Name, Record, StorageRef, StoredTensor, read_pickle
 from ultralytics.utils.errors import CheckpointError
 
 MAX_PICKLE = 64 << 20  # bytes of data.pkl; a large training checkpoint has about 1 MB

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ultralytics.nn.cpu.prepacked import PackedConv, StandIn
 from ultralytics.nn.modules.block import RepC3
 from ultralytics.nn.modules.conv import Concat
 from ultralytics.nn.modules.csp import C2f, C2fSHSA
-from ultralytics.nn.packed import PackedConv, StandIn
 
 READERS = {RepC3: ("cv1", "cv2"), C2f: ("cv1",), C2fSHSA: ("cv1",)}
 """Blocks that hand their input to some of their convolutions and to nothing else."""

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ultralytics.nn.finite import check_finite
+from ultralytics.nn.cpu.finite import check_finite
+from ultralytics.nn.cpu.versions import Watched
 from ultralytics.nn.modules.attention import SelfAttention
 from ultralytics.nn.modules.conv import Conv, RepConv
 from ultralytics.nn.modules.head import FoldedProjection
 from ultralytics.nn.modules.utils import is_captured
-from ultralytics.nn.watched import Watched
 from ultralytics.utils.torch_utils import autocast_dtype, has_onednn_operators, native_bf16
 
 ACTIVATIONS = {nn.Identity: "none", nn.ReLU: "relu", nn.SiLU: "swish"}

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ultralytics.nn.export_forms import quiet
-from ultralytics.nn.facts import META_KEY, Facts
+from ultralytics.nn.backends.metadata import META_KEY, Facts
+from ultralytics.nn.export.prepare import quiet
 from ultralytics.utils.checks import require
 from ultralytics.utils.errors import ConfigError, MissingPackageError
 from ultralytics.utils.log import LOGGER

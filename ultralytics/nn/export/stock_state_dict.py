@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel
+from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
-from ultralytics.utils.yaml_io import YAML
 
 UPSTREAM_EPS = 1e-3
 STOCK = frozenset(

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ultralytics.nn.export_forms import quiet
-from ultralytics.nn.facts import META_KEY, Facts
-from ultralytics.nn.runners.tensorrt import pack_engine
-from ultralytics.nn.runners.torchscript import FACTS_FILE
+from ultralytics.nn.backends.metadata import META_KEY, Facts
+from ultralytics.nn.backends.tensorrt import pack_engine
+from ultralytics.nn.backends.torchscript import FACTS_FILE
+from ultralytics.nn.export.prepare import quiet
 from ultralytics.utils.checks import require
 from ultralytics.utils.errors import ConfigError, DeviceError
 from ultralytics.utils.files import atomic_write

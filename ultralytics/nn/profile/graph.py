@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from ultralytics.nn.profile.summary import LayerFacts
 from ultralytics.nn.registry import REGISTRY
-from ultralytics.nn.summary import LayerFacts
 from ultralytics.utils.errors import ConfigError
-from ultralytics.utils.figures import literal
 from ultralytics.utils.files import atomic_write
+from ultralytics.utils.plotting.figure import literal
 from ultralytics.utils.user_modules import origin
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import nn
 
-from ultralytics.nn.builder import plan_model
-from ultralytics.nn.memory import MAX_TOKENS, estimate_memory
-from ultralytics.nn.probe import shape_text
-from ultralytics.nn.spec import load_model_yaml
-from ultralytics.utils.flops import model_flops
+from ultralytics.nn.build.builder import plan_model
+from ultralytics.nn.build.dry_run import shape_text
+from ultralytics.nn.build.spec import load_model_yaml
+from ultralytics.nn.profile.activation_memory import MAX_TOKENS, estimate_memory
 from ultralytics.utils.tables import aligned
+from ultralytics.utils.torch_tools.flops import model_flops
 
 HEADER = ("", "from", "n", "module", "arguments", "output", "params", "GFLOPs")
 

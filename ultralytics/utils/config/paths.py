@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 """Folder of the import package."""
 ASSETS = ROOT / "assets"
 """Folder of bundled pictures."""

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from ultralytics.utils.annotator import Annotator, Image, colors, write_image
 from ultralytics.utils.ops import xywhn2xyxy
+from ultralytics.utils.plotting.annotator import Annotator, Image, colors, write_image
 
 MAX_SIDE = 1920  # pixels of the whole picture
 BORDER = (255, 255, 255)

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from ultralytics.utils.annotator import Annotator, Image, colors, write_image
-from ultralytics.utils.figures import literal, new_figure, save_figure
+from ultralytics.utils.plotting.annotator import Annotator, Image, colors, write_image
+from ultralytics.utils.plotting.figure import literal, new_figure, save_figure
 
 MIN_CELL = 160  # pixels: smaller images are enlarged, so that their text can be read
 MAX_SIDE = 1920

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ultralytics.utils.annotator import Annotator, Colors, colors
-from ultralytics.utils.batch_picture import box_shapes, plot_images
 from ultralytics.utils.errors import ConfigError, NotFoundError
-from ultralytics.utils.figures import add_legend, literal, new_figure, save_figure
 from ultralytics.utils.ops import smooth
+from ultralytics.utils.plotting.annotator import Annotator, Colors, colors
+from ultralytics.utils.plotting.batch import box_shapes, plot_images
+from ultralytics.utils.plotting.figure import add_legend, literal, new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ultralytics.utils.meta import MetaShortcuts
+from ultralytics.utils.torch_tools.meta import MetaShortcuts
 
 Shape = Sequence[int]
 Rule = Callable[..., int]
