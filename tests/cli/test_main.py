@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import ultralytics
-from ultralytics.cli.main import main as cli
+from ultralytics.cli import main as cli
 from ultralytics.utils import SETTINGS
 from ultralytics.utils.config.paths import DEFAULT_CFG_PATH
 from ultralytics.utils.errors import ConfigError, UnknownArgumentError, UserError

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import ultralytics
+from ultralytics.cli import tools as commands
 from ultralytics.cli.grammar import TOOLS
-from ultralytics.cli.main import tools as commands
 from ultralytics.utils.errors import ConfigError, UnknownArgumentError
 
 Calls = list[tuple[Any, ...]]

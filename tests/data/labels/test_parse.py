@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests.data.sets import make_set, scan_labels, write_set
+from ultralytics.data.labels import parse as module
 from ultralytics.data.labels.cache import cached_scan, content_key, load_cache, save_cache
 from ultralytics.data.labels.parse import (
     Issue,
@@ -26,7 +27,6 @@ from ultralytics.data.labels.parse import (
     scan_images,
     uncollected,
 )
-from ultralytics.data.labels.parse import parse as module
 from ultralytics.data.utils import img2label_paths, list_images
 from ultralytics.utils.errors import DatasetError
 

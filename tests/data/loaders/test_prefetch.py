@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from tests.data.sets import picture
+from ultralytics.data.loaders import files as loaders
 from ultralytics.data.loaders.files import Item, LoadImagesAndVideos, LoadPilAndNumpy, Source
-from ultralytics.data.loaders.files import files as loaders
 from ultralytics.data.loaders.prefetch import read_ahead
 
 

@@ -12,7 +12,7 @@ import torch
 
 from tests.engine.tiny import TINY
 from tests.utils.plotting.svg import ODD_NAMES, caught
-from ultralytics.cli.main import main as cli
+from ultralytics.cli import main as cli
 from ultralytics.engine.export import benchmark as bench
 from ultralytics.engine.export.benchmark import Benchmark, runnable_formats
 from ultralytics.engine.export.parity import Comparison

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.engine.tiny import IMAGES, overfitted, write_dataset
-from ultralytics.cli.main import main as cli
+from ultralytics.cli import main as cli
 from ultralytics.engine.validator import check_takes
 from ultralytics.models import RTDETR
 from ultralytics.nn.backends.metadata import Facts

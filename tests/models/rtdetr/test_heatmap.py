@@ -14,7 +14,7 @@ from torch import nn
 import ultralytics
 from tests.engine.tiny import NAMES
 from tests.models.rtdetr.test_explain import WITH_SHSA
-from ultralytics.cli.main import main as cli
+from ultralytics.cli import main as cli
 from ultralytics.models import RTDETR
 from ultralytics.models.rtdetr.explain import shsa_attention, shsa_blocks
 from ultralytics.models.rtdetr.heatmap import Heatmap, over_original, overlay

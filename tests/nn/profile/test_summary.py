@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from tests.nn.yamls import TINY
-from ultralytics.cli.main import main as cli
+from ultralytics.cli import main as cli
 from ultralytics.nn.profile.summary import compare_rows, layer_table, totals_line, wide_lines
 from ultralytics.nn.tasks import ClassificationModel, RTDETRDetectionModel
 

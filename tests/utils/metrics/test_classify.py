@@ -11,8 +11,8 @@ import torch
 
 from tests.utils.plotting.svg import ODD_NAMES, caught
 from ultralytics.utils.metrics import ClassifyMetrics, ConfusionMatrix
+from ultralytics.utils.plotting import classes as class_pictures
 from ultralytics.utils.plotting.classes import plot_class_counts, plot_class_images
-from ultralytics.utils.plotting.curves import classes as class_pictures
 
 
 def test_nothing_measured():

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+from ultralytics.utils.plotting import annotator as module
 from ultralytics.utils.plotting.annotator import Annotator, Colors, colors, write_image
-from ultralytics.utils.plotting.curves import annotator as module
 
 RED, BLUE = (0, 0, 255), (255, 0, 0)
 

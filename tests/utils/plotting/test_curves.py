@@ -9,9 +9,9 @@ import torch
 
 from tests.utils.plotting.svg import ODD_NAMES, caught
 from ultralytics.utils.errors import ConfigError, NotFoundError
+from ultralytics.utils.plotting import curves as plotting
 from ultralytics.utils.plotting.annotator import colors
 from ultralytics.utils.plotting.batch import box_shapes
-from ultralytics.utils.plotting.curves import curves as plotting
 from ultralytics.utils.plotting.curves import (
     plot_confusion_matrix,
     plot_images,
