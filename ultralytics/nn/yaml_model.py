@@ -20,6 +20,7 @@ from ultralytics.nn.build.builder import PlannedLayer, build_model, feature_stri
 from ultralytics.nn.build.spec import ModelSpec, load_model_yaml
 from ultralytics.nn.checkpoint.format import pack_model, read_checkpoint
 from ultralytics.nn.checkpoint.remap import adapt
+from ultralytics.nn.transfer import TransferReport
 from ultralytics.utils.errors import CheckpointError
 
 
@@ -64,6 +65,10 @@ class YamlModel(BaseModel):
 
     def check_last_row(self, spec: ModelSpec, last: PlannedLayer) -> None:
         """Raise ModelYAMLError when the last row cannot end a network of this class."""
+
+    def load(self, weights: str | Path | Mapping[str, Any] | nn.Module, verbose: bool = True) -> TransferReport:
+        """Copy from a source of weights what fits, log it when `verbose`, and return what became of each tensor."""
+        raise NotImplementedError(f"{type(self).__name__} takes no weights")
 
 
 class Weights(NamedTuple):
