@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 from ultralytics.engine.training import optimizer as optim
 from ultralytics.nn.autobackend import AutoBackend
-from ultralytics.nn.cpu.malloc import keep_freed_memory
+from ultralytics.nn.cpu.malloc import retain_freed_memory
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils.torch_tools.training import ModelEMA
 from ultralytics.utils.torch_utils import amp_dtype, autocast
@@ -115,7 +115,7 @@ def main() -> None:
     earlier: dict[str, Any] = json.loads(args.before.read_text(encoding="utf-8")) if args.before else {}
     made: dict[str, Any] = {"machine": machine(), "model": args.model, "imgsz": args.imgsz}
     if not args.plain:
-        keep_freed_memory()
+        retain_freed_memory()
     print(describe(made["machine"], {"model": args.model, "imgsz": args.imgsz}))
     for part, run in (("prediction", prediction), ("training_step", training_step)):
         made[part] = operators(run(args.model, args.imgsz, args.plain), args.rounds)

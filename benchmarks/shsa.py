@@ -13,7 +13,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(ROOT))
 
-from ultralytics.nn.cpu.malloc import keep_freed_memory
+from ultralytics.nn.cpu.malloc import retain_freed_memory
 from ultralytics.nn.modules.attention import single_head_attention
 
 QK, V = 16, 64
@@ -74,7 +74,7 @@ def main() -> None:
     args = arguments(__doc__ or "", rounds=(5, 25))
     if args.threads:
         torch.set_num_threads(args.threads)
-    keep_freed_memory()  # as predictions and trainings do
+    retain_freed_memory()  # as predictions and trainings do
     n = 1600 if args.quick else 6400
     report = Report("shsa", "SHSA attention", {"qk": QK, "v": V, "batch": 1}, machine(args.threads))
 

@@ -16,10 +16,10 @@ import torch
 def build(name: str) -> torch.nn.Module:
     """`ours` is this tree's SHViT-S4; any other name is timm's, re-parameterised where timm can."""
     if name == "ours":
-        from ultralytics.nn.cpu.malloc import keep_freed_memory
+        from ultralytics.nn.cpu.malloc import retain_freed_memory
         from ultralytics.nn.modules import shvit_s4
 
-        keep_freed_memory()  # as `predict` does
+        retain_freed_memory()  # as `predict` does
         return shvit_s4().eval().fuse()
     import timm
     from timm.utils.model import reparameterize_model

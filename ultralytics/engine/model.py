@@ -26,7 +26,7 @@ from ultralytics.nn.autobackend import EXPORTED, AutoBackend, exported_suffix
 from ultralytics.nn.build.user_blocks import pack_user_modules
 from ultralytics.nn.checkpoint.describe import describe_file
 from ultralytics.nn.checkpoint.format import pack_model, save_checkpoint
-from ultralytics.nn.cpu.versions import WatchedNetwork
+from ultralytics.nn.cpu.versions import ModelVersion
 from ultralytics.nn.export.stock_state_dict import export_state_dict, loading_lines
 from ultralytics.nn.families import FAMILIES, Family
 from ultralytics.nn.tasks import BaseModel, family_of_yaml, load_checkpoint
@@ -228,7 +228,7 @@ class Model:
             run = self.predictor
             if type(run) is not cls or not self._is_current(run, resolved):
                 run = cls(overrides=args, _callbacks=self.callbacks)
-                run.watched = WatchedNetwork(self.model) if isinstance(self.model, nn.Module) else None
+                run.watched = ModelVersion(self.model) if isinstance(self.model, nn.Module) else None
                 run.setup_model(self._runnable(args))
                 self.predictor = run
             with run.lock:
@@ -243,7 +243,7 @@ class Model:
             return False
         if kept.watched is None:  # of an exported file
             return True
-        return dict(kept.model.names) == dict(self.names) and bool(kept.watched.is_still(self.model))
+        return dict(kept.model.names) == dict(self.names) and bool(kept.watched.unchanged(self.model))
 
     def val(self, validator: type[Any] | None = None, **kwargs: Any) -> DetMetrics:
         """Evaluate on a data set (`data=`, else the one that the weights were trained on); return the metrics."""

@@ -26,7 +26,7 @@ from ultralytics.engine.results.result_list import ResultList
 from ultralytics.engine.results.results import Results
 from ultralytics.engine.validator import SHOWN_CONF, as_classes, load_backend, refuse_unsupported
 from ultralytics.engine.writers import ResultWriter
-from ultralytics.nn.cpu.versions import WatchedNetwork
+from ultralytics.nn.cpu.versions import ModelVersion
 from ultralytics.utils import ASSETS, LOGGER, TQDM, IterableSimpleNamespace
 from ultralytics.utils.callbacks import Callback, CallbackMixin, Callbacks
 from ultralytics.utils.checks import check_imgsz
@@ -147,7 +147,7 @@ class BasePredictor(CallbackMixin):
         refuse_unsupported(self.args)
         self.callbacks = Callbacks(_callbacks)
         self.model = None
-        self.watched: WatchedNetwork | None = None  # what `model` is a copy of; set by who made the predictor
+        self.watched: ModelVersion | None = None  # what `model` is a copy of; set by who made the predictor
         self.dataset = self.source_type = self.batch = None
         self.results = []
         self.plotted_img = None

@@ -28,7 +28,7 @@ from ultralytics.engine.training.setup import Batch, TrainerSetup
 from ultralytics.engine.training.state import naming_write_errors, pack_best, seed_step, write
 from ultralytics.engine.training.torchrun import train_in_processes
 from ultralytics.nn.checkpoint.format import plain
-from ultralytics.nn.cpu.malloc import kept_memory
+from ultralytics.nn.cpu.malloc import retained_memory
 from ultralytics.utils import LOGGER, TQDM, colorstr, dist
 from ultralytics.utils.files import file_size
 from ultralytics.utils.plotting.curves import plot_results
@@ -55,7 +55,7 @@ class BaseTrainer(TrainerSetup):
             with naming_write_errors(self):
                 self.metrics = train_in_processes(self, processes)
             return self.metrics
-        memory = kept_memory(self.device.type == "cpu")
+        memory = retained_memory(self.device.type == "cpu")
         with naming_write_errors(self), process_group(self.device), training_switches(self.args), memory:
             try:
                 self._setup()

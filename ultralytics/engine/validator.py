@@ -19,7 +19,7 @@ from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.backends.metadata import Facts
-from ultralytics.nn.cpu.malloc import keep_freed_memory
+from ultralytics.nn.cpu.malloc import retain_freed_memory
 from ultralytics.utils import LOGGER, TQDM, IterableSimpleNamespace, colorstr, dist
 from ultralytics.utils.callbacks import Callback, CallbackMixin, Callbacks
 from ultralytics.utils.checks import check_imgsz
@@ -90,7 +90,7 @@ def load_backend(weights: Any, device: torch.device, args: IterableSimpleNamespa
     if wants_channels_last(args.channels_last, device):
         backend.to(memory_format=torch.channels_last)
     if device.type == "cpu":
-        keep_freed_memory()
+        retain_freed_memory()
     return backend
 
 

@@ -20,9 +20,8 @@ from ultralytics.nn.backends.onnx import onnx_runner
 from ultralytics.nn.backends.openvino import FOLDER_SUFFIX, openvino_runner
 from ultralytics.nn.backends.tensorrt import tensorrt_runner
 from ultralytics.nn.backends.torchscript import torchscript_runner
+from ultralytics.nn.cpu import optimize_for_cpu
 from ultralytics.nn.cpu.finite import check_finite
-from ultralytics.nn.cpu.late_upsample import upsample_late
-from ultralytics.nn.cpu.prepacked import pack
 from ultralytics.nn.tasks import BaseModel, load_checkpoint
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.torch_utils import autocast
@@ -107,7 +106,7 @@ class AutoBackend(nn.Module):
         if self.model is not None:
             origin = str(self.model.pt_path or "the network")
             if self.dtype is torch.bfloat16 and self.device.type == "cpu" and not compile:
-                upsample_late(pack(self.model, origin))
+                optimize_for_cpu(self.model, origin)
             else:
                 check_finite(self.model, origin)
         self.names = runner.names

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -12,8 +12,15 @@ from torch import Tensor, nn
 from tests.nn.cpu.test_prepacked import BF16, NATIVE, as_if_native, folded, maps, native, run
 from tests.nn.test_tasks import tiny
 from ultralytics.nn.autobackend import AutoBackend
-from ultralytics.nn.cpu.late_upsample import Joined, LateConcat, LateUpsample, PartedConv, Small, upsample_late
-from ultralytics.nn.cpu.prepacked import pack
+from ultralytics.nn.cpu.late_upsample import (
+    LateConcat,
+    LateUpsample,
+    LazyConcat,
+    LazyUpsample,
+    SplitInputConv,
+    upsample_late,
+)
+from ultralytics.nn.cpu.prepacked import prepack
 from ultralytics.nn.modules.block import RepC3
 from ultralytics.nn.modules.conv import Concat, Conv, fuse_children
 from ultralytics.nn.modules.csp import C2f
@@ -65,7 +72,7 @@ def test_late_maps_give_what_early_ones_give(kind: Any, act: Any, order: tuple[i
     with torch.no_grad():
         want = net(x)  # float32
         plain = run(copy.deepcopy(net), x).float()
-    assert late(upsample_late(pack(net)))
+    assert late(upsample_late(prepack(net)))
     got = run(net, x)
     assert got.dtype is BF16 and got.is_contiguous(memory_format=torch.channels_last)
     assert (got.float() - want).abs().max() <= 2 * (plain - want).abs().max()
@@ -77,18 +84,18 @@ def test_late_maps_give_what_early_ones_give(kind: Any, act: Any, order: tuple[i
 @native
 def test_the_small_map_goes_through_the_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    forward = PartedConv.__call__
-    monkeypatch.setattr(PartedConv, "__call__", lambda self, x: seen.append(x) or forward(self, x))
-    run(upsample_late(pack(pyramid(RepC3(40, 16, 1)))), maps(16, 12, 8))
-    assert [type(x) for x in seen] == [Joined, Joined]
+    forward = SplitInputConv.__call__
+    monkeypatch.setattr(SplitInputConv, "__call__", lambda self, x: seen.append(x) or forward(self, x))
+    run(upsample_late(prepack(pyramid(RepC3(40, 16, 1)))), maps(16, 12, 8))
+    assert [type(x) for x in seen] == [LazyConcat, LazyConcat]
     big, small = seen[0].parts
-    assert big.shape == (2, 16, 12, 8) and isinstance(small, Small)
+    assert big.shape == (2, 16, 12, 8) and isinstance(small, LazyUpsample)
     assert small.x.shape == (2, 24, 6, 4) and small.factor == 2
 
 
 @native
 def test_parts_follow_the_weights() -> None:
-    net, x = upsample_late(pack(pyramid(C2f(40, 16, 1)))), maps(16, 12, 8)
+    net, x = upsample_late(prepack(pyramid(C2f(40, 16, 1)))), maps(16, 12, 8)
     before = run(net, x)
     with torch.no_grad():
         net.model[-1].cv1.conv.weight[:, 20:] *= -1
@@ -101,7 +108,7 @@ def test_parts_follow_the_weights() -> None:
 def test_maps_are_enlarged_as_usual(how: str) -> None:
     net, x, seen = pyramid(RepC3(40, 16, 1)), maps(16, 12, 8), []
     want = net(x) if how != "hook" else run(net, x)
-    upsample_late(pack(net))
+    upsample_late(prepack(net))
     if how == "hook":
         net.model[2].register_forward_hook(lambda *args: seen.append(args[-1].shape))
         if NATIVE:
@@ -119,7 +126,7 @@ def test_maps_are_enlarged_as_usual(how: str) -> None:
 @native
 @pytest.mark.parametrize("part", ["", "conv", "act"])
 def test_hooks_on_the_convolutions_behind_see_whole_maps(part: str) -> None:
-    net, x = upsample_late(pack(pyramid(RepC3(40, 16, 1)))), maps(16, 12, 8)
+    net, x = upsample_late(prepack(pyramid(RepC3(40, 16, 1)))), maps(16, 12, 8)
     want, seen = run(net, x), []
     conv = net.model[-1].cv1
     module = getattr(conv, part) if part else conv
@@ -135,7 +142,7 @@ def test_other_numbers_of_maps_are_joined_first(count: int) -> None:
     net = pyramid(reader)
     net.model[3].f = [2] if count == 1 else [0, 2, 0]
     want = run(net, maps(16, 12, 8).fill_(0.5))
-    assert late(upsample_late(pack(net)))
+    assert late(upsample_late(prepack(net)))
     torch.testing.assert_close(run(net, maps(16, 12, 8).fill_(0.5)), want, rtol=0.03, atol=0.03)
 
 
@@ -148,7 +155,7 @@ def test_maps_of_different_size_are_refused_as_usual(size: tuple[int, int], padd
     net.model[1].conv.padding = (padding, padding)
     with pytest.raises(RuntimeError, match="Sizes of tensors must match"):
         run(net, x)
-    assert late(upsample_late(pack(net)))
+    assert late(upsample_late(prepack(net)))
     with pytest.raises(RuntimeError, match="Sizes of tensors must match"):
         run(net, x)
 
@@ -166,7 +173,7 @@ def test_maps_of_different_size_are_refused_as_usual(size: tuple[int, int], padd
     ids=["bilinear", "to a size", "two factors", "rows", "reader", "no model"],
 )
 def test_other_layers_are_left_alone(net: Any) -> None:
-    assert not late(upsample_late(pack(net)))
+    assert not late(upsample_late(prepack(net)))
 
 
 def test_a_map_that_others_read_too_is_left_alone() -> None:
@@ -174,9 +181,40 @@ def test_a_map_that_others_read_too_is_left_alone() -> None:
     net.model.append(Concat(1))
     for f in ([2, 4], [3, 4]):
         net.model[-1].f = f
-        assert not late(upsample_late(pack(copy.deepcopy(net))))
+        assert not late(upsample_late(prepack(copy.deepcopy(net))))
     net.model[-1].f = [0, 4]
-    assert late(upsample_late(pack(net)))
+    assert late(upsample_late(prepack(net)))
+
+
+class OwnReader(nn.Module):
+    """A user's block that opts in: one 1x1 convolution reads the input, and nothing else does."""
+
+    late_upsample: ClassVar[tuple[str, ...]] = ("squeeze",)
+
+    def __init__(self, c1: int, c2: int) -> None:
+        super().__init__()
+        self.squeeze = Conv(c1, c2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c1, H, W) -> (B, c2, H, W)."""
+        return -self.squeeze(x)
+
+
+class OtherForward(RepC3):
+    """A subclass that also uses its input elsewhere, and so must not inherit the attribute."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c1, H, W) -> (B, c2, H, W)."""
+        return super().forward(x) + x.mean()
+
+
+@native
+def test_blocks_opt_in_by_an_attribute() -> None:
+    net, x = pyramid(OwnReader(40, 16)), maps(16, 12, 8)
+    want = run(net, x)
+    assert late(upsample_late(prepack(net)))
+    torch.testing.assert_close(run(net, x), want, rtol=0.02, atol=0.02)
+    assert not late(upsample_late(prepack(pyramid(OtherForward(40, 16, 1)))))
 
 
 def test_unpacked_networks_are_left_alone() -> None:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from ultralytics.nn.cpu import malloc as heap
-from ultralytics.nn.cpu.malloc import keep_freed_memory
+from ultralytics.nn.cpu.malloc import retain_freed_memory
 
 MB = 1 << 20
 CODE = """
 import ctypes, os, resource
-from ultralytics.nn.cpu.malloc import keep_freed_memory, kept_memory
+from ultralytics.nn.cpu.malloc import retain_freed_memory, retained_memory
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
 
@@ -48,7 +48,7 @@ def run(code: str, **env: str) -> Any:
 @glibc
 def test_blocks_are_taken_again_without_new_pages() -> None:
     pages = 16 * MB // os.sysconf("SC_PAGE_SIZE")
-    kept, again = run("print(int(keep_freed_memory()), end=' '); faults(); print(faults())")
+    kept, again = run("print(int(retain_freed_memory()), end=' '); faults(); print(faults())")
     assert kept == 1
     assert again < pages / 2  # ten blocks of 4096 pages each would be 40960
 
@@ -56,7 +56,7 @@ def test_blocks_are_taken_again_without_new_pages() -> None:
 @glibc
 def test_the_block_gives_back_what_is_free_at_its_end() -> None:
     code = """
-with kept_memory():
+with retained_memory():
     blocks = [libc.malloc(16 << 20) for _ in range(40)]
     for block in blocks:
         ctypes.memset(block, 1, 16 << 20)
@@ -72,7 +72,7 @@ print(inside, resident())
 @glibc
 def test_more_than_the_limit_goes_back_at_once() -> None:
     code = """
-keep_freed_memory(64 << 20)
+retain_freed_memory(64 << 20)
 blocks = [libc.malloc(16 << 20) for _ in range(40)]
 for block in blocks:
     ctypes.memset(block, 1, 16 << 20)
@@ -89,15 +89,15 @@ print(full, resident())
 @pytest.mark.parametrize("name", ["MALLOC_ARENA_MAX", "GLIBC_TUNABLES"])
 def test_what_the_user_has_set_up_stays(name: str) -> None:
     value = "2" if name.startswith("MALLOC") else "glibc.malloc.arena_max=2"
-    assert run("print(int(keep_freed_memory()))", **{name: value}) == [0]
+    assert run("print(int(retain_freed_memory()))", **{name: value}) == [0]
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "confstr_names", {}, raising=False)
-    assert keep_freed_memory() is False
+    assert retain_freed_memory() is False
 
 
 def test_nothing_is_set_where_it_is_not_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heap, "keep_freed_memory", None)
-    with heap.kept_memory(False):
+    monkeypatch.setattr(heap, "retain_freed_memory", None)
+    with heap.retained_memory(False):
         pass

@@ -1,4 +1,4 @@
-"""Packed layers against torch's own in float32 on the same rounded numbers; where they do not apply, torch's."""
+"""Prepacked layers against torch's own in float32 on the same rounded numbers; where they do not apply, torch's."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from tests.nn.test_tasks import tiny
 from ultralytics.nn.autobackend import AutoBackend
-from ultralytics.nn.cpu import prepacked as packed
-from ultralytics.nn.cpu.prepacked import Packed, PackedConv, PackedLinear, PackedRows, ScaledConv, pack
+from ultralytics.nn.cpu import optimize, optimize_for_cpu
+from ultralytics.nn.cpu.prepacked import Prepacked, PrepackedConv, PrepackedLinear, PrepackedRows, ScaledConv, prepack
 from ultralytics.nn.modules.attention import SelfAttention
 from ultralytics.nn.modules.conv import Conv, DWConv, RepConv
 from ultralytics.nn.modules.head import FoldedProjection
@@ -32,7 +32,7 @@ native = pytest.mark.skipif(not NATIVE, reason="needs an x86 CPU with bfloat16 a
 def as_if_native(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which blocks are chosen is decided alike everywhere; what they compute is tested where it can run."""
     monkeypatch.setattr(torch_utils, "_cpu_bf16", lambda: True)
-    monkeypatch.setattr(packed, "has_onednn_operators", lambda: True)
+    monkeypatch.setattr(optimize, "has_onednn_operators", lambda: True)
 
 
 def folded(block: Any) -> Any:
@@ -80,8 +80,8 @@ def exact(block: Any, x: Tensor) -> Tensor:
     ],
 )
 def test_packed_blocks_equal_float32(make: Any) -> None:
-    block = pack(folded(make()))
-    assert isinstance(block.forward, PackedConv)
+    block = prepack(folded(make()))
+    assert isinstance(block.forward, PrepackedConv)
     for x in (maps(16), maps(16, 20, 7, 1), maps(16).bfloat16()):
         got = run(block, x)
         assert got.dtype is BF16 and got.is_contiguous(memory_format=torch.channels_last)
@@ -96,8 +96,8 @@ def test_packed_linear_layers_equal_float32(shape: tuple[int, ...], bias: bool) 
     x = x.t() if shape == (16, 3) else x
     weight, shift = (None if p is None else p.bfloat16().float() for p in (layer.weight, layer.bias))
     want = F.linear(x.bfloat16().float(), weight, shift)
-    pack(layer)
-    assert isinstance(layer.forward, PackedLinear)
+    prepack(layer)
+    assert isinstance(layer.forward, PrepackedLinear)
     got = run(layer, x)
     assert got.dtype is BF16
     torch.testing.assert_close(got.float(), want, rtol=2**-8, atol=2**-8)
@@ -113,7 +113,7 @@ def projection() -> FoldedProjection:
 @native
 def test_a_projection_with_a_scale_of_its_own_equals_float32() -> None:
     block, x = projection(), maps(16)
-    pack(block)
+    prepack(block)
     assert isinstance(block.forward, ScaledConv)
 
     def want() -> Tensor:
@@ -131,8 +131,8 @@ def test_a_projection_with_a_scale_of_its_own_equals_float32() -> None:
 def test_projections_in_front_of_attention_equal_float32() -> None:
     block, x = SelfAttention(16, 4), torch.randn(2, 5, 16)
     nn.init.normal_(block.in_proj_bias)
-    pack(block)
-    assert isinstance(block.project_query_key, PackedRows) and isinstance(block.project_value, PackedRows)
+    prepack(block)
+    assert isinstance(block.project_query_key, PrepackedRows) and isinstance(block.project_value, PrepackedRows)
 
     def check() -> None:
         weight, bias = block.in_proj_weight.bfloat16().float(), block.in_proj_bias.bfloat16().float()
@@ -157,19 +157,19 @@ def test_attention_of_another_kind_keeps_its_projections() -> None:
     x = torch.randn(1, 3, 8)
     block = Own(8, 2)
     want = block.project_value(x)
-    torch.testing.assert_close(pack(block).project_value(x), want, rtol=0, atol=0)
+    torch.testing.assert_close(prepack(block).project_value(x), want, rtol=0, atol=0)
 
 
 @native
 @pytest.mark.parametrize("x", [maps(16).contiguous(), maps(32)[:, :16], maps(3).contiguous()])
 def test_maps_are_put_channels_last_where_the_kernel_lies_so(x: Tensor) -> None:
-    block = pack(folded(Conv(x.shape[1], 16, 3)))
+    block = prepack(folded(Conv(x.shape[1], 16, 3)))
     torch.testing.assert_close(run(block, x).float(), exact(block, x), rtol=2**-8, atol=2**-8)
 
 
 @native
 def test_packed_blocks_follow_their_weights() -> None:
-    block, x = pack(folded(Conv(16, 16, 3))), maps(16)
+    block, x = prepack(folded(Conv(16, 16, 3))), maps(16)
     run(block, x)
     for change in (lambda: block.conv.weight.mul_(-1), lambda: block.conv.bias.add_(1)):
         before = run(block, x)
@@ -185,7 +185,7 @@ def test_packed_blocks_follow_their_weights() -> None:
     "make", [lambda: Conv(16, 16, 3, act=False), lambda: nn.Linear(16, 16)], ids=["conv", "linear"]
 )
 def test_a_new_parameter_at_an_old_address_is_seen(make: Any, name: str) -> None:
-    block = pack(folded(make()))
+    block = prepack(folded(make()))
     layer = getattr(block, "conv", block)
     memory = getattr(layer, name).detach().contiguous().numpy().copy()
 
@@ -205,7 +205,7 @@ def test_a_new_parameter_at_an_old_address_is_seen(make: Any, name: str) -> None
 
 @native
 def test_weights_that_were_replaced_are_not_kept_alive() -> None:
-    block = pack(nn.Linear(16, 16))
+    block = prepack(nn.Linear(16, 16))
     run(block, torch.randn(3, 16))
     old = weakref.ref(block.weight)
     block.weight = nn.Parameter(torch.randn(16, 16))
@@ -216,9 +216,9 @@ def test_weights_that_were_replaced_are_not_kept_alive() -> None:
 def test_kernels_are_laid_out_for_each_size_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the layout for a map of another size, a network was seen to take twice the time."""
     seen: list[Any] = []
-    lay_out = PackedConv.lay_out
-    monkeypatch.setattr(PackedConv, "lay_out", lambda self, w, size: seen.append(size[2:]) or lay_out(self, w, size))
-    block = pack(folded(Conv(16, 16, 3)))
+    lay_out = PrepackedConv.lay_out
+    monkeypatch.setattr(PrepackedConv, "lay_out", lambda self, w, size: seen.append(size[2:]) or lay_out(self, w, size))
+    block = prepack(folded(Conv(16, 16, 3)))
     for size in ((4, 4), (4, 4), (8, 6), (8, 6), (4, 4)):
         run(block, maps(16, *size))
     assert seen == [(4, 4), (8, 6), (4, 4)]
@@ -229,7 +229,7 @@ def test_kernels_are_laid_out_for_each_size_once(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("add", ["register_forward_hook", "register_forward_pre_hook"])
 @pytest.mark.parametrize("make", [lambda: Conv(16, 16, 3), lambda: RepConv(16, 16, act=nn.ReLU())], ids=["one", "two"])
 def test_hooks_on_the_parts_of_a_block_fire(make: Any, add: str, part: str) -> None:
-    block, x = pack(folded(make())), maps(16)
+    block, x = prepack(folded(make())), maps(16)
     want = run(block, x)
     seen: list[Any] = []
     hook = getattr(getattr(block, part), add)(lambda *args: seen.append(args[1][0].shape))
@@ -243,7 +243,7 @@ def test_hooks_on_the_parts_of_a_block_fire(make: Any, add: str, part: str) -> N
 @native
 def test_packed_blocks_run_in_inference_mode() -> None:
     with torch.inference_mode():
-        block = pack(folded(Conv(16, 16, 3)))
+        block = prepack(folded(Conv(16, 16, 3)))
         x = maps(16)
         for _ in range(2):
             torch.testing.assert_close(run(block, x).float(), exact(block, x), rtol=2**-8, atol=2**-8)
@@ -256,7 +256,7 @@ def forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: Any) -> Any:
         raise AssertionError("the packed operator ran")
 
-    for kind in (PackedConv, PackedLinear):
+    for kind in (PrepackedConv, PrepackedLinear):
         monkeypatch.setattr(kind, "run", never)
 
 
@@ -264,7 +264,7 @@ def forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_block_goes_its_own_way_without_bfloat16() -> None:
     block, x = folded(Conv(16, 16, 3)), maps(16)
     want = block(x)
-    pack(block)
+    prepack(block)
     with torch.no_grad():
         torch.testing.assert_close(block(x), want, rtol=0, atol=0)
 
@@ -274,12 +274,12 @@ def test_a_block_goes_its_own_way_without_bfloat16() -> None:
 def test_a_block_goes_its_own_way_on_other_maps(x: Tensor) -> None:
     block = folded(Conv(16, 16, 3)).to(memory_format=torch.contiguous_format)
     want = run(block, x)
-    torch.testing.assert_close(run(pack(block), x), want, rtol=0, atol=0)
+    torch.testing.assert_close(run(prepack(block), x), want, rtol=0, atol=0)
 
 
 @pytest.mark.usefixtures("forbidden")
 def test_a_gradient_passes_a_packed_block() -> None:
-    block, x = pack(folded(Conv(16, 16, 3))), maps(16).requires_grad_()
+    block, x = prepack(folded(Conv(16, 16, 3))), maps(16).requires_grad_()
     with torch.autocast("cpu", BF16):
         block(x).sum().backward()
     assert x.grad is not None and bool(x.grad.any())
@@ -288,7 +288,7 @@ def test_a_gradient_passes_a_packed_block() -> None:
 @pytest.mark.usefixtures("forbidden")
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_graphs_hold_standard_operators() -> None:
-    block = pack(folded(Conv(16, 16, 3)))
+    block = prepack(folded(Conv(16, 16, 3)))
     with torch.no_grad(), torch.autocast("cpu", BF16, cache_enabled=False):
         assert "_convolution" in str(torch.jit.trace(block, maps(16), check_trace=False).inlined_graph)
 
@@ -305,9 +305,9 @@ def test_only_folded_blocks_of_known_kinds_are_packed() -> None:
     left: list[Any] = [Conv(16, 16).eval(), folded(Conv(16, 16, act=nn.GELU())), folded(Own(16, 16)), OwnLinear(4, 4)]
     left += [nn.Conv2d(4, 4, 3, padding="same"), nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), nn.SiLU()]
     for block in left:
-        assert not isinstance(pack(block).forward, Packed)
-    assert isinstance(left[1].conv.forward, PackedConv)  # without the activation
-    assert isinstance(pack(folded(Conv(16, 16))).forward, PackedConv)
+        assert not isinstance(prepack(block).forward, Prepacked)
+    assert isinstance(left[1].conv.forward, PrepackedConv)  # without the activation
+    assert isinstance(prepack(folded(Conv(16, 16))).forward, PrepackedConv)
 
 
 @pytest.mark.parametrize("name", ["conv.weight", "conv.bias"])
@@ -318,13 +318,13 @@ def test_weights_that_are_not_finite_give_nan_as_torch_has_it(name: str) -> None
         block.get_parameter(name)[3].fill_(torch.nan)
     want = run(block, x)
     assert bool(want[:, 3].isnan().all()) and not bool(want[:, 4].isnan().any())
-    assert not any(isinstance(m.forward, Packed) for m in pack(block).modules())
+    assert not any(isinstance(m.forward, Prepacked) for m in optimize_for_cpu(block).modules())
     torch.testing.assert_close(run(block, x), want, rtol=0, atol=0, equal_nan=True)
 
 
 def test_nothing_is_packed_without_native_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_utils, "_cpu_bf16", lambda: False)
-    assert not any(isinstance(m.forward, Packed) for m in pack(folded(Conv(16, 16))).modules())
+    assert not any(isinstance(m.forward, Prepacked) for m in optimize_for_cpu(folded(Conv(16, 16))).modules())
 
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda block: pickle.loads(pickle.dumps(block))])
@@ -338,18 +338,18 @@ def test_nothing_is_packed_without_native_bfloat16(monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_a_copy_is_a_plain_block(again: Any, make: Any, x: Tensor) -> None:
-    block = pack(folded(make()))
+    block = prepack(folded(make()))
     if NATIVE:
         run(block, x)  # weights that are laid out are not copied
     other = again(block)
-    packed_names = [{k for k, v in vars(m).items() if isinstance(v, Packed)} for m in block.modules()]
-    assert any(packed_names) and not any(isinstance(v, Packed) for m in other.modules() for v in vars(m).values())
+    packed_names = [{k for k, v in vars(m).items() if isinstance(v, Prepacked)} for m in block.modules()]
+    assert any(packed_names) and not any(isinstance(v, Prepacked) for m in other.modules() for v in vars(m).values())
     assert other.forward.__self__ is other
     torch.testing.assert_close(other(x), block(x), rtol=0, atol=0)
 
 
 def packed_blocks(backend: AutoBackend) -> int:
-    return sum(isinstance(m.forward, Packed) for m in backend.model.modules())
+    return sum(isinstance(m.forward, Prepacked) for m in backend.model.modules())
 
 
 def test_backends_pack_for_bfloat16_only() -> None:
@@ -357,4 +357,4 @@ def test_backends_pack_for_bfloat16_only() -> None:
     assert packed_blocks(AutoBackend(model, dtype=BF16)) > 5
     assert not packed_blocks(AutoBackend(model))
     assert not packed_blocks(AutoBackend(model, dtype=BF16, compile=True))
-    assert not any(isinstance(m.forward, Packed) for m in model.modules())
+    assert not any(isinstance(m.forward, Prepacked) for m in model.modules())

@@ -10,10 +10,10 @@ from ultralytics.utils.log import LOGGER
 def check_finite(net: nn.Module, origin: str = "the network") -> bool:
     """Whether all weights of a network are finite; a warning names the first that is not. `origin` says whose it is.
 
-    Of buffers only NaN counts: an endless number in one may be a mask.
+    Of buffers only NaN counts: an allow_inf number in one may be a mask.
     """
     wrong = [k for k, p in net.named_parameters() if not _is_finite(p)]
-    wrong += [k for k, b in net.named_buffers() if not _is_finite(b, endless=True)]
+    wrong += [k for k, b in net.named_buffers() if not _is_finite(b, allow_inf=True)]
     if wrong:
         LOGGER.warning(
             f"{origin}: {wrong[0]} holds numbers that are not finite, so what this network returns means nothing; "
@@ -22,9 +22,9 @@ def check_finite(net: nn.Module, origin: str = "the network") -> bool:
     return not wrong
 
 
-def _is_finite(tensor: Tensor, endless: bool = False) -> bool:
-    """Whether a tensor holds finite numbers alone, with `endless` those that are infinite too."""
+def _is_finite(tensor: Tensor, allow_inf: bool = False) -> bool:
+    """Whether a tensor holds finite numbers alone, with `allow_inf` those that are infinite too."""
     if not tensor.is_floating_point() or not tensor.numel() or tensor.is_meta:
         return True
     ends = tensor.aminmax()  # both are NaN where one number is; quicker than a look at each number
-    return not any(bool(end.isnan() if endless else ~end.isfinite()) for end in ends)
+    return not any(bool(end.isnan() if allow_inf else ~end.isfinite()) for end in ends)

@@ -14,13 +14,13 @@ from contextlib import contextmanager
 # From glibc's malloc.h, and its largest value of the second on 64 bits.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD = -1, -3, 32 << 20
 
-KEPT_BETWEEN_CALLS = 512 << 20
+RETAINED_BETWEEN_CALLS = 512 << 20
 """Bytes of freed memory that a process may hold between two predictions; more of it goes back to the kernel."""
 
-_KEPT_IN_TRAINING = 2**31 - 1  # the largest number that `mallopt` takes
+_RETAINED_IN_TRAINING = 2**31 - 1  # the largest number that `mallopt` takes
 
 
-def keep_freed_memory(limit: int = KEPT_BETWEEN_CALLS) -> bool:
+def retain_freed_memory(limit: int = RETAINED_BETWEEN_CALLS) -> bool:
     """Let the process hold up to `limit` bytes of freed memory, and take blocks below 32 MiB from it.
 
     Returns whether that was done: not without glibc, nor where the user has set malloc up by environment variables.
@@ -35,14 +35,14 @@ def keep_freed_memory(limit: int = KEPT_BETWEEN_CALLS) -> bool:
 
 
 @contextmanager
-def kept_memory(wanted: bool = True) -> Iterator[None]:
+def retained_memory(wanted: bool = True) -> Iterator[None]:
     """Hold all freed memory inside the block, and give back at its end what is free then."""
-    library = _glibc() if wanted and keep_freed_memory(_KEPT_IN_TRAINING) else None
+    library = _glibc() if wanted and retain_freed_memory(_RETAINED_IN_TRAINING) else None
     try:
         yield
     finally:
         if library is not None:
-            keep_freed_memory()
+            retain_freed_memory()
             library.malloc_trim(0)
 
 

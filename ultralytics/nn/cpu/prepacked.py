@@ -1,6 +1,6 @@
 """Folded networks in bfloat16 on a CPU, with weights that are cast and laid out once.
 
-Under autocast torch casts the weights of a layer in each call, lays those of a convolution out anew for oneDNN, and an
+Under autocast torch casts the weights of a layer in each call, lays those of a convolution out again for oneDNN, and an
 activation reads and writes the whole map once more. The operators that torch's own compiler emits do neither. Float32
 stays as it is: there are no casts, and 3 % of the time are not worth a second copy of all weights.
 """
@@ -13,28 +13,27 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ultralytics.nn.cpu.finite import check_finite
-from ultralytics.nn.cpu.versions import Watched
+from ultralytics.nn.cpu.versions import TensorVersions
 from ultralytics.nn.modules.attention import SelfAttention
 from ultralytics.nn.modules.conv import Conv, RepConv
 from ultralytics.nn.modules.head import FoldedProjection
 from ultralytics.nn.modules.utils import is_captured
-from ultralytics.utils.torch_utils import autocast_dtype, has_onednn_operators, native_bf16
+from ultralytics.utils.torch_utils import autocast_dtype
 
 ACTIVATIONS = {nn.Identity: "none", nn.ReLU: "relu", nn.SiLU: "swish"}
 """Activations that oneDNN applies to what a convolution returns, under its own names for them."""
 
 
-class _Kept(NamedTuple):
+class _Prepared(NamedTuple):
     """Weights in bfloat16, and what they were made of and for."""
 
-    parameters: Watched
+    parameters: TensorVersions
     size: Sequence[int]
     weight: Tensor
     bias: Tensor | None
 
 
-class StandIn:
+class ForwardOverride:
     """Takes the place of a method of a block, by default its `forward`; a copy or a pickle of the block has it back."""
 
     def __init__(self, block: nn.Module, name: str = "forward") -> None:
@@ -55,13 +54,13 @@ class StandIn:
         return (autocast_dtype("cpu") or x.dtype) is torch.bfloat16
 
 
-class Packed(StandIn):
+class Prepacked(ForwardOverride):
     """Computes a block with one layer, whose own weights stay as they are; where it does not apply, the block does."""
 
     def __init__(self, block: nn.Module, layer: nn.Module, name: str = "forward") -> None:
         super().__init__(block, name)
         self.layer: Any = layer
-        self._kept: _Kept | None = None
+        self._prepared: _Prepared | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         """As the block's own method."""
@@ -73,19 +72,19 @@ class Packed(StandIn):
         return self.layer.weight, self.layer.bias
 
     def weights(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return weight and bias in bfloat16, laid out for x; anew when the layer's own have changed.
+        """Return weight and bias in bfloat16, laid out for x; again when the layer's own have changed.
 
         A parameter that was replaced is seen, and so is a change in place under `torch.no_grad()`. One through `.data`,
-        NumPy or in inference mode leaves no trace: pack a copy of the network afterwards.
+        NumPy or in inference mode leaves no trace: prepack a copy of the network afterwards.
         """
         parameters = self.parameters()
         size = self.size(x)
-        kept = self._kept
-        if kept is None or kept.size != size or not kept.parameters.are(parameters):
+        kept = self._prepared
+        if kept is None or kept.size != size or not kept.parameters.match(parameters):
             weight, bias = self.computed(*parameters)
             low = None if bias is None else bias.detach().bfloat16()
-            kept = _Kept(Watched(parameters), size, self.lay_out(weight.detach().bfloat16(), size), low)
-            self._kept = kept
+            kept = _Prepared(TensorVersions(parameters), size, self.lay_out(weight.detach().bfloat16(), size), low)
+            self._prepared = kept
         return kept.weight, kept.bias
 
     def computed(self, *parameters: Any) -> tuple[Tensor, Tensor | None]:
@@ -106,7 +105,7 @@ class Packed(StandIn):
         raise NotImplementedError
 
 
-class PackedLinear(Packed):
+class PrepackedLinear(Prepacked):
     """(..., c1) -> (..., c2), with the bias added by the product itself."""
 
     def size(self, x: Tensor) -> Sequence[int]:
@@ -121,7 +120,7 @@ class PackedLinear(Packed):
         return y
 
 
-class PackedConv(Packed):
+class PrepackedConv(Prepacked):
     """(B, c1, H, W) -> (B, c2, H', W'), channels last: a convolution, with `act` behind it.
 
     Its parts run one by one when one of them has a forward hook; hooks on all modules of a process see the block alone.
@@ -156,7 +155,7 @@ class PackedConv(Packed):
         return y
 
 
-class ScaledConv(PackedConv):
+class ScaledConv(PrepackedConv):
     """A projection whose folded batch norm lies beside its weight."""
 
     def parameters(self) -> tuple[Any, ...]:
@@ -166,7 +165,7 @@ class ScaledConv(PackedConv):
         return self.block.scaled(), parameters[1]
 
 
-class PackedRows(PackedLinear):
+class PrepackedRows(PrepackedLinear):
     """(..., D) -> (..., rows): some rows of the projection in front of attention."""
 
     def __init__(self, block: SelfAttention, name: str, rows: slice) -> None:
@@ -181,35 +180,32 @@ class PackedRows(PackedLinear):
         return weight[self.rows], bias[self.rows]
 
 
-def pack(net: nn.Module, origin: str = "the network") -> nn.Module:
-    """Give the linear layers, convolutions and folded blocks of a network their `Packed` forwards, in place; return it.
+def prepack(net: nn.Module) -> nn.Module:
+    """Override the forwards of linear layers, convolutions and folded blocks by `Prepacked` ones, in place.
 
-    Does nothing where the CPU does not compute in bfloat16 itself or torch comes without the operators, nor to a
-    network with weights that are not finite (a warning says so, with `origin`): ReLU inside of a convolution makes 0 of
-    NaN, and a run that diverged would look sound. NaN of an image, or that comes into the weights later, is not seen.
+    Returns the network. `optimize_for_cpu` says where this applies.
     """
-    if check_finite(net, origin) and native_bf16("cpu") and has_onednn_operators():
-        for block in net.modules():
-            if type(block) is SelfAttention:
-                for name, rows in block.parts().items():
-                    setattr(block, name, PackedRows(block, name, rows))
-            forward = _packed(block)
-            if forward is not None:
-                block.forward = forward
+    for block in net.modules():
+        if type(block) is SelfAttention:
+            for name, rows in block.parts().items():
+                setattr(block, name, PrepackedRows(block, name, rows))
+        forward = _override_for(block)
+        if forward is not None:
+            block.forward = forward
     return net
 
 
-def _packed(block: nn.Module) -> Packed | None:
+def _override_for(block: nn.Module) -> Prepacked | None:
     """Return what shall stand in for a block's forward; None for other kinds, and where a subclass has its own."""
     forward = getattr(block.forward, "__func__", None)
     if isinstance(block, FoldedProjection) and forward is FoldedProjection.forward:
         return ScaledConv(block, block)
     if isinstance(block, nn.Linear) and forward is nn.Linear.forward:
-        return PackedLinear(block, block)
+        return PrepackedLinear(block, block)
     if isinstance(block, nn.Conv2d) and forward is nn.Conv2d.forward:
         plain = block.padding_mode == "zeros" and not isinstance(block.padding, str)
-        return PackedConv(block, block) if plain else None
+        return PrepackedConv(block, block) if plain else None
     if isinstance(block, Conv | RepConv) and forward in {Conv.forward_fuse, RepConv.forward_fuse}:
         act = ACTIVATIONS.get(type(block.act))
-        return None if act is None else PackedConv(block, block.conv, "forward_fuse", act)
+        return None if act is None else PrepackedConv(block, block.conv, "forward_fuse", act)
     return None

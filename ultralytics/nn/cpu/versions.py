@@ -12,19 +12,19 @@ from operator import is_
 from torch import Tensor, nn
 
 
-class Watched:
+class TensorVersions:
     """Tensors, or None in their places, as they are now; another one at the same address counts. Keeps none alive."""
 
     def __init__(self, tensors: Sequence[Tensor | None]) -> None:
         self._stamps = tuple(map(_stamp, tensors))
         self._references = tuple(map(_reference, tensors))
 
-    def are(self, tensors: Sequence[Tensor | None]) -> bool:
+    def match(self, tensors: Sequence[Tensor | None]) -> bool:
         """Whether these are the same, unchanged."""
         return self._stamps == tuple(map(_stamp, tensors)) and all(map(_refers, self._references, tensors))
 
 
-class WatchedNetwork:
+class ModelVersion:
     """The modules, parameters and buffers of a network as they are now, which it keeps alive.
 
     Between two looks a network may run, and its objects have left the caches: as few as can be are touched. What a
@@ -41,7 +41,7 @@ class WatchedNetwork:
         self._tensors = [t for t in tensors if not t.is_inference()]  # those of inference mode count no changes
         self._stamp = self._stamps()
 
-    def is_still(self, net: nn.Module) -> bool:
+    def unchanged(self, net: nn.Module) -> bool:
         """Whether this is the same network, unchanged."""
         now = self._now() if net is self._net else []
         same = len(now) == len(self._things) and all(map(is_, now, self._things))

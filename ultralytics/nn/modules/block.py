@@ -5,6 +5,8 @@ Shape legend of this file: B batch, C channels, H x W map. `n` is a number of re
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 import torchvision
@@ -273,6 +275,8 @@ class ResNetDLayer(nn.Module):
 @register(scaled_repeat)
 class RepC3(nn.Module):
     """RT-DETR's fusion block: n RepConvs on one projection, plus a second projection (arXiv 2304.08069, fig. 4)."""
+
+    late_upsample: ClassVar[tuple[str, ...]] = ("cv1", "cv2")
 
     def __init__(self, c1: int, c2: int, n: int = 3, e: float = 1.0) -> None:
         super().__init__()

@@ -8,6 +8,7 @@ C channels, H x W map, N = H*W tokens, M heads, K query/key width of a head, V v
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -87,6 +88,8 @@ class C2(nn.Module):
 @register(scaled_repeat)
 class C2f(nn.Module):
     """Cross-stage block that keeps every step: both halves of a projection and the output of each of n bottlenecks."""
+
+    late_upsample: ClassVar[tuple[str, ...]] = ("cv1",)
 
     def __init__(self, c1: int, c2: int, n: int = 1, shortcut: bool = False, g: int = 1, e: float = 0.5) -> None:
         super().__init__()
