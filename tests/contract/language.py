@@ -30,7 +30,7 @@ KEYS = ("words", "term", "in", "except_in", "finds", "leaves")
 Row = Mapping[str, str | list[str]]
 Scope = Literal["all", "prose", "names", "objects"]
 Kind = Literal["prose", "name", "object"]
-"""the kind of a text: prose, a local name or attribute, or an object that others use (function, class, module)."""
+"""What a piece of source is: prose, a local name or attribute, or an object that others use (function, class, file)."""
 
 
 @dataclass(frozen=True)
