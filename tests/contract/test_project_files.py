@@ -103,3 +103,9 @@ def test_the_glossary_explains_and_names_what_is_not_used() -> None:
     terms = [term.strip() for term, _, _ in rows]
     assert len(set(terms)) == len(terms) >= 30
     assert [term for term, meaning, other in rows if not meaning.strip() and not other.strip()] == []
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
+def test_paths_in_the_pages_exist(page: str) -> None:
+    named = re.findall(r"`((?:ultralytics|tests|benchmarks|docs|\.ci)(?:/[\w.]+)+/?)`", text(page))
+    assert [path for path in named if not (TREE / path).exists()] == []
