@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ultralytics.cfg.box_loss_names import BOX_LOSS_RULE, parse_box_loss
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -187,6 +189,10 @@ def _quantize(value: Any) -> int | str:
     return _PRECISIONS[word]
 
 
+def _box_loss(value: Any) -> str:
+    return str(parse_box_loss(_word(value)))
+
+
 BOOL = Kind("true or false", _bool)
 INT = Kind("a whole number", _int)
 FLOAT = Kind("a number", _number)
@@ -208,6 +214,7 @@ DEVICE = Kind("cpu, mps, a GPU index such as 0, or several such as 0,1", _device
 INTS = Kind("a list of whole numbers", _list_of(_int))
 INT_OR_INTS = Kind("a whole number or a list of them", _either(_int, _list_of(_int)))
 LAYERS = Kind("a number of layers, or a list of layer indices and names, such as [0,1,encoder]", _layers)
+BOX_LOSS = Kind(BOX_LOSS_RULE, _box_loss)
 PRECISION = Kind("8, 16, 32, or one of int8, fp16, fp32, w8a8, w16a16, w32a32, w8a16, w8a32", _quantize)
 SOURCE = Kind(
     "a path, address, glob, camera index or array", lambda value: str(value) if isinstance(value, Path) else value

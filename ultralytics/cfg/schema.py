@@ -257,7 +257,8 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
             Key("backbone_lr_ratio", k.FLOAT, 1.0, "rate of the backbone as a multiple of lr0", low=0),
             Key("clip_norm", k.FLOAT, 0.1, "largest norm of all gradients together; 0 does not clip", low=0),
             Key("loss", k.WORD, "vfl", "classification loss", choices=("vfl", "mal", "focal"), only="detect"),
-            Key("box_loss", k.WORD, "giou", "overlap term of the box loss", choices=("giou", "ciou"), only="detect"),
+            Key("box_loss", k.BOX_LOSS, "giou", "overlap term of the box loss", only="detect"),
+            Key("nwd_share", k.UNIT, 0.0, "part of that term replaced by the Wasserstein distance", only="detect"),
             Key(
                 "aux_groups",
                 k.INT,
@@ -352,7 +353,7 @@ def render_default_yaml() -> str:
         lines += ["", f"# {title}"]
         for key in keys:
             setting = YAML.dumps({key.name: key.default}).strip()
-            shown = key.choices or key.kind in (k.INT, k.FLOAT, k.UNIT)
+            shown = key.choices or key.kind in (k.INT, k.FLOAT, k.UNIT, k.BOX_LOSS)
             note = f" [no effect: {key.inert}]" if key.inert else f" ({key.bounds})" if shown else ""
             note += f" [{key.only} only]" if key.only else ""
             lines.append(f"{setting}  # {key.meaning}{note}")

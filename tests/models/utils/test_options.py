@@ -37,8 +37,8 @@ def test_ciou_replaces_the_overlap_term_alone():
     torch.testing.assert_close(found["ciou"]["loss_giou"], want.squeeze())
     assert found["ciou"]["loss_giou"] != found["giou"]["loss_giou"]
     assert all(torch.equal(found["giou"][k], found["ciou"][k]) for k in ("loss_bbox", "loss_class"))
-    with pytest.raises(ConfigError, match="giou or ciou"):
-        DETRLoss(box_loss="siou")
+    with pytest.raises(ConfigError, match="one of giou, diou"):
+        DETRLoss(box_loss="iou")
 
 
 @pytest.mark.parametrize("dn", [0, 8])

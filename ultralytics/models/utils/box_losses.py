@@ -19,8 +19,8 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from ultralytics.cfg.box_loss_names import parse_box_loss
 from ultralytics.models.utils.ops import iou_and_giou
-from ultralytics.utils.box_loss_names import parse_box_loss
 from ultralytics.utils.errors import ConfigError, UnknownArgumentError
 
 __all__ = ("BoxLossOptions", "box_loss", "updated_iou_mean")
@@ -258,9 +258,10 @@ def box_loss(name: str, pred: Tensor, target: Tensor, **options: float | Tensor 
     """Return the loss of each pair of boxes, 0 for equal boxes up to 1e-4; gradients are finite for any finite boxes.
 
     Args:
-        name: A name of `LOSSES`, with the prefixes `inner-` and `focaler-` where the loss is made of an IoU; underscores
-            count as hyphens. With `inner-` the IoU is that of the boxes shrunk about their centres, the penalties stay
-            those of the full boxes; with `focaler-` it is stretched from d..u to 0..1. `wiou` is `wiou3`.
+        name: A name of `LOSSES`, with the prefixes `inner-` and `focaler-` where the loss is made of an IoU;
+            underscores count as hyphens. With `inner-` the IoU is that of the boxes shrunk about their centres, the
+            penalties stay those of the full boxes; with `focaler-` it is stretched from d..u to 0..1. `wiou` is
+            `wiou3`.
         pred: Boxes (..., 4), cx cy w h.
         target: Boxes of the same shape and unit.
         **options: Fields of `BoxLossOptions`.

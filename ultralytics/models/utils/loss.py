@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ultralytics.cfg.box_loss_names import parse_box_loss
+from ultralytics.models.utils import box_losses
 from ultralytics.models.utils.ops import HungarianMatcher, iou_and_giou
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.loss import (
@@ -22,9 +24,11 @@ from ultralytics.utils.loss import (
     MatchabilityAwareLoss,
     VarifocalLoss,
 )
-from ultralytics.utils.metrics.iou import bbox_iou
 
 __all__ = ("DETRLoss", "RTDETRDetectionLoss")
+
+NWD_CONSTANT = 12.8 / 640
+"""Constant of `nwd` (arXiv 2110.13389) for normalised boxes: the paper's 12.8 pixels in an image of 640."""
 
 MatchIndices = Sequence[tuple[Tensor, Tensor]]
 
@@ -62,12 +66,17 @@ class DETRLoss(nn.Module):
         gamma: Exponent of the classification loss.
         alpha: Balance of the classification loss.
         loss: `vfl`, `mal` or `focal` by name, instead of the two switches.
-        box_loss: `giou`, or `ciou` (arXiv 1911.08287), which also draws centres and aspect ratios together. Matching
-            costs are those of GIoU, and the term keeps its name.
+        box_loss: Overlap term, a name of `box_losses`. Matching costs are those of GIoU, and the term keeps its name.
+        nwd_share: Part of the overlap term, 0 to 1, that `nwd` replaces.
+
+    Attributes:
+        iou_mean: Running mean of 1 - IoU of the matched pairs, which `wiou2` and `wiou3` use; it moves in training.
 
     Raises:
-        ConfigError: An unknown `loss` or `box_loss`.
+        ConfigError: An unknown `loss` or `box_loss`, or a share outside 0..1.
     """
+
+    iou_mean: Tensor
 
     def __init__(
         self,
@@ -82,14 +91,17 @@ class DETRLoss(nn.Module):
         alpha: float = 0.25,
         loss: str | None = None,
         box_loss: str = "giou",
+        nwd_share: float = 0.0,
     ) -> None:
         super().__init__()
         self.nc = nc
         self.loss_gain = dict(loss_gain) if loss_gain is not None else {"class": 1.0, "bbox": 5.0, "giou": 2.0}
         self.matcher = HungarianMatcher(cost_gain={"class": 2.0, "bbox": 5.0, "giou": 2.0})
-        if box_loss not in {"giou", "ciou"}:
-            raise ConfigError(f"box_loss={box_loss!r} is not known; choose giou or ciou")
-        self.box_loss = box_loss
+        if not 0 <= nwd_share <= 1:
+            raise ConfigError(f"nwd_share={nwd_share} must be in 0..1; 0 leaves nwd out")
+        self.box_loss = str(parse_box_loss(box_loss))
+        self.nwd_share = nwd_share
+        self.register_buffer("iou_mean", torch.ones(()), persistent=False)
         self.aux_loss = aux_loss
         self.use_uni_match = use_uni_match
         self.uni_match_ind = uni_match_ind
@@ -169,15 +181,29 @@ class DETRLoss(nn.Module):
         wanted = batch["bboxes"].to(boxes.device)[target]  # [K, n, 4]
         planes, wanted_planes = boxes.movedim(-1, 0), wanted.movedim(-1, 0)  # [4, K, n]
         iou, giou = iou_and_giou(planes, wanted_planes)  # [K, n]
-        if self.box_loss == "ciou":
-            giou = bbox_iou(boxes.float(), wanted.float(), xywh=True, CIoU=True)[..., 0]  # [K, n]
+        overlap = self._overlap(boxes, wanted, iou.detach(), giou)  # [K, n]
         labels = batch["cls"].to(boxes.device).long().flatten()[target]  # [K, n]
         return {
             "class": self._class_terms(pred_scores, slot, labels, iou.detach(), count, partial)
             * self.loss_gain["class"],
             "bbox": (planes - wanted_planes).abs().sum((0, 2)) * (self.loss_gain["bbox"] / count.divisor),
-            "giou": (1 - giou).sum(1) * (self.loss_gain["giou"] / count.divisor),
+            "giou": overlap.sum(1) * (self.loss_gain["giou"] / count.divisor),
         }
+
+    def _overlap(self, boxes: Tensor, wanted: Tensor, iou: Tensor, giou: Tensor) -> Tensor:
+        """Return the chosen overlap loss of each pair, [K, n]."""
+        if self.box_loss == "giou" and not self.nwd_share:
+            return 1 - giou
+        if self.training and torch.is_grad_enabled():
+            self.iou_mean.copy_(torch.as_tensor(box_losses.updated_iou_mean(self.iou_mean, iou)))
+        return box_losses.box_loss(
+            self.box_loss,
+            boxes,
+            wanted,
+            nwd_share=self.nwd_share,
+            constant=NWD_CONSTANT,
+            iou_mean=self.iou_mean,
+        )
 
     def _class_terms(
         self, scores: Tensor, slot: Tensor, labels: Tensor, quality: Tensor, count: _Count, partial: bool = False

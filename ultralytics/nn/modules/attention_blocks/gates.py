@@ -165,4 +165,4 @@ class MLCA(nn.Module):
         gate = gate.transpose(1, 2).reshape(local.shape)  # (B, C, n, n)
         gate_all = self.conv(overall[:, None])[:, 0, :, None, None].sigmoid()  # (B, C, 1, 1)
         mixed = torch.lerp(gate_all, gate, self.local_weight)
-        return x * F.adaptive_avg_pool2d(mixed, x.shape[2:])
+        return x * F.adaptive_avg_pool2d(mixed, (x.shape[2], x.shape[3]))

@@ -30,7 +30,7 @@ def _strip(channels: int, k: int, vertical: bool, dilation: int = 1) -> nn.Conv2
 
 @register(channels_first)
 class LSKA(nn.Module):
-    """Large separable kernel attention: two pairs of strips, the second dilated (Lau et al., arXiv 2309.01439, sec. 3.3).
+    """Large separable kernel attention: two pairs of strips, the second dilated (Lau et al., 2309.01439, sec. 3.3).
 
     YAML `[k]` with k one of 7, 11, 23, 35, 41, 53.
     """
@@ -79,7 +79,7 @@ class _SelectiveKernels(nn.Module):
 
 @register(channels_first)
 class LSKBlock(nn.Module):
-    """Large selective kernel attention between two projections, with a shortcut (Li et al., arXiv 2303.09030, sec. 3.2)."""
+    """Large selective kernel attention between two projections, with a shortcut (Li et al., 2303.09030, sec. 3.2)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

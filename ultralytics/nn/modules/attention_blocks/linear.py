@@ -39,7 +39,7 @@ def resized_positions(table: Tensor, h: int, w: int) -> Tensor:
 
 
 class EfficientAdditiveAttention(nn.Module):
-    """Each key is multiplied by one weighted sum of all queries (Shaker et al., SwiftFormer, 2303.15446, section 3.2)."""
+    """Each key is multiplied by one weighted sum of all queries (Shaker et al., SwiftFormer, 2303.15446, sec. 3.2)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -64,8 +64,8 @@ class EfficientAdditiveAttention(nn.Module):
 class PolaAttention(nn.Module):
     """Linear attention on powers of the positive and negative parts of queries and keys, gated.
 
-    Source: Meng et al., PolaFormer, arXiv 2501.15061, section 4. `positions` is a table for a square map; for other maps
-    it is resized.
+    Source: Meng et al., PolaFormer, arXiv 2501.15061, section 4. `positions` is a table for a square map, resized for
+    other maps.
     """
 
     def __init__(self, channels: int, num_heads: int = 8, positions: int = 400, alpha: float = 4.0) -> None:
@@ -98,7 +98,7 @@ class PolaAttention(nn.Module):
         return self.proj(y * gate).transpose(1, 2).reshape(x.shape)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Linear attention of tokens (B, M, N, D): like signs for the first half of the values, opposite for the second."""
+        """Linear attention of tokens (B, M, N, D): like signs for one half of the values, opposite for the other."""
         n = q.shape[2]
         power = 1 + self.alpha * self.power.sigmoid()
         q_pos, q_neg = q.relu() ** power, (-q).relu() ** power

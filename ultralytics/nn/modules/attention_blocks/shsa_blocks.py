@@ -55,9 +55,9 @@ def gated_mlp(channels: int, hidden: int) -> nn.Module:
 class SHSABlock(nn.Module):
     """Depth-wise 3x3, single-head attention with SiLU, feed-forward part; each with a shortcut.
 
-    After SHViT (arXiv 2401.16456, section 3.3), in the form of forks; YAML `[qk_dim, pdim, pruned, cglu]`. With `pruned`
-    queries keep their largest entries (EPGO); with `cglu` the last part is a ConvolutionalGLU. Without it the block
-    starts as the identity.
+    After SHViT (arXiv 2401.16456, section 3.3), in the form of forks; YAML `[qk_dim, pdim, pruned, cglu]`. With
+    `pruned` queries keep their largest entries (EPGO); with `cglu` the last part is a ConvolutionalGLU. Without it the
+    block starts as the identity.
     """
 
     def __init__(self, dim: int, qk_dim: int = 16, pdim: int = 32, pruned: bool = False, cglu: bool = False) -> None:

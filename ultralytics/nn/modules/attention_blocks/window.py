@@ -40,6 +40,8 @@ class CascadedGroupAttention(nn.Module):
     The last batch norm starts at zero. The bias table is read in every call, so weights loaded in eval mode count.
     """
 
+    attention_bias_idxs: Tensor
+
     def __init__(self, channels: int, key_dim: int, num_heads: int, window: int) -> None:
         super().__init__()
         width = channels // num_heads
@@ -67,8 +69,8 @@ class CascadedGroupAttention(nn.Module):
 class LocalWindowAttention(nn.Module):
     """Cascaded group attention in windows of a map; zeros fill the windows at its right and lower border.
 
-    Source: Liu et al., EfficientViT, arXiv 2305.07027, section 3.1. YAML `[key_dim, heads, window]`. Starts by returning
-    zeros: put it into a residual.
+    Source: Liu et al., EfficientViT, arXiv 2305.07027, section 3.1. YAML `[key_dim, heads, window]`. It starts by
+    returning zeros: put it into a residual.
     """
 
     def __init__(self, channels: int, key_dim: int = 16, num_heads: int = 4, window_resolution: int = 7) -> None:
@@ -90,8 +92,8 @@ class LocalWindowAttention(nn.Module):
 class BiLevelRoutingAttention_nchw(nn.Module):
     """Each region attends to the cells of the regions that fit it best (Zhu et al., BiFormer, 2303.08810, sec. 3.2).
 
-    YAML `[heads, n_win, qk_scale, topk, side_dwconv]`. The map is cut into n_win x n_win regions of one size; where that
-    leaves cells beyond the map, they are masked. Routing gets no gradient.
+    YAML `[heads, n_win, qk_scale, topk, side_dwconv]`. The map is cut into n_win x n_win regions of one size; cells
+    of a region beyond the map are masked. Routing gets no gradient.
     """
 
     def __init__(

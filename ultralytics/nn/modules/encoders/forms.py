@@ -1,7 +1,7 @@
 """Attention and feed-forward parts of an encoder layer by name.
 
-Every part maps (B, C, H, W) to the same shape. A name is one of the tables below, or any registered block that keeps its
-channels and takes one map.
+Every part maps (B, C, H, W) to the same shape. A name is one of the tables below, or any registered block that keeps
+its channels and takes one map.
 """
 
 from __future__ import annotations
