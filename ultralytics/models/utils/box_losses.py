@@ -279,15 +279,23 @@ def box_loss(name: str, pred: Tensor, target: Tensor, **options: float | Tensor 
     """
     base, inner, focaler = parse_box_loss(name)
     chosen = _options(options)
-    planes = [x.movedim(-1, 0) for x in (pred, target)]  # (4, ...)
     dtype = torch.promote_types(torch.promote_types(pred.dtype, target.dtype), torch.float32)
-    pair = _Pair(planes[0].to(dtype), planes[1].to(dtype), chosen, inner, focaler)
+    pair = _Pair(_planes(pred, dtype), _planes(target, dtype), chosen, inner, focaler)
     kind = "cpu" if pred.is_meta else pred.device.type
     with torch.autocast(kind, enabled=False):
         loss = LOSSES[base](pair)
         if chosen.nwd_share:
             loss = torch.lerp(loss, _nwd(pair), chosen.nwd_share)
     return loss
+
+
+def _planes(boxes: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return boxes (..., 4) as planes (4, ...) of a dtype; the gradient stays in the range of float16 boxes."""
+    planes = boxes.movedim(-1, 0).to(dtype)
+    if boxes.dtype is torch.float16 and planes.requires_grad:
+        bound = torch.finfo(torch.float16).max
+        planes.register_hook(lambda grad: None if grad is None else grad.clamp(-bound, bound))
+    return planes
 
 
 def _options(given: Mapping[str, float | Tensor | bool]) -> BoxLossOptions:
