@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tests.golden.blocks.cases_c import load_block_cases
 from tests.golden.comparison import check
 from tests.golden.fill import fill_, tensor
+from tests.nn.modules.slopes import assert_slope
 from ultralytics.nn.modules import (
     AIFI_LPE,
     CBAM,
@@ -80,6 +81,12 @@ def test_batch_equals_singles_on_any_map(name: str, size: tuple[int, int]) -> No
         alone = torch.cat([layer(image[None]) for image in x])
     assert y.shape == x.shape and y.isfinite().all()
     torch.testing.assert_close(y, alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [*ROWS, "AIFI_LPE", "AIFI_RepBN"])
+@pytest.mark.parametrize("training", [False, True])
+def test_gradient_of_one_image_equals_finite_differences(name: str, training: bool) -> None:
+    assert_slope(make(name), training)
 
 
 @pytest.mark.parametrize("name", [*ROWS, "AIFI_LPE", "AIFI_RepBN"])
@@ -174,7 +181,9 @@ def test_linear_norm_goes_from_layer_norm_to_batch_norm() -> None:
     for _ in range(5):
         layer, batch = norm.norm1(x), bn(x)
         y = norm(x)
-        parts.append(round(float(((y - batch) * (layer - batch)).sum() / (layer - batch).square().sum()), 3))
+        parts.append(
+            round(float(((y - batch) * (layer - batch)).detach().sum() / (layer - batch).detach().square().sum()), 3)
+        )
     assert parts == [1.0, 1.0, 0.5, 0.0, 0.0]
     assert int(norm.iter) == 0 and int(norm.warm) == 0 and int(norm.total_step) == 2
     norm.eval()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ultralytics.nn.modules.attention_blocks.partition import from_windows, to_windows, window_mask
 from ultralytics.nn.modules.shsa import Conv2d_BN
+from ultralytics.nn.modules.utils import contiguous_gradient
 from ultralytics.nn.registry import channels_first, register
 from ultralytics.utils.errors import ConfigError
 
@@ -58,11 +59,12 @@ class CascadedGroupAttention(nn.Module):
         outputs: list[Tensor] = []
         for chunk, qkv, dw, bias in zip(x.chunk(len(self.qkvs), 1), self.qkvs, self.dws, biases, strict=True):
             y = chunk + outputs[-1] if outputs else chunk
-            q, k, v = qkv(y).split([self.key_dim, self.key_dim, chunk.shape[1]], 1)
-            q, k, v = (t.flatten(2).transpose(1, 2)[:, None] for t in (dw(q), k, v))  # (B, 1, T, K)
+            q, k, v = contiguous_gradient(qkv(y)).split([self.key_dim, self.key_dim, chunk.shape[1]], 1)
+            q = contiguous_gradient(dw(q))
+            q, k, v = (t.flatten(2).transpose(1, 2)[:, None] for t in (q, k, v))  # (B, 1, T, K)
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype), scale=self.key_dim**-0.5)
             outputs.append(y[:, 0].transpose(1, 2).reshape(chunk.shape))  # (B, C/M, w, w)
-        return self.proj(torch.cat(outputs, 1))
+        return contiguous_gradient(self.proj(torch.cat(outputs, 1)))
 
 
 @register(channels_first)
