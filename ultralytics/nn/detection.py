@@ -107,11 +107,12 @@ class DetectionModel(YamlModel):
 
 
 class LossOptions(NamedTuple):
-    """What a user chooses of the set loss: classification loss, box loss, and further groups of queries in training."""
+    """What a user chooses of the set loss: classification and box losses, and further groups of queries in training."""
 
     loss: str = "vfl"
     box_loss: str = "giou"
     aux_groups: int = 0
+    nwd_share: float = 0.0
 
     @classmethod
     def from_args(cls, args: Any) -> LossOptions:
@@ -133,9 +134,9 @@ class RTDETRDetectionModel(DetectionModel):
         return layer(x, batch, aux_groups=groups) if groups else layer(x, batch)
 
     def init_criterion(self) -> RTDETRDetectionLoss:
-        """Return the loss for this model's classes, as `args.loss` and `args.box_loss` choose it."""
-        options = LossOptions.from_args(self.args)
-        return RTDETRDetectionLoss(nc=self.nc, use_vfl=True, loss=options.loss, box_loss=options.box_loss)
+        """Return the loss for this model's classes, as `args.loss`, `args.box_loss` and `args.nwd_share` choose it."""
+        loss, box_loss, _, share = LossOptions.from_args(self.args)
+        return RTDETRDetectionLoss(nc=self.nc, use_vfl=True, loss=loss, box_loss=box_loss, nwd_share=share)
 
     def loss(self, batch: dict[str, Any], preds: Any = None, *, partial: bool = False) -> tuple[Tensor, Tensor]:
         """Return the total loss of a batch and the detached [GIoU, classification, L1] of the last decoder layer.
