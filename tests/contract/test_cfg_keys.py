@@ -140,7 +140,7 @@ OURS = {
     "activation_checkpointing": False,
     "aux_groups": 0,
     "box_loss": "giou",
-    "nwd_share": 0.0,
+    "nwd_weight": 0.0,
     "model_scale": None,
     "modules": None,
     "letterbox": False,

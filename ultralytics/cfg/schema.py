@@ -258,7 +258,7 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
             Key("clip_norm", k.FLOAT, 0.1, "largest norm of all gradients together; 0 does not clip", low=0),
             Key("loss", k.WORD, "vfl", "classification loss", choices=("vfl", "mal", "focal"), only="detect"),
             Key("box_loss", k.BOX_LOSS, "giou", "overlap term of the box loss", only="detect"),
-            Key("nwd_share", k.UNIT, 0.0, "part of that term replaced by the Wasserstein distance", only="detect"),
+            Key("nwd_weight", k.UNIT, 0.0, "part of that term replaced by the Wasserstein distance", only="detect"),
             Key(
                 "aux_groups",
                 k.INT,

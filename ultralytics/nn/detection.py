@@ -112,7 +112,7 @@ class LossOptions(NamedTuple):
     loss: str = "vfl"
     box_loss: str = "giou"
     aux_groups: int = 0
-    nwd_share: float = 0.0
+    nwd_weight: float = 0.0
 
     @classmethod
     def from_args(cls, args: Any) -> LossOptions:
@@ -134,9 +134,9 @@ class RTDETRDetectionModel(DetectionModel):
         return layer(x, batch, aux_groups=groups) if groups else layer(x, batch)
 
     def init_criterion(self) -> RTDETRDetectionLoss:
-        """Return the loss for this model's classes, as `args.loss`, `args.box_loss` and `args.nwd_share` choose it."""
-        loss, box_loss, _, share = LossOptions.from_args(self.args)
-        return RTDETRDetectionLoss(nc=self.nc, use_vfl=True, loss=loss, box_loss=box_loss, nwd_share=share)
+        """Return the loss for this model's classes, as `args.loss`, `args.box_loss` and `args.nwd_weight` choose it."""
+        loss, box_loss, _, nwd = LossOptions.from_args(self.args)
+        return RTDETRDetectionLoss(nc=self.nc, use_vfl=True, loss=loss, box_loss=box_loss, nwd_weight=nwd)
 
     def loss(self, batch: dict[str, Any], preds: Any = None, *, partial: bool = False) -> tuple[Tensor, Tensor]:
         """Return the total loss of a batch and the detached [GIoU, classification, L1] of the last decoder layer.

@@ -80,7 +80,7 @@ DEGENERATE = {
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_finite_on_degenerate_boxes(name: str, dtype: torch.dtype) -> None:
     pred, target = (torch.tensor([p[i] for p in DEGENERATE.values()], dtype=dtype) for i in (0, 1))
-    for options in ({}, {"scale": 1.0, "nwd_share": 0.5}, {"iou_mean": 0.0}):
+    for options in ({}, {"scale": 1.0, "nwd_weight": 0.5}, {"iou_mean": 0.0}):
         a, b = pred.clone().requires_grad_(), target.clone().requires_grad_()
         loss = box_loss(name, a, b, **options)
         loss.sum().backward()
@@ -137,7 +137,7 @@ def test_unknown_names_are_refused_with_the_list(name: str) -> None:
         ({"d": 0.5, "u": 0.5}, "u=0.5 must be above d=0.5"),
         ({"constant": -1.0}, "constant=-1.0 must be above 0"),
         ({"mpdiou_hw": 0.0}, "mpdiou_hw=0.0 must be above 0"),
-        ({"nwd_share": 1.5}, "nwd_share=1.5 must be in 0..1"),
+        ({"nwd_weight": 1.5}, "nwd_weight=1.5 must be in 0..1"),
     ],
 )
 def test_options_outside_their_bounds(options: dict[str, float], text: str) -> None:
@@ -147,10 +147,10 @@ def test_options_outside_their_bounds(options: dict[str, float], text: str) -> N
         box_loss("giou", *pairs(), rato=1.0)
 
 
-def test_share_of_nwd() -> None:
+def test_weight_of_nwd() -> None:
     pred, target = pairs()
     parts = [box_loss(name, pred, target, constant=0.1) for name in ("siou", "nwd")]
-    got = box_loss("siou", pred, target, nwd_share=0.25, constant=0.1)
+    got = box_loss("siou", pred, target, nwd_weight=0.25, constant=0.1)
     torch.testing.assert_close(got, 0.75 * parts[0] + 0.25 * parts[1])
 
 
@@ -183,7 +183,7 @@ def test_giou_stays_bit_for_bit() -> None:
 @pytest.mark.parametrize("name", [*BOX_LOSSES, "inner-ciou", "focaler-siou", "inner-focaler-mpdiou"])
 def test_every_name_trains(name: str) -> None:
     boxes, scores, batch = outputs()
-    loss = DETRLoss(nc=3, box_loss=name, nwd_share=0.1).train()
+    loss = DETRLoss(nc=3, box_loss=name, nwd_weight=0.1).train()
     boxes.requires_grad_()
     terms = loss(boxes, scores, batch)
     (grad,) = torch.autograd.grad(terms["loss_giou"], boxes)
@@ -212,5 +212,5 @@ def test_nwd_of_normalised_boxes_has_a_gradient() -> None:
     loss = DETRLoss(nc=3, aux_loss=False, box_loss="nwd")
     boxes.requires_grad_()
     assert torch.autograd.grad(loss(boxes, scores, batch)["loss_giou"], boxes)[0].abs().max() > 0.01
-    with pytest.raises(ConfigError, match="nwd_share=2"):
-        DETRLoss(nwd_share=2)
+    with pytest.raises(ConfigError, match="nwd_weight=2"):
+        DETRLoss(nwd_weight=2)

@@ -101,10 +101,10 @@ def test_dense_recipe():
 
 
 def test_a_model_trains_with_the_box_loss_of_its_arguments():
-    net = model([0.0, None, -1, 8], box_loss="focaler-wiou3", nwd_share=0.25)
+    net = model([0.0, None, -1, 8], box_loss="focaler-wiou3", nwd_weight=0.25)
     keys = set(net.state_dict())
     total, _ = net.loss(batch())
     total.backward()
-    assert (net.criterion.box_loss, net.criterion.nwd_share) == ("focaler-wiou3", 0.25)
+    assert (net.criterion.box_loss, net.criterion.nwd_weight) == ("focaler-wiou3", 0.25)
     assert net.criterion.iou_mean < 1 and total.isfinite()
     assert set(net.state_dict()) == keys  # the running mean is not part of the weights

@@ -44,7 +44,7 @@ class BoxLossOptions:
     scale: float = 0.0  # shapeiou: exponent of the target's sides
     mpdiou_hw: float = 2.0  # mpdiou: squared diagonal of the image, 2 for normalised boxes
     constant: float = 12.8  # nwd: distance at which the loss is 1 - 1/e, in the unit of the boxes
-    nwd_share: float = 0.0  # any: part of the loss that nwd replaces
+    nwd_weight: float = 0.0  # any: part of the loss that nwd replaces
     iou_mean: float | Tensor = 1.0  # wiou2, wiou3: running mean of 1 - IoU
     training: bool = False  # wiou2, wiou3: move the mean by this batch first
 
@@ -54,9 +54,9 @@ class BoxLossOptions:
             "u": self.u > self.d,
             "mpdiou_hw": self.mpdiou_hw > 0,
             "constant": self.constant > 0,
-            "nwd_share": 0 <= self.nwd_share <= 1,
+            "nwd_weight": 0 <= self.nwd_weight <= 1,
         }
-        texts = {"u": f"above d={self.d}", "nwd_share": "in 0..1"}
+        texts = {"u": f"above d={self.d}", "nwd_weight": "in 0..1"}
         for name, fits in bounds.items():
             if not fits:
                 raise ConfigError(f"box_loss: {name}={getattr(self, name)} must be {texts.get(name, 'above 0')}")
@@ -284,8 +284,8 @@ def box_loss(name: str, pred: Tensor, target: Tensor, **options: float | Tensor 
     kind = "cpu" if pred.is_meta else pred.device.type
     with torch.autocast(kind, enabled=False):
         loss = LOSSES[base](pair)
-        if chosen.nwd_share:
-            loss = torch.lerp(loss, _nwd(pair), chosen.nwd_share)
+        if chosen.nwd_weight:
+            loss = torch.lerp(loss, _nwd(pair), chosen.nwd_weight)
     return loss
 
 

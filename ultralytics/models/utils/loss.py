@@ -67,13 +67,13 @@ class DETRLoss(nn.Module):
         alpha: Balance of the classification loss.
         loss: `vfl`, `mal` or `focal` by name, instead of the two switches.
         box_loss: Overlap term, a name of `box_losses`. Matching costs are those of GIoU, and the term keeps its name.
-        nwd_share: Part of the overlap term, 0 to 1, that `nwd` replaces.
+        nwd_weight: Part of the overlap term, 0 to 1, that `nwd` replaces.
 
     Attributes:
         iou_mean: Running mean of 1 - IoU of the matched pairs, which `wiou2` and `wiou3` use; it moves in training.
 
     Raises:
-        ConfigError: An unknown `loss` or `box_loss`, or a share outside 0..1.
+        ConfigError: An unknown `loss` or `box_loss`, or an `nwd_weight` outside 0..1.
     """
 
     iou_mean: Tensor
@@ -91,16 +91,16 @@ class DETRLoss(nn.Module):
         alpha: float = 0.25,
         loss: str | None = None,
         box_loss: str = "giou",
-        nwd_share: float = 0.0,
+        nwd_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.nc = nc
         self.loss_gain = dict(loss_gain) if loss_gain is not None else {"class": 1.0, "bbox": 5.0, "giou": 2.0}
         self.matcher = HungarianMatcher(cost_gain={"class": 2.0, "bbox": 5.0, "giou": 2.0})
-        if not 0 <= nwd_share <= 1:
-            raise ConfigError(f"nwd_share={nwd_share} must be in 0..1; 0 leaves nwd out")
+        if not 0 <= nwd_weight <= 1:
+            raise ConfigError(f"nwd_weight={nwd_weight} must be in 0..1; 0 leaves nwd out")
         self.box_loss = str(parse_box_loss(box_loss))
-        self.nwd_share = nwd_share
+        self.nwd_weight = nwd_weight
         self.register_buffer("iou_mean", torch.ones(()), persistent=False)
         self.aux_loss = aux_loss
         self.use_uni_match = use_uni_match
@@ -192,7 +192,7 @@ class DETRLoss(nn.Module):
 
     def _overlap(self, boxes: Tensor, wanted: Tensor, iou: Tensor, giou: Tensor) -> Tensor:
         """Return the chosen overlap loss of each pair, [K, n]."""
-        if self.box_loss == "giou" and not self.nwd_share:
+        if self.box_loss == "giou" and not self.nwd_weight:
             return 1 - giou
         if self.training and torch.is_grad_enabled():
             self.iou_mean.copy_(torch.as_tensor(box_losses.updated_iou_mean(self.iou_mean, iou)))
@@ -200,7 +200,7 @@ class DETRLoss(nn.Module):
             self.box_loss,
             boxes,
             wanted,
-            nwd_share=self.nwd_share,
+            nwd_weight=self.nwd_weight,
             constant=NWD_CONSTANT,
             iou_mean=self.iou_mean,
         )

@@ -114,6 +114,13 @@ def test_the_official_block_is_the_one_of_that_name() -> None:
     assert TransformerEncoderLayer_DHSA(32, 48).additivetoken.sorted_shortcut is True
 
 
+@pytest.mark.skipif("ConvolutionalGLU" not in REGISTRY, reason="ConvolutionalGLU is not in this tree")
+def test_gated_feed_forward_part() -> None:
+    layer = AttentionEncoderLayer(32, 48, mlp="CGLU").train()
+    layer(torch.randn(2, 32, 5, 6)).square().sum().backward()
+    assert all(p.grad is not None for p in layer.mlp.parameters())
+
+
 def test_any_feed_forward_part_by_name() -> None:
     layer = AttentionEncoderLayer(32, 48, mlp="CBAM")
     assert isinstance(layer.mlp, CBAM) and not hasattr(layer, "fc1")
@@ -145,7 +152,7 @@ def test_frame_by_its_formula_in_both_orders() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "text"),
+    ("options", "text"),
     [
         ({"attention": "XAttention"}, "attention='XAttention' is not known; choose DAttention"),
         ({"mlp": "XMLP"}, "mlp='XMLP' is not known; choose FFN, CGLU"),
@@ -155,9 +162,9 @@ def test_frame_by_its_formula_in_both_orders() -> None:
         ({"attention": "DAttention", "num_heads": 5}, "32 channels are not divisible by 5 heads"),
     ],
 )
-def test_unknown_parts_are_refused_with_the_remedy(words: dict[str, Any], text: str) -> None:
+def test_unknown_parts_are_refused_with_the_remedy(options: dict[str, Any], text: str) -> None:
     with pytest.raises(ConfigError) as e:
-        AttentionEncoderLayer(32, 48, **words)
+        AttentionEncoderLayer(32, 48, **options)
     assert text in str(e.value)
 
 

@@ -1,4 +1,4 @@
-"""ACmix: local attention and convolution that share their projections.
+"""ACmix: local attention and convolution of the same projections.
 
 Shape legend of this file: B batch, C channels, H x W map, M heads of width D, T taps of the attention window.
 """

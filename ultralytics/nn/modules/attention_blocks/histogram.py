@@ -20,7 +20,8 @@ class DHSA(nn.Module):
 
     Source: Sun et al., Histoformer, arXiv 2407.10172, section 3.3. Forks sort the map in place, so that a shortcut
     around the block gets the sorted map too: with `sorted_shortcut` the output holds the difference, and x + block(x)
-    is what forks compute.
+    is what forks compute. The order of cells with nearly equal values depends on the precision: results of bfloat16 or
+    float16 are not close to those of float32.
     """
 
     def __init__(self, channels: int, num_heads: int = 8, sorted_shortcut: bool = False) -> None:
