@@ -47,9 +47,26 @@ from ultralytics.nn.modules.conv import (
     RepConv,
     SpatialAttention,
 )
+from ultralytics.nn.modules.fusion.attentive import CAFM, GLSA, SBA, CAFMFusion, CGAFusion, ChannelAttention_HSFPN
+from ultralytics.nn.modules.fusion.elan import RepConvN, RepNBottleneck, RepNCSP, RepNCSPELAN4
+from ultralytics.nn.modules.fusion.gather import ContextGuideFusionModule, FocusFeature, SimFusion_3in, SimFusion_4in
+from ultralytics.nn.modules.fusion.joins import SDI, Add, Bi_FPN, Fusion, GetIndexOutput, Multiply, Zoom_cat
+from ultralytics.nn.modules.fusion.omni import CSPOmniKernel, OmniKernel
+from ultralytics.nn.modules.fusion.scale_sequence import DynamicScalSeq, ScalSeq, asf_attention_model
+from ultralytics.nn.modules.fusion.slim_neck import GSConv, VoVGSCSP, VoVGSCSPC
 from ultralytics.nn.modules.head import (
     RTDETRDecoder,
 )
+from ultralytics.nn.modules.resampling.context_guided import (
+    C2f_ContextGuided,
+    ContextGuidedBlock,
+    ContextGuidedBlock_Down,
+)
+from ultralytics.nn.modules.resampling.downsampling import LAWDS, AConv, ADown, SPDConv
+from ultralytics.nn.modules.resampling.robust import DRFD, SRFD
+from ultralytics.nn.modules.resampling.upsampling import CARAFE, EUCB, DySample
+from ultralytics.nn.modules.resampling.wavelet import HWD
+from ultralytics.nn.modules.resnet_d import Blocks, ConvNormLayer
 from ultralytics.nn.modules.shsa import (
     FFN,
     SHSA,

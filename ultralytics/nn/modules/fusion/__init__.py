@@ -1,0 +1,1 @@
+"""Blocks that join maps, and the necks and cross-stage blocks between them."""

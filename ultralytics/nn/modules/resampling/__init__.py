@@ -1,0 +1,1 @@
+"""Blocks that change the size of a map: downsampling, wavelets, stems, upsampling."""
