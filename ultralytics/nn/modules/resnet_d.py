@@ -184,9 +184,7 @@ class LinearGate(nn.Module):
         if c < reduction:
             raise ConfigError(f"a gate of {c} channels cannot be reduced by {reduction}; use at least {reduction}")
         inner = c // reduction
-        self.fc = nn.Sequential(
-            nn.Linear(c, inner, bias=bias), nn.ReLU(), nn.Linear(inner, c, bias=bias), nn.Sigmoid()
-        )
+        self.fc = nn.Sequential(nn.Linear(c, inner, bias=bias), nn.ReLU(), nn.Linear(inner, c, bias=bias), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""

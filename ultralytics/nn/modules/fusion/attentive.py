@@ -69,7 +69,7 @@ def _blended(x: Tensor, y: Tensor, gate: Tensor) -> Tensor:
 
 @register(_second_channels, multi_input=True)
 class CGAFusion(nn.Module):
-    """A sum of two maps that leans to one or the other at each cell (DEA-Net, arXiv 2301.04805, sec. 3.3).
+    """A sum of two maps that leans to one or the other at each cell (DEA-Net, arXiv 2301.04805).
 
     YAML `[reduction]`. As in the published code the sigmoid is applied twice. Maps of at least 4 x 4 cells.
     """
@@ -92,7 +92,7 @@ class CGAFusion(nn.Module):
 
 
 class CAFM(nn.Module):
-    """Channel attention beside convolutions made of the same queries, keys and values (HCANet, arXiv 2403.10067, sec. 3.2).
+    """Channel attention beside convolutions of the same queries, keys and values (HCANet, arXiv 2403.10067).
 
     Convolutions are 3-D on an axis of length one, as in the weights.
     """
@@ -160,7 +160,7 @@ def _sba_rule(row: RowContext) -> Plan:
 
 @register(_sba_rule, multi_input=True)
 class SBA(nn.Module):
-    """Selective boundary aggregation of a fine and a coarse map, at the coarse size (DuAT, arXiv 2212.11677, sec. 3.3).
+    """Selective boundary aggregation of a fine and a coarse map, at the coarse size (DuAT, arXiv 2212.11677).
 
     Each map takes from the other what its own gate leaves out. Ends in a 3x3 Conv, as circulated.
     """
@@ -197,25 +197,23 @@ class _LocalContext(nn.Module):
 
     def __init__(self, c: int) -> None:
         super().__init__()
-        self.conv1 = Conv(c, c, 1)
-        self.conv2 = Conv(c, c, 3, g=c)
-        self.conv3 = Conv(c, c, 1)
-        self.conv4 = Conv(c, c, 3, g=c)
-        self.conv5 = Conv(c, c, 1)
-        self.conv6 = Conv(c, c, 3, g=c)
-        self.conv7 = nn.Sequential(nn.Conv2d(c, c, 1, bias=False))
+        self.conv1 = Conv(c, c, 1, act=nn.ReLU())
+        self.conv2 = Conv(c, c, 3, g=c, act=nn.ReLU())
+        self.conv3 = Conv(c, c, 1, act=nn.ReLU())
+        self.conv4 = Conv(c, c, 3, g=c, act=nn.ReLU())
+        self.conv5 = Conv(c, c, 1)  # the only one with the default activation, as circulated
+        self.conv6 = Conv(c, c, 3, g=c, act=nn.ReLU())
+        self.conv7 = nn.Sequential(nn.Conv2d(c, c, 1, bias=False), nn.ReLU())
         self.ca = nn.ModuleDict({"fc1": nn.Conv2d(64, 4, 1, bias=False), "fc2": nn.Conv2d(4, 64, 1, bias=False)})
         self.sa = nn.ModuleDict({"conv1": nn.Conv2d(2, 1, 7, padding=3, bias=False)})
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
-        a = self.conv1(x)
-        a = a + self.conv2(a)
-        b = self.conv3(a)
-        b = b + self.conv4(b)
-        c = self.conv5(b)
-        c = c + self.conv6(c)
-        return x + x * self.conv7(c).sigmoid()
+        y = x
+        for pointwise, spatial in ((self.conv1, self.conv2), (self.conv3, self.conv4), (self.conv5, self.conv6)):
+            y = pointwise(y)
+            y = y + spatial(y)
+        return x + x * self.conv7(y).sigmoid()
 
 
 class _GlobalContext(nn.Module):
@@ -238,7 +236,7 @@ class _GlobalContext(nn.Module):
 
 @register(scaled_conv)
 class GLSA(nn.Module):
-    """Half of the channels by a local gate, half by a global one, joined (DuAT, arXiv 2212.11677, sec. 3.2).
+    """Half of the channels by a local gate, half by a global one, joined (DuAT, arXiv 2212.11677).
 
     `conv1_1_1` is not used; it is kept for weights that hold it. ConfigError when c1 is odd.
     """

@@ -1,4 +1,4 @@
-"""Gather steps of Gold-YOLO (arXiv 2309.11331, sec. 4.2), and the two modules of a pack's focusing diffusion neck.
+"""Gather steps of Gold-YOLO (arXiv 2309.11331), and the two modules of a pack's focusing diffusion neck.
 
 Shape legend of this file: B batch, C channels, H x W map; every map is (B, C, H, W).
 """
@@ -40,7 +40,7 @@ class SimFusion_3in(nn.Module):
     def forward(self, x: list[Tensor]) -> Tensor:
         """[(B, C0, H0, W0), (B, C1, H, W), (B, C2, H2, W2)] -> (B, c2, H, W)."""
         fine, middle, coarse = x
-        size = middle.shape[2:]
+        size = (middle.shape[2], middle.shape[3])
         fine = F.adaptive_avg_pool2d(fine, size)
         coarse = F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
         return self.cv_fuse(torch.cat((self.cv1(fine), self.cv2(middle), self.cv3(coarse)), 1))
@@ -53,7 +53,7 @@ class SimFusion_4in(nn.Module):
     def forward(self, x: list[Tensor]) -> Tensor:
         """[(B, C_i, H_i, W_i), ...], fine to coarse -> (B, sum C_i, H_2, W_2)."""
         first, second, third, fourth = x
-        size = third.shape[2:]
+        size = (third.shape[2], third.shape[3])
         first, second = F.adaptive_avg_pool2d(first, size), F.adaptive_avg_pool2d(second, size)
         fourth = F.interpolate(fourth, size=size, mode="bilinear", align_corners=False)
         return torch.cat((first, second, third, fourth), 1)

@@ -69,7 +69,7 @@ class Zoom_cat(nn.Module):
     def forward(self, x: list[Tensor]) -> Tensor:
         """[(B, C0, H0, W0), (B, C1, H, W), (B, C2, H2, W2)] -> (B, C0 + C1 + C2, H, W)."""
         fine, middle, coarse = x
-        size = middle.shape[2:]
+        size = (middle.shape[2], middle.shape[3])
         fine = F.adaptive_max_pool2d(fine, size) + F.adaptive_avg_pool2d(fine, size)
         return torch.cat((fine, middle, F.interpolate(coarse, size=size)), 1)
 
@@ -81,7 +81,7 @@ def resized(x: Tensor, size: Sequence[int]) -> Tensor:
     """
     if tuple(x.shape[2:]) == tuple(size):
         return x
-    x = F.adaptive_avg_pool2d(x, [min(a, b) for a, b in zip(x.shape[2:], size, strict=True)])
+    x = F.adaptive_avg_pool2d(x, (min(x.shape[2], size[0]), min(x.shape[3], size[1])))
     if tuple(x.shape[2:]) == tuple(size):
         return x
     return F.interpolate(x, size=list(size), mode="bilinear", align_corners=True)
@@ -94,7 +94,7 @@ def _inputs_rule(row: RowContext) -> Plan:
 
 @register(_inputs_rule, multi_input=True)
 class SDI(nn.Module):
-    """Every input at the size of the first, through a GSConv to its channels, all multiplied (U-Net v2, arXiv 2311.17791).
+    """Inputs at the size of the first, each through a GSConv to its channels, multiplied (U-Net v2, arXiv 2311.17791).
 
     In place of the paper's 3x3 convolutions, as circulated.
     """
@@ -127,7 +127,7 @@ class Fusion(nn.Module):
 
     `weight`: each through a Conv, summed. `adaptive`: each through a Conv, then a sum with weights by a softmax over
     the inputs at each place. `concat`: joined along the channels. `bifpn`: a sum with learned weights, clipped at 0 and
-    normalised (EfficientDet, arXiv 1911.09070, sec. 3.3; without its epsilon). `SDI`: as the block of that name, which
+    normalised (EfficientDet, arXiv 1911.09070; without its epsilon). `SDI`: as the block of that name, which
     also takes maps of other sizes. ConfigError for an unknown mode, or widths that differ where maps are summed.
     """
 
@@ -186,7 +186,7 @@ def _bi_fpn_rule(row: RowContext) -> Plan:
 
 @register(_bi_fpn_rule, multi_input=True)
 class Bi_FPN(nn.Module):
-    """A sum with learned weights over the sum of their swish (after EfficientDet, arXiv 1911.09070, sec. 3.3)."""
+    """A sum with learned weights over the sum of their swish (after EfficientDet, arXiv 1911.09070)."""
 
     def __init__(self, length: int) -> None:
         super().__init__()

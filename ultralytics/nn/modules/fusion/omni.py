@@ -1,4 +1,4 @@
-"""OmniKernel of OKNet (AAAI 2024) and its cross-stage form: large depth-wise kernels, and gates in the frequency domain.
+"""OmniKernel of OKNet (AAAI 2024) and its cross-stage form: large depth-wise kernels, gates in the frequency domain.
 
 Fourier transforms run in float32 at least: in float16 they need sides that are powers of two. Shape legend of this
 file: B batch, C channels, H x W map; every map is (B, C, H, W).
@@ -43,7 +43,7 @@ class FrequencyGate(nn.Module):
 
 @register(channels_first)
 class OmniKernel(nn.Module):
-    """Depth-wise kernels of four shapes, and attention over channels and places by way of the spectrum (OKNet, sec. 3.2).
+    """Depth-wise kernels of four shapes, and attention over channels and places by the spectrum (OKNet, AAAI 2024).
 
     YAML `[kernel_size]`. The kernel is 31, as circulated; the official code has 63.
     """

@@ -33,7 +33,7 @@ def _scalseq_rule(row: RowContext) -> Plan:
 class ScalSeq(nn.Module):
     """Three levels projected, brought to the finest size, stacked, mixed by a 1x1x1 convolution, largest over scales.
 
-    SSFF of ASF-YOLO, sec. 3.3. YAML `[c]`, scaled by width without the cap. The finest level is projected only where
+    SSFF of ASF-YOLO. YAML `[c]`, scaled by width without the cap. The finest level is projected only where
     its channels differ from c. The 3-D batch norm keeps its epsilon of 1e-5 in a whole model.
     """
 
@@ -140,7 +140,7 @@ class CoordinateGate(nn.Module):
 class asf_attention_model(nn.Module):
     """The first input through a gate over channels, plus the second, through a gate over rows and columns.
 
-    CPAM of ASF-YOLO, sec. 3.4. Both inputs have c channels.
+    CPAM of ASF-YOLO. Both inputs have c channels.
     """
 
     def __init__(self, ch: int) -> None:

@@ -16,9 +16,9 @@ from ultralytics.utils.errors import ConfigError
 
 @register(scaled_conv)
 class GSConv(nn.Module):
-    """Half of the outputs by a Conv, the others by a depth-wise 5x5 of the first, shuffled (arXiv 2206.02424, sec. 3.2).
+    """Half of the outputs by a Conv, the others by a depth-wise 5x5 of the first, shuffled (arXiv 2206.02424).
 
-    `act` is accepted and has no effect, as circulated: the activation is always the default. ConfigError when c2 is odd.
+    `act` has no effect, as circulated: the activation is always the default. ConfigError when c2 is odd.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class GSBottleneckC(GSBottleneck):
 
 @register(scaled_repeat)
 class VoVGSCSP(nn.Module):
-    """Cross-stage block with one projection through n GSConv bottlenecks, one as it is (arXiv 2206.02424, sec. 3.3).
+    """Cross-stage block with one projection through n GSConv bottlenecks, one as it is (arXiv 2206.02424).
 
     YAML `[c2]`. `shortcut` and `g` have no effect; `res` is not used either, and is kept for weights that hold it.
     """

@@ -43,9 +43,7 @@ class ContextGuidedBlock(nn.Module):
     ConfigError when c2 is odd.
     """
 
-    def __init__(
-        self, c1: int, c2: int, dilation_rate: int = 2, reduction: int = 16, shortcut: bool = True
-    ) -> None:
+    def __init__(self, c1: int, c2: int, dilation_rate: int = 2, reduction: int = 16, shortcut: bool = True) -> None:
         super().__init__()
         if c2 % 2:
             raise ConfigError(f"ContextGuidedBlock joins two halves: c2={c2} must be even")

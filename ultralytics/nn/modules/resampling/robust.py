@@ -74,10 +74,10 @@ class SRFD(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, c1, H, W) -> (B, c2, ceil(H/4), ceil(W/4))."""
         x = self.conv_init(x)
-        strided = self.batch_norm_x1(F.gelu(self.conv_x1(self.conv_1(x))))
+        strided = self.batch_norm_x1(self.conv_x1(self.conv_1(x)))
         x = self.fusion1(torch.cat((strided, self.cut_c(x)), 1))
         wide = self.conv_2(x)
-        strided = self.batch_norm_x2(F.gelu(self.conv_x2(wide)))
+        strided = self.batch_norm_x2(self.conv_x2(wide))
         largest = self.batch_norm_m(_halved_maximum(wide))
         return self.fusion2(torch.cat((strided, self.cut_r(x), largest), 1))
 

@@ -17,7 +17,7 @@ from ultralytics.utils.errors import ConfigError
 
 @register(channels_first)
 class CARAFE(nn.Module):
-    """Content-aware reassembly: each output cell is a weighted sum around its source cell (arXiv 1905.02188, sec. 3).
+    """Content-aware reassembly: each output cell is a weighted sum around its source cell (arXiv 1905.02188).
 
     YAML `[k_enc, k_up, c_mid, scale]`. SiLU in the compressor, as circulated. The unfolded map, k_up^2 times the
     input, is never built: the taps are summed one by one.
@@ -57,9 +57,7 @@ class DySample(nn.Module):
 
     init_pos: Tensor
 
-    def __init__(
-        self, c: int, scale: int = 2, style: str = "lp", groups: int = 4, dyscope: bool = False
-    ) -> None:
+    def __init__(self, c: int, scale: int = 2, style: str = "lp", groups: int = 4, dyscope: bool = False) -> None:
         super().__init__()
         self.scale, self.style, self.groups = scale, style, groups
         self._check(c)
@@ -118,7 +116,7 @@ register(channels_first, name="Dy_Sample")(DySample)
 
 @register(channels_first)
 class EUCB(nn.Module):
-    """Efficient up-convolution: nearest upsampling by two, a depth-wise Conv, a 1x1 with bias (EMCAD, arXiv 2405.06880)."""
+    """Nearest upsampling by two, a depth-wise Conv, a 1x1 convolution with bias (EMCAD, arXiv 2405.06880)."""
 
     def __init__(self, c: int, k: int = 3) -> None:
         super().__init__()
