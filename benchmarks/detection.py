@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 import torch
 import ultralytics
-from ultralytics.nn.state_export import export_state_dict
+from ultralytics.nn.export.stock_state_dict import export_state_dict
 yaml, weights, stem = sys.argv[1:]
 torch.manual_seed(0)
 model = ultralytics.RTDETR(weights or yaml).model

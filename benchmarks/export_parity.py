@@ -20,9 +20,9 @@ import torch
 
 from ultralytics import RTDETR
 from ultralytics.cfg import get_cfg
-from ultralytics.engine import exporter
-from ultralytics.engine.exporter import Export
-from ultralytics.engine.parity import TOLERANCES, Comparison
+from ultralytics.engine.export import exporter
+from ultralytics.engine.export.exporter import Export
+from ultralytics.engine.export.parity import TOLERANCES, Comparison
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.utils.checks import collect_system_info
 from ultralytics.utils.errors import UserError

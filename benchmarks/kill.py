@@ -25,8 +25,8 @@ import cv2
 import numpy as np
 
 import ultralytics.models.rtdetr.train  # noqa: F401  (before any fork)
-from ultralytics.cli import entrypoint
-from ultralytics.nn.checkpoint import read_checkpoint
+from ultralytics.cli.main import entrypoint
+from ultralytics.nn.checkpoint.format import read_checkpoint
 from ultralytics.utils.errors import UserError
 from ultralytics.utils.files import latest_run
 

@@ -19,12 +19,12 @@ from torch.profiler import ProfilerActivity, profile
 
 sys.path.insert(0, str(ROOT))
 
-from ultralytics.engine import optim
+from ultralytics.engine.training import optimizer as optim
 from ultralytics.nn.autobackend import AutoBackend
+from ultralytics.nn.cpu.malloc import keep_freed_memory
 from ultralytics.nn.tasks import RTDETRDetectionModel
-from ultralytics.utils.heap import keep_freed_memory
+from ultralytics.utils.torch_tools.training import ModelEMA
 from ultralytics.utils.torch_utils import amp_dtype, autocast
-from ultralytics.utils.training import ModelEMA
 
 TOP = 15
 

@@ -25,7 +25,7 @@ from common import ROOT, describe, environment, machine
 
 sys.path.insert(0, str(ROOT))
 
-from ultralytics.utils.figures import add_legend, literal
+from ultralytics.utils.plotting.figure import add_legend, literal
 
 MAP50, MAP = "metrics/mAP50(B)", "metrics/mAP50-95(B)"
 MODEL = "rtdetr-tiny-l.yaml"

@@ -13,8 +13,8 @@ from torch import Tensor
 
 sys.path.insert(0, str(ROOT))
 
+from ultralytics.nn.cpu.malloc import keep_freed_memory
 from ultralytics.nn.modules.attention import single_head_attention
-from ultralytics.utils.heap import keep_freed_memory
 
 QK, V = 16, 64
 Work = Callable[[], None]

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from ultralytics.data.convert import convert
     from ultralytics.data.doctor.run import doctor
     from ultralytics.engine.compare import compare
-    from ultralytics.engine.replay import replay
     from ultralytics.engine.show import show
+    from ultralytics.engine.training.replay import replay
     from ultralytics.models import RTDETR, SHViTClassifier
     from ultralytics.models.rtdetr.heatmap import heatmap
     from ultralytics.utils import ASSETS
     from ultralytics.utils.checks import print_checks as checks
+    from ultralytics.utils.config.settings import SETTINGS as settings
     from ultralytics.utils.downloads import download
-    from ultralytics.utils.settings import SETTINGS as settings
 
 __version__ = "0.1.0"
 
@@ -50,8 +50,8 @@ _WHERE = {
     "doctor": ("ultralytics.data.doctor.run", "doctor"),
     "download": ("ultralytics.utils.downloads", "download"),
     "heatmap": ("ultralytics.models.rtdetr.heatmap", "heatmap"),
-    "replay": ("ultralytics.engine.replay", "replay"),
-    "settings": ("ultralytics.utils.settings", "SETTINGS"),
+    "replay": ("ultralytics.engine.training.replay", "replay"),
+    "settings": ("ultralytics.utils.config.settings", "SETTINGS"),
     "show": ("ultralytics.engine.show", "show"),
 }
 

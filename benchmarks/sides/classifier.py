@@ -16,8 +16,8 @@ import torch
 def build(name: str) -> torch.nn.Module:
     """`ours` is this tree's SHViT-S4; any other name is timm's, re-parameterised where timm can."""
     if name == "ours":
+        from ultralytics.nn.cpu.malloc import keep_freed_memory
         from ultralytics.nn.modules import shvit_s4
-        from ultralytics.utils.heap import keep_freed_memory
 
         keep_freed_memory()  # as `predict` does
         return shvit_s4().eval().fuse()

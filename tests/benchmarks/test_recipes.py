@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.utils.svg import kept_text, read_words
+from tests.utils.plotting.svg import kept_text, read_words
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 ROWS = {0: [(0.2, 0.1), (0.6, 0.4), (0.7, 0.3)], 1: [(0.1, 0.0), (0.3, 0.2), (0.5, 0.3)]}

@@ -9,7 +9,7 @@ import pytest
 
 from ultralytics.cfg.schema import GROUPS, KEYS, UPSTREAM_KEYS, defaults, render_default_yaml
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, YAML
-from ultralytics.utils.paths import DEFAULT_CFG_PATH
+from ultralytics.utils.config.paths import DEFAULT_CFG_PATH
 
 UPSTREAM = {
     "task": "detect",

@@ -17,8 +17,6 @@ LAYERS = {  # the longest prefix counts
     "ultralytics.engine": 4,
     "ultralytics.models": 5,
     "ultralytics.cli": 6,
-    "ultralytics.cli_words": 6,
-    "ultralytics.commands": 6,
     "ultralytics.__main__": 6,
     "ultralytics": 6,
 }
@@ -45,18 +43,42 @@ LOCAL_THIRD_PARTIES = {  # heavy or optional: imported where they are used
     "supervision",
     "tensorrt",
 }
-NN_ORDER = (  # inside nn, low to high; same number: siblings
-    ("registry", 0),
-    ("spec", 1),
-    ("modules.utils", 2),
-    ("modules.conv", 3),
-    ("modules.block", 4),
-    ("modules.shsa", 4),
-    ("modules.transformer", 4),
-    ("modules.head", 5),
-    ("builder", 6),
-    ("tasks", 7),
-    ("autobackend", 8),
+WING_ORDER = {  # inside a package, low to high; same number: siblings that do not import each other
+    "ultralytics.nn": {
+        "registry": 0,
+        "modules": 1,
+        "build": 2,
+        "checkpoint": 3,
+        "cpu": 3,
+        "activation_checkpointing": 3,
+        "profile": 3,
+        "classify": 4,
+        "transfer": 4,
+        "tasks": 5,
+        "backends": 6,
+        "autobackend": 7,
+        "export": 8,
+    },
+    "ultralytics.engine": {
+        "results": 0,
+        "writers": 1,
+        "predictor": 3,
+        "validator": 2,
+        "training": 4,
+        "trainer": 5,
+        "export": 5,
+        "compare": 7,
+        "show": 7,
+        "model": 6,
+    },
+}
+MODULE_ORDER = (  # inside nn.modules
+    ("utils", 0),
+    ("conv", 1),
+    ("block", 2),
+    ("shsa", 2),
+    ("transformer", 2),
+    ("head", 3),
 )
 
 
@@ -148,9 +170,25 @@ def test_no_cycles() -> None:
         visit(module, ())
 
 
-def test_order_inside_nn() -> None:
-    rank = {f"ultralytics.nn.{name}": n for name, n in NN_ORDER}
+def test_modules_are_ordered() -> None:
+    rank = {f"ultralytics.nn.modules.{name}": n for name, n in MODULE_ORDER}
     bad = [f"{a}:{line} imports {b}" for a, b, line, _ in imports() if a in rank and b in rank and rank[b] > rank[a]]
+    assert not bad, "\n".join(bad)
+
+
+@pytest.mark.parametrize("package", WING_ORDER)
+def test_wings_go_down(package: str) -> None:
+    """A wing imports lower wings of its package only, so that each can be read without those above it."""
+    order = WING_ORDER[package]
+
+    def wing(module: str) -> str:
+        return module.removeprefix(f"{package}.").split(".")[0] if module.startswith(f"{package}.") else ""
+
+    bad = []
+    for a, b, line, _ in imports():
+        high, low = wing(a), wing(b)
+        if high and low and high != low and order[low] >= order[high]:
+            bad.append(f"{a}:{line} imports {b}")
     assert not bad, "\n".join(bad)
 
 

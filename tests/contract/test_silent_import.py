@@ -53,7 +53,7 @@ print(json.dumps({"seen": seen, "changed": [k for k in before if before[k] != af
 NO_TORCH = """
 import sys
 sys.argv = ["yolo", *sys.argv[1:]]
-from ultralytics.cli import entrypoint
+from ultralytics.cli.main import entrypoint
 entrypoint()
 print("LOADED", *sorted({"torch", "cv2", "numpy", "pandas", "matplotlib", "scipy", "torchvision"} & set(sys.modules)))
 """
@@ -107,8 +107,11 @@ def test_light_commands_load_nothing_heavy(words: list[str], tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "module",
-    ["ultralytics", "ultralytics.cli", "ultralytics.cfg", "ultralytics.utils", "ultralytics.models"]
-    + [f"ultralytics.utils.{m}" for m in ("errors", "log", "settings", "yaml_io", "checks", "files", "downloads")]
+    ["ultralytics", "ultralytics.cli.main", "ultralytics.cfg", "ultralytics.utils", "ultralytics.models"]
+    + [
+        f"ultralytics.utils.{m}"
+        for m in ("errors", "log", "config.settings", "config.yaml_io", "checks", "files", "downloads")
+    ]
     + ["ultralytics.utils.dist", "ultralytics.utils.callbacks"],
 )
 def test_light_modules_do_not_import_torch(module: str) -> None:

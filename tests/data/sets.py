@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from ultralytics.data.labels import Scan, scan_images, verify_pair
+from ultralytics.data.labels.parse import Scan, scan_images, verify_pair
 
 NAMES = {0: "a", 1: "b", 2: "c"}
 

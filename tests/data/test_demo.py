@@ -11,7 +11,7 @@ import pytest
 
 from ultralytics.data import demo
 from ultralytics.data.demo import CLASSES, draw_scene, generate_demo
-from ultralytics.data.labels import parse_labels
+from ultralytics.data.labels.parse import parse_labels
 from ultralytics.utils.errors import DatasetError
 
 

@@ -8,8 +8,8 @@ import torch
 
 from tests.engine.tiny import IMAGES, small_trainer, write_dataset
 from ultralytics.models.rtdetr.train import RTDETRTrainer
-from ultralytics.nn.checkpoint import read_checkpoint
-from ultralytics.utils.training import LR_CURVES
+from ultralytics.nn.checkpoint.format import read_checkpoint
+from ultralytics.utils.torch_tools.training import LR_CURVES
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import pytest
 from tests.engine.tiny import Oracle
 from ultralytics.data.convert import convert
 from ultralytics.models.rtdetr.val import RTDETRValidator, build_rtdetr_dataset
-from ultralytics.utils.namespace import IterableSimpleNamespace
+from ultralytics.utils.config.namespace import IterableSimpleNamespace
 
 CATEGORIES = {3: "bus", 17: "Cat", 90: "dog"}  # ids with gaps, in another order than the YAML has them
 HEAD = "train: images/train\nval: images/val\nnames: [cat, dog, bus]\n"

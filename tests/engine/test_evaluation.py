@@ -15,7 +15,7 @@ import yaml
 
 import ultralytics
 from tests.engine.tiny import IMAGES, coco_dataset, overfitted, write_dataset
-from ultralytics import cli
+from ultralytics.cli import main as cli
 from ultralytics.engine.compare import labels_of
 from ultralytics.engine.model import Model
 from ultralytics.models import RTDETR

@@ -191,7 +191,7 @@ def test_predictor_is_kept_and_its_arguments_are_not(model):
     ("key", "value"), [("amp", False), ("quantize", 32), ("channels_last", False), ("compile", "default")]
 )
 def test_how_one_call_ran_the_network_does_not_stick(model, monkeypatch, key, value):
-    monkeypatch.setattr("ultralytics.nn.compiled.BACKEND", "eager")
+    monkeypatch.setattr("ultralytics.nn.backends.compiled.BACKEND", "eager")
     model.predict(IMAGE, **{key: value}, **FAST)
     before = model.predictor
     assert before.args.get(key) == value

@@ -26,7 +26,7 @@ from tests.engine.tiny import (
     truth,
     write_dataset,
 )
-from ultralytics.engine.results import Results
+from ultralytics.engine.results.results import Results
 from ultralytics.models.rtdetr.predict import RTDETRPredictor
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils.errors import ConfigError, UserError

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.engine.tiny import IMAGES, small_trainer, write_dataset
-from ultralytics.engine import setup
-from ultralytics.nn.checkpoint import read_checkpoint
+from ultralytics.engine.training import setup
+from ultralytics.nn.checkpoint.format import read_checkpoint
 from ultralytics.utils.errors import ConfigError, TrainingError
 from ultralytics.utils.files import latest_run
 

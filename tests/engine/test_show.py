@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.data.sets import make_set
-from ultralytics.cli import entrypoint
+from ultralytics.cli.main import entrypoint
 from ultralytics.engine.show import show
 from ultralytics.utils.errors import ConfigError, NotFoundError
 

@@ -19,9 +19,9 @@ from PIL import Image
 
 from tests.engine.servers import http_server, jpeg, rtsp_server, running
 from tests.engine.tiny import IMAGES, draw, spread_network
-from ultralytics.data.addresses import fetch
-from ultralytics.data.loaders import LoadScreenshots, LoadStreams
-from ultralytics.data.sources import load_inference_source
+from ultralytics.data.loaders.files import LoadScreenshots, LoadStreams
+from ultralytics.data.loaders.open import load_inference_source
+from ultralytics.data.loaders.urls import fetch
 from ultralytics.models.rtdetr.predict import RTDETRPredictor
 from ultralytics.utils.errors import ConfigError, MissingPackageError, NotFoundError
 
@@ -286,7 +286,7 @@ def test_a_broken_picture_of_the_web_is_left_out(web: str, capsys: pytest.Captur
 
 
 def test_a_picture_has_a_largest_size(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ultralytics.data.addresses.MAX_IMAGE", 10)
+    monkeypatch.setattr("ultralytics.data.loaders.urls.MAX_IMAGE", 10)
     with pytest.raises(NotFoundError, match="too large"):
         fetch(f"{web}/a.png")
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.engine.test_checkpointing import assert_equal
 from tests.engine.tiny import IMAGES, TINY, write_dataset
+from tests.engine.training.test_state import assert_equal
 from ultralytics.models.rtdetr.train import RTDETRTrainer
-from ultralytics.nn.checkpoint import pack_model, read_checkpoint, save_checkpoint
+from ultralytics.nn.checkpoint.format import pack_model, read_checkpoint, save_checkpoint
 from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import CheckpointError, ConfigError, NotFoundError, TrainingError
-from ultralytics.utils.yaml_io import YAML
 
 QUICK = {"imgsz": 64, "batch": 2, "workers": 0, "device": "cpu", "plots": False, "amp": False, "verbose": False}
 
@@ -401,12 +401,12 @@ def test_a_disk_that_is_full_leaves_the_older_checkpoint_whole(make, monkeypatch
         def full(*args, **kwargs):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("ultralytics.engine.checkpointing.save_checkpoint", full)
+        monkeypatch.setattr("ultralytics.engine.training.state.save_checkpoint", full)
 
     trainer.add_callback("on_fit_epoch_end", fill_disk)
     with pytest.raises(TrainingError, match="No space left"):
         trainer.train()
-    monkeypatch.setattr("ultralytics.engine.checkpointing.save_checkpoint", save_checkpoint)
+    monkeypatch.setattr("ultralytics.engine.training.state.save_checkpoint", save_checkpoint)
     again = make(resume=str(trainer.last))
     again.train()
     assert again.epoch == 2 and len(rows(again)) == 3

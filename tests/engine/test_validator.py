@@ -16,7 +16,7 @@ from ultralytics.engine.validator import BaseValidator
 from ultralytics.models.rtdetr.val import COCO80_TO_91, RTDETRValidator, geometry_of
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils.errors import ConfigError, UserError
-from ultralytics.utils.training import EarlyStopping
+from ultralytics.utils.torch_tools.training import EarlyStopping
 
 
 class OracleValidator(RTDETRValidator):

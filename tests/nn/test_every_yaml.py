@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tests.nn.test_tasks import batch_of
+from ultralytics.nn.build.dry_run import ProbeBlock
 from ultralytics.nn.modules import RTDETRDecoder
-from ultralytics.nn.probe import ProbeBlock
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils import ROOT
 

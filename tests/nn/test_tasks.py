@@ -9,8 +9,8 @@ from torch import nn
 
 from tests.golden.fill import fill_
 from tests.nn.yamls import TINY
+from ultralytics.nn.build.spec import load_model_yaml
 from ultralytics.nn.modules.shsa import SHSA
-from ultralytics.nn.spec import load_model_yaml
 from ultralytics.nn.tasks import (
     DetectionModel,
     RTDETRDetectionModel,

@@ -9,7 +9,7 @@ from torch import nn
 
 from tests.golden.fill import fill_
 from tests.nn.yamls import TINY
-from ultralytics.nn.checkpoint import pack_model
+from ultralytics.nn.checkpoint.format import pack_model
 from ultralytics.nn.modules.csp import Bottleneck
 from ultralytics.nn.modules.shsa import SHSA, BasicBlock
 from ultralytics.nn.tasks import RTDETRDetectionModel

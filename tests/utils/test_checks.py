@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from ultralytics.utils import checks
+from ultralytics.utils.config.paths import CFG_DIR, ROOT
 from ultralytics.utils.errors import ConfigError, ConfigTypeError, MissingPackageError, NotFoundError, UserError
-from ultralytics.utils.paths import CFG_DIR, ROOT
 
 
 @pytest.mark.parametrize(

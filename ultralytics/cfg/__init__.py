@@ -1,6 +1,6 @@
 """Arguments of a run: their table, their files, and how they come together.
 
-`entrypoint` is the command line's function; it lives in `ultralytics.cli` and is looked up there when asked for.
+`entrypoint` is the command line's function; it lives in `ultralytics.cli.main` and is looked up there when asked for.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 
 from ultralytics.cfg.resolve import Source, apply_recipe, resolve
 from ultralytics.cfg.schema import MODES, TASKS
+from ultralytics.utils.config.namespace import IterableSimpleNamespace
+from ultralytics.utils.config.settings import SETTINGS
 from ultralytics.utils.files import increment_path
-from ultralytics.utils.namespace import IterableSimpleNamespace
-from ultralytics.utils.settings import SETTINGS
 
 __all__ = ["MODES", "TASKS", "apply_recipe", "entrypoint", "get_cfg", "get_save_dir"]
 
@@ -54,5 +54,5 @@ def get_save_dir(args: SimpleNamespace, name: str | None = None) -> Path:
 
 def __getattr__(name: str) -> Any:
     if name == "entrypoint":
-        return importlib.import_module("ultralytics.cli").entrypoint
+        return importlib.import_module("ultralytics.cli.main").entrypoint
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,11 +15,11 @@ from typing import Any, TypeAlias
 from ultralytics.cfg.kinds import INT_OR_INTS
 from ultralytics.cfg.schema import EXTRA_KEYS, KEYS, UPSTREAM_KEYS, defaults
 from ultralytics.utils.checks import check_yaml
+from ultralytics.utils.config.namespace import IterableSimpleNamespace
+from ultralytics.utils.config.paths import CFG_DIR
+from ultralytics.utils.config.yaml_io import load_with_lines
 from ultralytics.utils.errors import ConfigError, NotFoundError, UnknownArgumentError
 from ultralytics.utils.log import LOGGER
-from ultralytics.utils.namespace import IterableSimpleNamespace
-from ultralytics.utils.paths import CFG_DIR
-from ultralytics.utils.yaml_io import load_with_lines
 
 Source: TypeAlias = "str | Path | Mapping[str, Any] | SimpleNamespace | None"
 Rename: TypeAlias = Callable[[Any], dict[str, Any]]

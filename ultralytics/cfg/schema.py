@@ -11,10 +11,10 @@ from types import MappingProxyType
 from typing import Any
 
 from ultralytics.cfg import kinds as k
+from ultralytics.utils.config.paths import DEFAULT_CFG_PATH
+from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import ConfigError, ConfigTypeError
 from ultralytics.utils.files import atomic_write
-from ultralytics.utils.paths import DEFAULT_CFG_PATH
-from ultralytics.utils.yaml_io import YAML
 
 TASKS: tuple[str, ...] = ("detect", "classify")
 MODES: tuple[str, ...] = ("train", "val", "predict")

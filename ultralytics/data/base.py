@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from ultralytics.data.augment import AugmentParams, Compose, Sample
 from ultralytics.data.image_cache import ImageCache, cache_mode
 from ultralytics.data.images import Pixels, imread, imread_reduced, reduction, resize
-from ultralytics.data.label_table import LabelDict, LabelTable
+from ultralytics.data.labels.table import LabelDict, LabelTable
 from ultralytics.data.utils import IMG_FORMATS, list_images, pick_fraction
 from ultralytics.utils.errors import DatasetError
 from ultralytics.utils.instance import Instances

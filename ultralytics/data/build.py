@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ultralytics.data.dataset import YOLODataset, collate_fn
-from ultralytics.data.sources import load_inference_source
+from ultralytics.data.loaders.open import load_inference_source
 from ultralytics.utils.dist import world_size
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.log import colorstr

@@ -22,10 +22,10 @@ from torchvision.transforms import v2
 from ultralytics.data.build import build_dataloader, fraction_of
 from ultralytics.data.image_cache import ImageCache, cache_mode
 from ultralytics.data.images import Pixels, imread, resize
-from ultralytics.data.label_cache import cached_scan, content_key
-from ultralytics.data.label_table import LabelTable
-from ultralytics.data.labels import Issue, LabelRows, Pair, scan_images, verify_image
-from ultralytics.data.report import Reporting
+from ultralytics.data.labels.cache import cached_scan, content_key
+from ultralytics.data.labels.parse import Issue, LabelRows, Pair, scan_images, verify_image
+from ultralytics.data.labels.report import Reporting
+from ultralytics.data.labels.table import LabelTable
 from ultralytics.data.utils import IMG_FORMATS, pick_fraction
 from ultralytics.utils.errors import ConfigError, DatasetError, NotFoundError
 from ultralytics.utils.log import LOGGER, colorstr

@@ -16,14 +16,14 @@ import numpy as np
 from ultralytics.data.formats import FORMATS, open_reader
 from ultralytics.data.formats.voc import voc_text
 from ultralytics.data.formats.yolo import yolo_rows
-from ultralytics.data.label_table import LabelDict
-from ultralytics.data.labels import FloatArray, Issue, Scan
+from ultralytics.data.labels.parse import FloatArray, Issue, Scan
+from ultralytics.data.labels.table import LabelDict
 from ultralytics.data.utils import SPLITS, check_det_dataset, list_images
+from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import ConfigError, DatasetError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.ops import xywh2xyxy
-from ultralytics.utils.yaml_io import YAML
 
 IMAGES = ("copy", "link", "none")
 REPORT_FILE = "convert_report.txt"

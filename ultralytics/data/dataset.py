@@ -13,11 +13,11 @@ from ultralytics.data.augment import AugmentParams, Compose, Format, LetterBox, 
 from ultralytics.data.augment.pipeline import colour_and_flips
 from ultralytics.data.base import BaseDataset
 from ultralytics.data.formats import open_reader
-from ultralytics.data.label_cache import cached_scan
-from ultralytics.data.label_table import LabelDict, LabelTable
-from ultralytics.data.labels import Issue, Scan, check_strict
-from ultralytics.data.report import Reporting
-from ultralytics.data.truth import follow_labels, snapshot
+from ultralytics.data.labels.cache import cached_scan
+from ultralytics.data.labels.parse import Issue, Scan, check_strict
+from ultralytics.data.labels.report import Reporting
+from ultralytics.data.labels.table import LabelDict, LabelTable
+from ultralytics.data.labels.truth import follow_labels, snapshot
 from ultralytics.utils.errors import DatasetError
 from ultralytics.utils.log import LOGGER
 

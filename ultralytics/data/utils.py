@@ -16,9 +16,9 @@ from ultralytics.data.formats.detect import FORMATS, annotation_files, detect_fo
 from ultralytics.data.paths import IMG_FORMATS, VID_FORMATS, img2label_paths, list_images, pick_fraction, suffix_of
 from ultralytics.utils import LOGGER, ROOT, SETTINGS
 from ultralytics.utils.checks import check_yaml, nearest
+from ultralytics.utils.config.yaml_io import load_with_lines
 from ultralytics.utils.downloads import download
 from ultralytics.utils.errors import ConfigError, DatasetError, NotFoundError
-from ultralytics.utils.yaml_io import load_with_lines
 
 __all__ = [
     "IMG_FORMATS",

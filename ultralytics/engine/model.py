@@ -16,18 +16,18 @@ import torch
 from torch import nn
 
 from ultralytics.cfg import get_cfg, get_save_dir
-from ultralytics.engine.benchmark import Benchmark, Figures, check_saved, runnable_formats
-from ultralytics.engine.exporter import Export, weights_format
-from ultralytics.engine.parity import Comparison
-from ultralytics.engine.result_list import ResultList
-from ultralytics.engine.results import Results
+from ultralytics.engine.export.benchmark import Benchmark, Figures, check_saved, runnable_formats
+from ultralytics.engine.export.exporter import Export, weights_format
+from ultralytics.engine.export.parity import Comparison
+from ultralytics.engine.results.result_list import ResultList
+from ultralytics.engine.results.results import Results
 from ultralytics.nn.autobackend import EXPORTED, AutoBackend, exported_suffix
-from ultralytics.nn.checkpoint import pack_model, save_checkpoint
-from ultralytics.nn.contents import describe_file
-from ultralytics.nn.state_export import export_state_dict, loading_lines
+from ultralytics.nn.build.user_blocks import pack_user_modules
+from ultralytics.nn.checkpoint.describe import describe_file
+from ultralytics.nn.checkpoint.format import pack_model, save_checkpoint
+from ultralytics.nn.cpu.versions import WatchedNetwork
+from ultralytics.nn.export.stock_state_dict import export_state_dict, loading_lines
 from ultralytics.nn.tasks import BaseModel, load_checkpoint
-from ultralytics.nn.user_blocks import pack_user_modules
-from ultralytics.nn.watched import WatchedNetwork
 from ultralytics.utils.callbacks import Callback, Callbacks
 from ultralytics.utils.checks import check_file, check_imgsz, check_yaml
 from ultralytics.utils.errors import ConfigError, ConfigTypeError

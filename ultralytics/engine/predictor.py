@@ -18,15 +18,15 @@ import numpy.typing as npt
 import torch
 
 from ultralytics.cfg import get_cfg, get_save_dir
-from ultralytics.data.ahead import read_ahead
 from ultralytics.data.augment import LetterBox
-from ultralytics.data.sources import load_inference_source
+from ultralytics.data.loaders.open import load_inference_source
+from ultralytics.data.loaders.prefetch import read_ahead
 from ultralytics.data.utils import VID_FORMATS, suffix_of
-from ultralytics.engine.media import ResultWriter
-from ultralytics.engine.result_list import ResultList
-from ultralytics.engine.results import Results
+from ultralytics.engine.results.result_list import ResultList
+from ultralytics.engine.results.results import Results
 from ultralytics.engine.validator import SHOWN_CONF, as_classes, load_backend, refuse_unsupported
-from ultralytics.nn.watched import WatchedNetwork
+from ultralytics.engine.writers import ResultWriter
+from ultralytics.nn.cpu.versions import WatchedNetwork
 from ultralytics.utils import ASSETS, LOGGER, TQDM, IterableSimpleNamespace
 from ultralytics.utils.callbacks import Callback, CallbackMixin, Callbacks
 from ultralytics.utils.checks import check_imgsz

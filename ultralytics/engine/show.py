@@ -11,11 +11,11 @@ from ultralytics.cfg.resolve import apply_recipe
 from ultralytics.data.build import build_yolo_dataset
 from ultralytics.data.dataset import collate_fn
 from ultralytics.data.utils import check_det_dataset
-from ultralytics.engine.runlog import choose_recipe, count_images
+from ultralytics.engine.training.console import choose_recipe, count_images
 from ultralytics.utils import LOGGER, IterableSimpleNamespace
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
-from ultralytics.utils.plotting import plot_images
+from ultralytics.utils.plotting.curves import plot_images
 
 GRID = 16  # images of one picture
 LIST_FILE = "show.txt"

@@ -18,19 +18,19 @@ from torch import nn
 
 from ultralytics.data.augment.pipeline import AugmentParams
 from ultralytics.data.build import stop_workers
-from ultralytics.engine import optim
-from ultralytics.engine.anomaly import StepFailure, bad_labels
-from ultralytics.engine.checkpointing import naming_write_errors, pack_best, seed_step, write
-from ultralytics.engine.launch import train_in_processes
-from ultralytics.engine.memory import explain_out_of_memory, is_out_of_memory
-from ultralytics.engine.runlog import header_text, memory_text, progress_text, write_csv
-from ultralytics.engine.session import Interrupt, devices_to_start, process_group, training_switches
-from ultralytics.engine.setup import Batch, TrainerSetup
-from ultralytics.nn.checkpoint import plain
+from ultralytics.engine.training import optimizer as optim
+from ultralytics.engine.training.autobatch import explain_out_of_memory, is_out_of_memory
+from ultralytics.engine.training.console import header_text, memory_text, progress_text, write_csv
+from ultralytics.engine.training.environment import Interrupt, devices_to_start, process_group, training_switches
+from ultralytics.engine.training.nan_trace import StepFailure, bad_labels
+from ultralytics.engine.training.setup import Batch, TrainerSetup
+from ultralytics.engine.training.state import naming_write_errors, pack_best, seed_step, write
+from ultralytics.engine.training.torchrun import train_in_processes
+from ultralytics.nn.checkpoint.format import plain
+from ultralytics.nn.cpu.malloc import kept_memory
 from ultralytics.utils import LOGGER, TQDM, colorstr, dist
 from ultralytics.utils.files import file_size
-from ultralytics.utils.heap import kept_memory
-from ultralytics.utils.plotting import plot_results
+from ultralytics.utils.plotting.curves import plot_results
 from ultralytics.utils.torch_utils import autocast
 
 AUTOSAVE_S = 600.0

@@ -18,15 +18,16 @@ from torch import nn
 from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.nn.autobackend import AutoBackend
-from ultralytics.nn.facts import Facts
+from ultralytics.nn.backends.metadata import Facts
+from ultralytics.nn.cpu.malloc import keep_freed_memory
 from ultralytics.utils import LOGGER, TQDM, IterableSimpleNamespace, colorstr, dist
 from ultralytics.utils.callbacks import Callback, CallbackMixin, Callbacks
 from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.errors import ConfigError
-from ultralytics.utils.heap import keep_freed_memory
 from ultralytics.utils.metrics import DetMetrics
 from ultralytics.utils.metrics.report import times_of
 from ultralytics.utils.ops import Profile
+from ultralytics.utils.torch_tools.training import EarlyStopping, ModelEMA
 from ultralytics.utils.torch_utils import (
     amp_dtype,
     autocast,
@@ -35,7 +36,6 @@ from ultralytics.utils.torch_utils import (
     unwrap_model,
     wants_channels_last,
 )
-from ultralytics.utils.training import EarlyStopping, ModelEMA
 from ultralytics.utils.user_modules import load_user_modules
 
 Batch = dict[str, Any]

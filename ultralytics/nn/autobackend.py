@@ -13,16 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ultralytics.nn.compiled import CompiledRows
-from ultralytics.nn.finite import check_finite
-from ultralytics.nn.packed import pack
-from ultralytics.nn.packed_upsample import upsample_late
-from ultralytics.nn.runners.base import Runner
-from ultralytics.nn.runners.coreml import coreml_runner
-from ultralytics.nn.runners.onnx import onnx_runner
-from ultralytics.nn.runners.openvino import FOLDER_SUFFIX, openvino_runner
-from ultralytics.nn.runners.tensorrt import tensorrt_runner
-from ultralytics.nn.runners.torchscript import torchscript_runner
+from ultralytics.nn.backends.base import Runner
+from ultralytics.nn.backends.compiled import CompiledRows
+from ultralytics.nn.backends.coreml import coreml_runner
+from ultralytics.nn.backends.onnx import onnx_runner
+from ultralytics.nn.backends.openvino import FOLDER_SUFFIX, openvino_runner
+from ultralytics.nn.backends.tensorrt import tensorrt_runner
+from ultralytics.nn.backends.torchscript import torchscript_runner
+from ultralytics.nn.cpu.finite import check_finite
+from ultralytics.nn.cpu.late_upsample import upsample_late
+from ultralytics.nn.cpu.prepacked import pack
 from ultralytics.nn.tasks import BaseModel, load_checkpoint
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.torch_utils import autocast

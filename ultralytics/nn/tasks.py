@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ultralytics.models.utils.loss import RTDETRDetectionLoss
-from ultralytics.nn.builder import (
+from ultralytics.nn.activation_checkpointing import run_again_in_backward
+from ultralytics.nn.build.builder import (
     PlannedLayer,
     build_model,
     feature_stride,
@@ -29,17 +30,16 @@ from ultralytics.nn.builder import (
     plan_model,
     set_batch_norm,
 )
-from ultralytics.nn.checkpoint import pack_model, plain, read_checkpoint, save_checkpoint
+from ultralytics.nn.build.spec import ModelSpec, load_model_yaml
+from ultralytics.nn.build.user_blocks import check_user_modules
+from ultralytics.nn.checkpoint.format import pack_model, plain, read_checkpoint, save_checkpoint
+from ultralytics.nn.checkpoint.remap import adapt
+from ultralytics.nn.checkpoint.validate import ConstructionBudget
 from ultralytics.nn.classify import LoadReport, classification_loss, from_official, is_official, load_matching
-from ultralytics.nn.foreign import adapt
-from ultralytics.nn.graph import draw_graph
 from ultralytics.nn.modules.conv import fuse_children
 from ultralytics.nn.modules.head import RTDETRDecoder
-from ultralytics.nn.recompute import run_again_in_backward
-from ultralytics.nn.record import ConstructionBudget
-from ultralytics.nn.registry import REGISTRY
-from ultralytics.nn.spec import ModelSpec, load_model_yaml
-from ultralytics.nn.summary import (
+from ultralytics.nn.profile.graph import draw_graph
+from ultralytics.nn.profile.summary import (
     LayerFacts,
     Totals,
     compare_rows,
@@ -51,8 +51,8 @@ from ultralytics.nn.summary import (
     totals_line,
     wide_lines,
 )
+from ultralytics.nn.registry import REGISTRY
 from ultralytics.nn.transfer import TransferReport, is_class, transfer
-from ultralytics.nn.user_blocks import check_user_modules
 from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.errors import CheckpointError, ConfigError, ModelYAMLError
 from ultralytics.utils.log import LOGGER

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ultralytics.nn.spec import LayerSpec, ModelSpec, load_model_yaml
+from ultralytics.nn.build.spec import LayerSpec, ModelSpec, load_model_yaml
 from ultralytics.utils.errors import ModelYAMLError
 
 CLASS_KEYS = ("score_head", "class_embed")

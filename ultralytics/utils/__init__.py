@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ultralytics.utils.config.namespace import IterableSimpleNamespace
+from ultralytics.utils.config.paths import ASSETS, CFG_DIR, DEFAULT_CFG_PATH, ROOT
+from ultralytics.utils.config.settings import SETTINGS
+from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.log import LOGGER, TQDM, ProgressBar, colorstr
-from ultralytics.utils.namespace import IterableSimpleNamespace
-from ultralytics.utils.paths import ASSETS, CFG_DIR, DEFAULT_CFG_PATH, ROOT
-from ultralytics.utils.settings import SETTINGS
-from ultralytics.utils.yaml_io import YAML
 
 if TYPE_CHECKING:
     DEFAULT_CFG: IterableSimpleNamespace

@@ -14,9 +14,9 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from ultralytics import __version__
+from ultralytics.utils.config.paths import CFG_DIR, ROOT
 from ultralytics.utils.errors import ConfigError, ConfigTypeError, MissingPackageError, NotFoundError
 from ultralytics.utils.log import LOGGER
-from ultralytics.utils.paths import CFG_DIR, ROOT
 
 DISTRIBUTION = "rtdetr-shsa"
 IMPORT_NAME = "ultralytics"

@@ -17,9 +17,9 @@ from torch import nn
 
 from ultralytics.utils import dist
 from ultralytics.utils.errors import ConfigError, DeviceError
-from ultralytics.utils.flops import model_flops
 from ultralytics.utils.log import LOGGER
-from ultralytics.utils.training import (
+from ultralytics.utils.torch_tools.flops import model_flops
+from ultralytics.utils.torch_tools.training import (
     EarlyStopping,
     ModelEMA,
     constant_lr,

@@ -12,7 +12,7 @@ import pytest
 
 from tests.data.damage import _scene
 from tests.data.sets import write_set
-from tests.utils.svg import words
+from tests.utils.plotting.svg import words
 from ultralytics.data.convert import convert
 from ultralytics.data.doctor import plots
 from ultralytics.data.doctor.finding import Finding
@@ -21,7 +21,7 @@ from ultralytics.data.doctor.objects import overlapping
 from ultralytics.data.doctor.run import doctor, examine
 from ultralytics.data.doctor.survey import Facts, Survey, fingerprint, survey
 from ultralytics.data.doctor.twins import NEAR, near_pairs, same_content
-from ultralytics.data.labels import Scan
+from ultralytics.data.labels.parse import Scan
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.utils.errors import ConfigError, NotFoundError
 

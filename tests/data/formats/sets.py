@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.data.sets import write_set
-from ultralytics.utils.yaml_io import YAML
+from ultralytics.utils.config.yaml_io import YAML
 
 CLASSES = {0: "red cell", 1: "Zelle ü", 2: "<&>"}
 

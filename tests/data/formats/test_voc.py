@@ -11,7 +11,7 @@ import pytest
 from tests.data.sets import write_set
 from ultralytics.data.formats import Split, VocReader
 from ultralytics.data.formats.voc import MAX_DEPTH, read_voc, voc_paths, voc_text
-from ultralytics.data.labels import RowError
+from ultralytics.data.labels.parse import RowError
 from ultralytics.data.utils import list_images
 
 BOX = "<bndbox><xmin>16</xmin><ymin>12</ymin><xmax>48</xmax><ymax>36</ymax></bndbox>"

@@ -13,12 +13,12 @@ from torch import nn
 
 import ultralytics
 from tests.engine.tiny import NAMES
-from tests.nn.test_explain import WITH_SHSA
-from ultralytics import cli
+from tests.models.rtdetr.test_explain import WITH_SHSA
+from ultralytics.cli import main as cli
 from ultralytics.models import RTDETR
+from ultralytics.models.rtdetr.explain import shsa_attention, shsa_blocks
 from ultralytics.models.rtdetr.heatmap import Heatmap, over_original, overlay
 from ultralytics.models.rtdetr.post import letterbox_geometry, stretch_geometry
-from ultralytics.nn.explain import shsa_attention, shsa_blocks
 from ultralytics.utils.errors import ConfigError
 
 

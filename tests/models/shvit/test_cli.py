@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import ultralytics
-from ultralytics.cli import entrypoint
+from ultralytics.cli.main import entrypoint
 
 
 class Fake:

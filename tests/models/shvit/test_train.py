@@ -12,7 +12,7 @@ import torch
 from tests.models.shvit.tiny import FOLLOWER, NAMES, TINY, options, write_set
 from ultralytics import RTDETR, SHViTClassifier
 from ultralytics.models.shvit import ClassificationTrainer
-from ultralytics.nn.checkpoint import read_checkpoint
+from ultralytics.nn.checkpoint.format import read_checkpoint
 from ultralytics.nn.modules import shsa
 from ultralytics.utils import YAML
 from ultralytics.utils.errors import ConfigError, DatasetError

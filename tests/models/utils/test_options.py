@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.engine.child import network
+from tests.engine.training.child import network
 from ultralytics.cfg.resolve import load_recipe
 from ultralytics.models.utils.loss import DETRLoss, RTDETRDetectionLoss
 from ultralytics.nn.modules.transformer import MSDeformAttn

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from ultralytics.data.doctor.numbers import STRIDES, short_sides
 from ultralytics.data.doctor.survey import Survey
 from ultralytics.data.images import imread, resize
-from ultralytics.utils.annotator import Annotator, colors
-from ultralytics.utils.figures import literal
 from ultralytics.utils.ops import xywhn2xyxy
+from ultralytics.utils.plotting.annotator import Annotator, colors
+from ultralytics.utils.plotting.figure import literal
 
 THUMB = 320  # pixels of the longer side
 _MAX_BARS = 40

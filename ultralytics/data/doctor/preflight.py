@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ultralytics.data.doctor.finding import Finding, Rule, finding, from_issues, worst_first
-from ultralytics.data.label_table import LabelTable
-from ultralytics.data.labels import Issue
+from ultralytics.data.labels.parse import Issue
+from ultralytics.data.labels.table import LabelTable
 
 TINY = 2.0  # pixels of the network's input: less than that is beyond any stride
 SAME = 1e-4  # boxes whose four values differ by less are one box

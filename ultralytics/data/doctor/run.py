@@ -16,10 +16,10 @@ from ultralytics.data.doctor.page import page
 from ultralytics.data.doctor.survey import Survey, survey
 from ultralytics.data.doctor.twins import check_twins
 from ultralytics.data.utils import SPLITS, check_det_dataset
+from ultralytics.utils.config.settings import SETTINGS
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write, increment_path
 from ultralytics.utils.log import LOGGER
-from ultralytics.utils.settings import SETTINGS
 
 SHOWN = 3  # places of a finding on the console
 _TITLES = ("split", "images", "usable", "objects", "max/image", "box side p5/p50/p95 px", "below 8/16/32 px")

@@ -20,7 +20,7 @@ from PIL import Image
 from ultralytics.data.doctor.preflight import digest
 from ultralytics.data.formats import LabelReader, open_reader
 from ultralytics.data.images import as_uint8, imread
-from ultralytics.data.labels import Scan
+from ultralytics.data.labels.parse import Scan
 from ultralytics.data.paths import list_images
 from ultralytics.utils.errors import UserError
 from ultralytics.utils.log import ProgressBar

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ultralytics.data.label_cache import content_key
-from ultralytics.data.labels import Issue, Pair, Scan, scan_images
+from ultralytics.data.labels.cache import content_key
+from ultralytics.data.labels.parse import Issue, Pair, Scan, scan_images
 
 
 @dataclass

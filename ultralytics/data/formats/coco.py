@@ -19,7 +19,7 @@ import numpy as np
 
 from ultralytics.data.formats.base import LabelReader, Split
 from ultralytics.data.formats.listing import Matches, match_images, plain_name
-from ultralytics.data.labels import (
+from ultralytics.data.labels.parse import (
     TRUTH_COLUMNS,
     FloatArray,
     Issue,

@@ -19,7 +19,7 @@ from xml.sax.saxutils import escape
 from ultralytics.data.formats.base import LabelReader, Split
 from ultralytics.data.formats.coco import ClassNames, noted_size, same_names
 from ultralytics.data.images import is_passing
-from ultralytics.data.labels import Issue, LabelRows, Pair, RowCollector, RowError, checked_box, verify_image
+from ultralytics.data.labels.parse import Issue, LabelRows, Pair, RowCollector, RowError, checked_box, verify_image
 
 MAX_BYTES = 16 << 20
 MAX_DEPTH = 32

@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ultralytics.data.formats.base import LabelReader, Split
-from ultralytics.data.labels import FloatArray, Pair, verify_pair
+from ultralytics.data.labels.parse import FloatArray, Pair, verify_pair
 from ultralytics.data.paths import img2label_paths
 
 

@@ -21,13 +21,13 @@ import numpy.typing as npt
 import torch
 
 from ultralytics.engine.model import Model
+from ultralytics.models.rtdetr.explain import Choice, gradient_maps, sampling_points, shsa_attention
 from ultralytics.models.rtdetr.post import RatioPad, class_filter, letterbox_geometry, stretch_geometry
-from ultralytics.nn.explain import Choice, gradient_maps, sampling_points, shsa_attention
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils import LOGGER, colorstr
-from ultralytics.utils.annotator import Annotator, colors, write_image
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
+from ultralytics.utils.plotting.annotator import Annotator, colors, write_image
 
 Image = npt.NDArray[np.uint8]
 Array = npt.NDArray[np.float32]

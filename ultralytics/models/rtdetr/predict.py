@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ultralytics.engine.predictor import BasePredictor, Image
-from ultralytics.engine.results import Results
+from ultralytics.engine.results.results import Results
 from ultralytics.models.rtdetr.post import (
     class_filter,
     letterbox_geometry,

@@ -16,15 +16,15 @@ from torch import nn
 
 from ultralytics.data.build import build_dataloader
 from ultralytics.data.doctor import Finding, preflight
-from ultralytics.data.label_table import LabelTable
-from ultralytics.engine.setup import Batch, stride_of
+from ultralytics.data.labels.table import LabelTable
 from ultralytics.engine.trainer import BaseTrainer
+from ultralytics.engine.training.setup import Batch, stride_of
 from ultralytics.models.rtdetr.post import check_classes
 from ultralytics.models.rtdetr.val import RTDETRValidator, build_rtdetr_dataset, on_device
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils import LOGGER
 from ultralytics.utils.errors import ConfigError, DatasetError
-from ultralytics.utils.plotting import plot_images, plot_labels
+from ultralytics.utils.plotting.curves import plot_images, plot_labels
 from ultralytics.utils.torch_utils import wants_channels_last
 
 

@@ -20,7 +20,7 @@ from ultralytics.data.build import build_dataloader, build_yolo_dataset
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.formats import CocoReader, open_reader
 from ultralytics.data.utils import list_images
-from ultralytics.engine.results import Results
+from ultralytics.engine.results.results import Results
 from ultralytics.engine.validator import BaseValidator, Batch, Prediction
 from ultralytics.models.rtdetr.post import (
     RatioPad,
@@ -37,7 +37,7 @@ from ultralytics.utils.files import atomic_write
 from ultralytics.utils.metrics import ConfusionMatrix, DetMetrics, box_iou, match_predictions
 from ultralytics.utils.metrics.report import write_tables
 from ultralytics.utils.ops import xyxy2ltwh
-from ultralytics.utils.plotting import plot_images
+from ultralytics.utils.plotting.curves import plot_images
 
 # Category numbers of COCO's annotation files: 1..90 without those that none of the 80 classes uses.
 COCO80_TO_91 = tuple(i for i in range(1, 91) if i not in {12, 26, 29, 30, 45, 66, 68, 69, 71, 83})

@@ -9,7 +9,7 @@ import torch
 
 from ultralytics.data.classify import eval_transforms, to_image, to_tensor
 from ultralytics.engine.predictor import BasePredictor, Image
-from ultralytics.engine.results import Results
+from ultralytics.engine.results.results import Results
 from ultralytics.models.shvit.pre import normalize
 from ultralytics.utils.errors import ConfigError
 

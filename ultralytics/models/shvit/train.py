@@ -12,16 +12,16 @@ import torch
 from torch import nn
 
 from ultralytics.data.classify import ClassificationDataset, build_classify_loader, check_cls_dataset
-from ultralytics.engine.setup import Batch
 from ultralytics.engine.trainer import BaseTrainer
+from ultralytics.engine.training.setup import Batch
 from ultralytics.models.shvit.pre import normalize, to_bytes
 from ultralytics.models.shvit.val import ClassificationValidator
 from ultralytics.nn.classify import class_weights
 from ultralytics.nn.tasks import ClassificationModel, load_checkpoint
 from ultralytics.utils import LOGGER, colorstr
-from ultralytics.utils.class_pictures import plot_class_counts, plot_class_images
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.metrics import ClassifyMetrics
+from ultralytics.utils.plotting.classes import plot_class_counts, plot_class_images
 from ultralytics.utils.torch_utils import amp_dtype, autocast
 
 

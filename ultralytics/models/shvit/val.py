@@ -16,9 +16,9 @@ from ultralytics.data.classify import ClassificationDataset, build_classify_load
 from ultralytics.engine.validator import BaseValidator, Batch, Prediction
 from ultralytics.models.shvit.pre import normalize, to_bytes
 from ultralytics.utils import LOGGER
-from ultralytics.utils.class_pictures import plot_class_images
 from ultralytics.utils.errors import ConfigError, DatasetError
 from ultralytics.utils.metrics import ClassifyMetrics, ConfusionMatrix
+from ultralytics.utils.plotting.classes import plot_class_images
 
 
 class ClassificationValidator(BaseValidator):

@@ -7,7 +7,7 @@ from ultralytics.utils.metrics.confusion import ConfusionMatrix
 from ultralytics.utils.metrics.det import DetMetrics
 from ultralytics.utils.metrics.iou import bbox_ioa, bbox_iou, box_iou
 from ultralytics.utils.ops import smooth
-from ultralytics.utils.plotting import plot_mc_curve, plot_pr_curve
+from ultralytics.utils.plotting.curves import plot_mc_curve, plot_pr_curve
 
 __all__ = [
     "ClassCurves",

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ultralytics.utils.ops import smooth
-from ultralytics.utils.plotting import plot_mc_curve, plot_pr_curve
+from ultralytics.utils.plotting.curves import plot_mc_curve, plot_pr_curve
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]

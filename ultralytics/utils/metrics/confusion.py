@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.metrics.iou import box_iou
-from ultralytics.utils.plotting import plot_confusion_matrix
+from ultralytics.utils.plotting.curves import plot_confusion_matrix
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,0 +1,126 @@
+"""Two processes give what one gives: losses, weights, averaged weights and metrics; one log and one writer.
+
+Denoising is off here (`nd` 0): its groups are laid out by the most crowded image of a process's own batch, and its
+noise is drawn by each process for itself.
+"""
+
+import csv
+import json
+import socket
+
+import pytest
+import torch
+
+from tests.engine.tiny import IMAGES, write_dataset
+from tests.engine.training.child import finish, start
+from ultralytics.data.build import EpochSampler
+from ultralytics.models.rtdetr.val import RTDETRValidator
+from ultralytics.nn.checkpoint.format import read_checkpoint
+
+NO_DENOISING = [0.0, None, -1, 0]
+PLAIN = {
+    **{
+        "imgsz": 64,
+        "batch": 8,
+        "nbs": 1,
+        "workers": 0,
+        "device": "cpu",
+        "amp": False,
+        "plots": False,
+        "verbose": False,
+    },
+    **{"mosaic": 0.0, "hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0, "scale": 0.0, "translate": 0.0, "fliplr": 0.0},
+    **{"optimizer": "SGD", "lr0": 0.01, "momentum": 0.9, "warmup_epochs": 0.0, "recipe": "small", "epochs": 4},
+    **{"sync_bn": True, "ema_warmup": 5.0, "loss": "vfl"},
+    "channels_last": False,  # rounds otherwise, and these plain images have many equally good tokens
+}
+EMPTY = IMAGES[2]
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Twenty images, seven of them with objects: three steps an epoch."""
+    return [*IMAGES[:2], *[EMPTY] * 6, IMAGES[3], *[EMPTY] * 6, IMAGES[0], EMPTY, IMAGES[1], IMAGES[3], IMAGES[0]]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, images):
+    """Folders and outputs of a run in one process and of the same in two."""
+    root = tmp_path_factory.mktemp("processes")
+    data = str(write_dataset(root / "set", images))
+    outcome = {}
+    for name, ranks in (("one", 1), ("two", 2)):
+        overrides = {**PLAIN, "data": data, "project": str(root), "name": name}
+        job = {"overrides": overrides, "head": NO_DENOISING, "losses": str(root / f"{name}.json")}
+        ended = finish(start(job, ranks, free_port()))
+        assert all(status == 0 for status, _ in ended), ended
+        losses = [json.loads((root / f"{name}.json.{rank}").read_text()) for rank in range(ranks)]
+        outcome[name] = (root / name, [text for _, text in ended], torch.tensor(losses))
+    return outcome
+
+
+def test_some_batches_of_a_process_hold_no_object(images):
+    empty = []
+    for rank in range(2):
+        order = EpochSampler(len(images), True, 0, rank, 2).order()
+        empty += [not any(images[i][1] for i in order[k : k + 4]) for k in range(0, len(order), 4)]
+    assert any(empty)
+
+
+def test_losses_are_equal(runs):
+    one, two = runs["one"][2][0], runs["two"][2].mean(0)
+    assert len(one) == 12
+    torch.testing.assert_close(two, one, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("part", ["model", "ema"])
+def test_weights_are_equal(runs, part):
+    one, two = (read_checkpoint(runs[name][0] / "weights" / "last.pt") for name in ("one", "two"))
+    assert one["updates"] == two["updates"] == 12
+    states = [ckpt[part]["state_dict"] for ckpt in (one, two)]
+    assert list(states[0]) == list(states[1]) and one[part]["bn_eps"] == two[part]["bn_eps"]
+    for key, tensor in states[0].items():
+        torch.testing.assert_close(states[1][key], tensor, rtol=0, atol=1e-4, msg=key)
+
+
+def test_metrics_are_equal(runs):
+    rows = []
+    for name in ("one", "two"):
+        with open(runs[name][0] / "results.csv") as f:
+            rows.append([{k: float(v) for k, v in row.items() if k != "time"} for row in csv.DictReader(f)])
+    assert len(rows[0]) == len(rows[1]) == 4
+    for one, two in zip(*rows, strict=True):
+        assert two == pytest.approx(one, abs=2e-5)
+
+
+def test_one_log_and_one_writer(runs):
+    folder, (main, other), _ = runs["two"]
+    assert "results to" in main
+    assert not [line for line in other.splitlines() if not line.startswith("[rank1]:[W")]  # PyTorch's own
+    assert not (folder.parent / "two2").exists()
+
+
+def test_shares_of_a_validation_come_together_in_order(monkeypatch):
+    """Five images in two shares, the second with one batch less."""
+    made = [RTDETRValidator(args={"data": "none"}) for _ in range(3)]
+    for v in made:
+        v.names = {0: "a"}
+        v.init_metrics()
+    shares = [range(0, 5, 2), range(1, 5, 2)]
+    for v, mine in zip(made, [range(5), *shares], strict=True):
+        for place, image in enumerate(mine):
+            v.metrics.stats.append({"image_id": place, "im_name": str(image)})
+    made[0].losses = [(torch.tensor([2.0, 5.0]), 4), (torch.tensor([7.0, 1.0]), 3)]
+    made[1].losses = [(torch.tensor([1.0, 2.0]), 3), (torch.tensor([7.0, 1.0]), 3)]
+    made[2].losses = [(torch.tensor([5.0, 14.0]), 1)]
+    gathered = iter([[[(i.tolist(), n) for i, n in v.losses] for v in made[1:]], [v.metrics.stats for v in made[1:]]])
+    monkeypatch.setattr("ultralytics.utils.dist.all_gather_objects", lambda _: next(gathered))
+    made[1].gather()
+    assert made[1].metrics.stats == made[0].metrics.stats and made[1].seen == 5
+    torch.testing.assert_close(made[1].mean_loss(), made[0].mean_loss().double())

@@ -1,0 +1,101 @@
+"""The file of a failed step: the network as it was, and data alone. Whole runs: tests/engine/test_anomaly.py."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.engine.tiny import TINY
+from ultralytics.engine.training.nan_trace import Finding, Step
+from ultralytics.engine.training.replay import examine, precision_name, read_replay, replay, write_replay
+from ultralytics.nn.tasks import RTDETRDetectionModel
+from ultralytics.utils.errors import CheckpointError
+
+STEP = Step(seed=3, rank=0, number=6)
+
+
+def batch(spoilt: bool = False) -> dict[str, Any]:
+    img = torch.linspace(0, 1, 2 * 3 * 64 * 64).view(2, 3, 64, 64).cos()
+    if spoilt:
+        img[1, 0, 0, 0] = math.nan
+    boxes = torch.tensor([[0.5, 0.5, 0.25, 0.5], [0.25, 0.5, 0.25, 0.25]])
+    index = torch.tensor([0.0, 1.0])
+    return {"img": img, "cls": index[:, None], "bboxes": boxes, "batch_idx": index, "im_file": ["a.png", "b.png"]}
+
+
+@pytest.fixture(scope="module")
+def model() -> RTDETRDetectionModel:
+    """In training mode, with a frozen layer, and a norm at rest elsewhere."""
+    torch.manual_seed(0)
+    model = RTDETRDetectionModel(TINY, verbose=False).train()
+    model.model[0].conv.weight.requires_grad_(False)
+    model.model[1].bn.eval()
+    return model
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16, torch.float16])
+def test_precisions_are_named(tmp_path: Path, model: Any, dtype: torch.dtype | None) -> None:
+    name = {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
+    write_replay(tmp_path / "r.pt", model, batch(), Step(1, 2, 5, dtype, 8.0), Finding("none", "nothing"))
+    stored = read_replay(tmp_path / "r.pt")["step"]
+    assert precision_name(dtype) == name
+    assert stored == {"seed": 1, "rank": 2, "number": 5, "dtype": name, "scale": 8.0}
+
+
+def test_the_network_is_as_it_was(tmp_path: Path, model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights, what is frozen, norms at rest and the batch; the finding is the same."""
+    seen: list[tuple[Any, Any, Step]] = []
+
+    def look(network: Any, given: Any, step: Step) -> Finding:
+        seen.append((copy.deepcopy(network), given, step))
+        return examine(network, given, step)
+
+    spoilt = batch(spoilt=True)
+    found = examine(copy.deepcopy(model), spoilt, STEP)
+    assert (found.cause, found.images) == ("image", ("b.png",))
+    write_replay(tmp_path / "r.pt", model, spoilt, STEP, found)
+    monkeypatch.setattr("ultralytics.engine.training.replay.examine", look)
+    assert replay(tmp_path / "r.pt", "cpu") == found
+    ((network, given, step),) = seen
+    assert step == STEP and torch.equal(given["img"].nan_to_num(7), spoilt["img"].nan_to_num(7))
+    assert [n for n, p in network.named_parameters() if not p.requires_grad] == ["model.0.conv.weight"]
+    assert [n for n, m in network.named_modules() if not m.training and n.endswith("bn")] == ["model.1.bn"]
+    assert network.training
+    for (key, a), b in zip(model.state_dict().items(), network.state_dict().values(), strict=True):
+        assert torch.equal(a, b), key
+
+
+def test_a_step_that_does_not_fail_again(tmp_path: Path, model: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    write_replay(tmp_path / "r.pt", model, batch(), STEP, Finding("loss", "as it was", ("loss_giou",), ("a.png",)))
+    assert replay(tmp_path / "r.pt", "cpu").cause == "none"
+    text = capsys.readouterr().out
+    assert "step 7, fp32, 2 images on cpu" in text and "NOT reproduced" in text
+    assert "then  [loss] as it was; loss terms: loss_giou" in text
+
+
+class Hostile:
+    """Runs a call when a pickle is loaded without care."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_a_file_is_data_alone(tmp_path: Path, model: Any) -> None:
+    write_replay(tmp_path / "r.pt", model, batch(), STEP, Finding("none", "nothing"))
+    whole = read_replay(tmp_path / "r.pt")
+    torch.save({**whole, "more": Hostile(tmp_path / "ran")}, tmp_path / "h.pt")
+    (tmp_path / "p.pt").write_bytes(pickle.dumps(Hostile(tmp_path / "ran"), protocol=2))
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "r.pt").read_bytes()[:-200])
+    for name in ("h.pt", "p.pt", "cut.pt"):
+        with pytest.raises(CheckpointError, match=rf"{name} cannot be read as a replay"):
+            read_replay(tmp_path / name)
+    assert not (tmp_path / "ran").exists()

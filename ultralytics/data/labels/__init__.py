@@ -1,0 +1,1 @@
+"""Label files: parsed, kept as flat tables, cached, reported."""

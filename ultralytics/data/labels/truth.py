@@ -1,0 +1,51 @@
+"""The rows that an evaluation compares with, kept in step with labels that a data set of one's own changes.
+
+Shape legend: n objects of one image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ultralytics.data.labels.parse import TruthArray
+from ultralytics.data.labels.table import LabelDict, LabelTable, Ragged
+from ultralytics.utils.instance import Instances
+
+
+def snapshot(table: LabelTable) -> LabelTable:
+    """Return a table whose classes and boxes stay what they are when somebody writes into those of `table`."""
+    cls, bboxes = (Ragged(rows.values.copy(), rows.counts) for rows in (table.cls, table.bboxes))
+    return replace(table, cls=cls, bboxes=bboxes)
+
+
+def follow_labels(table: LabelTable, scan: LabelTable) -> LabelTable:
+    """Return `table` with the `truth` of the scan only for images whose classes and boxes are still those of the scan.
+
+    The others are compared with their labels: what the file says of areas and crowds is of other objects.
+    """
+    if table.truth is None:
+        return table
+    place = {file: i for i, file in enumerate(scan.im_files)}
+    rows = [
+        table.truth[i] if _is_same(table, i, scan, place.get(file, -1)) else truth_of(table[i])
+        for i, file in enumerate(table.im_files)
+    ]
+    return replace(table, truth=Ragged.of(rows, table.truth.values[:0]))
+
+
+def _is_same(table: LabelTable, i: int, scan: LabelTable, j: int) -> bool:
+    return j >= 0 and np.array_equal(table.cls[i], scan.cls[j]) and np.array_equal(table.bboxes[i], scan.bboxes[j])
+
+
+def truth_of(label: LabelDict) -> TruthArray:
+    """Return the labels of an image as rows of `TRUTH_COLUMNS` (n, 8): no crowds, areas of the boxes."""
+    h, w = label["shape"]
+    boxes = Instances(label["bboxes"], [], label["bbox_format"], label["normalized"])
+    boxes.convert_bbox("xyxy")
+    boxes.denormalize(w, h)
+    n, corners = len(boxes), boxes.bboxes.astype(np.float64)
+    area = (corners[:, 2:] - corners[:, :2]).prod(1, keepdims=True)
+    rest = np.stack([np.zeros(n), np.arange(n)], 1)
+    return np.concatenate([label["cls"].astype(np.float64), corners, area, rest], 1)

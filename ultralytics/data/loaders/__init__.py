@@ -1,0 +1,1 @@
+"""Inference sources: files, streams, URLs, arrays, opened by one function."""

@@ -1,0 +1,89 @@
+"""What a source is: the one place that looks at it and opens the loader."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ultralytics.data.loaders.files import (
+    LoadImagesAndVideos,
+    LoadPilAndNumpy,
+    LoadScreenshots,
+    LoadStreams,
+    LoadTensor,
+    Source,
+    in_memory,
+    read_mixed,
+)
+from ultralytics.data.loaders.urls import content_type, is_address, is_web, names_image, names_video, refuse_video_site
+from ultralytics.data.paths import list_text
+from ultralytics.utils.checks import check_file
+from ultralytics.utils.errors import ConfigError
+
+
+def load_inference_source(
+    source: Any, batch: int = 1, vid_stride: int = 1, buffer: bool = False, channels: int = 3
+) -> Source:
+    """Return the loader of an inference source.
+
+    Files, folders, globs, list files and web addresses of images and videos give batches of `batch`; images in memory,
+    a list that mixes them with the former (of images alone), and tensors form one batch; digits, other addresses (one,
+    a list, or the lines of a `.streams` file) are live, `buffer` keeps all their frames; `screen` is the screen.
+    `vid_stride` takes every n-th frame.
+
+    Raises:
+        NotFoundError: a path does not exist, a camera, stream or address does not open.
+        ConfigError: the source is of no known kind, or holds nothing, or is a tensor of other than `channels` channels.
+        MissingPackageError: the screen is asked for without the package `mss`.
+    """
+    if isinstance(source, torch.Tensor):
+        return LoadTensor(source, channels=channels)
+    if in_memory(source):
+        return LoadPilAndNumpy(source, channels)
+    if isinstance(source, (list, tuple)):
+        return _open_list(source, batch, vid_stride, buffer, channels)
+    if isinstance(source, (str, int, Path)):
+        return _open_text(source, batch, vid_stride, buffer, channels)
+    raise ConfigError(f"source of type {type(source).__name__} is of no known kind")
+
+
+def _open_list(items: Sequence[Any], batch: int, vid_stride: int, buffer: bool, channels: int) -> Source:
+    """Files and addresses of files, live sources, or a mixture with images in memory."""
+    texts = [str(s).strip() for s in items if isinstance(s, (str, int, Path))]
+    live = [t for t in texts if is_live(t)]
+    if live and len(live) < len(items):
+        raise ConfigError(f"source: {live[0]} is live, other entries of the list are not", "give them apart")
+    if len(texts) < len(items) or not items:
+        return LoadPilAndNumpy(read_mixed(items), channels)
+    if live:
+        return LoadStreams(live, vid_stride, buffer, channels)
+    return LoadImagesAndVideos(texts, batch, vid_stride, channels)
+
+
+def _open_text(source: str | int | Path, batch: int, vid_stride: int, buffer: bool, channels: int) -> Source:
+    """One path, address, number or word."""
+    text = str(source).strip()
+    if text.split(" ", 1)[0].lower() == "screen" and not Path(text).exists():
+        return LoadScreenshots(text, channels)
+    if text.lower().endswith(".streams"):
+        lines = [line.strip() for line in list_text(Path(check_file(text))).splitlines()]
+        return LoadStreams([line for line in lines if line], vid_stride, buffer, channels)
+    if is_live(text):
+        return LoadStreams(text, vid_stride, buffer, channels)
+    return LoadImagesAndVideos(text if is_address(text) else source, batch, vid_stride, channels)
+
+
+def is_live(text: str) -> bool:
+    """Return whether a text is a camera number, or an address of neither an image nor a video file.
+
+    A web address without such a suffix is asked for its type: an image is no stream.
+    """
+    if text.isdigit():
+        return True
+    if not is_address(text) or names_image(text) or names_video(text):
+        return False
+    refuse_video_site(text)
+    return not (is_web(text) and content_type(text).startswith("image/"))

@@ -1,0 +1,1 @@
+"""Export with a parity check, and benchmarks of the exported forms."""

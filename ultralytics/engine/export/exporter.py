@@ -1,0 +1,396 @@
+"""Export: the model in another form, which is run beside the model before it gets its name.
+
+A file is written into a hidden folder beside its target, opened by the runner that will open it later, compared, and
+moved into place when it passes; on an error the target stays as it was.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ultralytics import __version__
+from ultralytics.cfg import get_cfg
+from ultralytics.engine.export.parity import SLACK, TOLERANCES, Comparison
+from ultralytics.engine.export.samples import Samples, drawn_images, read, repeated, smaller, split_images
+from ultralytics.engine.export.tie_breaking import Referee
+from ultralytics.nn.autobackend import AutoBackend
+from ultralytics.nn.backends.metadata import Facts
+from ultralytics.nn.backends.openvino import FOLDER_SUFFIX
+from ultralytics.nn.export.onnx import (
+    DEFAULT_OPSET,
+    MAX_TRACED_OPSET,
+    quantize,
+    set_batch,
+    simplify,
+    stamp,
+    write_onnx,
+)
+from ultralytics.nn.export.prepare import export_form
+from ultralytics.nn.export.writers import write_coreml, write_engine, write_openvino, write_torchscript
+from ultralytics.nn.modules.head import RTDETRDecoder
+from ultralytics.nn.tasks import BaseModel
+from ultralytics.utils.checks import check_imgsz, nearest, require
+from ultralytics.utils.config.namespace import IterableSimpleNamespace
+from ultralytics.utils.errors import CheckpointError, ConfigError
+from ultralytics.utils.files import file_size
+from ultralytics.utils.log import LOGGER
+from ultralytics.utils.tables import aligned
+from ultralytics.utils.torch_utils import select_device
+
+COMPARED = 8  # images of a data set that the file and the model are compared on
+CALIBRATED = 128  # most images of a data set that int8 ranges come from
+PRECISION = {None: "fp32", 32: "fp32", 16: "fp16", 8: "int8"}
+
+
+@dataclass(frozen=True)
+class Format:
+    """One target: its suffix, the packages that write and run it, the precisions it can have, and its writer."""
+
+    suffix: str
+    packages: tuple[str, ...]
+    precisions: tuple[str, ...]
+    write: Callable[[Export, Path], None]
+    extra: str | None = "export"
+    dynamic: bool = True
+    runs_anywhere: bool = True  # False: needs special hardware or another operating system
+
+
+class Export:
+    """One export of a network.
+
+    Args:
+        network: The model; it stays as it is.
+        args: Arguments of the call, all names present.
+        target: Path without suffix that the file goes to.
+        source: Weights file that the network came from, if any.
+        predictor: Predictor class of the family, which prepares images.
+        validator: Validator class of the family, which measures AP or accuracy.
+        shared: What exports have in common whose arguments differ in format and batch alone, filled by the first one:
+            an ONNX graph with an open batch, which is what takes long to write.
+
+    Raises (here or when called) ConfigError for arguments that the format cannot serve, MissingPackageError for a
+    package that is not installed, DeviceError for a machine that cannot write it.
+    """
+
+    def __init__(
+        self,
+        network: BaseModel,
+        args: IterableSimpleNamespace,
+        target: Path,
+        source: str | None,
+        predictor: type[Any],
+        validator: type[Any],
+        shared: dict[str, bytes] | None = None,
+    ) -> None:
+        self.network, self.args, self.target, self.source = network, args, target, source
+        self.predictor, self.validator, self.shared = predictor, validator, shared
+        self.name = format_name(args.format)
+        self.format = FORMATS[self.name]
+        self.device = select_device("cpu" if args.device is None else args.device, verbose=False)
+        if args.quantize not in PRECISION:
+            raise ConfigError(f"quantize={args.quantize}: exports are in 8, 16 or 32 bits")
+        self.precision = PRECISION[args.quantize]
+        self._check()
+        size = check_imgsz(args.imgsz, stride=self.stride, min_dim=2)
+        self.size = (int(size[0]), int(size[1])) if isinstance(size, list) else (int(size), int(size))
+        self.form = export_form(network, args.max_det, args.dynamic, self.precision == "fp16", self.device)
+
+    def _check(self) -> None:
+        """Refuse what the format cannot do, before any work."""
+        fmt, args = self.format, self.args
+        for package in fmt.packages:
+            require(package, f"format={self.name}", fmt.extra)
+        if self.precision not in fmt.precisions:
+            raise ConfigError(f"format={self.name} has no {self.precision}: {', '.join(fmt.precisions)}")
+        if args.dynamic and not fmt.dynamic:
+            raise ConfigError(f"format={self.name}: dynamic=True is not possible")
+        if self.precision == "int8" and args.data is None:
+            raise ConfigError("quantize=8 needs data=, whose training images give the ranges", "such as data=demo.yaml")
+        if not isinstance(args.batch, int) or args.batch < 1:
+            raise ConfigError(f"batch={args.batch}: an export needs a number of images, such as batch=1")
+        if args.opset is not None and self.name == "torchscript":
+            raise ConfigError("opset: TorchScript has no operator sets", "leave opset out")
+
+    @property
+    def stride(self) -> int:
+        """Image sides are multiples of it."""
+        return int(self.network.stride.max())
+
+    @cached_property
+    def facts(self) -> Facts:
+        """What the file will say of itself."""
+        source = Path(self.source) if self.source else None
+        known = source is not None and source.is_file()
+        return Facts(
+            format=self.name,
+            task=self.network.task,
+            names={int(k): str(v) for k, v in self.network.names.items()},
+            stride=self.stride,
+            imgsz=self.size,
+            batch=self.args.batch,
+            channels=int(self.network.yaml.get("channels", 3)),
+            dynamic=bool(self.args.dynamic),
+            letterbox=bool(self.args.letterbox),
+            precision=self.precision,
+            device=self.device.type,
+            opset=0 if self.name == "torchscript" else self.args.opset or DEFAULT_OPSET,
+            head=type(self.network.model[-1]).__name__,
+            source=source.name if source else self.target.name,
+            source_sha256=hashlib.sha256(source.read_bytes()).hexdigest() if source and known else "",
+            version=__version__,
+            date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        )
+
+    @cached_property
+    def reference(self) -> AutoBackend:
+        """The model that the file must equal: fused, fp32."""
+        return AutoBackend(self.network, device=self.device)
+
+    @cached_property
+    def samples(self) -> Samples:
+        """Turns pictures into input."""
+        options = {"task": self.network.task, "letterbox": True} if self.args.letterbox else {"task": self.network.task}
+        return Samples(self.predictor, self.reference, options)
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """The data set that was given."""
+        run = self.validator(args={"task": self.network.task, "split": self.args.split, "data": self.args.data})
+        checked: dict[str, Any] = run.get_dataset(self.args.data)
+        return checked
+
+    @cached_property
+    def example(self) -> Tensor:
+        """An input (batch, C, H, W) to write the graph with."""
+        one = self.samples.tensor(drawn_images(1), self.size)
+        return repeated(one, self.args.batch).to(self.device)
+
+    def __call__(self) -> tuple[Path, Comparison]:
+        """Write, compare, move into place; return the path and the comparison.
+
+        Raises CheckpointError when the file differs from the model beyond the tolerance of its precision.
+        """
+        start = time.perf_counter()
+        target = self.target.with_name(self.target.name + self.format.suffix)
+        with work_folder(target) as folder:
+            path = folder / target.name
+            self.format.write(self, path)
+            comparison = self.compare(AutoBackend(str(path), device=self.device))
+            self._report(comparison)
+            reasons = comparison.reasons(TOLERANCES[self.precision])
+            if reasons and not self.args.allow_mismatch:
+                hint = "nothing was written; allow_mismatch=True keeps such a file"
+                raise CheckpointError(f"the {self.name} file differs from the model: {reasons[0]}", hint)
+            for reason in reasons:
+                LOGGER.warning(f"allowed: {reason}")
+            move_into_place(path, target)
+        spent = time.perf_counter() - start
+        LOGGER.info(f"{target} written: {file_size(target):.1f} MB, {self.precision}, {spent:.0f} s")
+        return target, comparison
+
+    # --------------------------------------------------------------------------------------------------- comparing
+    def compare(self, file: AutoBackend) -> Comparison:
+        """Run the file beside the model, on pictures of the data set or drawn ones; on the whole split for AP."""
+        found = Comparison()
+        if self.args.data is None:
+            pictures = drawn_images()
+        else:
+            pictures = [read(p) for p in split_images(self.data[self.args.split], COMPARED)]
+        sizes = [self.size, smaller(self.size, self.stride)] if self.args.dynamic else [self.size]
+        step = 2 if self.args.dynamic else self.args.batch
+        if self.network.task == "classify":
+            sizes = [(min(s), min(s)) for s in sizes]
+        for size in sizes:
+            for images in self.samples.tensor(pictures, size).to(self.device).split(step):
+                self._compare(file, images, found)
+        if self.args.data is not None:
+            self._compare_metrics(file, found)
+        return found
+
+    @torch.no_grad()
+    def _compare(self, file: AutoBackend, images: Tensor, found: Comparison) -> None:
+        got = file(images)
+        if self.network.task == "classify":
+            found.add_logits(self.reference(images), got)
+            return
+        exact = self.precision == "fp32"
+        if not isinstance(self.network.model[-1], RTDETRDecoder):  # a head of the user's selects nothing that is known
+            found.add_rows(self.reference(images)[0], got, tuple(images.shape[2:]), slack=None if exact else SLACK)
+            return
+        referee = Referee(self.reference, self.args.max_det)
+        for image, rows in zip(images.split(1), got, strict=True):
+            want, swapped = referee(image, rows, settle=exact)
+            found.add_rows(want[None], rows[None], tuple(images.shape[2:]), swapped, None if exact else SLACK)
+
+    def _compare_metrics(self, file: AutoBackend, found: Comparison) -> None:
+        if self.size[0] != self.size[1] and not self.args.dynamic:
+            LOGGER.info(f"AP is not measured: validation is square, and the file takes {list(self.size)} only")
+            return
+        found.add_metrics(self._metrics(self.reference), self._metrics(file))
+
+    def _metrics(self, backend: AutoBackend) -> dict[str, float]:
+        run = self.validator(args=self._val_args())
+        run.data = self.data
+        with hushed():
+            metrics: dict[str, float] = run(model=backend).results_dict
+        return metrics
+
+    def _val_args(self) -> dict[str, Any]:
+        kept = {k: getattr(self.args, k) for k in ("data", "split", "workers", "letterbox", "max_det", "single_cls")}
+        if self.network.task == "classify":
+            kept = {k: kept[k] for k in ("data", "split", "workers")}
+        own = {"task": self.network.task, "imgsz": max(self.size), "batch": self.args.batch, "device": str(self.device)}
+        return {**kept, **own, "plots": False, "verbose": False}
+
+    def _report(self, comparison: Comparison) -> None:
+        what = "drawn pictures" if self.args.data is None else f"pictures of {self.args.data}"
+        LOGGER.info(f"{self.name} ({self.precision}) beside the PyTorch model, {comparison.images} {what}:")
+        for line in aligned(comparison.table()):
+            LOGGER.info(f"  {line}")
+        if comparison.swapped:
+            LOGGER.info(
+                f"  {comparison.swapped} of the model's queries were exchanged for others of equal score (ties)"
+            )
+
+
+# ------------------------------------------------------------------------------------------------------- the formats
+def _write_onnx(job: Export, path: Path) -> None:
+    _write_graph(job, path)
+    if job.precision == "int8":
+        plain = path.with_name(f"plain_{path.name}")
+        path.rename(plain)
+        files = split_images(job.data["train"], CALIBRATED)
+        if len(files) < job.args.batch:
+            raise ConfigError(
+                f"batch={job.args.batch}: the ranges of int8 need as many training images, not {len(files)}"
+            )
+        LOGGER.info(f"int8 ranges from {len(files)} training images of {job.args.data}")
+        images = job.samples.batches(files, job.size, job.args.batch)
+        quantize(plain, path, images, head=f"/model.{len(job.network.model) - 1}/")
+    stamp(path, job.facts)
+
+
+def _write_graph(job: Export, path: Path) -> None:
+    """Write the plain graph, or take it from an export that had the same one for another batch."""
+    shared = None if job.args.dynamic or job.facts.opset > MAX_TRACED_OPSET else job.shared
+    if shared:
+        path.write_bytes(shared["onnx"])
+    else:
+        write_onnx(job.form, job.example, path, job.facts, job.stride, open_batch=shared is not None)
+        if job.args.simplify:
+            simplify(path)
+        if shared is not None:
+            shared["onnx"] = path.read_bytes()
+    if shared:
+        set_batch(path, job.args.batch)
+
+
+def _write_torchscript(job: Export, path: Path) -> None:
+    write_torchscript(job.form, job.example, path, job.facts)
+
+
+def _write_openvino(job: Export, path: Path) -> None:
+    graph = path.with_name(f"{job.target.name}.onnx")
+    _write_onnx(job, graph)
+    write_openvino(graph, path, job.facts)
+
+
+def _write_engine(job: Export, path: Path) -> None:
+    graph = path.with_suffix(".onnx")
+    _write_onnx(job, graph)
+    write_engine(graph, path, job.facts, job.args.workspace)
+
+
+def _write_coreml(job: Export, path: Path) -> None:
+    write_coreml(job.form, job.example, path, job.facts)
+
+
+_ALL = ("fp32", "fp16", "int8")
+FORMATS: Mapping[str, Format] = {
+    "torchscript": Format(".torchscript", (), ("fp32", "fp16"), _write_torchscript),
+    "onnx": Format(".onnx", ("onnx", "onnxruntime"), _ALL, _write_onnx),
+    "openvino": Format(FOLDER_SUFFIX, ("openvino", "onnx", "onnxruntime"), _ALL, _write_openvino),
+    "engine": Format(
+        ".engine", ("onnx", "onnxruntime", "tensorrt"), _ALL, _write_engine, extra=None, runs_anywhere=False
+    ),
+    "coreml": Format(
+        ".mlpackage", ("coremltools",), ("fp32", "fp16"), _write_coreml, extra=None, dynamic=False, runs_anywhere=False
+    ),
+}
+ALIASES = {"tensorrt": "engine", "trt": "engine", "mlpackage": "coreml", "mlmodel": "coreml", "ts": "torchscript"}
+WEIGHTS_FORMATS = ("state_dict", "safetensors")
+"""Formats that `Model.export` writes without a graph."""
+WEIGHTS_ARGS = frozenset({"modules", "task", "verbose"})
+"""What may be given beside them: it says how the model is opened and what is logged."""
+
+
+def format_name(text: str) -> str:
+    """Return the name of a format, of which the text may be another; ConfigError when there is none."""
+    name = ALIASES.get(text.lower(), text.lower())
+    if name not in FORMATS:
+        known = (*FORMATS, *WEIGHTS_FORMATS)
+        near = nearest(name, known)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known)}"
+        raise ConfigError(f"format={text}: no such format", hint)
+    return name
+
+
+def weights_format(text: str, given: Mapping[str, Any]) -> str | None:
+    """Return the name of a format that `Model.export` writes without a graph, None for any other text.
+
+    Raises ConfigError (UnknownArgumentError for a name that does not exist) for arguments that would change nothing.
+    """
+    name = str(text).lower()
+    if name not in WEIGHTS_FORMATS:
+        return None
+    usual = get_cfg()
+    asked = [f"{k}={v}" for k, v in get_cfg(overrides=given) if k not in WEIGHTS_ARGS and v != usual.get(k)]
+    if asked:
+        why = f"format={name} is the weights as they are, without a graph"
+        raise ConfigError(f"{', '.join(asked)}: no effect, {why}", "leave it out, or choose another format")
+    return name
+
+
+# ------------------------------------------------------------------------------------------------------ whole or not
+@contextmanager
+def work_folder(target: Path) -> Iterator[Path]:
+    """Give a hidden folder beside `target`, and remove it with what is left in it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Log warnings only."""
+    before = LOGGER.level
+    LOGGER.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(before)
+
+
+def move_into_place(path: Path, target: Path) -> None:
+    """Give a finished file or folder its name; what had that name before goes."""
+    if target.is_dir():  # a folder cannot be replaced at a stroke
+        os.replace(target, path.with_name(f"old_{target.name}"))
+    os.replace(path, target)

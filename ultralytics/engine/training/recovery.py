@@ -1,0 +1,114 @@
+"""What a run does after a step that is not finite: find the cause, write the replay, go back, go on once, or stop.
+
+A step that is found late (on a GPU the losses are looked at every few batches; in an accumulated step any batch may be
+at fault) is found again: the run goes back to its last good state and looks at every batch from there on.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ultralytics.engine.training.nan_trace import ADVICE, DATA_CAUSES, Finding, Step, StepFailure, shown_images
+from ultralytics.engine.training.replay import examine, precision_name, write_replay
+from ultralytics.nn.checkpoint.format import read_checkpoint
+from ultralytics.utils import LOGGER, YAML, dist
+from ultralytics.utils.errors import TrainingError
+from ultralytics.utils.torch_utils import native_bf16, unwrap_model
+
+REPLAY = "replay.pt"
+
+
+def safer_precision(dtype: torch.dtype | None, device: torch.device) -> str | None:
+    """Return the next safer value of `amp`: bf16 where native after fp16, else fp32; None after fp32."""
+    if dtype is None:
+        return None
+    return "bf16" if dtype is torch.float16 and native_bf16(device) else "fp32"
+
+
+class Recovery:
+    """Memory of a run about its failures.
+
+    `careful`: losses and gradients are looked at before the weights change. `hunting`: the gradient of each single
+    batch is, also inside an accumulated step. The first good state is kept in memory until a checkpoint is on disk;
+    that of a resumed run is on disk from the start, in the file that it goes on from.
+    """
+
+    def __init__(self, careful: bool, resumed: Path | None = None) -> None:
+        self.careful = careful
+        self.hunting = self.retried = False
+        self._first: dict[str, Any] | None = None
+        self._saved = resumed
+
+    def begin(self, trainer: Any) -> None:
+        """Keep the state that the run starts from, unless it is on disk."""
+        if self._saved is None and dist.is_main():
+            self._first = copy.deepcopy(trainer.state.pack({}, {}))
+
+    @property
+    def on_disk(self) -> Path | None:
+        """The checkpoint that this run could go on from after a crash, None before the first one."""
+        return self._saved
+
+    def saved(self, path: Path) -> None:
+        """The last good state is on disk now."""
+        self._saved, self._first = path, None
+
+    def handle(self, trainer: Any, failure: StepFailure) -> None:
+        """Bring the trainer back to its last good state, or raise TrainingError when there is nothing more to try."""
+        if not failure.exact and not self.hunting:
+            LOGGER.warning(f"a {failure.kind} is not finite: going back, to look at every batch from there on")
+            self.careful = self.hunting = True
+            self._restore(trainer)
+            return
+        finding = self._report(trainer, failure)
+        text = failure_lines(trainer, failure, finding)
+        safer = safer_precision(trainer.amp_dtype, trainer.device)
+        if self.retried or safer is None or finding.cause in DATA_CAUSES:
+            raise TrainingError(*text)
+        LOGGER.warning("\n".join(text))
+        self.retried = True
+        self._restore(trainer)
+        trainer.set_precision(safer)
+        if dist.is_main():
+            YAML.save(trainer.save_dir / "args.yaml", dict(trainer.args))
+        LOGGER.warning(f"going on once with amp={safer} from epoch {trainer.progress.epoch + 1}")
+
+    def _report(self, trainer: Any, failure: StepFailure) -> Finding:
+        """Find the cause and write the replay: of the first process that has something to say."""
+        model = unwrap_model(trainer.model)
+        scale = float(trainer.scaler.get_scale()) if trainer.scaler.is_enabled() else 1.0
+        step = Step(trainer.args.seed, trainer.rank, trainer.step, trainer.amp_dtype, scale)
+        own = examine(model, failure.batch, step)
+        if failure.kind == "label":  # seen by one process alone, which stops here
+            write_replay(trainer.save_dir / REPLAY, model, failure.batch, step, own)
+            return own
+        found = dist.all_gather_objects(own)
+        place = next((i for i, f in enumerate(found) if f.cause != "none"), 0)
+        if place == max(trainer.rank, 0):
+            write_replay(trainer.save_dir / REPLAY, model, failure.batch, step, own)
+        dist.barrier()
+        return found[place]
+
+    def _restore(self, trainer: Any) -> None:
+        """Go back to the last good state, which the main process holds."""
+        state: Any = None
+        if dist.is_main():
+            state = read_checkpoint(self._saved) if self._saved is not None else copy.deepcopy(self._first)
+        trainer.go_back(dist.broadcast_object(state))
+
+
+def failure_lines(trainer: Any, failure: StepFailure, finding: Finding) -> tuple[str, str, str]:
+    """Three lines: where and what, which images, what to do."""
+    values = trainer.meter.bad_text if failure.kind == "loss" else ""
+    terms = f"; loss terms: {', '.join(finding.terms)}" if finding.terms else ""
+    amp = precision_name(trainer.amp_dtype)
+    verb = "wrong" if failure.kind == "label" else "not finite"
+    return (
+        f"the {failure.kind} is {verb} at {trainer.where}, {amp}{values}: {finding.what}{terms}",
+        f"images: {shown_images(finding.images)}",
+        f"yolo replay {trainer.save_dir / REPLAY} runs this step again; {ADVICE[finding.cause]}",
+    )

@@ -1,0 +1,112 @@
+"""A failed training step in a file, and running it again: `yolo replay runs/detect/train/replay.pt`.
+
+The file holds tensors and plain values only: the network before the step, the batch as the network saw it, what the
+random numbers and the precision depend on, and what was found at first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import nn
+
+from ultralytics.engine.training.nan_trace import ADVICE, Finding, Step, bad_labels, shown_images, trace
+from ultralytics.nn.build.user_blocks import check_user_modules, pack_user_modules
+from ultralytics.nn.checkpoint.format import pack_model, plain
+from ultralytics.nn.tasks import unpack_model
+from ultralytics.utils import LOGGER
+from ultralytics.utils.errors import CheckpointError, NotFoundError
+from ultralytics.utils.files import atomic_write
+from ultralytics.utils.torch_utils import amp_dtype, select_device
+from ultralytics.utils.user_modules import Files, load_user_modules
+
+FORMAT = "rtdetr-shsa-replay"
+_PRECISIONS: Mapping[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def precision_name(dtype: torch.dtype | None) -> str:
+    """The value of `amp` that stands for a data type."""
+    return next(name for name, known in _PRECISIONS.items() if known == dtype)
+
+
+def examine(model: Any, batch: Mapping[str, Any], step: Step) -> Finding:
+    """Say what is wrong with a step: its labels, else what running it again shows."""
+    return bad_labels(batch, model.nc) or trace(model, batch, step)
+
+
+def write_replay(path: Path, model: Any, batch: Mapping[str, Any], step: Step, finding: Finding) -> None:
+    """Write the file, whole or not at all."""
+    record = {
+        "format": FORMAT,
+        "format_version": 1,
+        "model": pack_model(model),
+        "modules": pack_user_modules(model),
+        "frozen": [name for name, p in model.named_parameters() if not p.requires_grad],
+        "resting_norms": [name for name, norm in _norms(model) if not norm.training],
+        "batch": plain(batch),
+        "step": {**vars(step), "dtype": precision_name(step.dtype)},
+        "finding": finding.record(),
+    }
+    with atomic_write(path, "wb") as f:
+        torch.save(record, f)
+
+
+def read_replay(path: str | Path) -> dict[str, Any]:
+    """Read the file as data; raises NotFoundError or CheckpointError."""
+    if not Path(path).is_file():
+        raise NotFoundError(f"{path} does not exist", "a run that fails writes replay.pt into its folder")
+    try:
+        record = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, UnpicklingError) as e:
+        raise CheckpointError(f"{path} cannot be read as a replay: {str(e).splitlines()[0]:.120}") from None
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is no replay of a training step", "give the replay.pt of a run that failed")
+    return record
+
+
+def replay(path: str | Path, device: Any = "", amp: bool | str | None = None, modules: Files | None = None) -> Finding:
+    """Run a failed step again and log whether it fails in the same place; return what was found.
+
+    Args:
+        path: The `replay.pt` of a run.
+        device: Where to run it.
+        amp: Another precision than the run's, to see whether it helps.
+        modules: Files with the user's own blocks, if the network has any.
+    """
+    record = read_replay(path)
+    load_user_modules(modules)
+    check_user_modules(record["modules"], Path(path))
+    target = select_device(device, verbose=False)
+    before = Finding.of(record["finding"])
+    facts = record["step"]
+    dtype = _PRECISIONS[facts["dtype"]] if amp is None else amp_dtype(amp, target)
+    step = Step(facts["seed"], facts["rank"], facts["number"], dtype, facts["scale"] if amp is None else 1.0)
+    batch = {k: v.to(target) if isinstance(v, torch.Tensor) else v for k, v in record["batch"].items()}
+    found = examine(_network(record, target), batch, step)
+    same = "reproduced" if found == before else "NOT reproduced"
+    LOGGER.info(f"{path}: step {step.number + 1}, {precision_name(dtype)}, {len(batch['img'])} images on {target}")
+    for title, finding in (("then", before), ("now", found)):
+        terms = f"; loss terms: {', '.join(finding.terms)}" if finding.terms else ""
+        LOGGER.info(f"  {title:<5} [{finding.cause}] {finding.what}{terms}")
+    LOGGER.info(f"  images: {shown_images(found.images)}\n{same}; {ADVICE[found.cause]}")
+    return found
+
+
+def _network(record: Mapping[str, Any], device: torch.device) -> nn.Module:
+    """Build the network of a replay as it was: in training mode, with the same layers frozen."""
+    model: nn.Module = unpack_model(record["model"]).to(device).train()
+    model.args = record["model"]["args"]
+    frozen = set(record["frozen"])
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name not in frozen and parameter.is_floating_point())
+    for name, norm in _norms(model):
+        norm.train(name not in record["resting_norms"])
+    return model
+
+
+def _norms(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    return [(name, m) for name, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]

@@ -1,0 +1,154 @@
+"""Writing what prediction found: annotated pictures and videos, label files, crops, frames.
+
+Nothing is created before there is something to write, and each file is complete under its final name or absent.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ultralytics.engine.results.results import Results
+from ultralytics.utils import LOGGER, IterableSimpleNamespace, colorstr
+from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.files import atomic_write
+from ultralytics.utils.plotting.window import show_image
+
+Image = npt.NDArray[np.uint8]
+JPEG_QUALITY = 95
+
+
+class VideoSink:
+    """One annotated video in the making: MJPG in .avi, written to a temporary name and renamed when closed."""
+
+    def __init__(self, path: Path, fps: float) -> None:
+        self.path = path
+        self.fps = fps if fps > 0 else 30.0
+        self._temp = path.with_name(f".{path.stem}.tmp{path.suffix}")
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+
+    def write(self, frame: Image) -> None:
+        """Append one BGR frame; the first one sets the size, later ones are resized to it."""
+        if self._writer is None:
+            self._size = (frame.shape[1], frame.shape[0])
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = cv2.VideoWriter(str(self._temp), cv2.VideoWriter.fourcc(*"MJPG"), self.fps, self._size)
+            if not self._writer.isOpened():
+                raise ConfigError(f"{self.path}: this OpenCV build cannot write video", "use save_frames=True instead")
+        if (frame.shape[1], frame.shape[0]) != self._size:
+            frame = np.asarray(cv2.resize(frame, self._size), np.uint8)
+        self._writer.write(frame)
+
+    def close(self) -> None:
+        """Finish the file and give it its name."""
+        if self._writer is not None:
+            self._writer.release()
+            self._writer = None
+            os.replace(self._temp, self.path)
+
+
+class ResultWriter:
+    """Writes the results of one pass over a source below a run folder, as the arguments ask.
+
+    `folder` is called when the first file is due. Sources of equal stem become name, name-2, name-3, ...; `used` holds
+    the names that are taken, and may be shared by the passes that write to one folder.
+    """
+
+    def __init__(self, args: IterableSimpleNamespace, folder: Callable[[], Path], used: set[str]) -> None:
+        self.args = args
+        self._folder = folder
+        self._root: Path | None = None
+        self._used = used
+        self._names: dict[str, str] = {}
+        self._videos: dict[str, VideoSink] = {}
+        self._frames: Counter[str] = Counter()
+        self._labels = 0
+        self.drawn: Image | None = None  # the last picture that was drawn
+
+    @property
+    def root(self) -> Path:
+        """The run folder, made on first use."""
+        if self._root is None:
+            self._root = self._folder()
+            self._root.mkdir(parents=True, exist_ok=True)
+        return self._root
+
+    @property
+    def active(self) -> bool:
+        """Whether any argument asks for output."""
+        a = self.args
+        return any((a.save, a.save_txt, a.save_crop, a.save_frames, a.show))
+
+    def write(self, result: Results, source: str, fps: float | None = None) -> None:
+        """Write one result; `fps` is the frame rate if the source is a video or stream, None for a picture."""
+        if not self.active:
+            return
+        name = self._name(source, video=fps is not None)
+        self._frames[name] += 1
+        item = name if fps is None else f"{name}_{self._frames[name]}"
+        if self.args.save_txt:
+            self._write_labels(result, item)
+        if self.args.save_crop:
+            result.save_crop(self.root / "crops", file_name=Path(f"{item}.jpg"))
+        if self.args.save or self.args.save_frames or self.args.show:
+            self._write_drawing(result, name, fps)
+
+    def _write_labels(self, result: Results, item: str) -> None:
+        path = self.root / "labels" / f"{item}.txt"
+        path.unlink(missing_ok=True)
+        if len(result) or result.probs is not None:
+            result.save_txt(path, save_conf=self.args.save_conf)
+            self._labels += 1
+
+    def _write_drawing(self, result: Results, name: str, fps: float | None) -> None:
+        a = self.args
+        drawn = self.drawn = result.plot(
+            conf=a.show_conf, labels=a.show_labels, boxes=a.show_boxes, line_width=a.line_width
+        )
+        if a.save and fps is None:
+            write_jpeg(self.root / f"{name}.jpg", drawn)
+        elif a.save and fps is not None:
+            self._videos.setdefault(name, VideoSink(self.root / f"{name}.avi", fps)).write(drawn)
+        if a.save_frames and fps is not None:
+            write_jpeg(self.root / f"{name}_frames" / f"{self._frames[name]}.jpg", drawn)
+        if a.show:
+            show_image(name, drawn, wait_ms=1 if fps is not None else 500)
+
+    def _name(self, source: str, video: bool) -> str:
+        """Return the file stem of a source; all frames of one video share theirs."""
+        if video and source in self._names:
+            return self._names[source]
+        stem = Path(source).stem or "image"
+        name, k = stem, 2
+        while name in self._used:
+            name, k = f"{stem}-{k}", k + 1
+        self._used.add(name)
+        if video:
+            self._names[source] = name
+        return name
+
+    def close(self) -> None:
+        """Finish open videos."""
+        for video in self._videos.values():
+            video.close()
+        self._videos.clear()
+
+    def log(self) -> None:
+        """Say where the files are."""
+        if self._root is not None:
+            labels = f", {self._labels} label files in {self._root / 'labels'}" if self._labels else ""
+            LOGGER.info(f"Results saved to {colorstr('bold', str(self._root))}{labels}")
+
+
+def write_jpeg(path: Path, image: Image) -> None:
+    """Write a BGR image as JPEG, whatever characters the path has."""
+    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    with atomic_write(path, "wb") as f:
+        f.write(data.tobytes())

@@ -1,0 +1,324 @@
+"""From a `ModelSpec` to modules, in two passes.
+
+`plan_model` resolves every row, builds it on the meta device and runs a probe image through it: no memory is spent, and
+every mismatch is found and told with the layer, the file and line, each input's shape and where it comes from, and what
+would fit. `build_model` then makes the real modules from the plans. The builder knows no class by name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from ultralytics.nn.modules.conv import default_activation
+from ultralytics.nn.build.dry_run import ProbeBlock, expected_channels, matching, shape_text, size_text
+from ultralytics.nn.registry import Entry, Plan, RowContext
+from ultralytics.nn.build.names import find_entry, resolve_nn_text, signature_text
+from ultralytics.nn.build.spec import LayerSpec, ModelSpec, describe_sources, load_model_yaml, scaled_repeats
+from ultralytics.utils.errors import ConfigError, ModelYAMLError
+from ultralytics.utils.log import LOGGER
+
+PROBE_SIZE = 640  # side of the probe image; on the meta device its size costs nothing
+BN_EPS, BN_MOMENTUM = 1e-3, 0.03
+# What constructors, rules and forwards raise when a row is wrong. Anything else is a bug and keeps its traceback.
+ROW_ERRORS = (
+    TypeError,
+    ValueError,
+    IndexError,
+    KeyError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    RuntimeError,
+)
+
+
+@dataclass(frozen=True)
+class PlannedLayer:
+    """One row, resolved: the class, the constructor arguments of each copy, and what the probe image gave.
+
+    `copies` has one entry for each chained copy; `output` is the meta output at `PROBE_SIZE`.
+    """
+
+    spec: LayerSpec
+    entry: Entry
+    copies: tuple[tuple[Any, ...], ...]
+    repeats: int
+    out_channels: int
+    output: Any
+
+    def construct(self) -> nn.Module:
+        """Make the module on the current default device."""
+        copies = [self.entry.cls(*args) for args in self.copies]
+        return copies[0] if len(copies) == 1 else nn.Sequential(*copies)
+
+
+def plan_model(spec: ModelSpec, ch: int = 3) -> list[PlannedLayer]:
+    """Resolve all rows and run the probe; raise ModelYAMLError at the first row that does not fit."""
+    planner = _Planner(spec, ch)
+    with _activation(spec):
+        for layer in spec.layers:
+            planner.add(layer)
+    return planner.done
+
+
+def build_model(
+    spec: ModelSpec, ch: int = 3, plans: Sequence[PlannedLayer] | None = None
+) -> tuple[nn.Sequential, list[int]]:
+    """Build the layers of a spec for `ch` input channels; return them and the indices of the outputs to keep.
+
+    Each layer carries `i` (index), `f` (from), `type` (class path) and `np` (parameter count).
+    """
+    plans = plan_model(spec, ch) if plans is None else plans
+    layers = []
+    with _activation(spec):
+        for plan in plans:
+            module = plan.construct()
+            cls = plan.entry.cls
+            facts = {
+                "i": plan.spec.index,
+                "f": plan.spec.route,
+                "type": f"{cls.__module__}.{cls.__qualname__}",
+                "np": sum(p.numel() for p in module.parameters()),
+            }
+            for name, value in facts.items():
+                setattr(module, name, value)
+            layers.append(module)
+    set_batch_norm(layers)
+    return nn.Sequential(*layers), spec.save
+
+
+def parse_model(
+    d: Mapping[str, Any] | str | Path, ch: int = 3, verbose: bool = True
+) -> tuple[nn.Sequential, list[int]]:
+    """Build from a YAML mapping or path (upstream's entry point); `verbose` logs the layer table."""
+    spec = load_model_yaml(d)
+    spec.warn_unused()
+    plans = plan_model(spec, ch)
+    layers, save = build_model(spec, ch, plans)
+    if verbose:
+        log_layers(layers, plans)
+    return layers, save
+
+
+def log_layers(layers: nn.Sequential, plans: Sequence[PlannedLayer]) -> None:
+    """Log one line a layer: index, from, repeats, parameters, module, arguments."""
+    LOGGER.info(f"{'':>3}{'from':>20}{'n':>3}{'params':>11}  {'module':<48}{'arguments'}")
+    for plan, layer in zip(plans, layers, strict=True):
+        args = str(list(plan.copies[0]))
+        LOGGER.info(
+            f"{plan.spec.index:>3}{plan.spec.route!s:>20}{plan.repeats:>3}{layer.np:>11}  {layer.type:<48}{args}"
+        )
+
+
+def set_batch_norm(modules: Iterable[nn.Module], eps: float = BN_EPS, momentum: float = BN_MOMENTUM) -> None:
+    """Set epsilon and momentum of every plain 2-D batch norm below the given modules."""
+    for module in modules:
+        for norm in module.modules():
+            if type(norm) is nn.BatchNorm2d:
+                norm.eps, norm.momentum = eps, momentum
+
+
+def feature_stride(plans: Sequence[PlannedLayer]) -> int:
+    """Largest ratio of the probe image to a feature map."""
+    maps = [p.output for p in plans if isinstance(p.output, Tensor) and p.output.dim() == 4]
+    return max((round(PROBE_SIZE / m.shape[2]) for m in maps if m.shape[2]), default=1)
+
+
+def _activation(spec: ModelSpec) -> contextlib.AbstractContextManager[None]:
+    """The build context of the YAML's `activation`; without one, blocks of one model share a SiLU."""
+    if spec.activation is None:
+        return default_activation()
+    try:
+        act = resolve_nn_text(spec.activation)
+    except ModelYAMLError as e:
+        raise ModelYAMLError(f"{spec.origin}: activation: {e}") from None
+    if not isinstance(act, nn.Module):
+        raise ModelYAMLError(f"{spec.origin}: activation {spec.activation!r} is no module; write nn.ReLU() or alike")
+    return default_activation(act)
+
+
+class _Planner:
+    """Goes down the rows with the probe's feature maps."""
+
+    def __init__(self, spec: ModelSpec, ch: int) -> None:
+        if isinstance(ch, bool) or not isinstance(ch, int) or ch < 1:
+            raise ConfigError(f"ch={ch!r}: image channels are a whole number, at least 1")
+        self.spec = spec
+        self.image = torch.empty(1, ch, PROBE_SIZE, PROBE_SIZE, device="meta")
+        self.done: list[PlannedLayer] = []
+
+    def add(self, layer: LayerSpec) -> None:
+        """Plan one row: find its class, check what it is fed, apply its rule, build and run it on the meta device."""
+        entry = self._find(layer)
+        row = self._context(layer)
+        self._check_feed(layer, entry)
+        inputs = self._inputs(layer)
+        copies: list[tuple[Any, ...]] = []
+        output: Any = None
+        chained = 1
+        while len(copies) < chained:
+            plan = self._apply_rule(layer, entry, row)
+            chained = 1 if plan.repeats_inside else row.repeats
+            output = self._run(layer, entry, plan, inputs)
+            out_channels = self._out_channels(layer, entry, plan, output)
+            copies.append(plan.args)
+            row, inputs = replace(row, in_channels=(out_channels,)), output
+        self.done.append(PlannedLayer(layer, entry, tuple(copies), row.repeats, out_channels, output))
+
+    def _find(self, layer: LayerSpec) -> Entry:
+        try:
+            return find_entry(layer.module)
+        except ModelYAMLError as e:
+            raise self.spec.error(layer, *str(e).splitlines()) from None
+
+    def _context(self, layer: LayerSpec) -> RowContext:
+        channels = tuple(self.image.shape[1] if i < 0 else self.done[i].out_channels for i in layer.inputs)
+        try:
+            args = tuple(resolve_nn_text(a) for a in layer.args)
+        except ModelYAMLError as e:
+            raise self.spec.error(layer, *str(e).splitlines()) from None
+        return RowContext(channels, args, scaled_repeats(layer.repeats, self.spec.scale), self.spec.scale, self.spec.nc)
+
+    def _check_feed(self, layer: LayerSpec, entry: Entry) -> None:
+        """Hold a row's `from` against what its block takes: one map, or a list of maps."""
+        takes_list = entry.multi_input or entry.is_head
+        sources = "input: " + ", ".join(self.spec.name(i) for i in layer.inputs)
+        gets_list = layer.joined or not isinstance(self._inputs(layer), Tensor)
+        if takes_list and not gets_list:
+            need = "the list of its levels" if entry.is_head else "a list of inputs"
+            problem = f"takes {need}, but from is {layer.source[0]}"
+            raise self.spec.error(layer, problem, sources, f"write from as a list, such as [{layer.source[0]}, 4]")
+        if layer.joined and not takes_list and entry.rule is not None:
+            problem = f"takes one input, but from is {layer.route}"
+            raise self.spec.error(layer, problem, sources, "join them first with a Concat row, or name one layer")
+        if entry.is_head:
+            self._check_levels(layer)
+        if takes_list and layer.repeats > 1:
+            problem = f"repeats is {layer.repeats}, but its output cannot feed a second copy"
+            raise self.spec.error(layer, problem, "write 1")
+
+    def _check_levels(self, layer: LayerSpec) -> None:
+        """A head is the last row, and its levels are different maps from fine to coarse."""
+        after = len(self.spec.layers) - 1 - layer.index
+        if after:
+            raise self.spec.error(layer, "a head must be the last row", f"{after} row(s) follow")
+        outputs = self._inputs(layer)
+        heights = [o.shape[2] for o in outputs if isinstance(o, Tensor) and o.dim() == 4]
+        if len(heights) == len(outputs) and all(a > b for a, b in itertools.pairwise(heights)):
+            return
+        raise self.spec.error(
+            layer,
+            f"wrong levels: from is {layer.route}; each level must be coarser than the one before",
+            describe_sources(self.spec, layer, [shape_text(o) for o in outputs]),
+            "give each scale once, fine to coarse (strides 8, 16, 32), as the rows above build them",
+        )
+
+    def _inputs(self, layer: LayerSpec) -> Any:
+        inputs = [self.image if i < 0 else self.done[i].output for i in layer.inputs]
+        return inputs if layer.joined else inputs[0]
+
+    def _apply_rule(self, layer: LayerSpec, entry: Entry, row: RowContext) -> Plan:
+        """Constructor arguments and output channels; -1 channels where only the dry run can tell."""
+        if entry.rule is None:
+            first = () if _foreign(entry.cls) else (list(row.in_channels) if layer.joined else row.c1,)
+            return Plan((*first, *row.args), -1)
+        try:
+            return entry.rule(row)
+        except ROW_ERRORS as e:
+            few = isinstance(e, IndexError) or "not enough values" in str(e)
+            self._fail_args(layer, entry, f"{len(row.args)} argument(s) are too few" if few else _first_line(e))
+
+    def _fail_args(self, layer: LayerSpec, entry: Entry, problem: str, plan: Plan | None = None) -> NoReturn:
+        """Arguments that the constructor or the rule refuses: show the signature, and the call where it came so far."""
+        call = "" if plan is None else f", called as {entry.cls.__name__}({', '.join(map(repr, plan.args))})"
+        hint = "the row leaves out the input channels (and the repeats, where the block takes them)"
+        if entry.rule is None and _foreign(entry.cls):
+            hint = "the row gives all arguments, the input channels too"
+        raise self.spec.error(
+            layer,
+            f"wrong arguments {list(layer.args)}: {problem}",
+            f"signature: {signature_text(entry.cls)}{call}",
+            hint,
+        )
+
+    def _run(self, layer: LayerSpec, entry: Entry, plan: Plan, inputs: Any) -> Any:
+        """Build one copy on the meta device and run it."""
+        try:
+            inspect.signature(entry.cls).bind(*plan.args)
+            block = ProbeBlock(entry.cls, plan.args)
+        except ROW_ERRORS as e:
+            self._fail_args(layer, entry, _first_line(e), plan)
+        if empty := block.empty_parameter():
+            self._fail_args(layer, entry, f"parameter {empty}", plan)
+        if entry.is_head:
+            self._check_classes(layer, block.module)
+        try:
+            output = block.run(inputs)
+        except ROW_ERRORS as e:
+            self._fail_shapes(layer, entry, block.module, _first_line(e), inputs)
+        if isinstance(output, Tensor) and output.numel() == 0:
+            self._fail_shapes(layer, entry, block.module, f"its output {shape_text(output)} is empty", inputs)
+        return output
+
+    def _check_classes(self, layer: LayerSpec, head: nn.Module) -> None:
+        """A head has the model's class count, by which labels are read and losses computed."""
+        built = getattr(head, "nc", self.spec.nc)
+        if built != self.spec.nc:
+            problem = f"it is built for {built} classes, but the model's nc is {self.spec.nc}"
+            raise self.spec.error(layer, problem, "write nc in the row, in place of the number")
+
+    def _fail_shapes(self, layer: LayerSpec, entry: Entry, module: nn.Module, problem: str, inputs: Any) -> NoReturn:
+        shapes = [shape_text(x) for x in (inputs if layer.joined else [inputs])]
+        where = describe_sources(self.spec, layer, shapes)
+        advice = self._advice(entry, module, inputs if layer.joined else [inputs])
+        raise self.spec.error(layer, f"does not fit its input: {problem}", where, advice)
+
+    def _advice(self, entry: Entry, module: nn.Module, inputs: Sequence[Any]) -> str:
+        """Say what would fit: maps of one size for a join, the channels that the block was built for."""
+        maps = [p.output for p in self.done]
+        first = inputs[0]
+        if len({size_text(x) for x in inputs}) > 1 and not entry.is_head:
+            same = matching(maps, 2, None, tuple(first.shape[2:]))
+            size = f"{size_text(first)}, as the first input"
+            return f"maps of {size}: layers {same}; or resize with nn.Upsample or a stride"
+        wanted = expected_channels(module)
+        if wanted and isinstance(first, Tensor) and first.shape[1] != wanted:
+            same = matching(maps, 1, 2, (wanted,))
+            some = f"layers with {wanted} channels: {same}" if same else f"no layer above has {wanted} channels"
+            return f"it was built for {wanted} channels; {some}; or write {first.shape[1]} in its arguments"
+        return f"signature: {signature_text(type(module))}"
+
+    def _out_channels(self, layer: LayerSpec, entry: Entry, plan: Plan, output: Any) -> int:
+        """Output channels, the rule's word held against the dry run's."""
+        seen = output.shape[1] if isinstance(output, Tensor) and output.dim() > 1 else None
+        if seen is None or entry.is_head:
+            return plan.out_channels
+        if plan.out_channels not in (-1, seen):
+            raise self.spec.error(
+                layer,
+                f"its channel rule says {plan.out_channels} output channels, its forward gives {seen}",
+                f"output: {shape_text(output)}",
+                "mend the rule at @register, or the row's arguments",
+            )
+        return seen
+
+
+def _foreign(cls: type) -> bool:
+    """Whether a class is torch's own: nothing is put before its arguments."""
+    return cls.__module__.startswith(("torch.", "torchvision."))
+
+
+def _first_line(error: Exception | str, limit: int = 160) -> str:
+    """The first line of a message, shortened; torch's own can be pages long."""
+    text = str(error).strip() or type(error).__name__
+    line = text.splitlines()[0]
+    return line if len(line) <= limit else line[: limit - 3] + "..."

@@ -1,0 +1,303 @@
+"""A model YAML as frozen values: which layers, fed by which, with which arguments, at which scale.
+
+Nothing is built here. Every mistake that can be seen in the text alone (a row of the wrong form, a `from` that points
+forward, an unknown scale letter) is reported with the layer index, the file and the line.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ultralytics.nn.registry import Scale
+from ultralytics.utils.checks import check_yaml
+from ultralytics.utils.errors import ModelYAMLError
+from ultralytics.utils.log import LOGGER
+from ultralytics.utils.config.yaml_io import load_with_lines
+
+PARTS = ("backbone", "head")
+MAX_CLASSES = 100_000  # beyond any data set: a slip of the hand that would ask for all memory
+# `channels`, `yaml_file` and `names` are written by us; the last row are keys of other heads that share the grammar.
+TOP_KEYS = frozenset(
+    {"nc", "scales", "scale", "depth_multiple", "width_multiple", "activation", "backbone", "head", "inplace"}
+    | {"channels", "yaml_file", "names", "ch"}
+    | {"end2end", "reg_max", "kpt_shape", "task"}
+)
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """One row `[from, repeats, module, args]`.
+
+    `source` holds the layer indices as written, `joined` says that they were a list. `args` have `nc`, `None` and other
+    literals resolved; texts that start with `nn.` stay for the builder. `line` counts from 1; None: not from a file.
+    """
+
+    index: int
+    part: str
+    source: tuple[int, ...]
+    joined: bool
+    repeats: int
+    module: str
+    args: tuple[Any, ...] = ()
+    line: int | None = None
+
+    @property
+    def route(self) -> int | list[int]:
+        """`from` in the form of the YAML."""
+        return list(self.source) if self.joined else self.source[0]
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """Absolute indices of the input layers; -1 is the network's input."""
+        return tuple(f if f >= 0 else max(self.index + f, -1) for f in self.source)
+
+    @property
+    def saved(self) -> tuple[int, ...]:
+        """Absolute indices of the outputs that must be kept for this layer (not the one just before it)."""
+        return tuple(i for f, i in zip(self.source, self.inputs, strict=True) if f != -1)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A whole model YAML. `data` is the mapping it came from, with `nc` and `scale` as chosen."""
+
+    layers: tuple[LayerSpec, ...]
+    nc: int
+    scale_name: str = ""
+    scale: Scale = field(default_factory=Scale)
+    activation: str | None = None
+    origin: str = "model dict"
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def save(self) -> list[int]:
+        """Sorted indices of the layers whose outputs the forward pass must keep."""
+        return sorted({i for layer in self.layers for i in layer.saved})
+
+    @property
+    def unused(self) -> list[int]:
+        """Indices of layers whose output goes nowhere; the last layer is the model's output."""
+        used = {i for layer in self.layers for i in layer.inputs}
+        return [layer.index for layer in self.layers[:-1] if layer.index not in used]
+
+    def place(self, line: int | None) -> str:
+        """`file:line`, as far as it is known."""
+        return self.origin if line is None else f"{self.origin}:{line}"
+
+    def name(self, index: int) -> str:
+        """A layer for use in a message: `layer 4 (SHSA, line 20)`."""
+        if index < 0:
+            return "the network's input"
+        layer = self.layers[index]
+        return f"layer {index} ({layer.module}" + (")" if layer.line is None else f", line {layer.line})")
+
+    def warn_unused(self) -> None:
+        """Log a warning for each layer whose output goes nowhere."""
+        for i in self.unused:
+            LOGGER.warning(f"{self.place(self.layers[i].line)}: {self.name(i)} is not used: no later `from` names it")
+
+    def error(self, layer: LayerSpec, problem: str, *more: str) -> ModelYAMLError:
+        """An error about one layer: where, what, and up to two further lines."""
+        return _row_error(self.place(layer.line), layer.index, layer.module, problem, *more)
+
+
+def _row_error(place: str, index: int, module: str, problem: str, *more: str) -> ModelYAMLError:
+    title = f"layer {index} ({module})" if module else f"layer {index}"
+    return ModelYAMLError("\n".join([f"{place}: {title}: {problem}", *more[:2]]))
+
+
+def load_model_yaml(
+    source: str | Path | Mapping[str, Any], scale: str | None = None, nc: int | None = None
+) -> ModelSpec:
+    """Read a model YAML (a path, a name below `cfg/models`, or a mapping) into a `ModelSpec`.
+
+    `scale` wins over the key `scale` of the YAML, and that over the first key of `scales`. `nc` replaces the YAML's.
+    Raises ModelYAMLError, or NotFoundError when there is no such file.
+    """
+    data, lines, origin = _read(source)
+    reader = _Reader(origin, lines)
+    reader.check_keys(data)
+    name, factors = reader.scale(data, scale)
+    data["nc"] = reader.classes(data, nc)
+    if name:
+        data["scale"] = name
+    rows = [(part, k, row) for part in PARTS for k, row in enumerate(data[part])]
+    layers = tuple(reader.row(i, part, k, row, data["nc"]) for i, (part, k, row) in enumerate(rows))
+    activation = data.get("activation")
+    if activation is not None and not isinstance(activation, str):
+        reader.fail(("activation",), f"activation must be a text such as nn.ReLU(), not {activation!r}")
+    return ModelSpec(layers, data["nc"], name, factors, activation, origin, data)
+
+
+def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int], str]:
+    """Return the mapping, the line of each key path, and a name for messages."""
+    if isinstance(source, Mapping):
+        return dict(source), {}, str(source.get("yaml_file") or "model dict")
+    path = check_yaml(source)
+    data, lines = load_with_lines(path)
+    if not isinstance(data, dict):
+        raise ModelYAMLError(f"{path}: a model YAML is a mapping with `nc`, `backbone` and `head`, not {data!r:.40}")
+    data["yaml_file"] = str(source)
+    return data, lines, str(path)
+
+
+def resolve_literal(value: Any, nc: int) -> Any:
+    """Turn one YAML argument into a Python value.
+
+    The text `nc` becomes the class count; a Python literal written as text (`None`, `True`, `1e-3`, `[1, 2]`) becomes
+    its value; any other text stays.
+
+    >>> [resolve_literal(v, 3) for v in ("nc", "None", "1e-3", "nearest", 7)]
+    [3, None, 0.001, 'nearest', 7]
+    """
+    if isinstance(value, list):
+        return [resolve_literal(v, nc) for v in value]
+    if not isinstance(value, str):
+        return value
+    if value == "nc":
+        return nc
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value
+
+
+class _Reader:
+    """Checks one YAML; holds what its messages need: the origin and the line of each key path."""
+
+    def __init__(self, origin: str, lines: Mapping[tuple[str | int, ...], int]) -> None:
+        self.origin = origin
+        self.lines = lines
+
+    def place(self, key: tuple[str | int, ...]) -> str:
+        line = self.lines.get(key)
+        return self.origin if line is None else f"{self.origin}:{line}"
+
+    def fail(self, key: tuple[str | int, ...], problem: str, *more: str) -> NoReturn:
+        raise ModelYAMLError("\n".join([f"{self.place(key)}: {problem}", *more[:2]]))
+
+    def check_keys(self, data: Mapping[str, Any]) -> None:
+        """Demand the two parts; warn of keys that nobody reads."""
+        for key in data:
+            if key not in TOP_KEYS:
+                near = difflib.get_close_matches(str(key), TOP_KEYS, n=1)
+                hint = f"; did you mean `{near[0]}`?" if near else ""
+                LOGGER.warning(f"{self.place((key,))}: unknown key `{key}` is ignored{hint}")
+        for part in PARTS:
+            if part not in data:
+                near = difflib.get_close_matches(part, [str(k) for k in data], n=1)
+                self.fail(
+                    ("nc",),
+                    f"the key `{part}` is missing" + (f"; `{near[0]}` looks like it" if near else ""),
+                    "a model YAML has `nc`, `backbone` and `head`; each part is a list of rows",
+                )
+            if not isinstance(data[part], list) or not data[part]:
+                shown = f"{data[part]!r:.60}"
+                self.fail((part,), f"`{part}` must be a list of rows [from, repeats, module, args], not {shown}")
+
+    def classes(self, data: Mapping[str, Any], nc: int | None) -> int:
+        """Return the class count: the caller's, else the YAML's."""
+        value = data.get("nc") if nc is None else nc
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            self.fail(("nc",), f"nc is {value!r}; it must be a whole number of classes, at least 1")
+        if value > MAX_CLASSES:
+            self.fail(("nc",), f"nc is {value:,}; at most {MAX_CLASSES:,} classes are possible")
+        if nc is not None and data.get("nc") not in (None, nc):
+            LOGGER.info(f"nc={data['nc']} of {self.origin} is replaced by nc={nc}")
+        return value
+
+    def scale(self, data: Mapping[str, Any], wanted: str | None) -> tuple[str, Scale]:
+        """Return the scale's letter ('' without a table) and its factors."""
+        table = data.get("scales")
+        asked = wanted or data.get("scale") or ""
+        if not table:
+            if wanted:
+                self.fail(
+                    ("nc",),
+                    f"scale '{wanted}' was asked for, but the YAML has no `scales`",
+                    "add `scales: {n: [depth, width, max_channels], ...}` or leave the scale out",
+                )
+            return "", self._factors(("nc",), [data.get("depth_multiple", 1.0), data.get("width_multiple", 1.0)])
+        if not isinstance(table, dict):
+            self.fail(("scales",), f"`scales` must map a letter to [depth, width, max_channels], not {table!r:.60}")
+        name = str(asked or next(iter(table)))
+        if name not in table:
+            self.fail(
+                ("scale",) if "scale" in data and not wanted else ("scales",),
+                f"there is no scale '{name}'; choose one of {', '.join(map(str, table))}",
+            )
+        return name, self._factors(("scales", name), table[name])
+
+    def _factors(self, key: tuple[str | int, ...], row: Any) -> Scale:
+        numbers = isinstance(row, list) and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in row)
+        if not numbers or not 1 <= len(row) <= 3 or not all(v > 0 for v in row):
+            self.fail(key, f"a scale is [depth, width, max_channels], all positive numbers, not {row!r:.60}")
+        return Scale(*row)
+
+    def row(self, index: int, part: str, k: int, row: Any, nc: int) -> LayerSpec:
+        """Check one row and return it as a `LayerSpec`."""
+        key = (part, k)
+        place = self.place(key)
+        if not isinstance(row, list) or len(row) != 4:
+            raise _row_error(
+                place,
+                index,
+                "",
+                f"a row is [from, repeats, module, args], not {row!r:.80}",
+                "write `[]` for args where there are none",
+            )
+        source, repeats, module, args = row
+        if not isinstance(module, str):
+            raise _row_error(place, index, "", f"the module (third item) must be a name, not {module!r}")
+        if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
+            raise _row_error(place, index, module, f"repeats is {repeats!r}; it must be a whole number, at least 1")
+        if not isinstance(args, list):
+            raise _row_error(place, index, module, f"args must be a list, not {args!r:.60}", f"write [{args}]")
+        self._check_source(place, index, module, source)
+        joined = isinstance(source, list)
+        return LayerSpec(
+            index=index,
+            part=part,
+            source=tuple(source) if joined else (source,),
+            joined=joined,
+            repeats=repeats,
+            module=module,
+            args=tuple(resolve_literal(a, nc) for a in args),
+            line=self.lines.get(key),
+        )
+
+    @staticmethod
+    def _check_source(place: str, index: int, module: str, source: Any) -> None:
+        entries = source if isinstance(source, list) else [source]
+        if not entries or not all(isinstance(f, int) and not isinstance(f, bool) for f in entries):
+            raise _row_error(
+                place,
+                index,
+                module,
+                f"from is {source!r}; it must be a layer index or a list of them",
+                "-1 is the layer just above, 4 is layer 4",
+            )
+        for f in entries:
+            if f >= index and not (index == 0 and f == -1):
+                last = f"a layer sees only those above it: 0 to {index - 1}" if index else "row 0 takes -1, the image"
+                word = "at itself" if f == index else "forward"
+                raise _row_error(place, index, module, f"from {f} points {word}", last)
+            if f < -max(index, 1):
+                hint = f"use -1 to -{index}, or an absolute index" if index else "row 0 takes -1, the image"
+                raise _row_error(place, index, module, f"from {f} points before the first layer", hint)
+
+
+def scaled_repeats(repeats: int, scale: Scale) -> int:
+    """Repeats after depth scaling: 1 stays 1, more are rounded and at least 1."""
+    return repeats if repeats <= 1 else max(round(repeats * scale.depth), 1)
+
+
+def describe_sources(spec: ModelSpec, layer: LayerSpec, shapes: Sequence[str]) -> str:
+    """One line: the shape of each input of a layer and where it comes from."""
+    parts = [f"{spec.name(i)} gives {shape}" for i, shape in zip(layer.inputs, shapes, strict=True)]
+    return ("input: " if len(parts) == 1 else "inputs: ") + "; ".join(parts)

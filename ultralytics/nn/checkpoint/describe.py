@@ -1,0 +1,82 @@
+"""What is inside a weights file, told without building the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ultralytics.nn.checkpoint.format import file_kind, read_checkpoint
+from ultralytics.utils.files import file_size
+
+SHOWN_ARGS = ("data", "imgsz", "epochs", "batch", "optimizer", "lr0", "recipe", "seed")
+
+
+def describe_file(path: str | Path) -> list[str]:
+    """Lines about a weights file: where it comes from, the model, its tensors, how it was trained.
+
+    Raises what `read_checkpoint` raises.
+    """
+    data = read_checkpoint(path)
+    record = data.get("ema") or data.get("model")
+    rows = [("file", f"{path} ({file_size(path):.1f} MB, {file_kind(Path(path))})"), ("form", _form(data))]
+    if isinstance(record, Mapping):
+        rows += _model_rows(record, "EMA" if data.get("ema") else "model")
+    else:
+        rows.append(("model", "none: tensors only, a source for load()"))
+    state = (record or data)["state_dict"]
+    rows.append(("tensors", _tensor_text(state)))
+    rows += _training_rows(data)
+    width = max(len(name) for name, _ in rows)
+    return [f"{name:<{width}}  {text}" for name, text in rows]
+
+
+def _form(data: Mapping[str, Any]) -> str:
+    """Whose file it is, with version, date and licence where they are known."""
+    if data.get("format"):
+        form = f"this package, format {data['format_version']}"
+    else:
+        form = str(data.get("source") or "plain state dict")
+    told = [f"{key} {data[key]}" for key in ("version", "date", "license") if data.get(key)]
+    return ", ".join([form, *told])
+
+
+def _model_rows(record: Mapping[str, Any], which: str) -> list[tuple[str, str]]:
+    yaml = record["yaml"]
+    layers = sum(len(yaml.get(part) or ()) for part in ("backbone", "head"))
+    scale = f", scale {yaml['scale']}" if yaml.get("scale") else ""
+    names = [str(v) for v in (record.get("names") or {}).values()]
+    shown = ", ".join(names[:10]) + (f", ... ({len(names)})" if len(names) > 10 else "")
+    return [
+        ("model", f"{record['class']} ({which}) from {yaml.get('yaml_file') or 'a dict'}{scale}, {layers} layers"),
+        ("classes", f"{record['nc']}" + (f": {shown}" if names else "")),
+        ("input", f"{record.get('ch', 3)} channels; batch-norm epsilon {record.get('bn_eps')}"),
+    ]
+
+
+def _tensor_text(state: Mapping[str, Tensor]) -> str:
+    parameters = sum(v.numel() for k, v in state.items() if not k.endswith(("running_mean", "running_var", "_tracked")))
+    kinds = sorted({str(v.dtype).removeprefix("torch.") for v in state.values()})
+    return f"{len(state)}, {parameters:,} parameters, {', '.join(kinds)}"
+
+
+def _training_rows(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    if data.get("train_state"):
+        rows.append(("run", f"can be resumed after epoch {data['epoch'] + 1}"))
+    elif isinstance(data.get("epoch"), int) and data["epoch"] >= 0:
+        rows.append(("run", f"saved after epoch {data['epoch'] + 1}; for use, not to be resumed"))
+    args = data.get("train_args") or {}
+    told = [f"{k}={args[k]}" for k in SHOWN_ARGS if args.get(k) is not None]
+    if told:
+        rows.append(("arguments", " ".join(told)))
+    metrics = {k: v for k, v in (data.get("train_metrics") or {}).items() if isinstance(v, (int, float))}
+    if metrics:
+        rows.append(("metrics", ", ".join(f"{k} {v:.4g}" for k, v in list(metrics.items())[:8])))
+    for entry in data.get("modules") or []:
+        rows.append(("needs", f"modules={entry['name']} (sha256 {str(entry.get('sha256'))[:12]}...)"))
+    if data.get("names_in_file"):
+        rows.append(("warning", f"its pickle names {', '.join(data['names_in_file'][:5])}; nothing of it was run"))
+    return rows

@@ -1,0 +1,206 @@
+"""Checkpoint files: a dict of tensors and plain values, read as data only, written whole or not at all.
+
+Keys: `format`, `format_version`, `epoch`, `best_fitness`, `model` and `ema` (model records or None), `updates`,
+`optimizer`, `scheduler`, `scaler`, `rng`, `stopper`, `train_state`, `train_args`, `train_metrics`, `train_results`,
+`date`, `version`, `license`, `docs`, `modules`. A model record (see `pack_model`) holds `class`, `yaml`, `nc`, `ch`,
+`names`, `bn_eps`, `stride`, `args`, `fused` and an fp32 `state_dict`; `tasks.unpack_model` builds the model from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ultralytics import __version__
+from ultralytics.nn.checkpoint.remap import adapt
+from ultralytics.nn.checkpoint.safetensors_io import SUFFIX, read_safetensors, write_safetensors
+from ultralytics.nn.checkpoint.ultralytics_pickle import convert, is_upstream, suspicious
+from ultralytics.nn.checkpoint.validate import check_fields
+from ultralytics.nn.checkpoint.zip_archive import Archive, open_archive
+from ultralytics.utils.errors import CheckpointError, NotFoundError
+from ultralytics.utils.files import atomic_write
+from ultralytics.utils.log import LOGGER
+
+FORMAT = "rtdetr-shsa"
+FORMAT_VERSION = 1
+TEMPLATE: Mapping[str, Any] = {
+    "epoch": -1,
+    "best_fitness": None,
+    "model": None,
+    "ema": None,
+    "updates": None,
+    "optimizer": None,
+    "scheduler": None,
+    "scaler": None,
+    "rng": None,
+    "stopper": None,
+    "train_state": None,
+    "train_args": {},
+    "train_metrics": {},
+    "train_results": {},
+    "modules": [],
+}
+PLAIN = (bool, int, float, str, bytes, type(None))
+
+
+def pack_model(model: nn.Module) -> dict[str, Any]:
+    """Return the record of a detection model: what is needed to build it again, and its fp32 tensors."""
+    norms = [m for m in model.modules() if isinstance(m, (nn.BatchNorm2d, nn.SyncBatchNorm))]
+    args = getattr(model, "args", None) or {}
+    state = {k: v.detach().float() if v.is_floating_point() else v.detach() for k, v in model.state_dict().items()}
+    return {
+        "class": type(model).__name__,
+        "yaml": plain(getattr(model, "yaml", {})),
+        "nc": int(model.nc),  # type: ignore[arg-type]
+        "ch": int(model.yaml.get("channels", 3)),  # type: ignore[union-attr, operator]
+        "names": {int(k): str(v) for k, v in dict(model.names).items()},  # type: ignore[arg-type]
+        "bn_eps": norms[0].eps if norms else None,
+        "stride": [float(s) for s in model.stride],  # type: ignore[union-attr]
+        "args": plain(args if isinstance(args, Mapping) else vars(args)),
+        "fused": bool(getattr(model, "is_fused", lambda: False)()),
+        "state_dict": {k: v.cpu().contiguous() for k, v in state.items()},
+    }
+
+
+def plain(value: Any) -> Any:
+    """Copy a value into tensors, plain values, dicts and lists; paths and other objects become text."""
+    if isinstance(value, Mapping):
+        return {k if isinstance(k, int) else str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(v) for v in value]
+    if isinstance(value, Tensor) or type(value) in PLAIN:
+        return value
+    if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:  # numpy scalars
+        return value.item()
+    return str(value)
+
+
+def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any]) -> Path:
+    """Write a checkpoint; missing keys get their defaults. A path ending in `.safetensors` gets that form.
+
+    Raises CheckpointError for a value that is not plain.
+    """
+    full = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        **TEMPLATE,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "version": __version__,
+        "license": "AGPL-3.0-or-later",
+        "docs": "https://www.gnu.org/licenses/agpl-3.0.html",
+        **checkpoint,
+    }
+    _check_plain(full, "checkpoint")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix.lower() == SUFFIX:
+        return write_safetensors(path, full)
+    with atomic_write(path, "wb") as f:
+        torch.save(full, f)
+    return path
+
+
+def _check_plain(value: Any, where: str) -> None:
+    """Demand what `weights_only` loading accepts, so that a bad value is found when it is written."""
+    if isinstance(value, Mapping):
+        for k, v in value.items():
+            if not isinstance(k, (str, int, float, bool, type(None))):
+                raise CheckpointError(f"{where} has a key of type {type(k).__name__}; keys must be texts or numbers")
+            _check_plain(v, f"{where}[{k!r}]")
+    elif isinstance(value, (list, tuple)):
+        for i, v in enumerate(value):
+            _check_plain(v, f"{where}[{i}]")
+    elif not (isinstance(value, Tensor) or type(value) in PLAIN):
+        raise CheckpointError(f"{where} is a {type(value).__name__}; a checkpoint holds tensors and plain values only")
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read weights of any kind that is known, onto the CPU. Nothing in the file is executed.
+
+    Files of this package (`.pt`, `.safetensors`) give their checkpoint dict; a genuine Ultralytics checkpoint gives the
+    same form, taken from its pickle as data (see `upstream`); plain tensors, also under `model`, `state_dict` or
+    `ema.module`, give `{"state_dict": tensors}`; those of other projects come under our keys (see `foreign`).
+    Every field is checked (see `record`).
+    Raises NotFoundError, or CheckpointError for a file that is cut short, foreign, hostile, or of a newer format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise NotFoundError(f"weights file '{path}' does not exist\ngive the path of a .pt file, or train first")
+    try:
+        return check_fields(_migrate(adapt(_read(path))))
+    except CheckpointError as e:
+        raise CheckpointError("\n".join(f"{path}: {e}".splitlines()[:3])) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The content of a file in this package's form; the kind is told by its first bytes, not by its name."""
+    if file_kind(path) == "safetensors":
+        return read_safetensors(path)
+    with _open(path) as archive:
+        if is_upstream(archive.root):
+            found = {**TEMPLATE, **convert(archive)}
+        else:
+            found = _own_or_plain(archive.plain(archive.root))
+    if odd := suspicious(archive.names):
+        LOGGER.warning(f"{path}: names {', '.join(odd[:5])}, which no checkpoint needs; nothing of it was run")
+    return found
+
+
+def file_kind(path: Path) -> str:
+    """`zip`, `safetensors`, `pickle` (bare, without a zip around it) or `other`."""
+    with path.open("rb") as f:
+        start = f.read(9)
+    if start[:2] == b"PK":
+        return "zip"
+    if path.suffix.lower() == ".safetensors" or start[8:] == b"{":
+        return "safetensors"
+    return "pickle" if start[:1] == b"\x80" else "other"
+
+
+def _open(path: Path) -> Archive:
+    """The archive of a zip file; every other kind is refused with its reason."""
+    kind = file_kind(path)
+    try:
+        if kind == "pickle":
+            raise CheckpointError("an old-style pickle without a zip around it; loading it could run code from it")
+        if kind != "zip":
+            raise CheckpointError("it does not begin like a checkpoint")
+        return open_archive(path)
+    except CheckpointError as e:
+        last = "save it again there with torch.save(state_dict)" if kind == "pickle" else "use another copy of it"
+        raise CheckpointError(
+            f"cannot be read as a checkpoint; it is cut short, damaged or of another kind "
+            f"({path.stat().st_size:,} bytes)\nreason: {e}\n{last}"
+        ) from None
+
+
+def _own_or_plain(data: Any) -> dict[str, Any]:
+    """A checkpoint dict of this package, or the tensors of another's file."""
+    if not isinstance(data, dict):
+        raise CheckpointError(f"holds a {type(data).__name__}, not a checkpoint")
+    if data.get("format") == FORMAT:
+        return data
+    ema = data.get("ema")
+    nested = ema.get("module") if isinstance(ema, Mapping) else None
+    for state in (data, nested, ema, data.get("model"), data.get("state_dict"), data.get("module")):
+        if isinstance(state, Mapping) and state and all(isinstance(v, Tensor) for v in state.values()):
+            return {"state_dict": dict(state)}
+    keys = ", ".join(f"{k!s:.30}" for k in list(data)[:8])
+    raise CheckpointError(f"not a checkpoint of this package (no key 'format')\nkeys: {keys}")
+
+
+def _migrate(data: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint dict in the present format; older versions gain what they lack, newer ones are refused."""
+    if "format" not in data:
+        return data
+    version = data.get("format_version")
+    if isinstance(version, bool) or not isinstance(version, int) or version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"has format version {version!r:.20}; this package reads up to {FORMAT_VERSION}\nupgrade the package"
+        )
+    return {**TEMPLATE, **data}

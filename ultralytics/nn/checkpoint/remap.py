@@ -1,0 +1,126 @@
+"""Weights of other projects: told apart by their key names, and renamed by the tables of `foreign_tables`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ultralytics.nn.build.spec import load_model_yaml
+from ultralytics.nn.checkpoint.key_maps import FAMILIES, Family
+from ultralytics.utils.log import LOGGER
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A state dict under our keys. `dropped` are keys whose values are computed here, `unknown` those without a row."""
+
+    family: Family
+    state: dict[str, Tensor]
+    dropped: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+
+    @property
+    def yaml(self) -> str | None:
+        """Name of the model YAML that the weights fit, None when it is not known."""
+        for key, shape, name in self.family.yamls:
+            if key in self.state and tuple(self.state[key].shape) == shape:
+                return name
+        return None
+
+    @property
+    def classes(self) -> int:
+        """Class count of a whole detector, else 0."""
+        heads = [v for k, v in self.state.items() if k.endswith("enc_score_head.bias")]
+        return len(heads[0]) if heads else 0
+
+    def line(self) -> str:
+        """One line for the user."""
+        note = f"; {self.family.note}" if self.family.note else ""
+        lost = f", {len(self.unknown)} unknown ({', '.join(self.unknown[:3])})" if self.unknown else ""
+        return f"Weights of {self.family.name}: {len(self.state)} tensors mapped{lost}{note}"
+
+
+def recognise(state: Mapping[str, Tensor]) -> Family | None:
+    """The family of a state dict, None when no table fits."""
+    for family in FAMILIES:
+        marker = re.compile(family.marker)
+        if any(marker.fullmatch(key) for key in state):
+            return family
+    return None
+
+
+def map_state(state: Mapping[str, Tensor]) -> Mapped | None:
+    """Rename a foreign state dict; None when it is of no known family."""
+    state = {k.removeprefix("module."): v for k, v in state.items()}
+    family = recognise(state)
+    if family is None:
+        return None
+    rest, out = _join(state, family)
+    mapped = Mapped(family, out)
+    rows = [(re.compile(pattern), target) for pattern, target in family.rows]
+    for key, value in rest.items():
+        match, target = next(((m, t) for p, t in rows if (m := p.fullmatch(key))), (None, ""))
+        if match is None:
+            mapped.unknown.append(key)
+        elif not target:
+            mapped.dropped.append(key)
+        else:
+            out[match.expand(target)] = value
+    _trim(out, family, mapped.classes)
+    if family.fills:
+        _count_batches(out)
+    return mapped
+
+
+def adapt(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn `{"state_dict": tensors}` of a known family into the form of this package; anything else stays as it is.
+
+    A whole detector becomes a checkpoint with a model record, so that it can be built; a backbone stays a state dict,
+    with the epsilon and, where known, the YAML that its layers belong to.
+    """
+    state = weights.get("state_dict")
+    mapped = map_state(state) if isinstance(state, Mapping) and "yaml" not in weights else None
+    if mapped is None:
+        return dict(weights)
+    LOGGER.info(mapped.line())
+    facts: dict[str, Any] = {"state_dict": mapped.state, "bn_eps": mapped.family.eps}
+    if mapped.yaml:
+        facts["yaml"] = {**load_model_yaml(mapped.yaml).data, **({"nc": mapped.classes} if mapped.classes else {})}
+    if not (mapped.classes and mapped.yaml):
+        return {**facts, "source": mapped.family.name}
+    record = {**facts, "class": "RTDETRDetectionModel", "nc": mapped.classes, "ch": 3}
+    return {"model": record, "source": mapped.family.name}
+
+
+def _join(state: Mapping[str, Tensor], family: Family) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Concatenate parts (query, key, value) into our tensors; return what is left, and the joined ones."""
+    rest, joined = dict(state), {}
+    for pattern, order, target in family.joins:
+        parts: dict[str, dict[str, str]] = {}
+        for key in state:
+            match = re.fullmatch(pattern, key)
+            if match:
+                part = next(g for g in match.groups() if g in order)
+                parts.setdefault(match.expand(target), {})[part] = key
+        for name, found in parts.items():
+            if set(found) == set(order):
+                joined[name] = torch.cat([rest.pop(found[part]) for part in order])
+    return rest, joined
+
+
+def _trim(state: dict[str, Tensor], family: Family, classes: int) -> None:
+    """Cut class tensors that carry a row for padding."""
+    for key in family.trims:
+        if key in state and len(state[key]) == classes + 1:
+            state[key] = state[key][:classes]
+
+
+def _count_batches(state: dict[str, Tensor]) -> None:
+    """Give frozen batch norms the counter that ours have."""
+    for key in [k for k in state if k.endswith(".running_var")]:
+        state.setdefault(key.removesuffix("running_var") + "num_batches_tracked", torch.tensor(0))

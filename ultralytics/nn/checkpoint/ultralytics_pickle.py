@@ -1,0 +1,170 @@
+"""From a genuine Ultralytics checkpoint (a pickled module tree) to this package's checkpoint dict.
+
+The tree comes as inert records (see `pickle_reader`). Taken from it: YAML, class names, class count, strides, training
+arguments, batch-norm epsilon, and the tensors under the keys that `state_dict()` would give them. The model itself is
+built by our builder from the YAML. Layers that were folded when the file was saved are unfolded again: a folded
+convolution gets a batch norm that does nothing but add the bias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ultralytics.nn.checkpoint.pickle_reader import Record, StoredTensor
+from ultralytics.nn.checkpoint.zip_archive import Archive
+from ultralytics.utils.errors import CheckpointError
+
+MAX_MODULES = 20_000
+MAX_MODULE_DEPTH = 40
+MODEL_KEYS = ("ema", "model")
+COPIED = ("train_args", "train_metrics", "train_results")
+NORM = "torch.nn.modules.batchnorm.BatchNorm2d"
+KNOWN_ROOTS = frozenset(
+    "torch ultralytics collections builtins __builtin__ pathlib numpy _codecs copyreg argparse types models".split()
+)
+HARMLESS_BUILTINS = frozenset("set list dict frozenset object slice getattr bytes".split())
+"""Getattr stands for a bound method of a fused block."""
+
+
+def is_module(value: Any) -> bool:
+    """Whether a value is the record of a pickled `torch.nn.Module`."""
+    return isinstance(value, Record) and isinstance(value.state.get("_modules"), dict)
+
+
+def is_upstream(root: Any) -> bool:
+    """Whether the object of a file is a module, or a checkpoint dict that holds one."""
+    return is_module(root) or (isinstance(root, dict) and any(is_module(root.get(k)) for k in MODEL_KEYS))
+
+
+def suspicious(names: frozenset[str]) -> list[str]:
+    """Names in a pickle that a checkpoint has no use for, such as `os.system`; they are never called."""
+    pairs = [n.split(".", 1) for n in names]
+    odd = [
+        (root, name)
+        for root, name in pairs
+        if root not in KNOWN_ROOTS or ("builtin" in root and name not in HARMLESS_BUILTINS)
+    ]
+    return sorted(f"{root}.{name}" for root, name in odd)
+
+
+def convert(archive: Archive) -> dict[str, Any]:
+    """Return this package's checkpoint dict of a genuine file; it has weights for use, no optimizer to go on with."""
+    root = {"model": archive.root} if is_module(archive.root) else archive.root
+    found = {k: record(archive, root[k]) for k in MODEL_KEYS if is_module(root.get(k))}
+    copied = {k: _mapping(archive, root.get(k)) for k in COPIED}
+    texts = {k: str(archive.plain(root[k]))[:200] for k in ("date", "version", "license", "docs") if root.get(k)}
+    epoch = root.get("epoch")
+    return {
+        **copied,
+        **texts,
+        "epoch": epoch if isinstance(epoch, int) else -1,
+        "source": "ultralytics",
+        "names_in_file": suspicious(archive.names),
+        **found,
+    }
+
+
+def _mapping(archive: Archive, value: Any) -> dict[str, Any]:
+    """A dict, or the attributes of an argument namespace, as plain values; empty for anything else."""
+    if isinstance(value, Record):
+        value = value.state
+    return {str(k): archive.plain(v) for k, v in value.items()} if isinstance(value, dict) else {}
+
+
+def record(archive: Archive, module: Record) -> dict[str, Any]:
+    """The model record (see `checkpoint`) of a pickled detection model."""
+    tree = list(walk(module))
+    state = {key: archive.tensor(t) for _, prefix, m in tree for key, t in _tensors(prefix, m)}
+    found = {float(m.state["eps"]) for _, _, m in tree if m.name == NORM and isinstance(m.state.get("eps"), float)}
+    eps = found.pop() if len(found) == 1 else None
+    state = unfold(state, tree, eps or 1e-3)
+    yaml = module.state.get("yaml")
+    if not isinstance(yaml, dict):
+        raise CheckpointError(f"the pickled {_short(module)} carries no model YAML, so it cannot be built again")
+    names = archive.plain(module.state.get("names"))
+    names = dict(enumerate(names)) if isinstance(names, list) else names
+    yaml = archive.plain(yaml)
+    nc = module.state.get("nc", yaml.get("nc"))
+    stride = module.state.get("stride")
+    return {
+        "class": _short(module),
+        "yaml": yaml,
+        "nc": nc if isinstance(nc, int) else len(names or ()),
+        "ch": yaml.get("channels", yaml.get("ch", 3)),
+        "names": names if isinstance(names, dict) else {},
+        "bn_eps": eps,
+        "stride": archive.tensor(stride).float().tolist() if isinstance(stride, StoredTensor) else [],
+        "args": _mapping(archive, module.state.get("args")),
+        "fused": False,
+        "state_dict": {k: v.float() if v.is_floating_point() else v for k, v in state.items()},
+    }
+
+
+def _short(module: Record) -> str:
+    return module.name.rsplit(".", 1)[-1]
+
+
+def walk(module: Record, prefix: str = "", depth: int = 0) -> Iterator[tuple[int, str, Record]]:
+    """All modules of a tree with their depth and key prefix, in the order of `state_dict()`."""
+    count = 0
+    stack = [(depth, prefix, module)]
+    while stack:
+        depth, prefix, current = stack.pop()
+        count += 1
+        if count > MAX_MODULES or depth > MAX_MODULE_DEPTH:
+            raise CheckpointError(f"the pickled model has more than {MAX_MODULES:,} modules, or nests them without end")
+        yield depth, prefix, current
+        children = current.state["_modules"]
+        for name, child in reversed(list(children.items())):
+            if is_module(child) and name != "criterion":
+                stack.append((depth + 1, f"{prefix}{name}.", child))
+
+
+def _tensors(prefix: str, module: Record) -> Iterator[tuple[str, StoredTensor]]:
+    """Parameters and persistent buffers of one module, without its children."""
+    hidden = module.state.get("_non_persistent_buffers_set") or []
+    for kind in ("_parameters", "_buffers"):
+        values = module.state.get(kind)
+        for name, value in values.items() if isinstance(values, dict) else ():
+            if isinstance(value, StoredTensor) and not (kind == "_buffers" and name in hidden):
+                yield f"{prefix}{name}", value
+
+
+def unfold(state: Mapping[str, Tensor], tree: list[tuple[int, str, Record]], eps: float) -> dict[str, Tensor]:
+    """Give every folded `Conv` its batch norm back, and every folded `RepConv` its two branches.
+
+    The new batch norm has mean 0 and variance 1 - eps, so it only adds the bias that the convolution had.
+    """
+    out = dict(state)
+    for _, prefix, module in tree:
+        kind, children = _short(module), module.state["_modules"]
+        if kind == "RepConv" and is_module(children.get("conv")):
+            _split_rep(out, prefix, eps)
+        elif kind in {"Conv", "DWConv", "GhostConv", "LightConv"} and "conv" in children and "bn" not in children:
+            _split_bias(out, f"{prefix}conv", f"{prefix}bn", eps)
+    return out
+
+
+def _split_bias(state: dict[str, Tensor], conv: str, norm: str, eps: float) -> None:
+    """Move the bias of a convolution into a batch norm that does nothing else."""
+    bias = state.pop(f"{conv}.bias", None)
+    if bias is None:
+        return
+    state[f"{norm}.weight"] = torch.ones_like(bias)
+    state[f"{norm}.bias"] = bias
+    state[f"{norm}.running_mean"] = torch.zeros_like(bias)
+    state[f"{norm}.running_var"] = torch.full_like(bias, 1 - eps)
+    state[f"{norm}.num_batches_tracked"] = torch.tensor(0)
+
+
+def _split_rep(state: dict[str, Tensor], prefix: str, eps: float) -> None:
+    """Turn the folded 3x3 of a RepConv into its 3x3 branch, with a 1x1 branch of zeros beside it."""
+    weight, bias = state.pop(f"{prefix}conv.weight"), state.pop(f"{prefix}conv.bias")
+    for branch, kernel, shift in (("conv1", weight, bias), ("conv2", weight[:, :, 1:2, 1:2] * 0, bias * 0)):
+        state[f"{prefix}{branch}.conv.weight"] = kernel.contiguous()
+        state[f"{prefix}{branch}.conv.bias"] = shift
+        _split_bias(state, f"{prefix}{branch}.conv", f"{prefix}{branch}.bn", eps)

@@ -1,0 +1,166 @@
+"""What a model record of a file may say, and how much may be built from it.
+
+A file is not trusted: every field is held against its type and a bound before anything is built, and while the YAML is
+built, the tensors that are made are counted against those that the file holds. So a file of a few kilobytes cannot ask
+for a model of many gigabytes, or for a download.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from ultralytics.nn.build.spec import MAX_CLASSES
+from ultralytics.utils.errors import CheckpointError
+
+MAX_CHANNELS = 4096
+MAX_ROWS = 1000
+MAX_REPEATS = 200
+MAX_NUMBER = 1_000_000
+MAX_TEXT = 200
+MAX_NESTING = 6
+
+_FACTORIES = frozenset(
+    getattr(torch, name)
+    for name in "empty zeros ones full rand randn arange linspace tensor empty_strided eye normal randint".split()
+)
+
+
+class ConstructionBudget(TorchFunctionMode):
+    """Inside `with`, tensors that are made are counted; CheckpointError when they outgrow what the file holds.
+
+    A model is made twice (on the meta device, then for real), with constants beside its state; hence the factor.
+    """
+
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.elements = 6 * sum(v.numel() for v in state.values()) + 20_000_000
+        self.tensors = 20 * len(state) + 2_000
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Count what a factory makes."""
+        made = func(*args, **(kwargs or {}))
+        if func in _FACTORIES and isinstance(made, Tensor):
+            self.elements -= made.numel() if made.device.type == "meta" or made.untyped_storage().nbytes() else 0
+            self.tensors -= 1
+            if self.elements < 0 or self.tensors < 0:
+                raise CheckpointError("it asks for far more than the file holds: the tensors do not fit the YAML")
+        return made
+
+
+def check_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record with its YAML made safe to build. Raises CheckpointError at the first field that is wrong."""
+    for key in ("yaml", "nc", "state_dict"):
+        if key not in record:
+            raise CheckpointError(f"the checkpoint's model record lacks the key {key!r}")
+    if not isinstance(record.get("class"), str):
+        _refuse("class", record.get("class"), "the name of a model class")
+    _whole("nc", record["nc"], 1, MAX_CLASSES)
+    _whole("ch", record.get("ch", 3), 1, MAX_CHANNELS)
+    eps = record.get("bn_eps")
+    if eps is not None and not (isinstance(eps, float) and 0 < eps < 1):
+        _refuse("bn_eps", eps, "a number between 0 and 1")
+    _names(record.get("names"))
+    for key in ("args", "state_dict", "yaml"):
+        if not isinstance(record.get(key, {}), Mapping):
+            _refuse(key, record[key], "a mapping")
+    for key, value in record["state_dict"].items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            _refuse(f"state_dict[{key!r:.60}]", value, "a tensor under a text")
+    if not isinstance(record.get("fused", False), bool):
+        _refuse("fused", record["fused"], "true or false")
+    return {**record, "yaml": safe_yaml(record["yaml"])}
+
+
+def check_fields(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint dict with its model records checked; CheckpointError names the first field that is wrong."""
+    for key, (kind, word) in FIELDS.items():
+        value = data.get(key)
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+            _refuse(key, value, word)
+    for entry in data.get("modules") or []:
+        blocks = entry.get("blocks") or [] if isinstance(entry, Mapping) else []
+        if not isinstance(entry, (str, Mapping)) or not isinstance(blocks, (list, tuple)):
+            _refuse("modules", entry, "a list of names, hashes and blocks")
+    records = {k: check_record(data[k]) for k in ("model", "ema") if data.get(k) is not None}
+    return {**data, **records}
+
+
+FIELDS: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "epoch": ((int,), "a whole number"),
+    "best_fitness": ((int, float), "a number"),
+    "updates": ((int,), "a whole number"),
+    **{
+        key: ((Mapping,), "a mapping")
+        for key in """model ema optimizer scheduler scaler rng stopper train_state train_args train_metrics
+        train_results""".split()
+    },
+    **{key: ((str,), "a text") for key in ("date", "version", "license", "docs")},
+    "modules": ((list, tuple), "a list"),
+}
+
+
+def safe_yaml(yaml: Any) -> dict[str, Any]:
+    """A copy of a file's model YAML, bounded, and without names of weights that torchvision would download."""
+    if not isinstance(yaml, Mapping):
+        _refuse("yaml", yaml, "a mapping")
+    _bounded("yaml", yaml, 0)
+    clean = copy.deepcopy(dict(yaml))
+    rows = [row for part in ("backbone", "head") if isinstance(clean.get(part), list) for row in clean[part]]
+    if len(rows) > MAX_ROWS:
+        raise CheckpointError(f"the YAML in it has {len(rows):,} rows; at most {MAX_ROWS:,} are built")
+    for row in rows:
+        if not (isinstance(row, list) and len(row) == 4):
+            continue  # the YAML reader says what is wrong, with the layer
+        if isinstance(row[1], int) and row[1] > MAX_REPEATS:
+            raise CheckpointError(f"the YAML in it repeats {row[2]!r:.40} {row[1]:,} times; at most {MAX_REPEATS}")
+        if row[2] == "TorchVision" and isinstance(row[3], list) and len(row[3]) > 2:
+            row[3][2] = None
+    return clean
+
+
+def _bounded(where: str, value: Any, depth: int) -> None:
+    """Bound numbers, texts and nesting of a YAML."""
+    if depth > MAX_NESTING:
+        raise CheckpointError(f"{where} in it is nested deeper than {MAX_NESTING}")
+    if isinstance(value, (Mapping, list)):
+        if len(value) > MAX_ROWS:
+            raise CheckpointError(f"{where} in it has {len(value):,} items; at most {MAX_ROWS:,}")
+        pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for k, v in pairs:
+            if k != "names":  # checked by itself
+                _bounded(f"{where}.{k!s:.20}", v, depth + 1)
+    elif isinstance(value, str):
+        if len(value) > MAX_TEXT * (10 if depth < 2 else 1):  # a path, or an argument of a row
+            raise CheckpointError(f"{where} in it is a text of {len(value):,} letters; at most {MAX_TEXT}")
+    elif isinstance(value, (int, float)) and not abs(value) <= MAX_NUMBER:
+        raise CheckpointError(f"{where} in it is above {MAX_NUMBER:,}, the largest number of a YAML in a file")
+    elif not isinstance(value, (int, float, type(None))):
+        _refuse(where, value, "a plain value")
+
+
+def _names(names: Any) -> None:
+    if names is None:
+        return
+    if not isinstance(names, Mapping) or len(names) > MAX_CLASSES:
+        _refuse("names", names, "a mapping from class number to name")
+    for k, v in names.items():
+        if not (isinstance(k, int) or (isinstance(k, str) and k.isdecimal() and len(k) < 9)) or not isinstance(v, str):
+            _refuse(f"names[{k!r:.20}]", v, "a text under a whole number")
+
+
+def _whole(key: str, value: Any, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        _refuse(key, value, f"a whole number from {low} to {high:,}")
+
+
+def _refuse(key: str, value: Any, wanted: str) -> None:
+    shown = f"{value!r:.40}" if isinstance(value, (str, int, float, bool, type(None))) else f"a {type(value).__name__}"
+    raise CheckpointError(f"the checkpoint's {key} is {shown}, not {wanted}")

@@ -1,0 +1,170 @@
+"""Feature pyramids in bfloat16 on a CPU: maps are enlarged behind the 1x1 convolutions that read them.
+
+In front of them, each sum over the channels of the small map is computed for all the places that it is copied to. A
+convolution of joined maps is the sum of convolutions of each, and one of 1x1 may as well be enlarged itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ultralytics.nn.cpu.prepacked import PackedConv, StandIn
+from ultralytics.nn.modules.block import RepC3
+from ultralytics.nn.modules.conv import Concat
+from ultralytics.nn.modules.csp import C2f, C2fSHSA
+
+READERS = {RepC3: ("cv1", "cv2"), C2f: ("cv1",), C2fSHSA: ("cv1",)}
+"""Blocks that hand their input to some of their convolutions and to nothing else."""
+
+
+class Small(NamedTuple):
+    """A map that stands for itself enlarged: each number copied `factor` times down and across."""
+
+    x: Tensor
+    factor: int
+
+    def enlarged(self) -> Tensor:
+        """(B, C, H, W) -> (B, C, H * factor, W * factor)."""
+        return F.interpolate(self.x, scale_factor=float(self.factor), mode="nearest")
+
+
+class Joined(NamedTuple):
+    """Maps that stand for one of all their channels."""
+
+    parts: tuple[Tensor | Small, ...]
+
+    def whole(self) -> Tensor:
+        """The one map."""
+        return torch.cat([part.enlarged() if isinstance(part, Small) else part for part in self.parts], 1)
+
+
+class LateUpsample(StandIn):
+    """Leaves a map small. `watched` are the modules that pass it on: with a hook on one of them it is enlarged."""
+
+    def __init__(self, block: nn.Upsample, watched: Sequence[nn.Module]) -> None:
+        super().__init__(block)
+        self.factor = int(block.scale_factor)  # type: ignore[arg-type]
+        self.watched = (block, *watched)
+
+    def __call__(self, x: Tensor) -> Tensor | Small:
+        """(B, C, H, W), as it is where that may be."""
+        seen = any(m._forward_hooks or m._forward_pre_hooks for m in self.watched)
+        return self.plain(x) if seen or not self.applies(x) else Small(x, self.factor)
+
+
+class LateConcat(StandIn):
+    """Leaves maps apart when one of them is small."""
+
+    def __call__(self, x: list[Tensor | Small]) -> Tensor | Joined:
+        """As the block's own forward, if no map is small."""
+        return Joined(tuple(x)) if any(isinstance(part, Small) for part in x) else self.plain(x)
+
+
+class PartedConv(PackedConv):
+    """A 1x1 convolution that also takes two maps that were not joined, one of them small."""
+
+    _parts: tuple[_Part, ...] = ()
+
+    def __call__(self, x: Tensor | Joined) -> Tensor:
+        """As the block's own method."""
+        if isinstance(x, Tensor):
+            return super().__call__(x)
+        maps = [part.x if isinstance(part, Small) else part for part in x.parts]
+        small = sum(isinstance(part, Small) for part in x.parts)
+        sizes = {_size(part) for part in x.parts}  # the operator that adds does not look at them
+        if len(maps) != 2 or small != 1 or len(sizes) != 1 or not all(self.applies(m) for m in maps):
+            return super().__call__(x.whole())
+        widths = [m.shape[1] for m in maps]
+        if [part.width for part in self._parts] != widths:
+            self._parts = (_Part(self, 0, widths[0]), _Part(self, widths[0], widths[1]))
+        return self._sum(x.parts, self._parts)
+
+    def _sum(self, maps: Sequence[Any], parts: Sequence[_Part]) -> Tensor:
+        if not isinstance(maps[0], Small):
+            maps, parts = maps[::-1], parts[::-1]
+        (small, other), (first, second) = maps, parts
+        return second.onto(Small(first.alone(small.x), small.factor).enlarged(), other, self.act)
+
+
+class _Part(PackedConv):
+    """The convolution of some of the channels."""
+
+    def __init__(self, conv: PartedConv, start: int, width: int) -> None:
+        super().__init__(conv.block, conv.layer, conv.name)
+        self.width, self.channels = width, slice(start, start + width)
+
+    def computed(self, *parameters: Any) -> tuple[Tensor, Tensor | None]:
+        weight, bias = super().computed(*parameters)
+        return weight[:, self.channels], bias
+
+    def alone(self, x: Tensor) -> Tensor:
+        """Return the sum over the channels of x, and the bias."""
+        return self.run(x.bfloat16(), *self.weights(x))
+
+    def onto(self, other: Tensor, x: Tensor, act: str) -> Tensor:
+        """Return the sum over the channels of x, and what is to be added to it; then the activation."""
+        x = x.bfloat16().contiguous(memory_format=torch.channels_last)
+        weight, _ = self.weights(x)
+        fused = act if act == "relu" else None
+        add = torch.ops.mkldnn._convolution_pointwise.binary
+        y: Tensor = add(x, other, weight, None, *self.geometry, "add", 1.0, fused, [], "")
+        return F.silu(y, inplace=True) if act == "swish" else y
+
+
+def upsample_late(net: nn.Module) -> nn.Module:
+    """Let the layers of a packed network enlarge maps late where one alone reads them, in place; return it."""
+    layers = list(getattr(net, "model", ()))
+    if not all(hasattr(layer, "f") for layer in layers):
+        return net
+    inputs = [_inputs(layer.f, i) for i, layer in enumerate(layers)]
+    for i, concat in enumerate(layers):
+        readers = [j for j, numbers in enumerate(inputs) if i in numbers]
+        if type(concat) is not Concat or concat.d != 1 or len(readers) != 1:
+            continue
+        reader = layers[readers[0]]
+        names = READERS.get(type(reader), ())
+        convs = [getattr(reader, name) for name in names]
+        small = [layers[j] for j in inputs[i] if _doubles(layers[j]) and sum(j in n for n in inputs) == 1]
+        if not small or not convs or not all(_is_pointwise(conv) for conv in convs):
+            continue
+        concat.forward = LateConcat(concat)  # type: ignore[assignment, method-assign]
+        for upsample in small:
+            upsample.forward = LateUpsample(upsample, (concat, reader, *convs))
+        for conv in convs:
+            packed = conv.forward
+            conv.forward = PartedConv(conv, packed.layer, packed.name, packed.act)
+    return net
+
+
+def _size(part: Tensor | Small) -> tuple[int, ...]:
+    """Return height and width of a map, of a small one once it is enlarged."""
+    if isinstance(part, Small):
+        return tuple(side * part.factor for side in part.x.shape[2:])
+    return tuple(part.shape[2:])
+
+
+def _inputs(f: int | Sequence[int], i: int) -> list[int]:
+    """Return the indices of the layers that layer i reads."""
+    return [j if j >= 0 else i + j for j in ([f] if isinstance(f, int) else f)]
+
+
+def _doubles(layer: nn.Module) -> bool:
+    """Whether a layer copies each number a whole number of times, the same down and across."""
+    if type(layer) is not nn.Upsample or layer.mode != "nearest":
+        return False
+    factor = layer.scale_factor
+    return isinstance(factor, int | float) and bool(factor > 1) and float(factor).is_integer()
+
+
+def _is_pointwise(conv: nn.Module) -> bool:
+    """Whether a packed block is a convolution of single pixels over all channels."""
+    packed = conv.forward
+    if not isinstance(packed, PackedConv):
+        return False
+    layer = cast(nn.Conv2d, packed.layer)
+    return layer.kernel_size == layer.stride == (1, 1) and layer.padding == (0, 0) and layer.groups == 1

@@ -1,0 +1,215 @@
+"""Folded networks in bfloat16 on a CPU, with weights that are cast and laid out once.
+
+Under autocast torch casts the weights of a layer in each call, lays those of a convolution out anew for oneDNN, and an
+activation reads and writes the whole map once more. The operators that torch's own compiler emits do neither. Float32
+stays as it is: there are no casts, and 3 % of the time are not worth a second copy of all weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ultralytics.nn.cpu.finite import check_finite
+from ultralytics.nn.cpu.versions import Watched
+from ultralytics.nn.modules.attention import SelfAttention
+from ultralytics.nn.modules.conv import Conv, RepConv
+from ultralytics.nn.modules.head import FoldedProjection
+from ultralytics.nn.modules.utils import is_captured
+from ultralytics.utils.torch_utils import autocast_dtype, has_onednn_operators, native_bf16
+
+ACTIVATIONS = {nn.Identity: "none", nn.ReLU: "relu", nn.SiLU: "swish"}
+"""Activations that oneDNN applies to what a convolution returns, under its own names for them."""
+
+
+class _Kept(NamedTuple):
+    """Weights in bfloat16, and what they were made of and for."""
+
+    parameters: Watched
+    size: Sequence[int]
+    weight: Tensor
+    bias: Tensor | None
+
+
+class StandIn:
+    """Takes the place of a method of a block, by default its `forward`; a copy or a pickle of the block has it back."""
+
+    def __init__(self, block: nn.Module, name: str = "forward") -> None:
+        self.block: Any = block
+        self.name = name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (self.block, self.name)
+
+    def plain(self, *args: Any) -> Any:
+        """What the block's own method returns."""
+        return getattr(type(self.block), self.name)(self.block, *args)
+
+    def applies(self, x: Tensor) -> bool:
+        """Whether x is to be computed in bfloat16 on the CPU, without a gradient and without a graph to capture."""
+        if torch.is_grad_enabled() or x.device.type != "cpu" or is_captured() or not x.numel():
+            return False
+        return (autocast_dtype("cpu") or x.dtype) is torch.bfloat16
+
+
+class Packed(StandIn):
+    """Computes a block with one layer, whose own weights stay as they are; where it does not apply, the block does."""
+
+    def __init__(self, block: nn.Module, layer: nn.Module, name: str = "forward") -> None:
+        super().__init__(block, name)
+        self.layer: Any = layer
+        self._kept: _Kept | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """As the block's own method."""
+        y: Tensor = self.run(x.bfloat16(), *self.weights(x)) if self.applies(x) else self.plain(x)
+        return y
+
+    def parameters(self) -> tuple[Any, ...]:
+        """Return weight and bias as the layer has them, and what else the weight depends on."""
+        return self.layer.weight, self.layer.bias
+
+    def weights(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return weight and bias in bfloat16, laid out for x; anew when the layer's own have changed.
+
+        A parameter that was replaced is seen, and so is a change in place under `torch.no_grad()`. One through `.data`,
+        NumPy or in inference mode leaves no trace: pack a copy of the network afterwards.
+        """
+        parameters = self.parameters()
+        size = self.size(x)
+        kept = self._kept
+        if kept is None or kept.size != size or not kept.parameters.are(parameters):
+            weight, bias = self.computed(*parameters)
+            low = None if bias is None else bias.detach().bfloat16()
+            kept = _Kept(Watched(parameters), size, self.lay_out(weight.detach().bfloat16(), size), low)
+            self._kept = kept
+        return kept.weight, kept.bias
+
+    def computed(self, *parameters: Any) -> tuple[Tensor, Tensor | None]:
+        """Return weight and bias of what is computed, from the parameters."""
+        weight, bias = parameters
+        return weight, bias
+
+    def size(self, x: Tensor) -> Sequence[int]:
+        """Return the size of an input as far as the layout of the weight depends on it."""
+        raise NotImplementedError
+
+    def lay_out(self, weight: Tensor, size: Sequence[int]) -> Tensor:
+        """Return a weight in bfloat16 in the layout that suits inputs of this size."""
+        raise NotImplementedError
+
+    def run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Compute the block."""
+        raise NotImplementedError
+
+
+class PackedLinear(Packed):
+    """(..., c1) -> (..., c2), with the bias added by the product itself."""
+
+    def size(self, x: Tensor) -> Sequence[int]:
+        return (x.shape[:-1].numel(),)
+
+    def lay_out(self, weight: Tensor, size: Sequence[int]) -> Tensor:
+        packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, *size)
+        return packed
+
+    def run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        return y
+
+
+class PackedConv(Packed):
+    """(B, c1, H, W) -> (B, c2, H', W'), channels last: a convolution, with `act` behind it.
+
+    Its parts run one by one when one of them has a forward hook; hooks on all modules of a process see the block alone.
+    The kernel lies as oneDNN prefers it for maps of one size, the last that came: with a layout for small maps, large
+    ones took more than twice the time.
+    """
+
+    def __init__(self, block: nn.Module, layer: nn.Conv2d, name: str = "forward", act: str = "none") -> None:
+        super().__init__(block, layer, name)
+        self.act = act
+        self.inner: tuple[nn.Module, ...] = () if layer is block else (self.layer, self.block.act)
+        self.geometry = [list(layer.padding), list(layer.stride), list(layer.dilation), layer.groups]
+
+    def applies(self, x: Tensor) -> bool:
+        for module in self.inner:
+            if module._forward_hooks or module._forward_pre_hooks:
+                return False
+        # as torch decides: the map or the kernel lies channels last
+        last = x.is_contiguous(memory_format=torch.channels_last) or not self.layer.weight.is_contiguous()
+        return last and super().applies(x)
+
+    def size(self, x: Tensor) -> Sequence[int]:
+        return x.shape
+
+    def lay_out(self, weight: Tensor, size: Sequence[int]) -> Tensor:
+        packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.geometry, size)
+        return packed
+
+    def run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *self.geometry, self.act, [], "")
+        return y
+
+
+class ScaledConv(PackedConv):
+    """A projection whose folded batch norm lies beside its weight."""
+
+    def parameters(self) -> tuple[Any, ...]:
+        return *super().parameters(), self.block.scale
+
+    def computed(self, *parameters: Any) -> tuple[Tensor, Tensor | None]:
+        return self.block.scaled(), parameters[1]
+
+
+class PackedRows(PackedLinear):
+    """(..., D) -> (..., rows): some rows of the projection in front of attention."""
+
+    def __init__(self, block: SelfAttention, name: str, rows: slice) -> None:
+        super().__init__(block, block, name)
+        self.rows = rows
+
+    def parameters(self) -> tuple[Any, ...]:
+        return self.block.in_proj_weight, self.block.in_proj_bias
+
+    def computed(self, *parameters: Any) -> tuple[Tensor, Tensor | None]:
+        weight, bias = parameters
+        return weight[self.rows], bias[self.rows]
+
+
+def pack(net: nn.Module, origin: str = "the network") -> nn.Module:
+    """Give the linear layers, convolutions and folded blocks of a network their `Packed` forwards, in place; return it.
+
+    Does nothing where the CPU does not compute in bfloat16 itself or torch comes without the operators, nor to a
+    network with weights that are not finite (a warning says so, with `origin`): ReLU inside of a convolution makes 0 of
+    NaN, and a run that diverged would look sound. NaN of an image, or that comes into the weights later, is not seen.
+    """
+    if check_finite(net, origin) and native_bf16("cpu") and has_onednn_operators():
+        for block in net.modules():
+            if type(block) is SelfAttention:
+                for name, rows in block.parts().items():
+                    setattr(block, name, PackedRows(block, name, rows))
+            forward = _packed(block)
+            if forward is not None:
+                block.forward = forward
+    return net
+
+
+def _packed(block: nn.Module) -> Packed | None:
+    """Return what shall stand in for a block's forward; None for other kinds, and where a subclass has its own."""
+    forward = getattr(block.forward, "__func__", None)
+    if isinstance(block, FoldedProjection) and forward is FoldedProjection.forward:
+        return ScaledConv(block, block)
+    if isinstance(block, nn.Linear) and forward is nn.Linear.forward:
+        return PackedLinear(block, block)
+    if isinstance(block, nn.Conv2d) and forward is nn.Conv2d.forward:
+        plain = block.padding_mode == "zeros" and not isinstance(block.padding, str)
+        return PackedConv(block, block) if plain else None
+    if isinstance(block, Conv | RepConv) and forward in {Conv.forward_fuse, RepConv.forward_fuse}:
+        act = ACTIVATIONS.get(type(block.act))
+        return None if act is None else PackedConv(block, block.conv, "forward_fuse", act)
+    return None

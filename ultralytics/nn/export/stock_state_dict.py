@@ -1,0 +1,89 @@
+"""A model as a plain state dict and a YAML, which stock `ultralytics` loads; for models made of its blocks only.
+
+Upstream builds every batch norm with an epsilon of 1e-3. Where ours has another, the running variances are shifted by
+the difference, so that variance + epsilon, which is all that counts at inference, stays the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel
+from ultralytics.utils.config.yaml_io import YAML
+from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.files import atomic_write
+
+UPSTREAM_EPS = 1e-3
+STOCK = frozenset(
+    """Conv Conv2 LightConv DWConv ConvTranspose GhostConv RepConv Focus ChannelAttention SpatialAttention CBAM Concat
+    Index HGStem HGBlock ResNetLayer RepC3 AIFI RTDETRDecoder Bottleneck C1 C2 C2f C3 SPP SPPF SCDown PSA C2PSA CBLinear
+    CBFuse TorchVision""".split()
+)
+"""Row names that stock `ultralytics` builds as we do; rows of torch's own (`nn.Upsample`) go too."""
+KEPT_KEYS = ("nc", "scales", "depth_multiple", "width_multiple", "activation", "backbone", "head", "names")
+LOADING = (
+    "model = ultralytics.RTDETR({yaml!r})",
+    "model.model.load_state_dict(torch.load({weights!r}, weights_only=True))",
+    "model.model.names = {names}",
+)
+
+
+def export_state_dict(model: nn.Module, stem: Path) -> tuple[Path, Path]:
+    """Write `<stem>_state_dict.pt` and `<stem>_stock.yaml`; return both paths.
+
+    Raises ConfigError for a fused model, another task, or rows that stock `ultralytics` does not have.
+    """
+    if not isinstance(model, RTDETRDetectionModel):
+        raise ConfigError(f"format=state_dict is for RT-DETR detectors, not {type(model).__name__}")
+    if model.is_fused():
+        raise ConfigError("a fused model has no state dict that stock ultralytics takes", "export before fuse()")
+    own = sorted({str(row[2]) for row in _rows(model.yaml) if not _is_stock(str(row[2]))})
+    if own:
+        raise ConfigError(
+            f"format=state_dict: stock ultralytics has no {', '.join(own)}",
+            "it can be written for models of stock blocks, such as rtdetr-hgnetv2-l.yaml",
+        )
+    weights, yaml = stem.with_name(f"{stem.name}_state_dict.pt"), stem.with_name(f"{stem.name}_stock.yaml")
+    with atomic_write(weights, "wb") as f:
+        torch.save(upstream_state(model), f)
+    YAML.save(yaml, upstream_yaml(model))
+    return weights, yaml
+
+
+def loading_lines(model: nn.Module, weights: Path, yaml: Path) -> list[str]:
+    """The three lines of Python that load an export into stock `ultralytics` (after `import torch, ultralytics`)."""
+    return [line.format(yaml=str(yaml), weights=str(weights), names=model.names) for line in LOADING]
+
+
+def _rows(yaml: Mapping[str, Any]) -> list[list[Any]]:
+    return [*yaml["backbone"], *yaml["head"]]
+
+
+def _is_stock(name: str) -> bool:
+    return name in STOCK or name.startswith(("nn.", "torchvision."))
+
+
+def upstream_state(model: DetectionModel) -> dict[str, Tensor]:
+    """The state dict on the CPU in fp32, with running variances that mean the same under upstream's epsilon."""
+    shifts = {
+        f"{name}.running_var": module.eps - UPSTREAM_EPS
+        for name, module in model.named_modules()
+        if type(module) is nn.BatchNorm2d
+    }
+    state = {k: v.detach().cpu() for k, v in model.state_dict().items()}
+    state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    return {k: v + shifts[k] if shifts.get(k) else v.clone() for k, v in state.items()}
+
+
+def upstream_yaml(model: DetectionModel) -> dict[str, Any]:
+    """The model YAML with the class count as it is; of the scales only the one in use, which upstream then takes."""
+    yaml = {k: v for k, v in model.yaml.items() if k in KEPT_KEYS and v is not None and k != "names"}
+    letter = model.yaml.get("scale")
+    if letter and isinstance(yaml.get("scales"), dict):
+        yaml["scales"] = {letter: yaml["scales"][letter]}
+    return {**yaml, "nc": model.nc}

@@ -1,0 +1,92 @@
+"""A model as TorchScript, OpenVINO, TensorRT or Core ML; the facts go inside each file."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ultralytics.nn.backends.metadata import META_KEY, Facts
+from ultralytics.nn.backends.tensorrt import pack_engine
+from ultralytics.nn.backends.torchscript import FACTS_FILE
+from ultralytics.nn.export.prepare import quiet
+from ultralytics.utils.checks import require
+from ultralytics.utils.errors import ConfigError, DeviceError
+from ultralytics.utils.files import atomic_write
+
+MAX_ENGINE_BATCH = 16
+
+
+def write_torchscript(form: nn.Module, example: Tensor, path: Path, facts: Facts) -> None:
+    """Trace `form` and save it."""
+    with quiet():
+        traced = torch.jit.trace(form, (example,), check_trace=False)
+        torch.jit.save(traced, str(path), _extra_files={FACTS_FILE: facts.to_text()})
+
+
+def write_openvino(source: Path, folder: Path, facts: Facts) -> None:
+    """Turn an ONNX file into `<folder>/<name>.xml` and `.bin`; precisions stay those of the file."""
+    ov = require("openvino", "format=openvino", "export")
+    model = ov.convert_model(str(source))
+    model.set_rt_info(facts.to_text(), [META_KEY])
+    folder.mkdir(parents=True)
+    ov.save_model(model, str(folder / f"{source.stem}.xml"), compress_to_fp16=False)
+
+
+def write_engine(source: Path, path: Path, facts: Facts, workspace: float | None) -> None:
+    """Build a TensorRT engine from an ONNX file, whose own types decide each layer's precision.
+
+    Raises MissingPackageError without TensorRT, DeviceError without a GPU, ConfigError when TensorRT refuses the graph.
+    Written from TensorRT's interface; not run by this project yet.
+    """
+    trt = require("tensorrt", "format=engine")
+    if not torch.cuda.is_available():
+        raise DeviceError("format=engine needs an NVIDIA GPU, and torch sees none")
+    builder = trt.Builder(trt.Logger(trt.Logger.WARNING))
+    typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    network = builder.create_network(0 if typed is None else 1 << int(typed))
+    parser = trt.OnnxParser(network, trt.Logger(trt.Logger.WARNING))
+    if not parser.parse(source.read_bytes()):
+        reasons = [str(parser.get_error(i)) for i in range(parser.num_errors)]
+        raise ConfigError(f"TensorRT {trt.__version__} cannot read the graph", *(r[:200] for r in reasons[:2]))
+    config = builder.create_builder_config()
+    if workspace:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(workspace * 2**30))
+    if facts.dynamic:
+        h, w = facts.imgsz
+        profile = builder.create_optimization_profile()
+        small, large = (1, facts.channels, facts.stride, facts.stride), (MAX_ENGINE_BATCH, facts.channels, 2 * h, 2 * w)
+        profile.set_shape(network.get_input(0).name, small, (facts.batch, facts.channels, h, w), large)
+        config.add_optimization_profile(profile)
+    engine = builder.build_serialized_network(network, config)
+    if engine is None:
+        raise ConfigError(f"TensorRT {trt.__version__} built no engine", "its log above says why")
+    with atomic_write(path, "wb") as f:
+        f.write(pack_engine(facts, bytes(engine)))
+
+
+def write_coreml(form: nn.Module, example: Tensor, path: Path, facts: Facts) -> None:
+    """Write a Core ML package.
+
+    Raises MissingPackageError without coremltools, DeviceError on Windows, where it cannot write one.
+    Written from coremltools' interface; not run by this project yet.
+    """
+    ct = require("coremltools", "format=coreml")
+    if platform.system() == "Windows":
+        raise DeviceError("format=coreml: coremltools writes packages on macOS and Linux only")
+    with quiet():
+        traced = torch.jit.trace(form, (example,), check_trace=False)
+    precision = ct.precision.FLOAT16 if facts.precision == "fp16" else ct.precision.FLOAT32
+    model = ct.convert(
+        traced,
+        inputs=[ct.TensorType("images", shape=tuple(example.shape))],
+        outputs=[ct.TensorType("output0")],
+        convert_to="mlprogram",
+        compute_precision=precision,
+        minimum_deployment_target=ct.target.iOS16,
+    )
+    for key, value in {META_KEY: facts.to_text(), **facts.common_properties()}.items():
+        model.user_defined_metadata[key] = value
+    model.save(str(path))

@@ -1,0 +1,1 @@
+"""What a network costs: layer tables, parameters, FLOPs, activation memory, the layer graph."""

@@ -1,0 +1,1 @@
+"""Settings, YAML files and the namespace of arguments."""

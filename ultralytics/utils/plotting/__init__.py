@@ -1,0 +1,23 @@
+"""Pictures and figures: annotated images, batches, label statistics, curves, confusion matrices."""
+
+from ultralytics.utils.plotting.annotator import Annotator, Colors, colors
+from ultralytics.utils.plotting.batch import plot_images
+from ultralytics.utils.plotting.curves import (
+    plot_confusion_matrix,
+    plot_labels,
+    plot_mc_curve,
+    plot_pr_curve,
+    plot_results,
+)
+
+__all__ = [
+    "Annotator",
+    "Colors",
+    "colors",
+    "plot_confusion_matrix",
+    "plot_images",
+    "plot_labels",
+    "plot_mc_curve",
+    "plot_pr_curve",
+    "plot_results",
+]
