@@ -47,25 +47,55 @@ from ultralytics.nn.modules.conv import (
     RepConv,
     SpatialAttention,
 )
-from ultralytics.nn.modules.fusion.attentive import CAFM, GLSA, SBA, CAFMFusion, CGAFusion, ChannelAttention_HSFPN
-from ultralytics.nn.modules.fusion.elan import RepConvN, RepNBottleneck, RepNCSP, RepNCSPELAN4
-from ultralytics.nn.modules.fusion.gather import ContextGuideFusionModule, FocusFeature, SimFusion_3in, SimFusion_4in
-from ultralytics.nn.modules.fusion.joins import SDI, Add, Bi_FPN, Fusion, GetIndexOutput, Multiply, Zoom_cat
-from ultralytics.nn.modules.fusion.omni import CSPOmniKernel, OmniKernel
-from ultralytics.nn.modules.fusion.scale_sequence import DynamicScalSeq, ScalSeq, asf_attention_model
-from ultralytics.nn.modules.fusion.slim_neck import GSConv, VoVGSCSP, VoVGSCSPC
+from ultralytics.nn.modules.fusion import (
+    CAFM,
+    GLSA,
+    SBA,
+    SDI,
+    Add,
+    Bi_FPN,
+    CAFMFusion,
+    CGAFusion,
+    ChannelAttention_HSFPN,
+    ContextGuideFusionModule,
+    CSPOmniKernel,
+    DynamicScalSeq,
+    FocusFeature,
+    Fusion,
+    GetIndexOutput,
+    GSConv,
+    Multiply,
+    OmniKernel,
+    RepConvN,
+    RepNBottleneck,
+    RepNCSP,
+    RepNCSPELAN4,
+    ScalSeq,
+    SimFusion_3in,
+    SimFusion_4in,
+    VoVGSCSP,
+    VoVGSCSPC,
+    Zoom_cat,
+    asf_attention_model,
+)
 from ultralytics.nn.modules.head import (
     RTDETRDecoder,
 )
-from ultralytics.nn.modules.resampling.context_guided import (
+from ultralytics.nn.modules.resampling import (
+    CARAFE,
+    DRFD,
+    EUCB,
+    HWD,
+    LAWDS,
+    SRFD,
+    AConv,
+    ADown,
     C2f_ContextGuided,
     ContextGuidedBlock,
     ContextGuidedBlock_Down,
+    DySample,
+    SPDConv,
 )
-from ultralytics.nn.modules.resampling.downsampling import LAWDS, AConv, ADown, SPDConv
-from ultralytics.nn.modules.resampling.robust import DRFD, SRFD
-from ultralytics.nn.modules.resampling.upsampling import CARAFE, EUCB, DySample
-from ultralytics.nn.modules.resampling.wavelet import HWD
 from ultralytics.nn.modules.resnet_d import Blocks, ConvNormLayer
 from ultralytics.nn.modules.shsa import (
     FFN,

@@ -134,7 +134,7 @@ class BranchTable:
         branch = self._branches.get(word, Branch(word, lambda c, s: (c, c)))
         entry = REGISTRY.get(branch.name)
         if entry is None:
-            near = [*(w for w in self._branches if w.lower() == word.lower()), *REGISTRY.nearest(branch.name)]
+            near = REGISTRY.nearest(branch.name)
             hint = f"did you mean {', '.join(near)}?" if near else "register it with @register"
             raise ConfigError(f"inner block '{word}' needs the block '{branch.name}', which is not registered; {hint}")
         block: nn.Module = entry.cls(*branch.arguments(c, s))
@@ -171,6 +171,7 @@ BRANCHES = BranchTable(
         "DRB": Branch("DilatedReparamBlock", lambda c, s: (c, 5)),
         "DWR": Branch("DWR", _same),
         "Star": Branch("Star_Block", _same),
+        "Star_CAA": Branch("Star_Block_CAA", _same),
     }
 )
 

@@ -56,6 +56,8 @@ class GetIndexOutput(nn.Module):
 
     def forward(self, x: Sequence[Tensor]) -> Tensor:
         """[(B, C_i, H_i, W_i), ...] -> (B, C_index, H_index, W_index)."""
+        if isinstance(x, Tensor):
+            raise ConfigError("GetIndexOutput picks from a layer with several outputs; its input is one map")
         return x[self.index]
 
 
