@@ -54,7 +54,7 @@ class GetIndexOutput(nn.Module):
         super().__init__()
         self.index = index
 
-    def forward(self, x: Sequence[Tensor]) -> Tensor:
+    def forward(self, x: list[Tensor] | tuple[Tensor, ...] | Tensor) -> Tensor:
         """[(B, C_i, H_i, W_i), ...] -> (B, C_index, H_index, W_index)."""
         if isinstance(x, Tensor):
             raise ConfigError("GetIndexOutput picks from a layer with several outputs; its input is one map")
