@@ -1,4 +1,4 @@
-"""ConvNormLayer and Blocks: row forms, recorded parameter counts, variants against slow references, exchanged branches."""
+"""ConvNormLayer and Blocks: row forms, recorded parameter counts, variants by slow references, exchanged branches."""
 
 from __future__ import annotations
 

@@ -17,9 +17,8 @@ from ultralytics.utils.errors import ConfigError
 
 def _filtered(x: Tensor, gate: Tensor) -> Tensor:
     """Return |IFFT2(gate * FFT2(x))| in the type of x; the gate is real, (B, C, H, W) or (B, C, 1, 1)."""
-    with torch.autocast(x.device.type, enabled=False):
-        spectrum = torch.fft.fft2(at_least_float32(x), norm="backward")
-        return torch.fft.ifft2(at_least_float32(gate) * spectrum, norm="backward").abs().to(x.dtype)
+    spectrum = torch.fft.fft2(at_least_float32(x))
+    return torch.fft.ifft2(at_least_float32(gate) * spectrum).abs().to(x.dtype)
 
 
 class FrequencyGate(nn.Module):
