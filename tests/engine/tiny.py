@@ -164,7 +164,7 @@ def overfitted(steps: Sequence[int], imgsz: int = 64) -> list[RTDETRDetectionMod
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if step in steps:
-            model.criterion = None
+            del model.criterion
             kept.append(copy.deepcopy(model).eval())
     return kept
 

@@ -1,7 +1,8 @@
 """The object that users hold: one model, and everything that can be done with it.
 
-A model family names its four classes (network, trainer, validator, predictor) in `task_map`; this class only passes
-arguments between them. Precedence of arguments: defaults, those stored in the weights file, those of the call.
+The family of the network's head names the four classes (network, trainer, validator, predictor, see `task_map`); this
+class only passes arguments between them. Precedence of arguments: defaults, those stored in the weights file, those of
+the call.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import copy
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -27,7 +28,8 @@ from ultralytics.nn.checkpoint.describe import describe_file
 from ultralytics.nn.checkpoint.format import pack_model, save_checkpoint
 from ultralytics.nn.cpu.versions import WatchedNetwork
 from ultralytics.nn.export.stock_state_dict import export_state_dict, loading_lines
-from ultralytics.nn.tasks import BaseModel, load_checkpoint
+from ultralytics.nn.families import FAMILIES, Family
+from ultralytics.nn.tasks import BaseModel, family_of_yaml, load_checkpoint
 from ultralytics.utils.callbacks import Callback, Callbacks
 from ultralytics.utils.checks import check_file, check_imgsz, check_yaml
 from ultralytics.utils.errors import ConfigError, ConfigTypeError
@@ -60,6 +62,9 @@ class Model:
     """
 
     # Config
+    default_family: ClassVar[str] = "rtdetr"
+    """Family of a head that no family owns."""
+    family_name: str
     task: str
     cfg: str | dict[str, Any] | None
     overrides: dict[str, Any]
@@ -90,6 +95,7 @@ class Model:
         self.user_files = [str(path) for path in load_user_modules(modules)]
         self.callbacks = Callbacks()
         self.predictor = self.trainer = self.ckpt = self.ckpt_path = self.cfg = self.metrics = None
+        self.family_name = self.default_family
         self.task = task or next(iter(self.task_map))
         self._class("model")
         if not isinstance(model, (str, Path, dict)):
@@ -106,6 +112,7 @@ class Model:
     def _new(self, cfg: str | dict[str, Any], verbose: bool, scale: str | None) -> None:
         """Build a network from a YAML."""
         self.cfg = cfg if isinstance(cfg, dict) else str(check_yaml(cfg))
+        self._take_family(family_of_yaml(self.cfg, scale))
         self.model = self._class("model")(copy.deepcopy(self.cfg), verbose=verbose, scale=scale)
         self.model_name = "model" if isinstance(cfg, dict) else Path(cfg).stem
         self.overrides = {"task": self.task, "model": None if isinstance(cfg, dict) else cfg}
@@ -125,6 +132,7 @@ class Model:
         path = str(check_file(weights))
         self.model, self.ckpt = load_checkpoint(path)
         self._check_task(path)
+        self._take_family(FAMILIES.of_head(type(self.model.model[-1])))
         self.ckpt_path, self.model_name = path, Path(path).stem
         stored = self.ckpt.get("train_args") or {}
         self.overrides = {k: stored[k] for k in KEPT_ARGS if stored.get(k) is not None}
@@ -135,6 +143,7 @@ class Model:
         self.model = AutoBackend(path, device=device)
         self._check_task(path)
         facts = self.model.facts
+        self._take_family(FAMILIES.of_head_name(facts.head))
         self.model_name = Path(path).stem
         self.overrides = {"task": self.task, "model": path, "imgsz": list(facts.imgsz)}
         if facts.imgsz[0] == facts.imgsz[1]:
@@ -146,6 +155,11 @@ class Model:
         if self.model.task != self.task:
             hint = f"on the command line: yolo {self.model.task} ... model={path}"
             raise ConfigError(f"{path}: holds a model of task {self.model.task}, not {self.task}", hint)
+
+    def _take_family(self, family: Family | None) -> None:
+        """Use the classes of the family of a head; a head without one, or of another task, has the default family."""
+        known = family is not None and family.task == self.task
+        self.family_name = family.name if family is not None and known else self.default_family
 
     def _need_network(self, what: str) -> None:
         """Raise ConfigTypeError for an exported file, which is a fixed graph."""
@@ -165,8 +179,9 @@ class Model:
 
     @property
     def task_map(self) -> dict[str, dict[str, type[Any]]]:
-        """Classes by task: {task: {"model", "trainer", "validator", "predictor"}}."""
-        raise NotImplementedError
+        """Classes by task: {task: {"model", "trainer", "validator", "predictor"}}, here those of the head's family."""
+        family = FAMILIES.named(self.family_name)
+        return {family.task: {"model": family.network, **family.classes()}}
 
     def _class(self, role: str) -> type[Any]:
         """Return the class that plays `role` for the task; NotImplementedError names class, mode and task."""

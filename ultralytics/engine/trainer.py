@@ -7,6 +7,7 @@ One epoch is: batches (`_train_epoch`), validation, one row of results.csv, `las
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 from collections.abc import Callable
@@ -31,7 +32,7 @@ from ultralytics.nn.cpu.malloc import kept_memory
 from ultralytics.utils import LOGGER, TQDM, colorstr, dist
 from ultralytics.utils.files import file_size
 from ultralytics.utils.plotting.curves import plot_results
-from ultralytics.utils.torch_utils import autocast
+from ultralytics.utils.torch_utils import autocast, unwrap_model
 
 AUTOSAVE_S = 600.0
 """Seconds between checkpoints inside a long epoch."""
@@ -174,10 +175,9 @@ class BaseTrainer(TrainerSetup):
         p = self.progress
         seed_step(self.args.seed, self.rank, p.step)
         self.warmup.set_rates(self.optimizer, [float(lr) for lr in self.scheduler.get_last_lr()], p.step)
-        batch["partial"] = self.warmup.accumulate > 1
         self.times.lap("other")
         with autocast(self.amp_dtype is not None, self.device, self.amp_dtype):
-            loss, items = self.model(batch)
+            loss, items = self.model(batch, **self._loss_options())
         self.times.lap("forward")
         self.loss = loss.detach()
         self.meter.add(loss, items)
@@ -192,6 +192,12 @@ class BaseTrainer(TrainerSetup):
         if full:
             self._optimizer_step(batch)
         return full
+
+    def _loss_options(self) -> dict[str, bool]:
+        """Return what the loss may know of the step: whether it is a part of one; a loss in user code need not ask."""
+        network: Any = unwrap_model(self.model)
+        accepted = "partial" in inspect.signature(network.loss).parameters
+        return {"partial": True} if self.warmup.accumulate > 1 and accepted else {}
 
     def _name_step(self) -> None:
         """Keep number and place of the step that begins, for messages."""

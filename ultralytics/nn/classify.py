@@ -1,4 +1,4 @@
-"""Parts of image classification: the loss, with a teacher or without, and weights in the official SHViT form.
+"""Image classification: the loss, with a teacher or without, weights in the official SHViT form, and the network.
 
 A classifier of ours is a YAML of rows (`SHViTStem`, `SHViTStage`, ..., `SHViTHead`), an official SHViT file holds one
 module. `official_prefixes` says which row each part of such a file belongs to.
@@ -8,15 +8,21 @@ Shape legend: B images of a batch, K classes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ultralytics.nn.build.builder import PlannedLayer, set_batch_norm
+from ultralytics.nn.build.spec import ModelSpec
+from ultralytics.nn.families import Family, register_family
 from ultralytics.nn.modules.shsa import SHViTHead, SHViTStage, SHViTStem
+from ultralytics.nn.transfer import TransferReport, copy_matching
+from ultralytics.nn.yaml_model import YamlModel, weights_of
 from ultralytics.utils.errors import CheckpointError
+from ultralytics.utils.log import LOGGER
 
 TEMPERATURE = 3.0  # of soft distillation (DeiT, arXiv 2012.12877, section 5.2)
 SUBSAMPLE = 3  # modules in front of the blocks of stages 2 and 3 in an official file
@@ -123,36 +129,60 @@ def to_official(state: Mapping[str, Tensor], layers: Iterable[nn.Module]) -> dic
     return result
 
 
-@dataclass
-class LoadReport:
-    """What became of a state dict: keys that matched, that the source lacks, that have no place, of another shape."""
+# ------------------------------------------------------------------------------------------------------------ network
+class ClassificationModel(YamlModel):
+    """An image classifier whose last row gives logits (B, nc), such as SHViT (CVPR 2024, arXiv 2401.16456).
 
-    matched: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    unexpected: list[str] = field(default_factory=list)
-    mismatched: list[str] = field(default_factory=list)
+    Images are normalised by the caller. Batch norms keep torch's epsilon of 1e-5, which official weights have.
+    """
 
-    def lines(self) -> list[str]:
-        """The report as text: the counts, then the first keys of each kind that is not empty."""
-        text = [
-            f"Loaded weights: {len(self.matched)} matched, {len(self.missing)} missing, "
-            f"{len(self.unexpected)} unexpected, {len(self.mismatched)} of another shape"
-        ]
-        for name in ("missing", "unexpected", "mismatched"):
-            keys = getattr(self, name)
-            if keys:
-                text.append(f"  {name}: {', '.join(keys[:6])}{f' and {len(keys) - 6} more' if len(keys) > 6 else ''}")
-        return text
+    task = "classify"
+    checkpoint_name = "ClassificationModel"
+
+    def __init__(
+        self,
+        cfg: str | Path | Mapping[str, Any] = "shvit_s1.yaml",
+        ch: int = 3,
+        nc: int | None = None,
+        verbose: bool = True,
+        scale: str | None = None,
+    ) -> None:
+        super().__init__(cfg, ch, nc, verbose, scale)
+        set_batch_norm([self], eps=1e-5, momentum=0.1)
+        self.stride = torch.tensor([32.0], device="cpu")  # nothing is joined, so that the network takes any size
+
+    def check_last_row(self, spec: ModelSpec, last: PlannedLayer) -> None:
+        """Demand logits for the YAML's classes at the end."""
+        output = last.output[0] if isinstance(last.output, tuple) else last.output
+        if not isinstance(output, Tensor) or output.dim() != 2 or output.shape[1] != spec.nc:
+            raise spec.error(spec.layers[-1], f"the last row must give {spec.nc} logits", "such as SHViTHead, [nc]")
+
+    def loss(self, batch: dict[str, Any], preds: Any = None, *, partial: bool = False) -> tuple[Tensor, Tensor]:
+        """Return the loss of a batch, see `classification_loss`; `preds` are its logits, None: the model is run."""
+        preds = self.predict(batch["img"]) if preds is None else preds
+        return classification_loss(preds, batch, self.args if isinstance(self.args, Mapping) else vars(self.args))
+
+    def load(self, weights: str | Path | Mapping[str, Any] | nn.Module, verbose: bool = True) -> TransferReport:
+        """Copy every tensor whose key and shape agree, from any source of weights or an official SHViT file."""
+        source = weights_of(weights)
+        official = is_official(source.state)
+        report = copy_matching(self, from_official(source.state, self.model) if official else source.state)
+        if report.copied and (source.eps or official):
+            set_batch_norm([self], eps=source.eps or 1e-5, momentum=0.1)
+        if not report.fresh and source.names:
+            self.names = dict(source.names)
+        if verbose:
+            for line in report.lines():
+                LOGGER.info(line)
+        return report
 
 
-def load_matching(target: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
-    """Copy into `target` every tensor whose key and shape agree; the rest of it stays as it was."""
-    own = target.state_dict()
-    report = LoadReport(
-        matched=[k for k, v in own.items() if k in state and state[k].shape == v.shape],
-        missing=[k for k in own if k not in state],
-        unexpected=[k for k in state if k not in own],
-        mismatched=[k for k, v in own.items() if k in state and state[k].shape != v.shape],
+SHVIT_FAMILY = register_family(
+    Family(
+        name="shvit",
+        head=SHViTHead,
+        network=ClassificationModel,
+        task="classify",
+        package="ultralytics.models.shvit",
     )
-    target.load_state_dict({k: state[k] for k in report.matched}, strict=False)
-    return report
+)

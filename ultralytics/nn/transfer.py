@@ -71,7 +71,8 @@ class TransferReport:
     """What a transfer did.
 
     Keys of the target: `copied` whole, `rows` of which only class rows were copied, `fresh` (left as they were). Keys
-    of the source: `dropped`. `row_names` are the classes whose rows were copied. `layers` tells it layer by layer;
+    of the source: `dropped`. `row_names` are the classes whose rows were copied; `mismatched` are those fresh keys that
+    the source has in another shape. `layers` reports it layer by layer, where layers were `aligned`;
     `same_outputs` says that the target now computes what the source computes.
     """
 
@@ -82,9 +83,13 @@ class TransferReport:
     row_names: list[str] = field(default_factory=list)
     layers: list[LayerReport] = field(default_factory=list)
     same_outputs: bool = False
+    mismatched: list[str] = field(default_factory=list)
+    aligned: bool = True
 
     def lines(self) -> list[str]:
         """The report as text: totals, then a table in which neighbours of one fate share a line."""
+        if not self.aligned:
+            return self._lines_by_key()
         total = len(self.copied) + len(self.rows) + len(self.fresh)
         counts = [f"{n} {s}" for s in STATES if (n := sum(r.state == s for r in self.layers))]
         head = f"Transferred {len(self.copied)}/{total} tensors"
@@ -95,6 +100,18 @@ class TransferReport:
             text += _table(self.layers)
         if self.same_outputs:
             text.append("  outputs equal the source's: all its layers are in place, new ones start as the identity")
+        return text
+
+    def _lines_by_key(self) -> list[str]:
+        """The counts of keys that were matched without an alignment, then the first of each kind that is not empty."""
+        missing = [key for key in self.fresh if key not in set(self.mismatched)]
+        text = [
+            f"Loaded weights: {len(self.copied)} matched, {len(missing)} missing, "
+            f"{len(self.dropped)} unexpected, {len(self.mismatched)} of another shape"
+        ]
+        for kind, keys in (("missing", missing), ("unexpected", self.dropped), ("mismatched", self.mismatched)):
+            if keys:
+                text.append(f"  {kind}: {', '.join(keys[:6])}{f' and {len(keys) - 6} more' if len(keys) > 6 else ''}")
         return text
 
 
@@ -235,6 +252,20 @@ def transfer(
     report.fresh = [k for k in own if k not in copier.loaded]
     report.dropped = [k for k in source if k not in copier.used]
     report.same_outputs = _same_outputs(report, pairs, *specs)
+    return report
+
+
+def copy_matching(target: nn.Module, source: State) -> TransferReport:
+    """Copy into `target` every tensor whose key and shape agree; layers are not aligned."""
+    own = target.state_dict()
+    report = TransferReport(
+        copied=[k for k, v in own.items() if k in source and source[k].shape == v.shape],
+        dropped=[k for k in source if k not in own],
+        mismatched=[k for k, v in own.items() if k in source and source[k].shape != v.shape],
+        aligned=False,
+    )
+    report.fresh = [k for k in own if k not in set(report.copied)]
+    target.load_state_dict({k: source[k] for k in report.copied}, strict=False)
     return report
 
 

@@ -206,7 +206,7 @@ def trace(model: Any, batch: Batch, step: Step) -> Finding:
     The network is left with its weights; the statistics of its norms move as in any step. In a distributed run all
     processes must come here together.
     """
-    if getattr(model, "criterion", None) is None and hasattr(model, "init_criterion"):
+    if not hasattr(model, "criterion") and hasattr(model, "init_criterion"):
         model.criterion = model.init_criterion()
     device = next(model.parameters()).device
     seed_step(step.seed, step.rank, step.number)

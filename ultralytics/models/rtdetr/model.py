@@ -8,15 +8,11 @@ from typing import Any
 
 from ultralytics.engine.model import Model
 from ultralytics.models.rtdetr.heatmap import Heatmap, heatmap
-from ultralytics.models.rtdetr.predict import RTDETRPredictor
-from ultralytics.models.rtdetr.train import RTDETRTrainer
-from ultralytics.models.rtdetr.val import RTDETRValidator
-from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils.user_modules import Files
 
 
 class RTDETR(Model):
-    """An RT-DETR detector.
+    """An RT-DETR detector, or a detector of another family, found by the head of its YAML or weights.
 
         model = RTDETR("rtdetr-l.yaml", scale="n")      # new, at scale n
         model.train(data="data.yaml", epochs=50)        # afterwards it holds the best weights
@@ -38,18 +34,6 @@ class RTDETR(Model):
         modules: Files | None = None,
     ) -> None:
         super().__init__(model, task="detect", verbose=verbose, scale=scale, modules=modules)
-
-    @property
-    def task_map(self) -> dict[str, dict[str, type[Any]]]:
-        """The classes of the one task, detection."""
-        return {
-            "detect": {
-                "model": RTDETRDetectionModel,
-                "trainer": RTDETRTrainer,
-                "validator": RTDETRValidator,
-                "predictor": RTDETRPredictor,
-            }
-        }
 
     def heatmap(
         self,

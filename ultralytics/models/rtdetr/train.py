@@ -21,11 +21,13 @@ from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.engine.training.setup import Batch, stride_of
 from ultralytics.models.rtdetr.post import check_classes
 from ultralytics.models.rtdetr.val import RTDETRValidator, build_rtdetr_dataset, on_device
-from ultralytics.nn.tasks import RTDETRDetectionModel
+from ultralytics.nn.families import FAMILIES, family_of
+from ultralytics.nn.tasks import family_of_yaml
+from ultralytics.nn.yaml_model import YamlModel
 from ultralytics.utils import LOGGER
 from ultralytics.utils.errors import ConfigError, DatasetError
 from ultralytics.utils.plotting.curves import plot_images, plot_labels
-from ultralytics.utils.torch_utils import wants_channels_last
+from ultralytics.utils.torch_utils import unwrap_model, wants_channels_last
 
 
 def report_findings(found: Sequence[Finding]) -> None:
@@ -51,7 +53,7 @@ class RTDETRTrainer(BaseTrainer):
     metrics = trainer.train()
     """
 
-    loss_names = ("giou_loss", "cls_loss", "l1_loss")
+    loss_names: tuple[str, ...] = ("giou_loss", "cls_loss", "l1_loss")
     shared_validation = True
 
     def get_dataset(self) -> dict[str, Any]:
@@ -63,12 +65,17 @@ class RTDETRTrainer(BaseTrainer):
         check_classes(self.args.classes, data["nc"])
         return data
 
-    def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> RTDETRDetectionModel:
-        """Build a network for the data set's classes; its first weights depend on the run's seed alone."""
+    def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> YamlModel:
+        """Build a network for the data set's classes, of the family of the YAML's head (RT-DETR where none owns it).
+
+        Its first weights depend on the run's seed alone.
+        """
+        cfg = cfg or self.args.model
+        family = family_of_yaml(cfg, self.args.model_scale) or FAMILIES.named("rtdetr")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.args.seed)
-            model = RTDETRDetectionModel(
-                cfg or self.args.model,
+            model = family.network(
+                cfg,
                 ch=self.data["channels"],
                 nc=self.data["nc"],
                 scale=self.args.model_scale,
@@ -80,7 +87,8 @@ class RTDETRTrainer(BaseTrainer):
         return model
 
     def get_validator(self) -> RTDETRValidator:
-        """Return a validator on the loader of the evaluated split."""
+        """Return a validator on the loader of the evaluated split; the parts of the loss get the family's names."""
+        self.loss_names = family_of(unwrap_model(self.model), "rtdetr").loss_names
         return RTDETRValidator(self.test_loader, save_dir=self.save_dir, args=self.args, _callbacks=self.callbacks)
 
     def build_dataset(self, img_path: str | list[str], mode: str = "train", batch: int | None = None) -> Any:

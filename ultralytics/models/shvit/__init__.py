@@ -6,3 +6,9 @@ from ultralytics.models.shvit.train import ClassificationTrainer
 from ultralytics.models.shvit.val import ClassificationValidator
 
 __all__ = ["ClassificationPredictor", "ClassificationTrainer", "ClassificationValidator", "SHViTClassifier"]
+
+CLASSES = {
+    "trainer": ClassificationTrainer,
+    "validator": ClassificationValidator,
+    "predictor": ClassificationPredictor,
+}

@@ -7,10 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ultralytics.engine.model import Model
-from ultralytics.models.shvit.predict import ClassificationPredictor
-from ultralytics.models.shvit.train import ClassificationTrainer
-from ultralytics.models.shvit.val import ClassificationValidator
-from ultralytics.nn.tasks import ClassificationModel
 from ultralytics.utils.user_modules import Files
 
 IMGSZ = 224
@@ -32,6 +28,8 @@ class SHViTClassifier(Model):
         modules: Python file, or list of files, with registered blocks of your own; they are run.
     """
 
+    default_family = "shvit"
+
     def __init__(
         self,
         model: str | Path | dict[str, Any] | Model = "shvit_s1.yaml",
@@ -45,15 +43,3 @@ class SHViTClassifier(Model):
         """Return the overrides of one call; the image size is 224 unless the weights or the caller say otherwise."""
         given = super()._args(mode, kwargs)
         return {"imgsz": IMGSZ, **given} if not given.get("cfg") else given
-
-    @property
-    def task_map(self) -> dict[str, dict[str, type[Any]]]:
-        """The classes of the one task, classification."""
-        return {
-            "classify": {
-                "model": ClassificationModel,
-                "trainer": ClassificationTrainer,
-                "validator": ClassificationValidator,
-                "predictor": ClassificationPredictor,
-            }
-        }

@@ -2,8 +2,7 @@
 
 Shapes: K outputs (encoder first, then decoder layers), B batch, Q queries, C classes, T targets of all images, n pairs.
 Boxes are cx, cy, w, h in 0..1. A batch of targets is `cls` [T], `bboxes` [T, 4] and `gt_groups`, the number of targets
-of each image; targets lie one image after another. `partial`, if true, says that other batches belong to the same
-optimizer step: one without targets then counts as those with targets do.
+of each image; targets lie one image after another.
 """
 
 from __future__ import annotations
@@ -116,6 +115,7 @@ class DETRLoss(nn.Module):
         batch: Mapping[str, Any],
         postfix: str = "",
         match_indices: MatchIndices | None = None,
+        partial: bool = False,
     ) -> dict[str, Tensor]:
         """Return the loss terms by name, weighted; their sum is to be minimised.
 
@@ -125,6 +125,7 @@ class DETRLoss(nn.Module):
             batch: Targets.
             postfix: Appended to the names.
             match_indices: For each image the query and target indices that all outputs use, instead of matching.
+            partial: Other batches belong to the same optimizer step: one without targets then counts like the others.
 
         Returns:
             `loss_class`, `loss_bbox`, `loss_giou`, and with `aux_loss` the same with `_aux`, each plus the postfix.
@@ -136,7 +137,7 @@ class DETRLoss(nn.Module):
         else:
             pairs = self._match(pred_bboxes, pred_scores, batch)
         (count,) = _count_over_processes([pairs], pred_bboxes.device)
-        return self._name(self._terms(pred_bboxes, pred_scores, batch, pairs, count), postfix)
+        return self._name(self._terms(pred_bboxes, pred_scores, batch, pairs, count, partial), postfix)
 
     def _match(self, pred_bboxes: Tensor, pred_scores: Tensor, batch: Mapping[str, Any]) -> _Pairs:
         """Match each output by itself; with `use_uni_match` all but the last share the pairs of one."""
@@ -154,7 +155,13 @@ class DETRLoss(nn.Module):
         return pairs
 
     def _terms(
-        self, pred_bboxes: Tensor, pred_scores: Tensor, batch: Mapping[str, Any], pairs: _Pairs, count: _Count
+        self,
+        pred_bboxes: Tensor,
+        pred_scores: Tensor,
+        batch: Mapping[str, Any],
+        pairs: _Pairs,
+        count: _Count,
+        partial: bool = False,
     ) -> dict[str, Tensor]:
         """Return the weighted terms of each output, [K]."""
         slot, target = (index.expand(len(pred_bboxes), -1) for index in pairs)
@@ -166,7 +173,7 @@ class DETRLoss(nn.Module):
             giou = bbox_iou(boxes.float(), wanted.float(), xywh=True, CIoU=True)[..., 0]  # [K, n]
         labels = batch["cls"].to(boxes.device).long().flatten()[target]  # [K, n]
         return {
-            "class": self._class_terms(pred_scores, slot, labels, iou.detach(), count, bool(batch.get("partial")))
+            "class": self._class_terms(pred_scores, slot, labels, iou.detach(), count, partial)
             * self.loss_gain["class"],
             "bbox": (planes - wanted_planes).abs().sum((0, 2)) * (self.loss_gain["bbox"] / count.divisor),
             "giou": (1 - giou).sum(1) * (self.loss_gain["giou"] / count.divisor),
@@ -207,6 +214,7 @@ class RTDETRDetectionLoss(DETRLoss):
         dn_scores: Tensor | None = None,
         dn_meta: Mapping[str, Any] | None = None,
         group: int = 0,
+        partial: bool = False,
     ) -> dict[str, Tensor]:
         """Return twelve weighted terms; their sum is to be minimised.
 
@@ -221,6 +229,7 @@ class RTDETRDetectionLoss(DETRLoss):
             dn_meta: Layout of the denoising queries, from `get_cdn_group`.
             group: Queries of a group; those behind the first group are matched group by group, and the mean of their
                 terms is added to those with `_aux`. 0: all queries are one group.
+            partial: As in `DETRLoss.forward`.
 
         Returns:
             `loss_class`, `loss_bbox`, `loss_giou`, these with `_aux`, and all six with `_dn` (zero without denoising).
@@ -239,13 +248,13 @@ class RTDETRDetectionLoss(DETRLoss):
             dn_pairs = _from_indices(denoising_indices(dn_meta), dn_bboxes)
         found = [pairs, dn_pairs, *(own for _, _, own in further)]
         count, dn_count, *counts = _count_over_processes(found, boxes.device)
-        terms = self._name(self._terms(boxes, scores, batch, pairs, count), "")
+        terms = self._name(self._terms(boxes, scores, batch, pairs, count, partial), "")
         for (more, logits, own), n in zip(further, counts, strict=True):
-            for name, values in self._terms(more, logits, batch, own, n).items():
+            for name, values in self._terms(more, logits, batch, own, n, partial).items():
                 terms[f"loss_{name}_aux"] = terms[f"loss_{name}_aux"] + values.sum() / len(further)
         if dn_pairs is None or dn_bboxes is None or dn_scores is None:
             return terms | {f"{name}_dn": value.new_zeros(()) for name, value in terms.items()}
-        return terms | self._name(self._terms(dn_bboxes, dn_scores, batch, dn_pairs, dn_count), "_dn")
+        return terms | self._name(self._terms(dn_bboxes, dn_scores, batch, dn_pairs, dn_count, partial), "_dn")
 
 
 def denoising_indices(dn_meta: Mapping[str, Any]) -> list[tuple[Tensor, Tensor]]:

@@ -54,7 +54,7 @@ def pack_model(model: nn.Module) -> dict[str, Any]:
     args = getattr(model, "args", None) or {}
     state = {k: v.detach().float() if v.is_floating_point() else v.detach() for k, v in model.state_dict().items()}
     return {
-        "class": type(model).__name__,
+        "class": getattr(model, "checkpoint_name", "") or type(model).__name__,
         "yaml": plain(getattr(model, "yaml", {})),
         "nc": int(model.nc),  # type: ignore[arg-type]
         "ch": int(model.yaml.get("channels", 3)),  # type: ignore[union-attr, operator]

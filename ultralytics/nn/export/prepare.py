@@ -33,8 +33,9 @@ def export_form(model: BaseModel, max_det: int, dynamic: bool, half: bool, devic
     for module in form.modules():
         if isinstance(getattr(module, "dynamic", None), bool):
             module.dynamic = dynamic  # type: ignore[assignment]
-        if isinstance(module, RTDETRDecoder):
-            module.export, module.max_det = True, max_det
+        for name, value in (("export", True), ("max_det", max_det)):
+            if isinstance(getattr(module, name, None), type(value)):
+                setattr(module, name, value)
     return _to_half(form) if half else form
 
 

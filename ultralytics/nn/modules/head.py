@@ -118,9 +118,6 @@ class RTDETRDecoder(nn.Module):
     Attributes:
         classes: Only these class indices can come out; None for all. Applied before the top-k, so none is crowded out.
         max_det: Bound on the rows of an exported model.
-        aux_groups: Further groups of Q queries in training, from the next best tokens. Each group sees only itself and
-            is matched by itself, so that a target trains several queries (Group DETR, arXiv 2207.13085; RT-DETRv3,
-            arXiv 2409.08475); they do not exist in evaluation.
         export: Return the rows alone.
         dynamic: Map shapes may differ from call to call in one exported graph: do not keep anchors.
         selector: Called instead of `best_tokens`, to look at the query selection or to prescribe it.
@@ -131,7 +128,6 @@ class RTDETRDecoder(nn.Module):
     dynamic: bool = False
     max_det: int = 300
     classes: Sequence[int] | None = None
-    aux_groups: int = 0
     selector: Callable[[Tensor, int], Tensor] | None = None
     _anchors: tuple[tuple[object, ...], _Anchors] | None = None  # last anchors with what they were made for
 
@@ -204,13 +200,16 @@ class RTDETRDecoder(nn.Module):
             nn.init.xavier_uniform_(layer.get_parameter("weight"))
 
     def forward(
-        self, x: Sequence[Tensor], batch: Mapping[str, Any] | None = None
+        self, x: Sequence[Tensor], batch: Mapping[str, Any] | None = None, aux_groups: int = 0
     ) -> DecoderOutput | tuple[Tensor, DecoderOutput] | Tensor:
         """Detect objects in feature maps.
 
         Args:
             x: One map [B, channels, H, W] per level.
             batch: Targets for denoising in training: `cls`, `bboxes`, `gt_groups`; see `get_cdn_group`.
+            aux_groups: Further groups of Q queries in training, from the next best tokens. Each group sees only itself
+                and is matched by itself, so that a target trains several queries (Group DETR, arXiv 2207.13085;
+                RT-DETRv3, arXiv 2409.08475); they do not exist in evaluation.
 
         Returns:
             In training a `DecoderOutput`. In evaluation (rows, `DecoderOutput`), when exporting the rows alone:
@@ -218,7 +217,7 @@ class RTDETRDecoder(nn.Module):
         """
         feats, shapes = self._get_encoder_input(x)
         anchors = self._get_anchors(shapes, feats)
-        queries = smallest(self.num_queries * (1 + self.aux_groups * self.training), anchors.usable)
+        queries = smallest(self.num_queries * (1 + aux_groups * self.training), anchors.usable)
         content, logits, mask, meta = get_cdn_group(
             batch,
             self.nc,

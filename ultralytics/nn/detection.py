@@ -1,0 +1,176 @@
+"""Detectors: a YAML whose last row is a head, with the criterion of the head's family.
+
+Shape legend: B batch, C channels, H x W image, Q queries, N targets of the whole batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ultralytics.models.utils.loss import RTDETRDetectionLoss
+from ultralytics.models.utils.targets import batch_targets
+from ultralytics.nn.build.builder import PlannedLayer, set_batch_norm
+from ultralytics.nn.build.spec import ModelSpec
+from ultralytics.nn.classify import from_official, is_official
+from ultralytics.nn.families import Criterion, Family, family_of, register_family
+from ultralytics.nn.modules.head import RTDETRDecoder
+from ultralytics.nn.registry import REGISTRY
+from ultralytics.nn.transfer import TransferReport, is_class, transfer
+from ultralytics.nn.yaml_model import YamlModel, weights_of
+from ultralytics.utils.errors import CheckpointError
+from ultralytics.utils.log import LOGGER
+
+
+class DetectionModel(YamlModel):
+    """A detector from a YAML file or mapping; its family is found by its head.
+
+    The criterion is made at the first loss, from `args`. Arguments and errors are those of `YamlModel`.
+    """
+
+    task = "detect"
+    checkpoint_name = "DetectionModel"
+    default_family: ClassVar[str | None] = None
+    """Family of a head that no family owns; None: such a head cannot be trained."""
+    criterion: Any
+
+    def __init__(
+        self,
+        cfg: str | Path | Mapping[str, Any] = "rtdetr-l.yaml",
+        ch: int = 3,
+        nc: int | None = None,
+        verbose: bool = True,
+        scale: str | None = None,
+    ) -> None:
+        super().__init__(cfg, ch, nc, verbose, scale)
+
+    @property
+    def family(self) -> Family:
+        """The family of the head."""
+        return family_of(self, self.default_family)
+
+    def check_last_row(self, spec: ModelSpec, last: PlannedLayer) -> None:
+        """Demand a detection head at the end."""
+        if not last.entry.is_head:
+            heads = [name for name in REGISTRY if (entry := REGISTRY.get(name)) is not None and entry.is_head]
+            hint = "a classifier is trained by: yolo classify train" if spec.data.get("task") == "classify" else ""
+            more = [line for line in (f"heads: {', '.join(heads)}", hint) if line]
+            raise spec.error(spec.layers[-1], "the last row must be a head", *more)
+
+    def init_criterion(self) -> Criterion:
+        """Return the criterion of the family, for this network and its `args`."""
+        make = self.family.criterion
+        if make is None:
+            raise NotImplementedError(f"family '{self.family.name}' has no criterion: give Family(criterion=...)")
+        return make(self)
+
+    def loss(self, batch: dict[str, Any], preds: Any = None, *, partial: bool = False) -> tuple[Tensor, Tensor]:
+        """Return the total loss of a batch and its detached parts, `Family.loss_names`.
+
+        Args:
+            batch: `img` (B, C, H, W), `cls` (N,) or (N, 1), `bboxes` (N, 4) as cx, cy, w, h in 0..1, `batch_idx` (N,).
+            preds: What the network gave for it; None: it is run.
+            partial: Whether other batches belong to the same optimizer step.
+        """
+        if not hasattr(self, "criterion"):
+            self.criterion = self.init_criterion()
+        img = batch["img"]
+        preds = self.predict(img) if preds is None else preds
+        return self.criterion(preds, batch_targets(batch, len(img), img.device))
+
+    def load(self, weights: str | Path | Mapping[str, Any] | nn.Module, verbose: bool = True) -> TransferReport:
+        """Take over every layer that fits, from a file, a checkpoint dict, a state dict or a model; return a report.
+
+        Layers are aligned by type and shapes, so rows may have been put in or taken out. Class rows of the head are
+        matched by class name. The batch-norm epsilon comes along with the tensors.
+        """
+        source = weights_of(weights)
+        if is_official(source.state):  # an SHViT classifier, as a backbone
+            source = source._replace(state=from_official(source.state, self.model), eps=source.eps or 1e-5)
+        if source.fused and not self.is_fused():
+            raise CheckpointError("fused weights fit no unfused model", "load the weights from before fuse()")
+        report = transfer(self, source.state, self.names, source.names, self.yaml, source.yaml)
+        if report.copied and source.eps:
+            set_batch_norm([self], eps=source.eps)
+        placeholders = all(n == str(i) for i, n in self.names.items())
+        whole = report.copied and not any(is_class(key) for key in report.fresh)
+        if placeholders and source.names and whole:
+            self.names = dict(source.names)
+        if verbose:
+            for line in report.lines():
+                LOGGER.info(line)
+        return report
+
+
+class LossOptions(NamedTuple):
+    """What a user chooses of the set loss: classification loss, box loss, and further groups of queries in training."""
+
+    loss: str = "vfl"
+    box_loss: str = "giou"
+    aux_groups: int = 0
+
+    @classmethod
+    def from_args(cls, args: Any) -> LossOptions:
+        """Take the options from the arguments of a run (mapping or namespace); what is missing has its default."""
+        values: Mapping[str, Any] = args if isinstance(args, Mapping) else vars(args)
+        return cls(*(values.get(name) or default for name, default in cls._field_defaults.items()))
+
+
+class RTDETRDetectionModel(DetectionModel):
+    """RT-DETR (Zhao et al., CVPR 2024): backbone, hybrid encoder, transformer decoder, and a set-prediction loss."""
+
+    checkpoint_name = "RTDETRDetectionModel"
+    default_family = "rtdetr"
+
+    def _call(self, layer: nn.Module, x: Any, batch: Mapping[str, Any] | None) -> Any:
+        if layer is not self.model[-1]:
+            return layer(x)
+        groups = LossOptions.from_args(self.args).aux_groups if self.training else 0
+        return layer(x, batch, aux_groups=groups) if groups else layer(x, batch)
+
+    def init_criterion(self) -> RTDETRDetectionLoss:
+        """Return the loss for this model's classes, as `args.loss` and `args.box_loss` choose it."""
+        options = LossOptions.from_args(self.args)
+        return RTDETRDetectionLoss(nc=self.nc, use_vfl=True, loss=options.loss, box_loss=options.box_loss)
+
+    def loss(self, batch: dict[str, Any], preds: Any = None, *, partial: bool = False) -> tuple[Tensor, Tensor]:
+        """Return the total loss of a batch and the detached [GIoU, classification, L1] of the last decoder layer.
+
+        Args:
+            batch: As for `DetectionModel.loss`.
+            preds: What the network gave for it, in training or evaluation form; None: it is run.
+            partial: Other batches belong to the same optimizer step: one without targets then counts like the others.
+        """
+        if not hasattr(self, "criterion"):
+            self.criterion = self.init_criterion()
+        img = batch["img"]
+        targets = batch_targets(batch, len(img), img.device)
+        preds = self.predict(img, batch=targets) if preds is None else preds
+        boxes, scores, enc_boxes, enc_scores, dn_meta = preds[1] if len(preds) == 2 else preds
+        dn_boxes = dn_scores = None
+        if dn_meta is not None:
+            dn_boxes, boxes = torch.split(boxes, dn_meta["dn_num_split"], dim=2)
+            dn_scores, scores = torch.split(scores, dn_meta["dn_num_split"], dim=2)
+        boxes = torch.cat([enc_boxes.unsqueeze(0), boxes])  # (1 + layers, B, Q, 4)
+        scores = torch.cat([enc_scores.unsqueeze(0), scores])  # (1 + layers, B, Q, nc)
+        denoising = {"dn_bboxes": dn_boxes, "dn_scores": dn_scores, "dn_meta": dn_meta}
+        group = int(getattr(self.model[-1], "num_queries", 0))
+        more = {"partial": True} if partial else {}  # a loss in user code need not know it
+        terms = self.criterion((boxes, scores), targets, **denoising, group=group, **more)
+        items = torch.stack([terms[k].detach() for k in ("loss_giou", "loss_class", "loss_bbox")])
+        return torch.stack(list(terms.values())).sum(), items
+
+
+RTDETR_FAMILY = register_family(
+    Family(
+        name="rtdetr",
+        head=RTDETRDecoder,
+        network=RTDETRDetectionModel,
+        loss_names=("giou_loss", "cls_loss", "l1_loss"),
+        package="ultralytics.models.rtdetr",
+    )
+)

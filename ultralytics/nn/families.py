@@ -1,0 +1,150 @@
+"""Detector families: what belongs to the head of a model, found by that head.
+
+A family is its head block with the channel rule beside it, its criterion, its post-process and its defaults. Nothing
+else in the package knows a head by name: networks, `Model`, training, validation, prediction and export ask
+`family_of` for the family of a model's last layer. `docs/architecture.md` has "Adding a detector family".
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+from ultralytics.models.utils.targets import Targets
+from ultralytics.utils.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ultralytics.nn.yaml_model import YamlModel
+
+ROLES = ("trainer", "validator", "predictor")
+"""Classes that a family's package holds in its mapping `CLASSES`."""
+
+
+class Criterion(Protocol):
+    """The loss of a family: the head's output in training and the targets, to the total and its detached parts."""
+
+    def __call__(self, preds: Any, targets: Targets) -> tuple[Tensor, Tensor]: ...
+
+
+class PostOptions(NamedTuple):
+    """What a post-process may know: thresholds in 0..1, and the class indices to keep (None: all)."""
+
+    conf: float
+    max_det: int
+    classes: tuple[int, ...] | None = None
+    iou: float = 0.7
+    agnostic: bool = False
+
+
+class Postprocess(Protocol):
+    """From a head's output for an input (height, width) to rows (N, 6) of each image, best score first.
+
+    A row is cx, cy, w, h in 0..1 of the network input, score, class.
+    """
+
+    def __call__(self, output: Any, size: tuple[int, int], options: PostOptions) -> list[Tensor]: ...
+
+
+@dataclass(frozen=True)
+class Family:
+    """A detector (or classifier) family.
+
+    Attributes:
+        name: Its name, as messages and exported files give it.
+        head: Class of the last layer; subclasses belong to the same family.
+        network: Class that is built for a YAML with this head.
+        task: Task of the family.
+        criterion: Makes the loss for a network; None where the network class has its own `loss`.
+        loss_names: Names of the parts of the loss, in their order.
+        postprocess: Turns the head's output into rows; None where the head gives rows (B, K, 6) in evaluation.
+        geometry: How images meet the square of the network input: stretched, or letterboxed.
+        package: Import path of the package with `CLASSES`: trainer, validator and predictor.
+        defaults: Arguments whose default differs in this family.
+    """
+
+    name: str
+    head: type[nn.Module]
+    network: type[YamlModel]
+    task: str = "detect"
+    criterion: Callable[[Any], Criterion] | None = None
+    loss_names: tuple[str, ...] = ("loss",)
+    postprocess: Postprocess | None = None
+    geometry: Literal["stretch", "letterbox"] = "stretch"
+    package: str = "ultralytics.models.rtdetr"
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    def classes(self) -> dict[str, type[Any]]:
+        """Return trainer, validator and predictor by role; the package is imported when this is first asked."""
+        found = importlib.import_module(self.package).CLASSES
+        return {role: found[role] for role in ROLES}
+
+
+class FamilyTable:
+    """Families by name; a name and a head have one owner."""
+
+    def __init__(self) -> None:
+        self._families: dict[str, Family] = {}
+
+    def add(self, family: Family) -> Family:
+        """Add a family; raise ValueError when another one has its name or its head. The same may come again."""
+        path = _path(family.head)
+        for other in self._families.values():
+            same = (other.name == family.name, _path(other.head) == path)
+            if any(same) and not all(same):
+                raise ValueError(
+                    f"family '{family.name}' with head {path}: '{other.name}' has the head {_path(other.head)}; "
+                    "a name and a head have one family"
+                )
+        self._families[family.name] = family
+        return family
+
+    def of_head(self, head: type[nn.Module]) -> Family | None:
+        """Return the family of a head class or of its nearest base class, None if there is none."""
+        by_head = {family.head: family for family in self._families.values()}
+        return next((by_head[base] for base in head.__mro__ if base in by_head), None)
+
+    def of_head_name(self, name: str) -> Family | None:
+        """Return the family whose head class has this name, as an exported file gives it; None if there is none."""
+        return next((family for family in self._families.values() if family.head.__name__ == name), None)
+
+    def named(self, name: str) -> Family:
+        """Return a family by name; ConfigError lists the known ones."""
+        if name not in self._families:
+            raise ConfigError(f"no detector family '{name}'", f"families: {', '.join(sorted(self._families))}")
+        return self._families[name]
+
+    def networks(self) -> dict[str, type[YamlModel]]:
+        """Return the network classes by the name that a checkpoint gives them."""
+        return {family.network.checkpoint_name: family.network for family in self._families.values()}
+
+
+FAMILIES = FamilyTable()
+
+
+def register_family(family: Family) -> Family:
+    """Make a family known: a YAML that ends in its head is then built, trained, validated, run and exported as it."""
+    return FAMILIES.add(family)
+
+
+def family_of(network: nn.Module, default: str | None = None) -> Family:
+    """Return the family of a network, by its last layer; ConfigError when it has none and there is no `default`."""
+    layers: Any = network.model
+    return family_of_head(type(layers[-1]), default)
+
+
+def family_of_head(head: type[nn.Module], default: str | None = None) -> Family:
+    """Return the family of a head class; ConfigError when it has none and there is no `default`."""
+    family = FAMILIES.of_head(head)
+    if family is not None:
+        return family
+    if default is None:
+        raise ConfigError(f"{head.__name__}: no detector family has this head", "make it known by register_family")
+    return FAMILIES.named(default)
+
+
+def _path(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
