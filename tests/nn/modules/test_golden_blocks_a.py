@@ -13,6 +13,7 @@ import torch
 from tests.golden import comparison, runner
 from tests.golden.blocks import fill
 from ultralytics.nn import modules
+from ultralytics.nn.registry import REGISTRY
 
 FOLDER = Path(fill.__file__).parent
 CASES: list[dict[str, Any]] = json.loads((FOLDER / "cases_a.json").read_text(encoding="utf-8"))["cases"]
@@ -32,8 +33,15 @@ def errors_of(case: dict[str, Any]) -> list[str]:
     return comparison.check_module(case, arrays)
 
 
+NEEDS = {"blocks_dcnv2": "DCNv2", "blocks_faster_cglu": "Faster_Block_CGLU"}
+"""Blocks of other modules that stand for a branch of these cases."""
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c["id"])
 def test_recorded_numbers(case: dict[str, Any]) -> None:
+    other = NEEDS.get(case["id"])
+    if other is not None and other not in REGISTRY:
+        pytest.skip(f"the block '{other}' is not registered")
     assert errors_of(case) == []
 
 

@@ -194,18 +194,36 @@ def test_a_block_without_a_stride_follows_a_pool(doubled: str) -> None:
     check_block(Blocks(8, 8, f"BottleNeck_{doubled}", 2, 3), (8, 7, 6), (32, 4, 3))
 
 
+class Recorded(nn.Module):
+    """A block that keeps what it is built with, for these tests."""
+
+    def __init__(self, c: int, s: int, act: nn.Module) -> None:
+        super().__init__()
+        self.built = c, s
+        self.act = act
+
+
+def test_a_branch_gets_the_activation_of_the_convolution_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(REGISTRY._entries, "Recorded", Entry(Recorded, None))
+    monkeypatch.setitem(BRANCHES._branches, "Kept", Branch("Recorded", lambda c, s, act: (c, s, act), strided=True))
+    basic: Any = Blocks(8, 16, "BasicBlock_Kept", 1, 3).blocks[0].branch2b
+    bottle: Any = Blocks(8, 16, "BottleNeck_Kept", 1, 3, "silu").blocks[0].branch2b
+    assert (basic.built, type(basic.act)) == ((16, 1), nn.Identity)
+    assert (bottle.built, type(bottle.act)) == ((16, 2), nn.SiLU)
+
+
 def test_entries_of_the_table(doubled: str) -> None:
     table = BranchTable({})
     table.add("Twice", Branch("Doubled", _pair))
     table.add("Twice", Branch("Doubled", _pair))
-    assert isinstance(table.make("Twice", 4, 1), Doubled)
+    assert isinstance(table.make("Twice", 4, 1, nn.Identity()), Doubled)
     with pytest.raises(ConfigError, match="already stands for Doubled"):
         table.add("Twice", Branch("Conv", _pair))
     with pytest.raises(ConfigError, match=r"'Dubbled', which is not registered; did you mean Doubled"):
-        table.make("Dubbled", 4, 1)
+        table.make("Dubbled", 4, 1, nn.Identity())
 
 
-def _pair(c: int, s: int) -> tuple[int, int]:
+def _pair(c: int, s: int, act: nn.Module) -> tuple[int, int]:
     return c, c
 
 

@@ -103,13 +103,14 @@ class ConvNormLayer(nn.Module):
 
 # ------------------------------------------------------------------------------------- what may stand for a 3x3 branch
 class Branch(NamedTuple):
-    """A registered block in place of `branch2b`: its name, and its arguments for a width and a stride.
+    """A registered block in place of `branch2b`: its name, and its arguments for a width, a stride and an activation.
 
+    The activation is that of the 3x3 convolution in its place: none in a basic block, which ends in a sum.
     A block that is not `strided` cannot halve the map itself; where it has to, a 2x2 average pool precedes it.
     """
 
     name: str
-    arguments: Callable[[int, int], tuple[Any, ...]]
+    arguments: Callable[[int, int, nn.Module], tuple[Any, ...]]
     strided: bool = False
 
 
@@ -129,15 +130,15 @@ class BranchTable:
             raise ConfigError(f"inner block '{word}' already stands for {self._branches[word].name}; choose another")
         self._branches[word] = branch
 
-    def make(self, word: str, c: int, s: int) -> nn.Module:
-        """Build the block for a width and a stride; ConfigError, which names it, when it is not registered."""
-        branch = self._branches.get(word, Branch(word, lambda c, s: (c, c)))
+    def make(self, word: str, c: int, s: int, act: nn.Module) -> nn.Module:
+        """Build the block for a width, a stride and an activation; ConfigError when it is not registered."""
+        branch = self._branches.get(word, Branch(word, lambda c, s, act: (c, c)))
         entry = REGISTRY.get(branch.name)
         if entry is None:
             near = REGISTRY.nearest(branch.name)
             hint = f"did you mean {', '.join(near)}?" if near else "register it with @register"
             raise ConfigError(f"inner block '{word}' needs the block '{branch.name}', which is not registered; {hint}")
-        block: nn.Module = entry.cls(*branch.arguments(c, s))
+        block: nn.Module = entry.cls(*branch.arguments(c, s, act))
         if s == 1 or branch.strided:
             return block
         return _PooledBranch(block)
@@ -156,22 +157,22 @@ class _PooledBranch(nn.Module):
         return self.block(self.pool(x))
 
 
-def _same(c: int, s: int) -> tuple[Any, ...]:
+def _width(c: int, s: int, act: nn.Module) -> tuple[Any, ...]:
     return (c,)
-
-
-def _strided(c: int, s: int) -> tuple[Any, ...]:
-    return c, c, 3, s
 
 
 BRANCHES = BranchTable(
     {
-        "DCNv2": Branch("DCNv2", _strided, strided=True),
-        "DBB": Branch("DiverseBranchBlock", _strided, strided=True),
-        "DRB": Branch("DilatedReparamBlock", lambda c, s: (c, 5)),
-        "DWR": Branch("DWR", _same),
-        "Star": Branch("Star_Block", _same),
-        "Star_CAA": Branch("Star_Block_CAA", _same),
+        "DCNv2": Branch("DCNv2", lambda c, s, act: (c, c, 3, s, None, 1, 1, act), strided=True),
+        "DBB": Branch(
+            "DiverseBranchBlock",
+            lambda c, s, act: (c, c, 3, s, None, 1, 1, None, False, False, act),
+            strided=True,
+        ),
+        "DRB": Branch("DilatedReparamBlock", lambda c, s, act: (c, 5)),
+        "DWR": Branch("DWR", _width),
+        "Star": Branch("Star_Block", _width),
+        "Star_CAA": Branch("Star_Block_CAA", _width),
     }
 )
 
@@ -207,7 +208,9 @@ class _Options(NamedTuple):
 
     def branch2b(self, c: int, s: int, act: bool) -> nn.Module:
         """Return the 3x3, or the block that stands for it."""
-        return BRANCHES.make(self.word, c, s) if self.word else self.layer(c, c, 3, s, act)
+        if not self.word:
+            return self.layer(c, c, 3, s, act)
+        return BRANCHES.make(self.word, c, s, _named_activation(self.act if act else None))
 
     def short(self, c1: int, c2: int, s: int) -> nn.Module:
         """Return the projected shortcut; variant d averages before its 1x1."""
