@@ -26,6 +26,7 @@ UPSTREAM_SIGNATURES = {  # constructors whose arguments the interface fixes
     "RandomPerspective",
     "BaseDataset",
     "RepConv",
+    "Blocks",
 }
 _BRANCHES = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.IfExp, ast.match_case)
 

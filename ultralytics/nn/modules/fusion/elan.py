@@ -1,0 +1,82 @@
+"""YOLOv9's aggregation block and what it consists of (arXiv 2402.13616).
+
+Shape legend of this file: B batch, C channels, H x W map; every map is (B, C, H, W). `n` is a number of repeats.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ultralytics.nn.modules.conv import Conv, RepConv
+from ultralytics.nn.modules.csp import C3
+from ultralytics.nn.registry import Plan, RowContext, register, scaled_conv, scaled_repeat
+
+
+@register(scaled_conv)
+class RepConvN(RepConv):
+    """RepConv without an identity branch: 3x3 and 1x1 with batch norm, summed, SiLU; one 3x3 when folded."""
+
+    def __init__(self, c1: int, c2: int, k: int = 3, s: int = 1, p: int = 1, g: int = 1) -> None:
+        super().__init__(c1, c2, k, s, p, g)
+
+
+@register(scaled_conv)
+class RepNBottleneck(nn.Module):
+    """RepConvN, then a 3x3 Conv; plus the input when `shortcut` and c1 = c2."""
+
+    def __init__(self, c1: int, c2: int, shortcut: bool = True, g: int = 1, e: float = 0.5) -> None:
+        super().__init__()
+        hidden = int(c2 * e)
+        self.cv1 = RepConvN(c1, hidden)
+        self.cv2 = Conv(hidden, c2, 3, 1, g=g)
+        self.add = shortcut and c1 == c2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c1, H, W) -> (B, c2, H, W)."""
+        y = self.cv2(self.cv1(x))
+        return x + y if self.add else y
+
+
+@register(scaled_repeat)
+class RepNCSP(C3):
+    """C3 whose bottlenecks begin with a RepConvN."""
+
+    def __init__(self, c1: int, c2: int, n: int = 1, shortcut: bool = True, g: int = 1, e: float = 0.5) -> None:
+        super().__init__(c1, c2, 0, shortcut, g, e)
+        hidden = int(c2 * e)
+        self.m = nn.Sequential(*(RepNBottleneck(hidden, hidden, shortcut, g, 1.0) for _ in range(n)))
+
+
+def _elan_rule(row: RowContext) -> Plan:
+    """`[c2, c3, c4, n]` -> (c1, c2, c3, c4, n), all channels scaled; the row's repeats chain whole blocks."""
+    if len(row.args) < 4:
+        raise ValueError(
+            f"RepNCSPELAN4 needs [c2, c3, c4, n]; got {list(row.args)}; a form with n as the row's repeats is another "
+            "block of that name: write its count as the fourth number"
+        )
+    c2, c3, c4 = (row.scaled(c) for c in row.args[:3])
+    return Plan((row.c1, c2, c3, c4, *row.args[3:]), c2)
+
+
+@register(_elan_rule)
+class RepNCSPELAN4(nn.Module):
+    """Aggregation of four maps: two halves of a projection, and two RepNCSP with a 3x3 in a row (YOLOv9's GELAN).
+
+    YAML `[c2, c3, c4, n]`: output, projection and branch channels, all scaled, and the bottlenecks of each RepNCSP.
+    """
+
+    def __init__(self, c1: int, c2: int, c3: int, c4: int, n: int = 1) -> None:
+        super().__init__()
+        self.c = c3 // 2
+        self.cv1 = Conv(c1, c3, 1, 1)
+        self.cv2 = nn.Sequential(RepNCSP(self.c, c4, n), Conv(c4, c4, 3, 1))
+        self.cv3 = nn.Sequential(RepNCSP(c4, c4, n), Conv(c4, c4, 3, 1))
+        self.cv4 = Conv(c3 + 2 * c4, c2, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c1, H, W) -> (B, c2, H, W)."""
+        y = list(self.cv1(x).chunk(2, 1))
+        for branch in (self.cv2, self.cv3):
+            y.append(branch(y[-1]))
+        return self.cv4(torch.cat(y, 1))
