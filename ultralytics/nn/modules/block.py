@@ -27,6 +27,7 @@ from ultralytics.nn.modules.csp import (
     C2fSHSA,
     CBFuse,
     CBLinear,
+    Member,
     PSABlock,
     RepC4,
     SCDown,
@@ -274,16 +275,20 @@ class ResNetDLayer(nn.Module):
 # ----------------------------------------------------------------------------------------------------- all the rest
 @register(scaled_repeat)
 class RepC3(nn.Module):
-    """RT-DETR's fusion block: n RepConvs on one projection, plus a second projection (arXiv 2304.08069, fig. 4)."""
+    """RT-DETR's fusion block: n RepConvs on one projection, plus a second projection (arXiv 2304.08069, fig. 4).
+
+    `member` replaces the RepConvs: a function of the inner width c2 * e that returns a block of that width.
+    """
 
     late_upsample: ClassVar[tuple[str, ...]] = ("cv1", "cv2")
 
-    def __init__(self, c1: int, c2: int, n: int = 3, e: float = 1.0) -> None:
+    def __init__(self, c1: int, c2: int, n: int = 3, e: float = 1.0, member: Member | None = None) -> None:
         super().__init__()
         hidden = int(c2 * e)
         self.cv1 = Conv(c1, hidden, 1, 1)
         self.cv2 = Conv(c1, hidden, 1, 1)
-        self.m = nn.Sequential(*(RepConv(hidden, hidden) for _ in range(n)))
+        make = member or (lambda c: RepConv(c, c))
+        self.m = nn.Sequential(*(make(hidden) for _ in range(n)))
         self.cv3 = Conv(hidden, c2, 1, 1) if hidden != c2 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:

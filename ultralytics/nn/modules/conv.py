@@ -120,6 +120,14 @@ def fuse_children(net: nn.Module) -> nn.Module:
     return net
 
 
+def fuse_sequential(layers: nn.Sequential) -> None:
+    """Fold every batch norm into the convolution right before it, in place; the places of the layers stay."""
+    for i in range(len(layers) - 1):
+        conv, norm = layers[i], layers[i + 1]
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            layers[i], layers[i + 1] = fuse_conv_and_bn(conv, norm), nn.Identity()
+
+
 @register(scaled_conv)
 class Conv(nn.Module):
     """Convolution without bias, batch norm, activation; "same" padding unless `p` is given."""

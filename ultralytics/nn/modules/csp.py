@@ -1,13 +1,15 @@
 """Cross-stage blocks: C1, C2, C2f, C3 and what people mix in beside them, our RepC4, and C2f with SHSA.
 
 A cross-stage (CSP) block sends a part of its channels through a chain of small blocks and joins them with the rest.
+What the chain is made of can be given: `member` of C2f, C3 and RepC3, with `ResidualC2f` and `BottleneckC2f` for rows
+that have a name of their own.
 Upstream names are imported from `ultralytics.nn.modules.block`, which re-exports this file. Shape legend: B batch,
 C channels, H x W map, N = H*W tokens, M heads, K query/key width of a head, V value width of a head.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -20,8 +22,10 @@ from ultralytics.nn.modules.shsa import BasicBlock
 from ultralytics.nn.modules.utils import contiguous_gradient
 from ultralytics.nn.registry import Plan, RowContext, register, scaled_conv, scaled_repeat
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.log import LOGGER
 
 Kernels = Sequence[int | tuple[int, int]]
+Member = Callable[[int], nn.Module]  # width -> a block that keeps it
 
 
 @register(scaled_conv)
@@ -87,16 +91,31 @@ class C2(nn.Module):
 
 @register(scaled_repeat)
 class C2f(nn.Module):
-    """Cross-stage block that keeps every step: both halves of a projection and the output of each of n bottlenecks."""
+    """Cross-stage block that keeps every step: both halves of a projection and the output of each of n bottlenecks.
+
+    `member` replaces the bottlenecks: a function of the inner width c2 * e that returns a block of that width.
+    """
 
     late_upsample: ClassVar[tuple[str, ...]] = ("cv1",)
 
-    def __init__(self, c1: int, c2: int, n: int = 1, shortcut: bool = False, g: int = 1, e: float = 0.5) -> None:
+    def __init__(
+        self,
+        c1: int,
+        c2: int,
+        n: int = 1,
+        shortcut: bool = False,
+        g: int = 1,
+        e: float = 0.5,
+        member: Member | None = None,
+    ) -> None:
         super().__init__()
         self.c = int(c2 * e)
         self.cv1 = Conv(c1, 2 * self.c, 1, 1)
         self.cv2 = Conv((2 + n) * self.c, c2, 1)
-        self.m = nn.ModuleList(Bottleneck(self.c, self.c, shortcut, g, (3, 3), 1.0) for _ in range(n))
+        if member is None:
+            self.m = nn.ModuleList(Bottleneck(self.c, self.c, shortcut, g, (3, 3), 1.0) for _ in range(n))
+        else:
+            self.m = nn.ModuleList(member(self.c) for _ in range(n))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, c1, H, W) -> (B, c2, H, W)."""
@@ -114,21 +133,87 @@ class C2fSHSA(C2f):
     """
 
     def __init__(self, c1: int, c2: int, n: int = 1, e: float = 0.5, qk_dim: int = 16, pdim: int | None = None) -> None:
-        super().__init__(c1, c2, n, e=e)
-        self.m = nn.ModuleList(BasicBlock(self.c, qk_dim, pdim, "s") for _ in range(n))
+        super().__init__(c1, c2, n, e=e, member=lambda c: BasicBlock(c, qk_dim, pdim, "s"))
+
+
+class BottleneckWith(nn.Module):
+    """A bottleneck of one width whose second convolution (and first, where given) is another block; plus the input.
+
+    `second` and `first` are functions of the width c; the first is a 3x3 Conv unless given.
+    """
+
+    def __init__(self, c: int, second: Member, shortcut: bool = True, first: Member | None = None) -> None:
+        super().__init__()
+        self.cv1 = Conv(c, c, 3) if first is None else first(c)
+        self.cv2 = second(c)
+        self.add = shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c, H, W) -> the same shape."""
+        y = self.cv2(self.cv1(x))
+        return x + y if self.add else y
+
+
+def _require_ungrouped(row: nn.Module, g: int) -> None:
+    if g != 1:
+        name = type(row).__name__
+        raise ConfigError(f"{name}: g={g}, but its members are not grouped convolutions; write 1, or use C2f with g={g}")
+
+
+class BottleneckC2f(C2f):
+    """C2f with another bottleneck: a subclass defines `member(c, shortcut)`. The shortcut is off unless given."""
+
+    def __init__(self, c1: int, c2: int, n: int = 1, shortcut: bool = False, g: int = 1, e: float = 0.5) -> None:
+        _require_ungrouped(self, g)
+        super().__init__(c1, c2, n, e=e, member=lambda c: self.member(c, shortcut))
+
+    @staticmethod
+    def member(c: int, shortcut: bool) -> nn.Module:
+        """Return one bottleneck of width c."""
+        return Bottleneck(c, c, shortcut, e=1.0)
+
+
+class ResidualC2f(C2f):
+    """C2f with blocks that always add their input: a subclass defines `member(c)`. `shortcut` False has no effect."""
+
+    def __init__(self, c1: int, c2: int, n: int = 1, shortcut: bool = True, g: int = 1, e: float = 0.5) -> None:
+        _require_ungrouped(self, g)
+        if not shortcut:
+            LOGGER.warning(f"{type(self).__name__}: shortcut=False has no effect, its members always add their input")
+        super().__init__(c1, c2, n, e=e, member=self.member)
+
+    @staticmethod
+    def member(c: int) -> nn.Module:
+        """Return one block of width c."""
+        return Bottleneck(c, c, True, e=1.0)
 
 
 @register(scaled_repeat)
 class C3(nn.Module):
-    """Cross-stage block with two projections of the input: one through n bottlenecks (1x1, 3x3), one as it is."""
+    """Cross-stage block with two projections of the input: one through n bottlenecks (1x1, 3x3), one as it is.
 
-    def __init__(self, c1: int, c2: int, n: int = 1, shortcut: bool = True, g: int = 1, e: float = 0.5) -> None:
+    `member` replaces the bottlenecks, as in C2f; its width is c2 * e.
+    """
+
+    def __init__(
+        self,
+        c1: int,
+        c2: int,
+        n: int = 1,
+        shortcut: bool = True,
+        g: int = 1,
+        e: float = 0.5,
+        member: Member | None = None,
+    ) -> None:
         super().__init__()
         hidden = int(c2 * e)
         self.cv1 = Conv(c1, hidden, 1, 1)
         self.cv2 = Conv(c1, hidden, 1, 1)
         self.cv3 = Conv(2 * hidden, c2, 1)
-        self.m = nn.Sequential(*(Bottleneck(hidden, hidden, shortcut, g, (1, 3), 1.0) for _ in range(n)))
+        if member is None:
+            self.m = nn.Sequential(*(Bottleneck(hidden, hidden, shortcut, g, (1, 3), 1.0) for _ in range(n)))
+        else:
+            self.m = nn.Sequential(*(member(hidden) for _ in range(n)))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, c1, H, W) -> (B, c2, H, W)."""
