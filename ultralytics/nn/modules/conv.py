@@ -60,7 +60,7 @@ def default_activation(act: nn.Module | None = None) -> Iterator[None]:
         _DEFAULTS.reset(token)
 
 
-def _activation(act: Activation, *, rep: bool = False) -> nn.Module:
+def make_activation(act: Activation, *, rep: bool = False) -> nn.Module:
     """Return the activation for a constructor's `act`: True is the default; False, 0 and None are none.
 
     A module is itself, its class makes a new one. Anything else is a ConfigTypeError.
@@ -147,7 +147,7 @@ class Conv(nn.Module):
         pad = _square(autopad(k, p, d))
         self.conv = nn.Conv2d(c1, c2, _square(k), _square(s), pad, groups=g, dilation=d, bias=False)
         self.bn = nn.BatchNorm2d(c2)
-        self.act = _activation(act)
+        self.act = make_activation(act)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, c1, H, W) -> (B, c2, H', W')."""
@@ -246,7 +246,7 @@ class ConvTranspose(nn.Module):
         super().__init__()
         self.conv_transpose = nn.ConvTranspose2d(c1, c2, k, s, p, bias=not bn)
         self.bn = nn.BatchNorm2d(c2) if bn else nn.Identity()
-        self.act = _activation(act)
+        self.act = make_activation(act)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, c1, H, W) -> (B, c2, H', W')."""
@@ -337,7 +337,7 @@ class RepConv(nn.Module):
         if (k, p, d) != (3, 1, 1):
             raise ConfigError(f"RepConv needs k=3, p=1, d=1; got k={k}, p={p}, d={d}; use Conv instead")
         self.g, self.c1, self.c2 = g, c1, c2
-        self.act = _activation(act, rep=True)
+        self.act = make_activation(act, rep=True)
         self.bn = nn.BatchNorm2d(c1) if bn and c1 == c2 and s == 1 else None
         self.conv1 = Conv(c1, c2, k, s, p=p, g=g, act=False)
         self.conv2 = Conv(c1, c2, 1, s, p=p - k // 2, g=g, act=False)

@@ -1,0 +1,5 @@
+"""Published convolution blocks, one kin a module; importing this package registers all of them."""
+from ultralytics.nn.modules.convolutions.receptive_field import *
+from ultralytics.nn.modules.convolutions.deformable_conv import *
+from ultralytics.nn.modules.convolutions.snake import *
+from ultralytics.nn.modules.convolutions.wavelet_conv import *
