@@ -1,0 +1,140 @@
+"""Inverted residual mobile block (EMO, ICCV 2023, arXiv 2301.01146), in the form of the forks.
+
+Shape legend: B batch, C channels, H x W map, N = k*k tokens of a window, M heads, d width of a head.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ultralytics.nn.modules.attention import multi_head_attention
+from ultralytics.nn.modules.conv import Conv
+from ultralytics.nn.modules.convolutions.faster import registered_block
+from ultralytics.nn.modules.csp import Member, ResidualC2f
+from ultralytics.nn.registry import register, scaled_conv, scaled_repeat
+from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.torch_utils import bn_affine
+
+HEAD_WIDTH = 16
+
+
+@register(scaled_conv)
+class iRMB(nn.Module):
+    """Window attention, then a depth-wise convolution added to it, then a projection; plus the input where c1 = c2.
+
+    A window takes every n-th row and column of the map (padded with zeros to a multiple), so each sees all of it.
+    `attention` (a function of the width) replaces that attention. YAML `[c2, norm_in, has_skip, exp_ratio]`.
+    """
+
+    def __init__(
+        self,
+        c1: int,
+        c2: int,
+        norm_in: bool = True,
+        has_skip: bool = True,
+        exp_ratio: float = 1.0,
+        dw_ks: int = 3,
+        window_size: int = 7,
+        attention: Member | None = None,
+    ) -> None:
+        super().__init__()
+        hidden = int(c1 * exp_ratio)
+        if c1 % HEAD_WIDTH or hidden % (c1 // HEAD_WIDTH):
+            raise ConfigError(f"iRMB: {c1} channels, {hidden} inside; both must be multiples of {HEAD_WIDTH}")
+        if window_size < 1:
+            raise ConfigError(f"iRMB: window_size={window_size}; it must be at least 1")
+        self.heads, self.window = c1 // HEAD_WIDTH, window_size
+        self.norm = nn.BatchNorm2d(c1) if norm_in else nn.Identity()
+        if attention is None:
+            self.qk = nn.Conv2d(c1, 2 * c1, 1, bias=False)
+            self.v = nn.Sequential(nn.Conv2d(c1, hidden, 1, bias=False), nn.SiLU())
+        self.attention = None if attention is None else attention(hidden)
+        self.conv_local = Conv(hidden, hidden, dw_ks, g=hidden)
+        self.proj = nn.Conv2d(hidden, c2, 1)
+        self.has_skip = has_skip and c1 == c2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c1, H, W) -> (B, c2, H, W)."""
+        y = self.norm(x)
+        y = self._attend(y) if self.attention is None else self.attention(y)
+        y = self.proj(y + self.conv_local(y))
+        return x + y if self.has_skip else y
+
+    def _attend(self, x: Tensor) -> Tensor:
+        """(B, c1, H, W) -> (B, hidden, H, W)."""
+        h, w = x.shape[2:]
+        q, k = self.qk(x).chunk(2, 1)
+        q, k, v = (self._windows(t) for t in (q, k, self.v(x)))  # (B*n*n', M, N, d)
+        y = multi_head_attention(q, k, v, scale=HEAD_WIDTH**-0.5)
+        return self._joined(y, x.shape[0], h, w)
+
+    def _windows(self, x: Tensor) -> Tensor:
+        """Pad, and gather each window's cells as tokens of each head."""
+        size = self.window
+        x = F.pad(x, (0, -x.shape[3] % size, 0, -x.shape[2] % size))
+        x = x.unflatten(3, (size, -1)).unflatten(2, (size, -1)).unflatten(1, (self.heads, -1))  # (B, M, d, k, n, k, n')
+        return x.permute(0, 4, 6, 1, 3, 5, 2).flatten(4, 5).flatten(0, 2)  # (B*n*n', M, N, d)
+
+    def _joined(self, y: Tensor, batch: int, h: int, w: int) -> Tensor:
+        """Undo `_windows`."""
+        size = self.window
+        rows, columns = -(-h // size), -(-w // size)
+        y = y.unflatten(0, (batch, rows, columns)).unflatten(4, (size, size))  # (B, n, n', M, k, k, d)
+        y = y.permute(0, 3, 6, 4, 1, 5, 2)  # (B, M, d, k, n, k, n')
+        return y.reshape(batch, -1, size * rows, size * columns)[:, :, :h, :w]
+
+    @torch.no_grad()
+    def fuse(self) -> nn.Module:
+        """Fold the input's batch norm into the convolutions behind it, in place; not with an attention that is given."""
+        if isinstance(self.norm, nn.BatchNorm2d) and self.attention is None:
+            scale, shift = bn_affine(self.norm)
+            self.qk = _behind(self.qk, scale, shift)
+            self.v[0] = _behind(self.v[0], scale, shift)
+            self.norm = nn.Identity()
+        return self
+
+    def start_as_identity(self) -> bool:
+        """With the shortcut, set the projection to zero, so that the block passes its input on; say whether."""
+        if self.has_skip:
+            nn.init.zeros_(self.proj.weight)
+            if self.proj.bias is not None:
+                nn.init.zeros_(self.proj.bias)
+        return self.has_skip
+
+
+def _behind(conv: nn.Conv2d, scale: Tensor, shift: Tensor) -> nn.Conv2d:
+    """Return a 1x1 convolution with bias that equals `conv` of scale * x + shift."""
+    fused = nn.Conv2d(conv.in_channels, conv.out_channels, 1).to(conv.weight).requires_grad_(False)
+    fused.weight.copy_(conv.weight * scale.view(1, -1, 1, 1))
+    fused.load_state_dict({"bias": conv.weight.flatten(1) @ shift}, strict=False)
+    return fused
+
+
+@register(scaled_conv)
+class iRMB_Cascaded(iRMB):
+    """iRMB with cascaded group attention (LocalWindowAttention, arXiv 2305.07027) in its place."""
+
+    def __init__(self, c1: int, c2: int) -> None:
+        super().__init__(c1, c2, attention=lambda c: registered_block("LocalWindowAttention", c))
+
+
+@register(scaled_repeat)
+class C2f_iRMB(ResidualC2f):
+    """C2f of iRMBs; the inner width c2 * e must be a multiple of 16. YAML `[c2]`."""
+
+    @staticmethod
+    def member(c: int) -> nn.Module:
+        """Return one block of width c."""
+        return iRMB(c, c)
+
+
+@register(scaled_repeat)
+class C2f_iRMB_Cascaded(ResidualC2f):
+    """C2f of iRMBs with cascaded group attention. YAML `[c2]`."""
+
+    @staticmethod
+    def member(c: int) -> nn.Module:
+        """Return one block of width c."""
+        return iRMB_Cascaded(c, c)
