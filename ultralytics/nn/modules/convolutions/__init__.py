@@ -9,3 +9,7 @@ from ultralytics.nn.modules.convolutions.dwr import *
 from ultralytics.nn.modules.convolutions.irmb import *
 from ultralytics.nn.modules.convolutions.pki import *
 from ultralytics.nn.modules.convolutions.star import *
+from ultralytics.nn.modules.convolutions.diverse_branch import *
+from ultralytics.nn.modules.convolutions.dilated_reparam import *
+from ultralytics.nn.modules.convolutions.difference_conv import *
+from ultralytics.nn.modules.convolutions.aggregation import *

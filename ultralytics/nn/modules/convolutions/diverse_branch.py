@@ -1,0 +1,242 @@
+"""Diverse branch block (CVPR 2021, arXiv 2103.13425): four branches in training, one convolution for inference.
+
+Shape legend: B batch, C channels, H x W map, g groups, I channels between the 1x1 and the k x k convolution.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ultralytics.nn.modules.block import RepC3
+from ultralytics.nn.modules.conv import Activation, make_activation
+from ultralytics.nn.modules.csp import BottleneckC2f, BottleneckWith
+from ultralytics.nn.registry import register, scaled_conv, scaled_repeat
+from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.torch_utils import bn_affine
+
+
+class _Kernel(NamedTuple):
+    """A convolution as numbers: weight (c2, c1/g, k, k) and bias (c2)."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def normed(self, bn: nn.BatchNorm2d) -> _Kernel:
+        """Return the kernel with a batch norm behind it folded in."""
+        scale, shift = bn_affine(bn)
+        return _Kernel(self.weight * scale.view(-1, 1, 1, 1), self.bias * scale + shift)
+
+    def after(self, first: _Kernel, groups: int) -> _Kernel:
+        """Return this kernel applied behind a 1x1 one (whose bias also fills the padding) as one kernel."""
+        inner = first.weight.unflatten(0, (groups, -1)).flatten(2)  # (g, I/g, c1/g)
+        outer = self.weight.unflatten(0, (groups, -1))  # (g, c2/g, I/g, k, k)
+        weight = torch.einsum("goikl,gij->gojkl", outer, inner).flatten(0, 1)  # (c2, c1/g, k, k)
+        constant = torch.einsum("goikl,gi->go", outer, first.bias.unflatten(0, (groups, -1))).flatten()
+        return _Kernel(weight, self.bias + constant)
+
+
+def _kernel(conv: nn.Conv2d) -> _Kernel:
+    return _Kernel(conv.weight, conv.weight.new_zeros(conv.out_channels))
+
+
+class IdentityConv1x1(nn.Module):
+    """1x1 convolution plus the identity; the convolution starts at zero."""
+
+    def __init__(self, c: int, groups: int = 1) -> None:
+        super().__init__()
+        self.groups = groups
+        self.conv = nn.Conv2d(c, c, 1, groups=groups, bias=False)
+        nn.init.zeros_(self.conv.weight)
+
+    def kernel(self) -> Tensor:
+        """Return the weight of the sum, (c, c/g, 1, 1)."""
+        same = torch.zeros_like(self.conv.weight)
+        nn.init.dirac_(same, self.groups)
+        return self.conv.weight + same
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c, H, W) -> the same shape."""
+        return F.conv2d(x, self.kernel(), groups=self.groups)
+
+
+class BNAndPad(nn.Module):
+    """Batch norm, then `pad` cells around, filled with what the running statistics make of a zero, in training too."""
+
+    def __init__(self, pad: int, c: int) -> None:
+        super().__init__()
+        self.bn = nn.BatchNorm2d(c)
+        self.pad = pad
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H + 2 pad, W + 2 pad)."""
+        pad = [self.pad] * 4
+        if not self.training or self.pad == 0:
+            return self.bn(F.pad(x, pad))
+        y = self.bn(x)
+        border = bn_affine(self.bn)[1].detach().to(y.dtype).view(1, -1, 1, 1)  # no gradient, as published
+        inside = F.pad(torch.ones_like(y[:1, :1], dtype=torch.bool), pad)
+        return torch.where(inside, F.pad(y, pad), border)
+
+
+def _conv_bn(c1: int, c2: int, k: int, s: int, p: int, g: int) -> nn.Sequential:
+    conv = nn.Conv2d(c1, c2, k, s, p, groups=g, bias=False)
+    return nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(c2)))
+
+
+@register(scaled_conv)
+class DiverseBranchBlock(nn.Module):
+    """Sum of k x k, 1x1, 1x1 with average and 1x1 with k x k, each with batch norms; then the activation.
+
+    `fuse()` turns the four into one biased convolution, `deploy` builds that at once. `single_init` starts with the
+    k x k branch alone. `internal_channels_1x1_3x3` is I (c1, or 2 * c1 for depth-wise, unless given).
+    YAML `[c2, k, s, p, d, g]`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int | None = None,
+        dilation: int = 1,
+        groups: int = 1,
+        internal_channels_1x1_3x3: int | None = None,
+        deploy: bool = False,
+        single_init: bool = False,
+        act: Activation = True,
+    ) -> None:
+        super().__init__()
+        c1, c2, k, s, g = in_channels, out_channels, kernel_size, stride, groups
+        p = k // 2 if padding is None else padding
+        _check(c1, c2, k, p, dilation, g)
+        self.k, self.s, self.p, self.g = k, s, p, g
+        self.act = make_activation(act)
+        if deploy:
+            self.dbb_reparam = nn.Conv2d(c1, c2, k, s, p, groups=g)
+            return
+        self.dbb_origin = _conv_bn(c1, c2, k, s, p, g)
+        self.dbb_avg = _average_branch(c1, c2, k, s, p, g)
+        if g < c2:
+            self.dbb_1x1 = _conv_bn(c1, c2, 1, s, 0, g)
+        inner = internal_channels_1x1_3x3 or (c1 if g < c2 else 2 * c1)
+        self.dbb_1x1_kxk = _two_step_branch((c1, inner, c2), k, s, p, g)
+        if single_init:
+            self._start_with_origin()
+
+    def _branches(self) -> list[nn.Module]:
+        return [m for n, m in self.named_children() if n.startswith("dbb_")]
+
+    def _start_with_origin(self) -> None:
+        """Let the last batch norm of every branch but the first start at zero."""
+        lasts = [self.dbb_avg.avgbn, self.dbb_1x1_kxk.bn2, *([self.dbb_1x1.bn] if hasattr(self, "dbb_1x1") else [])]
+        for norm in lasts:
+            nn.init.zeros_(norm.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c1, H, W) -> (B, c2, H', W')."""
+        first, *others = self._branches()
+        y = first(x)
+        for branch in others:
+            y = y + branch(x)
+        return self.act(y)
+
+    @torch.no_grad()
+    def equivalent_kernel(self) -> tuple[Tensor, Tensor]:
+        """Return weight (c2, c1/g, k, k) and bias (c2) of the sum of the branches, as in eval mode."""
+        parts = [_kernel(self.dbb_origin.conv).normed(self.dbb_origin.bn), self._average_kernel()]
+        if hasattr(self, "dbb_1x1"):
+            point = _kernel(self.dbb_1x1.conv).normed(self.dbb_1x1.bn)
+            parts.append(_Kernel(F.pad(point.weight, [self.k // 2] * 4), point.bias))
+        parts.append(self._two_step_kernel())
+        return sum(p.weight for p in parts), sum(p.bias for p in parts)  # type: ignore[return-value]
+
+    def _average_kernel(self) -> _Kernel:
+        branch, area = self.dbb_avg, self.k * self.k
+        if hasattr(branch, "conv"):
+            point = _kernel(branch.conv).normed(branch.bn.bn)
+            spread = _Kernel(point.weight.expand(-1, -1, self.k, self.k) / area, point.bias)
+            return spread.normed(branch.avgbn)
+        c = branch.avgbn.num_features
+        mean = branch.avgbn.weight.new_full((c, 1, self.k, self.k), 1 / area)
+        return _Kernel(mean, mean.new_zeros(c)).normed(branch.avgbn)
+
+    def _two_step_kernel(self) -> _Kernel:
+        branch = self.dbb_1x1_kxk
+        first = branch.idconv1.kernel() if hasattr(branch, "idconv1") else branch.conv1.weight
+        point = _Kernel(first, first.new_zeros(len(first))).normed(branch.bn1.bn)
+        return _kernel(branch.conv2).normed(branch.bn2).after(point, self.g)
+
+    def fuse(self) -> nn.Module:
+        """Merge the branches into `dbb_reparam`, frozen, in place."""
+        if not hasattr(self, "dbb_reparam"):
+            weight, bias = self.equivalent_kernel()
+            c2, per_group = weight.shape[:2]
+            conv = nn.Conv2d(per_group * self.g, c2, self.k, self.s, self.p, groups=self.g).to(weight)
+            conv.load_state_dict({"weight": weight, "bias": bias})
+            for name in [n for n, _ in self.named_children() if n.startswith("dbb_")]:
+                delattr(self, name)
+            self.dbb_reparam = conv.requires_grad_(False)
+        return self
+
+
+def _check(c1: int, c2: int, k: int, p: int, d: int, g: int) -> None:
+    if d != 1 or k % 2 == 0 or p != k // 2:
+        raise ConfigError(
+            f"DiverseBranchBlock: kernel {k}, padding {p}, dilation {d}; its branches only add up for an odd kernel, "
+            f"padding {k // 2} and dilation 1"
+        )
+    if c1 % g or c2 % g or (g == c2 and c1 != c2):
+        raise ConfigError(f"DiverseBranchBlock: {c1} -> {c2} channels in {g} groups; depth-wise needs equal channels")
+
+
+def _average_branch(c1: int, c2: int, k: int, s: int, p: int, g: int) -> nn.Sequential:
+    """1x1, batch norm with padding, average; depth-wise the average alone, zeros around counted."""
+    parts: OrderedDict[str, nn.Module] = OrderedDict()
+    if g < c2:
+        parts["conv"] = nn.Conv2d(c1, c2, 1, groups=g, bias=False)
+        parts["bn"] = BNAndPad(p, c2)
+    parts["avg"] = nn.AvgPool2d(k, s, 0 if g < c2 else p)
+    parts["avgbn"] = nn.BatchNorm2d(c2)
+    return nn.Sequential(parts)
+
+
+def _two_step_branch(widths: tuple[int, int, int], k: int, s: int, p: int, g: int) -> nn.Sequential:
+    """1x1 (with the identity where it keeps the channels), batch norm with padding, k x k, batch norm."""
+    c1, inner, c2 = widths
+    parts: OrderedDict[str, nn.Module] = OrderedDict()
+    if inner == c1:
+        parts["idconv1"] = IdentityConv1x1(c1, g)
+    else:
+        parts["conv1"] = nn.Conv2d(c1, inner, 1, groups=g, bias=False)
+    parts["bn1"] = BNAndPad(p, inner)
+    parts["conv2"] = nn.Conv2d(inner, c2, k, s, groups=g, bias=False)
+    parts["bn2"] = nn.BatchNorm2d(c2)
+    return nn.Sequential(parts)
+
+
+@register(scaled_repeat)
+class C2f_DBB(BottleneckC2f):
+    """C2f whose bottlenecks are two diverse branch blocks. YAML `[c2, shortcut]`."""
+
+    @staticmethod
+    def member(c: int, shortcut: bool) -> nn.Module:
+        """Return one bottleneck of width c."""
+        return BottleneckWith(c, _same_width, shortcut, first=_same_width)
+
+
+def _same_width(c: int) -> nn.Module:
+    return DiverseBranchBlock(c, c, 3)
+
+
+@register(scaled_repeat)
+class DBBC3(RepC3):
+    """RepC3 with diverse branch blocks in place of its RepConvs. YAML `[c2, e]`."""
+
+    def __init__(self, c1: int, c2: int, n: int = 3, e: float = 1.0) -> None:
+        super().__init__(c1, c2, n, e, member=_same_width)
