@@ -157,7 +157,14 @@ class BottleneckWith(nn.Module):
 def _require_ungrouped(row: nn.Module, g: int) -> None:
     if g != 1:
         name = type(row).__name__
-        raise ConfigError(f"{name}: g={g}, but its members are not grouped convolutions; write 1, or use C2f with g={g}")
+        raise ConfigError(f"{name}: g={g}, but its members are not grouped; write 1, or use C2f with g={g}")
+
+
+def check_residual_row(row: nn.Module, shortcut: bool, g: int) -> None:
+    """Refuse groups and warn about `shortcut` False for a cross-stage block whose members always add their input."""
+    _require_ungrouped(row, g)
+    if not shortcut:
+        LOGGER.warning(f"{type(row).__name__}: shortcut=False has no effect, its members always add their input")
 
 
 class BottleneckC2f(C2f):
@@ -177,9 +184,7 @@ class ResidualC2f(C2f):
     """C2f with blocks that always add their input: a subclass defines `member(c)`. `shortcut` False has no effect."""
 
     def __init__(self, c1: int, c2: int, n: int = 1, shortcut: bool = True, g: int = 1, e: float = 0.5) -> None:
-        _require_ungrouped(self, g)
-        if not shortcut:
-            LOGGER.warning(f"{type(self).__name__}: shortcut=False has no effect, its members always add their input")
+        check_residual_row(self, shortcut, g)
         super().__init__(c1, c2, n, e=e, member=self.member)
 
     @staticmethod

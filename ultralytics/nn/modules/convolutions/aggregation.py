@@ -119,8 +119,8 @@ class HyperComputeModule(nn.Module):
 class RGCSPELAN(nn.Module):
     """Cross-stage ELAN of GhostNet-like width: a RepConv narrows one half, a chain of 3x3 and a 1x1 follow.
 
-    Forks' own block, without a paper. All steps are joined with the other half. `scale` narrows the chain, c2 * e * scale
-    channels. YAML `[c2, scale, e]`.
+    Forks' own block, without a paper. All steps are joined with the other half. `scale` narrows the chain to
+    c2 * e * scale channels. YAML `[c2, scale, e]`.
     """
 
     def __init__(self, c1: int, c2: int, n: int = 1, scale: float = 0.5, e: float = 0.5) -> None:

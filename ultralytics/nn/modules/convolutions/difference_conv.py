@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ultralytics.nn.modules.csp import BottleneckC2f, BottleneckWith
 from ultralytics.nn.modules.conv import make_activation
+from ultralytics.nn.modules.csp import BottleneckC2f, BottleneckWith
 from ultralytics.nn.registry import channels_first, register, scaled_repeat
 from ultralytics.utils.torch_utils import fuse_conv_and_bn
 

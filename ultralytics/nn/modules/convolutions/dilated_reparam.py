@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.ops import stochastic_depth
 
 from ultralytics.nn.modules.block import RepC3
-from ultralytics.nn.modules.csp import BottleneckC2f, BottleneckWith, C2f
+from ultralytics.nn.modules.csp import BottleneckC2f, BottleneckWith, C2f, check_residual_row
 from ultralytics.nn.modules.utils import at_least_float32
 from ultralytics.nn.registry import channels_first, register, scaled_repeat
 from ultralytics.utils.errors import ConfigError
@@ -153,7 +153,7 @@ class UniRepLKNetBlock(nn.Module):
         self.gamma = nn.Parameter(torch.full((dim,), layer_scale_init_value))
         large = kernel_size >= 7
         self.dwconv = DilatedReparamBlock(dim, kernel_size) if large else _depthwise(dim, kernel_size)
-        self.norm = nn.BatchNorm2d(dim)
+        self.norm: nn.Module = nn.BatchNorm2d(dim)
         self.se = _Gate(dim, max(1, dim // 4))
         self.pwconv1 = nn.Sequential(_Permute(0, 2, 3, 1), nn.Linear(dim, hidden))
         self.act = nn.Sequential(nn.GELU(), GlobalResponseNorm(hidden))
@@ -177,8 +177,10 @@ class UniRepLKNetBlock(nn.Module):
         else:
             self.dwconv = fuse_conv_and_bn(self.dwconv, self.norm)
         self.norm = nn.Identity()
-        linear = self.pwconv2[0]
-        scale, shift = bn_affine(self.pwconv2[2])
+        linear, last = self.pwconv2[0], self.pwconv2[2]
+        if not isinstance(linear, nn.Linear) or not isinstance(last, nn.BatchNorm2d):
+            return self
+        scale, shift = bn_affine(last)
         fused = nn.Linear(linear.in_features, linear.out_features).to(linear.weight).requires_grad_(False)
         fused.weight.copy_(linear.weight * scale[:, None])
         fused.bias.copy_(shift)
@@ -206,9 +208,10 @@ class DRBC3(RepC3):
 
 @register(scaled_repeat)
 class C2f_UniRepLKNetBlock(C2f):
-    """C2f of UniRepLKNet blocks, which always add their input. YAML `[c2, k]`; a third `shortcut` must be true."""
+    """C2f of UniRepLKNet blocks, which always add their input. YAML `[c2, k]`."""
 
-    def __init__(self, c1: int, c2: int, n: int = 1, k: int = 7, shortcut: bool = True, e: float = 0.5) -> None:
-        if not shortcut:
-            raise ConfigError("C2f_UniRepLKNetBlock: shortcut=False, but its members always add their input; write True")
+    def __init__(
+        self, c1: int, c2: int, n: int = 1, k: int = 7, shortcut: bool = True, g: int = 1, e: float = 0.5
+    ) -> None:
+        check_residual_row(self, shortcut, g)
         super().__init__(c1, c2, n, e=e, member=lambda c: UniRepLKNetBlock(c, k))

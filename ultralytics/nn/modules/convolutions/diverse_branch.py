@@ -5,7 +5,6 @@ Shape legend: B batch, C channels, H x W map, g groups, I channels between the 1
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import NamedTuple
 
 import torch
@@ -26,6 +25,11 @@ class _Kernel(NamedTuple):
     weight: Tensor
     bias: Tensor
 
+    @classmethod
+    def of(cls, weight: Tensor) -> _Kernel:
+        """Return a kernel without bias."""
+        return cls(weight, weight.new_zeros(len(weight)))
+
     def normed(self, bn: nn.BatchNorm2d) -> _Kernel:
         """Return the kernel with a batch norm behind it folded in."""
         scale, shift = bn_affine(bn)
@@ -38,10 +42,6 @@ class _Kernel(NamedTuple):
         weight = torch.einsum("goikl,gij->gojkl", outer, inner).flatten(0, 1)  # (c2, c1/g, k, k)
         constant = torch.einsum("goikl,gi->go", outer, first.bias.unflatten(0, (groups, -1))).flatten()
         return _Kernel(weight, self.bias + constant)
-
-
-def _kernel(conv: nn.Conv2d) -> _Kernel:
-    return _Kernel(conv.weight, conv.weight.new_zeros(conv.out_channels))
 
 
 class IdentityConv1x1(nn.Module):
@@ -83,9 +83,78 @@ class BNAndPad(nn.Module):
         return torch.where(inside, F.pad(y, pad), border)
 
 
-def _conv_bn(c1: int, c2: int, k: int, s: int, p: int, g: int) -> nn.Sequential:
-    conv = nn.Conv2d(c1, c2, k, s, p, groups=g, bias=False)
-    return nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(c2)))
+class _ConvNorm(nn.Module):
+    """Convolution and batch norm."""
+
+    def __init__(self, c1: int, c2: int, k: int, s: int, p: int, g: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(c1, c2, k, s, p, groups=g, bias=False)
+        self.bn = nn.BatchNorm2d(c2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c1, H, W) -> (B, c2, H', W')."""
+        return self.bn(self.conv(x))
+
+    def kernel(self) -> _Kernel:
+        """Return both as one kernel."""
+        return _Kernel.of(self.conv.weight).normed(self.bn)
+
+
+class _Average(nn.Module):
+    """1x1, batch norm with padding, average, batch norm; depth-wise without the first two, zeros around counted."""
+
+    def __init__(self, c1: int, c2: int, k: int, s: int, p: int, g: int) -> None:
+        super().__init__()
+        self.k = k
+        self.mixes = g < c2
+        if self.mixes:
+            self.conv = nn.Conv2d(c1, c2, 1, groups=g, bias=False)
+            self.bn = BNAndPad(p, c2)
+        self.avg = nn.AvgPool2d(k, s, 0 if self.mixes else p)
+        self.avgbn = nn.BatchNorm2d(c2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c1, H, W) -> (B, c2, H', W')."""
+        if self.mixes:
+            x = self.bn(self.conv(x))
+        return self.avgbn(self.avg(x))
+
+    def kernel(self) -> _Kernel:
+        """Return the branch as one kernel."""
+        if self.mixes:
+            point = _Kernel.of(self.conv.weight).normed(self.bn.bn)
+        else:
+            point = _Kernel.of(self.avgbn.weight.new_ones(self.avgbn.num_features, 1, 1, 1))
+        spread = point.weight.expand(-1, -1, self.k, self.k) / (self.k * self.k)
+        return _Kernel(spread, point.bias).normed(self.avgbn)
+
+
+class _TwoSteps(nn.Module):
+    """1x1 (with the identity where it keeps the channels), batch norm with padding, k x k, batch norm."""
+
+    def __init__(self, widths: tuple[int, int, int], k: int, s: int, p: int, g: int) -> None:
+        super().__init__()
+        c1, inner, c2 = widths
+        self.g = g
+        self.keeps = inner == c1
+        if self.keeps:
+            self.idconv1 = IdentityConv1x1(c1, g)
+        else:
+            self.conv1 = nn.Conv2d(c1, inner, 1, groups=g, bias=False)
+        self.bn1 = BNAndPad(p, inner)
+        self.conv2 = nn.Conv2d(inner, c2, k, s, groups=g, bias=False)
+        self.bn2 = nn.BatchNorm2d(c2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c1, H, W) -> (B, c2, H', W')."""
+        y = self.idconv1(x) if self.keeps else self.conv1(x)
+        return self.bn2(self.conv2(self.bn1(y)))
+
+    def kernel(self) -> _Kernel:
+        """Return the branch as one kernel."""
+        first = self.idconv1.kernel() if self.keeps else self.conv1.weight
+        point = _Kernel.of(first).normed(self.bn1.bn)
+        return _Kernel.of(self.conv2.weight).normed(self.bn2).after(point, self.g)
 
 
 @register(scaled_conv)
@@ -120,12 +189,12 @@ class DiverseBranchBlock(nn.Module):
         if deploy:
             self.dbb_reparam = nn.Conv2d(c1, c2, k, s, p, groups=g)
             return
-        self.dbb_origin = _conv_bn(c1, c2, k, s, p, g)
-        self.dbb_avg = _average_branch(c1, c2, k, s, p, g)
+        self.dbb_origin = _ConvNorm(c1, c2, k, s, p, g)
+        self.dbb_avg = _Average(c1, c2, k, s, p, g)
         if g < c2:
-            self.dbb_1x1 = _conv_bn(c1, c2, 1, s, 0, g)
+            self.dbb_1x1 = _ConvNorm(c1, c2, 1, s, 0, g)
         inner = internal_channels_1x1_3x3 or (c1 if g < c2 else 2 * c1)
-        self.dbb_1x1_kxk = _two_step_branch((c1, inner, c2), k, s, p, g)
+        self.dbb_1x1_kxk = _TwoSteps((c1, inner, c2), k, s, p, g)
         if single_init:
             self._start_with_origin()
 
@@ -134,9 +203,10 @@ class DiverseBranchBlock(nn.Module):
 
     def _start_with_origin(self) -> None:
         """Let the last batch norm of every branch but the first start at zero."""
-        lasts = [self.dbb_avg.avgbn, self.dbb_1x1_kxk.bn2, *([self.dbb_1x1.bn] if hasattr(self, "dbb_1x1") else [])]
-        for norm in lasts:
-            nn.init.zeros_(norm.weight)
+        nn.init.zeros_(self.dbb_avg.avgbn.weight)
+        nn.init.zeros_(self.dbb_1x1_kxk.bn2.weight)
+        if hasattr(self, "dbb_1x1"):
+            nn.init.zeros_(self.dbb_1x1.bn.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, c1, H, W) -> (B, c2, H', W')."""
@@ -149,28 +219,12 @@ class DiverseBranchBlock(nn.Module):
     @torch.no_grad()
     def equivalent_kernel(self) -> tuple[Tensor, Tensor]:
         """Return weight (c2, c1/g, k, k) and bias (c2) of the sum of the branches, as in eval mode."""
-        parts = [_kernel(self.dbb_origin.conv).normed(self.dbb_origin.bn), self._average_kernel()]
+        parts = [self.dbb_origin.kernel(), self.dbb_avg.kernel(), self.dbb_1x1_kxk.kernel()]
         if hasattr(self, "dbb_1x1"):
-            point = _kernel(self.dbb_1x1.conv).normed(self.dbb_1x1.bn)
+            point = self.dbb_1x1.kernel()
             parts.append(_Kernel(F.pad(point.weight, [self.k // 2] * 4), point.bias))
-        parts.append(self._two_step_kernel())
-        return sum(p.weight for p in parts), sum(p.bias for p in parts)  # type: ignore[return-value]
-
-    def _average_kernel(self) -> _Kernel:
-        branch, area = self.dbb_avg, self.k * self.k
-        if hasattr(branch, "conv"):
-            point = _kernel(branch.conv).normed(branch.bn.bn)
-            spread = _Kernel(point.weight.expand(-1, -1, self.k, self.k) / area, point.bias)
-            return spread.normed(branch.avgbn)
-        c = branch.avgbn.num_features
-        mean = branch.avgbn.weight.new_full((c, 1, self.k, self.k), 1 / area)
-        return _Kernel(mean, mean.new_zeros(c)).normed(branch.avgbn)
-
-    def _two_step_kernel(self) -> _Kernel:
-        branch = self.dbb_1x1_kxk
-        first = branch.idconv1.kernel() if hasattr(branch, "idconv1") else branch.conv1.weight
-        point = _Kernel(first, first.new_zeros(len(first))).normed(branch.bn1.bn)
-        return _kernel(branch.conv2).normed(branch.bn2).after(point, self.g)
+        weight = torch.stack([p.weight for p in parts]).sum(0)
+        return weight, torch.stack([p.bias for p in parts]).sum(0)
 
     def fuse(self) -> nn.Module:
         """Merge the branches into `dbb_reparam`, frozen, in place."""
@@ -193,31 +247,6 @@ def _check(c1: int, c2: int, k: int, p: int, d: int, g: int) -> None:
         )
     if c1 % g or c2 % g or (g == c2 and c1 != c2):
         raise ConfigError(f"DiverseBranchBlock: {c1} -> {c2} channels in {g} groups; depth-wise needs equal channels")
-
-
-def _average_branch(c1: int, c2: int, k: int, s: int, p: int, g: int) -> nn.Sequential:
-    """1x1, batch norm with padding, average; depth-wise the average alone, zeros around counted."""
-    parts: OrderedDict[str, nn.Module] = OrderedDict()
-    if g < c2:
-        parts["conv"] = nn.Conv2d(c1, c2, 1, groups=g, bias=False)
-        parts["bn"] = BNAndPad(p, c2)
-    parts["avg"] = nn.AvgPool2d(k, s, 0 if g < c2 else p)
-    parts["avgbn"] = nn.BatchNorm2d(c2)
-    return nn.Sequential(parts)
-
-
-def _two_step_branch(widths: tuple[int, int, int], k: int, s: int, p: int, g: int) -> nn.Sequential:
-    """1x1 (with the identity where it keeps the channels), batch norm with padding, k x k, batch norm."""
-    c1, inner, c2 = widths
-    parts: OrderedDict[str, nn.Module] = OrderedDict()
-    if inner == c1:
-        parts["idconv1"] = IdentityConv1x1(c1, g)
-    else:
-        parts["conv1"] = nn.Conv2d(c1, inner, 1, groups=g, bias=False)
-    parts["bn1"] = BNAndPad(p, inner)
-    parts["conv2"] = nn.Conv2d(inner, c2, k, s, groups=g, bias=False)
-    parts["bn2"] = nn.BatchNorm2d(c2)
-    return nn.Sequential(parts)
 
 
 @register(scaled_repeat)

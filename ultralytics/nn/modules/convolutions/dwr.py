@@ -5,6 +5,8 @@ Shape legend: B batch, C channels, H x W map.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +15,7 @@ from ultralytics.nn.modules.conv import Activation, Conv, zero_norms
 from ultralytics.nn.modules.csp import ResidualC2f
 from ultralytics.nn.registry import channels_first, register, scaled_repeat
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.log import LOGGER
 
 
 @register(channels_first)
@@ -58,17 +61,18 @@ class C2f_DWR(ResidualC2f):
 class DWRC3(RepC3):
     """RepC3 with DWR blocks in place of its RepConvs, for `s` 2 with a strided 3x3 Conv in front.
 
-    None of its convolutions has an activation unless `act` is a module (`nn.ReLU()`) or True: the forks' argument
-    `relu` is a string that their Conv takes for none, and their weights are made so. A string is refused here.
+    The members' convolutions have no activation unless `act` is a module or True: forks take the string `relu`, by
+    which their Conv has none, and their weights are made so. A string has no effect here either, with a warning.
     YAML `[c2, s, e, act]`.
     """
 
-    def __init__(self, c1: int, c2: int, n: int = 3, s: int = 1, e: float = 1.0, act: Activation = None) -> None:
+    def __init__(self, c1: int, c2: int, n: int = 3, s: int = 1, e: float = 1.0, act: Activation | str = None) -> None:
         if s not in (1, 2):
             raise ConfigError(f"DWRC3: stride {s}; write 1 or 2")
         if isinstance(act, str):
-            raise ConfigError(f"DWRC3: act={act!r} is a string, without effect in forks; leave it out, or write nn.ReLU()")
-        super().__init__(c1, c2, n, e, member=lambda c: DWR(c, act))
+            LOGGER.warning(f"DWRC3: act={act!r} has no effect, as in forks; for an activation write nn.ReLU()")
+            act = None
+        super().__init__(c1, c2, n, e, member=partial(DWR, act=act))
         self.conv_s2 = Conv(c1, c1, 3, 2, act=act) if s == 2 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -91,10 +91,11 @@ class Faster_Block(nn.Module):
         Not with attention, which need not keep a zero, and not where the MLP keeps its input.
         """
         plain = isinstance(self.adjust_channel, nn.Identity) and isinstance(self.attention, nn.Identity)
-        if plain and isinstance(self.mlp, nn.Sequential):
-            nn.init.zeros_(self.mlp[-1].weight)
-            return True
-        return False
+        last = self.mlp[-1] if isinstance(self.mlp, nn.Sequential) else None
+        possible = plain and isinstance(last, nn.Conv2d)
+        if possible and isinstance(last, nn.Conv2d):
+            nn.init.zeros_(last.weight)
+        return possible
 
 
 @register(scaled_conv)

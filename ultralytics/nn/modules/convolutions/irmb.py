@@ -15,7 +15,7 @@ from ultralytics.nn.modules.convolutions.faster import registered_block
 from ultralytics.nn.modules.csp import Member, ResidualC2f
 from ultralytics.nn.registry import register, scaled_conv, scaled_repeat
 from ultralytics.utils.errors import ConfigError
-from ultralytics.utils.torch_utils import bn_affine
+from ultralytics.utils.torch_utils import bn_affine, fuse_conv_and_bn
 
 HEAD_WIDTH = 16
 
@@ -46,7 +46,7 @@ class iRMB(nn.Module):
         if window_size < 1:
             raise ConfigError(f"iRMB: window_size={window_size}; it must be at least 1")
         self.heads, self.window = c1 // HEAD_WIDTH, window_size
-        self.norm = nn.BatchNorm2d(c1) if norm_in else nn.Identity()
+        self.norm: nn.Module = nn.BatchNorm2d(c1) if norm_in else nn.Identity()
         if attention is None:
             self.qk = nn.Conv2d(c1, 2 * c1, 1, bias=False)
             self.v = nn.Sequential(nn.Conv2d(c1, hidden, 1, bias=False), nn.SiLU())
@@ -87,12 +87,20 @@ class iRMB(nn.Module):
 
     @torch.no_grad()
     def fuse(self) -> nn.Module:
-        """Fold the input's batch norm into the convolutions behind it, in place; not with an attention that is given."""
-        if isinstance(self.norm, nn.BatchNorm2d) and self.attention is None:
+        """Fold the input's batch norm into the convolutions behind it, in place."""
+        if not isinstance(self.norm, nn.BatchNorm2d):
+            return self
+        if self.attention is None:
             scale, shift = bn_affine(self.norm)
             self.qk = _behind(self.qk, scale, shift)
-            self.v[0] = _behind(self.v[0], scale, shift)
+            value = self.v[0]
+            self.v[0] = _behind(value, scale, shift) if isinstance(value, nn.Conv2d) else value
             self.norm = nn.Identity()
+        else:
+            c = self.norm.num_features
+            same = nn.Conv2d(c, c, 1, groups=c, bias=False).to(self.norm.weight)
+            nn.init.ones_(same.weight)
+            self.norm = fuse_conv_and_bn(same, self.norm)
         return self
 
     def start_as_identity(self) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from ultralytics.nn.modules.conv import Conv
-from ultralytics.nn.modules.csp import C2f
+from ultralytics.nn.modules.csp import C2f, check_residual_row
 from ultralytics.nn.registry import channels_first, register, scaled_conv, scaled_repeat
 from ultralytics.utils.errors import ConfigError
 
@@ -82,7 +82,7 @@ class PKIModule(nn.Module):
 
 @register(scaled_repeat)
 class C2f_PKIModule(C2f):
-    """C2f of PKIModules. YAML `[c2, kernel_sizes, expansion, with_caa, caa_kernel_size, add_identity, e]`."""
+    """C2f of PKIModules. YAML `[c2, kernel_sizes, expansion, with_caa, caa_kernel_size, add_identity]`."""
 
     def __init__(
         self,
@@ -94,7 +94,9 @@ class C2f_PKIModule(C2f):
         with_caa: bool = True,
         caa_kernel_size: int = 11,
         add_identity: bool = True,
+        g: int = 1,
         e: float = 0.5,
     ) -> None:
+        check_residual_row(self, True, g)
         args = (kernel_sizes, expansion, with_caa, caa_kernel_size, add_identity)
         super().__init__(c1, c2, n, e=e, member=lambda c: PKIModule(c, c, *args))

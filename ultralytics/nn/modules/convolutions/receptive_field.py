@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ultralytics.nn.modules.conv import Conv, fuse_sequential
 from ultralytics.nn.registry import register, scaled_conv
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.torch_utils import fuse_conv_and_bn
 
 
 def _spread(c: int, k: int, s: int) -> nn.Sequential:
@@ -87,7 +88,7 @@ class RFCAConv(_Spreading):
         hidden = max(8, c1 // reduction)
         self.generate = _spread(c1, k, s)
         self.conv1 = nn.Conv2d(c1, hidden, 1)
-        self.bn1 = nn.BatchNorm2d(hidden)
+        self.bn1: nn.Module = nn.BatchNorm2d(hidden)
         self.act = nn.Hardswish()
         self.conv_h = nn.Conv2d(hidden, c1, 1)
         self.conv_w = nn.Conv2d(hidden, c1, 1)
@@ -97,7 +98,8 @@ class RFCAConv(_Spreading):
         """(B, c1, H, W) -> (B, c2, h, w)."""
         y = self.windows(x)
         rows, columns = y.shape[2:]
-        means = torch.cat((y.mean(3, keepdim=True), y.mean(2, keepdim=True).transpose(2, 3)), 2)  # (B, c1, h*k + w*k, 1)
+        columns_mean = y.mean(2, keepdim=True).transpose(2, 3)
+        means = torch.cat((y.mean(3, keepdim=True), columns_mean), 2)  # (B, c1, h*k + w*k, 1)
         means = self.act(self.bn1(self.conv1(means)))
         by_row, by_column = means.split([rows, columns], 2)
         gate = self.conv_h(by_row).sigmoid() * self.conv_w(by_column.transpose(2, 3)).sigmoid()
@@ -105,9 +107,8 @@ class RFCAConv(_Spreading):
 
     def fuse(self) -> nn.Module:
         """Fold both batch norms, in place."""
-        pair = nn.Sequential(self.conv1, self.bn1)
-        fuse_sequential(pair)
-        self.conv1, self.bn1 = pair
+        if isinstance(self.bn1, nn.BatchNorm2d):
+            self.conv1, self.bn1 = fuse_conv_and_bn(self.conv1, self.bn1), nn.Identity()
         return super().fuse()
 
 

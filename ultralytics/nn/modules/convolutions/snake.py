@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ultralytics.nn.modules.conv import Conv, fuse_sequential
+from ultralytics.nn.modules.conv import Conv
 from ultralytics.nn.modules.csp import BottleneckC2f
 from ultralytics.nn.modules.utils import at_least_float32
 from ultralytics.nn.registry import Plan, RowContext, register, scaled_repeat
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.torch_utils import fuse_conv_and_bn
 
 
 class DSConv(nn.Module):
@@ -36,7 +37,7 @@ class DSConv(nn.Module):
             raise ConfigError(f"DSConv: {c2} output channels; its group norm needs a multiple of 4")
         self.k, self.morph, self.frozen_ends = k, morph, frozen_ends
         self.offset_conv = nn.Conv2d(c1, 2 * k, 3, padding=1)
-        self.bn = nn.BatchNorm2d(2 * k)
+        self.bn: nn.Module = nn.BatchNorm2d(2 * k)
         self.dsc_conv_x = nn.Conv2d(c1, c2, (k, 1), (k, 1))
         self.dsc_conv_y = nn.Conv2d(c1, c2, (1, k), (1, k))
         self.gn = nn.GroupNorm(c2 // 4, c2)
@@ -73,8 +74,10 @@ class DSConv(nn.Module):
         along = along.expand_as(across)
         y, x_ = (rows + across, along) if self.morph == 0 else (along, columns + across)  # (B, k, H, W) both
         places = torch.stack((x_, y), -1)  # (B, k, H, W, 2)
-        # place t of cell i becomes row (or column) i*k + t
-        places = places.transpose(1, 2).flatten(1, 2) if self.morph == 0 else places.permute(0, 2, 3, 1, 4).flatten(2, 3)
+        if self.morph == 0:
+            places = places.transpose(1, 2).flatten(1, 2)  # (B, H*k, W, 2): place t of row i becomes row i*k + t
+        else:
+            places = places.permute(0, 2, 3, 1, 4).flatten(2, 3)  # (B, H, W*k, 2)
         size = places.new_tensor([w, h])
         inside = ((places >= 0) & (places < size)).all(-1)  # (B, H*k, W) or (B, H, W*k)
         grid = 2 * places / (size - 1).clamp(min=1) - 1
@@ -84,9 +87,8 @@ class DSConv(nn.Module):
 
     def fuse(self) -> nn.Module:
         """Fold the batch norm of the offsets, in place."""
-        pair = nn.Sequential(self.offset_conv, self.bn)
-        fuse_sequential(pair)
-        self.offset_conv, self.bn = pair
+        if isinstance(self.bn, nn.BatchNorm2d):
+            self.offset_conv, self.bn = fuse_conv_and_bn(self.offset_conv, self.bn), nn.Identity()
         return self
 
 

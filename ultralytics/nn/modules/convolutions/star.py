@@ -23,9 +23,7 @@ class Star_Block(nn.Module):
     is dropped for a share `drop_path` of the images. YAML `[mlp_ratio, drop_path]`.
     """
 
-    def __init__(
-        self, dim: int, mlp_ratio: float = 3, drop_path: float = 0.0, attention: Member | None = None
-    ) -> None:
+    def __init__(self, dim: int, mlp_ratio: float = 3, drop_path: float = 0.0, attention: Member | None = None) -> None:
         super().__init__()
         hidden = int(dim * mlp_ratio)
         self.drop = drop_path
