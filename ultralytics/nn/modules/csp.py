@@ -20,12 +20,22 @@ from ultralytics.nn.modules.attention import multi_head_attention
 from ultralytics.nn.modules.conv import Conv, RepConv, zero_norms
 from ultralytics.nn.modules.shsa import BasicBlock
 from ultralytics.nn.modules.utils import contiguous_gradient
-from ultralytics.nn.registry import Plan, RowContext, register, scaled_conv, scaled_repeat
+from ultralytics.nn.registry import REGISTRY, Plan, RowContext, register, scaled_conv, scaled_repeat
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.log import LOGGER
 
 Kernels = Sequence[int | tuple[int, int]]
 Member = Callable[[int], nn.Module]  # width -> a block that keeps it
+
+
+def registered_block(name: str, *args: object) -> nn.Module:
+    """Build a block by its registered name, when it is needed. ConfigError where no block has that name."""
+    entry = REGISTRY.get(name)
+    if entry is None:
+        near = ", ".join(REGISTRY.nearest(name)) or "none"
+        raise ConfigError(f"no block is registered as '{name}'; near names: {near}; import its module first")
+    block: nn.Module = entry.cls(*args)
+    return block
 
 
 @register(scaled_conv)

@@ -11,19 +11,9 @@ from torchvision.ops import stochastic_depth
 
 from ultralytics.nn.modules.conv import Conv
 from ultralytics.nn.modules.convolutions.glu import ConvolutionalGLU
-from ultralytics.nn.modules.csp import Member, ResidualC2f
-from ultralytics.nn.registry import REGISTRY, channels_first, register, scaled_conv, scaled_repeat
+from ultralytics.nn.modules.csp import Member, ResidualC2f, registered_block
+from ultralytics.nn.registry import channels_first, register, scaled_conv, scaled_repeat
 from ultralytics.utils.errors import ConfigError
-
-
-def registered_block(name: str, *args: object) -> nn.Module:
-    """Build a block by its registered name, when it is needed. ConfigError where no block has that name."""
-    entry = REGISTRY.get(name)
-    if entry is None:
-        near = ", ".join(REGISTRY.nearest(name)) or "none"
-        raise ConfigError(f"no block is registered as '{name}'; near names: {near}; import its module first")
-    block: nn.Module = entry.cls(*args)
-    return block
 
 
 @register(channels_first)

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from ultralytics.nn.modules.attention import multi_head_attention
 from ultralytics.nn.modules.conv import Conv
-from ultralytics.nn.modules.convolutions.faster import registered_block
-from ultralytics.nn.modules.csp import Member, ResidualC2f
+from ultralytics.nn.modules.csp import Member, ResidualC2f, registered_block
 from ultralytics.nn.registry import register, scaled_conv, scaled_repeat
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.torch_utils import bn_affine, fuse_conv_and_bn
@@ -83,7 +82,7 @@ class iRMB(nn.Module):
         rows, columns = -(-h // size), -(-w // size)
         y = y.unflatten(0, (batch, rows, columns)).unflatten(4, (size, size))  # (B, n, n', M, k, k, d)
         y = y.permute(0, 3, 6, 4, 1, 5, 2)  # (B, M, d, k, n, k, n')
-        return y.reshape(batch, -1, size * rows, size * columns)[:, :, :h, :w]
+        return y.flatten(5).flatten(3, 4).flatten(1, 2)[:, :, :h, :w]  # (B, M*d, H, W)
 
     @torch.no_grad()
     def fuse(self) -> nn.Module:

@@ -11,15 +11,14 @@ from torch import Tensor, nn
 
 from ultralytics.nn.modules.conv import Conv
 from ultralytics.nn.modules.csp import C2f, check_residual_row
-from ultralytics.nn.registry import channels_first, register, scaled_conv, scaled_repeat
+from ultralytics.nn.registry import register, scaled_conv, scaled_repeat
 from ultralytics.utils.errors import ConfigError
 
 
-@register(channels_first)
 class CAA(nn.Module):
     """Context anchor attention: a gate in 0..1 for each place, from long strips of the averaged map (sec. 3.3).
 
-    It returns the gate, by which the caller multiplies. YAML `[h_kernel, v_kernel]`.
+    It returns the gate, by which the caller multiplies, so it is not a row of its own.
     """
 
     def __init__(self, c1: int, h_kernel: int = 11, v_kernel: int = 11) -> None:
