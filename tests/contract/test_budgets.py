@@ -27,6 +27,9 @@ UPSTREAM_SIGNATURES = {  # constructors whose arguments the interface fixes
     "BaseDataset",
     "RepConv",
     "Blocks",
+    "DCNv2",
+    "DiverseBranchBlock",
+    "C2f_PKIModule",
 }
 _BRANCHES = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.IfExp, ast.match_case)
 

@@ -26,7 +26,7 @@ def test_hypergraph_against_a_loop(threshold: float) -> None:
 
 
 def test_equal_tokens_far_from_the_origin_stay_finite() -> None:
-    """A rounded distance of a token from itself must not leave an edge without members."""
+    """Distances by a matrix product would leave edges without members."""
     block = HyperComputeModule(4, 4, 1e-6).eval()
     x = 1e3 + 1e-3 * tensor("x", (1, 4, 8, 8))
     assert block(x).isfinite().all()

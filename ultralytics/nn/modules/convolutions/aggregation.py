@@ -65,8 +65,9 @@ class _HypergraphConv(nn.Module):
         """(B, N, C) -> the same shape."""
         with torch.no_grad():
             tokens = at_least_float32(x)
-            near = (torch.cdist(tokens, tokens) < threshold).to(tokens.dtype)  # (B, N, N), symmetric
-            near.diagonal(dim1=1, dim2=2).fill_(1)  # a token's distance from itself may be rounded above 0
+            # not by a matrix product, which would give a token a distance from itself
+            distance = torch.cdist(tokens, tokens, compute_mode="donot_use_mm_for_euclid_dist")  # (B, N, N)
+            near = (distance < threshold).to(tokens.dtype)
             mean = (near / near.sum(2, keepdim=True)).to(x.dtype)
         edges = mean @ self.fc(x)  # (B, N, C)
         return mean @ edges
