@@ -38,7 +38,7 @@ def has_bf16(machine: Mapping[str, Any]) -> bool:
 class Worker:
     """A side in a process of its own: `sides/<script>.py part {arguments}` under a given interpreter.
 
-    Called, it does one unit of work and returns the seconds; `peak_mb` and `value` are what the last answer told.
+    Called, it does one unit of work and returns the seconds; `peak_mb` and `value` are what the last answer reported.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Worker:
         )
         self.value: Any = None
         self.peak_mb = 0.0
-        self.facts = self._read()
+        self.answer = self._read()
 
     def _read(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -142,10 +142,10 @@ def machine(threads: int | None = None) -> dict[str, Any]:
 
     text = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
     lines = [line.partition(":") for line in text.splitlines()]
-    facts = {key.strip(): value.strip() for key, _, value in lines}
-    flags = set(facts.get("flags", "").split())
+    cpu = {key.strip(): value.strip() for key, _, value in lines}
+    flags = set(cpu.get("flags", "").split())
     return {
-        "cpu": facts.get("model name", platform.processor() or platform.machine()),
+        "cpu": cpu.get("model name", platform.processor() or platform.machine()),
         "cores": os.cpu_count(),
         "threads": threads or torch.get_num_threads(),
         "flags": [flag for flag in FLAGS if flag in flags],
@@ -157,7 +157,7 @@ def machine(threads: int | None = None) -> dict[str, Any]:
 
 
 def load() -> float | None:
-    """Processes that wanted to run over the last minute; None where the system does not tell."""
+    """Processes that wanted to run over the last minute; None where the system does not report it."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
@@ -196,7 +196,7 @@ class Report:
             self.compare(what, times)
 
     def fact(self, what: str, value: Any, goal: str | None = None, met: bool | None = None) -> None:
-        """Add a row that is no ratio of times: a size, a difference, an answer."""
+        """Add a row that is not a ratio of times: a size, a difference, an answer."""
         self.rows.append({"what": what, "value": value, "goal": goal, "met": met})
 
     def table(self) -> str:
@@ -240,16 +240,16 @@ def duration(seconds: float) -> str:
     return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 
-def describe(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+def describe(host: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     """Machine and settings in a line or two; says so when the machine was not idle."""
-    if not facts:
+    if not host:
         return ""
-    busy = (facts.get("load") or 0) > 0.7
+    busy = (host.get("load") or 0) > 0.7
     text = (
-        f"{facts['cpu']}, {facts['cores']} cores, {facts['threads']} threads, {' '.join(facts['flags']) or 'no AVX2'}, "
-        f"Python {facts['python']}, torch {facts['torch']}{'; the machine was shared (load ' if busy else ''}"
+        f"{host['cpu']}, {host['cores']} cores, {host['threads']} threads, {' '.join(host['flags']) or 'no AVX2'}, "
+        f"Python {host['python']}, torch {host['torch']}{'; the machine was shared (load ' if busy else ''}"
     )
-    text += f"{facts['load']})" if busy else ""
+    text += f"{host['load']})" if busy else ""
     return text + "".join(f"; {k} {v}" for k, v in settings.items())
 
 

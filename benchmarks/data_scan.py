@@ -1,7 +1,7 @@
 """A set of 10,000 drawn images: its first scan, the start from the cache, and two processes at once on a cold cache.
 
-Each start is a fresh process that builds the training data set as a run does; its peak memory is told beside that of a
-process that imports the package alone.
+Each start is a fresh process that builds the training data set as a run does; its peak memory stands beside that of
+a process that imports the package alone.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ def draw(root: Path, n: int) -> Path:
     return root / "data.yaml"
 
 
-def start(*words: str) -> subprocess.Popen[str]:
+def start(*arguments: str) -> subprocess.Popen[str]:
     """Start a process that builds the data set."""
-    command = [sys.executable, "-c", _START, *words]
+    command = [sys.executable, "-c", _START, *arguments]
     env = environment(sys.executable) | {"YOLO_CONFIG_DIR": tempfile.gettempdir()}
     return subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 

@@ -18,7 +18,7 @@ from ultralytics.nn.export.stock_state_dict import export_state_dict
 yaml, weights, stem = sys.argv[1:]
 torch.manual_seed(0)
 model = ultralytics.RTDETR(weights or yaml).model
-if not weights:  # else features fade layer by layer, all places score alike, and no two sides choose the same ones
+if not weights:  # else features fade layer by layer, all places get equal scores, and no two sides choose the same ones
     norms = [m for m in model.eval().modules() if isinstance(m, torch.nn.BatchNorm2d)]
     for norm in norms:
         norm.train().momentum = None

@@ -61,7 +61,7 @@ COLUMNS = (
 
 
 def load(name: str) -> RTDETR:
-    """Open weights, or build a YAML with weights that are not all alike."""
+    """Open weights, or build a YAML with weights that are not all equal."""
     model = RTDETR(name)
     if name.endswith((".yaml", ".yml")):
         torch.manual_seed(0)

@@ -89,18 +89,18 @@ def prepare(root: Path) -> None:
 class Run:
     """A run in a process that was forked after the imports, so that it starts at once; its output goes to a file."""
 
-    def __init__(self, root: Path, words: Sequence[str], limit: Callable[[], object] | None = None) -> None:
+    def __init__(self, root: Path, tokens: Sequence[str], limit: Callable[[], object] | None = None) -> None:
         self.log = root / "log.txt"
         self.log.write_text("")
-        self.process = multiprocessing.get_context("fork").Process(target=self._work, args=(root, words, limit))
+        self.process = multiprocessing.get_context("fork").Process(target=self._work, args=(root, tokens, limit))
         self.process.start()
 
-    def _work(self, root: Path, words: Sequence[str], limit: Callable[[], object] | None) -> None:
+    def _work(self, root: Path, tokens: Sequence[str], limit: Callable[[], object] | None) -> None:
         os.chdir(root)
         sys.stdout = sys.stderr = self.log.open("a", buffering=1)
         if limit is not None:
             limit()
-        entrypoint(["detect", "train", "device=cpu", *words])
+        entrypoint(["detect", "train", "device=cpu", *tokens])
 
     def wait(self) -> tuple[int | None, str]:
         """Return exit status and output."""
@@ -171,8 +171,8 @@ def no_folder(root: Path, name: str) -> str:
     """Start a run where its folder cannot be made: one message, and nothing is trained."""
     place = root / name
     place.mkdir(mode=0o555)
-    words = (f"project={place}", f"name={name}", "exist_ok=False")
-    status, output = Run(root, [*TINY_RUN, *words], obey_permissions).wait()
+    tokens = (f"project={place}", f"name={name}", "exist_ok=False")
+    status, output = Run(root, [*TINY_RUN, *tokens], obey_permissions).wait()
     assert status == 1 and not list(place.iterdir()), output[-2000:]
     assert "Traceback" not in output and "Training for" not in output, output[-2000:]
     (message,) = [line for line in output.splitlines() if "cannot write" in line]

@@ -3,7 +3,7 @@
     python benchmarks/recipes.py --data bccd/data.yaml trees/data.yaml --recipes auto official --out results
 
 A run that `--out` already holds is read, not repeated, so the table can be made in several sittings. Its figures are
-those of the epoch whose weights are in best.pt. Times of runs side by side (`--jobs`) are no measure.
+those of the epoch whose weights are in best.pt. Times of runs side by side (`--jobs`) do not count.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MODEL = "rtdetr-tiny-l.yaml"
 
 @dataclass(frozen=True)
 class Run:
-    """One training: data set, recipe, seed, and the folder that holds the folders of all."""
+    """One training run: data set, recipe, seed, and the folder that holds the folders of all."""
 
     data: Path
     recipe: str
@@ -75,12 +75,12 @@ def plan(args: argparse.Namespace) -> list[Run]:
 
 
 def command(run: Run, args: argparse.Namespace) -> list[str]:
-    """The command line of a training."""
+    """The command line of a training run."""
     given = {"model": args.model, "data": run.data, "recipe": run.recipe, "seed": run.seed}
     given |= {"imgsz": args.imgsz, "epochs": args.epochs, "workers": 0, "plots": False}
     given |= {"project": run.runs, "name": run.folder.name, "exist_ok": True}
-    words = [f"{k}={v}" for k, v in given.items()]
-    return [sys.executable, "-m", "ultralytics", "detect", "train", *words, *args.set]
+    tokens = [f"{k}={v}" for k, v in given.items()]
+    return [sys.executable, "-m", "ultralytics", "detect", "train", *tokens, *args.set]
 
 
 def train(run: Run, args: argparse.Namespace) -> bool:
@@ -91,8 +91,8 @@ def train(run: Run, args: argparse.Namespace) -> bool:
             env = environment(sys.executable, args.threads)
             subprocess.run(command(run, args), stdout=log, stderr=subprocess.STDOUT, env=env, cwd=ROOT, check=False)
     done = len(run.rows()) >= args.epochs
-    told = f"mAP50 {run.best()[MAP50]:.4f}, mAP50-95 {run.best()[MAP]:.4f}" if done else f"stopped, see {run.log}"
-    print(f"{run.set_name} {run.recipe} seed {run.seed}: {told}", flush=True)
+    summary = f"mAP50 {run.best()[MAP50]:.4f}, mAP50-95 {run.best()[MAP]:.4f}" if done else f"stopped, see {run.log}"
+    print(f"{run.set_name} {run.recipe} seed {run.seed}: {summary}", flush=True)
     return done
 
 
@@ -160,9 +160,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--model", default=str(Path(__file__).with_name(MODEL)))
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--imgsz", type=int, default=320)
-    parser.add_argument(
-        "--set", nargs="*", default=[], metavar="NAME=VALUE", help="further arguments of every training"
-    )
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="further arguments of every run")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
     parser.add_argument("--threads", type=int, help="threads of each (default: torch's own choice)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")

@@ -1,4 +1,4 @@
-"""Run all benchmarks one after another, the most telling ones first; one that fails does not stop the others.
+"""Run all benchmarks one after another, the most informative ones first; one that fails does not stop the others.
 
     python benchmarks/run_all.py --peer /path/to/stock/bin/python --models /path/to/timm/bin/python --out results
 

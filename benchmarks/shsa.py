@@ -58,7 +58,7 @@ def extra_memory(form: str, n: int) -> float:
 def _measure_memory(form: str, n: int) -> None:
     call(form, 64, grad=True)()
     work = call(form, n, grad=True)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is resident now
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is resident now
     before = _resident()
     work()
     print(_resident() - before)

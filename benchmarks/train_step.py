@@ -1,4 +1,4 @@
-"""A training step, from reading the images to the updated average of the weights; and the peak memory of a training.
+"""A training step, from reading the images to the updated average of the weights, and the peak memory of a run.
 
 Every batch is an optimizer step (nbs = batch), AdamW on both sides, no mosaic, images read in the same process.
 """

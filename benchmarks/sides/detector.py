@@ -20,7 +20,7 @@ QUIET: dict[str, Any] = {"verbose": False, "device": "cpu"}
 
 
 def predict(turns: serve.Turns, yaml: str, weights: str, source: str, **how: Any) -> None:
-    """From an image file to `Results`; the value tells the number of boxes and the sum of their scores."""
+    """From an image file to `Results`; the value holds the number of boxes and the sum of their scores."""
     model = RTDETR(yaml)
     model.model.load_state_dict(torch.load(weights, weights_only=True))
 

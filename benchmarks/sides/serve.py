@@ -1,4 +1,4 @@
-"""The measured end of a benchmark: does one unit of work when told to, and answers with its seconds.
+"""The measured end of a benchmark: does one unit of work when asked to, and answers with its seconds.
 
 Orders come as lines on standard input (`go`, or anything else to stop), answers leave as lines of JSON on standard
 output. What libraries print goes to standard error. Standard library only: every side's interpreter can import it.
@@ -23,16 +23,16 @@ class Turns:
     def __init__(self) -> None:
         self._started: float | None = None
 
-    def _say(self, **facts: Any) -> None:
-        ANSWERS.write(json.dumps({**facts, "peak_mb": peak_mb()}) + "\n")
+    def _say(self, **answer: Any) -> None:
+        ANSWERS.write(json.dumps({**answer, "peak_mb": peak_mb()}) + "\n")
         ANSWERS.flush()
 
     def _wait(self) -> bool:
         return sys.stdin.readline().strip() == "go"
 
-    def repeat(self, work: Callable[[], Any], **facts: Any) -> None:
-        """Say that all is ready, then time `work` once for each order; what it returns, if JSON, is told as `value`."""
-        self._say(ready=True, **facts)
+    def repeat(self, work: Callable[[], Any], **answer: Any) -> None:
+        """Say that all is ready, then time `work` once for each order; a JSON value that it returns is the `value`."""
+        self._say(ready=True, **answer)
         while self._wait():
             start = time.perf_counter()
             value = work()
@@ -43,7 +43,7 @@ class Turns:
     def tick(self, *_: Any) -> None:
         """Mark the end of one unit of a loop that another owns; returns when the next unit is wanted.
 
-        A training's callback: the first call says that all is ready. When nothing more is wanted the process ends.
+        The callback of a training run: the first call says that all is ready. Without a further order the process ends.
         """
         if self._started is None:
             self._say(ready=True)
@@ -55,7 +55,7 @@ class Turns:
 
 
 def peak_mb() -> float:
-    """Largest resident memory of this process so far, MB; 0 where the system does not tell."""
+    """Largest resident memory of this process so far, MB; 0 where the system does not report it."""
     try:
         import resource
     except ImportError:

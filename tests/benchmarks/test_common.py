@@ -1,4 +1,4 @@
-"""Turns, medians, ratios and files of the benchmarks' common module, on timers that tell fixed numbers."""
+"""Turns, medians, ratios and files of the benchmarks' common module, on timers that return fixed numbers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_the_page_names_every_script() -> None:
     assert [path.name for path in sorted(FOLDER.glob("*.py")) if path.name not in page] == []
 
 
-def told(name: str, seconds: list[float], order: list[str]) -> Callable[[], float]:
+def scripted_timer(name: str, seconds: list[float], order: list[str]) -> Callable[[], float]:
     rest = iter(seconds)
 
     def run() -> float:
@@ -42,7 +42,10 @@ def told(name: str, seconds: list[float], order: list[str]) -> Callable[[], floa
 
 def test_sides_take_turns_and_warm_ones_are_dropped(common: ModuleType) -> None:
     order: list[str] = []
-    sides = {"ours": told("ours", [99.0, 1.0, 2.0], order), "stock": told("stock", [99.0, 6.0, 4.0], order)}
+    sides = {
+        "ours": scripted_timer("ours", [99.0, 1.0, 2.0], order),
+        "stock": scripted_timer("stock", [99.0, 6.0, 4.0], order),
+    }
     times = common.take_turns(sides, rounds=2, warm=1, rest=0)
     assert order == ["ours", "stock"] * 3
     assert times == {"ours": [1.0, 2.0], "stock": [6.0, 4.0]}
@@ -89,7 +92,7 @@ def test_report_is_written_as_json_and_markdown(common: ModuleType, tmp_path: Pa
 WORKER = """
 import serve
 def work(turns, n):
-    turns.repeat(lambda: print("noise") or n, told=n)
+    turns.repeat(lambda: print("noise") or n, echo=n)
 def steps(turns, n):
     for _ in range(n):
         turns.tick()
@@ -110,12 +113,12 @@ def scripted(common: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_worker_answers_in_spite_of_what_libraries_print(scripted: ModuleType) -> None:
     with scripted.Worker(sys.executable, "side", "work", {"n": 7}) as side:
-        assert side.facts["told"] == 7
+        assert side.answer["echo"] == 7
         assert 0 <= side() < 5 and side() >= 0
         assert side.value == 7 and side.peak_mb > 1
 
 
-def test_worker_times_steps_of_a_loop_and_tells_why_it_stopped(scripted: ModuleType) -> None:
+def test_worker_times_steps_of_a_loop_and_reports_why_it_stopped(scripted: ModuleType) -> None:
     with scripted.Worker(sys.executable, "side", "steps", {"n": 2}) as side:
         assert side() >= 0
         with pytest.raises(RuntimeError, match="ran out of steps"):

@@ -32,8 +32,8 @@ def call(recipes, tmp_path, monkeypatch):
     monkeypatch.setattr(recipes, "subprocess", SimpleNamespace(run=lambda *a, **k: None, STDOUT=None))
 
     def run(epochs):
-        words = f"--data {tmp_path}/cells/data.yaml --recipes small --seeds 0 1 --epochs {epochs} --out {tmp_path}/out"
-        monkeypatch.setattr(sys, "argv", ["recipes.py", *words.split()])
+        tokens = f"--data {tmp_path}/cells/data.yaml --recipes small --seeds 0 1 --epochs {epochs} --out {tmp_path}/out"
+        monkeypatch.setattr(sys, "argv", ["recipes.py", *tokens.split()])
         return recipes.main()
 
     return run
@@ -45,7 +45,7 @@ def test_finished_runs_are_read(call, tmp_path, capsys):
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"runs", "recipes.md", "recipes.json", "recipes.png"}
 
 
-def test_a_run_that_stopped_is_told(call, tmp_path, capsys):
+def test_a_run_that_stopped_is_reported(call, tmp_path, capsys):
     assert call(4) == 1
     assert capsys.readouterr().out.count("stopped, see") == 2
     assert not (tmp_path / "out" / "recipes.md").exists()

@@ -1,6 +1,6 @@
 """The argument names and defaults are a contract: command lines, YAML files and checkpoints out there use them.
 
-A name may be added to OURS; one that is taken away, or a default that changes, breaks somebody.
+A name may be added to OURS; one that is taken away, or a default that changes, breaks user code.
 """
 
 from __future__ import annotations

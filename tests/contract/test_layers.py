@@ -1,4 +1,4 @@
-"""Imports go strictly down. Whoever reads or replaces a layer relies on what lies below knowing nothing of it."""
+"""Imports go strictly down. A reader who replaces a layer relies on lower layers knowing nothing of it."""
 
 from __future__ import annotations
 

@@ -97,9 +97,9 @@ def test_the_watch_sees_effects(tmp_path: Path) -> None:
     assert {"write", "os.putenv", "socket.getaddrinfo"} <= {event for event, _ in report["seen"]}
 
 
-@pytest.mark.parametrize("words", [["help"], ["version"], ["settings"], ["cfg"], []])
-def test_light_commands_load_nothing_heavy(words: list[str], tmp_path: Path) -> None:
-    result = run(NO_TORCH, *words, YOLO_CONFIG_DIR=str(tmp_path / "config"))
+@pytest.mark.parametrize("arguments", [["help"], ["version"], ["settings"], ["cfg"], []])
+def test_light_commands_load_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
+    result = run(NO_TORCH, *arguments, YOLO_CONFIG_DIR=str(tmp_path / "config"))
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1].strip() == "LOADED"
     assert not (tmp_path / "config").exists()
