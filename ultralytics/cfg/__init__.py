@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ultralytics.cfg.resolve import Source, apply_recipe, resolve
+from ultralytics.cfg.resolution import Source, apply_recipe, resolve
 from ultralytics.cfg.schema import MODES, TASKS
 from ultralytics.utils.config.namespace import IterableSimpleNamespace
 from ultralytics.utils.config.settings import SETTINGS

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ultralytics.cfg import get_cfg, get_save_dir
-from ultralytics.cfg.resolve import apply_recipe
+from ultralytics.cfg.resolution import apply_recipe
 from ultralytics.data.build import build_yolo_dataset
 from ultralytics.data.dataset import collate_fn
 from ultralytics.data.utils import check_det_dataset

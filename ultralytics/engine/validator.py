@@ -271,7 +271,7 @@ class BaseValidator(CallbackMixin):
             raise ConfigError("no model to validate", "pass model=weights.pt")
         self.model = self._backend(weights)
         self.stride = int(max(torch.as_tensor(self.model.stride).flatten().tolist()))
-        self.args.imgsz = max_side(check_imgsz(max_side(self.args.imgsz), stride=self.stride))
+        self.args = self.args.replace(imgsz=max_side(check_imgsz(max_side(self.args.imgsz), stride=self.stride)))
         check_takes(getattr(self.model, "facts", None), int(self.args.imgsz))
         self._set_names(self.model.names)
         if self.dataloader is None:

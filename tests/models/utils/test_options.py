@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.engine.training.child import network
-from ultralytics.cfg.resolve import load_recipe
+from ultralytics.cfg.resolution import load_recipe
 from ultralytics.models.utils.loss import DETRLoss, RTDETRDetectionLoss
 from ultralytics.nn.modules.transformer import MSDeformAttn
 from ultralytics.nn.tasks import RTDETRDetectionModel

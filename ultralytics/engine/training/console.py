@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ultralytics.cfg.resolve import apply_recipe, load_recipe
+from ultralytics.cfg.resolution import apply_recipe, load_recipe
 from ultralytics.data.build import fraction_of
 from ultralytics.data.utils import list_images, pick_fraction
 from ultralytics.utils import LOGGER, IterableSimpleNamespace
@@ -145,7 +145,7 @@ def settle_recipe(args: IterableSimpleNamespace, name: str, why: str = "") -> It
     """
     new = apply_recipe(args, name)
     if "warmup_epochs" not in new.user_keys:
-        new.warmup_epochs = min(float(new.warmup_epochs), round(WARMUP_SHARE * int(new.epochs), 6))
+        new = new.replace(warmup_epochs=min(float(new.warmup_epochs), round(WARMUP_SHARE * int(new.epochs), 6)))
     kept = sorted(new.user_keys & set(load_recipe(name)))
     LOGGER.info(recipe_text(dict(args), dict(new), name, why, kept))
     return new

@@ -117,6 +117,7 @@ class TrainerSetup(CallbackMixin):
         self.callbacks = Callbacks(_callbacks)
         self.rank, self.device = dist.rank(), run_device(args)
         self.memory_share = self._provisional_batch()
+        args = self.args
         self.batch_size, self.epochs = per_process_batch(args), int(args.epochs)
         self.model = args.model
         self.data = self.get_dataset()
@@ -139,7 +140,7 @@ class TrainerSetup(CallbackMixin):
         wanted = float(self.args.batch)
         if wanted >= 1:
             return 0.0
-        self.args.batch = memory.FALLBACK * dist.world_size()
+        self.args = self.args.replace(batch=memory.FALLBACK * dist.world_size())
         if self.device.type != "cuda":
             LOGGER.info(f"batch={wanted:g} measures a GPU's memory; on {self.device} it is batch={self.args.batch}")
             return 0.0
@@ -150,7 +151,7 @@ class TrainerSetup(CallbackMixin):
         if not self.memory_share:
             return
         own = memory.automatic_batch(self, self.memory_share)
-        self.args.batch = min(dist.all_gather_objects(own)) * dist.world_size()
+        self.args = self.args.replace(batch=min(dist.all_gather_objects(own)) * dist.world_size())
         self.batch_size = per_process_batch(self.args)
         LOGGER.info(f"batch={self.args.batch} fills at most {self.memory_share:.0%} of the memory of {self.device}")
 
@@ -262,7 +263,8 @@ class TrainerSetup(CallbackMixin):
         if frozen:
             LOGGER.info(f"Frozen: {len(frozen)} parameters, {frozen[0]} ... {frozen[-1]}")
         size = check_imgsz(args.imgsz, stride=stride_of(self.model), min_dim=1)
-        self.imgsz = args.imgsz = int(size if isinstance(size, int) else max(size))
+        self.imgsz = int(size if isinstance(size, int) else max(size))
+        self.args = args.replace(imgsz=self.imgsz)
 
     def _model_from_argument(self, name: str) -> nn.Module:
         """Build the network that `model=` names: a YAML, or the architecture and weights of a checkpoint."""
@@ -307,7 +309,8 @@ class TrainerSetup(CallbackMixin):
         args, images, epochs = self.args, self.batch_size * dist.world_size(), int(self.args.epochs)
         steps = math.ceil(len(self.train_loader.dataset) / max(images, args.nbs)) * epochs
         choice = optim.choose_optimizer(args, self.data["nc"], steps, args.user_keys)
-        args.optimizer, args.lr0, args.warmup_bias_lr = choice.name, choice.lr, choice.warmup_bias_lr
+        args = args.replace(optimizer=choice.name, lr0=choice.lr, warmup_bias_lr=choice.warmup_bias_lr)
+        self.args = args
         decay = optim.scaled_decay(args.weight_decay, images, args.nbs)
         self.optimizer = optim.build_optimizer(self.model, choice, decay, args.backbone_lr_ratio)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -334,7 +337,7 @@ class TrainerSetup(CallbackMixin):
 
     def set_precision(self, amp: bool | str) -> None:
         """Compute in the precision that a value of `amp` stands for, from the next step on."""
-        self.args.amp = amp
+        self.args = self.args.replace(amp=amp)
         self.amp_dtype = amp_dtype(amp, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp_dtype is torch.float16)
 
@@ -359,7 +362,7 @@ class TrainerSetup(CallbackMixin):
         self._place(dist.broadcast_object(self.save_dir))
         self.validator.save_dir = self.save_dir
         if self.rank > 0:
-            self.validator.args.plots = False
+            self.validator.args = self.validator.args.replace(plots=False)
 
     @property
     def folder_is_given(self) -> bool:
@@ -371,7 +374,7 @@ class TrainerSetup(CallbackMixin):
         if not self.folder_is_given:
             self._place(increment_path(self.save_dir, mkdir=True))
         self.wdir.mkdir(parents=True, exist_ok=True)
-        self.args.save_dir = str(self.save_dir)
+        self.args = self.args.replace(save_dir=str(self.save_dir))
         YAML.save(self.save_dir / "args.yaml", dict(self.args))
         for loader in (self.train_loader, self.test_loader):
             if loader.dataset.report:

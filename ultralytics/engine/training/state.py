@@ -345,6 +345,6 @@ def resume_args(args: IterableSimpleNamespace) -> tuple[IterableSimpleNamespace,
         )
     own = {"resume": str(path), "save_dir": _place(path, saved, given), "cfg": None}
     new = get_cfg(overrides={**saved, **{k: v for k, v in given.items() if k in RESUME_KEYS}, **own})
-    new.cfg = saved.get("cfg")  # its values are among those saved, and the file may have changed or gone
+    new = new.replace(cfg=saved.get("cfg"))  # its values are among those saved, and the file may have changed or gone
     _check_unfinished(path, new, ckpt)
     return new, ckpt
