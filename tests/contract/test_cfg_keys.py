@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from ultralytics.cfg.schema import GROUPS, KEYS, UPSTREAM_KEYS, defaults, render_default_yaml
+from ultralytics.cfg.generate import render_default_yaml
+from ultralytics.cfg.schema import GROUPS, KEYS, UPSTREAM_KEYS, defaults
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, YAML
 from ultralytics.utils.config.paths import DEFAULT_CFG_PATH
 

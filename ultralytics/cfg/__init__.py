@@ -6,26 +6,24 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ultralytics.cfg.resolution import Source, apply_recipe, resolve
+from ultralytics.cfg.args import Args
+from ultralytics.cfg.resolution import Overrides, Source, apply_recipe, resolve
 from ultralytics.cfg.schema import MODES, TASKS
-from ultralytics.utils.config.namespace import IterableSimpleNamespace
 from ultralytics.utils.config.settings import SETTINGS
 from ultralytics.utils.files import increment_path
 
-__all__ = ["MODES", "TASKS", "apply_recipe", "entrypoint", "get_cfg", "get_save_dir"]
+__all__ = ["MODES", "TASKS", "Args", "apply_recipe", "entrypoint", "get_cfg", "get_save_dir"]
 
 
-def get_cfg(
-    cfg: Source = None, overrides: Mapping[str, Any] | SimpleNamespace | None = None
-) -> IterableSimpleNamespace:
+def get_cfg(cfg: Source = None, overrides: Overrides = None) -> Args:
     """Return the complete arguments of a run: defaults, then `cfg` (file, mapping or namespace), then `overrides`.
 
-    The result's `user_keys` names what the user gave.
+    The result's `user_keys` names what the user gave. It can be written to, as scripts and callbacks do; the package
+    itself uses `args.replace`. A value without effect is reported by a warning and replaced by the default.
 
     Raises:
         UnknownArgumentError: a name that does not exist; the message gives the nearest.
@@ -36,7 +34,7 @@ def get_cfg(
     >>> args.epochs, args.mosaic, args.batch, sorted(args.user_keys)
     (3, 0.0, 16, ['epochs', 'mosaic'])
     """
-    return resolve(cfg, overrides)
+    return resolve(cfg, overrides).writable()
 
 
 def get_save_dir(args: SimpleNamespace, name: str | None = None) -> Path:
@@ -46,8 +44,8 @@ def get_save_dir(args: SimpleNamespace, name: str | None = None) -> Path:
     without one it is `<runs_dir of the settings>/<task>/<name>`. The name is `name`, else the argument, else the mode.
     An existing folder gives `exp2`, `exp3`, ... unless `exist_ok`.
     """
-    if given := getattr(args, "save_dir", None):
-        return Path(given)
+    if save_dir := getattr(args, "save_dir", None):
+        return Path(save_dir)
     parent = Path(args.project) if args.project else Path(SETTINGS["runs_dir"]) / args.task
     return increment_path(parent / (name or args.name or args.mode), exist_ok=args.exist_ok)
 

@@ -16,10 +16,22 @@ from ultralytics.cfg.box_loss_names import BOX_LOSS_RULE, parse_box_loss
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of value: the words that name it in messages, and its conversion."""
+    """One kind of value: its description in messages, its conversion, and the type of the result as Python source."""
 
-    words: str
+    meaning: str
     convert: Callable[[Any], Any]
+    annotation: str
+
+
+def to_python(value: Any) -> Any:
+    """Return scalars of NumPy and torch as Python's numbers, and their one-dimensional arrays as lists.
+
+    >>> import numpy as np
+    >>> to_python(np.int64(3)), to_python(np.array([0, 2])), to_python("a")
+    (3, [0, 2], 'a')
+    """
+    shape, tolist = getattr(value, "shape", None), getattr(value, "tolist", None)
+    return tolist() if callable(tolist) and shape is not None and len(shape) <= 1 else value
 
 
 def _bool(value: Any) -> bool:
@@ -41,6 +53,10 @@ def _int(value: Any) -> int:
     if not number.is_integer():
         raise TypeError
     return int(value)
+
+
+def _count(value: Any) -> int:
+    return int(value) if isinstance(value, bool) else _int(value)
 
 
 def _unit(value: Any) -> float:
@@ -81,9 +97,9 @@ def _either(*converts: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """The first conversion that takes the value; if none takes its type, TypeError."""
 
     def convert(value: Any) -> Any:
-        for one in converts:
+        for attempt in converts:
             try:
-                return one(value)
+                return attempt(value)
             except TypeError:
                 continue
         raise TypeError
@@ -163,10 +179,10 @@ def _device(value: Any) -> Any:
 
 
 def _layers(value: Any) -> int | list[int | str]:
-    """A number, or a list of numbers and words; a word alone, or several as a command line gives them, is a list."""
+    """A number, or a list of numbers and names; a string, as a command line gives it, is split at its commas."""
     if isinstance(value, str):
-        words = [word.strip(" '\"") for word in value.strip("[]() ").split(",")]
-        value = [int(word) if word.isdigit() else word for word in words]
+        items = [item.strip(" '\"") for item in value.strip("[]() ").split(",")]
+        value = [int(item) if item.isdigit() else item for item in items]
     layers: int | list[int | str] = _either(_int, _list_of(_either(_int, _word)))(value)
     if (isinstance(layers, int) and layers < 0) or (isinstance(layers, list) and "" in layers):
         raise ValueError
@@ -193,29 +209,34 @@ def _box_loss(value: Any) -> str:
     return str(parse_box_loss(_word(value)))
 
 
-BOOL = Kind("true or false", _bool)
-INT = Kind("a whole number", _int)
-FLOAT = Kind("a number", _number)
-UNIT = Kind("a number from 0 to 1", _unit)
-TEXT = Kind("a text", _text)
-WORD = Kind("a word", _word)
-PATH = Kind("a path or name", _path)
-PATHS = Kind("a path or name, or a list of them", _either(_path, _list_of(_path)))
-SWITCH_OR_PATH = Kind("true, false or a path", _either(_bool, _path))
-SWITCH_OR_WORD = Kind("true, false or a mode", _either(_bool, _word))
-IMGSZ = Kind("a whole number of pixels, or [height, width]", _imgsz)
-BATCH = Kind("a whole number, -1 (automatic) or a share of memory between 0 and 1", _batch)
-TILES = Kind("4 or 9", _tiles)
-AMP = Kind("true, false, 'bf16', 'fp16' or 'fp32'", _amp)
-CACHE = Kind("true, false, 'ram' or 'disk'", _cache)
-FRACTION = Kind("a ratio above 0 up to 1, a count above 1, or a list of 2 or 3 of them", _fraction)
-GAIN = Kind("a number from 0 to 1, or a pair of factors [low, high]", _gain)
-DEVICE = Kind("cpu, mps, a GPU index such as 0, or several such as 0,1", _device)
-INTS = Kind("a list of whole numbers", _list_of(_int))
-INT_OR_INTS = Kind("a whole number or a list of them", _either(_int, _list_of(_int)))
-LAYERS = Kind("a number of layers, or a list of layer indices and names, such as [0,1,encoder]", _layers)
-BOX_LOSS = Kind(BOX_LOSS_RULE, _box_loss)
-PRECISION = Kind("8, 16, 32, or one of int8, fp16, fp32, w8a8, w16a16, w32a32, w8a16, w8a32", _quantize)
+BOOL = Kind("true or false", _bool, "bool")
+INT = Kind("an integer", _int, "int")
+COUNT = Kind("an integer", _count, "int")
+FLOAT = Kind("a number", _number, "float")
+UNIT = Kind("a number from 0 to 1", _unit, "float")
+TEXT = Kind("a string", _text, "str")
+WORD = Kind("a string", _word, "str")
+PATH = Kind("a path or name", _path, "str")
+PATHS = Kind("a path or name, or a list of them", _either(_path, _list_of(_path)), "str | list[str]")
+SWITCH_OR_PATH = Kind("true, false or a path", _either(_bool, _path), "bool | str")
+SWITCH_OR_WORD = Kind("true, false or a mode", _either(_bool, _word), "bool | str")
+IMGSZ = Kind("an integer number of pixels, or [height, width]", _imgsz, "int | list[int]")
+BATCH = Kind("an integer, -1 (automatic) or a fraction of the memory between 0 and 1", _batch, "int | float")
+TILES = Kind("4 or 9", _tiles, "int")
+AMP = Kind("true, false, 'bf16', 'fp16' or 'fp32'", _amp, "bool | str")
+CACHE = Kind("true, false, 'ram' or 'disk'", _cache, "bool | str")
+FRACTION = Kind(
+    "a ratio above 0 up to 1, a count above 1, or a list of 2 or 3 of them", _fraction, "float | list[float]"
+)
+GAIN = Kind("a number from 0 to 1, or a pair of factors [low, high]", _gain, "float | list[float]")
+DEVICE = Kind("cpu, mps, a GPU index such as 0, or several such as 0,1", _device, "int | str | list[int | str]")
+INTS = Kind("a list of integers", _list_of(_int), "list[int]")
+INT_OR_INTS = Kind("an integer or a list of integers", _either(_int, _list_of(_int)), "int | list[int]")
+LAYERS = Kind(
+    "a number of layers, or a list of layer indices and names, such as [0,1,encoder]", _layers, "int | list[int | str]"
+)
+BOX_LOSS = Kind(BOX_LOSS_RULE, _box_loss, "str")
+PRECISION = Kind("8, 16, 32, or one of int8, fp16, fp32, w8a8, w16a16, w32a32, w8a16, w8a32", _quantize, "int | str")
 SOURCE = Kind(
-    "a path, address, glob, camera index or array", lambda value: str(value) if isinstance(value, Path) else value
+    "a path, URL, glob, camera index or array", lambda value: str(value) if isinstance(value, Path) else value, "Any"
 )

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets.folder import find_classes, make_dataset
 from torchvision.transforms import v2
 
+from ultralytics.cfg import Args
 from ultralytics.data.build import build_dataloader, fraction_of
 from ultralytics.data.image_cache import ImageCache, cache_mode
 from ultralytics.data.images import Pixels, imread, resize
@@ -88,7 +89,7 @@ def _classes(folder: Path) -> list[str]:
 
 
 # -------------------------------------------------------------------------------------------------------- transforms
-def train_transforms(imgsz: int, args: Any) -> v2.Compose:
+def train_transforms(imgsz: int, args: Args) -> v2.Compose:
     """Return the augmentation of a uint8 image (3, H, W) to (3, S, S), as the arguments of a run want it.
 
     `scale` s crops a part of the image of area 1 - s to 1 (a pair gives the two shares), `degrees`, `translate` and
@@ -147,8 +148,9 @@ class ClassificationDataset(Reporting, Dataset[dict[str, Any]]):
         DatasetError: no image can be used.
     """
 
-    def __init__(self, folder: str | Path, args: Any, names: dict[int, str], mode: str = "val") -> None:
-        self.folder, self.names, self.imgsz = Path(folder), names, int(args.imgsz)
+    def __init__(self, folder: str | Path, args: Args, names: dict[int, str], mode: str = "val") -> None:
+        self.folder, self.names = Path(folder), names
+        self.imgsz = args.imgsz if isinstance(args.imgsz, int) else max(args.imgsz)
         self.augment, self.seed = mode == "train", int(args.seed)
         self.prefix, self.save_dir = colorstr(f"{mode}: "), args.get("save_dir")
         self.report: list[Issue] = []

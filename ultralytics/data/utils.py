@@ -83,7 +83,7 @@ def find_data_yaml(data: str | Path) -> Path:
         path = path.with_suffix(".yaml")
     if path.suffix.lower() not in {".yaml", ".yml"}:
         raise ConfigError(f"data={data}: need a data YAML or a folder that holds one", "unpack archives first")
-    return check_yaml(path)
+    return check_yaml(path, kind="datasets")
 
 
 def check_det_dataset(data: str | Path, autodownload: bool = True, split: str = "") -> dict[str, Any]:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ultralytics.cfg import get_cfg, get_save_dir
+from ultralytics.cfg import get_save_dir
+from ultralytics.cfg.resolution import resolve, user_values
+from ultralytics.cfg.schema import Trait, keys_with
 from ultralytics.engine.model import Model
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.log import LOGGER, colorstr
@@ -16,7 +18,6 @@ from ultralytics.utils.metrics.report import Table, Value, interval_columns, wri
 
 COLUMNS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR100")
 PAIRED = ("AP", "AP50", "AP75", "AR100")
-PLACE = ("project", "name", "exist_ok", "save_dir")
 
 
 @dataclass(frozen=True)
@@ -41,18 +42,19 @@ def compare(models: Sequence[Model], **kwargs: Any) -> Comparison:
     if len(models) < 2:
         raise ConfigError(f"a comparison needs at least two models, got {len(models)}")
     labels = labels_of([m.ckpt_path or m.model_name for m in models])
-    place = {k: kwargs.pop(k) for k in PLACE if k in kwargs}
-    root = Path(get_save_dir(get_cfg(overrides={**place, "task": models[0].task, "mode": "val"})))
+    args = resolve(overrides={**kwargs, "task": models[0].task, "mode": "val"})
+    shared = {k: v for k, v in user_values(args).items() if k not in {*keys_with(Trait.PLACE), "task", "mode"}}
+    root = Path(get_save_dir(args))
     found: dict[str, DetMetrics] = {}
     for label, model in zip(labels, models, strict=True):
         LOGGER.info(colorstr("bold", label))
         folder = root / label.replace("/", "_")
-        found[label] = model.val(**{**kwargs, "ci": True, "save_dir": str(folder)})
+        found[label] = model.val(**{**shared, "ci": True, "save_dir": str(folder)})
         _check_same_images(found[labels[0]], found[label], labels[0], label)
     tables = {"models": models_table(found), "differences": differences_table(found)}
     for table in tables.values():
         LOGGER.info(f"\n{table.title}\n{table.render()}")
-    facts = {"data": kwargs.get("data"), "images": len(found[labels[0]].stats)}
+    facts = {"data": args.data, "images": len(found[labels[0]].stats)}
     write_tables(tables, root, "comparison", {k: str(v) for k, v in facts.items()})
     LOGGER.info(f"Comparison saved to {colorstr('bold', str(root))}")
     return Comparison(found, tables, root)

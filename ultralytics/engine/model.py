@@ -16,7 +16,9 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from ultralytics.cfg import get_cfg, get_save_dir
+from ultralytics.cfg import Args, get_save_dir
+from ultralytics.cfg.resolution import resolve, user_values
+from ultralytics.cfg.schema import MODES, Trait, keys_with
 from ultralytics.engine.export.benchmark import Benchmark, Figures, check_saved, runnable_formats
 from ultralytics.engine.export.exporter import Export, weights_format
 from ultralytics.engine.export.parity import Comparison
@@ -40,10 +42,6 @@ from ultralytics.utils.user_modules import Files, load_user_modules
 
 YAML_SUFFIXES = (".yaml", ".yml")
 WEIGHTS_SUFFIXES = (".pt", ".pth", ".safetensors")
-# Arguments that a weights file hands on to later calls; everything else starts from the defaults again.
-KEPT_ARGS = ("imgsz", "data", "single_cls", "letterbox")
-# A change of one of these needs another predictor.
-PREDICTOR_KEYS = ("device", "quantize", "amp", "dnn", "compile", "channels_last")
 
 
 class Model:
@@ -135,7 +133,7 @@ class Model:
         self._take_family(FAMILIES.of_head(type(self.model.model[-1])))
         self.ckpt_path, self.model_name = path, Path(path).stem
         stored = self.ckpt.get("train_args") or {}
-        self.overrides = {k: stored[k] for k in KEPT_ARGS if stored.get(k) is not None}
+        self.overrides = {k: stored[k] for k in keys_with(Trait.WEIGHTS) if stored.get(k) is not None}
         self.overrides.update(task=self.task, model=path)
 
     def _open_exported(self, path: str, device: Any = "cpu") -> None:
@@ -168,11 +166,11 @@ class Model:
                 f"{self.overrides['model']} is an exported file: it cannot {what}", "use the weights (.pt)"
             )
 
-    def _runnable(self, args: Mapping[str, Any]) -> Any:
+    def _runnable(self, args: Mapping[str, Any] | Args) -> Any:
         """The network, or the exported file opened on the device of the call."""
         if not isinstance(self.model, AutoBackend):
             return self.model
-        device = select_device("" if args.get("device") is None else args["device"], verbose=False)
+        device = select_device("" if args.get("device") is None else args.get("device"), verbose=False)
         if device.type != self.model.device.type:
             self._open_exported(str(self.overrides["model"]), device)
         return self.model
@@ -192,11 +190,19 @@ class Model:
 
     def _args(self, mode: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the overrides of one call; its `modules` are loaded, and kept for later calls."""
+        self._check_task_argument(kwargs.get("task"))
         for path in load_user_modules(kwargs.get("modules")):
             if str(path) not in self.user_files:
                 self.user_files.append(str(path))
         named = {"modules": list(self.user_files)} if self.user_files else {}
         return {**self.overrides, **kwargs, **named, "mode": mode, "task": self.task}
+
+    def _check_task_argument(self, task: str | None) -> None:
+        """Raise ConfigError for another task than the model's; a mode in its place has no effect."""
+        if task in MODES:
+            LOGGER.warning(f"task={task} is a mode, not a task, and is ignored")
+        elif task not in {None, self.task}:
+            raise ConfigError(f"task={task}: this is a model of task {self.task}", "leave task out")
 
     # ----------------------------------------------------------------------------------------------------- actions
     def __call__(self, source: Any = None, stream: bool = False, **kwargs: Any) -> list[Results] | Iterator[Results]:
@@ -223,13 +229,13 @@ class Model:
 
     def _start(self, cls: type[Any], args: Mapping[str, Any], source: Any) -> Iterator[Results]:
         """Open the source for a pass with these arguments, which other threads' calls do not change."""
-        resolved = get_cfg(overrides=args)
+        resolved = resolve(overrides=args)
         with self._lock:
             run = self.predictor
             if type(run) is not cls or not self._is_current(run, resolved):
-                run = cls(overrides=args, _callbacks=self.callbacks)
+                run = cls(overrides=user_values(resolved), _callbacks=self.callbacks)
                 run.watched = ModelVersion(self.model) if isinstance(self.model, nn.Module) else None
-                run.setup_model(self._runnable(args))
+                run.setup_model(self._runnable(resolved))
                 self.predictor = run
             with run.lock:
                 run.update_args(resolved, reset=True)
@@ -237,9 +243,9 @@ class Model:
                 found: Iterator[Results] = run(source, stream=True)
                 return found
 
-    def _is_current(self, kept: Any, args: Any) -> bool:
+    def _is_current(self, kept: Any, args: Args) -> bool:
         """Whether a predictor, which holds a copy of the network, would be made the same again."""
-        if any(args.get(k) != kept.args.get(k) for k in PREDICTOR_KEYS):
+        if any(args.get(k) != kept.args.get(k) for k in keys_with(Trait.REBUILD)):
             return False
         if kept.watched is None:  # of an exported file
             return True
@@ -323,7 +329,7 @@ class Model:
         """Write a graph and compare it with the model; the data set of the training is not taken unasked."""
         args = self._args("predict", {"batch": 1, "data": None, **given})
         parts = self._class("predictor"), self._class("validator")
-        job = Export(self.model, get_cfg(overrides=args), stem, self.ckpt_path, *parts, shared)
+        job = Export(self.model, resolve(overrides=args), stem, self.ckpt_path, *parts, shared)
         self.callbacks.run("on_export_start", job)
         written = job()
         self.callbacks.run("on_export_end", job)
@@ -337,14 +343,15 @@ class Model:
         """
         self._need_network("be benchmarked")
         weights = check_saved(self.ckpt_path)
-        args = get_cfg(overrides=self._args("predict", {"name": "benchmark", "batch": 1, **kwargs}))
+        args = resolve(overrides=self._args("predict", {"name": "benchmark", "batch": 1, **kwargs}))
+        chosen = {k: v for k, v in user_values(args).items() if k in kwargs or kwargs.get("cfg")}
         size = check_imgsz(args.imgsz, stride=int(self.model.stride.max()), min_dim=2)
         channels = int(self.model.yaml.get("channels", 3))
 
         shared: dict[str, bytes] = {}
 
         def write(name: str, batch: int, folder: Path) -> tuple[Path, Comparison]:
-            asked = {**kwargs, "format": name, "batch": batch, "data": data if batch == 1 else None}
+            asked = {**chosen, "format": name, "batch": batch, "data": data if batch == 1 else None}
             return self._export_graph(folder / weights.stem, asked, shared)
 
         device = select_device("cpu" if args.device is None else args.device, verbose=False)

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ultralytics.cfg import get_cfg, get_save_dir
+from ultralytics.cfg import Args, get_cfg, get_save_dir
+from ultralytics.cfg.schema import Trait, keys_with
 from ultralytics.data.augment import LetterBox
 from ultralytics.data.loaders.open import load_inference_source
 from ultralytics.data.loaders.prefetch import read_ahead
@@ -27,7 +28,7 @@ from ultralytics.engine.results.results import Results
 from ultralytics.engine.validator import SHOWN_CONF, as_classes, load_backend, refuse_unsupported
 from ultralytics.engine.writers import ResultWriter
 from ultralytics.nn.cpu.versions import ModelVersion
-from ultralytics.utils import ASSETS, LOGGER, TQDM, IterableSimpleNamespace
+from ultralytics.utils import LOGGER, TQDM, IterableSimpleNamespace
 from ultralytics.utils.callbacks import Callback, CallbackMixin, Callbacks
 from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.errors import ConfigError
@@ -35,7 +36,6 @@ from ultralytics.utils.ops import Profile
 from ultralytics.utils.torch_utils import select_device
 
 Image = npt.NDArray[np.uint8]
-PLACE_KEYS = ("project", "name", "save_dir", "exist_ok")
 STAGES = ("preprocess", "inference", "postprocess")
 
 
@@ -43,7 +43,7 @@ STAGES = ("preprocess", "inference", "postprocess")
 class Pass:
     """One pass over a source: what it started with, and what it counts."""
 
-    args: IterableSimpleNamespace
+    args: Args
     imgsz: tuple[int, int]
     dataset: Any
     writer: ResultWriter
@@ -106,7 +106,7 @@ class RunFolder:
         self.used: set[str] = set()
         self._path: Path | None = None
 
-    def path(self, args: IterableSimpleNamespace) -> Path:
+    def path(self, args: Args) -> Path:
         """Return the folder; `args` name the place if it is not chosen yet."""
         if self._path is None:
             self._path = Path(get_save_dir(args))
@@ -122,7 +122,7 @@ class BasePredictor(CallbackMixin):
     """
 
     # Config
-    args: IterableSimpleNamespace
+    args: Args
     # Swappable parts
     model: Any
     # Run time: what the last batch left
@@ -177,13 +177,13 @@ class BasePredictor(CallbackMixin):
         A namespace is complete already and is taken as it is. A new place for the run (`project`, `name`, `save_dir`)
         starts a new run folder.
         """
-        before = [self.args.get(k) for k in PLACE_KEYS]
+        before = [self.args.get(k) for k in keys_with(Trait.PLACE)]
         if isinstance(overrides, IterableSimpleNamespace):
-            self.args = overrides
+            self.args = get_cfg(overrides)
         else:
             self.args = get_cfg(None if reset else self.args, dict(overrides))
         refuse_unsupported(self.args)
-        if [self.args.get(k) for k in PLACE_KEYS] != before:
+        if [self.args.get(k) for k in keys_with(Trait.PLACE)] != before:
             self._folder = RunFolder()
 
     # ------------------------------------------------------------------------------------------------------ hooks
@@ -201,7 +201,7 @@ class BasePredictor(CallbackMixin):
 
     # -------------------------------------------------------------------------------------------------------- run
     def __call__(
-        self, source: Any = None, model: Any = None, stream: bool = False, **kwargs: Any
+        self, source: Any = None, model: Any = None, stream: bool = False, **kwargs: Args
     ) -> list[Results] | Iterator[Results]:
         """Predict; return a `ResultList`, or with `stream` a generator that holds one batch at a time."""
         with self.lock:
@@ -233,8 +233,7 @@ class BasePredictor(CallbackMixin):
         """Open the source and settle the network's input size."""
         source = self.args.source if source is None else source
         if source is None:
-            source = ASSETS
-            LOGGER.warning(f"no source given: predicting on the images in {ASSETS}")
+            raise ConfigError("predict needs source=, an image, video, folder, glob, list file or URL")
         stride = int(max(torch.as_tensor(self.model.stride).flatten().tolist()))
         size = check_imgsz(self.args.imgsz, stride=stride, min_dim=2)
         self.imgsz = (int(size[0]), int(size[1])) if isinstance(size, (list, tuple)) else (int(size), int(size))

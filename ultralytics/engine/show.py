@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ultralytics.cfg import get_cfg, get_save_dir
+from ultralytics.cfg import Args, get_cfg, get_save_dir
 from ultralytics.cfg.resolution import apply_recipe
 from ultralytics.data.build import build_yolo_dataset
 from ultralytics.data.dataset import collate_fn
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.training.console import choose_recipe, count_images
-from ultralytics.utils import LOGGER, IterableSimpleNamespace
+from ultralytics.utils import LOGGER
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.plotting.curves import plot_images
@@ -70,12 +70,12 @@ def show(
     return pictures
 
 
-def _with_recipe(args: IterableSimpleNamespace, data: dict[str, Any]) -> IterableSimpleNamespace:
+def _with_recipe(args: Args, data: dict[str, Any]) -> Args:
     """Lay the recipe under what the user gave; "auto" is decided as a run from fresh weights would."""
     name, why = str(args.recipe), ""
     if name == "auto":
         images = count_images(args, data["train"])
-        batch = args.batch if args.batch >= 1 else 16
+        batch = int(args.batch) if args.batch >= 1 else 16
         name, why = choose_recipe(images, images * args.epochs // batch, False, args.epochs)
     LOGGER.info(f"recipe: {name}{f' ({why})' if why else ''}")
     return apply_recipe(args, name)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from ultralytics.cfg import get_cfg, get_save_dir
+from ultralytics.cfg import Args, get_cfg, get_save_dir
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.backends.metadata import Facts
@@ -43,17 +43,12 @@ Prediction = dict[str, torch.Tensor]
 STAGES = ("preprocess", "inference", "loss", "postprocess")
 VAL_CONF = 0.001
 SHOWN_CONF = 0.25
-REFUSED = {
-    "visualize": "feature and error panels are not available",
-    "dnn": "inference through OpenCV DNN is not available",
-    "rect": "RT-DETR takes images stretched to one size (letterbox=True keeps the aspect)",
-}
 
 
 class TrainingContext(Protocol):
     """What a validator reads of the trainer that calls it."""
 
-    args: IterableSimpleNamespace
+    args: Args
     data: dict[str, Any]
     device: torch.device
     epoch: int
@@ -65,16 +60,13 @@ class TrainingContext(Protocol):
     def label_loss_items(self, loss_items: torch.Tensor, prefix: str) -> dict[str, float]: ...
 
 
-def refuse_unsupported(args: IterableSimpleNamespace) -> None:
-    """Raise `ConfigError` when an argument asks for what inference cannot do: it is never ignored."""
-    for name, why in REFUSED.items():
-        if getattr(args, name, False):
-            raise ConfigError(f"{name}={getattr(args, name)}: {why}", f"leave {name} out")
+def refuse_unsupported(args: Args) -> None:
+    """Raise `ConfigError` for a precision in which networks do not run."""
     if args.quantize not in {None, 16, 32}:
         raise ConfigError(f"quantize={args.quantize}: networks run in 32 or 16 bits", "leave quantize out")
 
 
-def load_backend(weights: Any, device: torch.device, args: IterableSimpleNamespace) -> AutoBackend:
+def load_backend(weights: Any, device: torch.device, args: Args) -> AutoBackend:
     """Wrap weights (a path) or a module for inference; a module that was given is left as it was."""
     if isinstance(weights, AutoBackend):  # used as it is
         if args.compile and weights.facts is not None:
@@ -84,7 +76,7 @@ def load_backend(weights: Any, device: torch.device, args: IterableSimpleNamespa
     half = args.quantize == 16
     if half and device.type != "cuda":
         LOGGER.warning(f"quantize=16 needs a GPU; on {device.type} the network runs in fp32")
-    dtype = inference_dtype(args.amp, args.quantize, device)
+    dtype = inference_dtype(args.amp, int(args.quantize) if args.quantize else None, device)
     fp16 = half and device.type == "cuda"
     backend = AutoBackend(weights, device=device, fp16=fp16, fuse=True, dtype=dtype, compile=args.compile)
     if wants_channels_last(args.channels_last, device):
@@ -94,7 +86,7 @@ def load_backend(weights: Any, device: torch.device, args: IterableSimpleNamespa
     return backend
 
 
-def build_args(args: IterableSimpleNamespace | Mapping[str, Any] | None) -> IterableSimpleNamespace:
+def build_args(args: IterableSimpleNamespace | Mapping[str, Any] | None) -> Args:
     """Return a full argument set: a resolved one is copied, a mapping is laid over the defaults."""
     if isinstance(args, IterableSimpleNamespace):
         return get_cfg(args)
@@ -110,7 +102,7 @@ class BaseValidator(CallbackMixin):
     """
 
     # Config
-    args: IterableSimpleNamespace
+    args: Args
     save_dir: Path | None
     # Swappable parts
     dataloader: Any
@@ -263,7 +255,7 @@ class BaseValidator(CallbackMixin):
         """Load model and data set."""
         if self.args.data is None and self.dataloader is None and not self.data:
             raise ConfigError("no data set to validate on", "pass data=my.yaml")
-        self.device = select_device(self.args.device, batch=self.args.batch, verbose=self.args.verbose)
+        self.device = select_device(self.args.device, batch=int(self.args.batch), verbose=self.args.verbose)
         if not self.data and self.args.data is not None:
             self.data = self.get_dataset(self.args.data)
         weights = self.args.model if model is None else model
@@ -272,7 +264,7 @@ class BaseValidator(CallbackMixin):
         self.model = self._backend(weights)
         self.stride = int(max(torch.as_tensor(self.model.stride).flatten().tolist()))
         self.args = self.args.replace(imgsz=max_side(check_imgsz(max_side(self.args.imgsz), stride=self.stride)))
-        check_takes(getattr(self.model, "facts", None), int(self.args.imgsz))
+        check_takes(getattr(self.model, "facts", None), max_side(self.args.imgsz))
         self._set_names(self.model.names)
         if self.dataloader is None:
             self.dataloader = self.get_dataloader(self._split_path(), int(self.args.batch))

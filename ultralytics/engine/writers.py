@@ -14,8 +14,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ultralytics.cfg import Args
 from ultralytics.engine.results.results import Results
-from ultralytics.utils import LOGGER, IterableSimpleNamespace, colorstr
+from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.plotting.window import show_image
@@ -61,7 +62,7 @@ class ResultWriter:
     the names that are taken, and may be shared by the passes that write to one folder.
     """
 
-    def __init__(self, args: IterableSimpleNamespace, folder: Callable[[], Path], used: set[str]) -> None:
+    def __init__(self, args: Args, folder: Callable[[], Path], used: set[str]) -> None:
         self.args = args
         self._folder = folder
         self._root: Path | None = None

@@ -87,8 +87,10 @@ def check_file(name: str | Path, suffix: str | Iterable[str] = ()) -> Path:
     raise NotFoundError(f"{name}: no such file\n{hint}")
 
 
-def check_yaml(name: str | Path) -> Path:
-    """Return the path of a YAML file: an existing path, else the file of that name below the package's `cfg/`.
+def check_yaml(name: str | Path, kind: str = "models") -> Path:
+    """Return the path of a YAML file: an existing path, else the file of that name that the package ships.
+
+    `kind` is the folder of `ultralytics/cfg` that is searched: models, datasets or recipes; "" searches all.
 
     Raises:
         NotFoundError: neither exists; the message names the nearest ones.
@@ -98,14 +100,18 @@ def check_yaml(name: str | Path) -> Path:
     path = Path(name).expanduser()
     if path.is_file():
         return path
-    shipped = {p.name: p for p in sorted(CFG_DIR.rglob("*.yaml"))}
+    shipped = {p.name: p for p in sorted((CFG_DIR / kind).rglob("*.yaml"))}
     if len(path.parts) == 1 and path.name in shipped:
         return shipped[path.name]
     folder = path.parent
     local = [str(p) for p in folder.glob("*.y*ml")] if folder.is_dir() else []
     names = {Path(n).stem: n for n in (*shipped, *local) if n != "default.yaml"}
     near = [names[stem] for stem in nearest(path.stem, names)]
-    hint = f"Did you mean {' or '.join(near)}?" if near else "Give the path of a file, or a name from ultralytics/cfg."
+    hint = (
+        f"Did you mean {' or '.join(near)}?"
+        if near
+        else f"Use the path of a file, or a name from ultralytics/cfg/{kind}."
+    )
     raise NotFoundError(f"{name}: no such file in {folder.resolve()}, and none shipped with that name\n{hint}")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from ultralytics.cfg.schema import defaults
 from ultralytics.data.augment.base import Compose, SampleSource, Transform
 from ultralytics.data.augment.erase import RandomErasing
 from ultralytics.data.augment.format import Format
@@ -16,32 +17,34 @@ from ultralytics.data.augment.mosaic import Mosaic
 from ultralytics.data.augment.official import RandomIoUCrop, RandomPhotometricDistort, RandomZoomOut
 from ultralytics.data.augment.photometric import RandomHSV
 
+_DEFAULTS = defaults()
+
 
 @dataclass(frozen=True)
 class AugmentParams:
     """The arguments that augmentation reads; names and meanings are those of `cfg/default.yaml`."""
 
-    hsv_h: float = 0.015
-    hsv_s: float = 0.7
-    hsv_v: float = 0.4
-    degrees: float = 0.0
-    translate: float = 0.1
-    scale: float | tuple[float, float] = 0.5
-    shear: float = 0.0
-    perspective: float = 0.0
-    flipud: float = 0.0
-    fliplr: float = 0.5
-    bgr: float = 0.0
-    erasing: float = 0.0
-    photometric: float = 0.0
-    zoom_out: float = 0.0
-    iou_crop: float = 0.0
-    mosaic: float = 1.0
-    mosaic_n: int = 4
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    copy_paste: float = 0.0
-    copy_paste_mode: str = "flip"
+    hsv_h: float = _DEFAULTS["hsv_h"]
+    hsv_s: float = _DEFAULTS["hsv_s"]
+    hsv_v: float = _DEFAULTS["hsv_v"]
+    degrees: float = _DEFAULTS["degrees"]
+    translate: float = _DEFAULTS["translate"]
+    scale: float | tuple[float, float] = _DEFAULTS["scale"]
+    shear: float = _DEFAULTS["shear"]
+    perspective: float = _DEFAULTS["perspective"]
+    flipud: float = _DEFAULTS["flipud"]
+    fliplr: float = _DEFAULTS["fliplr"]
+    bgr: float = _DEFAULTS["bgr"]
+    erasing: float = 0.0  # as the recipes of detection set it; the interface's default is one of classification
+    photometric: float = _DEFAULTS["photometric"]
+    zoom_out: float = _DEFAULTS["zoom_out"]
+    iou_crop: float = _DEFAULTS["iou_crop"]
+    mosaic: float = _DEFAULTS["mosaic"]
+    mosaic_n: int = _DEFAULTS["mosaic_n"]
+    mixup: float = _DEFAULTS["mixup"]
+    cutmix: float = _DEFAULTS["cutmix"]
+    copy_paste: float = _DEFAULTS["copy_paste"]
+    copy_paste_mode: str = _DEFAULTS["copy_paste_mode"]
 
     @classmethod
     def of(cls, hyp: Any = None) -> AugmentParams:

@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from ultralytics import __version__
-from ultralytics.cfg import get_cfg
+from ultralytics.cfg import Args, get_cfg
+from ultralytics.cfg.schema import Trait, keys_with
 from ultralytics.engine.export.parity import SLACK, TOLERANCES, Comparison
 from ultralytics.engine.export.samples import Samples, drawn_images, read, repeated, smaller, split_images
 from ultralytics.engine.export.tie_breaking import Referee
@@ -45,7 +46,6 @@ from ultralytics.nn.export.writers import write_coreml, write_engine, write_open
 from ultralytics.nn.modules.head import RTDETRDecoder
 from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils.checks import check_imgsz, nearest, require
-from ultralytics.utils.config.namespace import IterableSimpleNamespace
 from ultralytics.utils.errors import CheckpointError, ConfigError
 from ultralytics.utils.files import file_size
 from ultralytics.utils.log import LOGGER
@@ -90,7 +90,7 @@ class Export:
     def __init__(
         self,
         network: BaseModel,
-        args: IterableSimpleNamespace,
+        args: Args,
         target: Path,
         source: str | None,
         predictor: type[Any],
@@ -142,7 +142,7 @@ class Export:
             names={int(k): str(v) for k, v in self.network.names.items()},
             stride=self.stride,
             imgsz=self.size,
-            batch=self.args.batch,
+            batch=int(self.args.batch),
             channels=int(self.network.yaml.get("channels", 3)),
             dynamic=bool(self.args.dynamic),
             letterbox=bool(self.args.letterbox),
@@ -178,7 +178,7 @@ class Export:
     def example(self) -> Tensor:
         """An input (batch, C, H, W) to write the graph with."""
         one = self.samples.tensor(drawn_images(1), self.size)
-        return repeated(one, self.args.batch).to(self.device)
+        return repeated(one, int(self.args.batch)).to(self.device)
 
     def __call__(self) -> tuple[Path, Comparison]:
         """Write, compare, move into place; return the path and the comparison.
@@ -251,9 +251,7 @@ class Export:
         return metrics
 
     def _val_args(self) -> dict[str, Any]:
-        kept = {k: getattr(self.args, k) for k in ("data", "split", "workers", "letterbox", "max_det", "single_cls")}
-        if self.network.task == "classify":
-            kept = {k: kept[k] for k in ("data", "split", "workers")}
+        kept = {k: getattr(self.args, k) for k in keys_with(Trait.EXPORT_VAL, task=self.network.task)}
         own = {"task": self.network.task, "imgsz": max(self.size), "batch": self.args.batch, "device": str(self.device)}
         return {**kept, **own, "plots": False, "verbose": False}
 
@@ -280,7 +278,7 @@ def _write_onnx(job: Export, path: Path) -> None:
                 f"batch={job.args.batch}: the ranges of int8 need as many training images, not {len(files)}"
             )
         LOGGER.info(f"int8 ranges from {len(files)} training images of {job.args.data}")
-        images = job.samples.batches(files, job.size, job.args.batch)
+        images = job.samples.batches(files, job.size, int(job.args.batch))
         quantize(plain, path, images, head=f"/model.{len(job.network.model) - 1}/")
     stamp(path, job.facts)
 
@@ -297,7 +295,7 @@ def _write_graph(job: Export, path: Path) -> None:
         if shared is not None:
             shared["onnx"] = path.read_bytes()
     if shared:
-        set_batch(path, job.args.batch)
+        set_batch(path, int(job.args.batch))
 
 
 def _write_torchscript(job: Export, path: Path) -> None:

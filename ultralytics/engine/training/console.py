@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
+from ultralytics.cfg import Args
 from ultralytics.cfg.resolution import apply_recipe, load_recipe
 from ultralytics.data.build import fraction_of
 from ultralytics.data.utils import list_images, pick_fraction
-from ultralytics.utils import LOGGER, IterableSimpleNamespace
+from ultralytics.utils import LOGGER
 from ultralytics.utils.files import atomic_write
 
 try:
@@ -122,7 +123,7 @@ def write_csv(path: Path, rows: Sequence[dict[str, float]]) -> None:
         f.write("\n".join(lines) + "\n")
 
 
-def count_images(args: Any, source: Any) -> int:
+def count_images(args: Args, source: Any) -> int:
     """Number of training images that a run on `source` takes: of its list, the `fraction`."""
     return len(pick_fraction(list_images(source), fraction_of(args.fraction, "train"), args.seed))
 
@@ -138,7 +139,7 @@ def choose_recipe(images: int, iterations: int, pretrained: bool, epochs: int) -
     return name, f"{images} training images, {iterations} batches planned in {epochs} epochs, {start}"
 
 
-def settle_recipe(args: IterableSimpleNamespace, name: str, why: str = "") -> IterableSimpleNamespace:
+def settle_recipe(args: Args, name: str, why: str = "") -> Args:
     """Return the arguments with the recipe laid under what the user gave; say which one, why, and what it set.
 
     A recipe's warm-up takes at most `WARMUP_SHARE` of the run, so that a trial of three epochs trains in all of them.

@@ -16,22 +16,17 @@ from typing import Any
 import torch
 from torch import distributed
 
-from ultralytics.utils import LOGGER, IterableSimpleNamespace, dist
+from ultralytics.cfg import Args
+from ultralytics.utils import LOGGER, dist
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.torch_utils import device_ids, init_seeds, select_device
-
-REFUSED = {"compile": "networks are compiled for predict and val only: denoising changes the shapes of each step"}
-"""Arguments that training cannot honour, and why: they are refused, never ignored."""
 
 SETTLE_S = 0.2
 """Seconds that gloo's threads get to let go of the last collective's tensors."""
 
 
-def check_arguments(args: IterableSimpleNamespace) -> None:
-    """Refuse arguments that training could only ignore; raises ConfigError."""
-    for name, why in REFUSED.items():
-        if args.get(name):
-            raise ConfigError(f"{name}={args.get(name)}: {why}", f"leave {name} out")
+def check_arguments(args: Args) -> None:
+    """Raise ConfigError for combinations of arguments that training does not have."""
     if args.activation_checkpointing and args.sync_bn and dist.world_size() > 1:
         raise ConfigError(
             "activation_checkpointing=True: sync_bn would gather its statistics a second time in the backward pass",
@@ -39,17 +34,17 @@ def check_arguments(args: IterableSimpleNamespace) -> None:
         )
     if args.batch != -1 and not 0 < args.batch < 1 and (args.batch < 1 or args.batch != int(args.batch)):
         raise ConfigError(
-            f"batch={args.batch}: images per step, over all GPUs", "give a whole number, -1, or a share of GPU memory"
+            f"batch={args.batch}: images per step, over all GPUs", "use an integer, -1, or a fraction of GPU memory"
         )
 
 
-def devices_to_start(args: IterableSimpleNamespace) -> int:
+def devices_to_start(args: Args) -> int:
     """Return how many processes this one must start: one for each of several GPUs, none inside of torchrun."""
     ids = device_ids(args.device)
     return len(ids) if len(ids) > 1 and dist.world_size() == 1 else 0
 
 
-def run_device(args: IterableSimpleNamespace) -> torch.device:
+def run_device(args: Args) -> torch.device:
     """Return this process's device."""
     return select_device(args.device, batch=int(args.batch), verbose=dist.is_main())
 
@@ -77,7 +72,7 @@ def process_group(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def training_switches(args: Any) -> Iterator[None]:
+def training_switches(args: Args) -> Iterator[None]:
     """Seed everything and set torch's global switches for the run; put the switches back afterwards.
 
     Deterministic algorithms would also write to each new tensor before its first use; no operation here reads what it

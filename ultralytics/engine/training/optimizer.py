@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from ultralytics.cfg import Args
 from ultralytics.utils.errors import ConfigError
 
 GROUPS = ("weight", "bn", "bias")
@@ -38,7 +39,7 @@ class OptimizerChoice:
     warmup_bias_lr: float
 
 
-def choose_optimizer(args: Any, nc: int, steps: int, user_keys: Iterable[str] = ()) -> OptimizerChoice:
+def choose_optimizer(args: Args, nc: int, steps: int, user_keys: Iterable[str] = ()) -> OptimizerChoice:
     """Resolve `optimizer=auto`; any other name passes with the arguments' own figures.
 
     `auto` takes AdamW with beta 1 = 0.9, and a rate of 0.002 * 5 / (4 + nc) for a run of at most `LONG_RUN` optimizer

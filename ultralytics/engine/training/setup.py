@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 
-from ultralytics.cfg import get_cfg, get_save_dir
+from ultralytics.cfg import Args, get_cfg, get_save_dir
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.training import autobatch as memory
 from ultralytics.engine.training import optimizer as optim
@@ -48,7 +48,7 @@ from ultralytics.utils.user_modules import load_user_modules
 Batch = dict[str, Any]
 
 
-def per_process_batch(args: IterableSimpleNamespace) -> int:
+def per_process_batch(args: Args) -> int:
     """Images per step of one process; `batch` counts those of all."""
     return max(int(args.batch) // dist.world_size(), 1)
 
@@ -66,7 +66,7 @@ class TrainerSetup(CallbackMixin):
     """
 
     # Config
-    args: IterableSimpleNamespace
+    args: Args
     data: dict[str, Any]
     device: torch.device
     rank: int
@@ -123,13 +123,13 @@ class TrainerSetup(CallbackMixin):
         self.data = self.get_dataset()
         if self.resume_from is not None:
             self.epochs = planned_epochs(args, self.resume_from)
-        self._place(Path(args.save_dir) if args.get("save_dir") else Path(get_save_dir(args)))
+        self._place(Path(args.get("save_dir") or get_save_dir(args)))
         self.progress = Progress()
         self.stopper = EarlyStopping(args.patience)
         self.meter = LossMeter(self.loss_names)
         self.accumulator = optim.GradientAccumulator()
         self.saved_step: int | None = None
-        resumed = Path(args.resume) if self.resume_from is not None else None
+        resumed = Path(str(args.resume)) if self.resume_from is not None else None
         self.recovery = Recovery(self.device.type != "cuda", resumed)
         self.times = StepTimes(args.profile and self.rank <= 0)
         self.train_loader = self.test_loader = None
@@ -387,7 +387,7 @@ class TrainerSetup(CallbackMixin):
         state = self.state
         state.restore(ckpt)
         self.progress = p = state.progress
-        if Path(self.args.resume).resolve() == self.last.resolve():
+        if Path(str(self.args.resume)).resolve() == self.last.resolve():
             self.saved_step = p.step
         if self.rank <= 0:
             self._bring_best(ckpt)
@@ -396,7 +396,7 @@ class TrainerSetup(CallbackMixin):
 
     def _bring_best(self, ckpt: dict[str, Any]) -> None:
         """Take best.pt along when the run goes on in another folder; where it is missing, the run has none."""
-        folder = run_folder(Path(self.args.resume), ckpt["train_args"])
+        folder = run_folder(Path(str(self.args.resume)), ckpt["train_args"])
         source = folder / "weights" / self.best.name if folder else None
         if not self.progress.best_saved or source is None or not source.exists():
             self.progress.best_saved = False

@@ -29,27 +29,18 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ultralytics.cfg import get_cfg
+from ultralytics.cfg import Args, get_cfg
+from ultralytics.cfg.schema import Trait, keys_with
 from ultralytics.nn.build.user_blocks import check_user_modules, pack_user_modules
 from ultralytics.nn.checkpoint.format import pack_model, read_checkpoint, save_checkpoint
-from ultralytics.utils import LOGGER, IterableSimpleNamespace
+from ultralytics.utils import LOGGER
 from ultralytics.utils.errors import CheckpointError, ConfigError, TrainingError, UserError
 from ultralytics.utils.files import resumed_file
 from ultralytics.utils.torch_tools.training import EarlyStopping, ModelEMA
 from ultralytics.utils.user_modules import load_user_modules
 
-RESUME_KEYS = frozenset(
-    """batch device workers cache imgsz epochs time patience close_mosaic save_period val plots verbose data
-    channels_last save_dir profile hsv_h hsv_s hsv_v degrees translate scale shear perspective
-    flipud fliplr bgr mosaic mosaic_n mixup cutmix copy_paste copy_paste_mode erasing photometric zoom_out iou_crop
-    strict modules activation_checkpointing""".split()
-)
-"""Arguments that may change when a run goes on; the others come from the checkpoint."""
-
 LONGEST = 200
 """Characters of a foreign message that are shown."""
-
-_NEUTRAL_KEYS = frozenset({"resume", "model", "task", "mode", "cfg", "recipe"})
 
 
 def seed_step(seed: int, rank: int, step: int) -> None:
@@ -244,7 +235,7 @@ def check_writable(folder: Path, new: bool) -> None:
         raise ConfigError(f"cannot write to {folder}: {place} is read-only for this user", hint)
 
 
-def find_resume(args: IterableSimpleNamespace) -> Path:
+def find_resume(args: Args) -> Path:
     """Return the checkpoint that `resume` means: its path, else a `.pt` given as `model`, else the newest last.pt."""
     named = isinstance(args.resume, (str, Path)) and str(args.resume).lower() != "true"
     if not named and args.model and str(args.model).endswith(".pt"):
@@ -264,7 +255,7 @@ def run_folder(path: Path, saved: Mapping[str, Any]) -> Path | None:
     return folder if saved.get("save_dir") and (folder / "weights").is_dir() else None
 
 
-def planned_epochs(args: IterableSimpleNamespace, ckpt: Mapping[str, Any]) -> int:
+def planned_epochs(args: Args, ckpt: Mapping[str, Any]) -> int:
     """Return the number of epochs that a continued run heads for.
 
     Under `time` that is the last estimate, or one from the time spent when the limit is another or the file is older.
@@ -277,7 +268,7 @@ def planned_epochs(args: IterableSimpleNamespace, ckpt: Mapping[str, Any]) -> in
     return max(done + 1, int(estimate or math.ceil(args.time * 3600 * done / max(state["elapsed"], 1e-9))))
 
 
-def _check_unfinished(path: Path, args: IterableSimpleNamespace, ckpt: Mapping[str, Any]) -> None:
+def _check_unfinished(path: Path, args: Args, ckpt: Mapping[str, Any]) -> None:
     """Raise CheckpointError when nothing is left to do."""
     done, hours = ckpt["epoch"] + 1, ckpt["train_state"]["elapsed"] / 3600
     if args.time and hours >= args.time:
@@ -290,7 +281,7 @@ def _check_unfinished(path: Path, args: IterableSimpleNamespace, ckpt: Mapping[s
         )
 
 
-def check_classes(args: IterableSimpleNamespace, nc: int, saved: int) -> None:
+def check_classes(args: Args, nc: int, saved: int) -> None:
     """Raise CheckpointError when the network for the data has another number of classes than the saved one."""
     if nc != saved:
         raise CheckpointError(
@@ -321,22 +312,23 @@ def _read_state(path: Path) -> dict[str, Any]:
     return ckpt
 
 
-def resume_args(args: IterableSimpleNamespace) -> tuple[IterableSimpleNamespace, dict[str, Any]]:
+def resume_args(args: Args) -> tuple[Args, dict[str, Any]]:
     """Return the arguments of the run that goes on, and its checkpoint.
 
-    Arguments come from the checkpoint; those the user gave now count where `RESUME_KEYS` allows, others are named in a
+    Arguments come from the checkpoint; those the user gave now count where `Trait.RESUME` allows, others are named in a
     warning. The run goes on in its own folder unless `save_dir` is given. Raises CheckpointError when the file holds
     no training state.
     """
     path = find_resume(args)
     ckpt = _read_state(path)
-    given = {k: getattr(args, k) for k in args.user_keys if k not in _NEUTRAL_KEYS}
+    changeable = keys_with(Trait.RESUME)
+    given = {k: args.get(k) for k in args.user_keys if k not in keys_with(Trait.SELECTS)}
     if args.resume is True:
         given.pop("project", None)  # it said where to look for the newest run
     saved = {**ckpt["train_args"], "modules": None}  # a file's word is no reason to run code: the user names it again
     load_user_modules(given.get("modules"))
     check_user_modules(ckpt["modules"], path)
-    ignored = sorted(k for k, v in given.items() if k not in RESUME_KEYS and v != saved.get(k))
+    ignored = sorted(k for k, v in given.items() if k not in changeable and v != saved.get(k))
     if ignored:
         LOGGER.warning(f"resume: {', '.join(ignored)} as in the checkpoint; what was given now is not used")
     if ckpt["train_state"]["batch"] and given.get("batch", saved["batch"]) != saved["batch"]:
@@ -344,7 +336,7 @@ def resume_args(args: IterableSimpleNamespace) -> tuple[IterableSimpleNamespace,
             f"{path} was saved inside an epoch; batch cannot change there", f"resume with batch={saved['batch']}"
         )
     own = {"resume": str(path), "save_dir": _place(path, saved, given), "cfg": None}
-    new = get_cfg(overrides={**saved, **{k: v for k, v in given.items() if k in RESUME_KEYS}, **own})
+    new = get_cfg(overrides={**saved, **{k: v for k, v in given.items() if k in changeable}, **own})
     new = new.replace(cfg=saved.get("cfg"))  # its values are among those saved, and the file may have changed or gone
     _check_unfinished(path, new, ckpt)
     return new, ckpt

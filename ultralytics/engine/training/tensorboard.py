@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ultralytics.cfg import Args
 from ultralytics.utils import LOGGER, SETTINGS, colorstr, dist
 from ultralytics.utils.checks import require
 from ultralytics.utils.tables import markdown
@@ -92,7 +93,7 @@ class TensorBoard:
         self.row = row
 
 
-def _table(args: Any) -> str:
+def _table(args: Args) -> str:
     """Return the arguments of a run as a Markdown table."""
     rows = [("argument", "value"), *((name, str(value)) for name, value in sorted(args))]
     return "\n".join(markdown(rows, left=(0, 1)))

@@ -70,7 +70,7 @@ class RTDETRTrainer(BaseTrainer):
 
         Its first weights depend on the run's seed alone.
         """
-        cfg = cfg or self.args.model
+        cfg = cfg or str(self.args.model)
         family = family_of_yaml(cfg, self.args.model_scale) or FAMILIES.named("rtdetr")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.args.seed)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ultralytics.cfg import Args
 from ultralytics.data.build import build_dataloader, build_yolo_dataset
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.formats import CocoReader, open_reader
@@ -32,7 +33,7 @@ from ultralytics.models.rtdetr.post import (
     to_original_xyxy,
 )
 from ultralytics.models.rtdetr.tta import augmented_rows
-from ultralytics.utils import LOGGER, IterableSimpleNamespace, colorstr, dist
+from ultralytics.utils import LOGGER, colorstr, dist
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.metrics import ConfusionMatrix, DetMetrics, box_iou, match_predictions
 from ultralytics.utils.metrics.report import write_tables
@@ -56,7 +57,7 @@ class RTDETRDataset(YOLODataset):
 
 
 def build_rtdetr_dataset(
-    args: IterableSimpleNamespace,
+    args: Args,
     img_path: str | list[str],
     data: dict[str, Any],
     batch: int,

@@ -92,7 +92,7 @@ class ClassificationTrainer(BaseTrainer):
         """Build a network for the data set's classes; its first weights depend on the run's seed alone."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.args.seed)
-            source = cfg or self.args.model
+            source = cfg or str(self.args.model)
             model = ClassificationModel(source, nc=self.data["nc"], scale=self.args.model_scale, verbose=verbose)
         if weights is not None:
             model.load(weights)

@@ -8,10 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
+from ultralytics.cfg.schema import Trait, keys_with
 from ultralytics.nn.checkpoint.format import file_kind, read_checkpoint
 from ultralytics.utils.files import file_size
-
-SHOWN_ARGS = ("data", "imgsz", "epochs", "batch", "optimizer", "lr0", "recipe", "seed")
 
 
 def describe_file(path: str | Path) -> list[str]:
@@ -69,7 +68,7 @@ def _training_rows(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     elif isinstance(data.get("epoch"), int) and data["epoch"] >= 0:
         rows.append(("run", f"saved after epoch {data['epoch'] + 1}; for use, not to be resumed"))
     args = data.get("train_args") or {}
-    told = [f"{k}={args[k]}" for k in SHOWN_ARGS if args.get(k) is not None]
+    told = [f"{k}={args[k]}" for k in keys_with(Trait.SHOWN) if args.get(k) is not None]
     if told:
         rows.append(("arguments", " ".join(told)))
     metrics = {k: v for k, v in (data.get("train_metrics") or {}).items() if isinstance(v, (int, float))}

@@ -61,11 +61,11 @@ class IterableSimpleNamespace(SimpleNamespace):
         """Return a copy with some values changed; it is frozen if this one is, and has the same `user_keys`."""
         return _rebuild(type(self), {**vars(self), **self._check(changes)}, self.user_keys, self._frozen)
 
-    def freeze(self: Self) -> Self:
+    def frozen(self: Self) -> Self:
         """Return a copy that refuses writes with an AttributeError."""
         return _rebuild(type(self), dict(vars(self)), self.user_keys, frozen=True)
 
-    def thaw(self: Self) -> Self:
+    def writable(self: Self) -> Self:
         """Return a copy that can be written to."""
         return _rebuild(type(self), dict(vars(self)), self.user_keys)
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from ultralytics.cfg import MODES, TASKS, apply_recipe, get_cfg, get_save_dir
-from ultralytics.cfg.resolution import load_recipe, migrate, recipe_names
+from ultralytics.cfg.renames import migrate
+from ultralytics.cfg.resolution import load_recipe, recipe_names
 from ultralytics.cfg.schema import defaults
 from ultralytics.utils import DEFAULT_CFG, SETTINGS, YAML
 from ultralytics.utils.config.paths import DEFAULT_CFG_PATH
