@@ -8,14 +8,18 @@ from typing import Any
 import pytest
 
 import ultralytics
+from ultralytics.cfg import MODES
+from ultralytics.cli import grammar
 from ultralytics.cli import main as cli
+from ultralytics.cli.help import overview
+from ultralytics.cli.tools import TOOLS
 from ultralytics.utils import SETTINGS
 from ultralytics.utils.config.paths import DEFAULT_CFG_PATH
 from ultralytics.utils.errors import ConfigError, UnknownArgumentError, UserError
 
 
 class FakeModel:
-    """Writes down how it is called."""
+    """Records how it is called."""
 
     calls: list[tuple[Any, ...]] = []  # noqa: RUF012
 
@@ -66,16 +70,17 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         (["train", "a=1", "plots"], ["train", "a=1", "plots"]),
         (["source=a=b.jpg"], ["source=a=b.jpg"]),
         (["source=x[1].jpg"], ["source=x[1].jpg"]),
+        (["'best.pt'", "'model=b.pt'"], ["best.pt", "model=b.pt"]),
     ],
 )
 def test_join_pieces(pieces: list[str], want: list[str]) -> None:
-    assert cli.join_pieces(pieces) == want
+    assert grammar.join_pieces(pieces) == want
 
 
 @pytest.mark.parametrize("pieces", [["a=[1"], ["a=[1]]"], ["a="], ["=1"], ["a", "="], ["="]])
-def test_pieces_that_do_not_join(pieces: list[str]) -> None:
+def test_join_pieces_refuses(pieces: list[str]) -> None:
     with pytest.raises(ConfigError):
-        cli.join_pieces(pieces)
+        grammar.join_pieces(pieces)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +99,8 @@ def test_pieces_that_do_not_join(pieces: list[str]) -> None:
         (["name=007", "project=1e3", "model=1.pt"], {"name": "007", "project": "1e3", "model": "1.pt"}),
         (["cache=ram", "amp=bf16", "scale=n"], {"cache": "ram", "amp": "bf16", "scale": "n"}),
         (["source=0"], {"source": 0}),
+        (["model='b.pt'", "split='val'", "epochs='3'"], {"model": "b.pt", "split": "val", "epochs": 3}),
+        (['source="a b.jpg"', "name='7"], {"source": "a b.jpg", "name": "'7"}),
         (["source=C:\\a b.jpg"], {"source": "C:\\a b.jpg"}),
         (["source=__import__('os').system('true')"], {"source": "__import__('os').system('true')"}),
         (["line_thickness=3", "label_smoothing=0.1"], {"line_thickness": 3, "label_smoothing": 0.1}),
@@ -101,7 +108,7 @@ def test_pieces_that_do_not_join(pieces: list[str]) -> None:
     ],
 )
 def test_parse_overrides(argv: list[str], want: dict[str, Any]) -> None:
-    assert cli.parse_overrides(argv) == want
+    assert grammar.parse_overrides(argv) == want
 
 
 @pytest.mark.parametrize(
@@ -115,7 +122,7 @@ def test_parse_overrides(argv: list[str], want: dict[str, Any]) -> None:
 )
 def test_parse_overrides_refuses(argv: list[str], error: type[UserError], word: str) -> None:
     with pytest.raises(error, match=word):
-        cli.parse_overrides(argv)
+        grammar.parse_overrides(argv)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +150,8 @@ def test_parse_overrides_refuses(argv: list[str], error: type[UserError], word: 
         ("train", ("rtdetr-l.yaml", None), "train", {"data": "demo.yaml"}),
         ("train resume=last.pt", ("last.pt", None), "train", {"resume": "last.pt"}),
         ("model=m.yaml", ("m.yaml", None), "train", {"data": "demo.yaml"}),
+        ("model=b.pt source=x", ("b.pt", None), "predict", {"source": "x", "save": True, "stream": True}),
+        ("val 'b.pt'", ("b.pt", None), "val", {}),
         ("val model=b.pt plots=False", ("b.pt", None), "val", {"plots": False}),
         ("predict model=b.pt source=x", ("b.pt", None), "predict", {"source": "x", "save": True, "stream": True}),
         (
@@ -181,7 +190,7 @@ def test_resume_opens_the_newest_run(
         "runs/other/newest/weights/last.pt",
         "runs/new/weights/last.pt",
     ]
-    assert "is not given" not in capsys.readouterr().out
+    assert "is missing" not in capsys.readouterr().out
     with pytest.raises(SystemExit):
         cli.entrypoint(["train", "resume=True", f"project={tmp_path / 'none'}"])
     assert f"no last.pt below {tmp_path / 'none'}" in capsys.readouterr().err
@@ -201,7 +210,7 @@ def test_info_takes_what_it_needs_from_a_cfg_file(tmp_path: Path, calls: list[tu
     assert calls == [("model", "m.yaml", "n"), ("info", {"detailed": True, "verbose": True, "imgsz": 320})]
 
 
-def test_a_cfg_file_lies_below_the_words(tmp_path: Path, calls: list[tuple[Any, ...]]) -> None:
+def test_direct_arguments_win_over_a_cfg_file(tmp_path: Path, calls: list[tuple[Any, ...]]) -> None:
     (tmp_path / "my.yaml").write_text("model: m.yaml\ndata: d.yaml\nepochs: 3\nbatch: 2\n")
     cli.entrypoint(["train", f"cfg={tmp_path / 'my.yaml'}", "batch=4"])
     assert calls == [("model", "m.yaml", None), ("train", {"data": "d.yaml", "epochs": 3, "batch": 4})]
@@ -215,7 +224,7 @@ def test_a_full_copy_passes_only_its_changes(tmp_path: Path, calls: list[tuple[A
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("argv", "message"),
     [
         ("train epoch=3", "epochs"),
         ("train epochs=0", "at least 1"),
@@ -223,30 +232,36 @@ def test_a_full_copy_passes_only_its_changes(tmp_path: Path, calls: list[tuple[A
         ("val", "val needs model="),
         ("predict model=b.pt", "source="),
         ("info", "model="),
-        ("info m.yaml epochs=3", "epochs=3 would have no effect"),
-        ("info m.yaml plots", "plots=True would have no effect"),
-        ("info m.yaml scale=0.5", "scale=0.5 would have no effect"),
-        ("info a.yaml b.yaml conf=0.5 format=markdown", "conf=0.5 would have no effect"),
-        ("info b.pt imgsz=320", "imgsz=320 would have no effect"),
-        ("info b.pt scale=n", "scale=n would have no effect"),
+        ("info m.yaml epochs=3", "epochs=3 has no effect on info"),
+        ("info m.yaml plots", "plots=True has no effect on info"),
+        ("info m.yaml scale=0.5", "scale=0.5 has no effect on info"),
+        ("info a.yaml b.yaml conf=0.5 format=markdown", "conf=0.5 has no effect on info"),
+        ("info b.pt imgsz=320", "imgsz=320 has no effect on info"),
+        ("info b.pt scale=n", "scale=n has no effect on info"),
         ("info model=b.pt modules=mine.py", "format=text"),
         ("segment train", "not available"),
+        ("tune model=b.pt", "not available"),
+        ("train tune=1", "not available"),
+        ("predict model=b.pt source=x size=320", "did you mean imgsz?"),
+        ("--model b.pt train", "--model b.pt: arguments are key=value pairs"),
+        ("train -m b.pt", "-m: options with one dash do not exist"),
+        ("help qqq", "there is no help on 'qqq'"),
         ("track model=b.pt", "not available"),
         ("benchmark", "needs model="),
         ("export", "needs model="),
         ("train cfg=none.yaml", "none.yaml"),
         ("train model=", "key=value"),
         ("settings runs=x", "runs_dir"),
-        ("settings runs_dir", "no setting=value"),
+        ("settings runs_dir", "not a key=value pair"),
     ],
 )
-def test_a_mistake_is_told_in_three_lines(
-    words: str, said: str, calls: list[tuple[Any, ...]], capsys: pytest.CaptureFixture[str]
+def test_an_error_takes_at_most_three_lines(
+    argv: str, message: str, calls: list[tuple[Any, ...]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as e:
-        cli.entrypoint(words.split())
+        cli.entrypoint(argv.split())
     err = capsys.readouterr().err
-    assert e.value.code == 1 and err.startswith("ERROR ❌ ") and said in err
+    assert e.value.code == 1 and err.startswith("ERROR ❌ ") and message in err
     assert len(err.splitlines()) <= 3 and "Traceback" not in err
     assert not [c for c in calls if c[0] != "model"]
 
@@ -273,9 +288,32 @@ def test_a_bug_keeps_its_traceback() -> None:
 @pytest.mark.parametrize("word", ["help", "--help", "-h", "h", "HELP"])
 def test_help(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     cli.entrypoint([word])
-    assert capsys.readouterr().out == cli.HELP
+    assert capsys.readouterr().out == overview()
     cli.entrypoint([])
-    assert capsys.readouterr().out == cli.HELP
+    assert capsys.readouterr().out == overview()
+
+
+@pytest.mark.parametrize("argv", ["help train", "train help", "train --help", "train model=m.yaml -h"])
+def test_help_on_a_mode_lists_its_arguments_by_group(argv: str, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.entrypoint(argv.split())
+    text = capsys.readouterr().out
+    assert text.startswith("yolo [TASK] train") and "\nAugmentation\n" in text and "  epochs=100 " in text
+    assert "overlap_mask" not in text and max(map(len, text.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("topic", [*MODES, *TOOLS, "imgsz"])
+def test_help_on_each_topic(topic: str, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.entrypoint(["help", topic])
+    assert topic in capsys.readouterr().out
+
+
+def test_weights_that_know_their_data_set_train_on_it(
+    calls: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(FakeModel, "overrides", {"data": "mine.yaml"}, raising=False)
+    cli.entrypoint(["train", "model=b.pt"])
+    assert calls == [("model", "b.pt", None), ("train", {})]
+    assert "data=" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("word", ["version", "--version", "v"])

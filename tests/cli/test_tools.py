@@ -1,4 +1,4 @@
-"""The tools of the command line: what each hands on, and what it refuses, on stand-ins that write calls down."""
+"""The tools of the command line: what each passes on and what it refuses, with stubs that record calls."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 import ultralytics
-from ultralytics.cli import tools as commands
-from ultralytics.cli.grammar import TOOLS
+from ultralytics.cli import entrypoint
+from ultralytics.cli.help import help_on
+from ultralytics.cli.tools import TOOLS
 from ultralytics.utils.errors import ConfigError, UnknownArgumentError
 
 Calls = list[tuple[Any, ...]]
@@ -18,40 +19,45 @@ Calls = list[tuple[Any, ...]]
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    """Every model and function of the package that a tool may call writes its call down."""
-    seen: Calls = []
+    """Every model and function of the package that a tool may call records its call."""
+    record: Calls = []
 
-    def noted(name: str, answer: Any = None) -> Callable[..., Any]:
+    def recorded(name: str, answer: Any = None) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            seen.append((name, *args, kwargs))
+            record.append((name, *args, kwargs))
             return answer
 
         return call
 
-    def opened(family: str) -> Callable[..., Any]:
+    def opener(family: str) -> Callable[..., Any]:
         def build(name: str, **options: Any) -> Any:
-            seen.append((family, name, options))
+            record.append((family, name, options))
             methods = ("export", "benchmark", "heatmap")
-            return SimpleNamespace(name=name, **{method: noted(method) for method in methods})
+            return SimpleNamespace(name=name, **{method: recorded(method) for method in methods})
 
         return build
 
     for family in ("RTDETR", "SHViTClassifier"):
-        monkeypatch.setattr(ultralytics, family, opened(family), raising=False)
+        monkeypatch.setattr(ultralytics, family, opener(family), raising=False)
     for name in ("convert", "replay", "show"):
-        monkeypatch.setattr(ultralytics, name, noted(name), raising=False)
-    monkeypatch.setattr(ultralytics, "doctor", noted("doctor", SimpleNamespace(safe=True)), raising=False)
+        monkeypatch.setattr(ultralytics, name, recorded(name), raising=False)
+    monkeypatch.setattr(ultralytics, "doctor", recorded("doctor", SimpleNamespace(safe=True)), raising=False)
     monkeypatch.setattr(
         ultralytics,
         "compare",
-        lambda models, **kw: seen.append(("compare", [m.name for m in models], kw)),
+        lambda models, **kw: record.append(("compare", [m.name for m in models], kw)),
         raising=False,
     )
-    return seen
+    return record
 
 
-def test_there_is_a_function_for_each_word() -> None:
-    assert set(commands.COMMANDS) == set(TOOLS)
+@pytest.mark.parametrize("name", list(TOOLS))
+def test_each_row_is_complete(name: str) -> None:
+    tool = TOOLS[name]
+    assert tool.name == name and tool.purpose and f"yolo {name}" in tool.example
+    assert set(tool.required) <= set(tool.known) or tool.run_keys is None
+    assert all(key.meaning and key.bounds for key in tool.own)
+    assert tool.example in help_on(name) and all(f"{key.name}=" in help_on(name) for key in tool.own)
 
 
 @pytest.mark.parametrize(
@@ -88,8 +94,8 @@ def test_there_is_a_function_for_each_word() -> None:
         ),
     ],
 )
-def test_what_is_handed_on(tool: str, words: str, want: Calls, calls: Calls) -> None:
-    commands.COMMANDS[tool](words.split())
+def test_arguments_are_passed_on(tool: str, words: str, want: Calls, calls: Calls) -> None:
+    TOOLS[tool](words.split())
     if "model=b.pt" in words:
         assert calls.pop(0) == ("RTDETR", "b.pt", {})
     else:
@@ -98,7 +104,7 @@ def test_what_is_handed_on(tool: str, words: str, want: Calls, calls: Calls) -> 
 
 
 def test_the_task_and_the_scale_choose_the_model(calls: Calls) -> None:
-    commands.export(["model=m.yaml", "task=classify", "scale=n", "modules=own.py"])
+    TOOLS["export"](["model=m.yaml", "task=classify", "scale=n", "modules=own.py"])
     options = {"scale": "n", "modules": "own.py"}
     assert calls == [
         ("SHViTClassifier", "m.yaml", options),
@@ -108,7 +114,7 @@ def test_the_task_and_the_scale_choose_the_model(calls: Calls) -> None:
 
 def refused(error: type[Exception], tool: str, words: str, said: str, calls: Calls) -> None:
     with pytest.raises(error) as e:
-        commands.COMMANDS[tool](words.split())
+        TOOLS[tool](words.split())
     assert said in str(e.value) and calls == []
 
 
@@ -119,9 +125,9 @@ def refused(error: type[Exception], tool: str, words: str, said: str, calls: Cal
         ("benchmark", "", "benchmark needs model="),
         ("heatmap", "source=p.jpg", "heatmap needs model="),
         ("heatmap", "model=b.pt", "heatmap needs source="),
-        ("heatmap", "model=b.pt source=p query=-1", "query=-1: a whole number, 0 or above"),
-        ("heatmap", "model=b.pt source=p pixel=1,2,3", "pixel=1,2,3: two whole numbers, x,y"),
-        ("heatmap", "model=b.pt source=p pixel=1.5,2", "two whole numbers"),
+        ("heatmap", "model=b.pt source=p query=-1", "query=-1 is outside its bounds; use an integer, at least 0"),
+        ("heatmap", "model=b.pt source=p pixel=1,2,3", "pixel=(1, 2, 3) is outside its bounds; use two integers x,y"),
+        ("heatmap", "model=b.pt source=p pixel=1.5,2", "two integers"),
         ("convert", "data=d.yaml", "convert needs format=, save_dir="),
         ("doctor", "", "doctor needs data="),
         ("show", "n=3", "show needs data="),
@@ -129,7 +135,7 @@ def refused(error: type[Exception], tool: str, words: str, said: str, calls: Cal
         ("replay", "a.pt b.pt", "replay needs one file"),
     ],
 )
-def test_what_is_missing_is_named(tool: str, words: str, said: str, calls: Calls) -> None:
+def test_missing_arguments_are_named(tool: str, words: str, said: str, calls: Calls) -> None:
     refused(ConfigError, tool, words, said, calls)
 
 
@@ -142,23 +148,40 @@ def test_what_is_missing_is_named(tool: str, words: str, said: str, calls: Calls
         ("export", "model=b.pt fromat=onnx", "format"),
     ],
 )
-def test_words_that_a_tool_does_not_know(tool: str, words: str, near: str, calls: Calls) -> None:
+def test_unknown_arguments_of_a_tool(tool: str, words: str, near: str, calls: Calls) -> None:
     refused(UnknownArgumentError, tool, words, near, calls)
 
 
-def test_a_data_set_that_is_not_safe_ends_with_1(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unsafe_data_set_exits_with_1(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ultralytics, "doctor", lambda **kw: SimpleNamespace(safe=False))
     with pytest.raises(SystemExit) as e:
-        commands.doctor(["data=d.yaml"])
+        TOOLS["doctor"](["data=d.yaml"])
     assert e.value.code == 1
 
 
-def test_compare(calls: Calls) -> None:
-    """One model is no comparison; several are opened alike and compared in their order."""
-    assert not commands.compare(["a.pt"], {"data": "d.yaml"}) and calls == []
-    assert commands.compare(["b.pt", "a.pt"], {"data": "d.yaml", "model": "b.pt", "conf": 0.5})
-    assert calls == [
-        ("RTDETR", "b.pt", {}),
-        ("RTDETR", "a.pt", {}),
-        ("compare", ["b.pt", "a.pt"], {"data": "d.yaml", "conf": 0.5}),
-    ]
+@pytest.mark.parametrize(
+    ("argv", "order"),
+    [
+        ("compare b.pt a.pt data=d.yaml conf=0.5", ["b.pt", "a.pt"]),
+        ("val model=b.pt a.pt data=d.yaml conf=0.5", ["b.pt", "a.pt"]),
+        ("val b.pt a.pt data=d.yaml conf=0.5", ["b.pt", "a.pt"]),
+    ],
+)
+def test_several_weights_are_compared_in_their_order(argv: str, order: list[str], calls: Calls) -> None:
+    entrypoint(argv.split())
+    opened = [("RTDETR", name, {}) for name in order]
+    assert calls == [*opened, ("compare", order, {"data": "d.yaml", "conf": 0.5})]
+
+
+def test_an_old_name_is_reported_once(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    TOOLS["export"](["model=b.pt", "half"])
+    assert capsys.readouterr().out.count("'half' is deprecated; use quantize=16") == 1
+
+
+@pytest.mark.parametrize(
+    ("tool", "tokens"),
+    [("convert", "classify data=d.yaml format=coco save_dir=o"), ("doctor", "detect data=d.yaml")],
+)
+def test_a_task_is_ignored_by_tools_for_data_sets(tool: str, tokens: str, calls: Calls) -> None:
+    TOOLS[tool](tokens.split())
+    assert "task" not in calls[0][-1]

@@ -1,37 +1,53 @@
-"""The words of the command line become arguments and models. Nothing here imports torch."""
+"""The tokens of the command line become arguments and models. Nothing here imports torch."""
 
 from __future__ import annotations
 
 import ast
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ultralytics
 from ultralytics.cfg import kinds
-from ultralytics.cfg.renames import OLD_NAMES, check_names
+from ultralytics.cfg.renames import OLD_NAMES, absence, check_names
 from ultralytics.cfg.resolution import expand
 from ultralytics.cfg.schema import KEYS, MODES, TASKS
 from ultralytics.utils.checks import check_yaml, nearest
 from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import ConfigError, NotFoundError, UnknownArgumentError
 
-TOOLS = ("info", "export", "benchmark", "convert", "doctor", "replay", "heatmap", "show")
-"""Words that stand in the place of a mode; `commands.py` has a function for each."""
 WEIGHTS = (".pt", ".pth", ".safetensors")
-OTHER_WORDS = ("help", "version", "checks", "settings", "cfg", "copy-cfg")
+COMMANDS = ("help", "version", "checks", "settings", "cfg", "copy-cfg")
+"""Commands that need no model."""
 
-_TEXT_KINDS = (kinds.TEXT, kinds.PATH, kinds.WORD)
+_STRING_KINDS = (kinds.TEXT, kinds.PATH, kinds.WORD)
 _OLD_SWITCHES = frozenset({"half", "int8", "end2end", "nms"})
+_LITERALS: Mapping[str, Any] = {"none": None, "null": None, "true": True, "false": False}
+_SHORT = ("-h", "-v", "-c")
+
+
+def check_dashes(argv: Sequence[str]) -> None:
+    """Raise ConfigError for options in the style of other programs: `--model x` and `-m x`.
+
+    `--plots` and `--epochs=3` are read without their dashes.
+    """
+    for piece, following in itertools.pairwise([*argv, ""]):
+        key = piece.lstrip("-")
+        takes_value = key in KEYS and not isinstance(KEYS[key].default, bool)
+        if piece.startswith("--") and takes_value and following[:1] != "=":
+            raise ConfigError(f"{f'{piece} {following}'.strip()}: arguments are key=value pairs, such as {key}=...")
+        if piece.startswith("-") and piece[1:2].isalpha() and piece.lower() not in _SHORT:
+            raise ConfigError(f"{piece}: options with one dash do not exist\nWrite key=value; see `yolo help`.")
 
 
 def join_pieces(argv: Sequence[str]) -> list[str]:
-    """Join `key = value` and bracketed values that the shell has split; strip `--` and trailing commas.
+    """Join `key = value` and bracketed values that the shell has split; strip `--`, quotes and trailing commas.
 
     Raises:
         ConfigError: a bracket is not closed, or `=` has no key or no value.
 
-    >>> join_pieces(["imgsz", "=", "640", "classes=[0,", "2]", "--plots"])
-    ['imgsz=640', 'classes=[0,2]', 'plots']
+    >>> join_pieces(["imgsz", "=", "640", "classes=[0,", "2]", "--plots", "'best.pt'"])
+    ['imgsz=640', 'classes=[0,2]', 'plots', 'best.pt']
     """
     joined: list[str] = []
     for piece in argv:
@@ -50,9 +66,19 @@ def join_pieces(argv: Sequence[str]) -> list[str]:
     return joined
 
 
+def unquoted(text: str) -> str:
+    """The text without one pair of equal quotes around it, which some shells pass on.
+
+    >>> unquoted("'best.pt'"), unquoted('"a b"'), unquoted("'a"), unquoted("'")
+    ('best.pt', 'a b', "'a", "'")
+    """
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+
+
 def _bare(piece: str) -> str:
-    """The piece without `--` in front and without a comma behind, which inside brackets stays."""
-    text = piece.lstrip("-") if piece.startswith("--") else piece
+    """The piece without quotes, `--` in front and a trailing comma, which inside brackets stays."""
+    text = unquoted(piece)
+    text = text.lstrip("-") if text.startswith("--") else text
     return text[:-1] if text.endswith(",") and not _depth(text) and len(text) > 1 and "[" not in text else text
 
 
@@ -67,7 +93,7 @@ def parse_overrides(argv: Sequence[str]) -> dict[str, Any]:
 
     Raises:
         UnknownArgumentError: a key that does not exist.
-        ConfigError: a bare word that is no switch.
+        ConfigError: a bare token that is not a switch.
 
     >>> parse_overrides(["epochs=3", "plots", "classes=[0,2]", "name=7", "cache=ram"])
     {'epochs': 3, 'plots': True, 'classes': [0, 2], 'name': '7', 'cache': 'ram'}
@@ -75,17 +101,18 @@ def parse_overrides(argv: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for text in join_pieces(argv):
         key, equals, value = text.partition("=")
-        values[key.strip()] = value_of(key.strip(), value.strip()) if equals else _switch(key.strip())
+        kind = KEYS[key.strip()].kind if key.strip() in KEYS else None
+        values[key.strip()] = value_of(value.strip(), kind) if equals else _switch(key.strip())
     check_names(name for name in values if name not in OLD_NAMES)
     return values
 
 
-def value_of(key: str, text: str) -> Any:
-    """The value of a text: none, true, false, a Python literal, or the text itself."""
-    words: dict[str, Any] = {"none": None, "null": None, "true": True, "false": False}
-    if text.lower() in words:
-        return words[text.lower()]
-    if key in KEYS and KEYS[key].kind in _TEXT_KINDS:
+def value_of(text: str, kind: kinds.Kind | None = None) -> Any:
+    """The value of a token: none, true, false, a Python literal, or the text itself, which is kept for string kinds."""
+    text = unquoted(text)
+    if text.lower() in _LITERALS:
+        return _LITERALS[text.lower()]
+    if kind in _STRING_KINDS:
         return text
     try:
         return ast.literal_eval(text)
@@ -98,33 +125,37 @@ def _switch(key: str) -> bool:
     if key in _OLD_SWITCHES or (key in KEYS and isinstance(KEYS[key].default, bool)):
         return True
     if key in KEYS:
-        raise ConfigError(f"{key!r} needs a value: {key}={KEYS[key].default}\nAllowed: {KEYS[key].bounds}.")
-    near = nearest(key, [*TASKS, *MODES, *TOOLS, *OTHER_WORDS, *KEYS])
-    hint = f"Did you mean {' or '.join(near)}?" if near else "`yolo help` shows what can be said."
-    raise UnknownArgumentError(f"{key!r} is no mode, command or argument\n{hint}")
+        default = KEYS[key].default
+        example = "..." if default is None else default
+        raise ConfigError(f"{key!r} needs a value: {key}={example}\nAllowed: {KEYS[key].bounds}.")
+    if absence(key):
+        raise UnknownArgumentError(f"{key!r}: {absence(key)}")
+    near = nearest(key, [*TASKS, *MODES, *ultralytics.cli.tools.TOOLS, *COMMANDS, *KEYS])
+    hint = f"Did you mean {' or '.join(near)}?" if near else "`yolo help` shows the commands."
+    raise UnknownArgumentError(f"{key!r} is not a mode, command or argument\n{hint}")
 
 
-def weight_words(words: Sequence[str]) -> list[str]:
-    """The bare words that name weights files.
+def weight_paths(tokens: Sequence[str]) -> list[str]:
+    """The bare tokens that name weights files.
 
-    >>> weight_words(["val", "a.pt", "model=b.pt", "data=c.yaml"])
+    >>> weight_paths(["val", "a.pt", "model=b.pt", "data=c.yaml"])
     ['a.pt']
     """
-    return [w for w in words if "=" not in w and w.lower().endswith(WEIGHTS)]
+    return [t for t in tokens if "=" not in t and t.lower().endswith(WEIGHTS)]
 
 
-def one_of(words: Sequence[str], known: Sequence[str], what: str) -> str | None:
-    """The word among the known ones, None without; two are too many."""
-    found = [w for w in words if w in known]
-    if len(found) > 1:
-        raise ConfigError(f"only one {what} at a time, not {' and '.join(found)}")
-    return found[0] if found else None
+def at_most_one(tokens: Sequence[str], known: Sequence[str], what: str) -> str | None:
+    """The token among the known ones, None without; two are too many."""
+    matches = [t for t in tokens if t in known]
+    if len(matches) > 1:
+        raise ConfigError(f"only one {what} at a time, not {' and '.join(matches)}")
+    return matches[0] if matches else None
 
 
-def given(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that the user meant, those of a `cfg=` file included."""
-    values, meant = expand(overrides)
-    return {k: v for k, v in values.items() if k in meant}
+def user_arguments(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that the user gave, those of a `cfg=` file included; names and values are checked."""
+    values, names = expand(overrides)
+    return {k: v for k, v in values.items() if k in names}
 
 
 def call_arguments(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,7 +166,7 @@ def call_arguments(values: Mapping[str, Any]) -> dict[str, Any]:
 def open_model(name: str, values: Mapping[str, Any]) -> Any:
     """The model of a YAML or weights file, at the asked-for compound scale, with the user's own blocks.
 
-    A model YAML may name its task itself; the word on the command line goes before it.
+    A model YAML may name its task; the task on the command line has precedence.
     """
     task = task_of(name, values)
     family = ultralytics.SHViTClassifier if task == "classify" else ultralytics.RTDETR
@@ -144,11 +175,11 @@ def open_model(name: str, values: Mapping[str, Any]) -> Any:
 
 
 def task_of(name: str, values: Mapping[str, Any]) -> str:
-    """The task given, else what the key `task` of a model YAML says, else detect."""
+    """The task argument, else the key `task` of a model YAML, else detect."""
     if values.get("task"):
         return str(values["task"])
     try:
         data = YAML.load(check_yaml(name)) if name.endswith((".yaml", ".yml")) else {}
     except NotFoundError:
-        data = {}  # whoever opens the model says so
+        data = {}  # opening the model raises the error
     return str(data.get("task") or "detect") if isinstance(data, Mapping) else "detect"

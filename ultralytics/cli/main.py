@@ -1,7 +1,7 @@
 """The command line `yolo` (also `ultralytics`, and `python -m ultralytics`).
 
-Words and `key=value` pairs become a task, a mode and arguments; the model's method of the mode's name is called.
-Nothing here imports torch, so help, version, cfg and settings answer at once.
+Tokens become a task, a mode and arguments; the method of the model that has the mode's name is called.
+Nothing here imports torch, so help, version, cfg and settings are fast.
 """
 
 from __future__ import annotations
@@ -14,20 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import ultralytics
+from ultralytics.cfg import kinds
+from ultralytics.cfg.renames import absence
 from ultralytics.cfg.schema import KEYS, MODES, TASKS
 from ultralytics.cli.grammar import (
-    TOOLS,
+    at_most_one,
     call_arguments,
-    given,
+    check_dashes,
     join_pieces,
-    one_of,
     open_model,
     parse_overrides,
     task_of,
+    user_arguments,
     value_of,
-    weight_words,
+    weight_paths,
 )
-from ultralytics.cli.tools import COMMANDS, compare
+from ultralytics.cli.help import help_on, overview
+from ultralytics.cli.tools import TOOLS
 from ultralytics.utils.checks import print_checks
 from ultralytics.utils.config.paths import DEFAULT_CFG_PATH
 from ultralytics.utils.config.settings import SETTINGS
@@ -35,47 +38,12 @@ from ultralytics.utils.errors import ConfigError, UserError
 from ultralytics.utils.files import atomic_write, resumed_file
 from ultralytics.utils.log import LOGGER, write_text
 
-HELP = """\
-yolo [TASK] MODE key=value ...          (also: ultralytics ..., python -m ultralytics ...)
-
-  TASK     detect (the default) | classify
-  MODE     train | val | predict | export | benchmark | info
-  key      any argument that `yolo cfg` lists; cfg=my.yaml takes them from a file, keys given beside it win
-
-  yolo detect train model=rtdetr-l.yaml data=data.yaml epochs=100 imgsz=640
-  yolo detect train model=rtdetr-l.yaml scale=n data=data.yaml
-  yolo detect val model=runs/detect/train/weights/best.pt data=data.yaml
-  yolo detect val a.pt b.pt data=data.yaml                         side by side, with intervals of the differences
-  yolo detect predict model=runs/detect/train/weights/best.pt source=images save_txt=True
-  yolo classify train model=shvit_s1.yaml data=folder imgsz=224     folder/train/<class>/*.jpg, folder/val/<class>/*.jpg
-  yolo info model=rtdetr-l.yaml imgsz=640 save=graph.svg
-  yolo info rtdetr-l.yaml rtdetr-hgnetv2-l.yaml rtdetr-resnet18.yaml format=markdown
-  yolo train model=my.yaml modules=my_blocks.py data=data.yaml     blocks of your own: docs/model-yaml.md
-  yolo info best.pt                                                what is inside, without building the model
-  yolo heatmap model=best.pt source=photo.jpg query=0              why; kind=hirescam, gradcam, shsa or sampling
-  yolo export model=best.pt format=onnx imgsz=640                  also torchscript, openvino, engine, coreml,
-                                                                   safetensors; state_dict for stock `ultralytics`
-  yolo benchmark model=best.pt data=data.yaml imgsz=640            each form that this machine can run, measured
-
-  yolo convert data=data.yaml format=coco save_dir=out             labels as yolo, coco or voc, in a new folder
-  yolo show data=data.yaml augment=True n=16                       pictures of what the network will see in training
-  yolo doctor data=data.yaml                                       is it safe to train on? exit code, HTML page
-  yolo replay runs/detect/train/replay.pt device=cpu amp=fp32      a training step that failed, once more
-
-Other words
-  yolo help | version                   this text, the version
-  yolo checks                           the machine, the packages, and which `ultralytics` is imported
-  yolo settings [reset | key=value ...] show or change where runs, data sets and weights go
-  yolo cfg                              all arguments with their defaults
-  yolo copy-cfg                         write them to default_copy.yaml, to be edited
-"""
-
 COPY_NAME = "default_copy.yaml"
 DEFAULT_MODEL = {"detect": "rtdetr-l.yaml", "classify": "shvit_s1.yaml"}
 DEFAULT_DATA = "demo.yaml"
 
-_ELSEWHERE = ("segment", "semantic", "depth", "pose", "obb", "track", "solutions")
-"""Words of the same grammar that stand for something this version does not have."""
+_ABSENT_TASKS = ("segment", "semantic", "depth", "pose", "obb", "solutions")
+"""Tasks of the interface that this package does not have."""
 
 
 @contextmanager
@@ -101,59 +69,79 @@ def user_errors() -> Iterator[None]:
 def entrypoint(argv: Sequence[str] | None = None) -> None:
     """Run the command line; `argv` defaults to the process's arguments. Exits with 1 on a user's mistake."""
     with user_errors():
-        _run(join_pieces(sys.argv[1:] if argv is None else argv))
+        pieces = list(sys.argv[1:] if argv is None else argv)
+        check_dashes(pieces)
+        _run(join_pieces(pieces))
 
 
-def _run(words: Sequence[str]) -> None:
-    """Do what the joined words say."""
-    special = next((w for w in words if w.lstrip("-").lower() in _SPECIAL), None)
-    if special is not None or not words:
-        rest = [w for w in words if w != special]
+def _run(tokens: Sequence[str]) -> None:
+    """Execute the joined tokens."""
+    special = next((t for t in tokens if t.lstrip("-").lower() in _SPECIAL), None)
+    if special is not None or not tokens:
+        rest = [t for t in tokens if t != special]
         _SPECIAL["help" if special is None else special.lstrip("-").lower()](rest)
         return
-    elsewhere = [w for w in words if w in _ELSEWHERE]
-    if elsewhere:
-        raise ConfigError(f"{elsewhere[0]!r} is not available here\nThere are: {', '.join((*TASKS, *MODES, *TOOLS))}.")
-    run = any(w in MODES for w in words)  # then `show` is the switch of that name
-    tool = one_of([w for w in words if not (run and w in KEYS)], TOOLS, "tool")
+    _check_present(tokens)
+    run = any(t in MODES for t in tokens)  # then `show` is the switch of that name
+    tool = at_most_one([t for t in tokens if not (run and t in KEYS)], tuple(TOOLS), "tool")
     if tool is not None:
-        COMMANDS[tool]([w for w in words if w not in {tool, *TASKS}])
+        TOOLS[tool]([t for t in tokens if t != tool])
         return
-    mode, task = one_of(words, MODES, "mode"), one_of(words, TASKS, "task")
-    names = weight_words(words) if mode == "val" else []
-    overrides = parse_overrides([w for w in words if w not in {*TASKS, *MODES, *names}])
+    mode, task = at_most_one(tokens, MODES, "mode"), at_most_one(tokens, TASKS, "task")
+    weights = weight_paths(tokens) if mode == "val" else []
+    if len(weights) > 1 or (weights and any(t.startswith("model=") for t in tokens)):
+        TOOLS["compare"]([t for t in tokens if t != mode])
+        return
+    overrides = parse_overrides([t for t in tokens if t not in {*TASKS, *MODES, *weights}])
     overrides = overrides if task is None else {**overrides, "task": task}
-    if names and compare([*([overrides["model"]] if overrides.get("model") else []), *names], overrides):
-        return
-    _call_model(mode, {**overrides, "model": names[0]} if names else overrides)
+    _call_model(mode, {**overrides, "model": weights[0]} if weights else overrides)
+
+
+def _check_present(tokens: Sequence[str]) -> None:
+    """Raise ConfigError for a command or task of the interface that this package does not have."""
+    for token in tokens:
+        why = "this task is not available here" if token in _ABSENT_TASKS else absence(token)
+        if why:
+            raise ConfigError(f"{token!r}: {why}\nAvailable: {', '.join((*TASKS, *MODES, *TOOLS))}.")
 
 
 def _call_model(mode: str | None, overrides: Mapping[str, Any]) -> None:
     """Build the model and call its method of the mode's name with the arguments."""
-    values = given(overrides)
-    mode = mode or values.get("mode")
-    if mode is None:
-        mode = "train"
-        LOGGER.warning(f"no mode is given; it is {mode}. Others: {', '.join(MODES[1:])}, info")
+    values = user_arguments(overrides)
+    mode = mode or values.get("mode") or _default_mode(values)
     name = _required_model(mode, values)
     task, model = task_of(name, values), open_model(name, values)
     values = call_arguments(values)
     if mode == "train":
-        if values.get("data") is None and not values.get("resume") and task == "detect":
-            values["data"] = DEFAULT_DATA
-            LOGGER.warning(f"data= is not given; it is {DEFAULT_DATA}, a small drawn set")
-        model.train(**values)
+        model.train(**_with_data(values, model, task))
     elif mode == "val":
         model.val(**values)
     else:
         if values.get("source") is None:
-            raise ConfigError("predict needs source=, an image, video, folder, glob, list file or address")
+            raise ConfigError("predict needs source=, an image, video, folder, glob, list file or URL")
         for _ in model.predict(**{"save": True, **values, "stream": True}):
-            pass  # a generator, so that a long video does not pile up in memory
+            pass  # a generator, so that a long video does not fill the memory
+
+
+def _default_mode(values: Mapping[str, Any]) -> str:
+    """Predict where there is a source, else train."""
+    mode = "predict" if values.get("source") is not None else "train"
+    others = ", ".join(m for m in (*MODES, *TOOLS) if m != mode)
+    LOGGER.warning(f"no mode in the command; using {mode}. Others: {others}")
+    return mode
+
+
+def _with_data(values: dict[str, Any], model: Any, task: str) -> dict[str, Any]:
+    """The arguments of training, with a small drawn data set where neither they nor the weights name one."""
+    known = values.get("data") or values.get("resume") or getattr(model, "overrides", {}).get("data")
+    if known or task != "detect":
+        return values
+    LOGGER.warning(f"data= is missing; using {DEFAULT_DATA}, a small drawn set")
+    return {**values, "data": DEFAULT_DATA}
 
 
 def _required_model(mode: str, values: Mapping[str, Any]) -> str:
-    """The model argument; training has a default, the others have not."""
+    """The model argument; only training has a default."""
     if values.get("model") is not None:
         return str(values["model"])
     if mode != "train":
@@ -161,12 +149,18 @@ def _required_model(mode: str, values: Mapping[str, Any]) -> str:
     if values.get("resume"):
         return str(resumed_file(values["resume"], values.get("project")))
     default = DEFAULT_MODEL[values.get("task", "detect")]
-    LOGGER.warning(f"model= is not given; it is {default}")
+    LOGGER.warning(f"model= is missing; using {default}")
     return default
 
 
 def _print_help(rest: Sequence[str]) -> None:
-    write_text(sys.stdout, HELP)
+    """The help on a mode, tool or argument among the tokens, else the overview."""
+    topics = [t.lower() for t in rest if "=" not in t and t.lower() not in TASKS]
+    unknown = [t for t in topics if t not in {*MODES, *TOOLS, *KEYS}]
+    if unknown:
+        raise ConfigError(f"there is no help on {unknown[0]!r}\nTopics: {', '.join((*MODES, *TOOLS))}, any argument.")
+    named = [t for t in topics if t in {*MODES, *TOOLS}] or topics
+    write_text(sys.stdout, help_on(named[0]) if named else overview())
 
 
 def _print_version(rest: Sequence[str]) -> None:
@@ -195,17 +189,17 @@ def _settings(rest: Sequence[str]) -> None:
     if list(rest) == ["reset"]:
         SETTINGS.reset()
     elif rest:
-        pairs = [w.partition("=") for w in rest]
+        pairs = [t.partition("=") for t in rest]
         wrong = [key for key, equals, _ in pairs if not equals]
         if wrong:
-            raise ConfigError(f"{wrong[0]!r} is no setting=value\nyolo settings [reset | key=value ...]")
-        SETTINGS.update({key: _settingvalue_of(key, value) for key, _, value in pairs})
+            raise ConfigError(f"{wrong[0]!r} is not a key=value pair\nyolo settings [reset | key=value ...]")
+        SETTINGS.update({key: _setting_value(key, value) for key, _, value in pairs})
     LOGGER.info(str(SETTINGS))
 
 
-def _settingvalue_of(key: str, text: str) -> Any:
-    """Text settings stay text; switches take true and false."""
-    return text if isinstance(SETTINGS[key], str) else value_of(key, text)
+def _setting_value(key: str, text: str) -> Any:
+    """String settings stay strings; switches take true and false."""
+    return value_of(text, kinds.TEXT if isinstance(SETTINGS[key], str) else None)
 
 
 _SPECIAL: Mapping[str, Callable[[Sequence[str]], None]] = {

@@ -1,179 +1,310 @@
-"""The tools of the command line: words that stand in the place of a mode. Nothing here imports torch.
+"""The tools of the command line: commands in the place of a mode, one row each. Nothing here imports torch.
 
-A tool takes the joined words behind its own; its work is done by a name of the package, looked up when it is used.
+A row lists what the tool takes; parsing, errors and help are derived from it. The work is done by a name of the
+package, looked up when it is used.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import ultralytics
-from ultralytics.cfg.schema import KEYS
-from ultralytics.cli.grammar import WEIGHTS, call_arguments, given, open_model, parse_overrides, value_of
+from ultralytics.cfg import kinds as k
+from ultralytics.cfg.keys import Key
+from ultralytics.cfg.renames import OLD_NAMES
+from ultralytics.cfg.schema import KEYS, TASKS, Trait, keys_with
+from ultralytics.cli.grammar import WEIGHTS, call_arguments, open_model, parse_overrides, user_arguments, value_of
 from ultralytics.utils import tables
+from ultralytics.utils.checks import nearest
 from ultralytics.utils.errors import ConfigError, UnknownArgumentError
 from ultralytics.utils.log import LOGGER, write_text
 
-INFO_WORDS = ("model", "scale", "imgsz", "modules", "task", "cfg")
-"""Arguments that `info` uses, beside `save` and `format` of its own."""
+YAMLS = (".yaml", ".yml")
+PIXEL = k.Kind("two integers x,y", lambda value: _pixel(value), "list[int]")
 
 
-def info(words: Sequence[str]) -> None:
-    """`yolo info`: the layer table of a model, what is in a weights file, or one row for each of several models.
+@dataclass(frozen=True)
+class ToolCall:
+    """The parsed tokens of a tool: its files, its own arguments, and those of a run.
 
-    `save=` draws the model, `format=` is that of the table.
+    `direct` are the arguments of a run on the command line itself; `values` include those of a `cfg=` file.
     """
-    own = {key: text for w in words for key, _, text in [w.partition("=")] if key in {"save", "format"}}
-    names = [w for w in words if "=" not in w and w.endswith((".yaml", ".yml", *WEIGHTS))]
-    direct = parse_overrides([w for w in words if w not in names and w.partition("=")[0] not in own])
-    values = given(direct)
-    _check_used(direct, INFO_WORDS, f"info takes {', '.join(f'{key}=' for key in (*INFO_WORDS, 'save', 'format'))}")
-    if values.get("model") is not None:
-        names.insert(0, values["model"])
+
+    files: Sequence[str]
+    own: Mapping[str, Any]
+    direct: Mapping[str, Any]
+    values: Mapping[str, Any]
+
+    @property
+    def model(self) -> Any:
+        """The opened model of `model=`."""
+        return open_model(str(self.values["model"]), self.values)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments beside the model, the tool's own over those of a run."""
+        return {**call_arguments(self.values), **self.own}
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A tool: its own keys, the arguments of a run that it takes (None: all), what it needs, and what it does.
+
+    `files` are the suffixes of files that may be named without a key.
+    """
+
+    name: str
+    purpose: str
+    run: Callable[[ToolCall], None]
+    example: str
+    own: tuple[Key, ...] = ()
+    run_keys: tuple[str, ...] | None = ()
+    required: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """The names that the tool lists in its errors."""
+        return tuple(dict.fromkeys([key.name for key in self.own] + list(self.run_keys or ())))
+
+    def __call__(self, tokens: Sequence[str]) -> None:
+        """Parse the tokens after the tool's name, and run it."""
+        self.run(self.parse(tokens))
+
+    def parse(self, tokens: Sequence[str]) -> ToolCall:
+        """Sort the tokens into files, own arguments and arguments of a run; a bare task stands for `task=`.
+
+        Raises:
+            UnknownArgumentError: an argument that the tool does not take.
+            ConfigError: a wrong value, an argument without effect on the tool, or a required one is missing.
+        """
+        tokens = [f"task={t}" if t in TASKS else t for t in tokens if t not in TASKS or self.run_keys != ()]
+        rows = {key.name: key for key in self.own}
+        files = [t for t in tokens if "=" not in t and t.lower().endswith(self.files)] if self.files else []
+        pairs = {key: text for key, equals, text in (t.partition("=") for t in tokens) if equals and key in rows}
+        own = {key: rows[key].check(value_of(text, rows[key].kind)) for key, text in pairs.items()}
+        rest = [t for t in tokens if t not in files and t.partition("=")[0] not in pairs]
+        self._check_names(rest)
+        direct = parse_overrides(rest)
+        values = user_arguments(direct)
+        self._check_effect(direct)
+        missing = [name for name in self.required if own.get(name) is None and values.get(name) is None]
+        if missing:
+            raise ConfigError(f"{self.name} needs {', '.join(f'{name}=' for name in missing)}", self.example)
+        return ToolCall(files, own, direct, values)
+
+    def _check_names(self, tokens: Sequence[str]) -> None:
+        """Raise UnknownArgumentError for the first token that the tool does not take, unless it takes all of a run."""
+        if self.run_keys is None:
+            return
+        for name in (t.partition("=")[0] for t in tokens):
+            of_a_run = name in KEYS or name in OLD_NAMES
+            if name not in self.run_keys and not (self.run_keys and of_a_run):
+                near = nearest(name, self.known)
+                hint = f"did you mean {' or '.join(near)}?" if near else self.example
+                raise UnknownArgumentError(f"{self.name} takes {', '.join(self.known)}, not {name!r}\n{hint}")
+
+    def _check_effect(self, direct: Mapping[str, Any]) -> None:
+        """Raise ConfigError for the first argument of a run that the tool does not use."""
+        if self.run_keys:
+            check_used(self.name, direct, self.run_keys, f"{self.name} takes {', '.join(f'{n}=' for n in self.known)}")
+
+
+def check_used(tool: str, direct: Mapping[str, Any], used: Sequence[str], remedy: str) -> None:
+    """Raise ConfigError for the first argument that is not used; a letter as `scale` is the scale of the model."""
+    for name, value in direct.items():
+        if name not in used and not (name == "scale" and isinstance(value, str) and "model_scale" in used):
+            raise ConfigError(f"{name}={value} has no effect on {tool}", remedy)
+
+
+def _pixel(value: Any) -> list[int]:
+    point = k.INTS.convert(value)
+    if len(point) != 2 or min(point) < 0:
+        raise ValueError
+    return [int(v) for v in point]
+
+
+def info(call: ToolCall) -> None:
+    """Print the layer table of a model, the content of a weights file, or one row for each of several models."""
+    names = [*([call.values["model"]] if call.values.get("model") is not None else []), *call.files]
     if not names:
         raise ConfigError("info needs model=, a model YAML or weights file")
-    if own.get("format", "text") not in tables.FORMATS:
-        raise ConfigError(f"format={own['format']}: a table is printed as {' or '.join(tables.FORMATS)}")
-    if "save" in own and len(names) > 1:
-        raise ConfigError(f"save={own['save']}: one graph at a time, not of {len(names)} models")
-    if len(names) == 1 and names[0].endswith(WEIGHTS) and not own:
-        built = "what is inside is told without building the model; format=text builds it and counts"
-        _check_used(direct, ("model", "task", "cfg"), built)
+    if "save" in call.own and len(names) > 1:
+        raise ConfigError(f"save={call.own['save']}: one graph at a time, not of {len(names)} models")
+    if len(names) == 1 and names[0].endswith(WEIGHTS) and not call.own:
+        remedy = "the content is read without building the model; format=text builds it and counts"
+        check_used("info", call.direct, ("model", "task", "cfg"), remedy)
         write_text(sys.stdout, "\n".join(ultralytics.RTDETR.contents(names[0])) + "\n")
         return
-    imgsz = values.get("imgsz", KEYS["imgsz"].default)
-    if len(names) > 1 or "format" in own:
-        _compare([open_model(name, values) for name in names], imgsz, own.get("format", "text"))
+    imgsz = call.values.get("imgsz", KEYS["imgsz"].default)
+    if len(names) > 1 or "format" in call.own:
+        models = [open_model(name, call.values) for name in names]
+        rows = models[0].comparison([m.totals(imgsz) for m in models])
+        write_text(sys.stdout, "\n".join(tables.FORMATS[call.own.get("format", "text")](rows)) + "\n")
         return
-    model = open_model(names[0], values)
+    model = open_model(names[0], call.values)
     model.info(detailed=True, verbose=True, imgsz=imgsz)
-    if "save" in own:
-        LOGGER.info(f"graph: {model.draw(own['save'], imgsz)}")
+    if "save" in call.own:
+        LOGGER.info(f"graph: {model.draw(call.own['save'], imgsz)}")
 
 
-def _check_used(given: Mapping[str, Any], used: Sequence[str], remedy: str) -> None:
-    """Raise ConfigError for the first argument that is not used; a number as `scale` is the zoom of training."""
-    for key, value in given.items():
-        if key not in used or (key == "scale" and not isinstance(value, str)):
-            raise ConfigError(f"{key}={value} would have no effect on info", remedy)
+def export(call: ToolCall) -> None:
+    """Write the model in another format."""
+    model = call.model
+    model.export(**call.arguments)
 
 
-def export(words: Sequence[str]) -> None:
-    """`yolo export`: the model in another form."""
-    model, arguments = _weights_and_arguments("export", words)
-    model.export(**arguments)
+def benchmark(call: ToolCall) -> None:
+    """Measure the model in each format that this machine can run."""
+    model = call.model
+    model.benchmark(**call.arguments)
 
 
-def convert(words: Sequence[str]) -> None:
-    """`yolo convert`: a data set's labels in another form."""
-    values = _own_words("convert", words, required=("data", "format", "save_dir"), optional=("images",))
-    ultralytics.convert(**values)
+def convert(call: ToolCall) -> None:
+    """Write the labels of a data set in another format."""
+    ultralytics.convert(**call.own)
 
 
-def doctor(words: Sequence[str]) -> None:
-    """`yolo doctor`: a report on a data set; exit code 1 when training on it is not safe."""
-    values = _own_words("doctor", words, required=("data",), optional=("imgsz", "queries", "save_dir"))
-    if not ultralytics.doctor(**values).safe:
+def doctor(call: ToolCall) -> None:
+    """Report on a data set; exit code 1 when training on it is not safe."""
+    if not ultralytics.doctor(**call.own).safe:
         raise SystemExit(1)
 
 
-def replay(words: Sequence[str]) -> None:
-    """`yolo replay`: a training step that failed, run again."""
-    files = [w for w in words if "=" not in w]
-    if len(files) != 1:
+def replay(call: ToolCall) -> None:
+    """Run a failed training step again."""
+    if len(call.files) != 1:
         raise ConfigError("replay needs one file, the replay.pt in the folder of a run that failed")
-    options = _own_words("replay", [w for w in words if "=" in w], required=(), optional=("device", "amp", "modules"))
-    ultralytics.replay(files[0], **options)
+    ultralytics.replay(call.files[0], **call.own)
 
 
-def heatmap(words: Sequence[str]) -> None:
-    """`yolo heatmap`: why a detector answers as it does, as pictures and arrays."""
-    mine = ("kind", "layer", "query", "pixel")
-    own = {key: text for w in words for key, _, text in [w.partition("=")] if key in mine}
-    values = given(parse_overrides([w for w in words if w.partition("=")[0] not in own]))
-    for name in ("model", "source"):
-        if values.get(name) is None:
-            raise ConfigError(f"heatmap needs {name}=", "such as yolo heatmap model=best.pt source=photo.jpg query=0")
-    options: dict[str, Any] = {key: own[key] for key in ("kind", "layer") if key in own}
-    if "query" in own:
-        options["query"] = _whole_numbers("query", own["query"], 1)[0]
-    if "pixel" in own:
-        options["pixel"] = _whole_numbers("pixel", own["pixel"], 2)
-    open_model(str(values["model"]), values).heatmap(**call_arguments(values), **options)
+def heatmap(call: ToolCall) -> None:
+    """Explain predictions by images and arrays."""
+    model = call.model
+    model.heatmap(**call.arguments)
 
 
-def _whole_numbers(key: str, text: str, count: int) -> list[int]:
-    """The numbers of a text such as `120,80`."""
-    parts = [p.strip() for p in text.strip("[]()").split(",")]
-    if len(parts) != count or not all(p.isdecimal() for p in parts):
-        raise ConfigError(f"{key}={text}: {'a whole number' if count == 1 else 'two whole numbers, x,y'}, 0 or above")
-    return [int(p) for p in parts]
+def show(call: ToolCall) -> None:
+    """Draw the samples that the network gets in training."""
+    values = {name: value for name, value in call.values.items() if name not in {"task", "mode", "cfg"}}
+    ultralytics.show(**{**values, **call.own})
 
 
-def show(words: Sequence[str]) -> None:
-    """`yolo show`: pictures of the samples that the network will see."""
-    own = ("augment", "n", "epoch", "split", "save_dir")
-    mine = [w for w in words if w.partition("=")[0] in own and "=" in w]
-    values = given(parse_overrides([w for w in words if w not in mine]))
-    if values.get("data") is None:
-        raise ConfigError("show needs data=, a data set YAML", "yolo show data=data.yaml augment=True")
-    switches = _own_words("show", mine, required=(), optional=own)
-    ultralytics.show(**{k: v for k, v in values.items() if k not in {"task", "mode", "cfg"}}, **switches)
+def compare_weights(call: ToolCall) -> None:
+    """Validate several weights on the same images and compare them."""
+    first = [call.values["model"]] if call.values.get("model") else []
+    models = [open_model(name, call.values) for name in (*first, *call.files)]
+    ultralytics.compare(models, **call.arguments)
 
 
-def _own_words(
-    tool: str, words: Sequence[str], required: Sequence[str], optional: Sequence[str] = ()
-) -> dict[str, Any]:
-    """The key=value words of a tool whose arguments are not those of a run."""
-    pairs = {key: value_of(key, text) for key, _, text in (w.partition("=") for w in words)}
-    unknown = [key for key in pairs if key not in {*required, *optional}]
-    if unknown:
-        raise UnknownArgumentError(f"{tool} knows {', '.join((*required, *optional))}, not {unknown[0]!r}")
-    missing = [key for key in required if key not in pairs]
-    if missing:
-        raise ConfigError(f"{tool} needs {', '.join(f'{key}=' for key in missing)}", "`yolo help` shows an example")
-    return pairs
-
-
-def compare(names: Sequence[str], overrides: Mapping[str, Any]) -> bool:
-    """`yolo val a.pt b.pt`: validate several weights on the same images; False when there is only one."""
-    if len(names) < 2:
-        return False
-    values = given(overrides)
-    models = [open_model(name, values) for name in names]
-    ultralytics.compare(models, **call_arguments(values))
-    return True
-
-
-def benchmark(words: Sequence[str]) -> None:
-    """`yolo benchmark`: the model in each form that this machine can run, measured."""
-    model, arguments = _weights_and_arguments("benchmark", words)
-    model.benchmark(**arguments)
-
-
-def _weights_and_arguments(tool: str, words: Sequence[str]) -> tuple[Any, dict[str, Any]]:
-    """The opened model of `model=`, and the arguments beside it."""
-    values = given(parse_overrides(words))
-    if values.get("model") is None:
-        raise ConfigError(f"{tool} needs model=, a weights file such as runs/detect/train/weights/best.pt")
-    return open_model(str(values["model"]), values), call_arguments(values)
-
-
-def _compare(models: Sequence[Any], imgsz: int, form: str) -> None:
-    """Print one row a model, with the differences to the first."""
-    rows = models[0].comparison([m.totals(imgsz) for m in models])
-    write_text(sys.stdout, "\n".join(tables.FORMATS[form](rows)) + "\n")
-
-
-COMMANDS: Mapping[str, Callable[[Sequence[str]], None]] = {
-    "info": info,
-    "export": export,
-    "benchmark": benchmark,
-    "convert": convert,
-    "replay": replay,
-    "doctor": doctor,
-    "heatmap": heatmap,
-    "show": show,
-}
+_ROWS = (
+    Tool(
+        "info",
+        "the layer table of a model, the content of a weights file, or one row for each of several models",
+        info,
+        "yolo info model=rtdetr-l.yaml imgsz=640 save=graph.svg",
+        own=(
+            Key("save", k.PATH, None, "draw the layers into this file, such as graph.svg"),
+            Key("format", k.WORD, None, "form of the table", choices=tuple(tables.FORMATS)),
+        ),
+        run_keys=(*keys_with(Trait.INFO), "scale"),
+        files=(*YAMLS, *WEIGHTS),
+    ),
+    Tool(
+        "export",
+        "the model in another format: onnx, openvino, engine, coreml, torchscript, safetensors, state_dict",
+        export,
+        "yolo export model=best.pt format=onnx imgsz=640",
+        run_keys=None,
+        required=("model",),
+    ),
+    Tool(
+        "benchmark",
+        "each format that this machine can run, measured",
+        benchmark,
+        "yolo benchmark model=best.pt data=data.yaml imgsz=640",
+        run_keys=None,
+        required=("model",),
+    ),
+    Tool(
+        "convert",
+        "the labels of a data set in another format, in a new folder",
+        convert,
+        "yolo convert data=data.yaml format=coco save_dir=out",
+        own=(
+            Key("data", k.PATH, None, "data set YAML"),
+            Key("format", k.WORD, None, "yolo, coco or voc"),
+            Key("save_dir", k.PATH, None, "new folder"),
+            Key("images", k.WORD, "copy", "copy, link, or none (for coco)"),
+        ),
+        required=("data", "format", "save_dir"),
+    ),
+    Tool(
+        "doctor",
+        "is it safe to train on a data set? exit code, HTML page",
+        doctor,
+        "yolo doctor data=data.yaml",
+        own=(
+            Key("data", k.PATH, None, "data set YAML"),
+            Key("imgsz", k.INT, 640, "input side to compare object sizes with", low=1),
+            Key("queries", k.INT, 300, "queries to compare object counts with", low=1),
+            Key("save_dir", k.PATH, None, "folder of the report", nullable=True),
+        ),
+        required=("data",),
+    ),
+    Tool(
+        "replay",
+        "a failed training step, run again",
+        replay,
+        "yolo replay runs/detect/train/replay.pt device=cpu amp=fp32",
+        own=(
+            Key("device", k.DEVICE, None, "where to run it", nullable=True),
+            Key("amp", k.AMP, None, "another precision than that of the run", nullable=True),
+            Key("modules", k.PATHS, None, "Python files with registered blocks", nullable=True),
+        ),
+        files=WEIGHTS,
+    ),
+    Tool(
+        "heatmap",
+        "why a detector predicts what it does, as images and arrays",
+        heatmap,
+        "yolo heatmap model=best.pt source=photo.jpg query=0",
+        own=(
+            Key("kind", k.WORD, "hirescam", "hirescam, gradcam, shsa or sampling"),
+            Key("layer", k.TEXT, None, "layer index, or several such as 3,4"),
+            Key("query", k.INT, None, "index of the detection to explain", low=0),
+            Key("pixel", PIXEL, None, "query pixel of an attention map"),
+        ),
+        run_keys=None,
+        required=("model", "source"),
+    ),
+    Tool(
+        "show",
+        "images of what the network gets in training",
+        show,
+        "yolo show data=data.yaml augment=True n=16",
+        own=(
+            Key("augment", k.BOOL, True, "samples of training; false: of validation"),
+            Key("n", k.INT, 16, "number of images", low=1),
+            Key("epoch", k.INT, 0, "epoch whose samples are drawn", low=0),
+            Key("split", k.WORD, "train", "part of the data set"),
+            Key("save_dir", k.PATH, None, "folder of the images", nullable=True),
+        ),
+        run_keys=None,
+        required=("data",),
+    ),
+    Tool(
+        "compare",
+        "several weights validated on the same images, with intervals of the differences (also: yolo val a.pt b.pt)",
+        compare_weights,
+        "yolo compare a.pt b.pt data=data.yaml",
+        run_keys=None,
+        files=WEIGHTS,
+    ),
+)
+TOOLS: Mapping[str, Tool] = MappingProxyType({tool.name: tool for tool in _ROWS})
+"""Every tool by its name."""
