@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ultralytics.cfg import MODES, TASKS, apply_recipe, get_cfg, get_save_dir
-from ultralytics.cfg.renames import migrate
-from ultralytics.cfg.resolution import load_recipe, recipe_names
-from ultralytics.cfg.schema import defaults
-from ultralytics.utils import DEFAULT_CFG, SETTINGS, YAML
+from ultralytics.cfg.renames import migrate, suggestions
+from ultralytics.cfg.resolution import load_recipe, recipe_names, resolve, user_values
+from ultralytics.cfg.schema import KEYS, UPSTREAM_KEYS, defaults
+from ultralytics.utils import DEFAULT_CFG, SETTINGS, YAML, IterableSimpleNamespace
 from ultralytics.utils.config.paths import DEFAULT_CFG_PATH
 from ultralytics.utils.errors import ConfigError, ConfigTypeError, NotFoundError, UnknownArgumentError, UserError
 
@@ -52,7 +54,7 @@ def test_a_namespace_keeps_what_it_holds() -> None:
     assert second.user_keys == {"lr0", "epochs"} and first.epochs == 100
 
 
-def test_a_full_copy_of_the_defaults_gives_only_its_changes(tmp_path: Path) -> None:
+def test_user_keys_of_a_full_copy_are_its_changes(tmp_path: Path) -> None:
     path = tmp_path / "copy.yaml"
     path.write_text(DEFAULT_CFG_PATH.read_text().replace("epochs: 100", "epochs: 3"))
     args = get_cfg(path)
@@ -62,7 +64,7 @@ def test_a_full_copy_of_the_defaults_gives_only_its_changes(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("place", [{}, {"save_dir": "mine", "resume": "mine.pt"}], ids=["its own", "given"])
-def test_the_record_of_a_run_does_not_lead_back_into_it(
+def test_the_record_of_a_run_starts_another_run(
     place: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "args.yaml"
@@ -71,7 +73,7 @@ def test_the_record_of_a_run_does_not_lead_back_into_it(
         assert args.epochs == 3 and "epochs" in args.user_keys
         assert (args.get("save_dir"), args.resume) == (place.get("save_dir"), place.get("resume", False))
         assert ("save_dir" in args.user_keys) is bool(place)
-    assert "is of the run in runs/old" in capsys.readouterr().out
+    assert "records the run in runs/old" in capsys.readouterr().out
 
 
 def test_a_file_of_the_user_may_name_the_folder(tmp_path: Path) -> None:
@@ -90,13 +92,7 @@ def test_a_file_of_the_user_may_name_the_folder(tmp_path: Path) -> None:
         ({"a1": 1, "a2": 1, "a3": 1, "a4": 1}, UnknownArgumentError, ["a1", "a3"]),
         ({"epochs": "x"}, ConfigTypeError, ["epochs", "str"]),
         ({"epochs": 0}, ConfigError, ["epochs", "at least 1"]),
-        ({"box": 3.0}, ConfigError, ["box", "no effect"]),
         ({"cfg": "none.yaml"}, NotFoundError, ["none.yaml"]),
-        ({"task": "classify", "classes": 0}, ConfigError, ["classes=0", "detect only"]),
-        ({"task": "classify", "classes": [0]}, ConfigError, ["classes=[0]", "detect only"]),
-        ({"task": "classify", "mosaic": 0.5}, ConfigError, ["mosaic=0.5", "detect only"]),
-        ({"task": "classify", "conf": 0.5}, ConfigError, ["conf=0.5", "detect only"]),
-        ({"cls_pw": 0.5}, ConfigError, ["cls_pw=0.5", "classify only"]),
     ],
 )
 def test_wrong_arguments(given: dict[str, Any], error: type[UserError], words: list[str]) -> None:
@@ -106,10 +102,128 @@ def test_wrong_arguments(given: dict[str, Any], error: type[UserError], words: l
 
 
 @pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"iou": 0.5}, "iou=0.5 has no effect: RT-DETR has no non-maximum suppression"),
+        ({"agnostic_nms": True}, "agnostic_nms=True"),
+        ({"nms": False}, "nms=False"),
+        ({"rect": True}, "rect=True"),
+        ({"optimize": True}, "optimize=True"),
+        ({"box": 3.0}, "box=3.0"),
+        ({"mask_ratio": 2}, "mask_ratio=2"),
+        ({"overlap_mask": False}, "overlap_mask=False"),
+        ({"dnn": True}, "dnn=True"),
+        ({"visualize": True}, "visualize=True"),
+        ({"tracker": "botsort.yaml"}, "tracker=botsort.yaml"),
+        ({"task": "classify", "classes": 0}, "classes=0 has no effect: it is for detect only"),
+        ({"task": "classify", "mosaic": 0.5}, "mosaic=0.5"),
+        ({"task": "classify", "conf": 0.5}, "conf=0.5"),
+        ({"cls_pw": 0.5}, "it is for classify only"),
+        ({"mode": "train", "compile": True}, "compile=True has no effect: denoising"),
+        ({"mode": "train", "augment": True}, "augment=True has no effect: it fuses views"),
+    ],
+)
+def test_an_argument_without_effect_warns_once_and_is_set_to_the_default(
+    given: dict[str, Any], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = get_cfg(overrides=given)
+    out = capsys.readouterr().out
+    assert reason in out and out.count("has no effect") == 1
+    name = list(given)[-1]
+    assert args.get(name) == defaults()[name] and name not in args.user_keys
+    get_cfg(args)
+    get_cfg(overrides=user_values(args))
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"compile": True}, {"mode": "val", "augment": True}, {"mode": "predict", "compile": True}],
+)
+def test_an_argument_keeps_its_effect_in_other_modes(given: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    args = get_cfg(overrides=given)
+    assert all(args.get(name) == value for name, value in given.items()) and not capsys.readouterr().out
+
+
+def test_the_record_of_an_older_release_starts_a_run(tmp_path: Path) -> None:
+    """It lacks later keys, has dropped ones, and its folder is not taken."""
+    later = (
+        "dis",
+        "cls_remap",
+        "cls_pw",
+        "cutmix",
+        "dlog",
+        "dgrad",
+        "dlam",
+        "angle",
+        "rle",
+        "end2end",
+        "channels_last",
+    )
+    old = {k: v for k, v in defaults().items() if k in UPSTREAM_KEYS and k not in later}
+    old |= {"nms": False, "tracker": "botsort.yaml", "half": False, "int8": False, "keras": False, "boxes": True}
+    old |= {"label_smoothing": 0.0, "v5loader": False, "image_weights": False, "save_dir": "runs/detect/train4"}
+    old |= {"epochs": 3, "multi_scale": False, "device": "", "workspace": 4}
+    YAML.save(tmp_path / "args.yaml", old)
+    args = get_cfg(tmp_path / "args.yaml")
+    assert (args.epochs, args.nms, args.tracker, args.quantize) == (3, None, "tracktrack.yaml", None)
+    assert args.get("save_dir") is None and {"epochs"} <= args.user_keys
+    assert not args.user_keys & {"lr0", "mosaic", "nms", "tracker"}
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        *((name, "imgsz") for name in ("size", "img_size", "img")),
+        *((name, "conf") for name in ("conf_thres", "threshold", "confidence", "score_thresh")),
+        ("weights", "model"),
+        ("iou_thres", "iou"),
+        ("batch_size", "batch"),
+        ("num_workers", "workers"),
+        ("noval", "val"),
+        ("adam", "optimizer"),
+        ("tune", "not available here"),
+        ("hub", "not available here"),
+        ("track", "not available here"),
+    ],
+)
+def test_names_of_other_detectors_lead_to_ours(name: str, wanted: str) -> None:
+    with pytest.raises(UnknownArgumentError) as e:
+        get_cfg(overrides={name: 1})
+    assert str(e.value).splitlines()[0].endswith(wanted + "?") or wanted in str(e.value)
+
+
+def test_every_synonym_is_an_argument() -> None:
+    assert all(set(suggestions(name)) <= set(KEYS) for name in ("noval", "nosave", "noplots", "size", "output", "view"))
+
+
+def test_resolved_arguments_are_frozen_and_replaced() -> None:
+    args = resolve(overrides={"epochs": 3})
+    with pytest.raises(AttributeError, match=r"args\.replace\(epochs="):
+        args.epochs = 4
+    new = args.replace(epochs=np.int64(4), save_dir="here")
+    assert (args.epochs, new.epochs, new.save_dir, new.user_keys) == (3, 4, "here", {"epochs"})
+    with pytest.raises(AttributeError, match="frozen"):
+        copy.deepcopy(pickle.loads(pickle.dumps(new))).epochs = 5
+    with pytest.raises(ConfigError, match="at least 1"):
+        args.replace(epochs=0)
+    with pytest.raises(UnknownArgumentError, match="epoch"):
+        args.replace(epoch=3)
+
+
+def test_the_arguments_of_get_cfg_can_be_written_to() -> None:
+    args = get_cfg(overrides={"epochs": 3})
+    args.epochs = 4
+    assert isinstance(args, IterableSimpleNamespace) and type(args) is type(resolve()) and args.epochs == 4
+    setattr(args, "mine", 1)  # noqa: B010
+    assert args.replace(epochs=5).get("mine") == 1 and args.frozen().epochs == 4
+
+
+@pytest.mark.parametrize(
     "given",
     [{"classes": None}, {"classes": []}, {"mosaic": 0}, {"mosaic": False}, {"close_mosaic": 0}, {"max_det": 300}],
 )
-def test_what_is_off_or_the_default_is_no_demand_of_another_task(given: dict[str, Any]) -> None:
+def test_switched_off_arguments_of_another_task_are_silent(given: dict[str, Any]) -> None:
     args = get_cfg(overrides={"task": "classify", **given})
     assert {name: getattr(args, name) for name in given} == given
 
@@ -143,7 +257,10 @@ def test_errors_in_a_file_name_its_line(text: str, line: int, word: str, tmp_pat
         ({"half": False}, {"quantize": None}, "half"),
         ({"int8": True}, {"quantize": 8}, "int8"),
         ({"int8": False, "half": True}, {"quantize": 16}, "half"),
-        ({"end2end": None}, {"nms": None}, "end2end"),
+        ({"end2end": None}, {}, ""),
+        ({"end2end": True}, {}, "end2end"),
+        ({"v5loader": False, "image_weights": False}, {}, "v5loader"),
+        ({"task": "train"}, {}, "is a mode"),
         ({"label_smoothing": 0.1, "crop_fraction": 1}, {}, "label_smoothing"),
         ({"task": "detect", "label_smoothing": 0.1}, {"task": "detect"}, "classification has smoothing="),
         ({"task": "classify", "label_smoothing": 0.1}, {"task": "classify", "smoothing": 0.1}, "smoothing=0.1"),

@@ -12,7 +12,7 @@ import ultralytics
 from ultralytics.cli import entrypoint
 from ultralytics.cli.help import help_on
 from ultralytics.cli.tools import TOOLS
-from ultralytics.utils.errors import ConfigError, UnknownArgumentError
+from ultralytics.utils.errors import ConfigError, ConfigTypeError, UnknownArgumentError
 
 Calls = list[tuple[Any, ...]]
 
@@ -127,7 +127,6 @@ def refused(error: type[Exception], tool: str, words: str, said: str, calls: Cal
         ("heatmap", "model=b.pt", "heatmap needs source="),
         ("heatmap", "model=b.pt source=p query=-1", "query=-1 is outside its bounds; use an integer, at least 0"),
         ("heatmap", "model=b.pt source=p pixel=1,2,3", "pixel=(1, 2, 3) is outside its bounds; use two integers x,y"),
-        ("heatmap", "model=b.pt source=p pixel=1.5,2", "two integers"),
         ("convert", "data=d.yaml", "convert needs format=, save_dir="),
         ("doctor", "", "doctor needs data="),
         ("show", "n=3", "show needs data="),
@@ -137,6 +136,10 @@ def refused(error: type[Exception], tool: str, words: str, said: str, calls: Cal
 )
 def test_missing_arguments_are_named(tool: str, words: str, said: str, calls: Calls) -> None:
     refused(ConfigError, tool, words, said, calls)
+
+
+def test_values_of_the_wrong_type(calls: Calls) -> None:
+    refused(ConfigTypeError, "heatmap", "model=b.pt source=p pixel=1.5,2", "two integers x,y", calls)
 
 
 @pytest.mark.parametrize(

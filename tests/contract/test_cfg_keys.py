@@ -5,11 +5,18 @@ A name may be added to OURS; one that is taken away, or a default that changes, 
 
 from __future__ import annotations
 
+import ast
+import dataclasses
+from pathlib import Path
+
 import pytest
 
-from ultralytics.cfg.generate import render_default_yaml
-from ultralytics.cfg.schema import GROUPS, KEYS, UPSTREAM_KEYS, defaults
-from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, YAML
+from tests.contract.source import files, name_of, tree
+from ultralytics.cfg import Args
+from ultralytics.cfg.generate import ARGS_PATH, render_args, render_default_yaml
+from ultralytics.cfg.schema import EXTRA_KEYS, GROUPS, KEYS, TASKS, UPSTREAM_KEYS, Trait, defaults, keys_with
+from ultralytics.data.augment import AugmentParams
+from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, YAML, IterableSimpleNamespace
 from ultralytics.utils.config.paths import DEFAULT_CFG_PATH
 
 UPSTREAM = {
@@ -181,7 +188,7 @@ def test_no_key_stands_in_two_groups() -> None:
     assert sum(len(group) for group in GROUPS.values()) == len(KEYS)
 
 
-def test_nobody_can_change_the_defaults_of_others() -> None:
+def test_defaults_are_copies() -> None:
     first = DEFAULT_CFG_DICT
     from ultralytics import utils
 
@@ -194,3 +201,69 @@ def test_each_default_is_a_legal_value(name: str) -> None:
     key = KEYS[name]
     assert key.check(key.default) == key.default
     assert key.meaning and key.bounds
+
+
+def test_args_is_written_from_the_rows() -> None:
+    assert ARGS_PATH.read_text(encoding="utf-8") == render_args()
+    assert list(Args.__annotations__) == [*KEYS, *EXTRA_KEYS]
+    assert not set(dir(IterableSimpleNamespace)) & {*KEYS, *EXTRA_KEYS}, "an argument hides a method"
+
+
+def test_a_type_checker_reports_a_misspelt_argument(tmp_path: Path) -> None:
+    mypy = pytest.importorskip("mypy.api")
+    (tmp_path / "use.py").write_text(
+        "from ultralytics.cfg import get_cfg\nargs = get_cfg()\nargs.imgzs\nargs.epochs + 1\nargs.replace(epochs=3).imgsz\n"
+    )
+    options = ["--strict", "--follow-imports=silent", f"--cache-dir={tmp_path}", str(tmp_path / "use.py")]
+    out = mypy.run(options)[0]
+    assert 'use.py:3: error: "Args" has no attribute "imgzs"' in out and out.count("error:") == 1
+
+
+TRAITS = {
+    Trait.RESUME: """batch device workers cache imgsz epochs time patience close_mosaic save_period val plots verbose data
+    channels_last save_dir profile hsv_h hsv_s hsv_v degrees translate scale shear perspective flipud fliplr bgr mosaic
+    mosaic_n mixup cutmix copy_paste copy_paste_mode erasing photometric zoom_out iou_crop strict modules
+    activation_checkpointing""",
+    Trait.SELECTS: "resume model task mode cfg recipe",
+    Trait.REBUILD: "device quantize amp compile channels_last",
+    Trait.ONE_RUN: "save_dir resume",
+    Trait.PLACE: "project name exist_ok save_dir",
+    Trait.WEIGHTS: "imgsz data single_cls letterbox",
+    Trait.SHOWN: "data imgsz epochs batch optimizer lr0 recipe seed",
+    Trait.OPTIMIZER: "lr0 momentum",
+    Trait.INFO: "model imgsz modules task cfg model_scale",
+    Trait.EXPORT_VAL: "data split workers letterbox max_det single_cls",
+}
+
+
+@pytest.mark.parametrize("trait", list(TRAITS), ids=str)
+def test_a_trait_belongs_to_these_arguments(trait: Trait) -> None:
+    """What survives a resume, rebuilds a predictor and so on changes behaviour, so a change is made in two places."""
+    assert set(keys_with(trait)) == set(TRAITS[trait].split())
+
+
+def test_traits_do_not_contradict_each_other() -> None:
+    assert not set(keys_with(Trait.RESUME)) & set(keys_with(Trait.SELECTS))
+    for key in KEYS.values():
+        assert key.only in {"", *TASKS}
+        assert not (key.inert and key.traits), f"{key.name} has no effect, so nothing may depend on it"
+
+
+def test_augmentation_has_the_defaults_of_the_table() -> None:
+    fields = {field.name: field.default for field in dataclasses.fields(AugmentParams)}
+    assert set(fields) == set(keys_with(Trait.AUGMENT))
+    erasing = {"erasing": 0.0}  # of detection
+    assert fields == {name: KEYS[name].default for name in fields} | erasing
+
+
+def test_no_other_module_lists_arguments() -> None:
+    """A collection of five or more names of arguments belongs into the table, as a trait."""
+    allowed = {"ultralytics.cfg.table", "ultralytics.cfg.table_own", "ultralytics.cfg.renames"}
+    lists = {}
+    for path in files():
+        for node in ast.walk(tree(path)):
+            if isinstance(node, (ast.Tuple, ast.List, ast.Set)) and name_of(path) not in allowed:
+                names = [e.value for e in node.elts if isinstance(e, ast.Constant) and isinstance(e.value, str)]
+                if len(names) >= 5 and len(names) == len(node.elts) and set(names) <= {*KEYS, *EXTRA_KEYS}:
+                    lists[f"{name_of(path)}:{node.lineno}"] = names
+    assert not lists

@@ -117,7 +117,7 @@ class Tool:
 def check_used(tool: str, direct: Mapping[str, Any], used: Sequence[str], remedy: str) -> None:
     """Raise ConfigError for the first argument that is not used; a letter as `scale` is the scale of the model."""
     for name, value in direct.items():
-        if name not in used and not (name == "scale" and isinstance(value, str) and "model_scale" in used):
+        if name not in used or (name == "scale" and not isinstance(value, str)):
             raise ConfigError(f"{name}={value} has no effect on {tool}", remedy)
 
 
