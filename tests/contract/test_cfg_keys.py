@@ -212,7 +212,8 @@ def test_args_is_written_from_the_rows() -> None:
 def test_a_type_checker_reports_a_misspelt_argument(tmp_path: Path) -> None:
     mypy = pytest.importorskip("mypy.api")
     (tmp_path / "use.py").write_text(
-        "from ultralytics.cfg import get_cfg\nargs = get_cfg()\nargs.imgzs\nargs.epochs + 1\nargs.replace(epochs=3).imgsz\n"
+        "from ultralytics.cfg import get_cfg\nargs = get_cfg()\nargs.imgzs\n"
+        "args.epochs + 1\nargs.replace(epochs=3).imgsz\n"
     )
     options = ["--strict", "--follow-imports=silent", f"--cache-dir={tmp_path}", str(tmp_path / "use.py")]
     out = mypy.run(options)[0]
@@ -220,8 +221,8 @@ def test_a_type_checker_reports_a_misspelt_argument(tmp_path: Path) -> None:
 
 
 TRAITS = {
-    Trait.RESUME: """batch device workers cache imgsz epochs time patience close_mosaic save_period val plots verbose data
-    channels_last save_dir profile hsv_h hsv_s hsv_v degrees translate scale shear perspective flipud fliplr bgr mosaic
+    Trait.RESUME: """batch device workers cache imgsz epochs time patience close_mosaic save_period val plots verbose
+    data channels_last save_dir profile hsv_h hsv_s hsv_v degrees translate scale shear perspective flipud fliplr bgr mosaic
     mosaic_n mixup cutmix copy_paste copy_paste_mode erasing photometric zoom_out iou_crop strict modules
     activation_checkpointing""",
     Trait.SELECTS: "resume model task mode cfg recipe",
