@@ -222,8 +222,8 @@ def test_a_type_checker_reports_a_misspelt_argument(tmp_path: Path) -> None:
 
 TRAITS = {
     Trait.RESUME: """batch device workers cache imgsz epochs time patience close_mosaic save_period val plots verbose
-    data channels_last save_dir profile hsv_h hsv_s hsv_v degrees translate scale shear perspective flipud fliplr bgr mosaic
-    mosaic_n mixup cutmix copy_paste copy_paste_mode erasing photometric zoom_out iou_crop strict modules
+    data channels_last save_dir profile hsv_h hsv_s hsv_v degrees translate scale shear perspective flipud fliplr bgr
+    mosaic mosaic_n mixup cutmix copy_paste copy_paste_mode erasing photometric zoom_out iou_crop strict modules
     activation_checkpointing""",
     Trait.SELECTS: "resume model task mode cfg recipe",
     Trait.REBUILD: "device quantize amp compile channels_last",

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ultralytics.cfg import Args
 from ultralytics.data.dataset import YOLODataset, collate_fn
 from ultralytics.data.loaders.open import load_inference_source
 from ultralytics.utils.dist import world_size
