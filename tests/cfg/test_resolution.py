@@ -84,7 +84,7 @@ def test_a_file_of_the_user_may_name_the_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "error", "words"),
+    ("given", "error", "parts"),
     [
         ({"epoch": 3}, UnknownArgumentError, ["'epoch'", "epochs"]),
         ({"lr": 3}, UnknownArgumentError, ["'lr'"]),
@@ -95,10 +95,10 @@ def test_a_file_of_the_user_may_name_the_folder(tmp_path: Path) -> None:
         ({"cfg": "none.yaml"}, NotFoundError, ["none.yaml"]),
     ],
 )
-def test_wrong_arguments(given: dict[str, Any], error: type[UserError], words: list[str]) -> None:
+def test_wrong_arguments(given: dict[str, Any], error: type[UserError], parts: list[str]) -> None:
     with pytest.raises(error) as e:
         get_cfg(overrides=given)
-    assert all(w in str(e.value) for w in words) and len(str(e.value).splitlines()) <= 3
+    assert all(w in str(e.value) for w in parts) and len(str(e.value).splitlines()) <= 3
 
 
 @pytest.mark.parametrize(
@@ -234,12 +234,12 @@ def test_unknown_arguments_are_syntax_errors_as_upstream() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "word"),
+    ("text", "line", "part"),
     [("epochs: 3\nepoch: 4\n", 2, "epochs"), ("\n\nlr0: high\n", 3, "lr0"), ("a: [\n", 2, "YAML")],
 )
-def test_errors_in_a_file_name_its_line(text: str, line: int, word: str, tmp_path: Path) -> None:
+def test_errors_in_a_file_name_its_line(text: str, line: int, part: str, tmp_path: Path) -> None:
     (tmp_path / "my.yaml").write_text(text)
-    with pytest.raises(UserError, match=word) as e:
+    with pytest.raises(UserError, match=part) as e:
         get_cfg(tmp_path / "my.yaml")
     assert f"{tmp_path / 'my.yaml'}:{line}" in str(e.value)
 

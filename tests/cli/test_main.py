@@ -112,7 +112,7 @@ def test_parse_overrides(argv: list[str], want: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "error", "word"),
+    ("argv", "error", "token"),
     [
         (["epoch=3"], UnknownArgumentError, "epochs"),
         (["epochs"], ConfigError, "epochs=100"),
@@ -120,13 +120,13 @@ def test_parse_overrides(argv: list[str], want: dict[str, Any]) -> None:
         (["qqqqqqq"], UnknownArgumentError, "yolo help"),
     ],
 )
-def test_parse_overrides_refuses(argv: list[str], error: type[UserError], word: str) -> None:
-    with pytest.raises(error, match=word):
+def test_parse_overrides_refuses(argv: list[str], error: type[UserError], token: str) -> None:
+    with pytest.raises(error, match=token):
         grammar.parse_overrides(argv)
 
 
 @pytest.mark.parametrize(
-    ("words", "model", "method", "arguments"),
+    ("tokens", "model", "method", "arguments"),
     [
         ("detect train model=m.yaml data=d.yaml epochs=3", ("m.yaml", None), "train", {"data": "d.yaml", "epochs": 3}),
         (
@@ -165,9 +165,9 @@ def test_parse_overrides_refuses(argv: list[str], error: type[UserError], word: 
     ],
 )
 def test_a_line_becomes_a_call(
-    words: str, model: tuple[str, str | None], method: str, arguments: dict[str, Any], calls: list[tuple[Any, ...]]
+    tokens: str, model: tuple[str, str | None], method: str, arguments: dict[str, Any], calls: list[tuple[Any, ...]]
 ) -> None:
-    cli.entrypoint(words.split())
+    cli.entrypoint(tokens.split())
     assert calls == [("model", *model), (method, arguments)]
 
 
@@ -267,17 +267,17 @@ def test_an_error_takes_at_most_three_lines(
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "said"),
+    ("error", "code", "message"),
     [
         (UserError("a", "b", "c", "d"), 1, "ERROR ❌ a\nb\nc\n"),
         (UserError(), 1, "ERROR ❌ UserError\n"),
         (KeyboardInterrupt(), 130, "\ninterrupted\n"),
     ],
 )
-def test_user_errors(error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_user_errors(error: BaseException, code: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as e, cli.user_errors():
         raise error
-    assert (e.value.code, capsys.readouterr().err) == (code, said)
+    assert (e.value.code, capsys.readouterr().err) == (code, message)
 
 
 def test_a_bug_keeps_its_traceback() -> None:
@@ -285,9 +285,9 @@ def test_a_bug_keeps_its_traceback() -> None:
         _ = 1 / 0
 
 
-@pytest.mark.parametrize("word", ["help", "--help", "-h", "h", "HELP"])
-def test_help(word: str, capsys: pytest.CaptureFixture[str]) -> None:
-    cli.entrypoint([word])
+@pytest.mark.parametrize("token", ["help", "--help", "-h", "h", "HELP"])
+def test_help(token: str, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.entrypoint([token])
     assert capsys.readouterr().out == overview()
     cli.entrypoint([])
     assert capsys.readouterr().out == overview()
@@ -316,9 +316,9 @@ def test_weights_that_know_their_data_set_train_on_it(
     assert "data=" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("word", ["version", "--version", "v"])
-def test_version(word: str, capsys: pytest.CaptureFixture[str]) -> None:
-    cli.entrypoint([word])
+@pytest.mark.parametrize("token", ["version", "--version", "v"])
+def test_version(token: str, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.entrypoint([token])
     assert capsys.readouterr().out == f"{ultralytics.__version__}\n"
 
 

@@ -61,7 +61,7 @@ def test_each_row_is_complete(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tool", "words", "want"),
+    ("tool", "tokens", "want"),
     [
         ("export", "model=b.pt format=onnx imgsz=320", [("export", {"format": "onnx", "imgsz": 320})]),
         ("export", "model=b.pt half", [("export", {"quantize": 16})]),
@@ -94,9 +94,9 @@ def test_each_row_is_complete(name: str) -> None:
         ),
     ],
 )
-def test_arguments_are_passed_on(tool: str, words: str, want: Calls, calls: Calls) -> None:
-    TOOLS[tool](words.split())
-    if "model=b.pt" in words:
+def test_arguments_are_passed_on(tool: str, tokens: str, want: Calls, calls: Calls) -> None:
+    TOOLS[tool](tokens.split())
+    if "model=b.pt" in tokens:
         assert calls.pop(0) == ("RTDETR", "b.pt", {})
     else:
         want = [(tool, *want[0])]
@@ -112,14 +112,14 @@ def test_the_task_and_the_scale_choose_the_model(calls: Calls) -> None:
     ]
 
 
-def refused(error: type[Exception], tool: str, words: str, said: str, calls: Calls) -> None:
+def refused(error: type[Exception], tool: str, tokens: str, message: str, calls: Calls) -> None:
     with pytest.raises(error) as e:
-        TOOLS[tool](words.split())
-    assert said in str(e.value) and calls == []
+        TOOLS[tool](tokens.split())
+    assert message in str(e.value) and calls == []
 
 
 @pytest.mark.parametrize(
-    ("tool", "words", "said"),
+    ("tool", "tokens", "message"),
     [
         ("export", "format=onnx", "export needs model="),
         ("benchmark", "", "benchmark needs model="),
@@ -134,8 +134,8 @@ def refused(error: type[Exception], tool: str, words: str, said: str, calls: Cal
         ("replay", "a.pt b.pt", "replay needs one file"),
     ],
 )
-def test_missing_arguments_are_named(tool: str, words: str, said: str, calls: Calls) -> None:
-    refused(ConfigError, tool, words, said, calls)
+def test_missing_arguments_are_named(tool: str, tokens: str, message: str, calls: Calls) -> None:
+    refused(ConfigError, tool, tokens, message, calls)
 
 
 def test_values_of_the_wrong_type(calls: Calls) -> None:
@@ -143,7 +143,7 @@ def test_values_of_the_wrong_type(calls: Calls) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tool", "words", "near"),
+    ("tool", "tokens", "near"),
     [
         ("convert", "data=d format=coco save_dir=o epochs=3", "data, format, save_dir, images, not 'epochs'"),
         ("doctor", "data=d model=b.pt", "data, imgsz, queries, save_dir, not 'model'"),
@@ -151,8 +151,8 @@ def test_values_of_the_wrong_type(calls: Calls) -> None:
         ("export", "model=b.pt fromat=onnx", "format"),
     ],
 )
-def test_unknown_arguments_of_a_tool(tool: str, words: str, near: str, calls: Calls) -> None:
-    refused(UnknownArgumentError, tool, words, near, calls)
+def test_unknown_arguments_of_a_tool(tool: str, tokens: str, near: str, calls: Calls) -> None:
+    refused(UnknownArgumentError, tool, tokens, near, calls)
 
 
 def test_an_unsafe_data_set_exits_with_1(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,19 +134,19 @@ def _tiles(value: Any) -> int:
 def _amp(value: Any) -> bool | str:
     if isinstance(value, bool):
         return value
-    word = _word(value).lower()
-    if word not in {"fp16", "bf16", "fp32"}:
+    text = _word(value).lower()
+    if text not in {"fp16", "bf16", "fp32"}:
         raise ValueError
-    return word
+    return text
 
 
 def _cache(value: Any) -> bool | str:
     if isinstance(value, bool):
         return value
-    word = _word(value).lower()
-    if word not in {"ram", "disk"}:
+    text = _word(value).lower()
+    if text not in {"ram", "disk"}:
         raise ValueError
-    return word
+    return text
 
 
 def _fraction_part(value: Any) -> int | float:
@@ -199,10 +199,10 @@ _PRECISIONS: dict[str, int | str] = {
 
 
 def _quantize(value: Any) -> int | str:
-    word = str(_either(_int, _word)(value)).lower()
-    if word not in _PRECISIONS:
+    text = str(_either(_int, _word)(value)).lower()
+    if text not in _PRECISIONS:
         raise ValueError
-    return _PRECISIONS[word]
+    return _PRECISIONS[text]
 
 
 def _box_loss(value: Any) -> str:

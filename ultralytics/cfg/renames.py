@@ -69,8 +69,8 @@ _ABSENT: Mapping[str, str] = {
     "hub": "a hosted service is not available here: files are local",
     "login": "a hosted service is not available here: files are local",
     "logout": "a hosted service is not available here: files are local",
-    "track": "tracking is not available here; pass the boxes of predict to a tracker of your own",
-    "persist": "tracking is not available here; pass the boxes of predict to a tracker of your own",
+    "track": "tracking is not available here; pass the boxes of predict to another tracker",
+    "persist": "tracking is not available here; pass the boxes of predict to another tracker",
 }
 """Commands and arguments of the interface that this package does not have."""
 

@@ -1,4 +1,4 @@
-"""Settings of a user that outlive a run: where runs, data sets and weights go.
+"""Settings of a user that outlive a run: the folders of runs, data sets and weights.
 
 They are read on first use and written only by `update` and `reset`; importing touches no file.
 """
@@ -25,6 +25,14 @@ DEFAULTS: Mapping[str, Any] = {
     "tensorboard": False,
 }
 """Keys with their defaults. Relative folders are relative to the working directory of the run."""
+
+INERT: Mapping[str, Any] = {
+    **dict.fromkeys(
+        ("sync", "clearml", "comet", "dvc", "hub", "mlflow", "neptune", "raytune", "wandb", "vscode_msg"), False
+    ),
+    **dict.fromkeys(("uuid", "api_key", "openai_api_key"), ""),
+}
+"""Settings of the interface that have no effect here, since nothing is sent anywhere; they cannot be changed."""
 
 
 class UnknownSettingError(ConfigError, KeyError):
@@ -63,6 +71,8 @@ class Settings(Mapping[str, Any]):
         return self._file or config_dir() / "settings.json"
 
     def __getitem__(self, key: str) -> Any:
+        if key in INERT:
+            return INERT[key]
         self._check_key(key)
         return self._values()[key]
 
@@ -76,13 +86,16 @@ class Settings(Mapping[str, Any]):
         return "\n".join([f"file: {self.file}", *(f"{k}: {v}" for k, v in self.items())])
 
     def update(self, values: Mapping[str, Any] | None = None, /, **more: Any) -> None:
-        """Change settings and save them.
+        """Change settings and save them; those of the interface that have no effect here are reported and left out.
 
         Raises:
             UnknownSettingError: there is no such key.
             ConfigTypeError: a value has the wrong type.
         """
         given = {**(values or {}), **more}
+        if idle := sorted(INERT.keys() & given.keys()):
+            LOGGER.warning(f"settings without effect here: {', '.join(idle)}; nothing is sent to a service")
+            given = {k: v for k, v in given.items() if k not in INERT}
         for key, value in given.items():
             self._check_key(key)
             self._check_type(key, value)

@@ -27,7 +27,7 @@ _FLOAT = re.compile(
 
 
 class _Loader(_BASE):
-    """The safe loader with YAML 1.2 scalars and an error for a key that stands twice."""
+    """The safe loader with YAML 1.2 scalars and an error for a key that occurs twice."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
 
@@ -38,7 +38,7 @@ class _Loader(_BASE):
                 key = self.construct_object(key_node)
                 if key in seen:
                     raise yaml.constructor.ConstructorError(
-                        None, None, f"key {key!r} stands twice", key_node.start_mark
+                        None, None, f"key {key!r} occurs twice", key_node.start_mark
                     )
                 seen.add(key)
         result: dict[Any, Any] = super().construct_mapping(node, deep=deep)
