@@ -165,7 +165,7 @@ def test_the_arguments_of_a_run_start_another(idle, tmp_path, capsys):
     again.add_callback("on_train_epoch_end", lambda t: t.optimizer.step())
     again.train()
     assert again.save_dir == tmp_path / "run2" and kept == (first.csv.read_bytes(), first.last.read_bytes())
-    assert capsys.readouterr().out.count("this one has a folder of its own") == 1
+    assert capsys.readouterr().out.count("this run has its own folder") == 1
 
 
 def seen_by(trainer):

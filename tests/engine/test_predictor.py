@@ -363,9 +363,9 @@ def test_grey_network(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["visualize", "dnn", "rect"])
-def test_arguments_that_cannot_be_honoured_are_refused(tmp_path, name):
-    with pytest.raises(ConfigError, match=name):
-        oracle(tmp_path, **{name: True})
+def test_arguments_without_effect_warn_once(tmp_path, name, capsys):
+    predictor = oracle(tmp_path, **{name: True})
+    assert capsys.readouterr().out.count(f"{name}=True has no effect") == 1 and predictor.args.get(name) is False
 
 
 def test_no_model(tmp_path):

@@ -418,7 +418,6 @@ def test_a_disk_that_is_full_leaves_the_older_checkpoint_whole(make, monkeypatch
         ({"data": "gone.yaml"}, NotFoundError),
         ({"data": None}, ConfigError),
         ({"batch": 0}, ConfigError),
-        ({"compile": True}, ConfigError),
         ({"device": "7"}, ValueError),
         ({"amp": "fp16"}, ConfigError),
         ({"optimizer": "MuSGD"}, ConfigError),

@@ -278,10 +278,9 @@ def test_callbacks_run_in_order(data, tmp_path):
 
 # ----------------------------------------------------------------------------------------------------------- errors
 @pytest.mark.parametrize("name", ["visualize", "dnn", "rect"])
-def test_arguments_that_cannot_be_honoured_are_refused(data, tmp_path, name):
-    with pytest.raises(ConfigError, match=name):
-        run(truth(), data, tmp_path, **{name: True})
-    assert not (tmp_path / "val").exists()
+def test_arguments_without_effect_warn_once(data, tmp_path, name, capsys):
+    validator = RTDETRValidator(args={**args(data, tmp_path), name: True})
+    assert capsys.readouterr().out.count(f"{name}=True has no effect") == 1 and validator.args.get(name) is False
 
 
 def test_missing_parts_are_named(data, tmp_path, tiny):

@@ -110,7 +110,7 @@ def check_yaml(name: str | Path, kind: str = "models") -> Path:
     hint = (
         f"Did you mean {' or '.join(near)}?"
         if near
-        else f"Use the path of a file, or a name from ultralytics/cfg/{kind}."
+        else f"Give the path of a file, or a name from ultralytics/cfg/{kind}."
     )
     raise NotFoundError(f"{name}: no such file in {folder.resolve()}, and none shipped with that name\n{hint}")
 

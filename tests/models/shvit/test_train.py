@@ -164,8 +164,6 @@ def test_official_weights_by_argument(data, tmp_path):
     [
         ({"data": None}, "data=folder"),
         ({"batch": 1}, "batch=2"),
-        ({"mosaic": 0.5}, "detect only"),
-        ({"conf": 0.5}, "detect only"),
         ({"save_txt": True}, "label files"),
         ({"auto_augment": "magic"}, "auto_augment"),
     ],
@@ -174,6 +172,12 @@ def test_arguments_that_cannot_be_honoured(data, tmp_path, changes, text):
     with pytest.raises(ConfigError, match=text):
         SHViTClassifier(TINY).train(**options(data, tmp_path, **changes))
     assert not (tmp_path / "run").exists()
+
+
+def test_arguments_of_detection_warn(data, tmp_path, capsys):
+    given = {**options(data, tmp_path), "model": "shvit_s1.yaml", "mosaic": 0.5, "conf": 0.5}
+    run = ClassificationTrainer(overrides=given)
+    assert capsys.readouterr().out.count("it is for detect only") == 2 and run.args.conf is None
 
 
 def test_what_is_off_is_no_demand(data, tmp_path):
