@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from ultralytics.cfg.schema import GROUPS, KEYS, MODES, Key, Trait
 from ultralytics.cli.tools import TOOLS, Tool
 
-WIDTH = 120
+_WIDTH = 120
 
 _OVERVIEW = """\
 yolo [TASK] MODE key=value ...          (also: ultralytics ..., python -m ultralytics ...)
@@ -101,6 +101,6 @@ def _rows(keys: Sequence[Key]) -> list[str]:
     lines: list[str] = []
     for key, head in zip(keys, heads, strict=True):
         only = f" [{key.only} only]" if key.only else ""
-        text = textwrap.wrap(f"{key.meaning} ({key.bounds}){only}", WIDTH - width - 2)
+        text = textwrap.wrap(f"{key.meaning} ({key.bounds}){only}", _WIDTH - width - 2)
         lines += [f"  {head:<{width}}{text[0]}", *(f"  {'':<{width}}{line}" for line in text[1:])]
     return lines

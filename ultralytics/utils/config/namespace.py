@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
-Self = TypeVar("Self", bound="IterableSimpleNamespace")
+_Self = TypeVar("_Self", bound="IterableSimpleNamespace")
 
 
 class IterableSimpleNamespace(SimpleNamespace):
@@ -57,15 +57,15 @@ class IterableSimpleNamespace(SimpleNamespace):
         """Value of a key, or the default where there is no such key."""
         return vars(self).get(key, default)
 
-    def replace(self: Self, **changes: Any) -> Self:
+    def replace(self: _Self, **changes: Any) -> _Self:
         """Return a copy with some values changed; it is frozen if this one is, and has the same `user_keys`."""
         return _rebuild(type(self), {**vars(self), **self._check(changes)}, self.user_keys, self._frozen)
 
-    def frozen(self: Self) -> Self:
+    def frozen(self: _Self) -> _Self:
         """Return a copy that refuses writes with an AttributeError."""
         return _rebuild(type(self), dict(vars(self)), self.user_keys, frozen=True)
 
-    def writable(self: Self) -> Self:
+    def writable(self: _Self) -> _Self:
         """Return a copy that can be written to."""
         return _rebuild(type(self), dict(vars(self)), self.user_keys)
 
@@ -78,7 +78,7 @@ class IterableSimpleNamespace(SimpleNamespace):
             raise AttributeError(f"these arguments are frozen: use args.replace({name}=...), which returns a copy")
 
 
-def _rebuild(kind: type[Self], values: Mapping[str, Any], user_keys: frozenset[str], frozen: bool = False) -> Self:
+def _rebuild(kind: type[_Self], values: Mapping[str, Any], user_keys: frozenset[str], frozen: bool = False) -> _Self:
     new = kind(**values)
     new.user_keys = user_keys
     object.__setattr__(new, "_frozen", frozen)
