@@ -344,7 +344,7 @@ class Model:
         self._need_network("be benchmarked")
         weights = check_saved(self.ckpt_path)
         args = resolve(overrides=self._args("predict", {"name": "benchmark", "batch": 1, **kwargs}))
-        chosen = {k: v for k, v in user_values(args).items() if k in kwargs or kwargs.get("cfg")}
+        chosen = {k: v for k, v in user_values(args).items() if k not in {"mode", "task", "model", "name"}}
         size = check_imgsz(args.imgsz, stride=int(self.model.stride.max()), min_dim=2)
         channels = int(self.model.yaml.get("channels", 3))
 
