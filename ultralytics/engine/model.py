@@ -177,7 +177,11 @@ class Model:
 
     @property
     def task_map(self) -> dict[str, dict[str, type[Any]]]:
-        """Classes by task: {task: {"model", "trainer", "validator", "predictor"}}, here those of the head's family."""
+        """Classes by task: {task: {"model", "trainer", "validator", "predictor"}}."""
+        raise NotImplementedError
+
+    def family_classes(self) -> dict[str, dict[str, type[Any]]]:
+        """Return the `task_map` of the family of the network's head."""
         family = FAMILIES.named(self.family_name)
         return {family.task: {"model": family.network, **family.classes()}}
 

@@ -35,6 +35,11 @@ class RTDETR(Model):
     ) -> None:
         super().__init__(model, task="detect", verbose=verbose, scale=scale, modules=modules)
 
+    @property
+    def task_map(self) -> dict[str, dict[str, type[Any]]]:
+        """The classes of the head's family."""
+        return self.family_classes()
+
     def heatmap(
         self,
         source: Any,

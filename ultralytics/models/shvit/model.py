@@ -39,6 +39,11 @@ class SHViTClassifier(Model):
     ) -> None:
         super().__init__(model, task="classify", verbose=verbose, scale=scale, modules=modules)
 
+    @property
+    def task_map(self) -> dict[str, dict[str, type[Any]]]:
+        """The classes of the head's family."""
+        return self.family_classes()
+
     def _args(self, mode: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the overrides of one call; the image size is 224 unless the weights or the caller say otherwise."""
         given = super()._args(mode, kwargs)
