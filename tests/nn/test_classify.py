@@ -115,7 +115,7 @@ def test_official_weights_load_whole_and_give_the_same(size, form, tmp_path, cap
     official.load_state_dict(state)
     model = ClassificationModel(f"shvit_{size}.yaml", nc=10, verbose=False).eval()
     report = model.load(tmp_path / "official.pth" if form else {"model": state})
-    assert len(report.matched) == len(state) and not (report.missing or report.unexpected or report.mismatched)
+    assert len(report.copied) == len(state) and not (report.fresh or report.dropped or report.mismatched)
     assert f"{len(state)} matched, 0 missing, 0 unexpected" in capsys.readouterr().out
     x = tensor("picture", (2, 3, 64, 64), "image")
     with torch.no_grad():
@@ -130,11 +130,11 @@ def test_official_file_with_a_teacher_s_head():
     state = random_official("shvit_s1_distill")
     cfg = ClassificationModel("shvit_s1.yaml", nc=10, verbose=False).yaml
     report = ClassificationModel(cfg, verbose=False).load(state)
-    assert {k.split(".")[0] for k in report.unexpected} == {"head_dist"} and not report.missing
+    assert {k.split(".")[0] for k in report.dropped} == {"head_dist"} and not report.fresh
     cfg["head"] = [[-1, 1, "SHViTHead", ["nc", True]]]
     model = ClassificationModel(cfg, verbose=False)
     report = model.load(state)
-    assert not (report.missing or report.unexpected or report.mismatched)
+    assert not (report.fresh or report.dropped or report.mismatched)
     x = tensor("picture", (2, 3, 64, 64), "image")
     official = shsa.shvit_s1(num_classes=10, distillation=True)
     official.load_state_dict(state)
@@ -148,7 +148,7 @@ def test_another_number_of_classes_leaves_the_last_layer_fresh():
     before = model.model[-1].head.l.weight.clone()
     report = model.load(random_official("shvit_s1"))
     assert report.mismatched == ["model.4.head.l.weight", "model.4.head.l.bias"]
-    assert torch.equal(model.model[-1].head.l.weight, before) and len(report.matched) == 469
+    assert torch.equal(model.model[-1].head.l.weight, before) and len(report.copied) == 469
     assert "2 of another shape" in report.lines()[0] and "head.l.weight" in report.lines()[1]
 
 
@@ -187,7 +187,7 @@ def test_a_saved_model_comes_back(tmp_path):
     with torch.no_grad():
         torch.testing.assert_close(back(x), model(x), rtol=0, atol=0)
     other = ClassificationModel(TINY, nc=3, verbose=False)
-    assert len(other.load(tmp_path / "m.pt", verbose=False).missing) == 0 and other.names == model.names
+    assert len(other.load(tmp_path / "m.pt", verbose=False).fresh) == 0 and other.names == model.names
 
 
 def test_a_row_of_another_kind_at_the_end():
