@@ -29,7 +29,7 @@ from ultralytics.nn.registry import (
     summed_channels,
 )
 from ultralytics.utils.errors import ConfigError, ConfigTypeError
-from ultralytics.utils.torch_utils import fuse_conv_and_bn
+from ultralytics.utils.torch_utils import fuse_conv_and_bn, fuse_deconv_and_bn
 
 Size = int | Sequence[int]
 Activation = bool | nn.Module | type[nn.Module] | None
@@ -252,8 +252,7 @@ class ConvTranspose(nn.Module):
         """Fold the batch norm, in place."""
         bn = getattr(self, "bn", None)
         if isinstance(bn, nn.BatchNorm2d):
-            self.conv_transpose = nn.utils.fuse_conv_bn_eval(self.conv_transpose, bn, transpose=True)
-            self.conv_transpose.requires_grad_(False)
+            self.conv_transpose = fuse_deconv_and_bn(self.conv_transpose, bn)
             del self.bn
             self.forward = self.forward_fuse  # type: ignore[method-assign]
         return self
