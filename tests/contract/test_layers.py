@@ -11,6 +11,7 @@ from tests.contract.source import files, imports, modules, name_of, runtime_node
 LAYERS = {  # the longest prefix counts
     "ultralytics.utils": 0,
     "ultralytics.cfg": 1,
+    "ultralytics.optim": 1,
     "ultralytics.models.utils": 2,
     "ultralytics.nn": 3,
     "ultralytics.data": 3,
