@@ -31,6 +31,8 @@ from ultralytics.nn.modules.csp import (
     RepC4,
     SCDown,
 )
+from ultralytics.nn.modules.fusion.elan import RepNCSPELAN4
+from ultralytics.nn.modules.resampling.downsampling import AConv, ADown
 from ultralytics.nn.modules.utils import is_captured
 from ultralytics.nn.modules.yolo import (
     C3TR,
@@ -76,6 +78,8 @@ __all__ = (
     "A2C2f",
     "AAttn",
     "ABlock",
+    "AConv",
+    "ADown",
     "Attention",
     "Bottleneck",
     "BottleneckCSP",
@@ -100,6 +104,7 @@ __all__ = (
     "RepC3",
     "RepC4",
     "RepCSP",
+    "RepNCSPELAN4",
     "RepVGGDW",
     "ResNetBlock",
     "ResNetDBlock",
