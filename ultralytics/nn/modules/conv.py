@@ -50,8 +50,8 @@ def default_activation(act: nn.Module | None = None) -> Iterator[None]:
     """Build context: blocks made inside share one default activation object (`act`, or a SiLU).
 
     A model YAML's `activation:` travels this way, so nothing is left behind on a class. As upstream, it replaces the
-    default of `Conv` and what is built of it; RepConv keeps a SiLU of its own. Outside any context each block gets its
-    own SiLU.
+    default of `Conv` and what is built of it; RepConv and ConvTranspose keep a SiLU of their own. Outside any context
+    each block gets its own SiLU.
     """
     token = _DEFAULTS.set(_Defaults(nn.SiLU() if act is None else act, nn.SiLU()))
     try:
@@ -238,7 +238,7 @@ class ConvTranspose(nn.Module):
         super().__init__()
         self.conv_transpose = nn.ConvTranspose2d(c1, c2, k, s, p, bias=not bn)
         self.bn = nn.BatchNorm2d(c2) if bn else nn.Identity()
-        self.act = _activation(act)
+        self.act = _activation(act, rep=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, c1, H, W) -> (B, c2, H', W')."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -231,6 +231,40 @@ class Detect(nn.Module):
                 box[-1].bias.fill_(2.0)
                 score[-1].bias[: self.nc] = math.log(5 / self.nc / (640 / stride) ** 2)
 
+    def match_class_towers(self, state: Mapping[str, Tensor]) -> bool:
+        """Rebuild the class towers at the width of another head's state dict, if only that differs; say whether.
+
+        Both heads must have box towers of the same input channels and class towers of the same form.
+        """
+        own = self.state_dict()
+        names = [f"cv3.{level}{tail}" for level in range(self.nl) for tail in self._class_keys]
+        inputs = [f"cv2.{level}.0.conv.weight" for level in range(self.nl)]
+        same = all(k in own and k in state and own[k].shape[1] == state[k].shape[1] for k in inputs)
+        if not same or not all(name in state for name in names):
+            return False
+        width, present = (s[f"cv3.0{self._class_keys[-1]}"].shape[1] for s in (state, own))
+        if width == present:
+            return False
+        tower = self._full_tower if self._is_legacy else self._light_tower
+        device, dtype = own[inputs[0]].device, own[inputs[0]].dtype
+        built = nn.ModuleList(tower(own[k].shape[1], width) for k in inputs).to(device, dtype).train(self.training)
+        for norm, old in zip(_norms(built), _norms(self), strict=False):
+            norm.eps, norm.momentum = old.eps, old.momentum
+        self.cv3 = built
+        if self.is_dual:
+            self.one2one_cv3 = copy.deepcopy(built)
+        return True
+
+    @property
+    def _is_legacy(self) -> bool:
+        """Whether the class towers are of full convolutions."""
+        return self.cv3 is not None and isinstance(cast("nn.Sequential", self.cv3[0])[0], Conv)
+
+    @property
+    def _class_keys(self) -> tuple[str, str]:
+        """Tails of the first and last kernel of a class tower."""
+        return (".0.conv.weight" if self._is_legacy else ".0.0.conv.weight"), ".2.weight"
+
     def reset_parameters(self) -> None:
         """Draw all towers again and restore the fixed bins and start biases."""
         for boxes, scores in self.branches():
@@ -250,6 +284,10 @@ class Detect(nn.Module):
             self.one2one_cv2 = self.one2one_cv3 = None
         fuse_children(self)
         return self
+
+
+def _norms(module: nn.Module) -> list[nn.BatchNorm2d]:
+    return [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
 
 
 def _v10_rule(row: RowContext) -> Plan:

@@ -1,0 +1,193 @@
+"""Networks with a Detect head (YOLO v3 to 26): strides, loss, test-time augmentation, and taking over weights.
+
+Shape legend: B batch, C channels, H x W image, A anchors (cells of all levels), L levels, nc classes, N targets.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ultralytics.nn.builder import PROBE_SIZE, PlannedLayer
+from ultralytics.nn.modules.yolo.detect import Detect
+from ultralytics.nn.spec import ModelSpec
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils.log import LOGGER
+from ultralytics.utils.yolo_loss import E2ELoss, v8DetectionLoss
+
+TTA_SCALES = (1.0, 0.83, 0.67)
+TTA_MIRRORED = 1  # the view that is mirrored left to right
+GREY = 0.447  # mean of ImageNet: the border of a view
+FIRST_KERNEL = "model.0.conv.weight"
+
+
+class YOLODetectionModel(DetectionModel):
+    """A YOLO detector from a YAML file or mapping; parameters as `DetectionModel`.
+
+    Predictions are what its head gives (see `Detect.forward`). A dual network answers with its one-to-many branch, for
+    NMS, until `end2end` is switched on.
+    """
+
+    partial_layers = True
+
+    def __init__(
+        self,
+        cfg: str | Path | Mapping[str, Any] = "yolo26n.yaml",
+        ch: int = 3,
+        nc: int | None = None,
+        verbose: bool = True,
+        scale: str | None = None,
+    ) -> None:
+        super().__init__(cfg, ch, nc, verbose, scale)
+        head = self.head
+        head.stride = torch.tensor(self._level_strides, device="cpu")
+        self.stride = head.stride.clone()  # stays on the CPU: read by the host
+        head.bias_init()
+
+    def _check_last_row(self, spec: ModelSpec, last: PlannedLayer) -> None:
+        """Demand a Detect head; note the strides of its levels, from the heights that the probe image gave."""
+        super()._check_last_row(spec, last)
+        if not issubclass(last.entry.cls, Detect):
+            raise spec.error(spec.layers[-1], "the last row must be a Detect head", "Detect, [nc] or v10Detect, [nc]")
+        raw = last.output[1]
+        feats = (raw["one2many"] if "one2many" in raw else raw)["feats"]
+        self._level_strides = [PROBE_SIZE / f.shape[2] for f in feats]
+
+    @property
+    def head(self) -> Detect:
+        """The last layer."""
+        return cast("Detect", self.model[-1])
+
+    @property
+    def end2end(self) -> bool:
+        """Whether the network answers with NMS-free rows; settable where its head has a one-to-one branch."""
+        return self.head.end2end
+
+    @end2end.setter
+    def end2end(self, value: bool) -> None:
+        self.head.end2end = value
+
+    def reset_weights(self) -> None:
+        """Draw all weights again, as at construction: fixed bins, start biases and blocks with a rule of their own."""
+        own = [m for m in self.model.modules() if _has_own_start(m)]
+        inside = {id(child) for m in own for child in m.modules()}
+        for module in self.model.modules():
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset) and id(module) not in inside:
+                reset()
+        for module in own:
+            cast("Any", module).reset_parameters()
+
+    # ------------------------------------------------------------------------------------------------------ predict
+    def predict(
+        self,
+        x: Tensor,
+        profile: bool = False,
+        batch: Mapping[str, Any] | None = None,
+        augment: bool = False,
+        embed: Sequence[int] | None = None,
+    ) -> Any:
+        """Run the network on an image batch (B, C, H, W); with `augment` on several views, as `augmented` does.
+
+        Views of a dual network that answers without NMS cannot be put together: a warning says so, one pass is run.
+        """
+        if not augment:
+            return super().predict(x, profile, batch, embed=embed)
+        if self.end2end:
+            LOGGER.warning("augment=True has no effect with NMS-free rows; switch end2end off for it")
+            return super().predict(x, profile, batch, embed=embed)
+        return self.augmented(x), None
+
+    def augmented(self, x: Tensor) -> Tensor:
+        """Anchors (B, 4 + nc, A) of three views, smaller ones and a mirrored one among them, in pixels of `x`.
+
+        The coarsest level of the full view and the finest of the smallest are left out: they see such objects badly.
+        """
+        width, step = x.shape[3], int(self.stride.max())
+        views = []
+        for i, scale in enumerate(TTA_SCALES):
+            image = x.flip(3) if i == TTA_MIRRORED else x
+            y = super().predict(_shrunk(image, scale, step))
+            y = y if isinstance(y, Tensor) else y[0]
+            box, scores = y[:, :4] / scale, y[:, 4:]
+            if i == TTA_MIRRORED:
+                box = torch.cat((width - box[:, :1], box[:, 1:]), 1)
+            views.append(torch.cat((box, scores), 1))
+        levels = self.head.nl
+        cells = sum(4**i for i in range(levels))
+        coarse = views[0].shape[2] // cells
+        fine = views[-1].shape[2] // cells * 4 ** (levels - 1)
+        views[0], views[-1] = views[0][..., :-coarse] if coarse else views[0], views[-1][..., fine:]
+        return torch.cat(views, 2)
+
+    # --------------------------------------------------------------------------------------------------------- loss
+    def init_criterion(self) -> v8DetectionLoss | E2ELoss:
+        """Return the loss for this head and the present `args`."""
+        return E2ELoss(self) if self.head.is_dual else v8DetectionLoss(self)
+
+    def loss(self, batch: dict[str, Any], preds: Any = None) -> tuple[Tensor, dict[str, Tensor]]:  # type: ignore[override]
+        """Return the three terms (3,) of a batch times its size, and them detached by name, not multiplied.
+
+        `batch` holds `img` (B, C, H, W), `batch_idx` (N,), `cls` (N,) or (N, 1) and `bboxes` (N, 4) as cx, cy, w, h in
+        0..1, in any order. `preds` is what the model gave for it (train or eval form); None: the model is run.
+        """
+        if self.criterion is None:
+            self.criterion = cast("Any", self.init_criterion())
+        preds = self.predict(batch["img"]) if preds is None else preds
+        terms, items = cast("Any", self.criterion)(preds, batch)
+        return terms, items
+
+    # ----------------------------------------------------------------------------------------------------- transfer
+    def prepare_for(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Fit this network and a source's state dict to each other before layers are taken over.
+
+        Class towers, whose width depends on the class count, are rebuilt at the source's width, so that all but their
+        last layers can be taken. Filters of the first convolution are summed for one input channel, else as many as
+        both have are taken.
+        """
+        last = len(self.model) - 1
+        if not self.is_fused() and self.head.match_class_towers({**_below(state, f"model.{last}.")}):
+            self.head.bias_init()
+        own = self.state_dict().get(FIRST_KERNEL)
+        kernel = state.get(FIRST_KERNEL)
+        if own is None or kernel is None or own.dim() != 4 or kernel.dim() != 4:
+            return state
+        fits = own.shape[0] == kernel.shape[0] and own.shape[2:] == kernel.shape[2:]
+        if not fits or own.shape[1] == kernel.shape[1]:
+            return state
+        return {**state, FIRST_KERNEL: _fit_filters(own, kernel)}
+
+
+def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def _fit_filters(own: Tensor, kernel: Tensor) -> Tensor:
+    """A kernel (O, I, k, k) of a source for another count of input channels; what it lacks stays as it was."""
+    if own.shape[1] == 1:
+        return kernel.sum(1, keepdim=True)
+    shared = min(own.shape[1], kernel.shape[1])
+    fitted = own.clone()
+    fitted[:, :shared] = kernel[:, :shared].to(own)
+    return fitted
+
+
+def _has_own_start(module: nn.Module) -> bool:
+    """Whether a block of this package has an initialisation of its own."""
+    return type(module).__module__.startswith("ultralytics.") and hasattr(module, "reset_parameters")
+
+
+def _shrunk(image: Tensor, scale: float, step: int) -> Tensor:
+    """Resize an image batch (B, C, H, W), and pad it at the right and below to what the step allows."""
+    if scale == 1:
+        return image
+    h, w = image.shape[2:]
+    small = F.interpolate(image, size=(int(h * scale), int(w * scale)), mode="bilinear", align_corners=False)
+    height, width = (math.ceil(side * scale / step) * step for side in (h, w))
+    return F.pad(small, [0, width - small.shape[3], 0, height - small.shape[2]], value=GREY)
