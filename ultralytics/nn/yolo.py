@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ultralytics.nn.builder import PROBE_SIZE, PlannedLayer
+from ultralytics.nn.build.builder import PROBE_SIZE, PlannedLayer
+from ultralytics.nn.build.spec import ModelSpec
 from ultralytics.nn.modules.yolo.detect import Detect
-from ultralytics.nn.spec import ModelSpec
-from ultralytics.nn.tasks import DetectionModel
+from ultralytics.nn.detection import DetectionModel
+from ultralytics.nn.families import Family, register_family
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.yolo_loss import E2ELoss, v8DetectionLoss
 
@@ -34,6 +35,7 @@ class YOLODetectionModel(DetectionModel):
     NMS, until `end2end` is switched on.
     """
 
+    checkpoint_name = "YOLODetectionModel"
     partial_layers = True
 
     def __init__(
@@ -50,9 +52,9 @@ class YOLODetectionModel(DetectionModel):
         self.stride = head.stride.clone()  # stays on the CPU: read by the host
         head.bias_init()
 
-    def _check_last_row(self, spec: ModelSpec, last: PlannedLayer) -> None:
+    def check_last_row(self, spec: ModelSpec, last: PlannedLayer) -> None:
         """Demand a Detect head; note the strides of its levels, from the heights that the probe image gave."""
-        super()._check_last_row(spec, last)
+        super().check_last_row(spec, last)
         if not issubclass(last.entry.cls, Detect):
             raise spec.error(spec.layers[-1], "the last row must be a Detect head", "Detect, [nc] or v10Detect, [nc]")
         raw = last.output[1]
@@ -127,20 +129,22 @@ class YOLODetectionModel(DetectionModel):
         return torch.cat(views, 2)
 
     # --------------------------------------------------------------------------------------------------------- loss
-    def init_criterion(self) -> v8DetectionLoss | E2ELoss:
+    def init_criterion(self) -> v8DetectionLoss | E2ELoss:  # type: ignore[override]
         """Return the loss for this head and the present `args`."""
         return E2ELoss(self) if self.head.is_dual else v8DetectionLoss(self)
 
-    def loss(self, batch: dict[str, Any], preds: Any = None) -> tuple[Tensor, dict[str, Tensor]]:  # type: ignore[override]
+    def loss(  # type: ignore[override]
+        self, batch: dict[str, Any], preds: Any = None, *, partial: bool = False
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the three terms (3,) of a batch times its size, and them detached by name, not multiplied.
 
         `batch` holds `img` (B, C, H, W), `batch_idx` (N,), `cls` (N,) or (N, 1) and `bboxes` (N, 4) as cx, cy, w, h in
         0..1, in any order. `preds` is what the model gave for it (train or eval form); None: the model is run.
         """
-        if self.criterion is None:
-            self.criterion = cast("Any", self.init_criterion())
+        if not hasattr(self, "criterion"):
+            self.criterion = self.init_criterion()
         preds = self.predict(batch["img"]) if preds is None else preds
-        terms, items = cast("Any", self.criterion)(preds, batch)
+        terms, items = self.criterion(preds, batch)
         return terms, items
 
     # ----------------------------------------------------------------------------------------------------- transfer

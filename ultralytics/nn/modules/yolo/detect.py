@@ -228,8 +228,8 @@ class Detect(nn.Module):
         """Start the last biases: boxes of 2 bins a side, and about 5 objects in a 640 px image. Needs `stride`."""
         for boxes, scores in self.branches():
             for box, score, stride in zip(boxes, scores, self.stride.tolist(), strict=True):
-                box[-1].bias.fill_(2.0)
-                score[-1].bias[: self.nc] = math.log(5 / self.nc / (640 / stride) ** 2)
+                _last_bias(box).fill_(2.0)
+                _last_bias(score)[: self.nc] = math.log(5 / self.nc / (640 / stride) ** 2)
 
     def match_class_towers(self, state: Mapping[str, Tensor]) -> bool:
         """Rebuild the class towers at the width of another head's state dict, if only that differs; say whether.
@@ -284,6 +284,11 @@ class Detect(nn.Module):
             self.one2one_cv2 = self.one2one_cv3 = None
         fuse_children(self)
         return self
+
+
+def _last_bias(tower: nn.Module) -> Tensor:
+    """Bias of the last layer of a tower."""
+    return cast("Tensor", cast("nn.Sequential", tower)[-1].bias)
 
 
 def _norms(module: nn.Module) -> list[nn.BatchNorm2d]:
