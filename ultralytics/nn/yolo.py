@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ultralytics.nn.build.builder import PROBE_SIZE, PlannedLayer
 from ultralytics.nn.build.spec import ModelSpec
@@ -74,17 +74,6 @@ class YOLODetectionModel(DetectionModel):
     @end2end.setter
     def end2end(self, value: bool) -> None:
         self.head.end2end = value
-
-    def reset_weights(self) -> None:
-        """Draw all weights again, as at construction: fixed bins, start biases and blocks with a rule of their own."""
-        own = [m for m in self.model.modules() if _has_own_start(m)]
-        inside = {id(child) for m in own for child in m.modules()}
-        for module in self.model.modules():
-            reset = getattr(module, "reset_parameters", None)
-            if callable(reset) and id(module) not in inside:
-                reset()
-        for module in own:
-            cast("Any", module).reset_parameters()
 
     # ------------------------------------------------------------------------------------------------------ predict
     def predict(
@@ -180,11 +169,6 @@ def _fit_filters(own: Tensor, kernel: Tensor) -> Tensor:
     fitted = own.clone()
     fitted[:, :shared] = kernel[:, :shared].to(own)
     return fitted
-
-
-def _has_own_start(module: nn.Module) -> bool:
-    """Whether a block of this package has an initialisation of its own."""
-    return type(module).__module__.startswith("ultralytics.") and hasattr(module, "reset_parameters")
 
 
 def _shrunk(image: Tensor, scale: float, step: int) -> Tensor:
