@@ -181,7 +181,9 @@ from ultralytics.nn.modules.yolo import (
     A2C2f,
     AAttn,
     ABlock,
+    BNContrastiveHead,
     BottleneckCSP,
+    C2fAttn,
     C2fCIB,
     C2fPSA,
     C3f,
@@ -189,8 +191,11 @@ from ultralytics.nn.modules.yolo import (
     C3k,
     C3k2,
     C3x,
+    ContrastiveHead,
     Detect,
     GhostBottleneck,
+    ImagePoolingAttn,
+    MaxSigmoidAttnBlock,
     Proto,
     Proto26,
     RepBottleneck,
@@ -202,6 +207,11 @@ from ultralytics.nn.modules.yolo import (
 )
 
 __all__ = (
+    "MaxSigmoidAttnBlock",
+    "C2fAttn",
+    "ImagePoolingAttn",
+    "ContrastiveHead",
+    "BNContrastiveHead",
     "AIFI",
     "AIFI_LPE",
     "C1",

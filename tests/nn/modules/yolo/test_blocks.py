@@ -21,6 +21,7 @@ from ultralytics.nn.modules import (
     C3k,
     C3k2,
     GhostBottleneck,
+    MaxSigmoidAttnBlock,
     Proto26,
     RepCSP,
     RepVGGDW,
@@ -178,3 +179,18 @@ def test_the_activation_of_a_yaml_does_not_reach_the_next_model() -> None:
     build_model(load_model_yaml({**rows, "activation": "nn.ReLU()"}))
     layers, _ = build_model(load_model_yaml(rows))
     assert isinstance(layers[0].act, nn.SiLU)
+
+
+def test_text_parts_refuse_heads_that_do_not_divide_their_width() -> None:
+    with pytest.raises(ConfigError, match="3 heads"):
+        MaxSigmoidAttnBlock(16, 16, 3, 16, 12)
+
+
+def test_the_best_text_opens_the_gate() -> None:
+    """A text more can only raise the gate, and one that repeats another changes nothing."""
+    block = fill_(MaxSigmoidAttnBlock(8, 8, 2, 8, 5)).eval()
+    x, texts = torch.randn(1, 8, 3, 4), torch.randn(1, 2, 5)
+    with torch.no_grad():
+        one, both = block(x, texts[:, :1]), block(x, texts)
+        torch.testing.assert_close(block(x, torch.cat((texts, texts), 1)), both)
+    assert bool((both.abs() >= one.abs() - 1e-6).all())

@@ -9,6 +9,13 @@ from ultralytics.nn.modules.yolo.detect import DFL, Detect, v10Detect
 from ultralytics.nn.modules.yolo.elan import ELAN1, SPPELAN, RepBottleneck, RepCSP
 from ultralytics.nn.modules.yolo.ghost import C3Ghost, GhostBottleneck
 from ultralytics.nn.modules.yolo.proto import Proto, Proto26
+from ultralytics.nn.modules.yolo.text import (
+    BNContrastiveHead,
+    C2fAttn,
+    ContrastiveHead,
+    ImagePoolingAttn,
+    MaxSigmoidAttnBlock,
+)
 from ultralytics.nn.modules.yolo.transformer import C3TR, TransformerBlock, TransformerLayer
 
 __all__ = (
@@ -20,7 +27,9 @@ __all__ = (
     "A2C2f",
     "AAttn",
     "ABlock",
+    "BNContrastiveHead",
     "BottleneckCSP",
+    "C2fAttn",
     "C2fCIB",
     "C2fPSA",
     "C3Ghost",
@@ -28,8 +37,11 @@ __all__ = (
     "C3k",
     "C3k2",
     "C3x",
+    "ContrastiveHead",
     "Detect",
     "GhostBottleneck",
+    "ImagePoolingAttn",
+    "MaxSigmoidAttnBlock",
     "Proto",
     "Proto26",
     "RepBottleneck",
