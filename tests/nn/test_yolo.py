@@ -13,10 +13,12 @@ from torch import Tensor
 
 from tests.golden.fill import fill_
 from ultralytics.nn.build.spec import find_model_yaml, guess_model_scale, load_model_yaml
-from ultralytics.nn.checkpoint.format import pack_model, read_checkpoint
-from ultralytics.nn.yolo import YOLODetectionModel
+from ultralytics.nn.families import PostOptions, family_of
+from ultralytics.nn.tasks import load_checkpoint, pack_model, unpack_model
+from ultralytics.nn.yolo import YOLODetectionModel, yolo_rows
 from ultralytics.utils.errors import CheckpointError, ModelYAMLError, NotFoundError
 from ultralytics.utils.metrics import box_iou
+from ultralytics.utils.nms import non_max_suppression
 from ultralytics.utils.ops import xywh2xyxy
 from ultralytics.utils.yolo_loss import E2ELoss
 
@@ -212,27 +214,44 @@ def test_fused_weights_are_refused() -> None:
 
 
 # -------------------------------------------------------------------------------------------------------- checkpoints
-def rebuilt(record: dict[str, Any]) -> YOLODetectionModel:
-    model = YOLODetectionModel(record["yaml"], ch=record["ch"], nc=record["nc"], verbose=False)
-    model.load_state_dict(record["state_dict"])
-    return model.eval()
-
-
 @torch.no_grad()
 @pytest.mark.parametrize("keys", [{}, {"end2end": True, "reg_max": 1}])
 def test_a_record_rebuilds_the_network(keys: dict[str, Any]) -> None:
     model = network(keys=keys).eval()
     image = torch.rand(1, 3, 64, 64)
-    torch.testing.assert_close(rebuilt(pack_model(model))(image)[0], model(image)[0])
+    torch.testing.assert_close(unpack_model(pack_model(model))(image)[0], model(image)[0])
 
 
 @torch.no_grad()
 @pytest.mark.skipif(not GENUINE.is_file(), reason="needs shared/weights")
 def test_a_genuine_checkpoint_is_read_as_data() -> None:
-    checkpoint = read_checkpoint(GENUINE)
-    record = checkpoint.get("ema") or checkpoint["model"]
-    assert checkpoint["names_in_file"] == [] and record["class"] == "DetectionModel"
-    model = rebuilt(record)
-    assert sum(p.numel() for p in model.parameters()) == 3_012_018
+    model, checkpoint = load_checkpoint(GENUINE)
+    assert checkpoint["names_in_file"] == [] and isinstance(model, YOLODetectionModel)
+    assert sum(p.numel() for p in model.parameters()) == 3_012_018 and model.names[0] == "Animal"
     y, _ = model(torch.rand(1, 3, 64, 96))
     assert y.shape == (1, 10, 126) and bool(y.isfinite().all())
+
+
+# ------------------------------------------------------------------------------------------------------------- family
+@torch.no_grad()
+@pytest.mark.parametrize("end2end", [False, True])
+def test_rows_of_the_family_lie_in_parts_of_the_input(end2end: bool) -> None:
+    model = network(keys={"end2end": True, "reg_max": 1}).eval()
+    model.end2end = end2end
+    output = model(targets([])["img"])
+    rows = yolo_rows(output, (64, 96), PostOptions(conf=0.001, max_det=5))
+    assert family_of(model).name == "yolo" and len(rows) == 3
+    pixels = non_max_suppression(output[0], 0.001, 0.7, max_det=5, end2end=end2end)
+    for mine, theirs in zip(rows, pixels, strict=True):
+        corners = xywh2xyxy(mine[:, :4]) * torch.tensor([96.0, 64.0, 96.0, 64.0])
+        torch.testing.assert_close(corners, theirs[:, :4], atol=1e-3, rtol=1e-4)
+        assert torch.equal(mine[:, 4:], theirs[:, 4:]) and len(mine)
+
+
+@torch.no_grad()
+def test_a_wanted_class_is_found_where_another_is_better() -> None:
+    model = network().eval()
+    output = model(targets([])["img"])
+    for label in range(3):
+        rows = yolo_rows(output, (64, 96), PostOptions(conf=0.001, max_det=9, classes=(label,)))
+        assert all(len(r) and set(r[:, 5].tolist()) == {float(label)} for r in rows)

@@ -16,10 +16,12 @@ from torch import Tensor
 
 from ultralytics.nn.build.builder import PROBE_SIZE, PlannedLayer
 from ultralytics.nn.build.spec import ModelSpec
-from ultralytics.nn.modules.yolo.detect import Detect
 from ultralytics.nn.detection import DetectionModel
-from ultralytics.nn.families import Family, register_family
+from ultralytics.nn.families import Family, PostOptions, register_family
+from ultralytics.nn.modules.yolo.detect import Detect
 from ultralytics.utils.log import LOGGER
+from ultralytics.utils.nms import non_max_suppression
+from ultralytics.utils.ops import xyxy2xywh
 from ultralytics.utils.yolo_loss import E2ELoss, v8DetectionLoss
 
 TTA_SCALES = (1.0, 0.83, 0.67)
@@ -179,3 +181,36 @@ def _shrunk(image: Tensor, scale: float, step: int) -> Tensor:
     small = F.interpolate(image, size=(int(h * scale), int(w * scale)), mode="bilinear", align_corners=False)
     height, width = (math.ceil(side * scale / step) * step for side in (h, w))
     return F.pad(small, [0, width - small.shape[3], 0, height - small.shape[2]], value=GREY)
+
+
+def yolo_rows(output: Any, size: tuple[int, int], options: PostOptions) -> list[Tensor]:
+    """Turn the output of a Detect head in evaluation or export into rows (N, 6) of each image, best score first.
+
+    A row is cx, cy, w, h in 0..1 of the network input of `size` (height, width), score, class. Anchors pass NMS, each
+    under its best class of those that are wanted; rows of an NMS-free head are only filtered.
+    """
+    y, raw = output if isinstance(output, (tuple, list)) else (output, {})
+    one = raw.get("one2one") if isinstance(raw, Mapping) else None
+    end2end = one is not None and bool(one) and y.shape[-1] == 6 and y.shape[1] != 4 + one["scores"].shape[1]
+    classes = options.classes
+    if classes is not None and not end2end and y.shape[-1] != 6:
+        wanted = torch.zeros(y.shape[1] - 4, dtype=torch.bool)
+        wanted[list(classes)] = True
+        y, classes = torch.cat((y[:, :4], y[:, 4:] * wanted.to(y.device)[:, None]), 1), None
+    conf, max_det, _, iou, agnostic = options
+    found = non_max_suppression(y, conf, iou, classes, agnostic, max_det=max_det, end2end=end2end)
+    height, width = size
+    scale = y.new_tensor([width, height, width, height])
+    return [torch.cat((xyxy2xywh(rows[:, :4]) / scale, rows[:, 4:6]), 1) for rows in cast("list[Tensor]", found)]
+
+
+YOLO_FAMILY = register_family(
+    Family(
+        name="yolo",
+        head=Detect,
+        network=YOLODetectionModel,
+        loss_names=("box_loss", "cls_loss", "dfl_loss"),
+        postprocess=yolo_rows,
+        geometry="letterbox",
+    )
+)
