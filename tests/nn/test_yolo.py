@@ -149,6 +149,14 @@ def test_every_batch_trains(keys: dict[str, Any], index: list[int]) -> None:
     assert isinstance(model.criterion, E2ELoss) is bool(keys)
 
 
+def test_a_trainer_gets_one_number_and_the_parts() -> None:
+    model, batch = network().train(), targets([0, 1])
+    total, items = model(batch)
+    terms, named = model.loss(batch)
+    torch.testing.assert_close(total, terms.sum())
+    assert items.tolist() == [float(v) for v in named.values()] and len(model.family.loss_names) == len(items)
+
+
 def test_training_finds_the_targets() -> None:
     torch.manual_seed(1)
     model = YOLODetectionModel(rows(), verbose=False).train()

@@ -77,6 +77,16 @@ class YOLODetectionModel(DetectionModel):
     def end2end(self, value: bool) -> None:
         self.head.end2end = value
 
+    def forward(self, x: Tensor | dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Predict for an image tensor (B, C, H, W); for a batch dict the sum of the loss and its detached parts (3,).
+
+        `loss` gives the same in the form of the upstream interface.
+        """
+        if not isinstance(x, dict):
+            return self.predict(x, *args, **kwargs)
+        terms, items = self.loss(x, *args, **kwargs)
+        return terms.sum(), torch.stack(list(items.values()))
+
     # ------------------------------------------------------------------------------------------------------ predict
     def predict(
         self,
