@@ -17,10 +17,10 @@ from ultralytics.nn.families import PostOptions, family_of
 from ultralytics.nn.tasks import load_checkpoint, pack_model, unpack_model
 from ultralytics.nn.yolo import YOLODetectionModel, yolo_rows
 from ultralytics.utils.errors import CheckpointError, ModelYAMLError, NotFoundError
+from ultralytics.utils.losses.yolo import E2ELoss
 from ultralytics.utils.metrics import box_iou
 from ultralytics.utils.nms import non_max_suppression
 from ultralytics.utils.ops import xywh2xyxy
-from ultralytics.utils.yolo_loss import E2ELoss
 
 GENUINE = Path(__file__).parents[3] / "shared" / "weights" / "yolov8n_genuine.pt"
 

@@ -20,9 +20,9 @@ from ultralytics.nn.detection import DetectionModel
 from ultralytics.nn.families import Family, PostOptions, register_family
 from ultralytics.nn.modules.yolo.detect import Detect
 from ultralytics.utils.log import LOGGER
+from ultralytics.utils.losses.yolo import E2ELoss, v8DetectionLoss
 from ultralytics.utils.nms import non_max_suppression
 from ultralytics.utils.ops import xyxy2xywh
-from ultralytics.utils.yolo_loss import E2ELoss, v8DetectionLoss
 
 TTA_SCALES = (1.0, 0.83, 0.67)
 TTA_MIRRORED = 1  # the view that is mirrored left to right

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ultralytics.utils.yolo_loss import DFLoss, E2ELoss, v8DetectionLoss
+from ultralytics.utils.losses.yolo import DFLoss, E2ELoss, v8DetectionLoss
 
 __all__ = (
     "BinaryCrossEntropy",

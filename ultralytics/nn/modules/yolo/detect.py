@@ -20,10 +20,10 @@ from ultralytics.nn.modules.conv import Conv, DWConv, fuse_children
 from ultralytics.nn.modules.utils import at_least_float32, is_captured
 from ultralytics.nn.registry import Plan, RowContext, register
 from ultralytics.utils.log import LOGGER
+from ultralytics.utils.losses.yolo import RawBranch
 from ultralytics.utils.nms import nms_free_rows
 from ultralytics.utils.tal import dist2bbox, make_anchors
 
-Branch = dict[str, Any]  # boxes (B, 4R, A), scores (B, nc, A) as logits, feats: the maps of the levels
 LIGHT_MARKS = frozenset({"C3k2", "A2C2f", "C2fCIB"})
 """Blocks whose presence in a YAML selects the light class towers, as upstream's parser does."""
 
@@ -179,7 +179,7 @@ class Detect(nn.Module):
         return y if self.export else (y, pair)
 
     @staticmethod
-    def _branch(x: list[Tensor], cv2: nn.ModuleList | None, cv3: nn.ModuleList | None) -> Branch:
+    def _branch(x: list[Tensor], cv2: nn.ModuleList | None, cv3: nn.ModuleList | None) -> RawBranch:
         """Run the towers of one branch on all levels; an absent branch gives an empty dict."""
         if cv2 is None or cv3 is None:
             return {}
@@ -187,17 +187,17 @@ class Detect(nn.Module):
         scores = torch.cat([tower(t).flatten(2) for tower, t in zip(cv3, x, strict=True)], 2)  # (B, nc, A)
         return {"boxes": boxes, "scores": scores, "feats": x}
 
-    def _decoded(self, raw: Branch) -> Tensor:
+    def _decoded(self, raw: RawBranch) -> Tensor:
         """Boxes and scores (B, 4 + nc, A) of a branch."""
         return torch.cat((self.decode(raw, xywh=not self.xyxy), at_least_float32(raw["scores"]).sigmoid()), 1)
 
-    def decode(self, raw: Branch, xywh: bool = True) -> Tensor:
+    def decode(self, raw: RawBranch, xywh: bool = True) -> Tensor:
         """Boxes (B, 4, A) of a branch in input pixels, computed in float32: centre and size, or corners."""
         distances = self.dfl(at_least_float32(raw["boxes"]))
         grid = self._anchors(raw["feats"], distances)
         return dist2bbox(distances, grid.points, xywh=xywh, dim=1) * grid.strides
 
-    def rows(self, raw: Branch, classes: Sequence[int] | None = None) -> Tensor:
+    def rows(self, raw: RawBranch, classes: Sequence[int] | None = None) -> Tensor:
         """NMS-free rows (B, K, 6) of a branch: x1, y1, x2, y2 in input pixels, score, class, best first.
 
         `classes` are the only ones that may be picked; None: all.

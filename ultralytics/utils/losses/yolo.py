@@ -17,10 +17,18 @@ from ultralytics.utils.metrics import bbox_iou
 from ultralytics.utils.ops import xywh2xyxy
 from ultralytics.utils.tal import Assignment, TaskAlignedAssigner, bbox2dist, dist2bbox, make_anchors
 
-__all__ = ("DFLoss", "E2ELoss", "YOLOLossModel", "class_frequency_weights", "pad_targets", "v8DetectionLoss")
+__all__ = (
+    "DFLoss",
+    "E2ELoss",
+    "RawBranch",
+    "YOLOLossModel",
+    "class_frequency_weights",
+    "pad_targets",
+    "v8DetectionLoss",
+)
 
 Items = dict[str, Tensor]
-Branch = Mapping[str, Any]  # boxes (B, 4R, A), scores (B, nc, A), feats: the maps of the levels
+RawBranch = dict[str, Any]  # boxes (B, 4R, A), scores (B, nc, A), feats: the maps of the levels
 ALPHA, BETA = 0.5, 6.0  # exponents of the assigner's metric
 
 
@@ -91,11 +99,11 @@ class v8DetectionLoss:
         `preds` is the raw dict of a branch, or what the head gives in eval mode. `batch` holds `batch_idx` (N,), `cls`
         (N,) or (N, 1) and `bboxes` (N, 4) as cx, cy, w, h in 0..1, in any order; N may be 0.
         """
-        raw: Branch = preds[1] if isinstance(preds, (tuple, list)) else preds
+        raw: RawBranch = preds[1] if isinstance(preds, (tuple, list)) else preds
         terms = self.terms(raw, batch)
         return terms * raw["boxes"].shape[0], dict(zip(self.loss_names, terms.detach(), strict=True))
 
-    def terms(self, raw: Branch, batch: Mapping[str, Any]) -> Tensor:
+    def terms(self, raw: RawBranch, batch: Mapping[str, Any]) -> Tensor:
         """The three terms (3,) with their gains."""
         with torch.autocast(raw["boxes"].device.type, enabled=False):
             pred = self._decode(raw)
@@ -107,7 +115,7 @@ class v8DetectionLoss:
             box, side = self._box_terms(pred, found)
             return torch.stack((box / total, cls.sum() / total, side / total)) * pred.logits.new_tensor(self.gains)
 
-    def _decode(self, raw: Branch) -> _Decoded:
+    def _decode(self, raw: RawBranch) -> _Decoded:
         logits = _full(raw["scores"]).transpose(1, 2).contiguous()  # (B, A, nc)
         distances = _full(raw["boxes"]).transpose(1, 2).contiguous()  # (B, A, 4R)
         feats: Sequence[Tensor] = raw["feats"]

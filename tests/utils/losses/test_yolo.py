@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ultralytics.utils.yolo_loss import DFLoss, E2ELoss, class_frequency_weights, pad_targets, v8DetectionLoss
+from ultralytics.utils.losses.yolo import DFLoss, E2ELoss, class_frequency_weights, pad_targets, v8DetectionLoss
 
 NC, SHAPES, STRIDES = 3, ((8, 12), (4, 6)), (8.0, 16.0)  # an image of 96 x 64 px
 
