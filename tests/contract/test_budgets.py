@@ -23,6 +23,7 @@ UPSTREAM_SIGNATURES = {  # constructors whose arguments the interface fixes
     "DeformableTransformerDecoder",
     "TransformerEncoderLayer",
     "AIFI",
+    "A2C2f",
     "RandomPerspective",
     "BaseDataset",
     "RepConv",

@@ -11,6 +11,7 @@ from tests.contract.source import files, imports, modules, name_of, runtime_node
 LAYERS = {  # the longest prefix counts
     "ultralytics.utils": 0,
     "ultralytics.cfg": 1,
+    "ultralytics.optim": 1,
     "ultralytics.models.utils": 2,
     "ultralytics.nn": 3,
     "ultralytics.data": 3,
@@ -59,10 +60,11 @@ WING_ORDER = {  # inside a package, low to high; same number: siblings that do n
         "yaml_model": 5,
         "classify": 6,
         "detection": 7,
-        "tasks": 8,
-        "backends": 9,
-        "autobackend": 10,
-        "export": 11,
+        "yolo": 8,
+        "tasks": 9,
+        "backends": 10,
+        "autobackend": 11,
+        "export": 12,
     },
     "ultralytics.engine": {
         "results": 0,

@@ -31,15 +31,17 @@ PATHS = {
     "ultralytics.engine.results": "Results Boxes Probs",
     "ultralytics.nn": "register",
     "ultralytics.nn.tasks": "BaseModel ClassificationModel DetectionModel RTDETRDetectionModel parse_model "
-    "yaml_model_load guess_model_task load_checkpoint",
+    "yaml_model_load guess_model_scale guess_model_task load_checkpoint",
     "ultralytics.nn.autobackend": "AutoBackend",
     "ultralytics.nn.modules": "Conv Conv2 LightConv DWConv DWConvTranspose2d ConvTranspose Focus GhostConv RepConv "
     "ChannelAttention SpatialAttention CBAM Concat Index HGStem HGBlock ResNetLayer RepC3 Bottleneck C1 C2 C2f C3 SPP "
     "SPPF AIFI MLP TransformerEncoderLayer MSDeformAttn DeformableTransformerDecoderLayer DeformableTransformerDecoder "
-    "RTDETRDecoder SHSA Conv2d_BN BN_Linear FFN PatchMerging BasicBlock SHViT CCRI RepC4",
+    "RTDETRDecoder SHSA Conv2d_BN BN_Linear FFN PatchMerging BasicBlock SHViT CCRI RepC4 "
+    "Detect v10Detect C3k2 C2fCIB A2C2f RepNCSPELAN4",
     "ultralytics.nn.modules.conv": "Conv autopad RepConv",
-    "ultralytics.nn.modules.block": "HGStem HGBlock RepC3",
-    "ultralytics.nn.modules.transformer": "AIFI MSDeformAttn",
+    "ultralytics.nn.modules.block": "HGStem HGBlock RepC3 C2f C3k2 C3Ghost GhostBottleneck BottleneckCSP C2fCIB A2C2f "
+    "RepNCSPELAN4 ELAN1 AConv ADown SPPELAN C2PSA C2fPSA C3TR C3x DFL Proto RepVGGDW CIB",
+    "ultralytics.nn.modules.transformer": "AIFI MSDeformAttn TransformerBlock TransformerLayer",
     "ultralytics.nn.modules.head": "RTDETRDecoder",
     "ultralytics.nn.modules.shsa": "SHSA SHViT",
     "ultralytics.nn.modules.utils": "inverse_sigmoid bias_init_with_prob multi_scale_deformable_attn_pytorch",
@@ -57,7 +59,10 @@ PATHS = {
     "ultralytics.utils.ops": "xyxy2xywh xywh2xyxy xywhn2xyxy xyxy2xywhn clip_boxes scale_boxes Profile",
     "ultralytics.utils.metrics": "bbox_iou box_iou bbox_ioa compute_ap ap_per_class Metric DetMetrics "
     "ClassifyMetrics ConfusionMatrix",
-    "ultralytics.utils.loss": "FocalLoss VarifocalLoss",
+    "ultralytics.utils.loss": "FocalLoss VarifocalLoss DFLoss v8DetectionLoss E2ELoss",
+    "ultralytics.utils.tal": "TaskAlignedAssigner make_anchors dist2bbox bbox2dist",
+    "ultralytics.utils.nms": "non_max_suppression",
+    "ultralytics.optim": "MuSGD",
     "ultralytics.utils.instance": "Bboxes Instances",
     "ultralytics.utils.plotting": "Annotator Colors colors plot_images plot_labels plot_results",
     "ultralytics.utils.torch_utils": "ModelEMA EarlyStopping select_device init_seeds autocast unwrap_model "

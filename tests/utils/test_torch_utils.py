@@ -241,3 +241,16 @@ def test_autocast_dtype_is_of_the_innermost_context() -> None:
         assert tu.autocast_dtype("cpu") is torch.bfloat16
         with torch.autocast("cpu", enabled=False):
             assert tu.autocast_dtype("cpu") is None
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_transposed_convolution_takes_over_its_batch_norm(groups: int) -> None:
+    deconv = nn.ConvTranspose2d(4, 6, 3, 2, 1, output_padding=1, groups=groups)
+    norm = nn.BatchNorm2d(6).eval()
+    for value in (norm.weight, norm.bias, norm.running_mean):
+        nn.init.normal_(value)
+    nn.init.uniform_(norm.running_var, 0.5, 2.0)
+    x = torch.randn(2, 4, 5, 3)
+    fused = tu.fuse_deconv_and_bn(deconv, norm)
+    torch.testing.assert_close(fused(x), norm(deconv(x)))
+    assert not any(p.requires_grad for p in fused.parameters())

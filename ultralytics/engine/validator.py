@@ -320,7 +320,7 @@ class BaseValidator(CallbackMixin):
                 raw = self.infer(module, batch["img"])
             with timers[2]:
                 if trainer is not None:
-                    self.losses.append((module.loss(batch, raw)[1], max(len(batch["cls"]), 1)))
+                    self.losses.append((module(batch, raw)[1], max(len(batch["cls"]), 1)))
             with timers[3]:
                 preds = self.postprocess(raw, batch)
             for name, timer in zip(STAGES, timers, strict=True):

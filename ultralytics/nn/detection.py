@@ -36,6 +36,8 @@ class DetectionModel(YamlModel):
     checkpoint_name = "DetectionModel"
     default_family: ClassVar[str | None] = None
     """Family of a head that no family owns; None: such a head cannot be trained."""
+    partial_layers: ClassVar[bool] = False
+    """Whether `load` takes the fitting parts of a layer whose shapes differ."""
     criterion: Any
 
     def __init__(
@@ -82,6 +84,10 @@ class DetectionModel(YamlModel):
         preds = self.predict(img) if preds is None else preds
         return self.criterion(preds, batch_targets(batch, len(img), img.device))
 
+    def prepare_for(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Make ready to take over a state dict; return it, or a changed copy. Families have rules of their own here."""
+        return state
+
     def load(self, weights: str | Path | Mapping[str, Any] | nn.Module, verbose: bool = True) -> TransferReport:
         """Take over every layer that fits, from a file, a checkpoint dict, a state dict or a model; return a report.
 
@@ -93,7 +99,8 @@ class DetectionModel(YamlModel):
             source = source._replace(state=from_official(source.state, self.model), eps=source.eps or 1e-5)
         if source.fused and not self.is_fused():
             raise CheckpointError("fused weights fit no unfused model", "load the weights from before fuse()")
-        report = transfer(self, source.state, self.names, source.names, self.yaml, source.yaml)
+        state = self.prepare_for(source.state)
+        report = transfer(self, state, self.names, source.names, self.yaml, source.yaml, self.partial_layers)
         if report.copied and source.eps:
             set_batch_norm([self], eps=source.eps)
         placeholders = all(n == str(i) for i, n in self.names.items())

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar, overload
 
@@ -38,7 +38,8 @@ class RowContext:
     """What a rule may know of one YAML row.
 
     `in_channels` has one entry for each source layer; `args` are the row's arguments with literals and `nc` resolved;
-    `repeats` is the row's count after depth scaling.
+    `repeats` is the row's count after depth scaling, `scale_name` the letter of the scale ('' without a table).
+    `options` are the YAML's top-level keys, `above` the module names of the rows before this one.
     """
 
     in_channels: tuple[int, ...]
@@ -46,6 +47,9 @@ class RowContext:
     repeats: int = 1
     scale: Scale = field(default_factory=Scale)
     nc: int = 80
+    scale_name: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    above: tuple[str, ...] = ()
 
     @property
     def c1(self) -> int:

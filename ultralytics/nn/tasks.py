@@ -15,7 +15,7 @@ import torch
 from ultralytics.nn.base_model import BaseModel
 from ultralytics.nn.build.builder import parse_model, set_batch_norm
 from ultralytics.nn.build.names import find_entry
-from ultralytics.nn.build.spec import load_model_yaml
+from ultralytics.nn.build.spec import guess_model_scale, load_model_yaml
 from ultralytics.nn.build.user_blocks import check_user_modules
 from ultralytics.nn.checkpoint.format import pack_model, plain, read_checkpoint, save_checkpoint
 from ultralytics.nn.checkpoint.validate import ConstructionBudget
@@ -23,6 +23,7 @@ from ultralytics.nn.classify import ClassificationModel
 from ultralytics.nn.detection import DetectionModel, RTDETRDetectionModel
 from ultralytics.nn.families import FAMILIES, Family
 from ultralytics.nn.yaml_model import YamlModel
+from ultralytics.nn.yolo import YOLODetectionModel
 from ultralytics.utils.errors import CheckpointError, ModelYAMLError
 
 __all__ = [
@@ -30,9 +31,11 @@ __all__ = [
     "ClassificationModel",
     "DetectionModel",
     "RTDETRDetectionModel",
+    "YOLODetectionModel",
     "YamlModel",
     "attempt_load_weights",
     "family_of_yaml",
+    "guess_model_scale",
     "guess_model_task",
     "load_checkpoint",
     "pack_model",
@@ -43,10 +46,18 @@ __all__ = [
 ]
 
 
+GENERIC = ("DetectionModel", "YOLOv10DetectionModel")
+"""Class names in checkpoints under which a network of any family may lie: its YAML's head decides."""
+
+
 def unpack_model(record: Mapping[str, Any], device: str | torch.device = "cpu") -> YamlModel:
     """Build the model of a checkpoint's record and fill it; fp32, in eval mode. Raises CheckpointError."""
     known = FAMILIES.networks()
-    cls = known.get(str(record.get("class")))
+    name = str(record.get("class"))
+    cls = known.get(name)
+    if name in GENERIC:
+        family = family_of_yaml(record.get("yaml") or {})
+        cls = family.network if family else None
     if cls is None:
         raise CheckpointError(
             f"holds a {record.get('class')!r:.60}, which is not built here; known: {', '.join(sorted(known))}\n"

@@ -2,11 +2,13 @@
 
 Layers are aligned along the sequence by edit distance over what they are (module, tensor names and shapes), not by
 index, so a row that was put in, taken out or widened does not shift the rest. Keys: `model.<layer index>.<parameter>`.
-Rows of `score_head` and `class_embed` tensors stand for classes and are matched by class name.
+Rows of `score_head` and `class_embed` tensors, and of the last layer of a Detect head's class towers, stand for classes
+and are matched by class name.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -18,7 +20,7 @@ from torch import Tensor, nn
 from ultralytics.nn.build.spec import LayerSpec, ModelSpec, load_model_yaml
 from ultralytics.utils.errors import ModelYAMLError
 
-CLASS_KEYS = ("score_head", "class_embed")
+CLASS_KEYS = re.compile(r"score_head|class_embed|\b(one2one_)?cv3\.\d+\.2\.(weight|bias)$")
 # Costs of the edit distance. A row without tensors decides nothing by itself; a row of the same module whose shapes
 # differ is rather the same row changed than one row out and another in; other arguments only break ties.
 GAP, GAP_EMPTY, CHANGED, OTHER_ARGS = 40, 10, 50, 1
@@ -170,7 +172,7 @@ def split_key(key: str) -> tuple[int | None, str]:
 
 def is_class(key: str) -> bool:
     """Whether the first axis of a tensor counts classes."""
-    return any(part in key for part in CLASS_KEYS)
+    return CLASS_KEYS.search(key) is not None
 
 
 def pair_cost(target: Layer, source: Layer) -> int | None:
@@ -228,18 +230,19 @@ def transfer(
     source_names: Mapping[int, str] | None = None,
     target_yaml: Mapping[str, Any] | None = None,
     source_yaml: Mapping[str, Any] | None = None,
+    partial: bool = False,
 ) -> TransferReport:
     """Copy into `target` the tensors of every source layer that it still has, wherever that layer stands now.
 
-    A layer whose shapes differ is left fresh as a whole; of a head, the parts that fit are taken. Class rows are
-    matched by name when both sides have real names (not `0`, `1`, ...) and their order or count differ; rows without a
-    partner stay as they were. A new block that can (`start_as_identity`) is made to pass its input on. The YAMLs name
-    the modules of the layers; without them, shapes alone decide.
+    A layer whose shapes differ is left fresh as a whole; of a head, and with `partial` of any, the parts that fit are
+    taken. Class rows are matched by name when both sides have real names (not `0`, `1`, ...) and their order or count
+    differ; rows without a partner stay as they were. A new block that can (`start_as_identity`) is made to pass its
+    input on. The YAMLs name the modules of the layers; without them, shapes alone decide.
     """
     own = target.state_dict()
     specs = _spec(target_yaml), _spec(source_yaml)
     pairs = align(describe_layers(own, specs[0]), describe_layers(source, specs[1]))
-    copier = _Copier(own, source, match_names(target_names or {}, source_names or {}))
+    copier = _Copier(own, source, match_names(target_names or {}, source_names or {}), partial)
     report = TransferReport()
     report.row_names = [str((target_names or {})[i]) for i, _ in copier.classes]
     for pair in pairs:
@@ -281,8 +284,8 @@ def _spec(yaml: Mapping[str, Any] | None) -> ModelSpec | None:
 class _Copier:
     """Gathers the tensors to load, and which keys of the source went into them."""
 
-    def __init__(self, own: State, source: State, classes: list[tuple[int, int]]) -> None:
-        self.own, self.source, self.classes = own, source, classes
+    def __init__(self, own: State, source: State, classes: list[tuple[int, int]], partial: bool) -> None:
+        self.own, self.source, self.classes, self.partial = own, source, classes, partial
         self.loaded: dict[str, Tensor] = {}
         self.used: set[str] = set()
         self.rows: list[str] = []
@@ -296,7 +299,7 @@ class _Copier:
             ends = (None if to is None else to.index), (None if of is None else of.index)
             return LayerReport(state, known.module if known else "?", *ends)
         report = LayerReport("kept" if to.index == of.index else "moved", to.module, to.index, of.index)
-        names = set(to.shapes) if to.shapes == of.shapes else _fitting(to.shapes, of.shapes)
+        names = set(to.shapes) if to.shapes == of.shapes else self._fitting(to.shapes, of.shapes)
         for name in to.shapes:
             if name in names:
                 report.tensors += self._copy(f"model.{to.index}.{name}", f"model.{of.index}.{name}")
@@ -325,6 +328,17 @@ class _Copier:
         self.used.add(of)
         return True
 
+    def _fitting(self, to: Mapping[str, tuple[int, ...]], of: Mapping[str, tuple[int, ...]]) -> set[str]:
+        """Names to copy of a layer whose shapes differ: the modules that fit whole, of a head or with `partial`.
+
+        A head is known by its class tensors. A norm behind a fresh convolution is of no use, so members of a sequence
+        stand or fall together.
+        """
+        if not self.partial and not any(is_class(name) for name in to):
+            return set()
+        misfits = {_unit(n) for n in to.keys() | of.keys() if to.get(n) != of.get(n)}
+        return {n for n in to if _unit(n) not in misfits}
+
     def _why(self, to: Layer, of: Layer, missing: Sequence[str]) -> str:
         """What keeps tensors fresh: the class count, a shape, or other tensors."""
         if all(is_class(name) for name in missing):
@@ -339,18 +353,6 @@ class _Copier:
 
 def _size(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape)) or "scalar"
-
-
-def _fitting(to: Mapping[str, tuple[int, ...]], of: Mapping[str, tuple[int, ...]]) -> set[str]:
-    """Names to copy of a layer whose shapes differ: none, but of a head the modules that fit whole.
-
-    A head is known by its class tensors. A norm behind a fresh convolution is of no use, so members of a sequence
-    stand or fall together.
-    """
-    if not any(is_class(name) for name in to):
-        return set()
-    misfits = {_unit(n) for n in to.keys() | of.keys() if to.get(n) != of.get(n)}
-    return {n for n in to if _unit(n) not in misfits}
 
 
 def _unit(name: str) -> str:

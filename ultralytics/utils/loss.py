@@ -2,7 +2,7 @@
 
 Each is given as the dense form that other code calls (`loss(pred, label)`) and as two elementwise parts, `negative`
 (target 0) and `positive` (target 1, with a quality), from which a sum over a large, nearly all-negative score tensor is
-computed without building that many targets. All work in at least float32.
+computed without building that many targets. All work in at least float32. Losses of the YOLO family are re-exported.
 """
 
 from __future__ import annotations
@@ -11,7 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ("BinaryCrossEntropy", "ClassificationLoss", "FocalLoss", "MatchabilityAwareLoss", "VarifocalLoss")
+from ultralytics.utils.losses.yolo import DFLoss, E2ELoss, v8DetectionLoss
+
+__all__ = (
+    "BinaryCrossEntropy",
+    "ClassificationLoss",
+    "DFLoss",
+    "E2ELoss",
+    "FocalLoss",
+    "MatchabilityAwareLoss",
+    "VarifocalLoss",
+    "v8DetectionLoss",
+)
 
 
 def _full(x: Tensor) -> Tensor:

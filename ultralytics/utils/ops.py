@@ -150,10 +150,12 @@ def _gain_and_pad(
         gains, pads = ratio_pad
         return (float(gains[-1]), float(gains[0])), (float(pads[0]), float(pads[1]))
     gain = min(img1_shape[0] / img0_shape[0], img1_shape[1] / img0_shape[1])
-    # The letterbox puts the odd pixel of a border below and right: 0.1 keeps exact halves rounding down.
-    pad_x = round((img1_shape[1] - round(img0_shape[1] * gain)) / 2 - 0.1)
-    pad_y = round((img1_shape[0] - round(img0_shape[0] * gain)) / 2 - 0.1)
-    return (gain, gain), (pad_x, pad_y)
+    # The letterbox rounds the resized sides, so each side has a gain of its own.
+    new_h, new_w = (max(round(side * gain), 1) for side in img0_shape[:2])
+    # It puts the odd pixel of a border below and right: 0.1 keeps exact halves rounding down.
+    pad_x = round((img1_shape[1] - new_w) / 2 - 0.1)
+    pad_y = round((img1_shape[0] - new_h) / 2 - 0.1)
+    return (new_w / img0_shape[1], new_h / img0_shape[0]), (pad_x, pad_y)
 
 
 def scale_boxes(
@@ -167,7 +169,7 @@ def scale_boxes(
     """Map boxes in pixels from the network's image (`img1_shape`) back to the original (`img0_shape`), both (h, w).
 
     `ratio_pad` is ((gain_h, gain_w), (pad_x, pad_y)) of the resize that was done; the two gains differ when the image
-    was stretched. Without it, a letterbox of equal gain with centred borders is assumed. `padding=False` means that the
+    was stretched. Without it, a letterbox with centred borders is assumed. `padding=False` means that the
     boxes do not contain the border. `xywh` says that the boxes are centre and size; only corner boxes are clipped to
     the original image.
 

@@ -283,6 +283,34 @@ def fuse_conv_and_bn(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> nn.Conv2d:
     return fused
 
 
+@torch.no_grad()
+def fuse_deconv_and_bn(deconv: nn.ConvTranspose2d, bn: nn.BatchNorm2d) -> nn.ConvTranspose2d:
+    """Fold a batch norm into the transposed convolution before it: one layer with bias, frozen, equal in eval mode.
+
+    The kernel is (I, O/g, k, k): its second axis holds the output channels of one group.
+    """
+    fused = nn.ConvTranspose2d(
+        deconv.in_channels,
+        deconv.out_channels,
+        kernel_size=deconv.kernel_size,  # type: ignore[arg-type]
+        stride=deconv.stride,  # type: ignore[arg-type]
+        padding=deconv.padding,  # type: ignore[arg-type]
+        output_padding=deconv.output_padding,  # type: ignore[arg-type]
+        dilation=deconv.dilation,  # type: ignore[arg-type]
+        groups=deconv.groups,
+        bias=True,
+        device=deconv.weight.device,
+        dtype=deconv.weight.dtype,
+    ).requires_grad_(False)
+    scale, shift = bn_affine(bn)
+    per_group = scale.reshape(deconv.groups, 1, -1, 1, 1)
+    kernel = deconv.weight.unflatten(0, (deconv.groups, -1))  # (g, I/g, O/g, k, k)
+    fused.weight.copy_((kernel * per_group).flatten(0, 1))
+    assert fused.bias is not None
+    fused.bias.copy_(shift if deconv.bias is None else shift + deconv.bias * scale)
+    return fused
+
+
 def bn_affine(bn: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
     """What a batch norm does in eval mode, as (scale, shift) per channel: y = scale x + shift."""
     assert bn.running_mean is not None and bn.running_var is not None

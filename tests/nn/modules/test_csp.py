@@ -84,7 +84,7 @@ def test_repc4_joins_both_halves_and_every_step(n, branches):
 
 def test_sppf_pools_the_windows_of_spp():
     """Three poolings of 5 are one each of 5, 9 and 13: equal blocks once their weights are."""
-    spp, sppf = fill_(SPP(8, 6)).eval(), fill_(SPPF(8, 6)).eval()
+    spp, sppf = fill_(SPP(8, 6)).eval(), fill_(SPPF(8, 6, act=True)).eval()
     x = tensor("x", (2, 8, 15, 11))
     with torch.no_grad():
         torch.testing.assert_close(sppf(x), spp(x))
@@ -142,7 +142,7 @@ def test_cblinear_and_cbfuse():
         ("C2fSHSA", RowContext((8,), (128, 0.5, 16), 3), (8, 128, 3, 0.5, 16), 128, True),
         ("RepC4", RowContext((8,), (256,), 2, Scale(1, 1, 64)), (8, 64, 2), 64, True),
         ("RepC3", RowContext((8,), (32, 0.5), 1), (8, 32, 1, 0.5), 32, True),
-        ("SPPF", RowContext((8,), (32, 5)), (8, 32, 5), 32, False),
+        ("SPPF", RowContext((8,), (32, 5)), (8, 32, 5, 3, False, True), 32, False),
         ("CBLinear", RowContext((8,), ([4, 8],)), (8, [4, 8]), 12, False),
         ("CBFuse", RowContext((12, 12, 32), ([0, 1],)), ([0, 1],), 32, False),
     ],

@@ -186,7 +186,17 @@ class _Planner:
             args = tuple(resolve_nn_text(a) for a in layer.args)
         except ModelYAMLError as e:
             raise self.spec.error(layer, *str(e).splitlines()) from None
-        return RowContext(channels, args, scaled_repeats(layer.repeats, self.spec.scale), self.spec.scale, self.spec.nc)
+        spec = self.spec
+        return RowContext(
+            channels,
+            args,
+            scaled_repeats(layer.repeats, spec.scale),
+            spec.scale,
+            spec.nc,
+            spec.scale_name,
+            spec.data,
+            tuple(row.module for row in spec.layers[: layer.index]),
+        )
 
     def _check_feed(self, layer: LayerSpec, entry: Entry) -> None:
         """Hold a row's `from` against what its block takes: one map, or a list of maps."""

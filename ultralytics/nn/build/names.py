@@ -26,6 +26,7 @@ def _own_channels(row: RowContext) -> Plan:
 
 REGISTRY.add("nn.BatchNorm2d", Entry(nn.BatchNorm2d, _own_channels))
 REGISTRY.add("nn.ConvTranspose2d", Entry(nn.ConvTranspose2d, scaled_conv))
+REGISTRY.add("Silence", Entry(nn.Identity, None))  # its name in YAMLs of the first YOLOv9
 
 
 def find_entry(name: str) -> Entry:

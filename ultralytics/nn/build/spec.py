@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +16,12 @@ from typing import Any, NoReturn
 
 from ultralytics.nn.registry import Scale
 from ultralytics.utils.checks import check_yaml
-from ultralytics.utils.errors import ModelYAMLError
+from ultralytics.utils.errors import ModelYAMLError, NotFoundError
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.config.yaml_io import load_with_lines
 
 PARTS = ("backbone", "head")
+SCALE_IN_NAME = re.compile(r"(yolo(?:e-)?v?\d+)([nsmlx])(6?)")  # of YOLO files only; the letter of rtdetr-l is a name
 MAX_CLASSES = 100_000  # beyond any data set: a slip of the hand that would ask for all memory
 # `channels`, `yaml_file` and `names` are written by us; the last row are keys of other heads that share the grammar.
 TOP_KEYS = frozenset(
@@ -134,15 +136,47 @@ def load_model_yaml(
     return ModelSpec(layers, data["nc"], name, factors, activation, origin, data)
 
 
+def guess_model_scale(path: str | Path) -> str:
+    """Return the scale letter that the name of a YOLO model file holds behind its number, '' when there is none.
+
+    >>> guess_model_scale("yolo11x-seg.yaml"), guess_model_scale("yolov9c.yaml"), guess_model_scale("rtdetr-l.yaml")
+    ('x', '', '')
+    """
+    found = SCALE_IN_NAME.search(Path(path).stem)
+    return found[2] if found else ""
+
+
+def find_model_yaml(name: str | Path) -> Path:
+    """Return the path of a model YAML; `yolov8s-p2.yaml` is `yolov8-p2.yaml` when there is no file of its own.
+
+    A 6 behind the letter, as in `yolov5n6.yaml`, stands for `-p6`. Raises NotFoundError.
+    """
+    try:
+        return check_yaml(name)
+    except NotFoundError:
+        path = Path(name)
+        common = SCALE_IN_NAME.sub(lambda m: m[1] + ("-p6" if m[3] else ""), path.name, count=1)
+        if common == path.name:
+            raise
+        try:
+            return check_yaml(path.with_name(common))
+        except NotFoundError:
+            pass
+        raise
+
+
 def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int], str]:
     """Return the mapping, the line of each key path, and a name for messages."""
     if isinstance(source, Mapping):
         return dict(source), {}, str(source.get("yaml_file") or "model dict")
-    path = check_yaml(source)
+    path = find_model_yaml(source)
     data, lines = load_with_lines(path)
     if not isinstance(data, dict):
         raise ModelYAMLError(f"{path}: a model YAML is a mapping with `nc`, `backbone` and `head`, not {data!r:.40}")
     data["yaml_file"] = str(source)
+    letter = guess_model_scale(source)
+    if letter and "scale" not in data and letter in (data.get("scales") or ()):
+        data["scale"] = letter
     return data, lines, str(path)
 
 

@@ -29,7 +29,7 @@ from ultralytics.nn.registry import (
     summed_channels,
 )
 from ultralytics.utils.errors import ConfigError, ConfigTypeError
-from ultralytics.utils.torch_utils import fuse_conv_and_bn
+from ultralytics.utils.torch_utils import fuse_conv_and_bn, fuse_deconv_and_bn
 
 Size = int | Sequence[int]
 Activation = bool | nn.Module | type[nn.Module] | None
@@ -50,8 +50,8 @@ def default_activation(act: nn.Module | None = None) -> Iterator[None]:
     """Build context: blocks made inside share one default activation object (`act`, or a SiLU).
 
     A model YAML's `activation:` travels this way, so nothing is left behind on a class. As upstream, it replaces the
-    default of `Conv` and what is built of it; RepConv keeps a SiLU of its own. Outside any context each block gets its
-    own SiLU.
+    default of `Conv` and what is built of it; RepConv and ConvTranspose keep a SiLU of their own. Outside any context
+    each block gets its own SiLU.
     """
     token = _DEFAULTS.set(_Defaults(nn.SiLU() if act is None else act, nn.SiLU()))
     try:
@@ -246,7 +246,7 @@ class ConvTranspose(nn.Module):
         super().__init__()
         self.conv_transpose = nn.ConvTranspose2d(c1, c2, k, s, p, bias=not bn)
         self.bn = nn.BatchNorm2d(c2) if bn else nn.Identity()
-        self.act = make_activation(act)
+        self.act = make_activation(act, rep=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, c1, H, W) -> (B, c2, H', W')."""
@@ -260,8 +260,7 @@ class ConvTranspose(nn.Module):
         """Fold the batch norm, in place."""
         bn = getattr(self, "bn", None)
         if isinstance(bn, nn.BatchNorm2d):
-            self.conv_transpose = nn.utils.fuse_conv_bn_eval(self.conv_transpose, bn, transpose=True)
-            self.conv_transpose.requires_grad_(False)
+            self.conv_transpose = fuse_deconv_and_bn(self.conv_transpose, bn)
             del self.bn
             self.forward = self.forward_fuse  # type: ignore[method-assign]
         return self

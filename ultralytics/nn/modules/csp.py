@@ -275,23 +275,39 @@ class SPP(nn.Module):
         return self.cv2(torch.cat([x, *(m(x) for m in self.m)], 1))
 
 
-@register(scaled_conv)
-class SPPF(nn.Module):
-    """SPP by pooling three times in a row, which gives the same windows at less cost."""
+def _sppf_rule(row: RowContext) -> Plan:
+    """`[c2, k]` or `[c2, k, n, shortcut]`: only the short form has an activation after its first convolution."""
+    plan = scaled_conv(row)
+    if len(row.args) > 2:
+        return plan
+    kernel = row.args[1] if len(row.args) > 1 else 5
+    return Plan((*plan.args[:2], kernel, 3, False, True), plan.out_channels)
 
-    def __init__(self, c1: int, c2: int, k: int = 5) -> None:
+
+@register(_sppf_rule)
+class SPPF(nn.Module):
+    """SPP by pooling n times in a row, which gives the same windows at less cost; plus the input with `shortcut`.
+
+    `act` puts an activation behind the first convolution: YAML rows `[c2, k]` have it, rows `[c2, k, n, shortcut]` of
+    YOLO26 and blocks built in Python do not.
+    """
+
+    def __init__(self, c1: int, c2: int, k: int = 5, n: int = 3, shortcut: bool = False, act: bool = False) -> None:
         super().__init__()
         hidden = c1 // 2
-        self.cv1 = Conv(c1, hidden, 1, 1)
-        self.cv2 = Conv(hidden * 4, c2, 1, 1)
+        self.cv1 = Conv(c1, hidden, 1, 1, act=act)
+        self.cv2 = Conv(hidden * (n + 1), c2, 1, 1)
         self.m = nn.MaxPool2d(k, 1, k // 2)
+        self.n = n
+        self.add = shortcut and c1 == c2
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, c1, H, W) -> (B, c2, H, W)."""
         y = [self.cv1(x)]
-        for _ in range(3):
+        for _ in range(self.n):
             y.append(self.m(y[-1]))
-        return self.cv2(torch.cat(y, 1))
+        z = self.cv2(torch.cat(y, 1))
+        return x + z if self.add else z
 
 
 @register(scaled_conv)

@@ -25,6 +25,7 @@ from ultralytics.nn.modules.utils import (
     refined_box,
     sample_and_project,
 )
+from ultralytics.nn.modules.yolo.transformer import TransformerBlock, TransformerLayer
 from ultralytics.nn.registry import channels_first, register
 
 __all__ = (
@@ -33,7 +34,9 @@ __all__ = (
     "DeformableTransformerDecoder",
     "DeformableTransformerDecoderLayer",
     "MSDeformAttn",
+    "TransformerBlock",
     "TransformerEncoderLayer",
+    "TransformerLayer",
 )
 
 Shapes = Sequence[Sequence[int]]

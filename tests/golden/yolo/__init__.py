@@ -1,0 +1,1 @@
+"""Golden cases of the YOLO family: numbers that the reference computed, see `runner`."""
