@@ -18,6 +18,9 @@ from torch import Tensor
 
 __all__ = ("DenoisingForm", "DenoisingNoise", "get_cdn_group")
 
+DUMMY_BOX = (0.5, 0.5, 0.1, 0.1)
+"""What is noised for the empty slots of a batch without a target."""
+
 DenoisingGroup = tuple[Tensor, Tensor, Tensor, dict[str, Any]] | tuple[None, None, None, None]
 
 
@@ -39,12 +42,15 @@ class DenoisingForm:
             the embedding then has one row more than there are classes. Else both are zero.
         capped: Images with more targets than slots get a random subset of them; else the slots grow with the targets.
         dummy: A batch without a target gets one pair of empty slots, so that all processes build the same graph.
+        spanned: Where a negative's corners pass each other, the box is what they span; else its side is zero, as in the
+            RT-DETRv2 project.
         noise: Called with the number of images and of slots instead of drawing random numbers.
     """
 
     padded: bool = False
     capped: bool = True
     dummy: bool = False
+    spanned: bool = True
     noise: Callable[[int, int], DenoisingNoise] | None = None
 
 
@@ -99,25 +105,23 @@ def get_cdn_group(
     target = layout.target.to(device, non_blocking=True)
     filled = (target >= 0)[:, None, :, None]  # [B, 1, m, 1]
     target = target.clamp(min=0)
-    labels = _of_targets(batch["cls"].to(device).long().flatten(), target)  # [B, m]
-    boxes = _of_targets(batch["bboxes"].to(device), target)  # [B, m, 4]
+    if most:
+        labels = batch["cls"].to(device).long().flatten()[target]  # [B, m]
+        boxes = batch["bboxes"].to(device)[target]  # [B, m, 4]
+    else:
+        labels = target
+        boxes = torch.tensor(DUMMY_BOX, device=device).expand(*target.shape, 4)
     labels = _noise_labels(labels, copies, num_classes, cls_noise_ratio, noise)  # [B, 2G, m]
-    boxes = _noise_boxes(boxes, layout.groups, box_noise_scale, noise)  # [B, 2G, m, 4]
+    boxes = _noise_boxes(boxes, layout.groups, box_noise_scale, noise, form.spanned)  # [B, 2G, m, 4]
     if form.padded:
-        labels = torch.where(filled[..., 0], labels, len(class_embed) - 1)
-        content = F.embedding(labels, class_embed).flatten(1, 2)  # [B, 2mG, D]
-        logits = _logit(torch.where(filled, boxes, 0.0)).flatten(1, 2)  # [B, 2mG, 4]
+        last = len(class_embed) - 1
+        labels = torch.where(filled[..., 0], labels, last)
+        content = F.embedding(labels, class_embed, padding_idx=last).flatten(1, 2)  # [B, 2mG, D]; the last row is fixed
+        logits = _logit(torch.where(filled, boxes, 0.0) if most else boxes).flatten(1, 2)  # [B, 2mG, 4]
     else:
         content = torch.where(filled, F.embedding(labels, class_embed), 0.0).flatten(1, 2)  # [B, 2mG, D]
         logits = torch.where(filled, torch.logit(boxes, eps=1e-6), 0.0).flatten(1, 2)  # [B, 2mG, 4]
     return content, logits, _attention_mask(layout, num_queries, device), _describe(layout, num_queries)
-
-
-def _of_targets(values: Tensor, target: Tensor) -> Tensor:
-    """Return the rows of target indices [B, m]; zeros where there is not a single target."""
-    if len(values):
-        return values[target]
-    return values.new_zeros((*target.shape, *values.shape[1:]))
 
 
 def _logit(x: Tensor, eps: float = 1e-5) -> Tensor:
@@ -160,7 +164,9 @@ def _noise_labels(
     return torch.where(flip, torch.randint(num_classes, labels.shape, device=labels.device), labels)
 
 
-def _noise_boxes(boxes: Tensor, groups: int, scale: float, given: DenoisingNoise | None = None) -> Tensor:
+def _noise_boxes(
+    boxes: Tensor, groups: int, scale: float, given: DenoisingNoise | None = None, spanned: bool = True
+) -> Tensor:
     """Return [B, 2G, m, 4] boxes whose corners moved, clipped to the image; even copies positive, odd ones negative."""
     boxes = boxes[:, None].expand(-1, 2 * groups, -1, -1)
     if scale <= 0:
@@ -176,7 +182,10 @@ def _noise_boxes(boxes: Tensor, groups: int, scale: float, given: DenoisingNoise
         sign = torch.where(given.sign >= 0.5, 1, -1).unflatten(-1, (2, 2))
     corners = torch.stack((centre - half, centre + half), -2) + noise * sign * (half * scale).unsqueeze(-2)
     # corners of a negative can pass each other: the box is what they span, not one of negative size
-    low, high = corners.clamp(0.0, 1.0).aminmax(dim=-2)
+    corners = corners.clamp(0.0, 1.0)
+    low, high = corners.aminmax(dim=-2)
+    if not spanned:
+        return torch.cat(((low + high) / 2, (corners[..., 1, :] - corners[..., 0, :]).clamp(min=0)), -1)
     return torch.cat(((low + high) / 2, high - low), -1)
 
 

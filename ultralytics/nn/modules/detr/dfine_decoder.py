@@ -1,7 +1,7 @@
 """Decoder of D-FINE: box edges as distributions that each layer refines (arXiv 2410.13842, section 3.1).
 
-Shapes: B batch, Q queries, N tokens of all levels, D hidden width, L layers, R + 1 bins, C classes. Boxes are cx, cy, w,
-h in 0..1 of the image. Boolean masks: True = blocked.
+Shapes: B batch, Q queries, N tokens of all levels, D hidden width, L layers, R + 1 bins, C classes. Boxes are cx, cy,
+w, h in 0..1 of the image. Boolean masks: True = blocked.
 """
 
 from __future__ import annotations

@@ -43,9 +43,10 @@ class LevelProjections(nn.ModuleList):
 
     def forward(self, x: Sequence[Tensor]) -> tuple[Tensor, list[list[int]]]:
         """Return the tokens [B, N, D] of the maps, one level after another, and the (H, W) of each level."""
-        maps = [project(level) for project, level in zip(self[: self.inputs], x, strict=True)]
+        own, further = list(self)[: self.inputs], list(self)[self.inputs :]
+        maps = [project(level) for project, level in zip(own, x, strict=True)]
         below = x[-1]
-        for project in self[self.inputs :]:
+        for project in further:
             below = project(below)
             maps.append(below)
         shapes = [list(level.shape[2:]) for level in maps]
