@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tests.golden.adapters import detr_losses as losses
 from tests.golden.adapters import detr_rows as rows
+from tests.golden.adapters.detr_losses import targets_of
 from ultralytics.models.utils.denoising import DenoisingForm, DenoisingNoise, get_cdn_group
 from ultralytics.models.utils.distribution import bin_weights, decode_edges, encode_edges
 from ultralytics.nn.modules.block import HGBlock, HGStem, RepC3, ResNetDBlock, SCDown
@@ -222,6 +224,10 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "Weighting": _weighting,
     "DistanceToBox": lambda c, reference, distance: decode_edges(reference, distance, c["reg_scale"]),
     "BoxToDistance": distances,
+    "Matcher": losses.matcher,
+    "MatchUnion": losses.union,
+    "DenoisingMatch": losses.denoising_match,
+    "PostProcess": losses.post,
     "InverseSigmoid": lambda c, x: inverse_sigmoid(x),
     "PositionEmbedding": lambda c: AIFI.build_2d_sincos_position_embedding(c["w"], c["h"], c["d"], c["temperature"]),
 }
@@ -234,6 +240,8 @@ def build(kind: str, config: Config) -> Any:
         return MODULES[kind][0](config)
     if kind in PARTS:
         return PARTS[kind](config)
+    if kind == "Criterion":
+        return losses.criterion(config)
     if kind == "Init":
         return MODULES[config["of"]][0](config["config"])
     return None
@@ -241,6 +249,8 @@ def build(kind: str, config: Config) -> Any:
 
 def names_of(obj: nn.Module, kind: str, config: Config, key: str) -> list[str]:
     """Return the official names of one of our keys."""
+    if kind == "Criterion":
+        return []
     if kind in MODULES:
         return MODULES[kind][1](config, key)
     return rows.row_names(obj.rows, key)  # type: ignore[arg-type]
@@ -274,17 +284,6 @@ def fuse(obj: nn.Module, kind: str, config: Config) -> nn.Module:
     """Return the deployed form."""
     own = getattr(obj, "fuse", None)
     return fuse_children(own() if callable(own) else obj)
-
-
-def targets_of(targets: list[dict[str, Tensor]]) -> dict[str, Any]:
-    """Return targets in the form that heads and losses take."""
-    counts = [len(t["labels"]) for t in targets]
-    return {
-        "cls": torch.cat([t["labels"] for t in targets]),
-        "bboxes": torch.cat([t["boxes"] for t in targets]),
-        "batch_idx": torch.repeat_interleave(torch.tensor(counts)),
-        "gt_groups": counts,
-    }
 
 
 def noise_of(noise: Callable[[int, int], Mapping[str, Tensor]]) -> Callable[[int, int], DenoisingNoise]:
@@ -360,6 +359,8 @@ def call(kind: str, config: Config, obj: Any, inputs: list[Any], kwargs: dict[st
     if kind == "DecoderLayer":
         embed, refer, value, shapes = inputs
         return obj(embed, refer[:, :, 0], value, shapes, attn_mask=kwargs["attn_mask"], query_pos=kwargs["pos"])
+    if kind == "Criterion":
+        return losses.run_criterion(obj, config, *inputs, **kwargs)
     if kind == "DenoisingGroup":
         return denoising_group(config, **kwargs)
     if kind in FUNCTIONS:
