@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.golden.adapters import detr_losses as losses
+from tests.golden.adapters import detr_models as models
 from tests.golden.adapters import detr_rows as rows
 from tests.golden.adapters.detr_losses import targets_of
 from ultralytics.models.utils.denoising import DenoisingForm, DenoisingNoise, get_cdn_group
@@ -32,6 +33,7 @@ from ultralytics.nn.modules.transformer import (
     MSDeformAttn,
     TransformerEncoderLayer,
 )
+from ultralytics.nn.tasks import DFINEDetectionModel
 from ultralytics.nn.modules.utils import inverse_sigmoid, multi_scale_deformable_attn_pytorch
 from ultralytics.nn.registry import REGISTRY, RowContext
 from ultralytics.nn.build.names import resolve_nn_text
@@ -242,6 +244,12 @@ def build(kind: str, config: Config) -> Any:
         return PARTS[kind](config)
     if kind == "Criterion":
         return losses.criterion(config)
+    if kind in ("Model", "ModelLoss"):
+        return DFINEDetectionModel(models.yaml_of(config, config["head"]["nc"]), verbose=False)
+    if kind == "Official":
+        cfg, _, nc = models.official(config["family"], config["size"])
+        with torch.device("meta"):
+            return DFINEDetectionModel(cfg, nc=nc, verbose=False)
     if kind == "Init":
         return MODULES[config["of"]][0](config["config"])
     return None
@@ -251,9 +259,21 @@ def names_of(obj: nn.Module, kind: str, config: Config, key: str) -> list[str]:
     """Return the official names of one of our keys."""
     if kind == "Criterion":
         return []
+    if kind == "Official":
+        config = models.official(config["family"], config["size"])[1]
+    if kind in ("Model", "ModelLoss", "Official"):
+        return model_names(config, len(obj.model) - 1, key)  # type: ignore[arg-type]
     if kind in MODULES:
         return MODULES[kind][1](config, key)
     return rows.row_names(obj.rows, key)  # type: ignore[arg-type]
+
+
+def model_names(config: Config, last: int, key: str) -> list[str]:
+    """Return the official names of a key of a whole model."""
+    _, index, rest = key.split(".", 2)
+    if int(index) == last:
+        return [f"decoder.{name}" for name in rows.head_names(config["head"], rest)]
+    return [models.plan_of(config).rows[int(index)].official(rest)]
 
 
 def official_state(obj: nn.Module, kind: str, config: Config) -> dict[str, Tensor]:
@@ -302,6 +322,20 @@ def run_head(obj: nn.Module, maps: Any, targets: Any = None, noise: Any = None) 
     return named_output(out if obj.training else out[1], obj.training)
 
 
+def model_loss(config: Config, obj: nn.Module, image: Tensor, targets: Any, noise: Any, epoch: int = 0) -> Any:
+    """Return the losses of a whole model by name."""
+    outputs = run_head(obj, image, targets, noise)
+    meta = losses.denoising_meta([len(t["labels"]) for t in targets], groups_of(targets, config["head"]["denoising"]))
+    criterion = losses.criterion(config["criterion"])
+    outputs = {k: v for k, v in outputs.items() if criterion.local is not None or not k.endswith(("corners", "refs"))}
+    return losses.run_criterion(criterion, config["criterion"], targets, epoch, meta=meta, **outputs)
+
+
+def groups_of(targets: Any, slots: int) -> int:
+    """Return the number of denoising groups."""
+    return max(slots // max(len(t["labels"]) for t in targets), 1)
+
+
 def named_output(raw: DecoderOutput | FineOutput, training: bool) -> dict[str, Tensor]:
     """Return the outputs of a head by the names of the cases."""
     fine = isinstance(raw, FineOutput)
@@ -345,8 +379,10 @@ def denoising_group(c: Config, targets: Any, weight: Tensor, noise: Any) -> Any:
 
 def call(kind: str, config: Config, obj: Any, inputs: list[Any], kwargs: dict[str, Any]) -> Any:
     """Run a case."""
-    if kind == "Head":
+    if kind in ("Head", "Model"):
         return run_head(obj, *inputs, **kwargs)
+    if kind == "ModelLoss":
+        return model_loss(config, obj, *inputs, **kwargs)
     if kind == "Init":
         state = official_state(obj, config["of"], config["config"])
         scale = {f"decoder.layers.{i}.cross_attn.num_points_scale": points_scale(obj, i) for i in range(1)}

@@ -23,6 +23,7 @@ Rename = tuple[tuple[str, str], ...]
 CONV: Rename = ((r"\bbn\.", "norm."),)
 SAME: Rename = ()
 HG_BLOCK: Rename = ((r"^m\.", "layers."), (r"^sc\.", "aggregation.0."), (r"^ec\.", "aggregation.1."))
+HG_BLOCK_V2: Rename = ((r"^m\.", "layers."), (r"^sc\.", "aggregation_squeeze_conv."), (r"^ec\.", "aggregation_excitation_conv."))
 VD_STEM: Rename = ((r"^conv(\d)\.", r"conv1_\1."), *CONV)
 VD_BRANCH: Rename = (
     (r"\bcv1\.", "branch2a."),
@@ -107,14 +108,16 @@ def stages_of(config: Config) -> tuple[Sequence[int], list[dict[str, Any]]]:
     return stem, stages
 
 
-def add_stage(plan: Plan, source: int, stage: Config, c1: int, lab: bool, prefix: str) -> int:
+def add_stage(
+    plan: Plan, source: int, stage: Config, c1: int, lab: bool, prefix: str, rename: Rename = HG_BLOCK
+) -> int:
     """Add a stage of HGNetv2; return the index of its last row."""
     if stage["downsample"]:
         source = plan.add(source, "DWConv", [c1, 3, 2, 1, False], prefix=f"{prefix}downsample.")
     for b in range(stage["blocks"]):
         args = [stage["cm"], stage["c2"], stage["k"], stage["light"], b > 0, None, lab]
         args = args if lab else args[:5]
-        source = plan.add(source, "HGBlock", args, n=stage["n"], prefix=f"{prefix}blocks.{b}.", rename=HG_BLOCK)
+        source = plan.add(source, "HGBlock", args, n=stage["n"], prefix=f"{prefix}blocks.{b}.", rename=rename)
     return source
 
 
@@ -122,10 +125,12 @@ def add_hgnet(plan: Plan, config: Config, prefix: str = "") -> list[int]:
     """Add HGNetv2; return the rows of the wanted stages."""
     stem, stages = stages_of(config)
     lab = bool(config.get("lab"))
-    source = plan.add(-1, "HGStem", [*stem, True] if lab else stem, prefix=f"{prefix}stem.")
+    nested = ((r"^(stem2[ab])\.conv\.", r"\1.conv.1."),) if config.get("naming") == "v2" else SAME
+    source = plan.add(-1, "HGStem", [*stem, True] if lab else stem, prefix=f"{prefix}stem.", rename=nested)
     ends, c1 = [], stem[-1]
     for i, stage in enumerate(stages):
-        source = add_stage(plan, source, stage, c1, lab, f"{prefix}stages.{i}.")
+        rename = HG_BLOCK_V2 if config.get("naming") == "v2" else HG_BLOCK  # RT-DETRv2 calls two layers differently
+        source = add_stage(plan, source, stage, c1, lab, f"{prefix}stages.{i}.", rename)
         c1 = stage["c2"]
         ends.append(source)
     return [ends[i] for i in config["out"]]
@@ -321,13 +326,3 @@ def freeze_norms(module: nn.Module) -> nn.Module:
         else:
             freeze_norms(child)
     return module
-
-
-def act_of(name: str | None) -> type[nn.Module]:
-    """Return an activation class by its name in the cases."""
-    return {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, None: nn.ReLU}[name]
-
-
-def zeros_like_empty(x: Tensor) -> Tensor:
-    """Return a scalar zero of the tensor's dtype."""
-    return torch.zeros((), dtype=x.dtype)

@@ -87,7 +87,7 @@ class FineCriterion(nn.Module):
         gains: Weights `class`, `bbox`, `giou`, `fgl`, `ddf` that differ from 1, 5, 2, 0.15, 1.5.
         local: Loss on the edge distributions; None for heads without.
         union: Boxes and edges of all outputs use the united pairs of all; else each output its own.
-        box_weight: Weight the GIoU term of a pair by its `iou` or `giou`, which is then the quality of its class as well.
+        box_weight: Weight the GIoU term of a pair by its `iou` or `giou`, which is then the quality of its class too.
 
     Raises:
         ConfigError: Unknown `box_weight` or gain.
@@ -156,7 +156,9 @@ class FineCriterion(nn.Module):
         for part, own in zip(parts, found, strict=True):
             pairs = _Pairs(*(torch.from_numpy(np.ascontiguousarray(side)).to(device) for side in own))
             joint = _everywhere(united, pairs, device) if self.union else pairs
-            terms |= self._outputs(part, targets, pairs, joint, (pairs_count, union_count if self.union else pairs_count))
+            terms |= self._outputs(
+                part, targets, pairs, joint, (pairs_count, union_count if self.union else pairs_count)
+            )
             if part is parts[0] and self.local is not None:
                 divisor = union_count if self.union else pairs_count
                 local, share = self._edges(preds, targets, joint.of(len(preds.logits)), divisor, None)
@@ -210,11 +212,13 @@ class FineCriterion(nn.Module):
         labels = labels if part.logits.shape[-1] == self.nc else torch.zeros_like(labels)
         found = _quality(part.boxes, boxes, pairs)
         quality = (found.giou if self.box_weight == "giou" else found.iou).detach()
-        terms = {self.cls_name: self._class_terms(part.logits, pairs, labels, quality) / divisors[0] * self.gains["class"]}
+        terms = {
+            self.cls_name: self._class_terms(part.logits, pairs, labels, quality) / divisors[0] * self.gains["class"]
+        }
         return self._named(terms | self._box_terms(part.boxes, boxes, joint, divisors[1]), part.names)
 
     def _class_terms(self, logits: Tensor, pairs: _Pairs, labels: Tensor, quality: Tensor) -> Tensor:
-        """Return the sum of the classification loss of each output, [K]: all scores negative, the matched ones corrected."""
+        """Return the classification loss of each output, summed, [K]: all scores negative, the matched corrected."""
         flat = logits.flatten(1)  # [K, B*Q*C]
         matched = flat.gather(1, pairs.slot * logits.shape[-1] + labels[pairs.target])  # [K, n]
         correction = self.classification.positive(matched, quality) - self.classification.negative(matched)
@@ -286,7 +290,9 @@ class FineCriterion(nn.Module):
     def _named(terms: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
         """Split terms of several outputs into one entry for each."""
         return {
-            f"loss_{term}{name}": value for term, values in terms.items() for name, value in zip(names, values, strict=False)
+            f"loss_{term}{name}": value
+            for term, values in terms.items()
+            for name, value in zip(names, values, strict=False)
         }
 
 

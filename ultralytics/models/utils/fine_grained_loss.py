@@ -1,7 +1,7 @@
-"""Losses on distributions of box edges: localisation and self-distillation (D-FINE, arXiv 2410.13842, sections 3.1, 3.2).
+"""Losses on distributions of box edges: localisation and self-distillation (D-FINE, arXiv 2410.13842, section 3).
 
-Shapes: L layers, B batch, Q queries, R + 1 bins, n pairs. Edges in the order left, top, right, bottom. Boxes are cx, cy, w,
-h in 0..1. Everything is computed in at least float32.
+Shapes: L layers, B batch, Q queries, R + 1 bins, n pairs. Edges in the order left, top, right, bottom. Boxes are cx, cy,
+w, h in 0..1. Everything is computed in at least float32.
 """
 
 from __future__ import annotations
@@ -73,7 +73,10 @@ class FineGrainedLoss(nn.Module):
         goal = (_full(teacher.detach()) / self.temperature).unflatten(-1, edges).log_softmax(-1)
         loss = F.kl_div(own, goal.expand_as(own), reduction="none", log_target=True).sum((-1, -2)) * self.temperature**2
         loss = loss * weight / 4  # [L, B, Q]: mean over the edges
-        means = [torch.where(chosen, loss, 0.0).sum((1, 2)) / chosen.sum((1, 2)).clamp(min=1) for chosen in (matched, ~matched)]
+        means = [
+            torch.where(chosen, loss, 0.0).sum((1, 2)) / chosen.sum((1, 2)).clamp(min=1)
+            for chosen in (matched, ~matched)
+        ]
         return (torch.stack(means, -1) * shares).sum(-1)
 
     @staticmethod

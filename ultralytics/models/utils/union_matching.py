@@ -1,7 +1,7 @@
 """One set of pairs for all outputs of a decoder (GO-LSD of D-FINE, arXiv 2410.13842, section 3.2).
 
-Shapes: K outputs, n pairs of an output, m pairs of the union. A pair is a query slot (image * Q + query) and a flat target
-index.
+Shapes: K outputs, n pairs of an output, m pairs of the union. A pair is a query slot (image * Q + query) and a flat
+target index.
 """
 
 from __future__ import annotations

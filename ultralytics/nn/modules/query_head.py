@@ -49,6 +49,7 @@ class QueryHead(nn.Module):
     """Base of heads that select the most confident tokens as queries (RT-DETR, arXiv 2304.08069, section 4.3).
 
     Attributes:
+        nc: Number of classes.
         num_queries: Queries Q.
         classes: Only these class indices can come out; None for all. Applied before the top-k, so none is crowded out.
         max_det: Bound on the rows of an exported model.
@@ -57,6 +58,7 @@ class QueryHead(nn.Module):
         selector: Called instead of `best_tokens`, to look at the query selection or to prescribe it.
     """
 
+    nc: int
     num_queries: int
     export: bool = False
     format: str | None = None

@@ -66,7 +66,6 @@ class DFINEDecoder(QueryHead):
     Further attributes: see `QueryHead`, and `noise`: prescribed denoising noise, see `DenoisingForm`.
     """
 
-    aux_groups: int = 0  # groups of queries are a part of RT-DETR's head only
     denoising = DenoisingForm(padded=True, capped=False, dummy=True)
 
     def __init__(
