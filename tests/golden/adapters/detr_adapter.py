@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tests.golden.adapters import detr_losses as losses
 from tests.golden.adapters import detr_models as models
+from tests.golden.adapters import detr_plans as plans
 from tests.golden.adapters import detr_rows as rows
 from tests.golden.adapters.detr_losses import targets_of
 from ultralytics.models.utils.denoising import DenoisingForm, DenoisingNoise, get_cdn_group
@@ -226,6 +227,13 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "Weighting": _weighting,
     "DistanceToBox": lambda c, reference, distance: decode_edges(reference, distance, c["reg_scale"]),
     "BoxToDistance": distances,
+    "FlatCosine": plans.flat_cosine,
+    "LinearWarmup": plans.linear_warmup,
+    "EMADecay": plans.ema_decay,
+    "AugmentPlan": plans.augment_plan,
+    "Scales": plans.scales,
+    "Mixup": plans.mixup,
+    "CopyBlend": plans.copyblend,
     "Matcher": losses.matcher,
     "MatchUnion": losses.union,
     "DenoisingMatch": losses.denoising_match,

@@ -1,7 +1,7 @@
 """Losses on distributions of box edges: localisation and self-distillation (D-FINE, arXiv 2410.13842, section 3).
 
-Shapes: L layers, B batch, Q queries, R + 1 bins, n pairs. Edges in the order left, top, right, bottom. Boxes are cx, cy,
-w, h in 0..1. Everything is computed in at least float32.
+Shapes: L layers, B batch, Q queries, R + 1 bins, n pairs. Edges in the order left, top, right, bottom. Boxes are cx,
+cy, w, h in 0..1. Everything is computed in at least float32.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class FineGrainedLoss(nn.Module):
 
     @staticmethod
     def balance(matched: Tensor) -> Tensor:
-        """Return the shares [L, 2] that matched and other queries have in the distillation: by the roots of their counts.
+        """Return the shares [L, 2] of matched and other queries in the distillation: by the roots of their counts.
 
         Args:
             matched: [L, B, Q], True = the query has a target.
