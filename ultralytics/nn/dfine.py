@@ -77,7 +77,12 @@ class DFINEDetectionModel(DetectionModel):
         """Return the loss for this model's classes, as the YAML's `criterion` and `args.loss` choose it."""
         chosen = CriterionOptions.from_yaml(self.yaml)
         user = LossOptions.from_args(self.args)
-        for name, value, plain in (("box_loss", user.box_loss, "giou"), ("aux_groups", user.aux_groups, 0)):
+        unused = (
+            ("box_loss", user.box_loss, "giou"),
+            ("aux_groups", user.aux_groups, 0),
+            ("nwd_weight", user.nwd_weight, 0.0),
+        )
+        for name, value, plain in unused:
             if value != plain:
                 LOGGER.warning(f"{name}={value} has no effect here: {self.family.name} models do not have it")
         name = chosen.loss if user.loss == "vfl" else user.loss  # vfl is the default of the argument
