@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -268,7 +270,7 @@ def names_of(obj: nn.Module, kind: str, config: Config, key: str) -> list[str]:
     if kind == "Criterion":
         return []
     if kind == "Official":
-        config = models.official(config["family"], config["size"])[1]
+        config = official_config(config["family"], config["size"])
     if kind in ("Model", "ModelLoss", "Official"):
         return model_names(config, len(obj.model) - 1, key)  # type: ignore[arg-type]
     if kind in MODULES:
@@ -276,12 +278,23 @@ def names_of(obj: nn.Module, kind: str, config: Config, key: str) -> list[str]:
     return rows.row_names(obj.rows, key)  # type: ignore[arg-type]
 
 
+@functools.cache
+def official_config(family: str, size: str) -> Config:
+    """Return the configuration of a stock model."""
+    return models.official(family, size)[1]
+
+
 def model_names(config: Config, last: int, key: str) -> list[str]:
     """Return the official names of a key of a whole model."""
     _, index, rest = key.split(".", 2)
     if int(index) == last:
         return [f"decoder.{name}" for name in rows.head_names(config["head"], rest)]
-    return [models.plan_of(config).rows[int(index)].official(rest)]
+    return [_plan(json.dumps(config)).rows[int(index)].official(rest)]
+
+
+@functools.cache
+def _plan(config: str) -> rows.Plan:
+    return models.plan_of(json.loads(config))
 
 
 def official_state(obj: nn.Module, kind: str, config: Config) -> dict[str, Tensor]:

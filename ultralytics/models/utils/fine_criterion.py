@@ -227,6 +227,7 @@ class FineCriterion(nn.Module):
     def _box_terms(self, boxes: Tensor, goals: Tensor, pairs: _Pairs, divisor: float) -> dict[str, Tensor]:
         """Return L1 and GIoU terms of each output, [K]."""
         found = _of_slots(boxes, pairs.slot)  # [K, n, 4]
+        found = found.to(torch.promote_types(found.dtype, torch.float32))
         quality = _quality(boxes, goals, pairs)
         weight = 1.0 if self.box_weight is None else getattr(quality, self.box_weight).detach()
         return {

@@ -1,4 +1,4 @@
-"""Heads of RT-DETRv2, D-FINE and DEIMv2: contract of the rows, maps of any shape, training without targets, precision."""
+"""Heads of RT-DETRv2, D-FINE and DEIMv2: rows, maps of any shape, training without targets, precision."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ def test_training_reaches_every_parameter(name: str, groups: tuple[int, ...]) ->
     boxes = raw[1] if name != "rtdetrv2" else raw.dec_bboxes
     assert boxes.shape == (3, 2, slots + queries, 4) and slots >= 2 * max(groups)
     sum(t.float().square().sum() for t in raw if isinstance(t, Tensor)).backward()
-    lacking = [n for n, p in module.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.isfinite().all())]
+    lacking = [
+        n for n, p in module.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.isfinite().all())
+    ]
     assert not lacking
 
 
