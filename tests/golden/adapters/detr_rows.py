@@ -185,7 +185,7 @@ def add_fusion(plan: Plan, config: Config, source: int, prefix: str) -> int:
 def add_join(plan: Plan, config: Config, sources: list[int]) -> int:
     """Join two maps as the family does."""
     if config.get("fuse") == "sum":
-        return plan.add(sources, "Sum", [])
+        return plan.add(sources, "Add", [])
     return plan.add(sources, "Concat", [1])
 
 
@@ -230,10 +230,10 @@ def add_lite(plan: Plan, config: Config, source: int, prefix: str = "") -> list[
     down = plan.add(fine, "AvgDown", [d], prefix=f"{prefix}down_sample1.", rename=AVG_DOWN)
     coarse = plan.add(down, "GlobalFusion", [], prefix=f"{prefix}bi_fusion.", rename=CONV)
     up = plan.add(coarse, "nn.Upsample", [None, 2, "nearest"])
-    joined = plan.add([up, fine], "Sum", [])
+    joined = plan.add([up, fine], "Add", [])
     first = add_fusion(plan, options, joined, f"{prefix}fpn_block.")
     down = plan.add(first, "AvgDown", [d], prefix=f"{prefix}down_sample2.", rename=AVG_DOWN)
-    joined = plan.add([down, coarse], "Sum", [])
+    joined = plan.add([down, coarse], "Add", [])
     return [first, add_fusion(plan, options, joined, f"{prefix}pan_block.")]
 
 

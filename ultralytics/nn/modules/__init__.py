@@ -130,7 +130,7 @@ from ultralytics.nn.modules.detr.deimv2_backbone import SpatialPrior, TinyViT, V
 from ultralytics.nn.modules.detr.dfine_decoder import FineDecoder, FineDecoderLayer
 from ultralytics.nn.modules.detr.dfine_head import DEIMDecoder, DFINEDecoder
 from ultralytics.nn.modules.detr.distribution import Integral, LocationQuality
-from ultralytics.nn.modules.detr.encoder import AvgDown, GlobalFusion, RepELAN4, RepELAN5, SplitRepC3, Sum
+from ultralytics.nn.modules.detr.encoder import AvgDown, GlobalFusion, RepELAN4, RepELAN5, SplitRepC3
 from ultralytics.nn.modules.detr.gate import Float32RMSNorm, Gate, SwiGLU
 from ultralytics.nn.modules.detr.hgnetv2 import AffineConv, AffineLightConv, LearnableAffine
 from ultralytics.nn.modules.detr.rtdetrv2_decoder import RTDETRDecoderv2

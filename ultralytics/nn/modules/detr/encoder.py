@@ -13,7 +13,7 @@ from ultralytics.nn.modules.conv import Conv, RepConv
 from ultralytics.nn.registry import Plan, RowContext, channels_first, register, scaled_conv
 from ultralytics.utils.errors import ConfigError
 
-__all__ = ("AvgDown", "GlobalFusion", "RepELAN4", "RepELAN5", "SplitRepC3", "Sum")
+__all__ = ("AvgDown", "GlobalFusion", "RepELAN4", "RepELAN5", "SplitRepC3")
 
 
 class SplitRepC3(nn.Module):
@@ -81,15 +81,6 @@ class RepELAN5(RepELAN4):
     @staticmethod
     def _step(c1: int, c2: int, n: int, split: bool) -> nn.Sequential:
         return nn.Sequential(SplitRepC3(c1, c2, n))
-
-
-@register(lambda row: Plan(row.args, row.in_channels[-1]), multi_input=True)
-class Sum(nn.Module):
-    """Add maps of one shape, where other encoders concatenate them (DEIMv2)."""
-
-    def forward(self, x: list[Tensor]) -> Tensor:
-        """[(B, C, H, W), ...] -> (B, C, H, W)."""
-        return torch.stack(x).sum(0) if len(x) > 2 else x[0] + x[-1] if len(x) == 2 else x[0]
 
 
 @register(channels_first)
