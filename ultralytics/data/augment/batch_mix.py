@@ -67,7 +67,7 @@ def mix_batch(images: Tensor, labels: Sequence[ImageLabels], beta: float) -> tup
     return mixed, found
 
 
-class Source(NamedTuple):
+class PasteSource(NamedTuple):
     """An object that can be pasted: its image, its index there, and its corners in pixels."""
 
     image: int
@@ -75,7 +75,9 @@ class Source(NamedTuple):
     corners: tuple[int, int, int, int]
 
 
-def paste_sources(labels: Sequence[ImageLabels], height: int, width: int, least_area: float = 100.0) -> list[Source]:
+def paste_sources(
+    labels: Sequence[ImageLabels], height: int, width: int, least_area: float = 100.0
+) -> list[PasteSource]:
     """Return the objects of a batch whose box covers at least `least_area` pixels and one whole pixel."""
     found = []
     scale = torch.tensor([width, height, width, height], dtype=torch.float32)
@@ -85,14 +87,14 @@ def paste_sources(labels: Sequence[ImageLabels], height: int, width: int, least_
             corners = (int(max(cx - w / 2, 0)), int(max(cy - h / 2, 0)), int(cx + w / 2), int(cy + h / 2))
             visible = corners[2] > corners[0] and corners[3] > corners[1]
             if visible and w * h >= least_area:
-                found.append(Source(i, j, corners))
+                found.append(PasteSource(i, j, corners))
     return found
 
 
 def paste_objects(
     images: Tensor,
     labels: Sequence[ImageLabels],
-    sources: Sequence[Source],
+    sources: Sequence[PasteSource],
     pastes: Sequence[Sequence[Paste]],
     beta: float,
 ) -> tuple[Tensor, list[ImageLabels]]:

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+
+from ultralytics.models.utils.ops import IndexArray
 
 __all__ = ("unite_pairs",)
-
-IndexArray = NDArray[np.int64]
 
 
 def unite_pairs(slots: Sequence[IndexArray], targets: Sequence[IndexArray]) -> tuple[IndexArray, IndexArray]:

@@ -22,7 +22,7 @@ from ultralytics.utils.torch_utils import fuse_conv_and_bn
 __all__ = ("RotaryEmbedding", "SpatialPrior", "TinyViT", "ViTAdapter", "ViTFeatures")
 
 PATCH = 16
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class ViTFeatures(NamedTuple):
@@ -234,7 +234,7 @@ class ViTAdapter(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> (B, hidden, H/8, W/8), (B, hidden, H/16, W/16), (B, hidden, H/32, W/32)."""
         if self.normalize:
-            x = (x - x.new_tensor(MEAN).view(3, 1, 1)) / x.new_tensor(STD).view(3, 1, 1)
+            x = (x - x.new_tensor(_MEAN).view(3, 1, 1)) / x.new_tensor(_STD).view(3, 1, 1)
         tokens = [features.patches for features in self.vit(x)]
         tokens = tokens if len(tokens) > 1 else tokens * 3
         h, w = x.shape[2] // PATCH, x.shape[3] // PATCH
