@@ -31,6 +31,9 @@ UPSTREAM_SIGNATURES = {  # constructors whose arguments the interface fixes
     "DCNv2",
     "DiverseBranchBlock",
     "C2f_PKIModule",
+    "DFINEDecoder",
+    "DEIMDecoder",
+    "RTDETRDecoderv2",
 }
 _BRANCHES = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.IfExp, ast.match_case)
 

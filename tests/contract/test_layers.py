@@ -61,6 +61,7 @@ WING_ORDER = {  # inside a package, low to high; same number: siblings that do n
         "classify": 6,
         "detection": 7,
         "yolo": 8,
+        "dfine": 8,
         "tasks": 9,
         "backends": 10,
         "autobackend": 11,

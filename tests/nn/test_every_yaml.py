@@ -12,7 +12,7 @@ from ultralytics.nn.modules import RTDETRDecoder
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils import ROOT
 
-YAMLS = sorted(p.name for p in (ROOT / "cfg" / "models" / "rt-detr").glob("*.yaml"))
+YAMLS = sorted(p.name for p in (ROOT / "cfg" / "models" / "rt-detr").glob("rtdetr-*.yaml"))
 PARSED = json.loads((Path(__file__).parents[1] / "golden" / "parse.json").read_text())["models"]
 TABLES = {t["cfg"]: t for t in PARSED if isinstance(t["cfg"], str)}
 

@@ -21,6 +21,7 @@ from ultralytics.nn.checkpoint.format import pack_model, plain, read_checkpoint,
 from ultralytics.nn.checkpoint.validate import ConstructionBudget
 from ultralytics.nn.classify import ClassificationModel
 from ultralytics.nn.detection import DetectionModel, RTDETRDetectionModel
+from ultralytics.nn.dfine import DFINEDetectionModel
 from ultralytics.nn.families import FAMILIES, Family
 from ultralytics.nn.yaml_model import YamlModel
 from ultralytics.nn.yolo import YOLODetectionModel
@@ -29,6 +30,7 @@ from ultralytics.utils.errors import CheckpointError, ModelYAMLError
 __all__ = [
     "BaseModel",
     "ClassificationModel",
+    "DFINEDetectionModel",
     "DetectionModel",
     "RTDETRDetectionModel",
     "YOLODetectionModel",

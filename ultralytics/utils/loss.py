@@ -103,12 +103,14 @@ class VarifocalLoss(ClassificationLoss):
     Args:
         gamma: Exponent on the negatives.
         alpha: Weight of the negatives.
+        detached: The weight p^gamma of a negative gets no gradient, as in RT-DETRv2 and D-FINE.
     """
 
-    def __init__(self, gamma: float = 2.0, alpha: float = 0.75) -> None:
+    def __init__(self, gamma: float = 2.0, alpha: float = 0.75, detached: bool = False) -> None:
         super().__init__()
         self.gamma = gamma
         self.alpha = alpha
+        self.detached = detached
 
     def extra_repr(self) -> str:
         """Name the constants."""
@@ -117,7 +119,8 @@ class VarifocalLoss(ClassificationLoss):
     def negative(self, logits: Tensor) -> Tensor:
         """Return alpha p^gamma (-log(1 - p))."""
         x = _full(logits)
-        return F.softplus(x) * x.sigmoid().pow(self.gamma) * self.alpha
+        p = x.detach().sigmoid() if self.detached else x.sigmoid()
+        return F.softplus(x) * p.pow(self.gamma) * self.alpha
 
     def positive(self, logits: Tensor, quality: Tensor) -> Tensor:
         """Return q times the cross entropy towards q."""
@@ -138,24 +141,30 @@ class VarifocalLoss(ClassificationLoss):
 class MatchabilityAwareLoss(ClassificationLoss):
     """Matchability-aware loss of DEIM (arXiv 2412.04234, section 3.3): low-quality matches count too.
 
-    Positives: -q^gamma log p - (1 - q^gamma) log(1 - p). Negatives: -p^gamma log(1 - p). No class balance.
+    Positives: -q^gamma log p - (1 - q^gamma) log(1 - p). Negatives: -alpha p^gamma log(1 - p).
 
     Args:
         gamma: Exponent on the quality and on the negatives.
+        alpha: Weight of the negatives; published models use 1.
+        detached: The weight p^gamma of a negative gets no gradient, as in DEIM.
     """
 
-    def __init__(self, gamma: float = 1.5) -> None:
+    def __init__(self, gamma: float = 1.5, alpha: float = 1.0, detached: bool = False) -> None:
         super().__init__()
         self.gamma = gamma
+        self.alpha = alpha
+        self.detached = detached
 
     def extra_repr(self) -> str:
-        """Name the constant."""
-        return f"gamma={self.gamma}"
+        """Name the constants."""
+        return f"gamma={self.gamma}, alpha={self.alpha}"
 
     def negative(self, logits: Tensor) -> Tensor:
-        """Return p^gamma (-log(1 - p))."""
+        """Return alpha p^gamma (-log(1 - p))."""
         x = _full(logits)
-        return F.softplus(x) * x.sigmoid().pow(self.gamma)
+        p = x.detach().sigmoid() if self.detached else x.sigmoid()
+        loss = F.softplus(x) * p.pow(self.gamma)
+        return loss if self.alpha == 1 else loss * self.alpha
 
     def positive(self, logits: Tensor, quality: Tensor) -> Tensor:
         """Return the cross entropy towards q^gamma."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ultralytics.models.utils.denoising import get_cdn_group
+from ultralytics.models.utils.denoising import DenoisingForm, DenoisingNoise, get_cdn_group
 
 FACTS = json.loads((Path(__file__).parents[2] / "golden" / "facts.json").read_text())["cdn_noise"]
 
@@ -148,3 +148,42 @@ def test_labels_as_float_or_column(shape):
     data = batch((2, 1))
     data["cls"] = data["cls"].float().view(shape)
     assert get_cdn_group(data, 4, 6, torch.randn(4, 8), training=True)[0].shape == (2, 200, 8)
+
+
+# ------------------------------------------------------------------------------------ forms of the newer DETR families
+def _group(form, *counts, slots=4):
+    n = sum(counts)
+    torch.manual_seed(0)
+    targets = {"cls": torch.arange(n) % 3, "bboxes": torch.rand(n, 4) * 0.3 + 0.3, "gt_groups": list(counts)}
+    return get_cdn_group(targets, 3, 5, torch.randn(4, 2), slots, training=True, form=form)
+
+
+def test_padding_slots_hold_the_last_row_and_an_empty_box():
+    content, logits, _, meta = _group(DenoisingForm(padded=True), 1, 3)
+    assert [len(p) for p in meta["dn_pos_idx"]] == [1, 3]
+    empty = content[0, 1:3]
+    assert torch.equal(empty[0], empty[1]) and bool((logits[0, 1:3] == logits[0, 1, 0]).all())
+
+
+def test_an_empty_batch_gets_one_pair_that_matches_nothing():
+    content, logits, mask, meta = _group(DenoisingForm(padded=True, dummy=True), 0, 0)
+    assert content.shape == (2, 2, 2) and bool(logits.isfinite().all()) and mask.shape == (7, 7)
+    assert meta["dn_num_split"] == [2, 5] and not any(len(p) for p in meta["dn_pos_idx"])
+    assert _group(DenoisingForm(padded=True), 0, 0) == (None, None, None, None)
+
+
+def test_slots_grow_with_the_targets_unless_capped():
+    assert _group(DenoisingForm(capped=False), 9, 1)[3]["dn_num_split"] == [18, 5]
+    assert _group(DenoisingForm(), 9, 1)[3]["dn_num_split"] == [8, 5]
+
+
+def test_crossed_corners_span_a_box_or_collapse():
+    def noise(images, slots):
+        one = torch.ones(images, slots)
+        sign = torch.tensor([1.0, 1.0, 0.0, 0.0]).expand(images, slots, 4)  # corners move towards each other
+        return DenoisingNoise(one, one * 0.5, sign, torch.ones(images, slots, 4))
+
+    for spanned in (True, False):
+        _, logits, _, _ = _group(DenoisingForm(padded=True, spanned=spanned, noise=noise), 1, slots=1)
+        size = logits.sigmoid()[0, 1, 2:]  # the negative: both corners by a whole side
+        assert bool((size > 0.2).all()) if spanned else bool((size < 1e-4).all())

@@ -54,9 +54,9 @@ def targets(groups=(2, 1), nc=3):
     ("option", "bound"),
     [
         ({"nq": 0}, "nq=0 .* at least 1"),
-        ({"nq": 2.5}, "nq=2.5 .* whole number"),
-        ({"nq": True}, "nq=True .* whole number"),
-        ({"nq": "many"}, "nq='many' .* whole number"),
+        ({"nq": 2.5}, "nq=2.5 .* integer"),
+        ({"nq": True}, "nq=True .* integer"),
+        ({"nq": "many"}, "nq='many' .* integer"),
         ({"ndl": 0}, "ndl=0 .* at least 1"),
         ({"nd": -1}, "nd=-1 .* at least 0"),
         ({"eval_idx": 2}, "eval_idx=2 .* -2 to 1"),

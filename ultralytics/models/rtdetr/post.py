@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ultralytics.data.augment.letterbox import aspect_gains
-from ultralytics.nn.modules.head import RTDETRDecoder
+from ultralytics.nn.modules.query_head import QueryHead
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.ops import clip_boxes, xywh2xyxy, xyxy2xywhn
 
@@ -97,7 +97,7 @@ def class_filter(model: Any, classes: Sequence[int] | None) -> Iterator[None]:
     if classes is None:
         yield
         return
-    heads = [m for m in model.modules() if isinstance(m, RTDETRDecoder)] if isinstance(model, nn.Module) else []
+    heads = [m for m in model.modules() if isinstance(m, QueryHead)] if isinstance(model, nn.Module) else []
     names = getattr(model, "names", None) or ()
     for nc in [head.nc for head in heads] or [len(names)] * bool(names):
         check_classes(classes, nc)

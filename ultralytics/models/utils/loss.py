@@ -300,16 +300,21 @@ def _from_indices(indices: MatchIndices, pred_bboxes: Tensor) -> _Pairs:
 
 
 def _count_over_processes(found: Sequence[_Pairs | None], device: torch.device) -> list[_Count]:
-    """Count the pairs of each kind: in a distributed training over all processes, else here.
-
-    Every process must come by once a step, also one whose images hold no target. Without gradients (validation)
-    processes may see different numbers of batches, so nothing is exchanged.
-    """
-    counts = [float(pairs.slot.shape[1]) if pairs is not None else 0.0 for pairs in found]
-    processes = 1
-    dist = torch.distributed
-    if dist.is_available() and dist.is_initialized() and torch.is_grad_enabled():
-        total = torch.tensor(counts, dtype=torch.float64, device=device)
-        dist.all_reduce(total)
-        counts, processes = total.tolist(), dist.get_world_size()
+    """Count the pairs of each kind over all processes, see `sum_over_processes`."""
+    counts, processes = sum_over_processes([p.slot.shape[1] if p is not None else 0 for p in found], device)
     return [_Count(n, processes) for n in counts]
+
+
+def sum_over_processes(counts: Sequence[float], device: torch.device) -> tuple[list[float], int]:
+    """Return counts summed over the processes of a distributed training run, and the number of processes.
+
+    Every rank must call this once a step (collective), also one whose images hold no target. Without gradients
+    (validation) processes may see different numbers of batches, so nothing is exchanged.
+    """
+    own = [float(n) for n in counts]
+    dist = torch.distributed
+    if not (dist.is_available() and dist.is_initialized() and torch.is_grad_enabled()):
+        return own, 1
+    total = torch.tensor(own, dtype=torch.float64, device=device)
+    dist.all_reduce(total)
+    return total.tolist(), dist.get_world_size()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ultralytics.models.utils.denoising import get_cdn_group
 
-__all__ = ("HungarianMatcher", "get_cdn_group", "iou_and_giou")
+__all__ = ("HungarianMatcher", "IndexArray", "get_cdn_group", "iou_and_giou")
 
 IndexArray = NDArray[np.int64]
 
@@ -58,6 +58,7 @@ class HungarianMatcher(nn.Module):
         use_fl: Focal class cost on sigmoid scores; else softmax.
         alpha: Balance of the focal cost.
         gamma: Exponent of the focal cost.
+        iou_power: Above 0 the cost is instead -p * IoU^iou_power, p the sigmoid score (DEIMv2, arXiv 2509.20787).
     """
 
     def __init__(
@@ -66,8 +67,10 @@ class HungarianMatcher(nn.Module):
         use_fl: bool = True,
         alpha: float = 0.25,
         gamma: float = 2.0,
+        iou_power: float = 0.0,
     ) -> None:
         super().__init__()
+        self.iou_power = iou_power
         self.cost_gain = dict(cost_gain) if cost_gain is not None else {"class": 1.0, "bbox": 5.0, "giou": 2.0}
         self.use_fl = use_fl
         self.alpha = alpha
@@ -120,13 +123,25 @@ class HungarianMatcher(nn.Module):
         Returns:
             Query slots (image * Q + query) and target indices, two tensors [K, n] on the device of the predictions.
         """
+        pairs = self.match_on_host(pred_bboxes, pred_scores, gt_bboxes, gt_cls, gt_groups)
+        both = torch.from_numpy(pairs).to(pred_bboxes.device, non_blocking=True)  # [2, K, n]
+        return both[0], both[1]
+
+    def match_on_host(
+        self,
+        pred_bboxes: Tensor,
+        pred_scores: Tensor,
+        gt_bboxes: Tensor,
+        gt_cls: Tensor,
+        gt_groups: Sequence[int],
+    ) -> IndexArray:
+        """Match K outputs at once, as `match_outputs` does; return slots and targets as one array [2, K, n]."""
         queries = pred_bboxes.shape[2]
         pairs = []
         for blocks in self._solve(pred_bboxes, pred_scores, gt_bboxes, gt_cls, gt_groups):
             slots = [image * queries + query for image, (query, _) in enumerate(blocks)]
             pairs.append(np.stack((np.concatenate(slots), np.concatenate([target for _, target in blocks]))))
-        both = torch.from_numpy(np.stack(pairs, 1)).to(pred_bboxes.device, non_blocking=True)  # [2, K, n]
-        return both[0], both[1]
+        return np.stack(pairs, 1)
 
     @torch.no_grad()
     def _solve(
@@ -162,8 +177,10 @@ class HungarianMatcher(nn.Module):
         scores = scores.transpose(2, 3)[:, image, gt_cls.to(device).long().flatten()]  # [K, T, Q]
         planes = _upcast(pred_bboxes).permute(3, 0, 1, 2)[:, :, image]  # [4, K, T, Q]
         target = _upcast(gt_bboxes).t()[:, None, :, None]  # [4, 1, T, 1]
+        iou, giou = iou_and_giou(planes, target)
+        if self.iou_power > 0:
+            return (-scores.sigmoid() * iou.clamp(min=0).pow(self.iou_power)).nan_to_num(0.0, 0.0, 0.0)
         l1 = (planes - target).abs().sum(0)
-        giou = iou_and_giou(planes, target)[1]
         gain = self.cost_gain
         cost = gain["class"] * self._class_cost(scores) + gain["bbox"] * l1 + gain["giou"] * (1 - giou)
         return cost.nan_to_num(0.0, 0.0, 0.0)

@@ -24,9 +24,10 @@ PARTS = ("backbone", "head")
 SCALE_IN_NAME = re.compile(r"(yolo(?:e-)?v?\d+)([nsmlx])(6?)")  # of YOLO files only; the letter of rtdetr-l is a name
 MAX_CLASSES = 100_000  # beyond any data set: a slip of the hand that would ask for all memory
 # `channels`, `yaml_file` and `names` are written by us; the last row are keys of other heads that share the grammar.
+# `criterion` holds what published models of a family were trained with, see `nn/dfine.py`.
 TOP_KEYS = frozenset(
     {"nc", "scales", "scale", "depth_multiple", "width_multiple", "activation", "backbone", "head", "inplace"}
-    | {"channels", "yaml_file", "names", "ch"}
+    | {"channels", "yaml_file", "names", "ch", "criterion"}
     | {"end2end", "reg_max", "kpt_shape", "task"}
 )
 

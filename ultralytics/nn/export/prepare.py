@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ultralytics.nn.modules.head import RTDETRDecoder
+from ultralytics.nn.modules.query_head import QueryHead
 from ultralytics.nn.modules.shsa import SHSA
 from ultralytics.nn.modules.transformer import TransformerEncoderLayer
 from ultralytics.nn.tasks import BaseModel
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
-FRAGILE = (RTDETRDecoder, TransformerEncoderLayer, SHSA, nn.Softmax, *NORMS)
+FRAGILE = (QueryHead, TransformerEncoderLayer, SHSA, nn.Softmax, *NORMS)
 """Parts that stay in fp32 under fp16: sampling offsets, top-k and boxes of the head, every softmax, every norm."""
 
 

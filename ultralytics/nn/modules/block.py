@@ -32,6 +32,7 @@ from ultralytics.nn.modules.csp import (
     RepC4,
     SCDown,
 )
+from ultralytics.nn.modules.detr.hgnetv2 import AffineConv, AffineLightConv
 from ultralytics.nn.modules.fusion.elan import RepNCSPELAN4
 from ultralytics.nn.modules.resampling.downsampling import AConv, ADown
 from ultralytics.nn.modules.utils import is_captured
@@ -130,21 +131,25 @@ __all__ = (
 
 # ------------------------------------------------------------------------------------------------------- PP-HGNetV2
 def _hgstem_rule(row: RowContext) -> Plan:
-    """`[cm, c2]` -> (c1, cm, c2), not scaled."""
+    """`[cm, c2, lab]` -> (c1, cm, c2, lab), not scaled."""
     return Plan((row.c1, *row.args), row.args[1])
 
 
 @register(_hgstem_rule)
 class HGStem(nn.Module):
-    """Stem of PP-HGNetV2, stride 4: a 3x3, then two 2x2 beside a maximum pool, then 3x3 and 1x1; all with ReLU."""
+    """Stem of PP-HGNetV2, stride 4: a 3x3, then two 2x2 beside a maximum pool, then 3x3 and 1x1; all with ReLU.
 
-    def __init__(self, c1: int, cm: int, c2: int) -> None:
+    `lab` puts a learnable affine step after each activation, as the small backbones of D-FINE have it.
+    """
+
+    def __init__(self, c1: int, cm: int, c2: int, lab: bool = False) -> None:
         super().__init__()
-        self.stem1 = Conv(c1, cm, 3, 2, act=nn.ReLU())
-        self.stem2a = Conv(cm, cm // 2, 2, 1, 0, act=nn.ReLU())
-        self.stem2b = Conv(cm // 2, cm, 2, 1, 0, act=nn.ReLU())
-        self.stem3 = Conv(cm * 2, cm, 3, 2, act=nn.ReLU())
-        self.stem4 = Conv(cm, c2, 1, 1, act=nn.ReLU())
+        conv = AffineConv if lab else Conv
+        self.stem1 = conv(c1, cm, 3, 2, act=nn.ReLU())
+        self.stem2a = conv(cm, cm // 2, 2, 1, 0, act=nn.ReLU())
+        self.stem2b = conv(cm // 2, cm, 2, 1, 0, act=nn.ReLU())
+        self.stem3 = conv(cm * 2, cm, 3, 2, act=nn.ReLU())
+        self.stem4 = conv(cm, c2, 1, 1, act=nn.ReLU())
         self.pool = nn.MaxPool2d(2, 1, 0, ceil_mode=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -163,7 +168,7 @@ class HGStem(nn.Module):
 
 
 def _hgblock_rule(row: RowContext) -> Plan:
-    """`[cm, c2, k, lightconv, shortcut, act]` -> (c1, cm, c2, k, repeats, ...), not scaled."""
+    """`[cm, c2, k, lightconv, shortcut, act, lab]` -> (c1, cm, c2, k, repeats, ...), not scaled."""
     cm, c2, k, *rest = row.args if len(row.args) > 2 else (*row.args, 3)
     return Plan((row.c1, cm, c2, k, row.repeats, *rest), c2, repeats_inside=True)
 
@@ -172,7 +177,8 @@ def _hgblock_rule(row: RowContext) -> Plan:
 class HGBlock(nn.Module):
     """Aggregation block of PP-HGNetV2: n chained convolutions, all joined with the input, squeezed, then excited to c2.
 
-    Plus the input when `shortcut` and c1 = c2. One activation object (ReLU) is shared by all parts.
+    Plus the input when `shortcut` and c1 = c2. One activation object (ReLU) is shared by all parts. `lab` puts a
+    learnable affine step after each activation.
     """
 
     def __init__(
@@ -185,13 +191,15 @@ class HGBlock(nn.Module):
         lightconv: bool = False,
         shortcut: bool = False,
         act: nn.Module | None = None,
+        lab: bool = False,
     ) -> None:
         super().__init__()
         act = nn.ReLU() if act is None else act
-        block = LightConv if lightconv else Conv
+        conv, light = (AffineConv, AffineLightConv) if lab else (Conv, LightConv)
+        block = light if lightconv else conv
         self.m = nn.ModuleList(block(c1 if i == 0 else cm, cm, k=k, act=act) for i in range(n))
-        self.sc = Conv(c1 + n * cm, c2 // 2, 1, 1, act=act)
-        self.ec = Conv(c2 // 2, c2, 1, 1, act=act)
+        self.sc = conv(c1 + n * cm, c2 // 2, 1, 1, act=act)
+        self.ec = conv(c2 // 2, c2, 1, 1, act=act)
         self.add = shortcut and c1 == c2
 
     def forward(self, x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ultralytics.nn.modules.attention import multi_head_attention
-from ultralytics.nn.modules.conv import Conv, RepConv, zero_norms
+from ultralytics.nn.modules.conv import Activation, Conv, RepConv, zero_norms
 from ultralytics.nn.modules.shsa import BasicBlock
 from ultralytics.nn.modules.utils import contiguous_gradient
 from ultralytics.nn.registry import REGISTRY, Plan, RowContext, register, scaled_conv, scaled_repeat
@@ -312,11 +312,14 @@ class SPPF(nn.Module):
 
 @register(scaled_conv)
 class SCDown(nn.Module):
-    """Downsampling in two steps: 1x1 changes the channels, a depth-wise k x k the size (YOLOv10, arXiv 2405.14458)."""
+    """Downsampling in two steps: 1x1 changes the channels, a depth-wise k x k the size (YOLOv10, arXiv 2405.14458).
 
-    def __init__(self, c1: int, c2: int, k: int, s: int) -> None:
+    `act` is that of the first step; D-FINE has none (False).
+    """
+
+    def __init__(self, c1: int, c2: int, k: int, s: int, act: Activation = True) -> None:
         super().__init__()
-        self.cv1 = Conv(c1, c2, 1, 1)
+        self.cv1 = Conv(c1, c2, 1, 1, act=act)
         self.cv2 = Conv(c2, c2, k, s, g=c2, act=False)
 
     def forward(self, x: Tensor) -> Tensor:

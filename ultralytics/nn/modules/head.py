@@ -6,13 +6,14 @@ Boxes are cx, cy, w, h in 0..1 of the image; box logits are their inverse sigmoi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from ultralytics.models.utils.denoising import get_cdn_group
+from ultralytics.models.utils.denoising import DenoisingForm, get_cdn_group
+from ultralytics.nn.modules.query_head import Anchors, QueryHead, check_head_options, head_rule
 from ultralytics.nn.modules.transformer import (
     MLP,
     Activation,
@@ -23,11 +24,9 @@ from ultralytics.nn.modules.utils import (
     at_least_float32,
     bias_init_with_prob,
     contiguous_gradient,
-    is_recorded,
     smallest,
 )
-from ultralytics.nn.registry import Plan, RowContext, register
-from ultralytics.utils.errors import ConfigError
+from ultralytics.nn.registry import register
 
 __all__ = ("DecoderOutput", "RTDETRDecoder")
 
@@ -43,14 +42,6 @@ class DecoderOutput(NamedTuple):
     enc_bboxes: Tensor  # [B, Q, 4]
     enc_scores: Tensor  # [B, Q, C] logits
     dn_meta: dict[str, Any] | None
-
-
-class _Anchors(NamedTuple):
-    """Anchors of one set of map shapes."""
-
-    logits: Tensor  # [1, N, 4], infinite where invalid
-    valid: Tensor  # [1, N, 1]
-    usable: int  # number of valid ones
 
 
 class FoldedProjection(nn.Conv2d):
@@ -77,24 +68,8 @@ class FoldedProjection(nn.Conv2d):
         return self.weight * self.scale[:, None, None, None]
 
 
-def _head_rule(row: RowContext) -> Plan:
-    """`[nc, ...]` -> (nc, channels of all inputs, ...)."""
-    return Plan((row.args[0], list(row.in_channels), *row.args[1:]), row.in_channels[-1])
-
-
-def _check_options(nq: int, ndl: int, eval_idx: int, nd: int, box_noise_scale: float) -> None:
-    """Raise ConfigError for the first option outside its bounds: some would give no rows, others fail in training."""
-    for name, count, low in (("nq", nq, 1), ("ndl", ndl, 1), ("nd", nd, 0)):
-        if isinstance(count, bool) or not isinstance(count, int) or count < low:
-            raise ConfigError(f"{name}={count!r} must be a whole number, at least {low}")
-    if not isinstance(eval_idx, int) or not -ndl <= eval_idx < ndl:
-        raise ConfigError(f"eval_idx={eval_idx!r} must be a decoder layer, -{ndl} to {ndl - 1}; -1 is the last")
-    if not isinstance(box_noise_scale, (int, float)) or not box_noise_scale >= 0:
-        raise ConfigError(f"box_noise_scale={box_noise_scale!r} must be a number, at least 0")
-
-
-@register(_head_rule, multi_input=True, is_head=True)
-class RTDETRDecoder(nn.Module):
+@register(head_rule, multi_input=True, is_head=True)
+class RTDETRDecoder(QueryHead):
     """RT-DETR head. YAML: `RTDETRDecoder, [nc]`, from a list of levels, finest first.
 
     Args:
@@ -102,7 +77,7 @@ class RTDETRDecoder(nn.Module):
         ch: Channels of each level.
         hd: Hidden width D.
         nq: Queries.
-        ndp: Sampling points of deformable attention.
+        ndp: Sampling points of deformable attention, of all levels or of each.
         nh: Attention heads.
         ndl: Decoder layers.
         d_ffn: Width of the feed-forward parts.
@@ -115,21 +90,10 @@ class RTDETRDecoder(nn.Module):
         learnt_init_query: Queries start from a learnt embedding, not from the selected tokens.
         discrete: Deformable attention reads whole cells instead of interpolating (RT-DETRv2, arXiv 2407.17140, 3.1).
 
-    Attributes:
-        classes: Only these class indices can come out; None for all. Applied before the top-k, so none is crowded out.
-        max_det: Bound on the rows of an exported model.
-        export: Return the rows alone.
-        dynamic: Map shapes may differ from call to call in one exported graph: do not keep anchors.
-        selector: Called instead of `best_tokens`, to look at the query selection or to prescribe it.
+    Attributes: see `QueryHead`; and `denoising`: what families differ in, see `DenoisingForm`.
     """
 
-    export: bool = False
-    format: str | None = None
-    dynamic: bool = False
-    max_det: int = 300
-    classes: Sequence[int] | None = None
-    selector: Callable[[Tensor, int], Tensor] | None = None
-    _anchors: tuple[tuple[object, ...], _Anchors] | None = None  # last anchors with what they were made for
+    denoising = DenoisingForm()
 
     def __init__(
         self,
@@ -137,7 +101,7 @@ class RTDETRDecoder(nn.Module):
         ch: Sequence[int] = (512, 1024, 2048),
         hd: int = 256,
         nq: int = 300,
-        ndp: int = 4,
+        ndp: int | Sequence[int] = 4,
         nh: int = 8,
         ndl: int = 6,
         d_ffn: int = 1024,
@@ -151,7 +115,7 @@ class RTDETRDecoder(nn.Module):
         discrete: bool = False,
     ) -> None:
         super().__init__()
-        _check_options(nq, ndl, eval_idx, nd, box_noise_scale)
+        check_head_options(nq, ndl, eval_idx, nd, box_noise_scale)
         self.hidden_dim = hd
         self.nhead = nh
         self.nl = len(ch)
@@ -227,6 +191,7 @@ class RTDETRDecoder(nn.Module):
             self.label_noise_ratio,
             self.box_noise_scale,
             self.training,
+            self.denoising,
         )
         if self.training and queries > self.num_queries:
             mask = self._separate_groups(mask, queries, feats.device)
@@ -256,25 +221,6 @@ class RTDETRDecoder(nn.Module):
         mask[-queries:, -queries:] |= apart
         return mask
 
-    def postprocess(self, boxes: Tensor, logits: Tensor) -> Tensor:
-        """Return the best pairs of query and class as rows [B, rows, 6]: cx, cy, w, h, score, class.
-
-        Args:
-            boxes: [B, Q, 4].
-            logits: [B, Q, C].
-        """
-        wanted = None if self.classes is None else torch.as_tensor(list(self.classes), device=logits.device)
-        if wanted is not None:
-            logits = logits.index_select(-1, wanted)
-        classes = logits.shape[-1]
-        flat = at_least_float32(logits).flatten(1)  # [B, Q*C]
-        keep = smallest(self.num_queries, flat.shape[1], *([self.max_det] if self.export else []))
-        best, index = flat.topk(keep, 1)  # the sigmoid keeps the order, so it is taken of the few only
-        label = index % classes if wanted is None else wanted[index % classes]
-        query = torch.div(index, classes, rounding_mode="floor")[..., None].expand(-1, -1, 4)
-        columns = (boxes.gather(1, query), best.sigmoid()[..., None], label[..., None].to(boxes.dtype))
-        return torch.cat(columns, -1)  # [B, rows, 6]
-
     def fuse(self) -> RTDETRDecoder:
         """Fold the BatchNorms of the input projections, in place; outputs in evaluation stay the same."""
         for projection in self._projections():
@@ -295,86 +241,20 @@ class RTDETRDecoder(nn.Module):
         return torch.cat([contiguous_gradient(level).flatten(2).transpose(1, 2) for level in maps], 1), shapes
 
     def _get_decoder_input(
-        self, feats: Tensor, anchors: _Anchors, queries: int
+        self, feats: Tensor, anchors: Anchors, queries: int
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Select the most confident tokens: content [B, Q, D], box logits, boxes [B, Q, 4], score logits [B, Q, C]."""
         memory = self.enc_output(feats)  # [B, N, D]
         scores = self.enc_score_head(memory)  # [B, N, C]
-        confidence = scores.detach().amax(-1)  # [B, N]
-        if is_recorded() or anchors.usable < confidence.shape[1]:
-            confidence = confidence.masked_fill(~anchors.valid[..., 0], -torch.inf)
-        pick = self.best_tokens if self.selector is None else self.selector
-        index = pick(confidence, queries)[..., None]  # [B, Q, 1]
+        index = self.selected(scores, anchors, queries)[..., None]  # [B, Q, 1]
         content = memory.gather(1, index.expand(-1, -1, memory.shape[-1]))
         reference = anchors.logits.expand(feats.shape[0], -1, -1).gather(1, index.expand(-1, -1, 4))
         refer = at_least_float32(self.enc_bbox_head(content)) + reference
         enc_scores = scores.gather(1, index.expand(-1, -1, scores.shape[-1]))
         enc_bboxes = refer.sigmoid()
         if self.learnt_init_query:
-            start = self.tgt_embed.weight
-            start = start[:queries] if queries <= len(start) else start[torch.arange(queries) % len(start)]
-            content = start.expand(feats.shape[0], -1, -1)
+            content = self.start_of_queries(content, queries)
         if self.training:  # the encoder learns from its own output, not through the decoder
             refer = refer.detach()
             content = content if self.learnt_init_query else content.detach()
         return content, refer, enc_bboxes, enc_scores
-
-    @staticmethod
-    def best_tokens(confidence: Tensor, queries: int) -> Tensor:
-        """Return the places [B, Q] of the most confident tokens, from confidences [B, N]."""
-        return confidence.topk(queries, 1).indices
-
-    def _get_anchors(self, shapes: Sequence[Sequence[int]], like: Tensor) -> _Anchors:
-        """Return anchors for these map shapes, from memory when they are the last ones."""
-        if self.dynamic or torch.compiler.is_compiling():  # kept ones would fit no other size
-            return self._generate_anchors(shapes, device=like.device)
-        key = (tuple(map(tuple, shapes)), like.device)
-        kept = self._anchors  # looked at once: other threads may put those of their size there
-        if kept is None or kept[0] != key:
-            with torch.inference_mode(False):  # an inference tensor could not serve a later training step
-                self._anchors = kept = key, self._generate_anchors(shapes, device=like.device)
-        return kept[1]
-
-    @staticmethod
-    def _generate_anchors(
-        shapes: Sequence[Sequence[int]],
-        grid_size: float = 0.05,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-        eps: float = 1e-2,
-    ) -> _Anchors:
-        """Return one anchor per cell: its centre, with side `grid_size` * 2^level.
-
-        An anchor is valid where all four numbers lie between eps and 1 - eps. The number of valid ones bounds the
-        queries, so that no other is ever selected. It is computed from the map shapes alone, which may be symbols of
-        an exported graph.
-        """
-        parts = []
-        for level, (h, w) in enumerate(shapes):
-            y, x = torch.meshgrid(
-                (torch.arange(h, dtype=dtype, device="cpu") + 0.5) / h,
-                (torch.arange(w, dtype=dtype, device="cpu") + 0.5) / w,
-                indexing="ij",
-            )
-            side = torch.full_like(x, grid_size * 2.0**level)
-            parts.append(torch.stack((x, y, side, side), -1).flatten(0, 1))  # [H*W, 4]
-        boxes = torch.cat(parts)[None]  # [1, N, 4]
-        valid = ((boxes > eps) & (boxes < 1 - eps)).all(-1, keepdim=True)
-        logits = torch.log(boxes / (1 - boxes)).masked_fill(~valid, torch.inf)
-        count = _count_valid(shapes, grid_size, eps)
-        logits, valid = logits.to(device, non_blocking=True), valid.to(device, non_blocking=True)
-        return _Anchors(logits, valid, count)
-
-
-def _count_valid(shapes: Sequence[Sequence[int]], grid_size: float, eps: float) -> int:
-    """Return how many anchors are valid: eps < side of the level < 1 - eps, and for cell i of n so is (i + 0.5) / n.
-
-    At either end of a line of n cells round(n * eps) fall away, halves rounded up; eps is the inverse of a whole one.
-    """
-    per = round(1 / eps)
-    count = 0
-    for level, (h, w) in enumerate(shapes):
-        if eps < grid_size * 2.0**level < 1 - eps:
-            rows, columns = (n - 2 * ((2 * n + per) // (2 * per)) for n in (h, w))
-            count = count + rows * columns
-    return count

@@ -218,29 +218,44 @@ class MSDeformAttn(nn.Module):
         d_model: Width D.
         n_levels: Feature levels L.
         n_heads: Heads M.
-        n_points: Points P per head and level.
+        n_points: Points P per head and level; or the points of each level (D-FINE, arXiv 2410.13842).
+        projected: Project the values and the output. Without it a head reads its part of the tokens as they are.
 
     Attributes:
         discrete: Read the cell that a point lies in, the nearest one outside of the map; offsets then get no gradient.
+        rounding: Added to the place of a point, in cells, before `discrete` cuts it to a cell: 0.5 is what published
+            RT-DETRv2 weights were trained with (arXiv 2407.17140, section 3.1).
 
     Raises:
-        ValueError: D is not divisible by the heads.
+        ValueError: D is not divisible by the heads, or `n_points` does not name the points of every level.
     """
 
     discrete: bool = False
+    rounding: float = 0.0
 
-    def __init__(self, d_model: int = 256, n_levels: int = 4, n_heads: int = 8, n_points: int = 4) -> None:
+    def __init__(
+        self,
+        d_model: int = 256,
+        n_levels: int = 4,
+        n_heads: int = 8,
+        n_points: int | Sequence[int] = 4,
+        projected: bool = True,
+    ) -> None:
         super().__init__()
         if d_model % n_heads:
             raise ValueError(f"MSDeformAttn: width {d_model} is not divisible by {n_heads} heads")
+        self.points = [n_points] * n_levels if isinstance(n_points, int) else list(n_points)
+        if len(self.points) != n_levels or min(self.points, default=0) < 1:
+            raise ValueError(f"MSDeformAttn: points {n_points} must be at least 1 for each of {n_levels} levels")
+        self.projected = projected
         self.d_model = d_model
         self.n_levels = n_levels
         self.n_heads = n_heads
         self.n_points = n_points
-        self.sampling_offsets = nn.Linear(d_model, n_heads * n_levels * n_points * 2)
-        self.attention_weights = nn.Linear(d_model, n_heads * n_levels * n_points)
-        self.value_proj = nn.Linear(d_model, d_model)
-        self.output_proj = nn.Linear(d_model, d_model)
+        self.sampling_offsets = nn.Linear(d_model, n_heads * sum(self.points) * 2)
+        self.attention_weights = nn.Linear(d_model, n_heads * sum(self.points))
+        self.value_proj: nn.Module = nn.Linear(d_model, d_model) if projected else nn.Identity()
+        self.output_proj: nn.Module = nn.Linear(d_model, d_model) if projected else nn.Identity()
         self.reset_parameters()
 
     def extra_repr(self) -> str:
@@ -254,14 +269,14 @@ class MSDeformAttn(nn.Module):
         theta = torch.arange(self.n_heads, dtype=torch.float32) * (2 * math.pi / self.n_heads)
         direction = torch.stack((theta.cos(), theta.sin()), -1)
         direction = direction / direction.abs().amax(-1, keepdim=True)
-        reach = torch.arange(1, self.n_points + 1, dtype=torch.float32)
-        fan = direction[:, None, None] * reach[:, None]  # [M, 1, P, 2]
-        self.sampling_offsets.bias.copy_(fan.expand(-1, self.n_levels, -1, -1).reshape(-1))
+        reach = torch.cat([torch.arange(1, count + 1, dtype=torch.float32) for count in self.points])  # [L*P]
+        self.sampling_offsets.bias.copy_((direction[:, None] * reach[:, None]).reshape(-1))  # [M, L*P, 2] flattened
         nn.init.zeros_(self.attention_weights.weight)
         nn.init.zeros_(self.attention_weights.bias)
         for proj in (self.value_proj, self.output_proj):
-            nn.init.xavier_uniform_(proj.weight)
-            nn.init.zeros_(proj.bias)
+            if isinstance(proj, nn.Linear):
+                nn.init.xavier_uniform_(proj.weight)
+                nn.init.zeros_(proj.bias)
 
     def forward(
         self,
@@ -292,13 +307,15 @@ class MSDeformAttn(nn.Module):
         locations = self._locations(self._offsets(query), at_least_float32(refer_bbox), value_shapes)
         if self.discrete:
             locations = self._to_cells(locations.detach(), value_shapes)
-        if value_mask is None and projects_samples(value, weights):
-            return self.output_proj(sample_and_project(value, value_shapes, locations, weights, self.value_proj))
+        late = value_mask is None and projects_samples(value, weights)
+        if late and isinstance(self.value_proj, nn.Linear):
+            sampled = sample_and_project(value, value_shapes, locations, weights, self.value_proj, self.points)
+            return self.output_proj(sampled)
         v = self.value_proj(value)
         if value_mask is not None:
             v = v.masked_fill(value_mask[..., None], 0.0)
         v = v.unflatten(-1, (self.n_heads, -1))  # [B, N, M, d]
-        return self.output_proj(multi_scale_deformable_attn_pytorch(v, value_shapes, locations, weights))
+        return self.output_proj(multi_scale_deformable_attn_pytorch(v, value_shapes, locations, weights, self.points))
 
     def _offsets(self, query: Tensor) -> Tensor:
         """Return the offsets [B, Q, M, L*P, 2], out of autocast: 8 bits of a bfloat16 cannot place a point in a map."""
@@ -309,19 +326,30 @@ class MSDeformAttn(nn.Module):
 
     def _to_cells(self, locations: Tensor, shapes: Shapes) -> Tensor:
         """Move points [B, Q, M, L*P, 2] to the centres of their cells, where interpolation reads one value."""
-        sizes = torch.as_tensor([[w, h] for h, w in shapes], dtype=locations.dtype, device=locations.device)
-        sizes = sizes.repeat_interleave(self.n_points, 0)  # [L*P, 2]
-        return ((locations * sizes).floor().clamp(min=0).minimum(sizes - 1) + 0.5) / sizes
+        sizes = self._sizes(shapes, locations)
+        cells = (locations * sizes + self.rounding).floor()
+        return (cells.clamp(min=0).minimum(sizes - 1) + 0.5) / sizes
+
+    def _sizes(self, shapes: Shapes, like: Tensor) -> Tensor:
+        """Return width and height of the level of each point, [L*P, 2]."""
+        each = [[w, h] for count, (h, w) in zip(self.points, shapes, strict=True) for _ in range(count)]
+        return torch.as_tensor(each, dtype=like.dtype, device=like.device)
 
     def _locations(self, offsets: Tensor, reference: Tensor, shapes: Shapes) -> Tensor:
         """Place offsets around boxes (in units of half a box over P points) or points (in cells of the level)."""
         if reference.shape[-1] == 4:
             centre, size = reference[..., None, :2], reference[..., None, 2:]  # [B, Q, 1, 1, 2]
-            return centre + offsets * (size * (0.5 / self.n_points))
+            return centre + offsets * (size * self._reach(offsets))
         if reference.shape[-1] != 2:
             raise ValueError(f"MSDeformAttn: a reference has 2 or 4 numbers, got {reference.shape[-1]}")
-        sizes = torch.as_tensor([[w, h] for h, w in shapes], dtype=offsets.dtype, device=offsets.device)
-        return reference[..., None, :] + offsets / sizes.repeat_interleave(self.n_points, 0)  # [L*P, 2] broadcast
+        return reference[..., None, :] + offsets / self._sizes(shapes, offsets)  # [L*P, 2] broadcast
+
+    def _reach(self, like: Tensor) -> float | Tensor:
+        """Return what an offset of 1 means in box sides: half of one over the points of the level, [L*P, 1]."""
+        if len(set(self.points)) == 1:
+            return 0.5 / self.points[0]
+        each = [0.5 / count for count in self.points for _ in range(count)]
+        return torch.tensor(each, dtype=like.dtype, device=like.device)[:, None]
 
 
 class DeformableTransformerDecoderLayer(nn.Module):
@@ -345,7 +373,7 @@ class DeformableTransformerDecoderLayer(nn.Module):
         dropout: float = 0.0,
         act: Activation = None,
         n_levels: int = 4,
-        n_points: int = 4,
+        n_points: int | Sequence[int] = 4,
     ) -> None:
         super().__init__()
         self.self_attn = SelfAttention(d_model, n_heads, dropout=dropout)

@@ -103,6 +103,7 @@ def multi_scale_deformable_attn_pytorch(
     value_spatial_shapes: Shapes,
     sampling_locations: Tensor,
     attention_weights: Tensor,
+    points: Sequence[int] | None = None,
 ) -> Tensor:
     """Sample each level bilinearly at given points and sum the samples by weight (arXiv 2010.04159, section 4.1).
 
@@ -111,13 +112,19 @@ def multi_scale_deformable_attn_pytorch(
         value_spatial_shapes: (H, W) of each level.
         sampling_locations: [B, Q, M, L*P, 2], x and y in 0..1 of the level, level-major. Outside counts as zero.
         attention_weights: [B, Q, M, L*P].
+        points: Points of each level, where levels differ in them (D-FINE, arXiv 2410.13842); their sum is L*P above.
 
     Returns:
         [B, Q, M*d] in the dtype of `value`.
     """
     if value.device.type == "cpu" and not is_recorded():
-        return _sample_by_gather(value, value_spatial_shapes, sampling_locations, attention_weights)
-    return _sample_by_grid(value, value_spatial_shapes, sampling_locations, attention_weights)
+        return _sample_by_gather(value, value_spatial_shapes, sampling_locations, attention_weights, points)
+    return _sample_by_grid(value, value_spatial_shapes, sampling_locations, attention_weights, points)
+
+
+def _points_per_level(shapes: Shapes, locations: Tensor, points: Sequence[int] | None) -> Sequence[int]:
+    """Return the points of each level: as given, or the same number for all levels."""
+    return [locations.shape[3] // len(shapes)] * len(shapes) if points is None else points
 
 
 def is_recorded() -> bool:
@@ -142,33 +149,38 @@ def smallest(*sizes: Any) -> Any:
     return least
 
 
-def _sample_by_grid(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
+def _sample_by_grid(
+    value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor, points: Sequence[int] | None = None
+) -> Tensor:
     """One `grid_sample` per level: for devices other than the CPU, and for export."""
     heads = value.shape[2]
-    points = locations.shape[3] // len(shapes)
     # one transposition for all levels; float32 because a bfloat16 grid would be off by whole cells
     maps = at_least_float32(value).permute(0, 2, 3, 1).flatten(0, 1)  # [B*M, d, N]
     grid = (2 * at_least_float32(locations) - 1).transpose(1, 2).flatten(0, 1)  # [B*M, Q, L*P, 2]
     share = at_least_float32(weights).transpose(1, 2).flatten(0, 1)[:, None]  # [B*M, 1, Q, L*P]
     out = maps.new_zeros(())
-    start = 0
-    for level, (h, w) in enumerate(shapes):
-        part = slice(level * points, (level + 1) * points)
+    start = first = 0
+    for count, (h, w) in zip(_points_per_level(shapes, locations, points), shapes, strict=True):
+        part = slice(first, first + count)
         level_map = maps[..., start : start + h * w].unflatten(-1, (h, w))  # [B*M, d, H, W]
         level_grid = grid[:, :, part].to(maps.dtype)
         sampled = F.grid_sample(level_map, level_grid, padding_mode="zeros", align_corners=False)  # [B*M, d, Q, P]
         out = out + (sampled * share[..., part]).sum(-1)  # [B*M, d, Q]
         start += h * w
+        first += count
     return out.unflatten(0, (-1, heads)).flatten(1, 2).transpose(1, 2).to(value.dtype)  # [B, Q, M*d]
 
 
-def _sample_by_gather(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
+def _sample_by_gather(
+    value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor, points: Sequence[int] | None = None
+) -> Tensor:
     """One weighted sum of table rows for all levels, points and corners.
 
     Each token of a head is a row of `value` as it lies in memory, so nothing is transposed, and only rows that count
     are read. On the CPU 2 to 4 times as fast as `_sample_by_grid`, and 1.4 times with its gradient.
     """
-    index, share = _corners(value, shapes, locations, weights)
+    points = _points_per_level(shapes, locations, points)
+    index, share = _corners(value, shapes, locations, weights, points)
     table = value.reshape(-1, value.shape[3])  # [B*N*M, d]
     if table.requires_grad and torch.is_grad_enabled():
         table = at_least_float32(table)  # many small gradients meet in one row
@@ -190,7 +202,12 @@ def projects_samples(tokens: Tensor, weights: Tensor) -> bool:
 
 
 def sample_and_project(
-    tokens: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor, projection: nn.Linear
+    tokens: Tensor,
+    shapes: Shapes,
+    locations: Tensor,
+    weights: Tensor,
+    projection: nn.Linear,
+    points: Sequence[int] | None = None,
 ) -> Tensor:
     """Return what `multi_scale_deformable_attn_pytorch` gives of projected tokens, without projecting all of them.
 
@@ -203,12 +220,14 @@ def sample_and_project(
         locations: [B, Q, M, L*P, 2] in 0..1.
         weights: [B, Q, M, L*P].
         projection: D -> M*d, with a bias.
+        points: Points of each level, where levels differ in them.
 
     Returns:
         [B, Q, M*d].
     """
     b, q, heads, _ = weights.shape
-    index, share = _corners(tokens[:, :, None], shapes, locations, weights)
+    points = _points_per_level(shapes, locations, points)
+    index, share = _corners(tokens[:, :, None], shapes, locations, weights, points)
     table = tokens.reshape(-1, tokens.shape[2])  # [B*N, D]
     bags = sum_rows(table, index, share.to(table.dtype))  # [B*Q*M, D]
     bags = bags.view(b * q, heads, table.shape[1]).transpose(0, 1)  # [M, B*Q, D]
@@ -219,7 +238,9 @@ def sample_and_project(
     return (projected.transpose(0, 1).unflatten(0, (b, q)) + bias).flatten(2)  # [B, Q, M*d]
 
 
-def _corners(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def _corners(
+    value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor, points: Sequence[int]
+) -> tuple[Tensor, Tensor]:
     """Return which rows each bag reads and their shares, both [B*Q*M, 4*L*P], four corners of each point.
 
     The rows are of `value` [B, N, M, d] as a table [B*N*M, d]; where M is 1, all heads read the same tokens. The cells
@@ -227,9 +248,9 @@ def _corners(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) 
     beside a point that lies outside get their part, or 0.
     """
     b, n, heads, _ = value.shape
-    points = locations.shape[3] // len(shapes)
     per_axis = at_least_float32(locations).movedim(-1, 0).contiguous()  # [2, B, Q, M, L*P]: long rows for the loops
-    sizes = per_axis.new_tensor([[w for _, w in shapes], [h for h, _ in shapes]]).repeat_interleave(points, 1)
+    each = [(w, h) for count, (h, w) in zip(points, shapes, strict=True) for _ in range(count)]  # of a point
+    sizes = per_axis.new_tensor(each).T.contiguous()
     sizes = sizes[:, None, None, None]  # [2, 1, 1, 1, L*P]
     place = (per_axis * sizes).sub_(0.5)  # in cells, from the centre of the first
     cell = place.detach().floor().minimum(sizes - 2).clamp_(min=0)
@@ -309,7 +330,7 @@ class _GradientToTable(torch.autograd.Function):
         return grad, torch.from_numpy(spread @ grad.numpy()), None, None
 
 
-def _rows(shapes: Shapes, points: int, b: int, n: int, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+def _rows(shapes: Shapes, points: Sequence[int], b: int, n: int, heads: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return how to number the rows of a table [B*N*M, d].
 
     The first row of each image and head, [B, 1, M, 1]; the rows from one line of a map to the next, [L*P]; and how far
@@ -317,10 +338,10 @@ def _rows(shapes: Shapes, points: int, b: int, n: int, heads: int) -> tuple[Tens
     """
     kind = torch.int32 if b * n * heads < 2**31 else torch.int64
     lines, corners, start = [], [], 0
-    for h, w in shapes:
+    for count, (h, w) in zip(points, shapes, strict=True):
         right, below = min(w - 1, 1), min(h - 1, 1) * w
-        lines += [w * heads] * points
-        corners += [[(start + step) * heads for step in (0, right, below, below + right)]] * points
+        lines += [w * heads] * count
+        corners += [[(start + step) * heads for step in (0, right, below, below + right)]] * count
         start += h * w
     first = torch.arange(b)[:, None, None, None] * (n * heads) + torch.arange(heads)[:, None]  # [B, 1, M, 1]
     return first.to(kind), torch.tensor(lines, dtype=kind), torch.tensor(corners, dtype=kind).T.contiguous()

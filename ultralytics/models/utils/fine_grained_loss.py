@@ -1,0 +1,95 @@
+"""Losses on distributions of box edges: localisation and self-distillation (D-FINE, arXiv 2410.13842, section 3).
+
+Shapes: L layers, B batch, Q queries, R + 1 bins, n pairs. Edges in the order left, top, right, bottom. Boxes are cx,
+cy, w, h in 0..1. Everything is computed in at least float32.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ultralytics.models.utils.distribution import EdgeTarget, bin_weights, encode_edges
+
+__all__ = ("FineGrainedLoss",)
+
+
+class FineGrainedLoss(nn.Module):
+    """Fine-grained localisation loss (FGL) and decoupled distillation focal loss (DDF).
+
+    Args:
+        reg_max: Number of bins less one, R.
+        reg_scale: Curvature of the bins.
+        up: Bound of a distance in box sides.
+        temperature: Softens both distributions in the distillation.
+    """
+
+    bins: Tensor
+
+    def __init__(self, reg_max: int = 32, reg_scale: float = 4.0, up: float = 0.5, temperature: float = 5.0) -> None:
+        super().__init__()
+        self.reg_max = reg_max
+        self.reg_scale = reg_scale
+        self.temperature = temperature
+        bins = bin_weights(reg_max, torch.tensor(up), torch.tensor(reg_scale))
+        self.register_buffer("bins", bins, persistent=False)
+
+    def extra_repr(self) -> str:
+        """Name the constants."""
+        return f"reg_max={self.reg_max}, reg_scale={self.reg_scale}, temperature={self.temperature}"
+
+    def targets(self, refs: Tensor, boxes: Tensor) -> EdgeTarget:
+        """Return the bins of target boxes [..., 4] seen from reference boxes [..., 4]."""
+        return encode_edges(refs.detach(), boxes, self.bins.to(refs.device), self.reg_scale)
+
+    def localisation(self, corners: Tensor, target: EdgeTarget, quality: Tensor) -> Tensor:
+        """Return the sum over pairs and edges of the cross entropy to both bins, weighted by the quality, [L].
+
+        Args:
+            corners: [L, n, 4 * (R + 1)] logits of the matched queries.
+            target: Of the pairs, [n, 4] or [L, n, 4].
+            quality: [L, n] IoU of the decoded boxes, detached.
+        """
+        shares = _full(corners).unflatten(-1, (4, self.reg_max + 1)).log_softmax(-1)  # [L, n, 4, R + 1]
+        left = target.bin.long().expand(shares.shape[:-1])[..., None]  # [L, n, 4, 1]
+        loss = shares.gather(-1, left)[..., 0] * target.left + shares.gather(-1, left + 1)[..., 0] * target.right
+        return -(loss * quality[..., None]).sum((1, 2))
+
+    def distillation(self, corners: Tensor, teacher: Tensor, weight: Tensor, matched: Tensor, shares: Tensor) -> Tensor:
+        """Return the divergence of each layer's edges from the teacher's, [L].
+
+        Args:
+            corners: [L, B, Q, 4 * (R + 1)] logits.
+            teacher: [B, Q, 4 * (R + 1)] logits of the last layer, detached.
+            weight: [L, B, Q] weight of each query, detached.
+            matched: [L, B, Q], True = the query has a target.
+            shares: Shares of the means over matched and other queries, [L, 2], see `balance`.
+        """
+        edges = (4, self.reg_max + 1)
+        own = (_full(corners) / self.temperature).unflatten(-1, edges).log_softmax(-1)  # [L, B, Q, 4, R + 1]
+        goal = (_full(teacher.detach()) / self.temperature).unflatten(-1, edges).log_softmax(-1)
+        loss = F.kl_div(own, goal.expand_as(own), reduction="none", log_target=True).sum((-1, -2)) * self.temperature**2
+        loss = loss * weight / 4  # [L, B, Q]: mean over the edges
+        means = [
+            torch.where(chosen, loss, 0.0).sum((1, 2)) / chosen.sum((1, 2)).clamp(min=1)
+            for chosen in (matched, ~matched)
+        ]
+        return (torch.stack(means, -1) * shares).sum(-1)
+
+    @staticmethod
+    def balance(matched: Tensor) -> Tensor:
+        """Return the shares [L, 2] of matched and other queries in the distillation: by the roots of their counts.
+
+        Args:
+            matched: [L, B, Q], True = the query has a target.
+        """
+        counts = torch.stack((matched.sum((1, 2)), (~matched).sum((1, 2))), -1).float()
+        roots = (counts * (8 / max(matched.shape[1], 1))).sqrt()
+        return roots / roots.sum(-1, keepdim=True).clamp(min=math.ulp(1.0))
+
+
+def _full(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -1,0 +1,132 @@
+"""Training plans of D-FINE, DEIM and RT-DETRv2 as pure functions of step and epoch (arXiv 2410.13842, 2412.04234).
+
+Steps and epochs count from 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ultralytics.utils.errors import ConfigError
+
+__all__ = ("AugmentPlan", "FlatCosine", "batch_scales", "ema_decay_at", "linear_warmup_factor")
+
+
+@dataclass(frozen=True)
+class FlatCosine:
+    """Rate factor of DEIM: quadratic warm-up, flat, half a cosine down to `gamma`, then constant.
+
+    Attributes:
+        warmup: Steps of the warm-up.
+        flat: Last step at factor 1.
+        closing: First step at factor `gamma`: the epochs without augmentation.
+        end: Number of steps.
+        gamma: Factor at the end.
+    """
+
+    warmup: int
+    flat: int
+    closing: int
+    end: int
+    gamma: float = 0.5
+
+    @classmethod
+    def from_epochs(
+        cls, steps: int, epochs: int, warmup: int, flat: int, no_aug: int, gamma: float = 0.5
+    ) -> FlatCosine:
+        """Make a plan from epochs of `steps` steps; only `warmup` is given in steps.
+
+        Raises:
+            ConfigError: There are no steps, or more epochs without augmentation than epochs.
+        """
+        if steps < 1 or not 0 <= no_aug <= epochs:
+            raise ConfigError(f"steps={steps} must be at least 1, and no_aug={no_aug} between 0 and epochs={epochs}")
+        return cls(warmup, flat * steps, (epochs - no_aug) * steps, epochs * steps, gamma)
+
+    def __call__(self, step: int) -> float:
+        """Return the factor of a step."""
+        if step <= self.warmup:
+            return (step / self.warmup) ** 2 if self.warmup else 1.0
+        if step <= self.flat:
+            return 1.0
+        if step >= self.closing:
+            return self.gamma
+        share = (step - self.flat) / (self.closing - self.flat)
+        return self.gamma + (1 - self.gamma) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def linear_warmup_factor(step: int, duration: int) -> float:
+    """Return the rate factor of a linear warm-up: 1 / duration at the first step, 1 from the last on.
+
+    >>> linear_warmup_factor(0, 500), linear_warmup_factor(499, 500), linear_warmup_factor(600, 500)
+    (0.002, 1.0, 1.0)
+    """
+    return min(1.0, (step + 1) / duration) if duration > 0 else 1.0
+
+
+def ema_decay_at(update: int, decay: float = 0.9999, warmups: int = 1000) -> float:
+    """Return the decay of an exponential moving average at an update, counted from 1: it grows to `decay`.
+
+    >>> round(ema_decay_at(1), 6)
+    0.000999
+    """
+    return decay * (1 - math.exp(-update / warmups)) if warmups > 0 else decay
+
+
+def batch_scales(base: int, repeat: int, stride: int = 32) -> list[int]:
+    """Return the image sides from which multi-scale training picks one for a batch; `base` comes `repeat` times.
+
+    From 3/4 of the base up to it, and as many from 5/4 down, each rounded down to the stride.
+
+    >>> batch_scales(640, 2)
+    [480, 512, 544, 576, 608, 640, 640, 800, 768, 736, 704, 672]
+
+    Raises:
+        ConfigError: `base` is not a multiple of the stride.
+    """
+    if base < stride or base % stride:
+        raise ConfigError(f"base={base} must be a multiple of the stride {stride}, at least {stride}")
+    low, high = (stride * int(base * factor / stride) for factor in (0.75, 1.25))
+    below = range(low, base, stride)
+    return [*below, *[base] * repeat, *(high - stride * i for i in range(len(below)))]
+
+
+@dataclass(frozen=True)
+class AugmentPlan:
+    """Which transforms act in an epoch.
+
+    Attributes:
+        start: First epoch with strong transforms.
+        mosaic_end: Epoch from which there is no mosaic.
+        stop: Epoch from which strong transforms are off.
+        strong: Transforms that are off outside of `start` to `stop`.
+        instead: Transforms that mosaic stands in for: images have one or the others.
+        mosaic: Name of mosaic.
+    """
+
+    start: int = 0
+    mosaic_end: int = 0
+    stop: int = 0
+    strong: Sequence[str] = ("Mosaic", "RandomPhotometricDistort", "RandomZoomOut", "RandomIoUCrop")
+    instead: Sequence[str] = ("RandomZoomOut", "RandomIoUCrop")
+    mosaic: str = "Mosaic"
+
+    def active(self, transforms: Sequence[str], epoch: int, mosaic_drawn: bool = False) -> list[bool]:
+        """Return for each transform whether it acts on an image of an epoch.
+
+        Args:
+            transforms: Names.
+            epoch: Epoch, from 0.
+            mosaic_drawn: The image is one of those that mosaic would change.
+        """
+        strong = self.start <= epoch < self.stop
+        mixed = strong and mosaic_drawn and epoch < self.mosaic_end and self.mosaic in transforms
+
+        def acts(name: str) -> bool:
+            if name == self.mosaic:
+                return mixed
+            return name not in self.strong or (strong and not (mixed and name in self.instead))
+
+        return [acts(name) for name in transforms]
