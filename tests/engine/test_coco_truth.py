@@ -106,7 +106,9 @@ def answers(root: Path, seed: int) -> list[list[list[float]]]:
 def validate(yaml: Path, found: list[list[list[float]]], tmp: Path, **more: Any) -> Any:
     options = {"data": str(yaml), "imgsz": 64, "batch": 3, "workers": 0, "plots": False, "device": "cpu", "mode": "val",
                "project": str(tmp), "name": "val", "exist_ok": True, "save_json": True, **more}  # fmt: skip
-    return OracleValidator(args=options)(model=Oracle(found))
+    validator = OracleValidator(args=options)
+    validator(model=Oracle(found))
+    return validator.metrics
 
 
 def published(file: Path, detections: list[dict[str, Any]] | Path) -> np.ndarray:

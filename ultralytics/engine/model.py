@@ -28,7 +28,6 @@ from ultralytics.nn.autobackend import EXPORTED, AutoBackend, exported_suffix
 from ultralytics.nn.build.user_blocks import pack_user_modules
 from ultralytics.nn.checkpoint.describe import describe_file
 from ultralytics.nn.checkpoint.format import pack_model, save_checkpoint
-from ultralytics.nn.cpu.versions import ModelVersion
 from ultralytics.nn.export.stock_state_dict import export_state_dict, loading_lines
 from ultralytics.nn.families import FAMILIES, Family
 from ultralytics.nn.tasks import BaseModel, family_of_yaml, load_checkpoint
@@ -236,10 +235,9 @@ class Model:
         resolved = resolve(overrides=args)
         with self._lock:
             run = self.predictor
-            if type(run) is not cls or not self._is_current(run, resolved):
-                run = cls(overrides=user_values(resolved), _callbacks=self.callbacks)
-                run.watched = ModelVersion(self.model) if isinstance(self.model, nn.Module) else None
-                run.setup_model(self._runnable(resolved))
+            if not isinstance(run, cls) or not self._is_current(run, resolved):
+                run = cls(overrides=args, _callbacks=self.callbacks)
+                run.setup_model(self._runnable(args))
                 self.predictor = run
             with run.lock:
                 run.update_args(resolved, reset=True)
@@ -251,16 +249,15 @@ class Model:
         """Whether a predictor, which holds a copy of the network, would be made the same again."""
         if any(args.get(k) != kept.args.get(k) for k in keys_with(Trait.REBUILD)):
             return False
-        if kept.watched is None:  # of an exported file
-            return True
-        return dict(kept.model.names) == dict(self.names) and bool(kept.watched.unchanged(self.model))
+        return bool(kept.holds(self.model))
 
     def val(self, validator: type[Any] | None = None, **kwargs: Any) -> DetMetrics:
         """Evaluate on a data set (`data=`, else the one that the weights were trained on); return the metrics."""
         cls = validator or self._class("validator")
         args = self._args("val", kwargs)
         run = cls(args=args, _callbacks=self.callbacks)
-        metrics: DetMetrics = run(model=self._runnable(args))
+        run(model=self._runnable(args))
+        metrics: DetMetrics = run.metrics
         self.metrics = metrics
         return metrics
 

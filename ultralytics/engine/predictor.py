@@ -1,21 +1,23 @@
 """Prediction on any source: read, preprocess, infer, post-process, draw, write, one batch at a time.
 
-Memory is flat with `stream=True`: nothing of an earlier batch is kept. Legend: B images in a batch, H, W network input.
+Memory is flat with `stream=True`: nothing of an earlier batch is kept. Legend: B images in a batch, C channels,
+H x W network input, D length of an embedding.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor, nn
 
 from ultralytics.cfg import Args, get_cfg, get_save_dir
 from ultralytics.cfg.schema import Trait, keys_with
@@ -25,8 +27,17 @@ from ultralytics.data.loaders.prefetch import read_ahead
 from ultralytics.data.utils import VID_FORMATS, suffix_of
 from ultralytics.engine.results.result_list import ResultList
 from ultralytics.engine.results.results import Results
-from ultralytics.engine.validator import SHOWN_CONF, as_classes, load_backend, refuse_unsupported
+from ultralytics.engine.validator import (
+    SHOWN_CONF,
+    RawOutput,
+    WeightsSource,
+    as_classes,
+    load_backend,
+    refuse_uncalled,
+    refuse_unsupported,
+)
 from ultralytics.engine.writers import ResultWriter
+from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.cpu.versions import ModelVersion
 from ultralytics.utils import LOGGER, TQDM, IterableSimpleNamespace
 from ultralytics.utils.callbacks import Callback, CallbackMixin, Callbacks
@@ -35,12 +46,22 @@ from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.ops import Profile
 from ultralytics.utils.torch_utils import select_device
 
-Image = npt.NDArray[np.uint8]
+Image: TypeAlias = npt.NDArray[np.uint8]
+Images: TypeAlias = "list[Image] | Tensor"
+"""Source images: (h, w, 3) BGR arrays, or a tensor (B, 3, h, w) RGB in 0..1."""
+
+BatchItem: TypeAlias = "tuple[list[str], Images, list[str]]"
+"""Paths, images, and the start of each image's log line."""
+
+NOT_CALLED: Mapping[str, str] = {"show": "write_results, which the window is part of"}
+"""Methods of the interface that a prediction has no place for, and what to replace instead."""
+
+PLACE_KEYS = ("project", "name", "save_dir", "exist_ok")
 STAGES = ("preprocess", "inference", "postprocess")
 
 
 @dataclass
-class Pass:
+class PredictRun:
     """One pass over a source: what it started with, and what it counts."""
 
     args: Args
@@ -50,28 +71,30 @@ class Pass:
     timers: tuple[Profile, ...]
     seen: int = 0
     bar: TQDM[Any] | None = None
-    film: str = ""
+    video_path: str = ""
 
-    def emit(self, result: Any, path: str, info: str) -> None:
-        """Log one result and write what was asked for; embeddings are neither."""
-        if not isinstance(result, Results):
-            return
-        if self.args.verbose and not self._advance(path):
-            ms = sum(v for v in result.speed.values() if v)
-            LOGGER.info(f"{info}{self.imgsz[0]}x{self.imgsz[1]} {result.verbose()}{ms:.1f}ms")
+    def line(self, result: Results, path: str, info: str) -> str:
+        """Return the log line of a result; empty where a video's bar stands for it."""
+        if not self.args.verbose or self._advance(path):
+            return ""
+        ms = sum(v for v in result.speed.values() if v)
+        return f"{info}{self.imgsz[0]}x{self.imgsz[1]} {result.verbose()}{ms:.1f}ms"
+
+    def write(self, result: Results, path: str, save: Callable[[Path, int], None]) -> None:
+        """Write the files that were asked for; `save` writes the picture."""
         if self.writer.active:
             result.save_dir = str(self.writer.root)
-            self.writer.write(result, path, fps=self._frame_rate(path))
+            self.writer.write(result, path, fps=self._frame_rate(path), save=save)
 
     def _advance(self, path: str) -> bool:
         """Move the bar of a video file that is being annotated; False for anything else, which has lines instead."""
         total = self.dataset.lengths.get(path) if self.args.save else None
-        if path != self.film:
+        if path != self.video_path:
             self.close_bar()
         if total is None:
             return False
         if self.bar is None:
-            self.film, self.bar = path, TQDM(total=total or None, desc=Path(path).name, unit="frames")
+            self.video_path, self.bar = path, TQDM(total=total or None, desc=Path(path).name, unit="frames")
         self.bar.update()
         return True
 
@@ -79,7 +102,7 @@ class Pass:
         """End the line of the video's bar."""
         if self.bar is not None:
             self.bar.close()
-        self.bar, self.film = None, ""
+        self.bar, self.video_path = None, ""
 
     def _frame_rate(self, path: str) -> float | None:
         """Return the frame rate of what is seen of a video, stream or screen, None for a picture."""
@@ -114,47 +137,74 @@ class RunFolder:
 
 
 class BasePredictor(CallbackMixin):
-    """Run a detector over a source; a model family fills `postprocess`.
+    """Run a network over a source; a model family fills `postprocess`, and a user may replace any method.
 
     A predictor can be used again and again; files of all its runs go to one folder, made when the first is written.
-    Several threads may share one: the model runs one batch at a time, and each pass keeps the arguments that it started
-    with. Who changes arguments before a pass of their own holds `lock` over both, as a call with arguments does.
+    Several threads may share one: one batch at a time is in work, and while it is, `args` and `imgsz` are those that
+    its pass started with. To change arguments before a pass, hold `lock` over both, as a call with arguments does.
     """
 
-    # Config
-    args: Args
     # Swappable parts
-    model: Any
+    model: Any  # what runs the network; its attributes are those of `AutoBackend`
+    callbacks: Callbacks
     # Run time: what the last batch left
     device: torch.device
-    imgsz: tuple[int, int]
-    dataset: Any
+    dataset: Any  # the opened source
     source_type: Any
-    batch: tuple[list[str], Any, list[str]] | None
-    results: list[Results]
+    batch: BatchItem | None
+    results: list[Any]  # of the last batch; what callbacks put here is what the caller gets
     plotted_img: Image | None
     speed: dict[str, float]
     seen: int
+    stream: bool
+    txt_path: Path | None
+    done_warmup: bool
 
     def __init__(
         self,
-        cfg: Any = None,
+        cfg: str | Path | dict[str, Any] | IterableSimpleNamespace | None = None,
         overrides: Mapping[str, Any] | None = None,
         _callbacks: Callbacks | Mapping[str, list[Callback]] | None = None,
     ) -> None:
+        refuse_uncalled(type(self), NOT_CALLED)
         given = dict(overrides) if overrides else None
+        self._run: PredictRun | None = None  # the pass whose batch is in work
+        self._imgsz = (0, 0)
         self.args = get_cfg(overrides=given) if cfg is None else get_cfg(cfg, given)
         refuse_unsupported(self.args)
         self.callbacks = Callbacks(_callbacks)
         self.model = None
-        self.watched: ModelVersion | None = None  # what `model` is a copy of; set by who made the predictor
-        self.dataset = self.source_type = self.batch = None
+        self._version: ModelVersion | None = None  # of the network that `model` is a copy of
+        self.dataset = self.source_type = self.batch = self.txt_path = None
+        self.stream = self.done_warmup = False
         self.results = []
         self.plotted_img = None
         self.speed = dict.fromkeys(STAGES, 0.0)
         self.seen = 0
         self._folder = RunFolder()
         self.lock = threading.RLock()
+
+    @property
+    def args(self) -> IterableSimpleNamespace:
+        """The arguments: while a batch is in work, those of its pass."""
+        return self._args if self._run is None else self._run.args
+
+    @args.setter
+    def args(self, args: IterableSimpleNamespace) -> None:
+        if self._run is not None:
+            self._run.args = args
+        self._args = args
+
+    @property
+    def imgsz(self) -> tuple[int, int]:
+        """Height and width of the network input, px."""
+        return self._imgsz if self._run is None else self._run.imgsz
+
+    @imgsz.setter
+    def imgsz(self, imgsz: tuple[int, int]) -> None:
+        if self._run is not None:
+            self._run.imgsz = imgsz
+        self._imgsz = imgsz
 
     @property
     def save_dir(self) -> Path:
@@ -187,13 +237,30 @@ class BasePredictor(CallbackMixin):
             self._folder = RunFolder()
 
     # ------------------------------------------------------------------------------------------------------ hooks
-    def postprocess(self, preds: Any, im: torch.Tensor, originals: list[Image], paths: list[str]) -> list[Results]:
-        """Turn raw output for `im` (B, C, H, W) into one `Results` per original image."""
+    def postprocess(self, preds: RawOutput, img: Tensor, orig_imgs: Images) -> list[Results]:
+        """Turn raw output for `img` (B, C, H, W) into one `Results` per original image; paths are in `batch[0]`."""
         raise NotImplementedError
 
-    def infer(self, im: torch.Tensor) -> Any:
+    def construct_results(self, preds: Sequence[Tensor], img: Tensor, orig_imgs: Images) -> list[Results]:
+        """Return the `Results` of a batch, from what is kept of each image."""
+        paths = self.batch_paths()
+        if len(paths) != len(preds):  # called outside of a pass
+            paths = [f"image{i}.jpg" for i in range(len(preds))]
+        rows = zip(preds, to_bgr_images(orig_imgs), paths, strict=True)
+        return [self.construct_result(pred, img, original, path) for pred, original, path in rows]
+
+    def construct_result(self, pred: Tensor, img: Tensor, orig_img: Image, img_path: str) -> Results:
+        """Return the `Results` of one image, from what is kept of it."""
+        raise NotImplementedError
+
+    def inference(self, im: Tensor, *args: Any, **kwargs: Any) -> RawOutput:
         """Run the network on its input (B, C, H, W)."""
-        return self.model(im)
+        output: RawOutput = self.model(im, *args, **kwargs)
+        return output
+
+    def batch_paths(self) -> list[str]:
+        """Return the paths of the current batch."""
+        return [] if self.batch is None else self.batch[0]
 
     def class_filter(self) -> AbstractContextManager[None]:
         """Make the model predict only the classes asked for, until the block ends."""
@@ -201,36 +268,48 @@ class BasePredictor(CallbackMixin):
 
     # -------------------------------------------------------------------------------------------------------- run
     def __call__(
-        self, source: Any = None, model: Any = None, stream: bool = False, **kwargs: Args
+        self, source: Any = None, model: WeightsSource | None = None, stream: bool = False, **kwargs: Any
     ) -> list[Results] | Iterator[Results]:
         """Predict; return a `ResultList`, or with `stream` a generator that holds one batch at a time."""
         with self.lock:
             if kwargs:
                 self.update_args(kwargs)
+            self.stream = stream
             results = self.stream_inference(source, model)
         return results if stream else ResultList(results)
 
-    def predict_cli(self, source: Any = None, model: Any = None) -> None:
+    def predict_cli(self, source: Any = None, model: WeightsSource | None = None) -> None:
         """Predict for the files and the log alone: no results are kept."""
         for _ in self.stream_inference(source, model):
             pass
 
-    def setup_model(self, model: Any = None) -> None:
-        """Load the weights (a path) or wrap the module; done once, a later call changes nothing."""
+    def setup_model(self, model: WeightsSource | None = None, verbose: bool = False) -> None:
+        """Load the weights (a path) or wrap the module; done once, a later call changes nothing.
+
+        `verbose` logs the device.
+        """
         if self.model is not None:
             return
         weights = self.args.model if model is None else model
         if weights is None:
             raise ConfigError("no model to predict with", "pass model=weights.pt")
-        self.device = select_device(self.args.device, verbose=False)
+        self.device = select_device(self.args.device, verbose=verbose)
+        if isinstance(weights, nn.Module) and not isinstance(weights, AutoBackend):
+            self._version = ModelVersion(weights)
         self.model = self._backend(weights)
 
-    def _backend(self, weights: Any) -> Any:
+    def holds(self, network: Any) -> bool:
+        """Whether `model` is a copy of this network as it is now; an exported file does not change."""
+        if self._version is None:
+            return True
+        return dict(self.model.names) == dict(network.names) and self._version.unchanged(network)
+
+    def _backend(self, weights: WeightsSource) -> AutoBackend:
         """Return what runs the network; a backend that was given is used as it is."""
         return load_backend(weights, self.device, self.args)
 
     def setup_source(self, source: Any) -> Any:
-        """Open the source and settle the network's input size."""
+        """Open the source and set the network's input size; returns the opened source, which is `dataset` too."""
         source = self.args.source if source is None else source
         if source is None:
             raise ConfigError("predict needs source=, an image, video, folder, glob, list file or URL")
@@ -244,8 +323,9 @@ class BasePredictor(CallbackMixin):
             buffer=self.args.stream_buffer,
             channels=self.channels,
         )
-        if isinstance(source, torch.Tensor):  # taken as it is
+        if isinstance(source, Tensor):  # taken as it is
             self.imgsz = (int(source.shape[-2]), int(source.shape[-1]))
+        self.dataset, self.source_type = dataset, dataset.source_type
         return dataset
 
     @property
@@ -253,29 +333,29 @@ class BasePredictor(CallbackMixin):
         """Image channels that the network takes: 3 colour or 1 grey."""
         return int(getattr(self.model, "channels", 3))
 
-    def stream_inference(self, source: Any = None, model: Any = None) -> Iterator[Results]:
+    def stream_inference(
+        self, source: Any = None, model: WeightsSource | None = None, *args: Any, **kwargs: Any
+    ) -> Iterator[Results]:
         """Yield the `Results` of each image in turn; model and source are opened before the first is asked for.
 
-        The generator may be dropped at any point: open videos are finished then.
+        The generator may be dropped at any point: open videos are finished then. Further arguments go to `inference`.
         """
-        with self.lock:  # while a batch runs, the arguments here are those of its pass
+        with self.lock:  # while a batch is in work, the arguments here are those of its pass
             self.setup_model(model)
-            dataset, args, folder = self.setup_source(source), self.args, self._folder
-            writer = ResultWriter(args, lambda: folder.path(args), folder.used)
+            dataset, settings, folder = self.setup_source(source), self.args, self._folder
+            writer = ResultWriter(settings, lambda: folder.path(settings), folder.used)
             timers = tuple(Profile(device=self.device) for _ in STAGES)
-            return self._stream(Pass(args, self.imgsz, dataset, writer, timers))
+            run = PredictRun(settings, self.imgsz, dataset, writer, timers)
+            return self._stream(run, args, kwargs)
 
-    def _stream(self, run: Pass) -> Iterator[Results]:
+    def _stream(self, run: PredictRun, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[Results]:
         self.dataset, self.source_type, self.seen = run.dataset, run.dataset.source_type, 0
         self.run_callbacks("on_predict_start")
         try:
             with closing(read_ahead(run.dataset)) as batches:
                 for item in batches:
-                    results = self._run_batch(item, run)
-                    for result, path, info in zip(results, item[0], item[2], strict=True):
-                        run.emit(result, path, info)
-                    self.plotted_img = run.writer.drawn
-                    run.seen += len(results)
+                    with self._working_on(run):
+                        results = self._run_batch(item, run, args, kwargs)
                     yield from results
             run.close_bar()
             run.log_end()
@@ -285,62 +365,101 @@ class BasePredictor(CallbackMixin):
             run.dataset.close()
         self.run_callbacks("on_predict_end")
 
-    def _run_batch(self, item: tuple[list[str], Any, list[str]], run: Pass) -> list[Any]:
+    def _run_batch(
+        self, item: BatchItem, run: PredictRun, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> list[Results]:
         """Take one batch through all stages; return its results (with `embed`, its vectors)."""
-        paths, images, _ = self.batch = item
+        _, images, _ = self.batch = item
         self.run_callbacks("on_predict_batch_start")
         before = [t.t for t in run.timers]
-        with self._bound(run), torch.no_grad():
+        with torch.no_grad():
             with run.timers[0]:
                 im = self.preprocess(images)
-            if self.args.embed:
-                return list(self.model(im, embed=self.args.embed))
+            if run.args.embed:
+                vectors: list[Any] = list(self.model(im, embed=run.args.embed))  # (D,) each
+                run.seen += len(vectors)
+                return vectors
             with run.timers[1], self.class_filter():
-                preds = self.infer(im)
+                preds = self.inference(im, *args, **kwargs)
             with run.timers[2]:
-                results = self.postprocess(preds, im, to_bgr_images(images), paths)
-        spent = [(t.t - t0) * 1e3 / len(results) for t, t0 in zip(run.timers, before, strict=True)]
+                self.results = self.postprocess(preds, im, to_bgr_images(images))
+        self.done_warmup = True
+        spent = [(t.t - t0) * 1e3 / max(len(self.results), 1) for t, t0 in zip(run.timers, before, strict=True)]
         self.speed = dict(zip(STAGES, spent, strict=True))
-        self.results = results
         self.run_callbacks("on_predict_postprocess_end")
-        for result in results:
-            result.speed = dict(zip(STAGES, spent, strict=True))
-        self.seen += len(results)
+        for result in self.results:
+            result.speed = dict(self.speed)
+        self.seen += len(self.results)
+        run.seen += len(self.results)
         self.run_callbacks("on_predict_batch_end")
-        return results
+        self._emit(im)
+        return self.results
+
+    def _emit(self, im: Tensor) -> None:
+        """Write and log the results of the current batch."""
+        _, _, infos = self.batch or ([], [], [])
+        paths = self.batch_paths()
+        for i in range(len(self.results)):
+            path = paths[i] if i < len(paths) else str(self.results[i].path)
+            line = self.write_results(i, Path(path), im, [infos[i] if i < len(infos) else ""])
+            if line:
+                LOGGER.info(line)
+
+    def write_results(self, i: int, p: Path, im: Tensor, s: list[str]) -> str:
+        """Write the files that were asked for of result `i`, an image of path `p`; return its log line.
+
+        `im` is the network input (B, C, H, W); `s` holds the start of the line.
+        """
+        if self._run is None or self.batch is None:
+            return ""
+        result = self.results[i]
+        path = self.batch[0][i] if i < len(self.batch[0]) else str(p)
+        line = self._run.line(result, path, "".join(s))
+        self._run.write(result, path, self._save_picture)
+        self.plotted_img = self._run.writer.drawn
+        return line
+
+    def _save_picture(self, path: Path, frame: int) -> None:
+        """Let `save_predicted_images` write the picture that was drawn."""
+        self.plotted_img = None if self._run is None else self._run.writer.drawn
+        self.save_predicted_images(path, frame)
+
+    def save_predicted_images(self, save_path: str | Path = "", frame: int = 0) -> None:
+        """Write `plotted_img` as a picture, or as a frame (from 1) of a video; `save_path` has no suffix yet."""
+        if self._run is not None:
+            self._run.writer.save_drawn(Path(save_path), frame, self.plotted_img)
 
     @contextmanager
-    def _bound(self, run: Pass) -> Iterator[None]:
-        """Hold the model, under the arguments that the pass started with: other passes may have changed them since."""
+    def _working_on(self, run: PredictRun) -> Iterator[None]:
+        """Hold the model for a batch of a pass, whose arguments are the predictor's until the block ends."""
         with self.lock:
-            now = self.args, self.imgsz
-            self.args, self.imgsz = run.args, run.imgsz
+            before, self._run = self._run, run
             try:
                 yield
             finally:
-                self.args, self.imgsz = now
+                self._run = before
 
-    def preprocess(self, images: list[Image] | torch.Tensor) -> torch.Tensor:
+    def preprocess(self, im: Images) -> Tensor:
         """Return the network input (B, C, H, W), RGB, 0..1; a tensor that was given is taken as it is."""
-        if isinstance(images, torch.Tensor):
-            im = images.to(self.device).float()
+        if isinstance(im, Tensor):
+            im = im.to(self.device).float()
         else:
-            stack = np.stack([self.pre_transform(x) for x in images])  # (B, H, W, C)
+            stack = np.stack(self.pre_transform(im))  # (B, H, W, C)
             chw = stack[..., ::-1].transpose(0, 3, 1, 2).copy()  # (B, C, H, W)
             im = torch.from_numpy(chw).to(self.device).float().div_(255)
         return im.half() if self.model.fp16 else im
 
-    def pre_transform(self, image: Image) -> Image:
-        """Resize one image to the network input: stretched, or with `letterbox` padded to keep its aspect."""
+    def pre_transform(self, im: list[Image]) -> list[Image]:
+        """Resize images to the network input: stretched, or with `letterbox` padded to keep their aspect."""
+        resize = LetterBox(self.imgsz, scale_fill=not self.args.letterbox)
         if self.channels == 1:
-            image = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)[..., None]
-        resized: Image = LetterBox(self.imgsz, scale_fill=not self.args.letterbox)(image=image)
-        return resized
+            im = [np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)[..., None] for image in im]
+        return [resize(image=image) for image in im]
 
 
-def to_bgr_images(images: list[Image] | torch.Tensor) -> list[Image]:
+def to_bgr_images(images: Images) -> list[Image]:
     """Return the source images as (h, w, 3) BGR uint8; tensors (B, 3, h, w) are RGB in 0..1."""
-    if not isinstance(images, torch.Tensor):
+    if not isinstance(images, Tensor):
         return images
     array = (images.detach().float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()  # (B, h, w, 3)
     return [np.ascontiguousarray(x[..., ::-1]) for x in array]

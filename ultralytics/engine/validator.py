@@ -1,25 +1,29 @@
 """The validation loop, without knowledge of a model family: set up, iterate, time each stage, report.
 
-Boxes are xyxy in pixels of the original image from `postprocess` on, so that a metric means what a user sees. Legend:
-B images in a batch, N predictions of one image, T targets of one image.
+`postprocess` gives boxes in pixels of the network input; metrics are taken in pixels of the original image, so that a
+metric means what a user sees. Legend: B images in a batch, C channels, H x W network input.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias, TypedDict
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
-from ultralytics.cfg import Args, get_cfg, get_save_dir
+from ultralytics.cfg import get_cfg, get_save_dir
+from ultralytics.data.dataset import Batch
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.backends.metadata import Facts
 from ultralytics.nn.cpu.malloc import retain_freed_memory
+from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils import LOGGER, TQDM, IterableSimpleNamespace, colorstr, dist
 from ultralytics.utils.callbacks import Callback, CallbackMixin, Callbacks
 from ultralytics.utils.checks import check_imgsz
@@ -38,9 +42,35 @@ from ultralytics.utils.torch_utils import (
 )
 from ultralytics.utils.user_modules import load_user_modules
 
-Batch = dict[str, Any]
-Prediction = dict[str, torch.Tensor]
+RawOutput: TypeAlias = "Tensor | Sequence[RawOutput]"
+"""What a network returns: a tensor, or a tensor with others beside it."""
+
+Module: TypeAlias = "nn.Module | AutoBackend"
+WeightsSource: TypeAlias = "str | Path | BaseModel | AutoBackend"
+
+
+class Prediction(TypedDict, total=False):
+    """What was found in one image: N boxes `bboxes` (N, 4) xyxy, `conf` (N,), `cls` (N,); or `probs` of the classes.
+
+    Targets have the same form, without scores; `areas` (N,) and `crowd` (N,) bool where a reader knows them.
+    """
+
+    bboxes: Tensor
+    conf: Tensor
+    cls: Tensor
+    probs: Tensor
+    areas: Tensor
+    crowd: Tensor
+
+
 STAGES = ("preprocess", "inference", "loss", "postprocess")
+NOT_CALLED: Mapping[str, str] = {
+    "gather_stats": "gather",
+    "check_stats": "get_stats",
+    "coco_evaluate": "eval_json",
+}
+"""Methods of the interface that a validation has no place for, and what to replace instead."""
+
 VAL_CONF = 0.001
 SHOWN_CONF = 0.25
 
@@ -54,10 +84,22 @@ class TrainingContext(Protocol):
     epoch: int
     epochs: int
     model: nn.Module
-    ema: ModelEMA | None
     stopper: EarlyStopping
 
-    def label_loss_items(self, loss_items: torch.Tensor, prefix: str) -> dict[str, float]: ...
+    @property
+    def ema(self) -> ModelEMA | None: ...
+
+    def label_loss_items(self, loss_items: Tensor, prefix: str) -> dict[str, float]: ...
+
+
+def refuse_uncalled(cls: type[object], table: Mapping[str, str]) -> None:
+    """Raise `ConfigError` when a class defines a method of the interface that is never called: it would do nothing.
+
+    `table` names these methods, and what to replace instead.
+    """
+    for name, instead in table.items():
+        if hasattr(cls, name):
+            raise ConfigError(f"{cls.__name__}.{name} is never called here", f"replace {instead}")
 
 
 def refuse_unsupported(args: Args) -> None:
@@ -66,7 +108,7 @@ def refuse_unsupported(args: Args) -> None:
         raise ConfigError(f"quantize={args.quantize}: networks run in 32 or 16 bits", "leave quantize out")
 
 
-def load_backend(weights: Any, device: torch.device, args: Args) -> AutoBackend:
+def load_backend(weights: WeightsSource, device: torch.device, args: IterableSimpleNamespace) -> AutoBackend:
     """Wrap weights (a path) or a module for inference; a module that was given is left as it was."""
     if isinstance(weights, AutoBackend):  # used as it is
         if args.compile and weights.facts is not None:
@@ -98,36 +140,40 @@ class BaseValidator(CallbackMixin):
 
     Called with a trainer, it evaluates the trainer's EMA (or raw) model on the given loader and returns a plain dict of
     metrics, validation losses and fitness, rounded to 5 decimals. Called without one, it builds model and loader from
-    its arguments and returns the metrics object.
+    its arguments and returns the dict of metrics. The metrics object is `metrics` then.
     """
 
     # Config
     args: Args
     save_dir: Path | None
     # Swappable parts
-    dataloader: Any
-    model: Any
+    dataloader: DataLoader[Batch] | None
+    model: Module
     metrics: DetMetrics
     # Run time
     training: bool
     device: torch.device
     data: dict[str, Any]
     names: dict[int, str]
+    nc: int
     stride: int
-    plots: bool
+    drawing: bool  # whether this validation draws figures
+    plots: dict[Path, dict[str, object]]  # figures drawn so far
     seen: int
     batch_i: int
-    losses: list[tuple[torch.Tensor, int]]
+    network_size: tuple[int, int]  # height and width of the current batch, px
+    losses: list[tuple[Tensor, int]]
     speed: dict[str, float]
     times: dict[str, dict[str, float]]
 
     def __init__(
         self,
-        dataloader: Any = None,
+        dataloader: DataLoader[Batch] | None = None,
         save_dir: str | Path | None = None,
         args: IterableSimpleNamespace | Mapping[str, Any] | None = None,
         _callbacks: Callbacks | Mapping[str, list[Callback]] | None = None,
     ) -> None:
+        refuse_uncalled(type(self), NOT_CALLED)
         self.args = build_args(args)
         refuse_unsupported(self.args)
         self.shown_conf = SHOWN_CONF if self.args.conf is None else float(self.args.conf)
@@ -142,9 +188,10 @@ class BaseValidator(CallbackMixin):
         self.names = {}
         self.data = {}
         self.stride = 32
-        self.seen = 0
-        self.batch_i = 0
-        self.plots = False
+        self.nc = self.seen = self.batch_i = 0
+        self.network_size = (0, 0)
+        self.drawing = False
+        self.plots = {}
         self.losses = []
 
     # ------------------------------------------------------------------------------------------------------ hooks
@@ -152,25 +199,34 @@ class BaseValidator(CallbackMixin):
         """Return the checked data-set description."""
         return data if isinstance(data, dict) else check_det_dataset(data, split=self.args.split)
 
-    def get_dataloader(self, img_path: str | list[str], batch_size: int) -> Any:
-        """Return the loader of the evaluated split."""
+    def build_dataset(self, img_path: str | list[str], mode: str = "val", batch: int | None = None) -> Dataset[Any]:
+        """Return the data set of the evaluated split."""
+        raise NotImplementedError
+
+    def get_dataloader(self, dataset_path: str | list[str], batch_size: int) -> DataLoader[Batch]:
+        """Return the loader of the evaluated split. Any `DataLoader` will do."""
         raise NotImplementedError
 
     def preprocess(self, batch: Batch) -> Batch:
         """Move a batch to the device and normalise its images."""
         raise NotImplementedError
 
-    def infer(self, module: Any, im: torch.Tensor) -> Any:
+    def infer(self, module: Module, im: Tensor) -> RawOutput:
         """Run the network on its input (B, C, H, W)."""
-        return module(im)
+        output: RawOutput = module(im)
+        return output
 
-    def postprocess(self, preds: Any, batch: Batch) -> list[Prediction]:
-        """Turn raw model output into one dict per image: bboxes (N, 4) xyxy original px, conf (N,), cls (N,)."""
+    def postprocess(self, preds: RawOutput) -> list[Prediction]:
+        """Turn raw model output into one dict per image: bboxes (N, 4) xyxy network px, conf (N,), cls (N,)."""
         raise NotImplementedError
 
-    def init_metrics(self) -> None:
+    def init_metrics(self, model: Module) -> None:
         """Reset the metrics before the first batch."""
         raise NotImplementedError
+
+    def get_desc(self) -> str:
+        """Return the text before the progress bar."""
+        return "Validating"
 
     def update_metrics(self, preds: list[Prediction], batch: Batch) -> None:
         """Add one batch."""
@@ -183,14 +239,30 @@ class BaseValidator(CallbackMixin):
     def print_results(self) -> None:
         """Log the table of results."""
 
-    def plot_samples(self, preds: list[Prediction], batch: Batch, ni: int) -> None:
-        """Draw one batch: its labels and its predictions."""
+    def plot_val_samples(self, batch: Batch, ni: int) -> None:
+        """Draw the labels of one batch."""
 
-    def finalize(self) -> None:
-        """Write curves, confusion matrices and prediction files."""
+    def plot_predictions(self, batch: Batch, preds: list[Prediction], ni: int) -> None:
+        """Draw the predictions of one batch."""
+
+    def on_plot(self, name: str | Path, data: Mapping[str, object] | None = None) -> None:
+        """Note a figure that has been drawn, in `plots`."""
+        self.plots[Path(name)] = {"data": data, "timestamp": time.time()}
+
+    def eval_json(self, stats: dict[str, float]) -> dict[str, float]:
+        """Return the metrics, possibly with those that another tool finds in predictions.json, which is written."""
+        return stats
+
+    def finalize_metrics(self) -> None:
+        """Complete the metrics object; write tables, curves and confusion matrices."""
+
+    @property
+    def metric_keys(self) -> list[str]:
+        """Names of the metrics."""
+        return list(self.metrics.keys)
 
     def gather(self) -> None:
-        """Bring together what the processes of a run have seen, each in its share of the images.
+        """Bring together what the processes of a run have seen, each in its part of the images.
 
         Their k-th batches together are the k-th batch of one process, whose losses are means over its objects.
         """
@@ -203,18 +275,18 @@ class BaseValidator(CallbackMixin):
             together.append((share @ values, sum(counts)))
         self.losses = together
 
-    def mean_loss(self) -> torch.Tensor:
+    def mean_loss(self) -> Tensor:
         """Mean of the loss items over the batches of a validation in training."""
         total = sum((items.cpu() for items, _ in self.losses), torch.zeros(()))
         return total / max(len(self.losses), 1)
 
-    def class_filter(self, model: Any) -> AbstractContextManager[None]:
+    def class_filter(self, model: Module) -> AbstractContextManager[None]:
         """Make `model` predict only the classes asked for, until the block ends."""
         return nullcontext()
 
     # ------------------------------------------------------------------------------------------------------- run
     @torch.no_grad()
-    def __call__(self, trainer: TrainingContext | None = None, model: Any = None) -> dict[str, float] | DetMetrics:
+    def __call__(self, trainer: TrainingContext | None = None, model: WeightsSource | None = None) -> dict[str, float]:
         """Evaluate; see the class for what is returned.
 
         `model` may be a weights path, a module or a loaded backend; without it the argument `model` is used.
@@ -234,24 +306,30 @@ class BaseValidator(CallbackMixin):
             self.gather()
         stats = self.get_stats()
         self.print_results()
-        self.finalize()
+        if self.args.save_json and trainer is None:
+            self.write_json()
+            stats = self.eval_json(stats)
+        self.finalize_metrics()
         self.run_callbacks("on_val_end")
         if trainer is not None:
             stats.update(trainer.label_loss_items(self.mean_loss(), prefix="val"))
             return {k: round(float(v), 5) for k, v in stats.items()}
         self._log_end()
-        return self.metrics
+        return stats
+
+    def write_json(self) -> None:
+        """Write predictions.json."""
 
     def _setup_training(self, trainer: TrainingContext) -> nn.Module:
         """Take device, data and the model to evaluate from the trainer."""
         self.device, self.data = trainer.device, trainer.data
         module = trainer.ema.ema if trainer.ema is not None else unwrap_model(trainer.model)
         self.model = module
-        self.plots = bool(self.args.plots) and (trainer.stopper.possible_stop or trainer.epoch >= trainer.epochs - 1)
+        self.drawing = bool(self.args.plots) and (trainer.stopper.possible_stop or trainer.epoch >= trainer.epochs - 1)
         self._set_names(getattr(module, "names", {}))
         return module
 
-    def _setup_standalone(self, model: Any) -> Any:
+    def _setup_standalone(self, model: WeightsSource | None) -> Module:
         """Load model and data set."""
         if self.args.data is None and self.dataloader is None and not self.data:
             raise ConfigError("no data set to validate on", "pass data=my.yaml")
@@ -268,7 +346,7 @@ class BaseValidator(CallbackMixin):
         self._set_names(self.model.names)
         if self.dataloader is None:
             self.dataloader = self.get_dataloader(self._split_path(), int(self.args.batch))
-        self.plots = bool(self.args.plots)
+        self.drawing = bool(self.args.plots)
         return self.model
 
     @property
@@ -279,7 +357,7 @@ class BaseValidator(CallbackMixin):
         self.save_dir.mkdir(parents=True, exist_ok=True)
         return self.save_dir
 
-    def _backend(self, weights: Any) -> Any:
+    def _backend(self, weights: WeightsSource) -> AutoBackend:
         """Return what runs the network; a backend that was given is used as it is."""
         return load_backend(weights, self.device, self.args)
 
@@ -302,6 +380,7 @@ class BaseValidator(CallbackMixin):
                 "class ids are compared as they are"
             )
         self.names = {**model_names, **data_names}
+        self.nc = len(self.names)
 
     def _loop(self, module: Any, trainer: TrainingContext | None) -> None:
         """Run every batch through the stages and time them."""
@@ -309,25 +388,27 @@ class BaseValidator(CallbackMixin):
         spans: dict[str, list[float]] = {name: [] for name in STAGES}
         dtype = amp_dtype(trainer.args.amp, self.device) if trainer is not None else None
         self.seen, self.losses = 0, []
-        self.init_metrics()
+        self.init_metrics(module)
         self.run_callbacks("on_val_start")
-        for i, batch in enumerate(TQDM(self.dataloader, desc="Validating")):
+        for i, batch in enumerate(TQDM(self.dataloader, desc=self.get_desc())):
             self.batch_i = i
             self.run_callbacks("on_val_batch_start")
             with timers[0]:
                 batch = self.preprocess(batch)
+                self.network_size = (batch["img"].shape[2], batch["img"].shape[3])
             with timers[1], autocast(dtype is not None, self.device, dtype):
                 raw = self.infer(module, batch["img"])
             with timers[2]:
                 if trainer is not None:
                     self.losses.append((module(batch, raw)[1], max(len(batch["cls"]), 1)))
             with timers[3]:
-                preds = self.postprocess(raw, batch)
+                preds = self.postprocess(raw)
             for name, timer in zip(STAGES, timers, strict=True):
                 spans[name].append(timer.dt / max(len(preds), 1) * 1e3)
             self.update_metrics(preds, batch)
-            if self.plots and i < 3:
-                self.plot_samples(preds, batch, i)
+            if self.drawing and i < 3:
+                self.plot_val_samples(batch, i)
+                self.plot_predictions(batch, preds, i)
             self.run_callbacks("on_val_batch_end")
         images = max(self.seen, 1)
         self.speed = {name: t.t / images * 1e3 for name, t in zip(STAGES, timers, strict=True)}
@@ -355,6 +436,13 @@ def check_takes(facts: Facts | None, imgsz: int) -> None:
     if h != w:
         remedy = "export a square one, or with dynamic=True"
     raise ConfigError(f"imgsz={imgsz}: validation is square, and the file takes {[h, w]} only", remedy)
+
+
+def first_tensor(preds: RawOutput) -> Tensor:
+    """Return the tensor of a raw output, the first where it carries others."""
+    while not isinstance(preds, Tensor):
+        preds = preds[0]
+    return preds
 
 
 def as_classes(classes: int | Sequence[int] | None) -> list[int] | None:

@@ -71,6 +71,7 @@ class ResultWriter:
         self._videos: dict[str, VideoSink] = {}
         self._frames: Counter[str] = Counter()
         self._labels = 0
+        self._fps: float | None = None  # of the source of the last picture
         self.drawn: Image | None = None  # the last picture that was drawn
 
     @property
@@ -87,8 +88,14 @@ class ResultWriter:
         a = self.args
         return any((a.save, a.save_txt, a.save_crop, a.save_frames, a.show))
 
-    def write(self, result: Results, source: str, fps: float | None = None) -> None:
-        """Write one result; `fps` is the frame rate if the source is a video or stream, None for a picture."""
+    def write(
+        self, result: Results, source: str, fps: float | None = None, save: Callable[[Path, int], None] | None = None
+    ) -> None:
+        """Write one result; `fps` is the frame rate if the source is a video or stream, None for a picture.
+
+        `save` writes the drawing `drawn` (default: `save_drawn`); it gets the path without suffix and the number of
+        the frame, from 1.
+        """
         if not self.active:
             return
         name = self._name(source, video=fps is not None)
@@ -99,7 +106,12 @@ class ResultWriter:
         if self.args.save_crop:
             result.save_crop(self.root / "crops", file_name=Path(f"{item}.jpg"))
         if self.args.save or self.args.save_frames or self.args.show:
-            self._write_drawing(result, name, fps)
+            self._draw(result)
+            self._fps = fps
+            if self.args.save or self.args.save_frames:
+                (save or self.save_drawn)(self.root / name, self._frames[name])
+            if self.args.show and self.drawn is not None:
+                show_image(name, self.drawn, wait_ms=1 if fps is not None else 500)
 
     def _write_labels(self, result: Results, item: str) -> None:
         path = self.root / "labels" / f"{item}.txt"
@@ -108,19 +120,23 @@ class ResultWriter:
             result.save_txt(path, save_conf=self.args.save_conf)
             self._labels += 1
 
-    def _write_drawing(self, result: Results, name: str, fps: float | None) -> None:
+    def _draw(self, result: Results) -> None:
+        """Keep the picture of a result in `drawn`."""
         a = self.args
-        drawn = self.drawn = result.plot(
-            conf=a.show_conf, labels=a.show_labels, boxes=a.show_boxes, line_width=a.line_width
-        )
+        self.drawn = result.plot(conf=a.show_conf, labels=a.show_labels, boxes=a.show_boxes, line_width=a.line_width)
+
+    def save_drawn(self, path: Path, frame: int, drawn: Image | None = None) -> None:
+        """Write a picture, by default the last one that was drawn, as an image, or as a frame of a video or stream."""
+        drawn = self.drawn if drawn is None else drawn
+        a, fps = self.args, self._fps
+        if drawn is None:
+            return
         if a.save and fps is None:
-            write_jpeg(self.root / f"{name}.jpg", drawn)
+            write_jpeg(path.with_name(f"{path.name}.jpg"), drawn)
         elif a.save and fps is not None:
-            self._videos.setdefault(name, VideoSink(self.root / f"{name}.avi", fps)).write(drawn)
+            self._videos.setdefault(str(path), VideoSink(path.with_name(f"{path.name}.avi"), fps)).write(drawn)
         if a.save_frames and fps is not None:
-            write_jpeg(self.root / f"{name}_frames" / f"{self._frames[name]}.jpg", drawn)
-        if a.show:
-            show_image(name, drawn, wait_ms=1 if fps is not None else 500)
+            write_jpeg(path.with_name(f"{path.name}_frames") / f"{frame}.jpg", drawn)
 
     def _name(self, source: str, video: bool) -> str:
         """Return the file stem of a source; all frames of one video share theirs."""

@@ -49,13 +49,13 @@ def steps(tmp_path_factory, images):
 
     def run(lead=None, **changes):
         trainer = RTDETRTrainer(overrides={**PLAIN, **OWN, "data": data, "project": str(root), **changes})
-        trainer.model, trainer._finish = copy.deepcopy(start), lambda: None
+        trainer.model, trainer.final_val = copy.deepcopy(start), False
         seen = []
 
         def look(t):
-            seen.append(parameters_to_vector(t.parameters).detach())
+            seen.append(parameters_to_vector(t.train_step.parts.parameters).detach())
             if lead is not None:
-                vector_to_parameters(lead[len(seen) - 1].clone(), t.parameters)
+                vector_to_parameters(lead[len(seen) - 1].clone(), t.train_step.parts.parameters)
 
         trainer.add_callback("optimizer_step", look)
         trainer.train()

@@ -28,8 +28,7 @@ def make(data, tmp_path):
 
     def build(final=False, **changes):
         trainer = small_trainer(data, tmp_path, **changes)
-        if final:
-            del trainer._finish
+        trainer.final_val = final
         return trainer
 
     return build
@@ -65,7 +64,7 @@ def kill_when_writing(monkeypatch, name):
 @pytest.mark.parametrize("val", [False, True])
 def test_the_epoch_that_the_time_ends_with_is_measured(make, val):
     trainer = make(final=True, epochs=50, time=1e-9, val=val)
-    metrics = trainer.train()
+    metrics = trainer.train().results_dict
     assert len(trainer.progress.rows) == 1 and trainer.progress.rows[0]["val/giou_loss"] > 0
     assert metrics and read_checkpoint(trainer.best)["epoch"] == 0 and trainer.best.name == "best.pt"
 
@@ -97,7 +96,7 @@ def test_processes_meet_as_often_in_each_epoch(make, monkeypatch, changes):
 def test_stopped_after_an_epoch_the_weights_are_kept_and_measured(make, changes):
     trainer = make(final=True, epochs=5, **changes)
     trainer.add_callback("on_fit_epoch_end", stop)
-    metrics = trainer.train()
+    metrics = trainer.train().results_dict
     state = read_checkpoint(trainer.last)["train_state"]
     assert (trainer.epoch, state["epoch"], state["batch"]) == (0, 1, 0)
     assert set(trainer.metric_names()) <= set(metrics)
@@ -109,7 +108,7 @@ def test_stopped_after_an_epoch_the_weights_are_kept_and_measured(make, changes)
 def test_stopped_before_the_first_epoch_with_pictures(make):
     trainer = make(final=True, plots=True)
     trainer.add_callback("on_train_start", stop)
-    metrics = trainer.train()
+    metrics = trainer.train().results_dict
     assert not trainer.csv.exists() and not (trainer.save_dir / "results.png").exists()
     assert read_checkpoint(trainer.last)["train_state"]["step"] == 0 and set(trainer.metric_names()) <= set(metrics)
 

@@ -38,7 +38,7 @@ def make(data, fresh, tmp_path):
         own = {"data": str(data), "project": str(tmp_path), "name": "run", "epochs": 2, "val": False}
         trainer = RTDETRTrainer(overrides={**QUICK, **own, **changes})
         trainer.model = copy.deepcopy(fresh)
-        trainer._finish = lambda: None
+        trainer.final_val = False
         return trainer
 
     return build
@@ -46,7 +46,7 @@ def make(data, fresh, tmp_path):
 
 def spoil_batch(trainer, step, change):
     """Let `change` alter the batch of a step, before the network sees it."""
-    labels, preprocess = trainer._look_at_labels, trainer.preprocess_batch
+    labels, preprocess = trainer._validate_labels, trainer.preprocess_batch
 
     def spoil_labels(batch):
         if trainer.progress.step == step and change is not nan_pixel:
@@ -59,7 +59,7 @@ def spoil_batch(trainer, step, change):
             change(batch)
         return batch
 
-    trainer._look_at_labels, trainer.preprocess_batch = spoil_labels, spoil_images
+    trainer._validate_labels, trainer.preprocess_batch = spoil_labels, spoil_images
 
 
 def nan_weight(trainer):

@@ -111,7 +111,7 @@ def test_shares_of_a_validation_come_together_in_order(monkeypatch):
     made = [RTDETRValidator(args={"data": "none"}) for _ in range(3)]
     for v in made:
         v.names = {0: "a"}
-        v.init_metrics()
+        v.init_metrics(torch.nn.Identity())
     shares = [range(0, 5, 2), range(1, 5, 2)]
     for v, mine in zip(made, [range(5), *shares], strict=True):
         for place, image in enumerate(mine):

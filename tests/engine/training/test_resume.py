@@ -52,7 +52,7 @@ def run(data, folder):
         trainer = RTDETRTrainer(overrides={**own, **changes})
         if not changes.get("resume"):
             trainer.model = trainer.get_model(cfg=network(), verbose=False)
-        trainer._finish = lambda: None
+        trainer.final_val = False
         trainer.train()
         return trainer
 

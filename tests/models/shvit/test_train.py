@@ -149,7 +149,8 @@ def test_official_weights_by_argument(data, tmp_path):
         overrides={**options(data, tmp_path), "pretrained": str(tmp_path / "official.pth"), "epochs": 1}
     )
     run.model = run.get_model(cfg=TINY)
-    run._setup_model()
+    run.setup_model()
+    run._prepare_model()
     own = run.model.state_dict()
     assert torch.equal(own["model.0.layers.2.c.weight"], state["patch_embed.2.c.weight"])
     assert torch.equal(own["model.3.blocks.0.ffn.m.pw1.c.weight"], state["blocks3.3.ffn.m.pw1.c.weight"])
@@ -190,7 +191,8 @@ def test_what_is_off_is_no_demand(data, tmp_path):
 def test_class_balance_and_dropout(data, tmp_path):
     run = ClassificationTrainer(overrides={**options(data, tmp_path, fraction=11, cls_pw=1.0, dropout=0.4)})
     run.model = run.get_model(cfg=TINY)
-    run._setup_model()
+    run.setup_model()
+    run._prepare_model()
     batch = next(iter(run.get_dataloader(run.data["train"], 4)))
     counts, weights = (
         np.array(run.build_dataset(run.data["train"]).counts),

@@ -247,7 +247,7 @@ class Export:
         run = self.validator(args=self._val_args())
         run.data = self.data
         with hushed():
-            metrics: dict[str, float] = run(model=backend).results_dict
+            metrics: dict[str, float] = run(model=backend)
         return metrics
 
     def _val_args(self) -> dict[str, Any]:

@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ultralytics.engine.training.protocols import HasModel
 from ultralytics.utils.errors import TrainingError
 from ultralytics.utils.torch_utils import autocast, unwrap_model
 
 FALLBACK = 16
 """Batch on a device whose memory is not measured."""
 
-SHARE = 0.85
-"""Share of the GPU's memory that `batch=-1` fills."""
+FRACTION = 0.85
+"""Fraction of the GPU's memory that `batch=-1` fills."""
 
 MOST = 512
 OBJECTS = 16
@@ -70,21 +71,21 @@ def measure_line(step: Callable[[int], float], limit: float) -> Line | None:
     return Line(low - a * image, image)
 
 
-def trial_step(trainer: Any) -> Callable[[int], float]:
+def trial_step(run: HasModel, objects: int = OBJECTS) -> Callable[[int], float]:
     """Return what measures the peak memory of a step of this run on its GPU, on a copy of the network."""
-    network: Any = copy.deepcopy(unwrap_model(trainer.model)).train()
-    device, size = trainer.device, trainer.imgsz
+    network: Any = copy.deepcopy(unwrap_model(run.model)).train()
+    device, size = run.device, run.imgsz
     states = STATES * sum(p.numel() * p.element_size() for p in network.parameters())
 
     def step(batch: int) -> float:
-        owner = torch.arange(batch).repeat_interleave(OBJECTS)
+        owner = torch.arange(batch).repeat_interleave(objects)
         targets = {"cls": torch.zeros(len(owner), 1), "bboxes": torch.rand(len(owner), 4) * 0.5 + 0.25}
         moved = {k: v.to(device) for k, v in {**targets, "batch_idx": owner}.items()}
         network.zero_grad(set_to_none=True)
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
-        images = torch.rand(batch, trainer.data["channels"], size, size, device=device)
-        with autocast(trainer.amp_dtype is not None, device, trainer.amp_dtype):
+        images = torch.rand(batch, run.data["channels"], size, size, device=device)
+        with autocast(run.amp_dtype is not None, device, run.amp_dtype):
             loss, _ = network({**moved, "img": images})
         loss.backward()
         return float(torch.cuda.max_memory_allocated(device) + states)
@@ -92,15 +93,15 @@ def trial_step(trainer: Any) -> Callable[[int], float]:
     return step
 
 
-def automatic_batch(trainer: Any, share: float) -> int:
-    """Return the largest batch that fills at most this share of the GPU's memory."""
-    free, total = torch.cuda.mem_get_info(trainer.device)
-    limit = min(share * total, free)
-    line = measure_line(trial_step(trainer), limit)
+def automatic_batch(run: HasModel, fraction: float, objects: int = OBJECTS) -> int:
+    """Return the largest batch that fills at most this fraction of the GPU's memory."""
+    free, total = torch.cuda.mem_get_info(run.device)
+    limit = min(fraction * total, free)
+    line = measure_line(trial_step(run, objects), limit)
     batch = 0 if line is None else min(line.batch(limit), MOST)
     if batch < 1:
         raise TrainingError(
-            f"not even one image of {trainer.imgsz} px fits into the memory of {trainer.device}",
+            f"not even one image of {run.imgsz} px fits into the memory of {run.device}",
             "lower imgsz, or take a smaller model scale",
         )
     return batch
@@ -111,11 +112,11 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def out_of_memory(trainer: Any, line: Line | None, limit: float) -> TrainingError:
+def out_of_memory(run: HasModel, line: Line | None, limit: float) -> TrainingError:
     """The error that says what did not fit, and what would; `line` is None where nothing was measured."""
-    batch, size = int(trainer.args.batch), trainer.imgsz
-    what = f"out of memory on {trainer.device} at batch={batch}, imgsz={size}"
-    per_process = trainer.batch_size
+    batch, size = int(run.args.batch), run.imgsz
+    what = f"out of memory on {run.device} at batch={batch}, imgsz={size}"
+    per_process = run.batch_size
     if line is None:
         better = max(batch // 2, 1)
         return TrainingError(what, f"try batch={better}" if better < batch else "lower imgsz", "nbs keeps the step")
@@ -126,12 +127,12 @@ def out_of_memory(trainer: Any, line: Line | None, limit: float) -> TrainingErro
     return TrainingError(what, text, "with a smaller batch, nbs keeps the optimizer's step as it was")
 
 
-def explain_out_of_memory(trainer: Any) -> TrainingError:
+def explain_out_of_memory(run: HasModel) -> TrainingError:
     """Measure what would fit, on a GPU, after memory has run out."""
-    if trainer.device.type != "cuda":
-        return out_of_memory(trainer, None, 0.0)
-    trainer.optimizer.zero_grad(set_to_none=True)
+    if run.device.type != "cuda":
+        return out_of_memory(run, None, 0.0)
+    run.optimizer.zero_grad(set_to_none=True)
     torch.cuda.empty_cache()
-    held = torch.cuda.memory_allocated(trainer.device)
-    limit = SHARE * torch.cuda.mem_get_info(trainer.device)[1] - held
-    return out_of_memory(trainer, measure_line(trial_step(trainer), limit), limit)
+    held = torch.cuda.memory_allocated(run.device)
+    limit = FRACTION * torch.cuda.mem_get_info(run.device)[1] - held
+    return out_of_memory(run, measure_line(trial_step(run), limit), limit)

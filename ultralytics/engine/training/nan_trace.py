@@ -56,6 +56,8 @@ class Step:
     dtype: torch.dtype | None = None
     scale: float = 1.0
     """Factor of the loss in float16."""
+    partial: bool = False
+    """Whether other batches belong to the same optimizer step."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,7 @@ def trace(model: Any, batch: Batch, step: Step) -> Finding:
     model.zero_grad()
     with _Watch(model) as watch:
         with autocast(step.dtype is not None, device, step.dtype):
-            loss, items = model(batch)
+            loss, items = model(batch, **({"partial": True} if step.partial else {}))
         (loss * step.scale).backward()
     model.zero_grad()
     terms = watch.terms or {f"item {i}": v for i, v in enumerate(items.flatten().tolist())}

@@ -7,7 +7,7 @@ Facts of the groups and of the automatic choice follow the upstream interface; r
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,8 +75,9 @@ def _kind(module: nn.Module, full_name: str) -> str:
 
 
 def parameter_groups(model: nn.Module, backbone_layers: int = 0) -> dict[tuple[str, bool], list[nn.Parameter]]:
-    """Sort the trainable parameters into groups keyed by (kind, in backbone).
+    """Sort the parameters into groups keyed by (kind, in backbone).
 
+    Frozen ones are among them, so that they can be unfrozen during a run: without a gradient no optimizer moves them.
     A parameter is in the backbone when it belongs to `model.model[i]` with i < `backbone_layers`. The three groups
     outside of the backbone always exist, those of the backbone only when it has layers.
     """
@@ -86,7 +87,7 @@ def parameter_groups(model: nn.Module, backbone_layers: int = 0) -> dict[tuple[s
     seen: set[int] = set()
     for module_name, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
-            if not parameter.requires_grad or id(parameter) in seen:
+            if not parameter.is_floating_point() or id(parameter) in seen:
                 continue
             seen.add(id(parameter))
             full_name = f"{module_name}.{name}" if module_name else name
@@ -120,7 +121,7 @@ _MAKERS: dict[str, Callable[..., Optimizer]] = {
 def build_optimizer(
     model: nn.Module, choice: OptimizerChoice, weight_decay: float, backbone_lr_ratio: float = 1.0
 ) -> Optimizer:
-    """Build the optimizer over the trainable parameters of `model`.
+    """Build the optimizer over the parameters of `model`.
 
     Param groups carry `param_group` (weight, bn, bias; `backbone_...` for the three of the backbone, which exist when
     `backbone_lr_ratio` is not 1 and come last) and `initial_lr`. Raises ConfigError for an unknown optimizer.
@@ -139,11 +140,44 @@ def build_optimizer(
     return _MAKERS[by_lower[choice.name.lower()]](groups, choice.lr, choice.momentum)
 
 
-def describe_optimizer(optimizer: Optimizer, choice: OptimizerChoice) -> str:
-    """One line: class, rate, momentum, and each group's size and decay."""
-    parts = [f"{len(g['params'])} {g['param_group']}(decay={g['weight_decay']:g})" for g in optimizer.param_groups]
-    name = type(optimizer).__name__
-    return f"{name}(lr={choice.lr:g}, momentum={choice.momentum:g}) with parameter groups {', '.join(parts)}"
+def describe_optimizer(optimizer: Optimizer) -> str:
+    """One line: class, rate, momentum, and each group's number of trainable parameters and decay."""
+    parts = []
+    for i, group in enumerate(optimizer.param_groups):
+        count = sum(p.requires_grad for p in group["params"])
+        parts.append(f"{count} {group.get('param_group', f'group {i}')}(decay={group.get('weight_decay', 0.0):g})")
+    lr = max(group.get("initial_lr", group["lr"]) for group in optimizer.param_groups)
+    what = f"{type(optimizer).__name__}(lr={lr:g}, momentum={momentum_of(optimizer):g})"
+    return f"{what} with parameter groups {', '.join(parts)}"
+
+
+def momentum_of(optimizer: Optimizer) -> float:
+    """Momentum of an optimizer's first group, or its beta 1; 0 when it has neither."""
+    group = optimizer.param_groups[0]
+    return float(group.get("momentum", group.get("betas", (0.0,))[0]))
+
+
+def load_optimizer_state(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
+    """Load the state of an optimizer over the same network; raises ValueError when the groups differ.
+
+    Older checkpoints hold the trainable parameters alone: their numbers are moved to the places that they have now.
+    """
+    groups: list[dict[str, Any]] = []
+    places: dict[int, int] = {}
+    position = 0
+    for old, group in zip(saved["param_groups"], optimizer.param_groups, strict=True):
+        trainable = [position + i for i, p in enumerate(group["params"]) if p.requires_grad]
+        everything = list(range(position, position + len(group["params"])))
+        numbers = old["params"] if len(old["params"]) != len(everything) else everything
+        if len(numbers) == len(trainable) != len(everything):
+            places |= dict(zip(old["params"], trainable, strict=True))
+            numbers = everything
+        else:
+            places |= dict(zip(old["params"], numbers, strict=True))
+        groups.append({**old, "params": numbers})
+        position += len(everything)
+    state = {places.get(number, number): values for number, values in saved["state"].items()}
+    optimizer.load_state_dict({**saved, "state": state, "param_groups": groups})
 
 
 def warmup_iterations(warmup_epochs: float, epochs: int, batches: int) -> int:
@@ -173,8 +207,8 @@ class Warmup:
     def set_rates(self, optimizer: Optimizer, targets: Sequence[float], step: int) -> None:
         """Set the rate (towards `targets`, one a group) and the momentum of every group for batch `step`."""
         way = self.progress(step)
-        for group, target in zip(optimizer.param_groups, targets, strict=True):
-            start = self.bias_lr if group["param_group"].endswith("bias") else 0.0
+        for group, target in zip(optimizer.param_groups, targets, strict=False):  # a callback may have added groups
+            start = self.bias_lr if str(group.get("param_group", "")).endswith("bias") else 0.0
             group["lr"] = start + (target - start) * way
             if "momentum" in group:
                 group["momentum"] = self.start_momentum + (self.momentum - self.start_momentum) * way

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ultralytics.engine.training.protocols import HasEpoch
 from ultralytics.utils import LOGGER, dist
 from ultralytics.utils.callbacks import Callbacks
 from ultralytics.utils.files import atomic_write
@@ -92,7 +93,7 @@ class StepTimes:
                 figures = (float(ms.mean()), float(np.median(ms)), float(np.percentile(ms, 95)), sum(spans))
                 yield (name, len(spans), *figures, share)
 
-    def report(self, trainer: Any) -> None:
+    def report(self, run: HasEpoch) -> None:
         """Log the table, write `profile.csv` into the run folder, and measure no more."""
         if not self.on:
             return
@@ -103,9 +104,9 @@ class StepTimes:
             LOGGER.info("profile: one batch in the epoch; times are measured from the second on")
             return
         mean = sum(row[5] for row in rows if row[0] != VALIDATION) / steps
-        images = trainer.batch_size * dist.world_size()
+        images = run.batch_size * dist.world_size()
         LOGGER.info(
-            f"\nA training step of {images} images took {mean * 1e3:.1f} ms in epoch {trainer.epoch + 1}: "
+            f"\nA training step of {images} images took {mean * 1e3:.1f} ms in epoch {run.epoch + 1}: "
             f"mean of {steps} (the first one, {self.first * 1e3:.1f} ms, is not counted)"
         )
         LOGGER.info("\n".join(aligned([COLUMNS, *map(_cells, rows)])))
@@ -113,8 +114,8 @@ class StepTimes:
         if waiting > SLOW_DATA:
             remedies = "more workers=, cache=ram, or for large JPEGs reduced_decode=True, may help"
             LOGGER.info(f"{waiting:.0%} of the time is spent waiting for data: {remedies}")
-        write_times(trainer.save_dir / FILE, rows)
-        LOGGER.info(f"Saved to {trainer.save_dir / FILE}")
+        write_times(run.paths.save_dir / FILE, rows)
+        LOGGER.info(f"Saved to {run.paths.save_dir / FILE}")
 
 
 def _cells(row: Sequence[Any]) -> list[str]:

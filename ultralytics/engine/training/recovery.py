@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ultralytics.engine.training.nan_trace import ADVICE, DATA_CAUSES, Finding, Step, StepFailure, shown_images
+from ultralytics.engine.training.protocols import HasStep
 from ultralytics.engine.training.replay import examine, precision_name, write_replay
 from ultralytics.nn.checkpoint.format import read_checkpoint
 from ultralytics.utils import LOGGER, YAML, dist
@@ -43,10 +44,10 @@ class Recovery:
         self._first: dict[str, Any] | None = None
         self._saved = resumed
 
-    def begin(self, trainer: Any) -> None:
+    def begin(self, run: HasStep) -> None:
         """Keep the state that the run starts from, unless it is on disk."""
         if self._saved is None and dist.is_main():
-            self._first = copy.deepcopy(trainer.state.pack({}, {}))
+            self._first = copy.deepcopy(run.state.pack({}, {}))
 
     @property
     def on_disk(self) -> Path | None:
@@ -57,58 +58,58 @@ class Recovery:
         """The last good state is on disk now."""
         self._saved, self._first = path, None
 
-    def handle(self, trainer: Any, failure: StepFailure) -> None:
-        """Bring the trainer back to its last good state, or raise TrainingError when there is nothing more to try."""
+    def handle(self, run: HasStep, failure: StepFailure) -> None:
+        """Bring the run back to its last good state, or raise TrainingError when there is nothing more to try."""
         if not failure.exact and not self.hunting:
             LOGGER.warning(f"a {failure.kind} is not finite: going back, to look at every batch from there on")
             self.careful = self.hunting = True
-            self._restore(trainer)
+            self._restore(run)
             return
-        finding = self._report(trainer, failure)
-        text = failure_lines(trainer, failure, finding)
-        safer = safer_precision(trainer.amp_dtype, trainer.device)
+        finding = self._report(run, failure)
+        text = failure_lines(run, failure, finding)
+        safer = safer_precision(run.amp_dtype, run.device)
         if self.retried or safer is None or finding.cause in DATA_CAUSES:
             raise TrainingError(*text)
         LOGGER.warning("\n".join(text))
         self.retried = True
-        self._restore(trainer)
-        trainer.set_precision(safer)
+        self._restore(run)
+        run.set_precision(safer)
         if dist.is_main():
-            YAML.save(trainer.save_dir / "args.yaml", dict(trainer.args))
-        LOGGER.warning(f"going on once with amp={safer} from epoch {trainer.progress.epoch + 1}")
+            YAML.save(run.paths.save_dir / "args.yaml", dict(run.args))
+        LOGGER.warning(f"going on once with amp={safer} from epoch {run.progress.epoch + 1}")
 
-    def _report(self, trainer: Any, failure: StepFailure) -> Finding:
+    def _report(self, run: HasStep, failure: StepFailure) -> Finding:
         """Find the cause and write the replay: of the first process that has something to say."""
-        model = unwrap_model(trainer.model)
-        scale = float(trainer.scaler.get_scale()) if trainer.scaler.is_enabled() else 1.0
-        step = Step(trainer.args.seed, trainer.rank, trainer.step, trainer.amp_dtype, scale)
+        model = unwrap_model(run.model)
+        scale = float(run.scaler.get_scale()) if run.scaler.is_enabled() else 1.0
+        step = Step(run.args.seed, run.rank, run.step, run.amp_dtype, scale, run.warmup.accumulate > 1)
         own = examine(model, failure.batch, step)
         if failure.kind == "label":  # seen by one process alone, which stops here
-            write_replay(trainer.save_dir / REPLAY, model, failure.batch, step, own)
+            write_replay(run.paths.save_dir / REPLAY, model, failure.batch, step, own)
             return own
         found = dist.all_gather_objects(own)
         place = next((i for i, f in enumerate(found) if f.cause != "none"), 0)
-        if place == max(trainer.rank, 0):
-            write_replay(trainer.save_dir / REPLAY, model, failure.batch, step, own)
+        if place == max(run.rank, 0):
+            write_replay(run.paths.save_dir / REPLAY, model, failure.batch, step, own)
         dist.barrier()
         return found[place]
 
-    def _restore(self, trainer: Any) -> None:
+    def _restore(self, run: HasStep) -> None:
         """Go back to the last good state, which the main process holds."""
         state: Any = None
         if dist.is_main():
             state = read_checkpoint(self._saved) if self._saved is not None else copy.deepcopy(self._first)
-        trainer.go_back(dist.broadcast_object(state))
+        run.go_back(dist.broadcast_object(state))
 
 
-def failure_lines(trainer: Any, failure: StepFailure, finding: Finding) -> tuple[str, str, str]:
+def failure_lines(run: HasStep, failure: StepFailure, finding: Finding) -> tuple[str, str, str]:
     """Three lines: where and what, which images, what to do."""
-    values = trainer.meter.bad_text if failure.kind == "loss" else ""
+    values = run.meter.bad_text if failure.kind == "loss" else ""
     terms = f"; loss terms: {', '.join(finding.terms)}" if finding.terms else ""
-    amp = precision_name(trainer.amp_dtype)
+    amp = precision_name(run.amp_dtype)
     verb = "wrong" if failure.kind == "label" else "not finite"
     return (
-        f"the {failure.kind} is {verb} at {trainer.where}, {amp}{values}: {finding.what}{terms}",
+        f"the {failure.kind} is {verb} at {run.where}, {amp}{values}: {finding.what}{terms}",
         f"images: {shown_images(finding.images)}",
-        f"yolo replay {trainer.save_dir / REPLAY} runs this step again; {ADVICE[finding.cause]}",
+        f"yolo replay {run.paths.save_dir / REPLAY} runs this step again; {ADVICE[finding.cause]}",
     )

@@ -84,8 +84,10 @@ def replay(path: str | Path, device: Any = "", amp: bool | str | None = None, mo
     before = Finding.of(record["finding"])
     facts = record["step"]
     dtype = _PRECISIONS[facts["dtype"]] if amp is None else amp_dtype(amp, target)
-    step = Step(facts["seed"], facts["rank"], facts["number"], dtype, facts["scale"] if amp is None else 1.0)
+    scale = facts["scale"] if amp is None else 1.0
     batch = {k: v.to(target) if isinstance(v, torch.Tensor) else v for k, v in record["batch"].items()}
+    partial = bool(facts.get("partial", batch.get("partial", False)))  # older files have it in the batch
+    step = Step(facts["seed"], facts["rank"], facts["number"], dtype, scale, partial)
     found = examine(_network(record, target), batch, step)
     same = "reproduced" if found == before else "NOT reproduced"
     LOGGER.info(f"{path}: step {step.number + 1}, {precision_name(dtype)}, {len(batch['img'])} images on {target}")

@@ -29,8 +29,9 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ultralytics.cfg import Args, get_cfg
-from ultralytics.cfg.schema import Trait, keys_with
+from ultralytics.cfg import get_cfg
+from ultralytics.engine.training.optimizer import load_optimizer_state
+from ultralytics.engine.training.protocols import HasRun
 from ultralytics.nn.build.user_blocks import check_user_modules, pack_user_modules
 from ultralytics.nn.checkpoint.format import pack_model, read_checkpoint, save_checkpoint
 from ultralytics.utils import LOGGER
@@ -131,7 +132,7 @@ class TrainState:
         try:
             self.model.load_state_dict(ckpt["model"]["state_dict"])
             self.ema.ema.load_state_dict(ckpt["ema"]["state_dict"])
-            self.optimizer.load_state_dict(ckpt["optimizer"])
+            load_optimizer_state(self.optimizer, ckpt["optimizer"])
         except (RuntimeError, ValueError, KeyError) as e:
             raise CheckpointError(
                 f"the checkpoint does not fit this run: {_first_difference(e)}",
@@ -192,10 +193,10 @@ def write(path: Path, ckpt: dict[str, Any], last: Path | None = None) -> None:
         if isinstance(e, UserError):
             raise
         reason = getattr(e, "strerror", None) or f"is the disk full? {e}"
-        raise TrainingError(f"cannot write {path}: {reason}", _way_on(last, "saved")) from e
+        raise TrainingError(f"cannot write {path}: {reason}", _recovery_hint(last, "saved")) from e
 
 
-def _way_on(last: Path | None, done: str) -> str:
+def _recovery_hint(last: Path | None, done: str) -> str:
     """The remedy after a failed write; `done` is what did not come about when there is nothing to go on from."""
     if last is None:
         return f"nothing was {done}: free space, mend the folder, or give another one with project="
@@ -203,19 +204,19 @@ def _way_on(last: Path | None, done: str) -> str:
 
 
 @contextmanager
-def naming_write_errors(trainer: Any) -> Iterator[None]:
+def naming_write_errors(run: HasRun) -> Iterator[None]:
     """Turn what the system says when the run folder cannot be written into a TrainingError with the remedy."""
     try:
         yield
     except OSError as e:
-        if isinstance(e, UserError) or not _concerns(e, trainer.save_dir):
+        if isinstance(e, UserError) or not _is_about(e, run.paths.save_dir):
             raise
-        done = "saved" if trainer.progress.step else "trained"
-        remedy = _way_on(trainer.recovery.on_disk, done)
+        done = "saved" if run.progress.step else "trained"
+        remedy = _recovery_hint(run.recovery.on_disk, done)
         raise TrainingError(f"cannot write {e.filename}: {e.strerror}", remedy) from e
 
 
-def _concerns(error: OSError, folder: Path) -> bool:
+def _is_about(error: OSError, folder: Path) -> bool:
     """Whether an error is about a run folder, a file in it, or a folder on the way to it."""
     if error.errno in {None, errno.ENOENT} or not error.filename:  # what is missing was to be read
         return False

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ultralytics.cfg import Args
-from ultralytics.utils import LOGGER, SETTINGS, colorstr, dist
+from ultralytics.engine.training.protocols import HasRows
+from ultralytics.utils import LOGGER, SETTINGS, IterableSimpleNamespace, colorstr, dist
 from ultralytics.utils.checks import require
 from ultralytics.utils.tables import markdown
 
@@ -20,7 +20,7 @@ EVENTS = "events.out.tfevents.*"
 PURPOSE = "the setting tensorboard=True (`yolo settings tensorboard=False` takes it back)"
 
 
-def attach_tensorboard(trainer: Any) -> None:
+def attach_tensorboard(run: HasRows) -> None:
     """Let the main process of a run write for TensorBoard, if the user's settings say so.
 
     Raises:
@@ -32,9 +32,9 @@ def attach_tensorboard(trainer: Any) -> None:
     make_writer = require("torch.utils.tensorboard", PURPOSE, extra="tensorboard").SummaryWriter
     if dist.is_main():
         board = TensorBoard(make_writer)
-        trainer.add_callback("on_pretrain_routine_end", board.start)
-        trainer.add_callback("on_fit_epoch_end", board.add_epoch)
-        trainer.add_callback("teardown", board.close)
+        run.add_callback("on_pretrain_routine_end", board.start)
+        run.add_callback("on_fit_epoch_end", board.add_epoch)
+        run.add_callback("teardown", board.close)
 
 
 class TensorBoard:
@@ -49,30 +49,30 @@ class TensorBoard:
         self.writer: Any = None
         self.row: Mapping[str, float] = {}
 
-    def start(self, trainer: Any) -> None:
+    def start(self, run: HasRows) -> None:
         """Open the event file; what an older one in the folder does not hold for certain is written to it."""
-        rows = trainer.progress.rows
-        goes_on = bool(rows) and trainer.resume_from is not None and any(trainer.save_dir.glob(EVENTS))
-        self._open(trainer, int(rows[-1]["epoch"]) if goes_on else 0)
-        LOGGER.info(f"{colorstr('tensorboard:')} tensorboard --logdir {trainer.save_dir}")
+        rows = run.progress.rows
+        goes_on = bool(rows) and run.resume_from is not None and any(run.paths.save_dir.glob(EVENTS))
+        self._open(run, int(rows[-1]["epoch"]) if goes_on else 0)
+        LOGGER.info(f"{colorstr('tensorboard:')} tensorboard --logdir {run.paths.save_dir}")
         if not goes_on:
-            self.writer.add_text("arguments", _table(trainer.args), 0)
+            self.writer.add_text("arguments", _table(run.args), 0)
         for row in rows[-1:] if goes_on else rows:
             self._write(row)
         self.writer.flush()
 
-    def add_epoch(self, trainer: Any) -> None:
+    def add_epoch(self, run: HasRows) -> None:
         """Write the newest row of results.csv; the final validation brings none."""
-        row = trainer.progress.rows[-1]
+        row = run.progress.rows[-1]
         if row is self.row:
             return
         if row["epoch"] <= self.row.get("epoch", 0):  # the run went back
             self.writer.close()
-            self._open(trainer, int(row["epoch"]))
+            self._open(run, int(row["epoch"]))
         self._write(row)
         self.writer.flush()
 
-    def close(self, _: Any) -> None:
+    def close(self, _: object) -> None:
         """Close the event file; a disk that is full has been named by who wrote something that matters."""
         try:
             if self.writer is not None:
@@ -80,9 +80,9 @@ class TensorBoard:
         except OSError as e:
             LOGGER.warning(f"tensorboard: the event file is not whole: {e.strerror}")
 
-    def _open(self, trainer: Any, step: int) -> None:
+    def _open(self, run: HasRows, step: int) -> None:
         """Begin an event file in the run folder that replaces what is there from `step` on."""
-        self.writer = self.make_writer(log_dir=str(trainer.save_dir), purge_step=step)
+        self.writer = self.make_writer(log_dir=str(run.paths.save_dir), purge_step=step)
 
     def _write(self, row: Mapping[str, float]) -> None:
         """Write one row of results.csv."""
@@ -93,7 +93,7 @@ class TensorBoard:
         self.row = row
 
 
-def _table(args: Args) -> str:
+def _table(args: IterableSimpleNamespace) -> str:
     """Return the arguments of a run as a Markdown table."""
     rows = [("argument", "value"), *((name, str(value)) for name, value in sorted(args))]
     return "\n".join(markdown(rows, left=(0, 1)))

@@ -13,11 +13,11 @@ from typing import Any
 
 from torch import nn
 
+from ultralytics.engine.training.protocols import HasLaunch
 from ultralytics.engine.training.state import has_best
 from ultralytics.nn.checkpoint.format import pack_model, read_checkpoint, save_checkpoint
 from ultralytics.utils import LOGGER, YAML
 from ultralytics.utils.errors import DeviceError, TrainingError
-from ultralytics.utils.files import increment_path
 
 ARGUMENTS, START = "launch.yaml", "weights/start.pt"
 
@@ -28,48 +28,47 @@ def torchrun_command(processes: int, arguments: Path, task: str) -> list[str]:
     return [*launcher, "-m", "ultralytics", task, "train", f"cfg={arguments}"]
 
 
-def child_arguments(trainer: Any) -> dict[str, Any]:
+def child_arguments(run: HasLaunch) -> dict[str, Any]:
     """What the user gave, with the run folder, and the network as a file when it is not one already."""
-    given = {k: v for k, v in trainer.given.items() if k not in {"mode", "task", "cfg"}}
-    given["save_dir"] = str(trainer.save_dir)
-    if trainer.resume_from is not None:
-        given["resume"] = str(trainer.args.resume)  # with True each process would look for the newest run itself
-    if trainer.resume_from is None and isinstance(trainer.model, nn.Module):
+    given = {k: v for k, v in run.given.items() if k not in {"mode", "task", "cfg"}}
+    given["save_dir"] = str(run.paths.save_dir)
+    if run.resume_from is not None:
+        given["resume"] = str(run.args.resume)  # with True each process would look for the newest run itself
+    if run.resume_from is None and isinstance(run.model, nn.Module):
         name = str(given.get("model") or "")
-        if trainer.from_weights or not name.endswith((".yaml", ".yml")):
-            given["model"] = str(trainer.save_dir / START)
-            save_checkpoint(given["model"], {"model": pack_model(trainer.model)})
+        if run.from_weights or not name.endswith((".yaml", ".yml")):
+            given["model"] = str(run.paths.save_dir / START)
+            save_checkpoint(given["model"], {"model": pack_model(run.model)})
     return given
 
 
-def train_in_processes(trainer: Any, processes: int) -> dict[str, float]:
-    """Train by torchrun, one process per device; return the metrics of the best epoch.
+def train_in_processes(run: HasLaunch, processes: int) -> tuple[dict[str, float], Path]:
+    """Train by torchrun, one process per device; return the metrics of the best epoch, and its weights.
 
     Raises:
         DeviceError: the trainer is a class of the user's own, which no other process knows.
         TrainingError: a process has failed; it has said why.
     """
-    if not type(trainer).__module__.startswith("ultralytics."):
-        devices = f"device={trainer.args.device}"
+    if not type(run).__module__.startswith("ultralytics."):
+        devices = f"device={run.args.device}"
         raise DeviceError(
-            f"{devices}: {type(trainer).__name__} is not part of this package, so its processes cannot be started",
+            f"{devices}: {type(run).__name__} is not part of this package, so its processes cannot be started",
             f"start your script by torchrun: torchrun --nproc_per_node={processes} train.py {devices}",
         )
-    if any(trainer.callbacks.table.values()):
+    if any(run.callbacks.table.values()):
         LOGGER.warning("callbacks added here are not run in the processes of the GPUs; start those by torchrun")
-    if not trainer.folder_is_given:
-        trainer._place(increment_path(trainer.save_dir, mkdir=True))
-    trainer.save_dir.mkdir(parents=True, exist_ok=True)
-    arguments = trainer.save_dir / ARGUMENTS
-    YAML.save(arguments, child_arguments(trainer))
-    command = torchrun_command(processes, arguments, trainer.args.task)
+    run.claim_folder()
+    arguments = run.paths.save_dir / ARGUMENTS
+    YAML.save(arguments, child_arguments(run))
+    command = torchrun_command(processes, arguments, run.args.task)
     LOGGER.info(f"Starting {processes} processes: {' '.join(command[1:])}")
     status = subprocess.run(command, check=False).returncode
     if status:
         raise TrainingError(f"torchrun ended with status {status}", "its processes have said why, above")
-    if trainer.last.exists() and not has_best(read_checkpoint(trainer.last)):
-        trainer.best = trainer.last
-    return final_metrics(trainer.best if trainer.best.exists() else trainer.last)
+    paths = run.paths
+    last_only = paths.last.exists() and not has_best(read_checkpoint(paths.last))
+    best = paths.best if paths.best.exists() and not last_only else paths.last
+    return final_metrics(best), best
 
 
 def final_metrics(path: Path) -> dict[str, float]:

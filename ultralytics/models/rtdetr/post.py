@@ -64,11 +64,20 @@ def to_original_xyxy(
     boxes: torch.Tensor, network: Sequence[int], original: Sequence[int], geometry: RatioPad
 ) -> torch.Tensor:
     """Map boxes (N, 4) cx cy w h in 0..1 of the network input (h, w) to xyxy pixels of the original image, clipped."""
+    return network_to_original(to_network_xyxy(boxes, network), original, geometry)
+
+
+def to_network_xyxy(boxes: torch.Tensor, network: Sequence[int]) -> torch.Tensor:
+    """Map boxes (N, 4) cx cy w h in 0..1 of the network input (h, w) to xyxy pixels of it."""
+    return xywh2xyxy(boxes) * boxes.new_tensor([network[1], network[0], network[1], network[0]])
+
+
+def network_to_original(boxes: torch.Tensor, original: Sequence[int], geometry: RatioPad) -> torch.Tensor:
+    """Map boxes (N, 4) xyxy pixels of the network input to xyxy pixels of the original image (h, w), clipped."""
     (gain_h, gain_w), (left, top) = geometry
-    size = boxes.new_tensor([network[1], network[0], network[1], network[0]])
     pad = boxes.new_tensor([left, top, left, top])
     gain = boxes.new_tensor([gain_w, gain_h, gain_w, gain_h])
-    return clip_boxes((xywh2xyxy(boxes) * size - pad) / gain, original)
+    return clip_boxes((boxes - pad) / gain, original)
 
 
 def to_network_xywhn(boxes: torch.Tensor, network: Sequence[int], geometry: RatioPad) -> torch.Tensor:

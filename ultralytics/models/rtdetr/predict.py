@@ -6,9 +6,11 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from ultralytics.engine.predictor import BasePredictor, Image
+from ultralytics.engine.predictor import BasePredictor, Image, Images
 from ultralytics.engine.results.results import Results
+from ultralytics.engine.validator import RawOutput
 from ultralytics.models.rtdetr.post import (
     class_filter,
     letterbox_geometry,
@@ -34,21 +36,21 @@ class RTDETRPredictor(BasePredictor):
         """Let the head select its top rows among the classes asked for."""
         return class_filter(self.model, self.classes)
 
-    def infer(self, im: torch.Tensor) -> Any:
+    def inference(self, im: Tensor, *args: Any, **kwargs: Any) -> RawOutput:
         """Run the network, with `augment` on several views."""
         if not self.args.augment:
-            return self.model(im)
+            return super().inference(im, *args, **kwargs)
         return augmented_rows(self.model, im, int(self.model.stride), getattr(self.model, "pt", True))
 
-    def postprocess(self, preds: Any, im: torch.Tensor, originals: list[Image], paths: list[str]) -> list[Results]:
+    def postprocess(self, preds: RawOutput, img: Tensor, orig_imgs: Images) -> list[Results]:
         """Return one `Results` per image, boxes best first, xyxy in pixels of the original image."""
-        network = tuple(im.shape[2:])
         kept = select_rows(output_rows(preds).cpu(), self.conf, self.args.max_det, self.classes)
+        return self.construct_results(kept, img, orig_imgs)
+
+    def construct_result(self, pred: Tensor, img: Tensor, orig_img: Image, img_path: str) -> Results:
+        """Return the `Results` of one image; `pred` (N, 6): cx, cy, w, h in 0..1 of the network input, score, class."""
+        network, shape = tuple(img.shape[2:]), orig_img.shape[:2]
         geometry = letterbox_geometry if self.args.letterbox else stretch_geometry
-        results = []
-        for row, original, path in zip(kept, originals, paths, strict=True):
-            shape = original.shape[:2]
-            boxes = to_original_xyxy(row[:, :4], network, shape, geometry(shape, network))
-            data = torch.cat([boxes, row[:, 4:6]], 1)  # (N, 6)
-            results.append(Results(original, path=path, names=self.model.names, boxes=data))
-        return results
+        boxes = to_original_xyxy(pred[:, :4], network, shape, geometry(shape, network))
+        data = torch.cat([boxes, pred[:, 4:6]], 1)  # (N, 6)
+        return Results(orig_img, path=img_path, names=self.model.names, boxes=data)

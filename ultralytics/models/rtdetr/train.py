@@ -6,7 +6,6 @@ Legend: B images in a batch, T objects in a batch, S image side in pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from ultralytics.data.build import build_dataloader
+from ultralytics.data.dataset import Batch, YOLODataset
 from ultralytics.data.doctor import Finding, preflight
 from ultralytics.data.labels.table import LabelTable
 from ultralytics.engine.trainer import BaseTrainer
-from ultralytics.engine.training.setup import Batch, stride_of
+from ultralytics.engine.training.interface import Loader, ModelSource, Weights, stride_of
 from ultralytics.models.rtdetr.post import check_classes
 from ultralytics.models.rtdetr.val import RTDETRValidator, build_rtdetr_dataset, on_device
 from ultralytics.nn.families import FAMILIES, family_of
@@ -36,7 +36,7 @@ def report_findings(found: Sequence[Finding]) -> None:
         LOGGER.info("Pre-flight: nothing is wrong with the data")
         return
     counts = ", ".join(f"{sum(f.severity == s for f in found)} {s}(s)" for s in ("error", "warning", "note"))
-    LOGGER.info(f"Pre-flight: {counts}; `yolo doctor` tells more")
+    LOGGER.info(f"Pre-flight: {counts}; `yolo doctor` has the details")
     for f in found:
         LOGGER.info(f"  {f.severity:<8} {f.split:<6} {f.code:<10} {f.message}")
     errors = [f for f in found if f.severity == "error"]
@@ -65,7 +65,7 @@ class RTDETRTrainer(BaseTrainer):
         check_classes(self.args.classes, data["nc"])
         return data
 
-    def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> YamlModel:
+    def get_model(self, cfg: ModelSource = None, weights: Weights = None, verbose: bool = True) -> YamlModel:
         """Build a network for the data set's classes, of the family of the YAML's head (RT-DETR where none owns it).
 
         Its first weights depend on the run's seed alone.
@@ -91,14 +91,14 @@ class RTDETRTrainer(BaseTrainer):
         self.loss_names = family_of(unwrap_model(self.model), "rtdetr").loss_names
         return RTDETRValidator(self.test_loader, save_dir=self.save_dir, args=self.args, _callbacks=self.callbacks)
 
-    def build_dataset(self, img_path: str | list[str], mode: str = "train", batch: int | None = None) -> Any:
+    def build_dataset(self, img_path: str | list[str], mode: str = "train", batch: int | None = None) -> YOLODataset:
         """Return the data set of a split; augmented in mode "train"."""
         stride = stride_of(self.model) if isinstance(self.model, nn.Module) else 32
         return build_rtdetr_dataset(self.args, img_path, self.data, batch or 16, mode=mode, stride=stride)
 
     def get_dataloader(
         self, dataset_path: str | list[str], batch_size: int = 16, rank: int = -1, mode: str = "train"
-    ) -> Any:
+    ) -> Loader:
         """Return the loader of a split; shuffled in mode "train"; a process's share unless `rank` is -1."""
         dataset = self.build_dataset(dataset_path, mode, batch_size)
         train = mode == "train"
@@ -113,16 +113,18 @@ class RTDETRTrainer(BaseTrainer):
         )
 
     def check_data(self) -> None:
-        """Print what the quick checks of the data found, a line for each kind; errors stop the run.
+        """Log the findings of the quick checks of the data, a line for each kind; errors stop the run.
 
         A data set whose training and validation images are the same is a trial on purpose, so it only gets a warning.
         """
+        train, test = self.train_loader.dataset, self.test_loader.dataset
+        if not (isinstance(train, YOLODataset) and isinstance(test, YOLODataset)):
+            return  # a data set of the user's own
         same = self._is_trial()
         if same:
             LOGGER.warning("training and validation images are the same: the metrics say nothing about other images")
         queries = int(getattr(self.model.model[-1], "num_queries", 300))
-        val = None if same else self.test_loader.dataset
-        report_findings(preflight(self.train_loader.dataset, val, queries=queries, imgsz=self.imgsz))
+        report_findings(preflight(train, None if same else test, queries=queries, imgsz=self.imgsz))
 
     def _is_trial(self) -> bool:
         """Return whether both splits are one folder or list, and in COCO's form annotations of the same images too."""
@@ -132,7 +134,8 @@ class RTDETRTrainer(BaseTrainer):
         files = (self.data.get("annotations") if self.data.get("format") == "coco" else None) or {}
         if files.get("train") == files.get(split):
             return True
-        train, val = ({d["im_file"] for d in x.dataset.labels} for x in (self.train_loader, self.test_loader))
+        datasets: list[Any] = [self.train_loader.dataset, self.test_loader.dataset]
+        train, val = ({label["im_file"] for label in dataset.labels} for dataset in datasets)
         return train == val
 
     def preprocess_batch(self, batch: Batch) -> Batch:
@@ -159,17 +162,22 @@ class RTDETRTrainer(BaseTrainer):
 
     def plot_training_samples(self, batch: Batch, ni: int) -> None:
         """Draw the batch of step `ni`, as the network saw it, with its labels."""
+        path = self.save_dir / f"train_batch{ni}.jpg"
         plot_images(
             batch["img"],
             batch["batch_idx"],
             batch["cls"].flatten(),
             batch["bboxes"],
             paths=batch["im_file"],
-            fname=self.save_dir / f"train_batch{ni}.jpg",
+            fname=path,
             names=self.data["names"],
         )
+        self.on_plot(path)
 
     def plot_training_labels(self) -> None:
         """Draw the distribution of the training labels."""
-        labels = LabelTable.of(self.train_loader.dataset.labels)
-        plot_labels(labels.bboxes.values, labels.cls.values[:, 0], self.data["names"], Path(self.save_dir))
+        dataset = self.train_loader.dataset
+        if isinstance(dataset, YOLODataset):
+            labels = LabelTable.of(dataset.labels)
+            plot_labels(labels.bboxes.values, labels.cls.values[:, 0], self.data["names"], self.save_dir)
+            self.on_plot(self.save_dir / "labels.jpg")

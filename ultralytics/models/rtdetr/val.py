@@ -1,6 +1,6 @@
 """Validation of RT-DETR: data set with its resize rule, post-processing without NMS, COCO metrics, pictures.
 
-Legend: B images, K rows that the head returns, N kept predictions of one image, T targets of one image.
+Legend: B images in a batch, N predictions of one image, T targets of one image.
 """
 
 from __future__ import annotations
@@ -10,32 +10,38 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
 
 from ultralytics.cfg import Args
 from ultralytics.data.build import build_dataloader, build_yolo_dataset
-from ultralytics.data.dataset import YOLODataset
+from ultralytics.data.dataset import Batch, YOLODataset
 from ultralytics.data.formats import CocoReader, open_reader
 from ultralytics.data.utils import list_images
 from ultralytics.engine.results.results import Results
-from ultralytics.engine.validator import BaseValidator, Batch, Prediction
+from ultralytics.engine.validator import BaseValidator, Module, Prediction, RawOutput
 from ultralytics.models.rtdetr.post import (
     RatioPad,
     class_filter,
+    network_to_original,
     output_rows,
     select_rows,
     stretch_geometry,
     to_network_xywhn,
+    to_network_xyxy,
     to_original_xyxy,
 )
 from ultralytics.models.rtdetr.tta import augmented_rows
-from ultralytics.utils import LOGGER, colorstr, dist
+from ultralytics.utils import LOGGER, IterableSimpleNamespace, colorstr, dist
+from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.metrics import ConfusionMatrix, DetMetrics, box_iou, match_predictions
+from ultralytics.utils.metrics.det import StatValue
 from ultralytics.utils.metrics.report import write_tables
 from ultralytics.utils.ops import xyxy2ltwh
 from ultralytics.utils.plotting.curves import plot_images
@@ -45,6 +51,23 @@ COCO80_TO_91 = tuple(i for i in range(1, 91) if i not in {12, 26, 29, 30, 45, 66
 
 LABELS = ("cls", "bboxes", "batch_idx")
 """What a batch says of its objects, which stays on the host: to count them there costs no wait for the device."""
+
+
+class ImageTruth(TypedDict, total=False):
+    """The labels of one image: `cls` (T,), `bboxes` (T, 4) xyxy original px, and how it lies in the network input.
+
+    `areas` (T,) and `crowd` (T,) bool where the reader of the data knows them. Sizes are (h, w) in px.
+    """
+
+    cls: Tensor
+    bboxes: Tensor
+    areas: Tensor
+    crowd: Tensor
+    ori_shape: tuple[int, int]
+    imgsz: tuple[int, int]
+    ratio_pad: RatioPad
+    im_file: str
+
 
 FEW_IMAGES = 30  # the percentile bootstrap covers too little below this
 
@@ -85,20 +108,26 @@ class RTDETRValidator(BaseValidator):
 
     confusion_matrix: ConfusionMatrix
     jdict: list[dict[str, Any]]
+    iouv: Tensor
+    is_lvis: bool = False
 
-    def get_dataloader(self, img_path: str | list[str], batch_size: int) -> Any:
+    def build_dataset(self, img_path: str | list[str], mode: str = "val", batch: int | None = None) -> YOLODataset:
+        """Return the data set of the evaluated split."""
+        return build_rtdetr_dataset(self.args, img_path, self.data, batch or 16, mode=mode, stride=self.stride)
+
+    def get_dataloader(self, dataset_path: str | list[str], batch_size: int) -> DataLoader[Batch]:
         """Return the loader of the evaluated split: never shuffled, never augmented."""
-        dataset = build_rtdetr_dataset(self.args, img_path, self.data, batch_size, mode="val", stride=self.stride)
+        dataset = self.build_dataset(dataset_path, mode="val", batch=batch_size)
         return build_dataloader(dataset, batch_size, self.args.workers, shuffle=False)
 
-    def class_filter(self, model: Any) -> AbstractContextManager[None]:
+    def class_filter(self, model: Module) -> AbstractContextManager[None]:
         """Let the head select its top rows among the classes asked for."""
         return class_filter(model, self.classes)
 
-    def infer(self, module: Any, im: torch.Tensor) -> Any:
+    def infer(self, module: Module, im: Tensor) -> RawOutput:
         """Run the network; with `augment`, outside of training, on several views."""
         if not self.args.augment or self.training:
-            return module(im)
+            return super().infer(module, im)
         return augmented_rows(module, im, self.stride, getattr(module, "pt", True))
 
     def preprocess(self, batch: Batch) -> Batch:
@@ -109,70 +138,113 @@ class RTDETRValidator(BaseValidator):
         return moved
 
     # -------------------------------------------------------------------------------------------- post-processing
-    def postprocess(self, preds: Any, batch: Batch) -> list[Prediction]:
-        """Return one dict per image, on the CPU: bboxes (N, 4) xyxy original px clipped, conf (N,), cls (N,)."""
-        network = tuple(batch["img"].shape[2:])
+    def postprocess(self, preds: RawOutput) -> list[Prediction]:
+        """Return one dict per image, on the CPU: bboxes (N, 4) xyxy network px, conf (N,), cls (N,)."""
         rows = output_rows(preds).cpu()  # one copy for the whole batch
-        out = []
-        for i, row in enumerate(select_rows(rows, self.conf, self.args.max_det, self.classes)):
-            shape = batch["ori_shape"][i]
-            boxes = to_original_xyxy(row[:, :4], network, shape, geometry_of(batch, i))
-            out.append({"bboxes": boxes, "conf": row[:, 4], "cls": row[:, 5] * (not self.args.single_cls)})
-        return out
+        return [
+            {"bboxes": to_network_xyxy(row[:, :4], self.network_size), "conf": row[:, 4], "cls": row[:, 5]}
+            for row in select_rows(rows, self.conf, self.args.max_det, self.classes)
+        ]
 
-    def _targets(self, batch: Batch) -> list[Prediction]:
-        """Return the labels of each image: bboxes (T, 4) xyxy original px, cls (T,); with `truth` areas and crowd too.
+    def _prepare_batch(self, si: int, batch: Batch) -> ImageTruth:
+        """Return the labels of image `si` of a batch.
 
         What a reader says of the truth wins over the boxes that are trained on.
         """
-        if "truth" in batch:
-            return [_true_targets(rows) for rows in batch["truth"]]
-        network = tuple(batch["img"].shape[2:])
-        cls, boxes, owner = (batch[k].cpu() for k in LABELS)
-        out = []
-        for i, shape in enumerate(batch["ori_shape"]):
-            mine = owner.flatten() == i
-            xyxy = to_original_xyxy(boxes[mine].view(-1, 4), network, shape, geometry_of(batch, i))
-            out.append({"bboxes": xyxy, "cls": cls.flatten()[mine]})
-        return out
+        shape, ratio_pad = batch["ori_shape"][si], geometry_of(batch, si)
+        size = (batch["img"].shape[2], batch["img"].shape[3])
+        place: ImageTruth = {"ori_shape": shape, "imgsz": size, "ratio_pad": ratio_pad, "im_file": batch["im_file"][si]}
+        if (truth := cast("Mapping[str, Any]", batch).get("truth")) is not None:
+            return {**_true_targets(truth[si]), **place}
+        cls, boxes, owner = batch["cls"].cpu(), batch["bboxes"].cpu(), batch["batch_idx"].cpu()
+        mine = owner.flatten() == si
+        xyxy = to_original_xyxy(boxes[mine].view(-1, 4), size, shape, ratio_pad)
+        return {"bboxes": xyxy, "cls": cls.flatten()[mine], **place}
+
+    def _prepare_pred(self, pred: Prediction) -> Prediction:
+        """Return the predictions of an image with the classes that are compared: one alone with `single_cls`."""
+        return {**pred, "cls": pred["cls"] * (not self.args.single_cls)}
+
+    def scale_preds(self, predn: Prediction, pbatch: ImageTruth) -> Prediction:
+        """Return the predictions of an image with boxes xyxy in pixels of the original image, clipped."""
+        boxes = network_to_original(predn["bboxes"], pbatch["ori_shape"], pbatch["ratio_pad"])
+        return {**predn, "bboxes": boxes}
 
     # ---------------------------------------------------------------------------------------------------- metrics
-    def init_metrics(self) -> None:
+    def init_metrics(self, model: Module) -> None:
         """Start with empty statistics; the metrics object reports COCO's AP."""
-        self.metrics = DetMetrics(self.names, coco=True)
-        self.metrics.shown_conf = self.shown_conf
+        self.metrics = DetMetrics(self.names, coco=True, shown_conf=self.shown_conf)
         self.confusion_matrix = ConfusionMatrix(names=self.names)
         self.iouv = torch.linspace(0.5, 0.95, 10)
         self.jdict = []
 
+    @property
+    def niou(self) -> int:
+        """Number of IoU thresholds."""
+        return self.iouv.numel()
+
+    @property
+    def stats(self) -> list[Mapping[str, StatValue]]:
+        """What the metrics keep of each image."""
+        return self.metrics.stats
+
+    @property
+    def is_coco(self) -> bool:
+        """Whether the split is one of COCO's own, whose category numbers predictions.json then has."""
+        path = str(self.data.get(self.args.split, ""))
+        return "coco" in path and path.endswith(("val2017.txt", "test-dev2017.txt")) and len(self.names) == 80
+
+    @property
+    def class_map(self) -> list[int]:
+        """Category number of each class."""
+        return list(self.category_ids.values())
+
     def update_metrics(self, preds: list[Prediction], batch: Batch) -> None:
         """Match every image's predictions with its labels and keep what the metrics need."""
-        for i, (pred, target) in enumerate(zip(preds, self._targets(batch), strict=True)):
-            every = {key: value.numpy() for key, value in target.items()}
-            if "crowd" in target:
-                target = {key: value[~target["crowd"]] for key, value in target.items()}
-            boxes = target["bboxes"].to(pred["bboxes"])
-            iou = box_iou(boxes, pred["bboxes"])  # (T, N)
-            tp = match_predictions(pred["cls"], target["cls"], iou, self.iouv)
-            self.metrics.update_stats(
-                {
-                    "tp": np.asarray(tp, dtype=bool),
-                    "conf": pred["conf"].numpy(),
-                    "pred_cls": pred["cls"].numpy(),
-                    "target_cls": every["cls"],
-                    "target_img": np.unique(target["cls"].numpy()),
-                    "im_name": batch["im_file"][i],
-                    "image_id": self.seen,
-                    "pred_boxes": pred["bboxes"].numpy(),
-                    "target_boxes": every["bboxes"],
-                    "areas": every.get("areas"),
-                    "crowd": every.get("crowd"),
-                }
-            )
+        for si, pred in enumerate(preds):
+            pbatch = self._prepare_batch(si, batch)
+            predn = self.scale_preds(self._prepare_pred(pred), pbatch)
+            counted = without_crowd(pbatch)
+            self.metrics.update_stats({**self._process_batch(predn, counted), **self._image_stats(predn, pbatch)})
             self.seen += 1
             if not self.training:
-                self.confusion_matrix.process_batch(pred, {**target, "bboxes": boxes}, conf=self.shown_conf)
-                self._save_predictions(pred, batch["im_file"][i], batch["ori_shape"][i])
+                targets = {"cls": counted["cls"], "bboxes": counted["bboxes"].to(predn["bboxes"])}
+                found = {"bboxes": predn["bboxes"], "conf": predn["conf"], "cls": predn["cls"]}
+                self.confusion_matrix.process_batch(found, targets, conf=self.shown_conf)
+                self._save_predictions(predn, pbatch)
+
+    def _process_batch(self, preds: Prediction, batch: ImageTruth) -> dict[str, NDArray[np.bool_]]:
+        """Return `tp` (N, 10): which predictions of an image are right at which IoU threshold."""
+        iou = box_iou(batch["bboxes"].to(preds["bboxes"]), preds["bboxes"])  # (T, N)
+        return {"tp": np.asarray(self.match_predictions(preds["cls"], batch["cls"], iou), dtype=bool)}
+
+    def match_predictions(
+        self, pred_classes: Tensor, true_classes: Tensor, iou: Tensor, use_scipy: bool = False
+    ) -> Tensor:
+        """Match predictions (N,) with targets (T,) by IoU (T, N); return right or not at each threshold, (N, 10) bool.
+
+        Pairs are taken in the order of their IoU. Raises ConfigError for `use_scipy`, which matches otherwise.
+        """
+        if use_scipy:
+            raise ConfigError("use_scipy=True: predictions are matched in the order of their IoU", "leave it out")
+        return torch.as_tensor(match_predictions(pred_classes, true_classes, iou, self.iouv))
+
+    def _image_stats(self, predn: Prediction, pbatch: ImageTruth) -> dict[str, StatValue]:
+        """Return what the metrics keep of an image beside the matches."""
+        crowd = pbatch.get("crowd")
+        cls = pbatch["cls"] if crowd is None else pbatch["cls"][~crowd]
+        return {
+            "conf": predn["conf"].numpy(),
+            "pred_cls": predn["cls"].numpy(),
+            "target_cls": pbatch["cls"].numpy(),
+            "target_img": np.unique(cls.numpy()),
+            "im_name": pbatch["im_file"],
+            "image_id": self.seen,
+            "pred_boxes": predn["bboxes"].numpy(),
+            "target_boxes": pbatch["bboxes"].numpy(),
+            "areas": pbatch["areas"].numpy() if "areas" in pbatch else None,
+            "crowd": None if crowd is None else crowd.numpy(),
+        }
 
     def gather(self) -> None:
         """Bring together the statistics of all images, in the order that one process would see them."""
@@ -186,7 +258,7 @@ class RTDETRValidator(BaseValidator):
 
     def get_stats(self) -> dict[str, float]:
         """Compute all metrics and return them by name, fitness included."""
-        curves = self.plots and not self.training
+        curves = self.drawing and not self.training
         self.metrics.process(save_dir=self.folder if curves else Path())
         self.metrics.speed, self.metrics.times = self.speed, self.times
         if self.args.ci and not self.training:
@@ -222,55 +294,64 @@ class RTDETRValidator(BaseValidator):
         if self.args.ci and self.seen < FEW_IMAGES:
             LOGGER.warning(f"intervals from {self.seen} images are too narrow: below {FEW_IMAGES} do not lean on them")
 
-    def plot_samples(self, preds: list[Prediction], batch: Batch, ni: int) -> None:
-        """Draw the batch as the network saw it, with its labels and with its predictions."""
-        common = {"paths": batch["im_file"], "names": self.names}
-        plot_images(
-            batch["img"],
-            batch["batch_idx"],
-            batch["cls"].flatten(),
-            batch["bboxes"],
-            fname=self.folder / f"val_batch{ni}_labels.jpg",
-            **common,
-        )
+    def plot_val_samples(self, batch: Batch, ni: int) -> None:
+        """Draw the batch as the network saw it, with its labels."""
+        self._plot(batch, (batch["batch_idx"], batch["cls"].flatten(), batch["bboxes"]), None, f"val_batch{ni}_labels")
+
+    def plot_predictions(self, batch: Batch, preds: list[Prediction], ni: int) -> None:
+        """Draw the batch as the network saw it, with the predictions that a user would see."""
         parts = [self._drawable(pred, batch, i) for i, pred in enumerate(preds)]
         owner, cls, boxes, conf = (torch.cat(x) for x in zip(*parts, strict=True))
-        plot_images(
-            batch["img"], owner, cls, boxes, confs=conf, fname=self.folder / f"val_batch{ni}_pred.jpg", **common
-        )
+        self._plot(batch, (owner, cls, boxes), conf, f"val_batch{ni}_pred")
 
-    def _drawable(self, pred: Prediction, batch: Batch, i: int) -> tuple[torch.Tensor, ...]:
+    def _plot(self, batch: Batch, boxes: tuple[Tensor, Tensor, Tensor], conf: Tensor | None, name: str) -> None:
+        """Draw boxes, given as owner, class and cx cy w h in 0..1 of the network input, on the images of a batch."""
+        path = self.folder / f"{name}.jpg"
+        plot_images(batch["img"], *boxes, confs=conf, paths=batch["im_file"], names=self.names, fname=path)
+        self.on_plot(path)
+
+    def _drawable(self, pred: Prediction, batch: Batch, i: int) -> tuple[Tensor, ...]:
         """Return owner, class, cx cy w h in 0..1 of the network input, and score of the boxes that a user would see."""
-        shown = pred["conf"] >= self.shown_conf
-        boxes = to_network_xywhn(pred["bboxes"][shown], tuple(batch["img"].shape[2:]), geometry_of(batch, i))
-        cls = pred["cls"][shown]
-        return torch.full_like(cls, i), cls, boxes, pred["conf"][shown]
+        pbatch = self._prepare_batch(i, batch)
+        scaled = self.scale_preds(self._prepare_pred(pred), pbatch)
+        shown = scaled["conf"] >= self.shown_conf
+        boxes = to_network_xywhn(scaled["bboxes"][shown], pbatch["imgsz"], pbatch["ratio_pad"])
+        cls = scaled["cls"][shown]
+        return torch.full_like(cls, i), cls, boxes, scaled["conf"][shown]
 
-    def finalize(self) -> None:
-        """Write predictions.json when asked for, the tables, then the curves and confusion matrices if plots are on."""
-        if self.args.save_json and not self.training:
-            path = self.folder / "predictions.json"
-            with atomic_write(path) as f:
-                json.dump(self.jdict, f)
-            LOGGER.info(f"{len(self.jdict)} predictions saved to {colorstr('bold', str(path))}")
-        if (self.plots or self.args.save_json) and not self.training:
+    def write_json(self) -> None:
+        """Write predictions.json, in COCO's form."""
+        path = self.folder / "predictions.json"
+        with atomic_write(path) as f:
+            json.dump(self.jdict, f)
+        LOGGER.info(f"{len(self.jdict)} predictions saved to {colorstr('bold', str(path))}")
+
+    def finalize_metrics(self) -> None:
+        """Write the tables, then the curves and confusion matrices if plots are on."""
+        if self.training:
+            return
+        if self.drawing or self.args.save_json:
             facts = {"model": str(self.args.model), "data": str(self.args.data), "images": self.seen}
             write_tables(self.metrics.tables(), self.folder, "metrics", facts)
-        if self.plots and not self.training:  # last, so that a picture that fails costs no number
-            self.metrics.plot_curves(self.folder)
+        if self.drawing:  # last, so that a picture that fails costs no number
+            self.metrics.plot_curves(self.folder, on_plot=self.on_plot)
             for normalize in (True, False):
-                self.confusion_matrix.plot(normalize=normalize, save_dir=self.folder)
+                self.confusion_matrix.plot(normalize=normalize, save_dir=self.folder, on_plot=self.on_plot)
 
-    def _save_predictions(self, pred: Prediction, im_file: str, shape: tuple[int, int]) -> None:
+    def _save_predictions(self, predn: Prediction, pbatch: ImageTruth) -> None:
         """Keep an image's predictions for predictions.json and write its label file, each if asked for."""
         if self.args.save_json:
-            self.jdict.extend(self._coco_rows(pred, im_file))
+            self.pred_to_json(predn, pbatch)
         if self.args.save_txt:
-            data = torch.cat([pred["bboxes"], pred["conf"][:, None], pred["cls"][:, None]], 1)
-            result = Results(np.zeros((*shape, 0), np.uint8), path=im_file, names=self.names, boxes=data)
-            path = self.folder / "labels" / self._label_name(Path(im_file))
-            path.unlink(missing_ok=True)
-            result.save_txt(path, save_conf=self.args.save_conf)
+            file = self.folder / "labels" / self._label_name(Path(pbatch["im_file"]))
+            self.save_one_txt(predn, self.args.save_conf, pbatch["ori_shape"], file)
+
+    def save_one_txt(self, predn: Prediction, save_conf: bool, shape: tuple[int, int], file: Path) -> None:
+        """Write the label file of an image of (h, w) px."""
+        data = torch.cat([predn["bboxes"], predn["conf"][:, None], predn["cls"][:, None]], 1)  # (N, 6)
+        result = Results(np.zeros((*shape, 0), np.uint8), path=str(file), names=self.names, boxes=data)
+        file.unlink(missing_ok=True)
+        result.save_txt(file, save_conf=save_conf)
 
     def _label_name(self, im_file: Path) -> str:
         """Return a name that images of one name in different folders do not share: the relative path joined by _."""
@@ -278,14 +359,15 @@ class RTDETRValidator(BaseValidator):
         relative = im_file.relative_to(root) if im_file.is_relative_to(root) else Path(im_file.name)
         return "_".join(relative.with_suffix(".txt").parts)
 
-    def _coco_rows(self, pred: Prediction, im_file: str) -> list[dict[str, Any]]:
-        """Return COCO result rows: boxes left, top, width, height in original pixels."""
+    def pred_to_json(self, predn: Prediction, pbatch: ImageTruth) -> None:
+        """Add an image's rows to `jdict`, in COCO's form: boxes left, top, width, height in original pixels."""
+        im_file = pbatch["im_file"]
         stem = Path(im_file).stem
         image_id = None if self.annotations is None else self.annotations.image_id(im_file)
         if image_id is None:
             image_id = int(stem) if stem.isdecimal() else stem
-        boxes = xyxy2ltwh(pred["bboxes"]).tolist()
-        return [
+        boxes = xyxy2ltwh(predn["bboxes"]).tolist()
+        self.jdict += [
             {
                 "image_id": image_id,
                 "file_name": Path(im_file).name,
@@ -293,7 +375,7 @@ class RTDETRValidator(BaseValidator):
                 "bbox": [round(v, 3) for v in box],
                 "score": round(score, 5),
             }
-            for box, score, c in zip(boxes, pred["conf"].tolist(), pred["cls"].tolist(), strict=True)
+            for box, score, c in zip(boxes, predn["conf"].tolist(), predn["cls"].tolist(), strict=True)
             if int(c) in self.category_ids
         ]
 
@@ -311,12 +393,18 @@ class RTDETRValidator(BaseValidator):
         """Category number of each class: as the annotation file has them, COCO's own for its splits, else class + 1."""
         if self.annotations is not None:
             return self.annotations.category_ids()
-        path = str(self.data.get(self.args.split, ""))
-        official = "coco" in path and path.endswith(("val2017.txt", "test-dev2017.txt")) and len(self.names) == 80
-        return dict(enumerate(COCO80_TO_91 if official else range(1, len(self.names) + 1)))
+        return dict(enumerate(COCO80_TO_91 if self.is_coco else range(1, len(self.names) + 1)))
 
 
-def _true_targets(rows: NDArray[np.float64]) -> Prediction:
+def without_crowd(pbatch: ImageTruth) -> ImageTruth:
+    """Return the labels of an image without regions that hold any number of objects."""
+    crowd = pbatch.get("crowd")
+    if crowd is None:
+        return pbatch
+    return {**pbatch, "cls": pbatch["cls"][~crowd], "bboxes": pbatch["bboxes"][~crowd]}
+
+
+def _true_targets(rows: NDArray[np.float64]) -> ImageTruth:
     """Return the targets in rows of `TRUTH_COLUMNS`."""
     table = torch.from_numpy(rows)
     cls = table[:, 0].float()
@@ -325,10 +413,10 @@ def _true_targets(rows: NDArray[np.float64]) -> Prediction:
 
 def on_device(batch: Batch, device: torch.device) -> Batch:
     """Return the batch with its tensors on a device, but for `LABELS`."""
-    return {
-        k: v.to(device, non_blocking=True) if isinstance(v, torch.Tensor) and k not in LABELS else v
-        for k, v in batch.items()
+    moved = {
+        k: v.to(device, non_blocking=True) if isinstance(v, Tensor) and k not in LABELS else v for k, v in batch.items()
     }
+    return cast("Batch", moved)
 
 
 def geometry_of(batch: Batch, i: int) -> RatioPad:

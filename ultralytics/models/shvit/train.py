@@ -1,24 +1,27 @@
 """Training of classifiers, from scratch, from loaded weights, or after a teacher.
 
-Legend: B images of a batch, K classes, S side of the input.
+Legend: B images in a batch, nc classes, S side of the input.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from ultralytics.data.classify import ClassificationDataset, build_classify_loader, check_cls_dataset
+from ultralytics.data.dataset import Batch
 from ultralytics.engine.trainer import BaseTrainer
-from ultralytics.engine.training.setup import Batch
+from ultralytics.engine.training.interface import Loader, ModelSource, Weights
 from ultralytics.models.shvit.pre import normalize, to_bytes
 from ultralytics.models.shvit.val import ClassificationValidator
 from ultralytics.nn.classify import class_weights
 from ultralytics.nn.tasks import ClassificationModel, load_checkpoint
-from ultralytics.utils import LOGGER, colorstr
+from ultralytics.utils import LOGGER, IterableSimpleNamespace, colorstr
+from ultralytics.utils.callbacks import Callback, Callbacks
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.metrics import ClassifyMetrics
 from ultralytics.utils.plotting.classes import plot_class_counts, plot_class_images
@@ -46,13 +49,13 @@ class Teacher:
                 "train the teacher on the same classes first",
             )
         self.model = model.to(device).eval().requires_grad_(False)
-        self.order = torch.tensor([by_name[names[i]] for i in range(len(names))], device=device)  # (K,)
+        self.order = torch.tensor([by_name[names[i]] for i in range(len(names))], device=device)  # (nc,)
         self.device, self.dtype = device, dtype
         LOGGER.info(f"{colorstr('teacher:')} {weights}, {sum(p.numel() for p in model.parameters()):,} parameters")
 
     @torch.no_grad()
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """Return logits (B, K) of normalised images (B, 3, S, S)."""
+        """Return logits (B, nc) of normalised images (B, 3, S, S)."""
         with autocast(self.dtype is not None, self.device, self.dtype):
             logits: torch.Tensor = self.model(images)
         return logits[:, self.order].float()
@@ -69,7 +72,12 @@ class ClassificationTrainer(BaseTrainer):
     teacher: Teacher | None = None
     weights: torch.Tensor | None = None
 
-    def __init__(self, cfg: Any = None, overrides: Any = None, _callbacks: Any = None) -> None:
+    def __init__(
+        self,
+        cfg: str | Path | dict[str, Any] | IterableSimpleNamespace | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        _callbacks: Callbacks | Mapping[str, Iterable[Callback]] | None = None,
+    ) -> None:
         super().__init__(cfg, {**(overrides or {}), "task": "classify"}, _callbacks)
 
     def get_dataset(self) -> dict[str, Any]:
@@ -88,7 +96,7 @@ class ClassificationTrainer(BaseTrainer):
         """Return the columns of results.csv that validation fills."""
         return ClassifyMetrics(self.data["names"]).keys
 
-    def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> ClassificationModel:
+    def get_model(self, cfg: ModelSource = None, weights: Weights = None, verbose: bool = True) -> ClassificationModel:
         """Build a network for the data set's classes; its first weights depend on the run's seed alone."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.args.seed)
@@ -99,9 +107,9 @@ class ClassificationTrainer(BaseTrainer):
         model.names = dict(self.data["names"])
         return model
 
-    def _setup_model(self) -> None:
-        """Build the network, set its dropout, and load the teacher."""
-        super()._setup_model()
+    def set_model_attributes(self) -> None:
+        """Give the network its arguments and its dropout, and load the teacher."""
+        super().set_model_attributes()
         for module in self.model.modules():
             if isinstance(module, nn.Dropout):
                 module.p = float(self.args.dropout)
@@ -112,17 +120,19 @@ class ClassificationTrainer(BaseTrainer):
 
     def get_validator(self) -> ClassificationValidator:
         """Return a validator on the loader of the evaluated split."""
-        validator = ClassificationValidator(
-            self.test_loader, save_dir=self.save_dir, args=self.args, _callbacks=self.callbacks
+        return ClassificationValidator(
+            self.test_loader, self.save_dir, self.args, _callbacks=self.callbacks, teacher=self.teacher
         )
-        validator.data, validator.teacher = self.data, self.teacher
-        return validator
 
-    def build_dataset(self, img_path: Any, mode: str = "train", batch: int | None = None) -> ClassificationDataset:
+    def build_dataset(
+        self, img_path: str | list[str], mode: str = "train", batch: int | None = None
+    ) -> ClassificationDataset:
         """Return the data set of a split; augmented in mode "train"."""
         return ClassificationDataset(str(img_path), self.args, self.data["names"], mode)
 
-    def get_dataloader(self, dataset_path: Any, batch_size: int = 16, rank: int = -1, mode: str = "train") -> Any:
+    def get_dataloader(
+        self, dataset_path: str | list[str], batch_size: int = 16, rank: int = -1, mode: str = "train"
+    ) -> Loader:
         """Return the loader of a split; shuffled and shared among the processes in mode "train"."""
         dataset = self.build_dataset(dataset_path, mode)
         train = mode == "train"
@@ -136,12 +146,12 @@ class ClassificationTrainer(BaseTrainer):
     def preprocess_batch(self, batch: Batch) -> Batch:
         """Move a batch to the device, normalise its images (B, 3, S, S), and ask the teacher if there is one."""
         img = normalize(batch["img"].to(self.device, non_blocking=True).float() / 255)
-        moved = {**batch, "img": img, "cls": batch["cls"].to(self.device, non_blocking=True)}
+        moved: dict[str, Any] = {**batch, "img": img, "cls": batch["cls"].to(self.device, non_blocking=True)}
         if self.weights is not None:
             moved["class_weights"] = self.weights
         if self.teacher is not None:
             moved["teacher"] = self.teacher(img)
-        return moved
+        return cast("Batch", moved)
 
     def _close_mosaic(self) -> None:
         """There is no mosaic of whole-image classes."""
@@ -149,8 +159,13 @@ class ClassificationTrainer(BaseTrainer):
     def plot_training_samples(self, batch: Batch, ni: int) -> None:
         """Draw the batch of step `ni`, as the network saw it, with its classes."""
         texts = [self.data["names"][int(c)] for c in batch["cls"]]
-        plot_class_images(to_bytes(batch["img"]), texts, self.save_dir / f"train_batch{ni}.jpg")
+        path = self.save_dir / f"train_batch{ni}.jpg"
+        plot_class_images(to_bytes(batch["img"]), texts, path)
+        self.on_plot(path)
 
     def plot_training_labels(self) -> None:
         """Draw the number of images of each class."""
-        plot_class_counts(self.train_loader.dataset.counts, self.data["names"], Path(self.save_dir))
+        dataset = self.train_loader.dataset
+        if isinstance(dataset, ClassificationDataset):
+            plot_class_counts(dataset.counts, self.data["names"], self.save_dir)
+            self.on_plot(self.save_dir / "labels.jpg")

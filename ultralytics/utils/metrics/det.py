@@ -60,8 +60,10 @@ class DetMetrics:
     holds the 12 COCO numbers, and `update_stats` needs the boxes.
     """
 
-    def __init__(self, names: Mapping[int, str] | Sequence[str] = (), coco: bool = False) -> None:
-        """Start empty for the classes in `names`."""
+    def __init__(
+        self, names: Mapping[int, str] | Sequence[str] = (), coco: bool = False, shown_conf: float = 0.25
+    ) -> None:
+        """Start empty for the classes in `names`; `shown_conf` is the score above which a user sees a box."""
         items = names.items() if isinstance(names, Mapping) else enumerate(names)
         self.names = {int(i): str(name) for i, name in items}
         self.coco = coco
@@ -69,7 +71,7 @@ class DetMetrics:
         self.box = Metric(len(self.names))
         self.class_curves: ClassCurves | None = None
         self.bootstrap: Bootstrap | None = None
-        self.shown_conf = 0.25
+        self.shown_conf = shown_conf
         self.times: dict[str, dict[str, float]] = {}
         self.speed = {"preprocess": 0.0, "inference": 0.0, "loss": 0.0, "postprocess": 0.0}
         self.task = "detect"

@@ -1,0 +1,123 @@
+"""What the helpers of a training run need of the trainer, and no more; and the paths of a run.
+
+A helper takes the narrowest protocol that serves it, so that it can be read, and tested, without the trainer class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from ultralytics.utils import IterableSimpleNamespace
+from ultralytics.utils.callbacks import Callback, Callbacks
+
+if TYPE_CHECKING:
+    from ultralytics.engine.training.console import LossMeter
+    from ultralytics.engine.training.optimizer import Warmup
+    from ultralytics.engine.training.state import Progress, TrainState
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The files of a run. `best` is the file that the run ends with: last.pt when it has written no best.pt."""
+
+    save_dir: Path
+    wdir: Path
+    last: Path
+    best: Path
+    csv: Path
+
+    @classmethod
+    def under(cls, save_dir: Path) -> RunPaths:
+        """Return the paths below a run folder; nothing is written."""
+        wdir = save_dir / "weights"
+        return cls(save_dir, wdir, wdir / "last.pt", wdir / "best.pt", save_dir / "results.csv")
+
+
+class HasSaved(Protocol):
+    """Knows the newest checkpoint that a run can resume from."""
+
+    @property
+    def on_disk(self) -> Path | None: ...
+
+
+class HasRun(Protocol):
+    """A run: its arguments, its folder, how far it is, and what it could resume from."""
+
+    args: IterableSimpleNamespace
+    device: torch.device
+    rank: int
+    paths: RunPaths
+    progress: Progress
+
+    @property
+    def recovery(self) -> HasSaved: ...
+
+
+class HasEpoch(Protocol):
+    """A run in an epoch, for reports."""
+
+    paths: RunPaths
+    epoch: int
+    batch_size: int
+
+
+class HasRows(Protocol):
+    """A run whose rows of results.csv are read as they come."""
+
+    args: IterableSimpleNamespace
+    paths: RunPaths
+    progress: Progress
+    resume_from: dict[str, Any] | None
+
+    def add_callback(self, event: str, callback: Callback) -> None: ...
+
+
+class HasModel(Protocol):
+    """A network and the precision and image size that it is trained with."""
+
+    args: IterableSimpleNamespace
+    device: torch.device
+    data: dict[str, Any]
+    model: nn.Module
+    imgsz: int
+    batch_size: int
+    amp_dtype: torch.dtype | None
+    optimizer: Optimizer
+
+
+class HasStep(HasRun, Protocol):
+    """A run in a step, which can return to a state that it had and continue in another precision."""
+
+    model: nn.Module
+    amp_dtype: torch.dtype | None
+    scaler: torch.amp.GradScaler
+    meter: LossMeter
+    warmup: Warmup
+    step: int
+    where: str
+
+    @property
+    def state(self) -> TrainState: ...
+
+    def go_back(self, ckpt: dict[str, Any]) -> None: ...
+
+    def set_precision(self, amp: bool | str) -> None: ...
+
+
+class HasLaunch(HasRun, Protocol):
+    """A run that is started as several processes."""
+
+    callbacks: Callbacks
+    given: Mapping[str, Any]
+    resume_from: dict[str, Any] | None
+    model: nn.Module | str | None
+    from_weights: bool
+
+    def claim_folder(self) -> None: ...
