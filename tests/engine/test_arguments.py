@@ -95,7 +95,7 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("done", [1, 4])
-def test_a_run_under_time_goes_on_past_its_epochs(idle, done):
+def test_a_run_under_time_continues_past_its_epochs(idle, done):
     """The estimate is six epochs of ten minutes; the two that were asked for are none of its business."""
 
     def run(**changes):

@@ -61,7 +61,7 @@ def test_no_right_to_write_from_the_start(make, tmp_path, bound, given):
 
 def test_a_file_in_the_way(make, tmp_path):
     (tmp_path / "runs").write_text("")
-    with pytest.raises(ConfigError, match="is no folder"):
+    with pytest.raises(ConfigError, match="is not a folder"):
         make().train()
 
 

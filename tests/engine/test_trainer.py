@@ -316,7 +316,7 @@ def straight(make):
     ("event", "count"),
     [("on_fit_epoch_end", 1), ("on_fit_epoch_end", 2), ("on_train_batch_end", 5), ("on_val_start", 2)],
 )
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(make, straight, event, count):
+def test_a_killed_run_resumes_exactly(make, straight, event, count):
     first = make("killed", **HARD)
     kill_at(first, event, count)
     with pytest.raises(Killed):

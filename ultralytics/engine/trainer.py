@@ -20,7 +20,7 @@ from ultralytics.data.dataset import Batch
 from ultralytics.engine.training import optimizer as optim
 from ultralytics.engine.training.autobatch import explain_out_of_memory, is_out_of_memory
 from ultralytics.engine.training.console import memory_text, progress_text, write_csv
-from ultralytics.engine.training.environment import Interrupt, devices_to_start, process_group, training_switches
+from ultralytics.engine.training.environment import Interrupt, devices_to_start, process_group, deterministic_mode
 from ultralytics.engine.training.nan_trace import StepFailure, bad_labels
 from ultralytics.engine.training.setup import TrainerSetup, count_of
 from ultralytics.engine.training.state import naming_write_errors, pack_best, seed_step, write
@@ -38,7 +38,7 @@ AUTOSAVE_S = 600.0
 """Seconds between checkpoints inside a long epoch."""
 
 CUDA_FETCH = 10
-"""Batches between two looks at the losses on a GPU."""
+"""Batches between two checks of the losses on a GPU."""
 
 
 class BaseTrainer(TrainerSetup):
@@ -59,8 +59,8 @@ class BaseTrainer(TrainerSetup):
             if best == self.last:
                 self._end_with_last()
             return self.metrics
-        memory = retained_memory(self.device.type == "cpu")
-        with naming_write_errors(self), process_group(self.device), training_switches(self.args), memory:
+        memory = kept_memory(self.device.type == "cpu")
+        with naming_write_errors(self), process_group(self.device), deterministic_mode(self.args), memory:
             try:
                 self._setup_train()
                 self._do_train()
@@ -184,7 +184,7 @@ class BaseTrainer(TrainerSetup):
                 batch = self.batch = self.preprocess_batch(batch)
                 self.times.lap("to device")
                 stepped = self._train_batch(batch)
-                if not self.recovery.careful and (p.batch % CUDA_FETCH == 0 or p.batch == self.batches):
+                if not self.recovery.check_every_step and (p.batch % CUDA_FETCH == 0 or p.batch == self.batches):
                     self.train_step.fetch_losses()
                 self._show(bar, batch)
                 if self.args.plots and p.step - 1 in self.plot_idx and self.rank <= 0:
@@ -240,7 +240,7 @@ class BaseTrainer(TrainerSetup):
         """Inside an epoch: save when long enough has passed, or when the user interrupts, and then stop."""
         if not self.interrupt.requested and time.monotonic() - self.saved_at < AUTOSAVE_S:
             return
-        if self.meter.pending:  # not looked at yet: only a state that is known to be good is saved
+        if self.meter.pending:  # not checked yet: only a state that is known to be good is saved
             return
         self.progress.loss_sum = self.meter.sum
         if self.rank <= 0:

@@ -73,6 +73,11 @@ NOT_CALLED: Mapping[str, str] = {
 
 VAL_CONF = 0.001
 SHOWN_CONF = 0.25
+UNSUPPORTED = {
+    "visualize": "feature and error panels are not available",
+    "dnn": "inference through OpenCV DNN is not available",
+    "rect": "RT-DETR takes images stretched to one size (letterbox=True keeps the aspect)",
+}
 
 
 class TrainingContext(Protocol):
@@ -102,8 +107,11 @@ def refuse_uncalled(cls: type[object], table: Mapping[str, str]) -> None:
             raise ConfigError(f"{cls.__name__}.{name} is never called here", f"replace {instead}")
 
 
-def refuse_unsupported(args: Args) -> None:
-    """Raise `ConfigError` for a precision in which networks do not run."""
+def refuse_unsupported(args: IterableSimpleNamespace) -> None:
+    """Raise `ConfigError` when an argument asks for what inference cannot do."""
+    for name, why in UNSUPPORTED.items():
+        if getattr(args, name, False):
+            raise ConfigError(f"{name}={getattr(args, name)}: {why}", f"leave {name} out")
     if args.quantize not in {None, 16, 32}:
         raise ConfigError(f"quantize={args.quantize}: networks run in 32 or 16 bits", "leave quantize out")
 
@@ -266,13 +274,13 @@ class BaseValidator(CallbackMixin):
 
         Their k-th batches together are the k-th batch of one process, whose losses are means over its objects.
         """
-        shares = dist.all_gather_objects([(items.tolist(), n) for items, n in self.losses])
+        gathered = dist.all_gather_objects([(items.tolist(), n) for items, n in self.losses])
         together = []
-        for parts in zip_longest(*shares):
+        for parts in zip_longest(*gathered):
             counts = [n for _, n in filter(None, parts)]
             values = torch.tensor([items for items, _ in filter(None, parts)], dtype=torch.float64)
-            share = torch.tensor(counts, dtype=torch.float64) / sum(counts)
-            together.append((share @ values, sum(counts)))
+            weights = torch.tensor(counts, dtype=torch.float64) / sum(counts)
+            together.append((weights @ values, sum(counts)))
         self.losses = together
 
     def mean_loss(self) -> Tensor:
@@ -351,10 +359,15 @@ class BaseValidator(CallbackMixin):
 
     @property
     def folder(self) -> Path:
-        """The run folder; chosen and made when the first file is due."""
+        """The run folder, made when the first file is written."""
+        folder = self.planned_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def planned_folder(self) -> Path:
+        """Return the run folder, which may not exist yet."""
         if self.save_dir is None:
             self.save_dir = Path(get_save_dir(self.args))
-        self.save_dir.mkdir(parents=True, exist_ok=True)
         return self.save_dir
 
     def _backend(self, weights: WeightsSource) -> AutoBackend:
@@ -418,7 +431,7 @@ class BaseValidator(CallbackMixin):
         """Log the speed line and the run folder."""
         parts = ", ".join(f"{ms:.1f}ms {name}" for name, ms in self.speed.items())
         LOGGER.info(f"Speed: {parts} per image")
-        if self.save_dir is not None:
+        if self.save_dir is not None and self.save_dir.exists():
             LOGGER.info(f"Results saved to {colorstr('bold', str(self.save_dir))}")
 
 

@@ -80,6 +80,10 @@ class Callbacks:
             raise ConfigTypeError(f"the callback for {event!r} must be a function of one argument, not {fn!r}")
         self.table[check_event(event)].append(fn)
 
+    def __getitem__(self, event: str) -> list[Callback]:
+        """The list of an event's functions."""
+        return self.table[check_event(event)]
+
     def clear(self, event: str | None = None) -> None:
         """Empty one event's list, or all of them."""
         for name in EVENTS if event is None else (check_event(event),):
@@ -96,9 +100,9 @@ class CallbackMixin:
 
     callbacks: Callbacks
 
-    def add_callback(self, event: str, fn: Callback) -> None:
+    def add_callback(self, event: str, callback: Callback) -> None:
         """Append a function to an event's list."""
-        self.callbacks.add(event, fn)
+        self.callbacks.add(event, callback)
 
     def run_callbacks(self, event: str) -> None:
         """Call each function of an event with this object."""

@@ -31,7 +31,7 @@ def steps_of(trainer, waits):
     trainer.train()
     assert sum("self._pending" in place for step in steps for place in step) == 1  # losses of several steps at once
     # torch groups gradients by place in compiled code, which sees through the pretence
-    known = ("engine/runlog.py", "clip_grad_norm_")
+    known = ("engine/training/console.py", "clip_grad_norm_")
     return [[place for place in step if not any(words in place for words in known)] for step in steps]
 
 

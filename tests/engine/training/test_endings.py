@@ -182,7 +182,7 @@ def test_a_failed_write_names_the_file_to_go_on_from(make, monkeypatch):
     )
     with pytest.raises(TrainingError, match="No space left") as e:
         trainer.train()
-    assert f"{trainer.last} is whole" in str(e.value) and f"resume={trainer.last}" in str(e.value)
+    assert f"{trainer.last} is complete" in str(e.value) and f"resume={trainer.last}" in str(e.value)
 
 
 # ---- killed
@@ -215,7 +215,7 @@ def test_a_resumed_run_goes_back_to_the_file_that_it_went_on_from(make, tmp_path
     shutil.copy(straight.wdir / "epoch0.pt", copied)
     again = make(resume=str(copied), save_dir=str(tmp_path / "again"), epochs=3)
     assert again.recovery.on_disk == copied
-    again.recovery.careful = False  # as on a GPU: a failure is found late, and once more
+    again.recovery.check_every_step = False  # as on a GPU: a failure is found late, and once more
     epochs = []
 
     def spoil_once(trainer):
@@ -226,7 +226,7 @@ def test_a_resumed_run_goes_back_to_the_file_that_it_went_on_from(make, tmp_path
 
     again.add_callback("on_train_batch_start", spoil_once)
     again.train()
-    assert again.recovery.hunting and epochs[:2] == [1, 1]
+    assert again.recovery.check_every_batch and epochs[:2] == [1, 1]
     assert_same_run(again, straight)
 
 

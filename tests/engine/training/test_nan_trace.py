@@ -98,7 +98,7 @@ def test_a_weight_is_named_and_the_replay_fails_in_the_same_place(make):
     assert "weight of layer 5 (Conv), model.5.conv (Conv2d) is not finite" in lines[0]
     assert "loss_giou" in lines[0] and "total=nan" in lines[0]
     assert read_checkpoint(trainer.last)["epoch"] == 0  # the last good state
-    before = Finding.of(read_replay(file)["finding"])
+    before = Finding.from_record(read_replay(file)["finding"])
     assert before.cause == "weight" and len(before.images) == 2
     assert replay(file, "cpu") == before
 
@@ -110,7 +110,7 @@ def test_an_image_is_named(make):
     record = read_replay(file)
     culprit = record["batch"]["im_file"][1]
     assert f"{culprit} holds pixels that are not finite" in lines[0] and lines[1] == f"images: {culprit}"
-    assert replay(file, "cpu") == Finding.of(record["finding"])
+    assert replay(file, "cpu") == Finding.from_record(record["finding"])
     assert replay(file, "cpu", amp=False).cause == "image"
 
 
@@ -123,10 +123,10 @@ def test_a_label_is_named_before_the_network_sees_it(make, change, text):
     lines, file = failed(trainer)
     record = read_replay(file)
     assert text in lines[0] and "label" in lines[0] and lines[1].removeprefix("images: ") in record["batch"]["im_file"]
-    assert replay(file, "cpu") == Finding.of(record["finding"])
+    assert replay(file, "cpu") == Finding.from_record(record["finding"])
 
 
-# ---- going on
+# ---- continuing
 
 
 class Overflow(torch.nn.Module):
@@ -153,7 +153,7 @@ def overflowing(make, where, **changes):
 
 
 @pytest.mark.parametrize(("where", "changes"), [("forward", {}), ("gradient", {}), ("gradient", {"nbs": 4})])
-def test_a_run_goes_on_once_in_a_safer_precision(make, caplog, where, changes):
+def test_a_run_continues_once_in_a_safer_precision(make, caplog, where, changes):
     trainer = overflowing(make, where, **changes)
     logging.getLogger("ultralytics").propagate = True
     try:
@@ -166,8 +166,8 @@ def test_a_run_goes_on_once_in_a_safer_precision(make, caplog, where, changes):
     assert f"the {'loss' if where == 'forward' else 'gradient'} is not finite at epoch 2, batch 2" in caplog.text
     side = "output of" if where == "forward" else "gradient at"
     assert f"the {side} layer 2 (Conv), model.2.act.1 (Overflow) is not finite" in caplog.text
-    assert "going on once with amp=fp32 from epoch 2" in caplog.text
-    assert Finding.of(read_replay(trainer.save_dir / "replay.pt")["finding"]).cause == where
+    assert "continuing once with amp=fp32 from epoch 2" in caplog.text
+    assert Finding.from_record(read_replay(trainer.save_dir / "replay.pt")["finding"]).cause == where
     for name, tensor in read_checkpoint(trainer.last)["model"]["state_dict"].items():
         assert bool(tensor.isfinite().all()), name
 
@@ -181,7 +181,7 @@ def test_a_second_failure_stops(make):
 
 def test_a_failure_that_is_found_late_is_found_again(make):
     trainer = make(epochs=1)
-    trainer.recovery.careful = False  # as on a GPU, where losses are fetched every few batches
+    trainer.recovery.check_every_step = False  # as on a GPU, where losses are fetched every few batches
     trainer.add_callback("on_train_batch_start", lambda t: t.progress.step == 1 and spoil(t))
 
     def spoil(t):
@@ -190,7 +190,7 @@ def test_a_failure_that_is_found_late_is_found_again(make):
 
     with pytest.raises(TrainingError, match=r"epoch 1, batch 2 \(step 2\)"):
         trainer.train()
-    assert trainer.recovery.hunting
+    assert trainer.recovery.check_every_batch
 
 
 # ---- parts
@@ -258,7 +258,7 @@ def test_command_line(make, capsys):
         trainer.train()
     entrypoint(["replay", str(trainer.save_dir / "replay.pt"), "device=cpu", "amp=fp32"])
     text = capsys.readouterr().out
-    assert "then  [image]" in text and "now   [image]" in text and "\nreproduced; mend or remove this image" in text
+    assert "then  [image]" in text and "now   [image]" in text and "\nreproduced; fix or remove this image" in text
     with pytest.raises(SystemExit):
         entrypoint(["replay"])
     assert "replay needs one file" in capsys.readouterr().err

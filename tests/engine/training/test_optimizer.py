@@ -46,13 +46,13 @@ def test_groups_follow_names_and_classes():
     assert sizes == {"weight": 4, "bn": 2, "bias": 5}
 
 
-def test_groups_split_the_backbone_and_skip_frozen_and_shared():
+def test_groups_split_the_backbone_keep_frozen_and_skip_shared_parameters():
     model = Toy()
     model.model[2].weight.requires_grad_(False)
     model.again = model.model[0]  # the same parameters under a second name
     groups = {key: len(p) for key, p in optim.parameter_groups(model, backbone_layers=1).items()}
     assert groups == {
-        ("weight", False): 2,
+        ("weight", False): 3,
         ("bn", False): 1,
         ("bias", False): 3,
         ("weight", True): 1,

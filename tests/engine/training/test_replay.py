@@ -20,9 +20,9 @@ from ultralytics.utils.errors import CheckpointError
 STEP = Step(seed=3, rank=0, number=6)
 
 
-def batch(spoilt: bool = False) -> dict[str, Any]:
+def batch(corrupted: bool = False) -> dict[str, Any]:
     img = torch.linspace(0, 1, 2 * 3 * 64 * 64).view(2, 3, 64, 64).cos()
-    if spoilt:
+    if corrupted:
         img[1, 0, 0, 0] = math.nan
     boxes = torch.tensor([[0.5, 0.5, 0.25, 0.5], [0.25, 0.5, 0.25, 0.25]])
     index = torch.tensor([0.0, 1.0])
@@ -56,14 +56,14 @@ def test_the_network_is_as_it_was(tmp_path: Path, model: Any, monkeypatch: pytes
         seen.append((copy.deepcopy(network), given, step))
         return examine(network, given, step)
 
-    spoilt = batch(spoilt=True)
-    found = examine(copy.deepcopy(model), spoilt, STEP)
+    corrupted = batch(corrupted=True)
+    found = examine(copy.deepcopy(model), corrupted, STEP)
     assert (found.cause, found.images) == ("image", ("b.png",))
-    write_replay(tmp_path / "r.pt", model, spoilt, STEP, found)
+    write_replay(tmp_path / "r.pt", model, corrupted, STEP, found)
     monkeypatch.setattr("ultralytics.engine.training.replay.examine", look)
     assert replay(tmp_path / "r.pt", "cpu") == found
     ((network, given, step),) = seen
-    assert step == STEP and torch.equal(given["img"].nan_to_num(7), spoilt["img"].nan_to_num(7))
+    assert step == STEP and torch.equal(given["img"].nan_to_num(7), corrupted["img"].nan_to_num(7))
     assert [n for n, p in network.named_parameters() if not p.requires_grad] == ["model.0.conv.weight"]
     assert [n for n, m in network.named_modules() if not m.training and n.endswith("bn")] == ["model.1.bn"]
     assert network.training

@@ -169,7 +169,7 @@ def test_a_failed_write_keeps_the_older_file(tmp_path, monkeypatch, error, known
     with pytest.raises(TrainingError, match="No space left on device") as e:
         ck.write(path, state.pack({}, {}), path if known else None)
     assert len(str(e.value).splitlines()) <= 3
-    assert (f"go on with resume={path}" if known else "nothing was saved: free space") in str(e.value)
+    assert (f"then resume with resume={path}" if known else "nothing was saved: free space") in str(e.value)
     assert path.read_bytes() == whole and [p.name for p in tmp_path.iterdir()] == ["last.pt"]
 
 
@@ -247,7 +247,7 @@ def test_the_project_may_say_where_the_newest_run_is(tmp_path, monkeypatch):
         ("home/sub/my.pt", "gone", "other", "other"),
     ],
 )
-def test_the_folder_that_a_run_goes_on_in(tmp_path, file, saved, given, want):
+def test_the_folder_that_a_run_resumes_in(tmp_path, file, saved, given, want):
     (tmp_path / "old" / "weights").mkdir(parents=True)
     place = {"save_dir": str(tmp_path / saved)} if saved else {}
     path = tmp_path / file

@@ -100,7 +100,7 @@ def test_prediction_and_validation_prepare_alike(trained, data):
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
 
 
-def test_a_run_goes_on_as_if_it_had_not_stopped(data, tmp_path):
+def test_a_run_resumes_exactly(data, tmp_path):
     def train(name: str, stop: bool = False, **changes) -> Path:
         run = ClassificationTrainer(overrides={**options(data, tmp_path, name=name, epochs=3, **changes)})
         run.model = run.get_model(cfg=TINY)

@@ -1,4 +1,4 @@
-"""How large a batch may be: measured on a GPU by trial steps, and said when memory runs out.
+"""How large a batch may be: measured on a GPU by trial steps, and reported when memory runs out.
 
 Memory of a step is taken as a line over the batch: a fixed part, and a part for each image, which grows with its area.
 """
@@ -42,8 +42,8 @@ class Line(NamedTuple):
 
     def side(self, limit: float, batch: int, side: int, stride: int) -> int:
         """Largest image side, a multiple of the stride, at which a batch fits; 0 when there is none."""
-        share = (limit - self.fixed) / max(self.image * batch, 1.0)
-        return int(side * math.sqrt(min(max(share, 0.0), 1.0))) // stride * stride
+        ratio = (limit - self.fixed) / max(self.image * batch, 1.0)
+        return int(side * math.sqrt(min(max(ratio, 0.0), 1.0))) // stride * stride
 
 
 def measure_line(step: Callable[[int], float], limit: float) -> Line | None:

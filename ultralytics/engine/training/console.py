@@ -1,4 +1,4 @@
-"""What a training run says about itself: running losses, console columns, results.csv, the choice of the recipe."""
+"""Console and table of a training run: running losses, columns, results.csv, the choice of the recipe."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ TINY_DATA = 32
 TRIAL_EPOCHS = 5
 """Epochs up to which a run from fresh weights is a trial: too short for a useful detector."""
 
-WARMUP_SHARE = 0.1
-"""Most that a recipe's warm-up may take of the run."""
+WARMUP_FRACTION = 0.1
+"""Largest fraction of the run that a recipe's warm-up takes."""
 
 
 class LossMeter:
-    """Running mean of the loss items over an epoch, and the watch over what is not finite.
+    """Running mean of the loss items over an epoch, and the check for values that are not finite.
 
     Values stay on the device until `flush`, so that a GPU is not made to wait at every step. Sums are float64, in the
     order of the batches, so that a mean does not depend on when they were fetched.
@@ -52,7 +52,7 @@ class LossMeter:
         self.start()
 
     def start(self, loss_sum: Sequence[float] = (), count: int = 0) -> None:
-        """Begin an epoch, or go on inside one with the sums of its first `count` batches."""
+        """Begin an epoch, or continue inside one with the sums of its first `count` batches."""
         self.sum = list(loss_sum) or [0.0] * len(self.names)
         self.count = count
         self.bad_text = ""
@@ -68,7 +68,7 @@ class LossMeter:
         self._norms.append(norm)
 
     def flush(self) -> str:
-        """Fetch what is pending; say what is not finite, "loss" or "gradient", and "" when all is well."""
+        """Fetch what is pending; return what is not finite, "loss" or "gradient", and "" when everything is finite."""
         rows = torch.stack(self._pending).cpu().double().tolist() if self._pending else []
         norms = torch.stack(self._norms).cpu().tolist() if self._norms else []
         self._pending.clear()
@@ -114,7 +114,7 @@ def progress_text(epoch: str, memory: str, losses: Sequence[float], instances: i
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, float]]) -> None:
-    """Write results.csv anew: a header and one line per epoch, values as %.6g; columns are those of the last row."""
+    """Write results.csv, replacing the file: a header and one line per epoch, values as %.6g; columns are those of the last row."""
     if not rows:
         return
     keys = list(rows[-1])
@@ -139,23 +139,23 @@ def choose_recipe(images: int, iterations: int, pretrained: bool, epochs: int) -
     return name, f"{images} training images, {iterations} batches planned in {epochs} epochs, {start}"
 
 
-def settle_recipe(args: Args, name: str, why: str = "") -> Args:
-    """Return the arguments with the recipe laid under what the user gave; say which one, why, and what it set.
+def settle_recipe(args: IterableSimpleNamespace, name: str, why: str = "") -> IterableSimpleNamespace:
+    """Return the arguments with the recipe laid under what the user gave; log which one, why, and what it set.
 
-    A recipe's warm-up takes at most `WARMUP_SHARE` of the run, so that a trial of three epochs trains in all of them.
+    A recipe's warm-up takes at most `WARMUP_FRACTION` of the run, so that a trial of three epochs trains in all of them.
     """
     new = apply_recipe(args, name)
     if "warmup_epochs" not in new.user_keys:
-        new = new.replace(warmup_epochs=min(float(new.warmup_epochs), round(WARMUP_SHARE * int(new.epochs), 6)))
+        new.warmup_epochs = min(float(new.warmup_epochs), round(WARMUP_FRACTION * int(new.epochs), 6))
     kept = sorted(new.user_keys & set(load_recipe(name)))
     LOGGER.info(recipe_text(dict(args), dict(new), name, why, kept))
     return new
 
 
 def recipe_text(before: dict[str, Any], after: dict[str, Any], name: str, why: str, kept: Sequence[str]) -> str:
-    """Lines that say which recipe was taken, why, what it set, and which of its arguments the user's own overrule."""
+    """Lines that name the recipe, why it was taken, what it set, and which user arguments override it."""
     changed = ", ".join(f"{k}={after[k]}" for k in sorted(after) if after[k] != before.get(k) and k != "recipe")
     lines = [f"Recipe: {name} ({why})" if why else f"Recipe: {name}", f"  sets {changed or 'nothing'}"]
     if kept:
-        lines.append(f"  yours win: {', '.join(f'{k}={after[k]}' for k in kept)}")
+        lines.append(f"  user arguments kept: {', '.join(f'{k}={after[k]}' for k in kept)}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The surroundings of a training run: which arguments it can honour, its device, its processes, how it is interrupted.
+"""The environment of a training run: which arguments it can honour, its device, its processes, how it is interrupted.
 
 Everything that is switched on here (deterministic algorithms, process group, signal handlers) is put back at the end.
 """
@@ -21,7 +21,10 @@ from ultralytics.utils import LOGGER, dist
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.torch_utils import device_ids, init_seeds, select_device
 
-SETTLE_S = 0.2
+REFUSED = {"compile": "networks are compiled for predict and val only: denoising changes the shapes of each step"}
+"""Arguments that training cannot honour, and why: they are refused, never ignored."""
+
+GLOO_DRAIN_S = 0.2
 """Seconds that gloo's threads get to let go of the last collective's tensors."""
 
 
@@ -34,7 +37,7 @@ def check_arguments(args: Args) -> None:
         )
     if args.batch != -1 and not 0 < args.batch < 1 and (args.batch < 1 or args.batch != int(args.batch)):
         raise ConfigError(
-            f"batch={args.batch}: images per step, over all GPUs", "use an integer, -1, or a fraction of GPU memory"
+            f"batch={args.batch}: images per step, over all GPUs", "give an integer, -1, or a fraction of GPU memory"
         )
 
 
@@ -67,12 +70,12 @@ def process_group(device: torch.device) -> Iterator[None]:
         yield
     finally:
         if device.type == "cpu":
-            time.sleep(SETTLE_S)
+            time.sleep(GLOO_DRAIN_S)
         distributed.destroy_process_group()
 
 
 @contextmanager
-def training_switches(args: Args) -> Iterator[None]:
+def deterministic_mode(args: Any) -> Iterator[None]:
     """Seed everything and set torch's global switches for the run; put the switches back afterwards.
 
     Deterministic algorithms would also write to each new tensor before its first use; no operation here reads what it

@@ -75,7 +75,7 @@ class TrainerInterface(CallbackMixin):
     from_weights: bool = False  # whether the caller's `model` holds trained weights
     final_val: bool = True  # whether the weights that the run ends with are validated
     loss_names: tuple[str, ...] = ("loss",)
-    shared_validation: bool = False  # whether the validator brings together the shares of several processes
+    shared_validation: bool = False  # whether the validator combines the images of several processes
     # Sizes
     epochs: int
     batch_size: int  # of one process

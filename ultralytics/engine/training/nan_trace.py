@@ -1,8 +1,8 @@
-"""What to say about a step whose loss or gradient is not finite: the layer, the loss terms, the images.
+"""Where the loss or gradient of a step became NaN or infinite: the layer, the loss terms, the images.
 
-Nothing here costs anything while all is well, but for a look at the labels of a batch on the host. After a failure the
+Nothing here costs anything while all values are finite, but for a check of the labels of a batch on the host. After a failure the
 step is run once more with hooks on every module (`trace`); its random numbers depend on (seed, rank, step) alone, so it
-fails again in the same place. Legend: B images, T targets.
+fails again in the same place. Legend: B images in a batch, T objects in a batch.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ BOX_SLACK = 1e-3
 """How far a box may leave 0..1 before it counts as wrong."""
 
 DATA_CAUSES = ("image", "label")
-"""Causes that no other precision mends."""
+"""Causes that another precision does not remove."""
 
 ADVICE: Mapping[str, str] = {
-    "image": "mend or remove this image",
-    "label": "mend this label: boxes are cx, cy, w, h in 0..1, class ids below the number of classes",
-    "weight": "the weights are spoilt: go on from an older checkpoint, with a lower lr0",
+    "image": "fix or remove this image",
+    "label": "fix this label: boxes are cx, cy, w, h in 0..1, class ids below the number of classes",
+    "weight": "the weights hold NaN or Inf: resume from an older checkpoint, with a lower lr0",
     "forward": "lower lr0, raise warmup_epochs, or set amp=False",
-    "loss": "look at the labels of these images; else lower lr0, raise warmup_epochs, or set amp=False",
+    "loss": "check the labels of these images; else lower lr0, raise warmup_epochs, or set amp=False",
     "gradient": "lower lr0 or clip_norm, raise warmup_epochs, or set amp=False",
     "none": "run again with amp=False; a second run of the step was finite",
 }
@@ -62,7 +62,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Finding:
-    """Where a step went wrong. `cause` is a key of `ADVICE`; `what` says it in words; `terms` are the loss terms that
+    """Where a step went wrong. `cause` is a key of `ADVICE`; `what` describes it; `terms` are the loss terms that
     are not finite; `images` the files at fault, or all of the batch.
     """
 
@@ -76,7 +76,7 @@ class Finding:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> Finding:
+    def from_record(cls, record: Mapping[str, Any]) -> Finding:
         """Return the finding of a record."""
         return cls(str(record["cause"]), str(record["what"]), tuple(record["terms"]), tuple(record["images"]))
 
@@ -92,7 +92,7 @@ def bad_labels(batch: Batch, nc: int) -> Finding | None:
     low, high = boxes.aminmax()
     if float(low) >= -BOX_SLACK and float(high) <= 1 + BOX_SLACK:
         return None
-    wrong = ~((boxes >= -BOX_SLACK) & (boxes <= 1 + BOX_SLACK))  # [T, 4], true for NaN too
+    wrong = ~((boxes >= -BOX_SLACK) & (boxes <= 1 + BOX_SLACK))  # (T, 4), true for NaN too
     row = int(wrong.any(1).nonzero()[0])
     return _label(batch, row, f"box {', '.join(f'{v:g}' for v in boxes[row].tolist())}, which leaves 0..1")
 
@@ -106,7 +106,7 @@ def _label(batch: Batch, row: int, text: str) -> Finding:
 
 
 def bad_images(batch: Batch) -> Finding | None:
-    """Name the images of a batch [B, C, H, W] that hold values which are not finite; None when there is none."""
+    """Name the images of a batch (B, C, H, W) that hold values which are not finite; None when there is none."""
     wrong = (~batch["img"].isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
     if not wrong:
         return None
@@ -203,7 +203,7 @@ class _Watch:
 
 
 def trace(model: Any, batch: Batch, step: Step) -> Finding:
-    """Run a step again, without its update, and say what is wrong with it.
+    """Run a step again, without its update, and find what is wrong with it.
 
     The network is left with its weights; the statistics of its norms move as in any step. In a distributed run all
     processes must come here together.

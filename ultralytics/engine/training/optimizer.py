@@ -279,20 +279,20 @@ def freeze_layers(model: nn.Module, freeze: int | str | Iterable[int | str] | No
     """
     entries = range(freeze) if isinstance(freeze, int) else [freeze] if isinstance(freeze, str) else (freeze or ())
     layers = tuple(f"model.{e}." for e in entries if isinstance(e, int))
-    words = [e for e in entries if isinstance(e, str)]
+    parts = [e for e in entries if isinstance(e, str)]
     frozen = []
     for name, parameter in model.named_parameters():
-        hit = name.startswith(layers) or any(word in name for word in words)
+        hit = name.startswith(layers) or any(part in name for part in parts)
         parameter.requires_grad_(not hit and parameter.is_floating_point())
         if hit:
             frozen.append(name)
-    unknown = [word for word in words if not any(word in name for name in frozen)]
+    unknown = [part for part in parts if not any(part in name for name in frozen)]
     if unknown:
-        raise ConfigError(f"freeze: '{unknown[0]}' is in no parameter's name", "give layer numbers or parts of names")
+        raise ConfigError(f"freeze: no parameter name contains '{unknown[0]}'", "give layer numbers or parts of names")
     count = len(getattr(model, "model", ()))
     beyond = [e for e in entries if isinstance(e, int) and not 0 <= e < count]
     if beyond:
-        raise ConfigError(f"freeze={freeze}: there is no layer {beyond[-1]}", f"layers are 0 to {count - 1}")
+        raise ConfigError(f"freeze={freeze}: layer {beyond[-1]} does not exist", f"layers are 0 to {count - 1}")
     if not any(p.requires_grad for p in model.parameters()):
         raise ConfigError(f"freeze={freeze} leaves nothing to train; freeze fewer layers")
     return frozen

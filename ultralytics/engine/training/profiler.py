@@ -30,7 +30,7 @@ COLUMNS = ("part", "batches", "mean_ms", "median_ms", "p95_ms", "total_s", "shar
 FILE = "profile.csv"
 
 SLOW_DATA = 0.2
-"""Share of a step above which waiting for data is worth a word."""
+"""Fraction of a step above which waiting for data is reported."""
 
 
 class StepTimes:
@@ -60,7 +60,7 @@ class StepTimes:
         self._last = time_sync(self.device) if self.on else 0.0
 
     def lap(self, part: str) -> None:
-        """Add the time since the last lap to a part of the present step."""
+        """Add the time since the last lap to a part of the current step."""
         if self.on:
             now = time_sync(self.device)
             self._step[part] = self._step.get(part, 0.0) + now - self._last
@@ -81,9 +81,9 @@ class StepTimes:
         self._step.clear()
 
     def rows(self) -> Iterator[tuple[str, int, float, float, float, float, float | None]]:
-        """Yield one row of `COLUMNS` for each part that occurred: ms, s, and the share of all steps in 0..1.
+        """Yield one row of `COLUMNS` for each part that occurred: ms, s, and the fraction of all steps in 0..1.
 
-        Statistics are over the batches in which the part occurred. Validation has no share: it is no part of a step.
+        Statistics are over the batches in which the part occurred. Validation has no fraction: it is not part of a step.
         """
         whole = sum(sum(self._spans[name]) for name in PARTS)
         for name, spans in self._spans.items():
@@ -125,7 +125,7 @@ def _cells(row: Sequence[Any]) -> list[str]:
 
 
 def write_times(path: Path, rows: Sequence[Sequence[Any]]) -> None:
-    """Write the table as CSV, numbers as %.6g; an empty cell where there is no share."""
+    """Write the table as CSV, numbers as %.6g; an empty cell where there is no fraction."""
     with atomic_write(path, newline="") as f:
         out = csv.writer(f, lineterminator="\n")
         out.writerow(COLUMNS)

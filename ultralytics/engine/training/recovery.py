@@ -1,7 +1,8 @@
-"""What a run does after a step that is not finite: find the cause, write the replay, go back, go on once, or stop.
+"""What a run does after a step that is not finite: find the cause, write the replay, return to the last good state,
+continue once in a safer precision, or stop.
 
 A step that is found late (on a GPU the losses are looked at every few batches; in an accumulated step any batch may be
-at fault) is found again: the run goes back to its last good state and looks at every batch from there on.
+at fault) is found again: the run returns to its last good state and checks every batch from there on.
 """
 
 from __future__ import annotations
@@ -31,16 +32,16 @@ def safer_precision(dtype: torch.dtype | None, device: torch.device) -> str | No
 
 
 class Recovery:
-    """Memory of a run about its failures.
+    """What a run remembers of its failures.
 
-    `careful`: losses and gradients are looked at before the weights change. `hunting`: the gradient of each single
-    batch is, also inside an accumulated step. The first good state is kept in memory until a checkpoint is on disk;
-    that of a resumed run is on disk from the start, in the file that it goes on from.
+    `check_every_step`: losses and gradients are checked before the weights change. `check_every_batch`: so is the
+    gradient of each single batch inside an accumulated step. The first good state is kept in memory until a checkpoint is on disk;
+    that of a resumed run is on disk from the start, in the file that it resumes from.
     """
 
-    def __init__(self, careful: bool, resumed: Path | None = None) -> None:
-        self.careful = careful
-        self.hunting = self.retried = False
+    def __init__(self, check_every_step: bool, resumed: Path | None = None) -> None:
+        self.check_every_step = check_every_step
+        self.check_every_batch = self.retried = False
         self._first: dict[str, Any] | None = None
         self._saved = resumed
 
@@ -51,7 +52,7 @@ class Recovery:
 
     @property
     def on_disk(self) -> Path | None:
-        """The checkpoint that this run could go on from after a crash, None before the first one."""
+        """The checkpoint that this run could resume from after a crash, None before the first one."""
         return self._saved
 
     def saved(self, path: Path) -> None:
@@ -60,9 +61,9 @@ class Recovery:
 
     def handle(self, run: HasStep, failure: StepFailure) -> None:
         """Bring the run back to its last good state, or raise TrainingError when there is nothing more to try."""
-        if not failure.exact and not self.hunting:
-            LOGGER.warning(f"a {failure.kind} is not finite: going back, to look at every batch from there on")
-            self.careful = self.hunting = True
+        if not failure.exact and not self.check_every_batch:
+            LOGGER.warning(f"a {failure.kind} is not finite: returning to the last good state, to check every batch")
+            self.check_every_step = self.check_every_batch = True
             self._restore(run)
             return
         finding = self._report(run, failure)
@@ -76,10 +77,10 @@ class Recovery:
         run.set_precision(safer)
         if dist.is_main():
             YAML.save(run.paths.save_dir / "args.yaml", dict(run.args))
-        LOGGER.warning(f"going on once with amp={safer} from epoch {run.progress.epoch + 1}")
+        LOGGER.warning(f"continuing once with amp={safer} from epoch {run.progress.epoch + 1}")
 
     def _report(self, run: HasStep, failure: StepFailure) -> Finding:
-        """Find the cause and write the replay: of the first process that has something to say."""
+        """Find the cause and write the replay: of the first process that found one."""
         model = unwrap_model(run.model)
         scale = float(run.scaler.get_scale()) if run.scaler.is_enabled() else 1.0
         step = Step(run.args.seed, run.rank, run.step, run.amp_dtype, scale, run.warmup.accumulate > 1)
@@ -95,7 +96,7 @@ class Recovery:
         return found[place]
 
     def _restore(self, run: HasStep) -> None:
-        """Go back to the last good state, which the main process holds."""
+        """Return to the last good state, which the main process holds."""
         state: Any = None
         if dist.is_main():
             state = read_checkpoint(self._saved) if self._saved is not None else copy.deepcopy(self._first)

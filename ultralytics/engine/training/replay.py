@@ -34,7 +34,7 @@ def precision_name(dtype: torch.dtype | None) -> str:
 
 
 def examine(model: Any, batch: Mapping[str, Any], step: Step) -> Finding:
-    """Say what is wrong with a step: its labels, else what running it again shows."""
+    """Find what is wrong with a step: its labels, else what running it again shows."""
     return bad_labels(batch, model.nc) or trace(model, batch, step)
 
 
@@ -64,7 +64,7 @@ def read_replay(path: str | Path) -> dict[str, Any]:
     except (RuntimeError, EOFError, OSError, UnpicklingError) as e:
         raise CheckpointError(f"{path} cannot be read as a replay: {str(e).splitlines()[0]:.120}") from None
     if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is no replay of a training step", "give the replay.pt of a run that failed")
+        raise CheckpointError(f"{path} is not a replay of a training step", "give the replay.pt of a run that failed")
     return record
 
 
@@ -81,7 +81,7 @@ def replay(path: str | Path, device: Any = "", amp: bool | str | None = None, mo
     load_user_modules(modules)
     check_user_modules(record["modules"], Path(path))
     target = select_device(device, verbose=False)
-    before = Finding.of(record["finding"])
+    before = Finding.from_record(record["finding"])
     facts = record["step"]
     dtype = _PRECISIONS[facts["dtype"]] if amp is None else amp_dtype(amp, target)
     scale = facts["scale"] if amp is None else 1.0

@@ -1,4 +1,4 @@
-"""The state of a training run: what it is, how it goes to disk, and how a run goes on from it.
+"""The state of a training run: what it is, how it goes to disk, and how a run resumes from it.
 
 `TrainState` holds everything that a continued run needs to equal the uninterrupted one bit for bit: raw float32
 weights, EMA, optimizer, scheduler, scaler, random generators, early stopping and the rows of results.csv. A state is
@@ -40,16 +40,24 @@ from ultralytics.utils.files import resumed_file
 from ultralytics.utils.torch_tools.training import EarlyStopping, ModelEMA
 from ultralytics.utils.user_modules import load_user_modules
 
+RESUME_KEYS = frozenset(
+    """batch device workers cache imgsz epochs time patience close_mosaic save_period val plots verbose data
+    channels_last save_dir profile hsv_h hsv_s hsv_v degrees translate scale shear perspective
+    flipud fliplr bgr mosaic mosaic_n mixup cutmix copy_paste copy_paste_mode erasing photometric zoom_out iou_crop
+    strict modules activation_checkpointing""".split()
+)
+"""Arguments that may change when a run resumes; the others come from the checkpoint."""
+
 LONGEST = 200
 """Characters of a foreign message that are shown."""
 
 
 def seed_step(seed: int, rank: int, step: int) -> None:
     """Seed Python, NumPy and torch for one training step from (seed, rank, step) alone."""
-    words = np.random.SeedSequence((seed, rank + 1, step)).generate_state(2, np.uint64)
-    random.seed(int(words[0]))
-    np.random.seed(int(words[0]) % 2**32)
-    torch.manual_seed(int(words[1]) % 2**63)
+    keys = np.random.SeedSequence((seed, rank + 1, step)).generate_state(2, np.uint64)
+    random.seed(int(keys[0]))
+    np.random.seed(int(keys[0]) % 2**32)
+    torch.manual_seed(int(keys[1]) % 2**63)
 
 
 def pack_rng() -> dict[str, Any]:
@@ -85,7 +93,7 @@ class Progress:
     elapsed: float = 0.0
     """Seconds of training before this process."""
     epochs: int = 0
-    """Epochs that the run heads for, which `time` estimates anew after each; 0 in older files."""
+    """Epochs that the run heads for, which `time` estimates again after each; 0 in older files."""
     mosaic_closed: bool = False
     best_fitness: float | None = None
     best_saved: bool = False
@@ -185,7 +193,7 @@ def pack_best(state: TrainState, args: dict[str, Any], metrics: dict[str, float]
 def write(path: Path, ckpt: dict[str, Any], last: Path | None = None) -> None:
     """Write a checkpoint whole or not at all; a failure names the remedy and leaves an older file as it was.
 
-    `last` is the file that the run could go on from.
+    `last` is the file that the run could resume from.
     """
     try:
         save_checkpoint(path, ckpt)
@@ -197,10 +205,10 @@ def write(path: Path, ckpt: dict[str, Any], last: Path | None = None) -> None:
 
 
 def _recovery_hint(last: Path | None, done: str) -> str:
-    """The remedy after a failed write; `done` is what did not come about when there is nothing to go on from."""
+    """The remedy after a failed write; `done` is what did not happen when there is nothing to resume from."""
     if last is None:
-        return f"nothing was {done}: free space, mend the folder, or give another one with project="
-    return f"{last} is whole: free space or mend the folder, then go on with resume={last}"
+        return f"nothing was {done}: free space, fix the folder, or give another one with project="
+    return f"{last} is complete: free space or fix the folder, then resume with resume={last}"
 
 
 @contextmanager
@@ -229,9 +237,9 @@ def check_writable(folder: Path, new: bool) -> None:
     place = (folder.parent if new else folder).absolute()
     while not place.exists() and place != place.parent:
         place = place.parent
-    hint = "give another folder with project=, or mend this one"
+    hint = "give another folder with project=, or fix this one"
     if not place.is_dir():
-        raise ConfigError(f"cannot write to {folder}: {place} is no folder", hint)
+        raise ConfigError(f"cannot write to {folder}: {place} is not a folder", hint)
     if not os.access(place, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise ConfigError(f"cannot write to {folder}: {place} is read-only for this user", hint)
 
@@ -287,17 +295,17 @@ def check_classes(args: Args, nc: int, saved: int) -> None:
     if nc != saved:
         raise CheckpointError(
             f"data={args.data} has {nc} classes, the run of {args.resume} has {saved}",
-            f"resume with the data of that run, or train anew on this with model={args.resume} and without resume",
+            f"resume with the data of that run, or start a new run on this with model={args.resume} and without resume",
         )
 
 
 def _place(path: Path, saved: Mapping[str, Any], given: Mapping[str, Any]) -> str:
-    """Return the folder that the run goes on in: the given one, else its own."""
+    """Return the folder that the run resumes in: the given one, else its own."""
     folder = given.get("save_dir") or run_folder(path, saved)
     if folder is None:
         raise CheckpointError(
             f"{path} lies in no folder `weights`, and the folder of its run, {saved.get('save_dir')}, is not here",
-            "name the folder to go on in: save_dir=runs/exp",
+            "name the folder to resume in: save_dir=runs/exp",
         )
     return str(folder)
 
@@ -308,16 +316,16 @@ def _read_state(path: Path) -> dict[str, Any]:
     if ckpt.get("optimizer") is None or ckpt.get("train_state") is None:
         raise CheckpointError(
             f"{path} holds weights for use, not the state of a run",
-            "resume from last.pt, or train anew with model=<it>",
+            "resume from last.pt, or start a new run with model=<it>",
         )
     return ckpt
 
 
-def resume_args(args: Args) -> tuple[Args, dict[str, Any]]:
-    """Return the arguments of the run that goes on, and its checkpoint.
+def resume_args(args: IterableSimpleNamespace) -> tuple[IterableSimpleNamespace, dict[str, Any]]:
+    """Return the arguments of the run that resumes, and its checkpoint.
 
-    Arguments come from the checkpoint; those the user gave now count where `Trait.RESUME` allows, others are named in a
-    warning. The run goes on in its own folder unless `save_dir` is given. Raises CheckpointError when the file holds
+    Arguments come from the checkpoint; those the user gave now count where `RESUME_KEYS` allows, others are named in a
+    warning. The run resumes in its own folder unless `save_dir` is given. Raises CheckpointError when the file holds
     no training state.
     """
     path = find_resume(args)
@@ -326,7 +334,7 @@ def resume_args(args: Args) -> tuple[Args, dict[str, Any]]:
     given = {k: args.get(k) for k in args.user_keys if k not in keys_with(Trait.SELECTS)}
     if args.resume is True:
         given.pop("project", None)  # it said where to look for the newest run
-    saved = {**ckpt["train_args"], "modules": None}  # a file's word is no reason to run code: the user names it again
+    saved = {**ckpt["train_args"], "modules": None}  # code is run only when the user names it again
     load_user_modules(given.get("modules"))
     check_user_modules(ckpt["modules"], path)
     ignored = sorted(k for k, v in given.items() if k not in changeable and v != saved.get(k))

@@ -64,16 +64,16 @@ class StepResult(NamedTuple):
 
 
 class SearchMode(Protocol):
-    """How closely a run looks for values that are not finite."""
+    """How closely a run checks for values that are not finite."""
 
-    careful: bool
-    hunting: bool
+    check_every_step: bool
+    check_every_batch: bool
 
 
 class StepChecks:
-    """Looks for losses and gradients that are not finite, and raises `StepFailure` before the weights take them.
+    """Checks losses and gradients for values that are not finite, and raises `StepFailure` before the weights take them.
 
-    On a GPU the values are fetched every few batches only, since each look makes the host wait for the device.
+    On a GPU the values are fetched every few batches only, since each check makes the host wait for the device.
     """
 
     KINDS = ("loss", "gradient")
@@ -82,14 +82,14 @@ class StepChecks:
         self.meter, self.mode, self.device = meter, mode, device
 
     def losses(self, loss: Tensor, items: Tensor, batch: Batch) -> None:
-        """Take the losses of a batch; in careful mode they are looked at now."""
+        """Take the losses of a batch, and check them now when each step is checked."""
         self.meter.add(loss, items)
-        if self.mode.careful:
+        if self.mode.check_every_step:
             self.fetch(batch, exact=True)
 
     def gradients(self, parts: TrainParts, batch: Batch) -> None:
-        """In the search for a batch at fault, look at the gradients of this one."""
-        if not self.mode.hunting or parts.scales:
+        """Check the gradients of a batch, when each batch is checked."""
+        if not self.mode.check_every_batch or parts.scales:
             return
         norm = nn.utils.get_total_norm([p.grad for p in parts.parameters if p.grad is not None])
         if not math.isfinite(norm):
@@ -99,7 +99,7 @@ class StepChecks:
         """Take the gradient norm of a step, before the step; `single`: the step is of one batch."""
         if parts.scales:
             return
-        if not self.mode.careful:
+        if not self.mode.check_every_step:
             self.meter.add_norm(norm)
         elif not math.isfinite(norm):
             raise StepFailure("gradient", batch, exact=single)
@@ -122,7 +122,7 @@ class TrainStep:
         parts: Network, optimizer, average, scaler, precision.
         warmup: How many batches make a step; see `Warmup.accumulate_at`.
         clip_norm: Largest gradient norm, 0 for no clipping.
-        checks: Look for values that are not finite; None: none.
+        checks: Checks for values that are not finite; None: none.
         times: Stopwatch of the parts of a step.
     """
 
@@ -181,7 +181,7 @@ class TrainStep:
         return norm
 
     def fetch_losses(self) -> None:
-        """Look at the losses and norms that wait on the device."""
+        """Check the losses and norms that wait on the device."""
         if self.checks is not None and self._batch is not None:
             self.checks.fetch(self._batch)
 

@@ -40,8 +40,8 @@ def attach_tensorboard(run: HasRows) -> None:
 class TensorBoard:
     """Writes each row of results.csv as scalars at its epoch (from 1), and the arguments once as text at step 0.
 
-    What a skipped validation leaves empty is left out. Where a run goes on, or back to an earlier state, TensorBoard
-    is told to forget the epochs that are written again (`purge_step`), so that no curve has two points at one epoch.
+    What a skipped validation leaves empty is left out. Where a run resumes, or returns to an earlier state, TensorBoard
+    drops the epochs that are written again (`purge_step`), so that no curve has two points at one epoch.
     """
 
     def __init__(self, make_writer: Callable[..., Any]) -> None:
@@ -52,12 +52,12 @@ class TensorBoard:
     def start(self, run: HasRows) -> None:
         """Open the event file; what an older one in the folder does not hold for certain is written to it."""
         rows = run.progress.rows
-        goes_on = bool(rows) and run.resume_from is not None and any(run.paths.save_dir.glob(EVENTS))
-        self._open(run, int(rows[-1]["epoch"]) if goes_on else 0)
+        resumes = bool(rows) and run.resume_from is not None and any(run.paths.save_dir.glob(EVENTS))
+        self._open(run, int(rows[-1]["epoch"]) if resumes else 0)
         LOGGER.info(f"{colorstr('tensorboard:')} tensorboard --logdir {run.paths.save_dir}")
-        if not goes_on:
+        if not resumes:
             self.writer.add_text("arguments", _table(run.args), 0)
-        for row in rows[-1:] if goes_on else rows:
+        for row in rows[-1:] if resumes else rows:
             self._write(row)
         self.writer.flush()
 

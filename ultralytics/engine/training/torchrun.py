@@ -1,6 +1,6 @@
 """One process per GPU: a run on several devices starts torchrun with the same arguments and waits for it.
 
-The processes are told everything by a file of arguments in the run folder; no code is written.
+The processes read their arguments from a file in the run folder; no code is written.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def train_in_processes(run: HasLaunch, processes: int) -> tuple[dict[str, float]
 
     Raises:
         DeviceError: the trainer is a class of the user's own, which no other process knows.
-        TrainingError: a process has failed; it has said why.
+        TrainingError: a process has failed; it has printed the reason.
     """
     if not type(run).__module__.startswith("ultralytics."):
         devices = f"device={run.args.device}"
@@ -64,7 +64,7 @@ def train_in_processes(run: HasLaunch, processes: int) -> tuple[dict[str, float]
     LOGGER.info(f"Starting {processes} processes: {' '.join(command[1:])}")
     status = subprocess.run(command, check=False).returncode
     if status:
-        raise TrainingError(f"torchrun ended with status {status}", "its processes have said why, above")
+        raise TrainingError(f"torchrun ended with status {status}", "its processes have printed the reason above")
     paths = run.paths
     last_only = paths.last.exists() and not has_best(read_checkpoint(paths.last))
     best = paths.best if paths.best.exists() and not last_only else paths.last

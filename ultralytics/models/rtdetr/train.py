@@ -30,16 +30,16 @@ from ultralytics.utils.plotting.curves import plot_images, plot_labels
 from ultralytics.utils.torch_utils import unwrap_model, wants_channels_last
 
 
-def report_findings(found: Sequence[Finding]) -> None:
+def report_findings(findings: Sequence[Finding]) -> None:
     """Log a table of findings about the data, worst first; raises DatasetError with the first error."""
-    if not found:
+    if not findings:
         LOGGER.info("Pre-flight: nothing is wrong with the data")
         return
-    counts = ", ".join(f"{sum(f.severity == s for f in found)} {s}(s)" for s in ("error", "warning", "note"))
+    counts = ", ".join(f"{sum(f.severity == s for f in findings)} {s}(s)" for s in ("error", "warning", "note"))
     LOGGER.info(f"Pre-flight: {counts}; `yolo doctor` has the details")
-    for f in found:
+    for f in findings:
         LOGGER.info(f"  {f.severity:<8} {f.split:<6} {f.code:<10} {f.message}")
-    errors = [f for f in found if f.severity == "error"]
+    errors = [f for f in findings if f.severity == "error"]
     if errors:
         worst = errors[0]
         more = f" (and {len(errors) - 1} more error(s), listed above)" if len(errors) > 1 else ""
@@ -99,7 +99,7 @@ class RTDETRTrainer(BaseTrainer):
     def get_dataloader(
         self, dataset_path: str | list[str], batch_size: int = 16, rank: int = -1, mode: str = "train"
     ) -> Loader:
-        """Return the loader of a split; shuffled in mode "train"; a process's share unless `rank` is -1."""
+        """Return the loader of a split; shuffled in mode "train"; those of one process unless `rank` is -1."""
         dataset = self.build_dataset(dataset_path, mode, batch_size)
         train = mode == "train"
         return build_dataloader(
@@ -115,14 +115,14 @@ class RTDETRTrainer(BaseTrainer):
     def check_data(self) -> None:
         """Log the findings of the quick checks of the data, a line for each kind; errors stop the run.
 
-        A data set whose training and validation images are the same is a trial on purpose, so it only gets a warning.
+        A data set whose training and validation images are the same is a deliberate trial, so it only gets a warning.
         """
         train, test = self.train_loader.dataset, self.test_loader.dataset
         if not (isinstance(train, YOLODataset) and isinstance(test, YOLODataset)):
             return  # a data set of the user's own
         same = self._is_trial()
         if same:
-            LOGGER.warning("training and validation images are the same: the metrics say nothing about other images")
+            LOGGER.warning("training and validation images are the same: the metrics do not apply to other images")
         queries = int(getattr(self.model.model[-1], "num_queries", 300))
         report_findings(preflight(train, None if same else test, queries=queries, imgsz=self.imgsz))
 

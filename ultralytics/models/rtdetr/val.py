@@ -50,7 +50,7 @@ from ultralytics.utils.plotting.curves import plot_images
 COCO80_TO_91 = tuple(i for i in range(1, 91) if i not in {12, 26, 29, 30, 45, 66, 68, 69, 71, 83})
 
 LABELS = ("cls", "bboxes", "batch_idx")
-"""What a batch says of its objects, which stays on the host: to count them there costs no wait for the device."""
+"""The labels of a batch, which stay on the host: counting them there needs no wait for the device."""
 
 
 class ImageTruth(TypedDict, total=False):
@@ -149,7 +149,7 @@ class RTDETRValidator(BaseValidator):
     def _prepare_batch(self, si: int, batch: Batch) -> ImageTruth:
         """Return the labels of image `si` of a batch.
 
-        What a reader says of the truth wins over the boxes that are trained on.
+        The ground truth of a reader takes precedence over the boxes that are trained on.
         """
         shape, ratio_pad = batch["ori_shape"][si], geometry_of(batch, si)
         size = (batch["img"].shape[2], batch["img"].shape[3])
@@ -249,17 +249,17 @@ class RTDETRValidator(BaseValidator):
     def gather(self) -> None:
         """Bring together the statistics of all images, in the order that one process would see them."""
         super().gather()
-        shares = dist.all_gather_objects(self.metrics.stats)
-        world = len(shares)
-        stats = [(int(str(s["image_id"])) * world + rank, s) for rank, share in enumerate(shares) for s in share]
+        gathered = dist.all_gather_objects(self.metrics.stats)
+        world = len(gathered)
+        stats = [(int(str(s["image_id"])) * world + rank, s) for rank, part in enumerate(gathered) for s in part]
         stats.sort(key=lambda pair: pair[0])
         self.metrics.stats = [{**s, "image_id": place} for place, s in stats]
         self.seen = len(stats)
 
     def get_stats(self) -> dict[str, float]:
         """Compute all metrics and return them by name, fitness included."""
-        curves = self.drawing and not self.training
-        self.metrics.process(save_dir=self.folder if curves else Path())
+        self.metrics.process(save_dir=self.planned_folder())
+        self.metrics.save_dir = self.planned_folder()
         self.metrics.speed, self.metrics.times = self.speed, self.times
         if self.args.ci and not self.training:
             self.metrics.resample(seed=int(self.args.seed))
@@ -275,7 +275,7 @@ class RTDETRValidator(BaseValidator):
         counts = self.metrics.nt_per_class
         LOGGER.info(row % ("all", self.seen, int(counts.sum()), *self.metrics.mean_results()))
         if not counts.sum():
-            LOGGER.warning(f"no labels in the '{self.args.split}' split: the metrics mean nothing")
+            LOGGER.warning(f"no labels in the '{self.args.split}' split: the metrics are meaningless")
         if self.args.verbose and not self.training and len(self.names) > 1:
             for i, c in enumerate(self.metrics.box.ap_class_index):
                 images, boxes = self.metrics.nt_per_image[c], counts[c]
@@ -292,7 +292,7 @@ class RTDETRValidator(BaseValidator):
             for line in tables[name].render().splitlines():
                 LOGGER.info(line)
         if self.args.ci and self.seen < FEW_IMAGES:
-            LOGGER.warning(f"intervals from {self.seen} images are too narrow: below {FEW_IMAGES} do not lean on them")
+            LOGGER.warning(f"intervals from {self.seen} images are too narrow: do not rely on them below {FEW_IMAGES} images")
 
     def plot_val_samples(self, batch: Batch, ni: int) -> None:
         """Draw the batch as the network saw it, with its labels."""

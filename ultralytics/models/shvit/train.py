@@ -29,7 +29,7 @@ from ultralytics.utils.torch_utils import amp_dtype, autocast
 
 
 class Teacher:
-    """A trained classifier that is only asked: images of the network's input to logits in the order of `names`.
+    """A trained classifier in inference mode: images of the network's input to logits in the order of `names`.
 
     Raises:
         ConfigError: it does not know all the classes.
@@ -133,7 +133,7 @@ class ClassificationTrainer(BaseTrainer):
     def get_dataloader(
         self, dataset_path: str | list[str], batch_size: int = 16, rank: int = -1, mode: str = "train"
     ) -> Loader:
-        """Return the loader of a split; shuffled and shared among the processes in mode "train"."""
+        """Return the loader of a split; shuffled and split among the processes in mode "train"."""
         dataset = self.build_dataset(dataset_path, mode)
         train = mode == "train"
         if train:
@@ -144,7 +144,7 @@ class ClassificationTrainer(BaseTrainer):
         )
 
     def preprocess_batch(self, batch: Batch) -> Batch:
-        """Move a batch to the device, normalise its images (B, 3, S, S), and ask the teacher if there is one."""
+        """Move a batch to the device, normalise its images (B, 3, S, S), and run the teacher if there is one."""
         img = normalize(batch["img"].to(self.device, non_blocking=True).float() / 255)
         moved: dict[str, Any] = {**batch, "img": img, "cls": batch["cls"].to(self.device, non_blocking=True)}
         if self.weights is not None:
@@ -154,7 +154,7 @@ class ClassificationTrainer(BaseTrainer):
         return cast("Batch", moved)
 
     def _close_mosaic(self) -> None:
-        """There is no mosaic of whole-image classes."""
+        """Classification has no mosaic."""
 
     def plot_training_samples(self, batch: Batch, ni: int) -> None:
         """Draw the batch of step `ni`, as the network saw it, with its classes."""

@@ -78,12 +78,12 @@ class ClassificationValidator(BaseValidator):
         else:
             unknown = sorted(set(data_names.values()) - set(by_name))
             raise DatasetError(
-                f"the model has {len(model_names)} classes and knows none named {', '.join(unknown[:3])}",
+                f"the model has {len(model_names)} classes and none is named {', '.join(unknown[:3])}",
                 "validate on a data set with the classes that it was trained on",
             )
 
     def preprocess(self, batch: Batch) -> Batch:
-        """Move a batch to the device, normalise its images, and ask the teacher if there is one."""
+        """Move a batch to the device, normalise its images, and run the teacher if there is one."""
         img = normalize(batch["img"].to(self.device, non_blocking=True).float() / 255)
         img = img.half() if bool(getattr(self.model, "fp16", False)) else img
         cls = torch.tensor([self.index[int(c)] for c in batch["cls"]]).to(self.device, non_blocking=True)
