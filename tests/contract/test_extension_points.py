@@ -24,8 +24,8 @@ from ultralytics.models.rtdetr.val import RTDETRValidator
 from ultralytics.models.shvit.predict import ClassificationPredictor
 from ultralytics.models.shvit.train import ClassificationTrainer
 from ultralytics.models.shvit.val import ClassificationValidator
-from ultralytics.utils.errors import ConfigError
 from ultralytics.utils import YAML
+from ultralytics.utils.errors import ConfigError
 
 TRAINER: Mapping[str, str] = {
     "get_dataset": "",

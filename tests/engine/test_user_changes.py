@@ -1,4 +1,4 @@
-"""What a user sets holds: rates and frozen layers from callbacks, loaders, validation figures, results of a prediction."""
+"""What a user sets holds: rates and frozen layers from callbacks, loaders, figures, results of a prediction."""
 
 from __future__ import annotations
 

@@ -253,7 +253,7 @@ class BasePredictor(CallbackMixin):
         """Return the `Results` of one image, from what is kept of it."""
         raise NotImplementedError
 
-    def inference(self, im: Tensor, *args: Any, **kwargs: Any) -> RawOutput:
+    def inference(self, im: Tensor, *args: object, **kwargs: object) -> RawOutput:
         """Run the network on its input (B, C, H, W)."""
         output: RawOutput = self.model(im, *args, **kwargs)
         return output
@@ -268,7 +268,7 @@ class BasePredictor(CallbackMixin):
 
     # -------------------------------------------------------------------------------------------------------- run
     def __call__(
-        self, source: Any = None, model: WeightsSource | None = None, stream: bool = False, **kwargs: Any
+        self, source: object = None, model: WeightsSource | None = None, stream: bool = False, **kwargs: Any
     ) -> list[Results] | Iterator[Results]:
         """Predict; return a `ResultList`, or with `stream` a generator that holds one batch at a time."""
         with self.lock:
@@ -278,7 +278,7 @@ class BasePredictor(CallbackMixin):
             results = self.stream_inference(source, model)
         return results if stream else ResultList(results)
 
-    def predict_cli(self, source: Any = None, model: WeightsSource | None = None) -> None:
+    def predict_cli(self, source: object = None, model: WeightsSource | None = None) -> None:
         """Predict for the files and the log alone: no results are kept."""
         for _ in self.stream_inference(source, model):
             pass
@@ -308,7 +308,7 @@ class BasePredictor(CallbackMixin):
         """Return what runs the network; a backend that was given is used as it is."""
         return load_backend(weights, self.device, self.args)
 
-    def setup_source(self, source: Any) -> Any:
+    def setup_source(self, source: object) -> Any:
         """Open the source and set the network's input size; returns the opened source, which is `dataset` too."""
         source = self.args.source if source is None else source
         if source is None:
@@ -334,7 +334,7 @@ class BasePredictor(CallbackMixin):
         return int(getattr(self.model, "channels", 3))
 
     def stream_inference(
-        self, source: Any = None, model: WeightsSource | None = None, *args: Any, **kwargs: Any
+        self, source: object = None, model: WeightsSource | None = None, *args: object, **kwargs: object
     ) -> Iterator[Results]:
         """Yield the `Results` of each image in turn; model and source are opened before the first is asked for.
 
@@ -348,7 +348,7 @@ class BasePredictor(CallbackMixin):
             run = PredictRun(settings, self.imgsz, dataset, writer, timers)
             return self._stream(run, args, kwargs)
 
-    def _stream(self, run: PredictRun, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[Results]:
+    def _stream(self, run: PredictRun, args: Sequence[object], kwargs: Mapping[str, object]) -> Iterator[Results]:
         self.dataset, self.source_type, self.seen = run.dataset, run.dataset.source_type, 0
         self.run_callbacks("on_predict_start")
         try:
@@ -366,7 +366,7 @@ class BasePredictor(CallbackMixin):
         self.run_callbacks("on_predict_end")
 
     def _run_batch(
-        self, item: BatchItem, run: PredictRun, args: Sequence[Any], kwargs: Mapping[str, Any]
+        self, item: BatchItem, run: PredictRun, args: Sequence[object], kwargs: Mapping[str, object]
     ) -> list[Results]:
         """Take one batch through all stages; return its results (with `embed`, its vectors)."""
         _, images, _ = self.batch = item

@@ -20,7 +20,7 @@ from ultralytics.data.dataset import Batch
 from ultralytics.engine.training import optimizer as optim
 from ultralytics.engine.training.autobatch import explain_out_of_memory, is_out_of_memory
 from ultralytics.engine.training.console import memory_text, progress_text, write_csv
-from ultralytics.engine.training.environment import Interrupt, devices_to_start, process_group, deterministic_mode
+from ultralytics.engine.training.environment import Interrupt, deterministic_mode, devices_to_start, process_group
 from ultralytics.engine.training.nan_trace import StepFailure, bad_labels
 from ultralytics.engine.training.setup import TrainerSetup, count_of
 from ultralytics.engine.training.state import naming_write_errors, pack_best, seed_step, write

@@ -114,7 +114,7 @@ def progress_text(epoch: str, memory: str, losses: Sequence[float], instances: i
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, float]]) -> None:
-    """Write results.csv, replacing the file: a header and one line per epoch, values as %.6g; columns are those of the last row."""
+    """Write the whole of results.csv: a header and one line per epoch, values as %.6g, columns of the last row."""
     if not rows:
         return
     keys = list(rows[-1])
@@ -123,7 +123,7 @@ def write_csv(path: Path, rows: Sequence[dict[str, float]]) -> None:
         f.write("\n".join(lines) + "\n")
 
 
-def count_images(args: Args, source: Any) -> int:
+def count_images(args: IterableSimpleNamespace, source: str | list[str]) -> int:
     """Number of training images that a run on `source` takes: of its list, the `fraction`."""
     return len(pick_fraction(list_images(source), fraction_of(args.fraction, "train"), args.seed))
 
@@ -142,7 +142,7 @@ def choose_recipe(images: int, iterations: int, pretrained: bool, epochs: int) -
 def settle_recipe(args: IterableSimpleNamespace, name: str, why: str = "") -> IterableSimpleNamespace:
     """Return the arguments with the recipe laid under what the user gave; log which one, why, and what it set.
 
-    A recipe's warm-up takes at most `WARMUP_FRACTION` of the run, so that a trial of three epochs trains in all of them.
+    A recipe's warm-up takes at most `WARMUP_FRACTION` of the run, so that a trial of three epochs trains in each.
     """
     new = apply_recipe(args, name)
     if "warmup_epochs" not in new.user_keys:

@@ -75,7 +75,7 @@ def process_group(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def deterministic_mode(args: Any) -> Iterator[None]:
+def deterministic_mode(args: IterableSimpleNamespace) -> Iterator[None]:
     """Seed everything and set torch's global switches for the run; put the switches back afterwards.
 
     Deterministic algorithms would also write to each new tensor before its first use; no operation here reads what it

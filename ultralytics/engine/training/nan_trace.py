@@ -1,8 +1,8 @@
 """Where the loss or gradient of a step became NaN or infinite: the layer, the loss terms, the images.
 
-Nothing here costs anything while all values are finite, but for a check of the labels of a batch on the host. After a failure the
-step is run once more with hooks on every module (`trace`); its random numbers depend on (seed, rank, step) alone, so it
-fails again in the same place. Legend: B images in a batch, T objects in a batch.
+While all values are finite, only the check of a batch's labels on the host costs time. After a failure the step is run
+once more with hooks on every module (`trace`); its random numbers depend on (seed, rank, step) alone, so it fails again
+in the same place. Legend: B images in a batch, T objects in a batch.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def layer_name(model: nn.Module, name: str) -> str:
     return f"layer {parts[1]} ({layer})" + (f", {name} ({kind})" if len(parts) > 2 else "")
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def _tensors(value: object) -> Iterator[Tensor]:
     """All floating tensors of a nested output."""
     if isinstance(value, Tensor):
         if value.is_floating_point():
@@ -149,7 +149,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(v)
 
 
-def _finite(value: Any) -> bool:
+def _finite(value: object) -> bool:
     return all(bool(t.detach().isfinite().all()) for t in _tensors(value))
 
 
@@ -179,12 +179,12 @@ class _Watch:
         for handle in self.handles:
             handle.remove()
 
-    def _loss_hook(self, module: nn.Module, inputs: Any, output: Any) -> None:
+    def _loss_hook(self, module: nn.Module, inputs: object, output: object) -> None:
         if isinstance(output, Mapping):
             self.terms = {k: float(v.detach()) for k, v in output.items()}
 
     def _forward_hook(self, name: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+        def hook(module: nn.Module, inputs: object, output: object) -> None:
             if not self.output and not _finite(output):
                 side = "output" if _finite(inputs) else "input"
                 self.output = f"the {side} of {layer_name(self.model, name)} is not finite"

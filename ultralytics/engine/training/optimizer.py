@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -39,7 +39,20 @@ class OptimizerChoice:
     warmup_bias_lr: float
 
 
-def choose_optimizer(args: Args, nc: int, steps: int, user_keys: Iterable[str] = ()) -> OptimizerChoice:
+class OptimizerArgs(Protocol):
+    """The arguments that an optimizer is chosen by."""
+
+    @property
+    def optimizer(self) -> str: ...
+    @property
+    def lr0(self) -> float: ...
+    @property
+    def momentum(self) -> float: ...
+    @property
+    def warmup_bias_lr(self) -> float: ...
+
+
+def choose_optimizer(args: OptimizerArgs, nc: int, steps: int, user_keys: Iterable[str] = ()) -> OptimizerChoice:
     """Resolve `optimizer=auto`; any other name passes with the arguments' own figures.
 
     `auto` takes AdamW with beta 1 = 0.9, and a rate of 0.002 * 5 / (4 + nc) for a run of at most `LONG_RUN` optimizer

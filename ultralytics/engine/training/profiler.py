@@ -83,7 +83,7 @@ class StepTimes:
     def rows(self) -> Iterator[tuple[str, int, float, float, float, float, float | None]]:
         """Yield one row of `COLUMNS` for each part that occurred: ms, s, and the fraction of all steps in 0..1.
 
-        Statistics are over the batches in which the part occurred. Validation has no fraction: it is not part of a step.
+        Statistics are over the batches in which the part occurred. Validation has none: it is not part of a step.
         """
         whole = sum(sum(self._spans[name]) for name in PARTS)
         for name, spans in self._spans.items():

@@ -35,8 +35,8 @@ class Recovery:
     """What a run remembers of its failures.
 
     `check_every_step`: losses and gradients are checked before the weights change. `check_every_batch`: so is the
-    gradient of each single batch inside an accumulated step. The first good state is kept in memory until a checkpoint is on disk;
-    that of a resumed run is on disk from the start, in the file that it resumes from.
+    gradient of each single batch inside an accumulated step. The first good state is kept in memory until a checkpoint
+    is on disk; that of a resumed run is on disk from the start, in the file that it resumes from.
     """
 
     def __init__(self, check_every_step: bool, resumed: Path | None = None) -> None:

@@ -68,7 +68,9 @@ def read_replay(path: str | Path) -> dict[str, Any]:
     return record
 
 
-def replay(path: str | Path, device: Any = "", amp: bool | str | None = None, modules: Files | None = None) -> Finding:
+def replay(
+    path: str | Path, device: str | int = "", amp: bool | str | None = None, modules: Files | None = None
+) -> Finding:
     """Run a failed step again and log whether it fails in the same place; return what was found.
 
     Args:

@@ -30,6 +30,7 @@ from ultralytics.utils import dist
 from ultralytics.utils.torch_tools.training import ModelEMA
 from ultralytics.utils.torch_utils import autocast, unwrap_model
 
+
 @dataclass
 class TrainParts:
     """What a step moves: the network (possibly wrapped for several processes), its optimizer, average and scaler."""
@@ -71,7 +72,7 @@ class SearchMode(Protocol):
 
 
 class StepChecks:
-    """Checks losses and gradients for values that are not finite, and raises `StepFailure` before the weights take them.
+    """Checks losses and gradients for values that are not finite; raises `StepFailure` before the weights take them.
 
     On a GPU the values are fetched every few batches only, since each check makes the host wait for the device.
     """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,7 +35,7 @@ class RTDETRPredictor(BasePredictor):
         """Let the head select its top rows among the classes asked for."""
         return class_filter(self.model, self.classes)
 
-    def inference(self, im: Tensor, *args: Any, **kwargs: Any) -> RawOutput:
+    def inference(self, im: Tensor, *args: object, **kwargs: object) -> RawOutput:
         """Run the network, with `augment` on several views."""
         if not self.args.augment:
             return super().inference(im, *args, **kwargs)

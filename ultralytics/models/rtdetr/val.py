@@ -292,7 +292,9 @@ class RTDETRValidator(BaseValidator):
             for line in tables[name].render().splitlines():
                 LOGGER.info(line)
         if self.args.ci and self.seen < FEW_IMAGES:
-            LOGGER.warning(f"intervals from {self.seen} images are too narrow: do not rely on them below {FEW_IMAGES} images")
+            LOGGER.warning(
+                f"intervals from {self.seen} images are too narrow: do not rely on them below {FEW_IMAGES} images"
+            )
 
     def plot_val_samples(self, batch: Batch, ni: int) -> None:
         """Draw the batch as the network saw it, with its labels."""
