@@ -6,6 +6,7 @@ One run of each kind is made with a subclass that counts the calls of all its me
 from __future__ import annotations
 
 import inspect
+import runpy
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -208,3 +209,29 @@ def test_a_replaced_optimizer_step_in_the_form_of_the_interface_trains(data: Pat
     assert trainer.ema.updates == 1  # two batches, one step
     after = trainer.model.state_dict()
     assert any(not torch.equal(before[k], after[k]) for k in before if k.endswith("weight"))
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
+
+
+@pytest.mark.parametrize("points", [TRAINER, VALIDATOR, PREDICTOR], ids=["trainer", "validator", "predictor"])
+def test_the_page_names_every_extension_point(points: Mapping[str, str]) -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    missing = [name for name in points if f"`{name}`" not in text]
+    assert not missing, missing
+
+
+def test_the_example_of_the_page_trains(data: Path, tmp_path: Path) -> None:
+    code = PAGE.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    example = tmp_path / "example.py"
+    example.write_text(code, encoding="utf-8")
+    recipe = runpy.run_path(str(example))["Recipe"]
+    network = tmp_path / "tiny.yaml"
+    YAML.save(network, TINY)
+    sizes = {"epochs": 1, "imgsz": 64, "batch": 2, "workers": 0, "plots": False}
+    own = {"model": str(network), "data": str(data), "project": str(tmp_path), "device": "cpu", "verbose": False}
+    trainer = recipe(overrides={**sizes, **own})
+    trainer.final_val = False
+    trainer.train()
+    assert trainer.fitness == trainer.metrics["metrics/mAP50(B)"]
+    assert [group["initial_lr"] for group in trainer.optimizer.param_groups] == [1e-5, 1e-4]

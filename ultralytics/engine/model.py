@@ -274,8 +274,8 @@ class Model:
             args["resume"] = self.ckpt_path
         run = self.trainer = cls(overrides=args, _callbacks=self.callbacks)
         if not args.get("resume"):
-            keep = run.from_weights = self.ckpt is not None and args.get("pretrained", True) is not False
-            run.model = run.get_model(cfg=self.model.yaml, weights=self.model if keep else None)
+            keep = self.ckpt is not None and args.get("pretrained", True) is not False
+            run.start_from(run.get_model(cfg=self.model.yaml, weights=self.model if keep else None), trained=keep)
         self.metrics = run.train()
         self._take_trained(run)
         return self.metrics

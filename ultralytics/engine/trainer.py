@@ -187,8 +187,7 @@ class BaseTrainer(TrainerSetup):
                 if not self.recovery.check_every_step and (p.batch % CUDA_FETCH == 0 or p.batch == self.batches):
                     self.train_step.fetch_losses()
                 self._show(bar, batch)
-                if self.args.plots and p.step - 1 in self.plot_idx and self.rank <= 0:
-                    self.plot_training_samples(batch, p.step - 1)
+                self._plot(batch)
                 self.run_callbacks("on_train_batch_end")
                 if self.stop:
                     break
@@ -217,6 +216,12 @@ class BaseTrainer(TrainerSetup):
     def optimizer_step(self) -> None:
         """Unscale and clip the gradients, step, zero them, and move the average."""
         self.train_step.update(self.run_callbacks)
+
+    def _plot(self, batch: Batch) -> None:
+        """Draw the batches of the steps in `plot_idx`."""
+        step = self.progress.step - 1
+        if self.args.plots and step in self.plot_idx and self.rank <= 0:
+            self.plot_training_samples(batch, step)
 
     def _name_step(self) -> None:
         """Keep number and place of the step that begins, for messages."""

@@ -106,12 +106,8 @@ class ResultWriter:
         if self.args.save_crop:
             result.save_crop(self.root / "crops", file_name=Path(f"{item}.jpg"))
         if self.args.save or self.args.save_frames or self.args.show:
-            self._draw(result)
             self._fps = fps
-            if self.args.save or self.args.save_frames:
-                (save or self.save_drawn)(self.root / name, self._frames[name])
-            if self.args.show and self.drawn is not None:
-                show_image(name, self.drawn, wait_ms=1 if fps is not None else 500)
+            self._draw(result, name, save or self.save_drawn)
 
     def _write_labels(self, result: Results, item: str) -> None:
         path = self.root / "labels" / f"{item}.txt"
@@ -120,10 +116,16 @@ class ResultWriter:
             result.save_txt(path, save_conf=self.args.save_conf)
             self._labels += 1
 
-    def _draw(self, result: Results) -> None:
-        """Keep the picture of a result in `drawn`."""
+    def _draw(self, result: Results, name: str, save: Callable[[Path, int], None]) -> None:
+        """Draw a result into `drawn`, let `save` write it, and show it."""
         a = self.args
-        self.drawn = result.plot(conf=a.show_conf, labels=a.show_labels, boxes=a.show_boxes, line_width=a.line_width)
+        drawn = self.drawn = result.plot(
+            conf=a.show_conf, labels=a.show_labels, boxes=a.show_boxes, line_width=a.line_width
+        )
+        if a.save or a.save_frames:
+            save(self.root / name, self._frames[name])
+        if a.show:
+            show_image(name, drawn, wait_ms=1 if self._fps is not None else 500)
 
     def save_drawn(self, path: Path, frame: int, drawn: Image | None = None) -> None:
         """Write a picture, by default the last one that was drawn, as an image, or as a frame of a video or stream."""

@@ -214,9 +214,9 @@ def test_freeze(freeze, count):
     [
         (["backbon"], "backbon"),
         (["model", "logit"], "nothing to train"),
-        ([0, 3], "no layer 3"),
-        ([-1], "no layer -1"),
-        (4, "no layer 3"),
+        ([0, 3], "layer 3 does not exist"),
+        ([-1], "layer -1 does not exist"),
+        (4, "layer 3 does not exist"),
     ],
 )
 def test_freeze_refuses(freeze, word):

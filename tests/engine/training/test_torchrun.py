@@ -41,7 +41,7 @@ def make(tmp_path, monkeypatch):
 @pytest.mark.parametrize("loaded", [False, True])
 def test_the_processes_get_the_same_arguments(make, loaded):
     trainer, started = make(name="run", batch=4, classes=[0, 1], exist_ok=True)
-    trainer.from_weights = loaded
+    trainer.start_from(trainer.model, trained=loaded)
     save_checkpoint(trainer.best, {"best_fitness": 0.5, "train_metrics": {"metrics/mAP50(B)": 0.25}})
     assert trainer.train() == {"metrics/mAP50(B)": 0.25, "fitness": 0.5}
     (command,) = started

@@ -72,7 +72,7 @@ class TrainerInterface(CallbackMixin):
     data: dict[str, Any]
     device: torch.device
     rank: int  # -1 in a single process
-    from_weights: bool = False  # whether the caller's `model` holds trained weights
+    from_weights: bool = False  # whether the network of `start_from` holds trained weights
     final_val: bool = True  # whether the weights that the run ends with are validated
     loss_names: tuple[str, ...] = ("loss",)
     shared_validation: bool = False  # whether the validator combines the images of several processes
@@ -217,6 +217,10 @@ class TrainerInterface(CallbackMixin):
         return bool(self.args.get("save_dir") or self.args.exist_ok)
 
     # --------------------------------------------------------------------------------------------- data, model, loss
+    def start_from(self, network: nn.Module, trained: bool) -> None:
+        """Train this network instead of one that `model=` names; `trained`: its weights are not fresh."""
+        self.model, self.from_weights = network, trained
+
     def get_dataset(self) -> dict[str, Any]:
         """Return the checked data-set description; the run's first failure if there is one."""
         if not self.args.data:
