@@ -1,4 +1,4 @@
-"""What each everyday argument of a training does to the run, and that none is ignored."""
+"""What each everyday argument of a training run does, and that none is ignored."""
 
 import csv
 from functools import partial
@@ -25,7 +25,7 @@ def make(data, tmp_path):
 
 @pytest.fixture
 def idle(make):
-    """Makes trainers whose batches cost nothing: epochs, rates and files are as ever."""
+    """Makes trainers whose batches cost nothing: epochs, rates and files are those of a real run."""
 
     def build(**changes):
         trainer = make(**changes)

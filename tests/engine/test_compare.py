@@ -72,5 +72,5 @@ def test_differences_need_replicates() -> None:
         (["m.yaml", "m.pt"], ["m-1", "m-2"]),
     ],
 )
-def test_labels_are_told_apart(paths: list[str], labels: list[str]) -> None:
+def test_labels_are_distinct(paths: list[str], labels: list[str]) -> None:
     assert labels_of(paths) == labels

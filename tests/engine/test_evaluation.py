@@ -159,7 +159,7 @@ def test_what_cannot_be_compared(root: Path, tmp_path: Path) -> None:
     other = write_dataset(tmp_path / "other", IMAGES[:2])
 
     class Elsewhere(RTDETR):
-        """Looks at other images than it is told to."""
+        """Reads other images than those that it is given."""
 
         def val(self, *args: Any, **kwargs: Any) -> Any:
             return Model.val(self, *args, **{**kwargs, "data": str(other)})

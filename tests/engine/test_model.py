@@ -53,7 +53,7 @@ def test_public_doors():
 
 
 @pytest.mark.parametrize("wrong", [torch.nn.Linear(1, 1), 5, None, ["m.yaml"]])
-def test_what_is_no_model_is_named_by_its_type(wrong):
+def test_what_is_not_a_model_is_named_by_its_type(wrong):
     with pytest.raises(TypeError, match=f"^model is a {type(wrong).__name__}: give the path"):
         RTDETR(wrong)
 

@@ -1,4 +1,4 @@
-"""A run folder that cannot be written: one message before the training, or a whole last.pt and the way to go on."""
+"""A run folder that cannot be written: one message before the training run, or a complete last.pt and how to resume."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from ultralytics.utils.files import latest_run
 
 @pytest.fixture
 def bound(monkeypatch):
-    """Permission bits bind, whoever runs the tests."""
+    """Permission bits bind, also for the superuser."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
     if sys.platform != "linux":
         pytest.skip("root puts its rights down on Linux only")
@@ -101,7 +101,7 @@ def test_a_picture_that_cannot_be_written(make, bound):
     trainer.save_dir.chmod(0o755)
 
 
-def test_a_temporary_file_that_stays_behind_is_no_checkpoint(make):
+def test_a_temporary_file_that_stays_behind_is_not_a_checkpoint(make):
     trainer = make(epochs=1)
     trainer.train()
     stray = trainer.wdir / f".{trainer.last.name}.0123abcd.tmp"

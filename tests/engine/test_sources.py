@@ -201,7 +201,7 @@ def test_webcam_numbers_go_to_the_camera(monkeypatch: pytest.MonkeyPatch, folder
 
 # -------------------------------------------------------------------------------------------------------------- screen
 class FakeScreen:
-    """Stands in for the package `mss`: two monitors; the left top pixel tells where a picture was taken."""
+    """Stands in for the package `mss`: two monitors; the left top pixel holds the place of a picture."""
 
     monitors = (
         {"left": 0, "top": 0, "width": 300, "height": 100},

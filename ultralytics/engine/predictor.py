@@ -416,7 +416,7 @@ class BasePredictor(CallbackMixin):
         path = self.batch[0][i] if i < len(self.batch[0]) else str(p)
         line = self._run.line(result, path, "".join(s))
         self._run.write(result, path, self._save_picture)
-        self.plotted_img = self._run.writer.drawn
+        self.plotted_img, self.txt_path = self._run.writer.drawn, self._run.writer.label_file
         return line
 
     def _save_picture(self, path: Path, frame: int) -> None:

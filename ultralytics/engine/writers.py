@@ -71,6 +71,7 @@ class ResultWriter:
         self._videos: dict[str, VideoSink] = {}
         self._frames: Counter[str] = Counter()
         self._labels = 0
+        self.label_file: Path | None = None  # the last label file
         self._fps: float | None = None  # of the source of the last picture
         self.drawn: Image | None = None  # the last picture that was drawn
 
@@ -110,7 +111,7 @@ class ResultWriter:
             self._draw(result, name, save or self.save_drawn)
 
     def _write_labels(self, result: Results, item: str) -> None:
-        path = self.root / "labels" / f"{item}.txt"
+        path = self.label_file = self.root / "labels" / f"{item}.txt"
         path.unlink(missing_ok=True)
         if len(result) or result.probs is not None:
             result.save_txt(path, save_conf=self.args.save_conf)

@@ -173,7 +173,7 @@ def test_save_crop(tmp_path):
 
 
 @pytest.mark.parametrize("name, folder", [("../../up", "_.._up"), ("a/b", "a_b"), ("..", "0")])
-def test_save_crop_class_name_is_no_path(tmp_path, name, folder):
+def test_save_crop_class_name_is_not_a_path(tmp_path, name, folder):
     r = Results(IMAGE, "x.jpg", {0: name}, ROWS[1:2])
     (file,) = r.save_crop(tmp_path / "crops")
     assert file == str(tmp_path / "crops" / folder / "im.jpg")

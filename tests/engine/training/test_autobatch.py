@@ -87,7 +87,7 @@ def test_impossible_batches(make, batch):
 @pytest.mark.parametrize(
     ("error", "want"), [(torch.OutOfMemoryError("x"), TrainingError), (RuntimeError("other"), RuntimeError)]
 )
-def test_a_run_out_of_memory_says_so(make, error, want):
+def test_a_run_out_of_memory_names_what_fits(make, error, want):
     trainer = make(batch=4)
 
     def fail(batch):

@@ -174,7 +174,7 @@ def test_a_failed_write_does_not_offer_the_last_of_an_older_run(make, tmp_path, 
     assert "resume" not in str(e.value) and "project=" in str(e.value)
 
 
-def test_a_failed_write_names_the_file_to_go_on_from(make, monkeypatch):
+def test_a_failed_write_names_the_file_to_resume_from(make, monkeypatch):
     trainer = make(epochs=3, val=False)
     trainer.add_callback(
         "on_fit_epoch_end",

@@ -1,4 +1,4 @@
-"""A step that is not finite: the cause is named, the replay fails in the same place, the run goes on once or stops."""
+"""A step that is not finite: the cause is named, the replay fails in the same place, the run continues or stops."""
 
 import copy
 import logging

@@ -106,7 +106,7 @@ def test_one_log_and_one_writer(runs):
     assert not (folder.parent / "two2").exists()
 
 
-def test_shares_of_a_validation_come_together_in_order(monkeypatch):
+def test_parts_of_a_validation_are_gathered_in_order(monkeypatch):
     """Five images in two shares, the second with one batch less."""
     made = [RTDETRValidator(args={"data": "none"}) for _ in range(3)]
     for v in made:

@@ -1,4 +1,4 @@
-"""Runs that are killed, in processes of their own, and go on: not one bit differs from the run without a break.
+"""Runs that are killed, in processes of their own, and resumed: not one bit differs from the run without a break.
 
 The hard case throughout: bfloat16, averaged weights, accumulation of four batches with a tail, warm-up, mosaic that
 closes for the last epoch, early stopping and validation; loader workers in the process that is killed, none in the

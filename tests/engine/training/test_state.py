@@ -209,7 +209,7 @@ def test_resume_takes_what_may_change_and_names_the_rest(tmp_path, monkeypatch):
     assert len(warnings) == 1 and "lr0, optimizer" in warnings[0]
 
 
-def test_a_finished_run_says_how_to_go_on(tmp_path):
+def test_a_finished_run_names_the_argument_to_continue_with(tmp_path):
     path = saved_run(tmp_path, epochs=2)
     with pytest.raises(CheckpointError, match="raise epochs="):
         ck.resume_args(get_cfg(overrides={"resume": str(path)}))
@@ -289,7 +289,7 @@ def test_planned_epochs(time, saved, state, want):
     assert ck.planned_epochs(args, fresh) == 3
 
 
-def test_a_run_whose_time_is_spent_says_how_to_go_on(tmp_path):
+def test_a_run_whose_time_is_spent_names_the_argument_to_continue_with(tmp_path):
     state = make_state(rows=[{"epoch": 1.0}, {"epoch": 2.0}])
     state.progress.elapsed = 3601.0
     path = tmp_path / "run" / "weights" / "last.pt"

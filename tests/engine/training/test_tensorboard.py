@@ -17,7 +17,7 @@ from ultralytics.utils.errors import MissingPackageError
 
 
 class Writer:
-    """Stands in for torch's SummaryWriter; keeps what it is told, in files that look like its own."""
+    """Stands in for torch's SummaryWriter; keeps what it is given, in files that look like its own."""
 
     made: ClassVar[list] = []
 
@@ -126,7 +126,7 @@ def test_every_column_once_an_epoch_and_the_arguments_once(asked, tmp_path):
     assert points(asked) == want and writer.closed and writer.first == 0
 
 
-def test_what_was_not_measured_is_no_point(asked, tmp_path):
+def test_what_was_not_measured_is_not_plotted(asked, tmp_path):
     board, run = TensorBoard(Writer), run_of(tmp_path)
     board.start(run)
     run.progress.rows.append({**row(1), "val/loss": 0.0})
@@ -138,7 +138,7 @@ def test_what_was_not_measured_is_no_point(asked, tmp_path):
 @pytest.mark.parametrize("there", [False, True], ids=["first events", "events before"])
 def test_a_resumed_run_has_whole_curves(asked, tmp_path, done, there):
     rows = [row(epoch) for epoch in (1, 2, 3)]
-    if there:  # an earlier process wrote all three; the run goes on from the first `done`
+    if there:  # an earlier process wrote all three; the run resumes from the first `done`
         before = TensorBoard(Writer)
         before.start(run_of(tmp_path))
         for k in (1, 2, 3):

@@ -71,7 +71,7 @@ def test_a_fresh_network_of_a_yaml_is_built_by_the_processes(make):
     assert given["model"] == "rtdetr-l.yaml" and given["lr0"] == 0.125
 
 
-def test_the_processes_go_on_from_the_file_that_was_found(tmp_path):
+def test_the_processes_resume_from_the_file_that_was_found(tmp_path):
     args = SimpleNamespace(resume="runs/a/weights/last.pt")
     found = {"given": {"resume": True, "project": "runs"}, "resume_from": {"epoch": 0}, "args": args}
     given = launch.child_arguments(SimpleNamespace(save_dir=tmp_path, model=None, **found))
