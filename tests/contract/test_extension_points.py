@@ -82,7 +82,7 @@ VALIDATOR: Mapping[str, str] = {
 }
 PREDICTOR: Mapping[str, str] = {
     "setup_model": "model verbose",
-    "setup_source": "source",
+    "setup_source": "source stride",
     "stream_inference": "source model args kwargs",
     "pre_transform": "im",
     "preprocess": "im",

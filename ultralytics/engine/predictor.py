@@ -308,13 +308,17 @@ class BasePredictor(CallbackMixin):
         """Return what runs the network; a backend that was given is used as it is."""
         return load_backend(weights, self.device, self.args)
 
-    def setup_source(self, source: object) -> Any:
-        """Open the source and set the network's input size; returns the opened source, which is `dataset` too."""
+    def setup_source(self, source: object, stride: int | None = None) -> Any:
+        """Open the source and set the network's input size; returns the opened source, which is `dataset` too.
+
+        Sides are multiples of `stride`, by default the network's.
+        """
         source = self.args.source if source is None else source
         if source is None:
-            raise ConfigError("predict needs source=, an image, video, folder, glob, list file or URL")
-        stride = int(max(torch.as_tensor(self.model.stride).flatten().tolist()))
-        size = check_imgsz(self.args.imgsz, stride=stride, min_dim=2)
+            source = ASSETS
+            LOGGER.warning(f"no source given: predicting on the images in {ASSETS}")
+        own = int(max(torch.as_tensor(self.model.stride).flatten().tolist()))
+        size = check_imgsz(self.args.imgsz, stride=stride or own, min_dim=2)
         self.imgsz = (int(size[0]), int(size[1])) if isinstance(size, (list, tuple)) else (int(size), int(size))
         dataset = load_inference_source(
             source,

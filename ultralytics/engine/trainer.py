@@ -196,6 +196,7 @@ class BaseTrainer(TrainerSetup):
                 self.times.end_batch()
         if self.meter.pending:
             self.train_step.fetch_losses()
+        self.train_step.release()
         self.batch = None
         self.tloss = mean_items(self.meter.sum, self.meter.count, self.device)
 

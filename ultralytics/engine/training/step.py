@@ -186,6 +186,10 @@ class TrainStep:
         if self.checks is not None and self._batch is not None:
             self.checks.fetch(self._batch)
 
+    def release(self) -> None:
+        """Let go of the last batch, whose memory a validation may need."""
+        self._batch = None
+
     def _check_norm(self, norm: Tensor) -> None:
         """Let the checks see the norm of a step."""
         if self.checks is not None and self._batch is not None:
