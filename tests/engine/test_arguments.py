@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.engine.tiny import IMAGES, small_trainer, write_dataset
+from ultralytics.engine.training.protocols import RunPaths
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.nn.checkpoint.format import read_checkpoint
 from ultralytics.utils.torch_tools.training import LR_CURVES
@@ -108,7 +109,7 @@ def test_a_run_under_time_continues_past_its_epochs(idle, done):
 
     given = {"epochs": 2, "time": 1.0, "lr0": 0.002, "close_mosaic": 2, "mosaic": 1.0, "warmup_epochs": 3.0}
     straight, first = run(exist_ok=True, **given), run(**given)
-    straight._place(straight.save_dir.with_name("straight"))
+    straight.paths = RunPaths.under(straight.save_dir.with_name("straight"))
     straight.train()
 
     def kill(trainer):

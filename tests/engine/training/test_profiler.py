@@ -10,6 +10,7 @@ import torch
 from tests.engine.tiny import IMAGES, small_trainer, write_dataset
 from ultralytics.engine.training import profiler as step_times
 from ultralytics.engine.training.profiler import COLUMNS, PARTS, VALIDATION, StepTimes
+from ultralytics.engine.training.protocols import RunPaths
 from ultralytics.utils.callbacks import Callbacks
 
 # Seconds of each part, a step a row; the third and fifth step end an accumulation group.
@@ -48,7 +49,7 @@ def test_an_epoch_too_short_to_measure(clock, tmp_path, count):
     times = StepTimes(on=True)
     go(times, clock, STEPS[:count])
     assert list(times.rows()) == []
-    times.report(SimpleNamespace(epoch=0, batch_size=2, save_dir=tmp_path))
+    times.report(SimpleNamespace(epoch=0, batch_size=2, paths=RunPaths.under(tmp_path)))
     assert not times.on and not list(tmp_path.iterdir())
 
 

@@ -45,7 +45,7 @@ def test_precisions_are_named(tmp_path: Path, model: Any, dtype: torch.dtype | N
     write_replay(tmp_path / "r.pt", model, batch(), Step(1, 2, 5, dtype, 8.0), Finding("none", "nothing"))
     stored = read_replay(tmp_path / "r.pt")["step"]
     assert precision_name(dtype) == name
-    assert stored == {"seed": 1, "rank": 2, "number": 5, "dtype": name, "scale": 8.0}
+    assert stored == {"seed": 1, "rank": 2, "number": 5, "dtype": name, "scale": 8.0, "partial": False}
 
 
 def test_the_network_is_as_it_was(tmp_path: Path, model: Any, monkeypatch: pytest.MonkeyPatch) -> None:

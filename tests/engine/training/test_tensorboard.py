@@ -11,6 +11,7 @@ import pytest
 
 from tests.engine.tiny import IMAGES, small_trainer, write_dataset
 from ultralytics.engine.training import tensorboard
+from ultralytics.engine.training.protocols import RunPaths
 from ultralytics.engine.training.tensorboard import EVENTS, TensorBoard, attach_tensorboard
 from ultralytics.utils.callbacks import CallbackMixin, Callbacks
 from ultralytics.utils.errors import MissingPackageError
@@ -67,7 +68,10 @@ def points(writers):
 def run_of(folder, rows=(), resumed=False):
     """As much of a trainer as the writer looks at."""
     progress = SimpleNamespace(rows=list(rows))
-    return SimpleNamespace(save_dir=folder, progress=progress, resume_from={} if resumed else None, args=[("lr0", 0.1)])
+    resume_from = {} if resumed else None
+    return SimpleNamespace(
+        paths=RunPaths.under(folder), progress=progress, resume_from=resume_from, args=[("lr0", 0.1)]
+    )
 
 
 def row(epoch, value=1.0):

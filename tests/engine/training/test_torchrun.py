@@ -10,6 +10,7 @@ from tests.engine.tiny import write_dataset
 from tests.engine.training.child import network
 from ultralytics.engine.training import environment as session
 from ultralytics.engine.training import torchrun as launch
+from ultralytics.engine.training.protocols import RunPaths
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.nn.checkpoint.format import save_checkpoint
 from ultralytics.nn.tasks import load_checkpoint
@@ -74,7 +75,7 @@ def test_a_fresh_network_of_a_yaml_is_built_by_the_processes(make):
 def test_the_processes_resume_from_the_file_that_was_found(tmp_path):
     args = SimpleNamespace(resume="runs/a/weights/last.pt")
     found = {"given": {"resume": True, "project": "runs"}, "resume_from": {"epoch": 0}, "args": args}
-    given = launch.child_arguments(SimpleNamespace(save_dir=tmp_path, model=None, **found))
+    given = launch.child_arguments(SimpleNamespace(paths=RunPaths.under(tmp_path), model=None, **found))
     assert given == {"resume": args.resume, "project": "runs", "save_dir": str(tmp_path)}
 
 
