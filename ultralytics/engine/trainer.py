@@ -59,7 +59,7 @@ class BaseTrainer(TrainerSetup):
             if best == self.last:
                 self._end_with_last()
             return self.metrics
-        memory = kept_memory(self.device.type == "cpu")
+        memory = retained_memory(self.device.type == "cpu")
         with naming_write_errors(self), process_group(self.device), deterministic_mode(self.args), memory:
             try:
                 self._setup_train()
