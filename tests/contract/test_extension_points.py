@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from tests.engine.tiny import TINY, spread_network, write_dataset
-from ultralytics.engine.predictor import NOT_CALLED as PREDICTOR_NOT_CALLED
-from ultralytics.engine.training.interface import NOT_CALLED as TRAINER_NOT_CALLED
-from ultralytics.engine.validator import NOT_CALLED as VALIDATOR_NOT_CALLED
+from ultralytics.engine.predictor import PREDICTOR_NOT_CALLED
+from ultralytics.engine.training.interface import TRAINER_NOT_CALLED
+from ultralytics.engine.validator import VALIDATOR_NOT_CALLED
 from ultralytics.models.rtdetr.predict import RTDETRPredictor
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.models.rtdetr.val import RTDETRValidator

@@ -395,7 +395,7 @@ def test_train_then_hold_the_best_weights(model, data, tmp_path):
     assert torch.equal(rows(again), rows(model))
     assert again.overrides["imgsz"] == 64 and again.overrides["data"] == str(data)
     # The same file gives the same numbers through `val` as at the end of its own run.
-    final = {k: v for k, v in model.metrics.items() if k.startswith("metrics/")}
+    final = {k: v for k, v in model.metrics.results_dict.items() if k.startswith("metrics/")}
     alone = again.val(plots=False, workers=0, project=str(tmp_path), device="cpu").results_dict
     for key, value in final.items():
         assert alone[key] == pytest.approx(value, abs=5e-5)

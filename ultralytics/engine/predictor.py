@@ -53,7 +53,7 @@ Images: TypeAlias = "list[Image] | Tensor"
 BatchItem: TypeAlias = "tuple[list[str], Images, list[str]]"
 """Paths, images, and the start of each image's log line."""
 
-NOT_CALLED: Mapping[str, str] = {"show": "write_results, which the window is part of"}
+PREDICTOR_NOT_CALLED: Mapping[str, str] = {"show": "write_results, which the window is part of"}
 """Methods of the interface that a prediction has no place for, and what to replace instead."""
 
 PLACE_KEYS = ("project", "name", "save_dir", "exist_ok")
@@ -166,7 +166,7 @@ class BasePredictor(CallbackMixin):
         overrides: Mapping[str, Any] | None = None,
         _callbacks: Callbacks | Mapping[str, list[Callback]] | None = None,
     ) -> None:
-        refuse_uncalled(type(self), NOT_CALLED)
+        refuse_uncalled(type(self), PREDICTOR_NOT_CALLED)
         given = dict(overrides) if overrides else None
         self._run: PredictRun | None = None  # the pass whose batch is in work
         self._imgsz = (0, 0)

@@ -8,7 +8,6 @@ is in `engine.training.state.TrainState`.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 
 import torch
@@ -19,10 +18,10 @@ from ultralytics.data.build import EpochSampler, stop_workers
 from ultralytics.data.dataset import Batch
 from ultralytics.engine.training import optimizer as optim
 from ultralytics.engine.training.autobatch import explain_out_of_memory, is_out_of_memory
-from ultralytics.engine.training.console import memory_text, progress_text, write_csv
+from ultralytics.engine.training.console import RunClock, memory_text, progress_text, write_csv
 from ultralytics.engine.training.environment import Interrupt, deterministic_mode, devices_to_start, process_group
 from ultralytics.engine.training.nan_trace import StepFailure, bad_labels
-from ultralytics.engine.training.setup import TrainerSetup, count_of
+from ultralytics.engine.training.setup import TrainerSetup, count_of, lr_curve, trainable_names
 from ultralytics.engine.training.state import naming_write_errors, pack_best, seed_step, write
 from ultralytics.engine.training.step import StepChecks, TrainParts, TrainStep, mean_items
 from ultralytics.engine.training.torchrun import train_in_processes
@@ -56,8 +55,8 @@ class BaseTrainer(TrainerSetup):
         if processes:
             with naming_write_errors(self):
                 self.metrics, best = train_in_processes(self, processes)
-            if best == self.last:
-                self._end_with_last()
+            if best == self.paths.last:
+                self.paths = self.paths.ending_with_last()
             return self.metrics
         memory = retained_memory(self.device.type == "cpu")
         with naming_write_errors(self), process_group(self.device), deterministic_mode(self.args), memory:
@@ -65,19 +64,18 @@ class BaseTrainer(TrainerSetup):
                 self._setup_train()
                 self._do_train()
             finally:
-                for name in ("train_loader", "test_loader"):
-                    if hasattr(self, name):
-                        stop_workers(getattr(self, name))
+                for loader in (self.train_loader, self.test_loader):
+                    if loader is not None:
+                        stop_workers(loader)
                 self.run_callbacks("teardown")
         return getattr(self.validator, "metrics", self.metrics)
 
     # ------------------------------------------------------------------------------------------------------- loop
     def _do_train(self) -> None:
         """All epochs, then the final validation."""
-        self.started, self.saved_at = time.monotonic() - self.progress.elapsed, time.monotonic()
-        self.train_time_start = time.time()
+        self.clock = RunClock(self.progress.elapsed)
         self.recovery.begin(self)
-        self._log_start()
+        log_start(self)
         self.run_callbacks("on_train_start")
         with Interrupt() as self.interrupt:
             while self.progress.epoch < self.epochs and not self.stop:
@@ -96,23 +94,16 @@ class BaseTrainer(TrainerSetup):
             self._finish()
         self.run_callbacks("on_train_end")
 
-    def _log_start(self) -> None:
-        sizes = f"{count_of(self.train_loader)} training, {count_of(self.test_loader)} validation images"
-        precision = str(self.amp_dtype or torch.float32).removeprefix("torch.")
-        LOGGER.info(
-            f"{sizes}, {self.imgsz} px, {precision}, {self.train_loader.num_workers} loader workers\n"
-            f"Logging results to {colorstr('bold', str(self.save_dir))}\nTraining for {self.epochs} epochs..."
-        )
-
     def _start_epoch(self) -> None:
         """Modes, sampler position, mosaic, running losses; what callbacks change of these holds."""
         p = self.progress
-        self.epoch, self.epoch_time_start = p.epoch, time.time()
+        self.epoch = p.epoch
+        self.clock.start_epoch()
         self._model_train()
         frozen = optim.frozen_norms(self.model)
         closing = self.args.close_mosaic
         if closing and self.epochs > closing and p.epoch >= self.epochs - closing:
-            self._close_mosaic()
+            self._close_dataloader_mosaic()
         if isinstance(self.train_loader.sampler, EpochSampler):
             self.train_loader.sampler.set_epoch(p.epoch)
             self.train_loader.sampler.set_start(p.batch * (self.train_loader.batch_size or 1))
@@ -121,7 +112,7 @@ class BaseTrainer(TrainerSetup):
         self.meter.start(p.loss_sum if p.batch else (), p.batch)
         self.optimizer.zero_grad()
         self.run_callbacks("on_train_epoch_start")
-        self._take_unfrozen(frozen)
+        take_unfrozen(self, frozen)
         parts = TrainParts(self.model, self.optimizer, self.ema, self.scaler, self.amp_dtype)
         checks = StepChecks(self.meter, self.recovery, self.device)
         self.train_step = TrainStep(parts, self.warmup, self.args.clip_norm, checks, self.times)
@@ -130,40 +121,19 @@ class BaseTrainer(TrainerSetup):
     def _model_train(self) -> None:
         """Put the network in training mode; BatchNorm layers that are frozen normalise by their running statistics."""
         self.model.train()
-        first = self._first_frozen_epoch()
+        first = first_frozen_epoch(self.args.freeze_bn, self.epochs)
         if self.epoch == first:
             LOGGER.info("BatchNorm layers keep their statistics from here on")
         for norm in optim.norms_of(self.model) if self.epoch >= first else optim.frozen_norms(self.model):
             norm.eval()
 
-    def _first_frozen_epoch(self) -> int:
-        """The epoch from which all BatchNorm layers normalise by their running statistics, as they do at inference.
-
-        In batches of a few images the statistics of a batch say much about each image; the network learns to use that,
-        and misses it at inference. Trained on the running statistics at the end it loses little (Wu and Johnson 2021,
-        "Rethinking Batch in BatchNorm", section 4).
-        """
-        return self.epochs - round(self.args.freeze_bn * self.epochs)
-
-    def _take_unfrozen(self, frozen: Sequence[nn.Module]) -> None:
-        """Train what a callback has unfrozen: the statistics of its norms, and in several processes its gradients."""
-        if self.epoch < self._first_frozen_epoch():
-            for norm in set(frozen) - set(optim.frozen_norms(self.model)):
-                norm.train()
-        if self.ddp and self.trainable_names() != self.wrapped_names:
-            self.wrap_model()
-
-    def _close_mosaic(self) -> None:
+    def _close_dataloader_mosaic(self) -> None:
         """Leave the images whole and unmixed in the last epochs; not in a run that is shorter than these."""
         if not self.progress.mosaic_closed:
             strong = AugmentParams.of(self.args).strong()
             if strong:
                 LOGGER.info(f"Clean images from here on, without {', '.join(strong)}")
         self.progress.mosaic_closed = True
-        self._close_dataloader_mosaic()
-
-    def _close_dataloader_mosaic(self) -> None:
-        """Let the training data set, if it mixes images, leave them whole from now on."""
         dataset = self.train_loader.dataset
         if hasattr(dataset, "close_mosaic"):
             dataset.close_mosaic(self.args)
@@ -178,7 +148,7 @@ class BaseTrainer(TrainerSetup):
             for batch in self.train_loader:
                 self.times.lap("data")
                 self.run_callbacks("on_train_batch_start")
-                self._name_step()
+                self.step, self.where = p.step, p.place()
                 self._validate_labels(batch)
                 self.times.lap("other")
                 batch = self.batch = self.preprocess_batch(batch)
@@ -186,8 +156,10 @@ class BaseTrainer(TrainerSetup):
                 stepped = self._train_batch(batch)
                 if not self.recovery.check_every_step and (p.batch % CUDA_FETCH == 0 or p.batch == self.batches):
                     self.train_step.fetch_losses()
-                self._show(bar, batch)
-                self._plot(batch)
+                self.tloss = torch.tensor(self.meter.mean)
+                show_progress(bar, f"{self.epoch + 1}/{self.epochs}", self.meter.mean, batch, self.device)
+                if self.rank <= 0 and draws(self.args.plots, self.plot_idx, p.step - 1):
+                    self.plot_training_samples(batch, p.step - 1)
                 self.run_callbacks("on_train_batch_end")
                 if self.stop:
                     break
@@ -218,33 +190,14 @@ class BaseTrainer(TrainerSetup):
         """Unscale and clip the gradients, step, zero them, and move the average."""
         self.train_step.update(self.run_callbacks)
 
-    def _plot(self, batch: Batch) -> None:
-        """Draw the batches of the steps in `plot_idx`."""
-        step = self.progress.step - 1
-        if self.args.plots and step in self.plot_idx and self.rank <= 0:
-            self.plot_training_samples(batch, step)
-
-    def _name_step(self) -> None:
-        """Keep number and place of the step that begins, for messages."""
-        p = self.progress
-        self.step = p.step
-        self.where = f"epoch {p.epoch + 1}, batch {p.batch + 1} (step {p.step + 1})"
-
     def _validate_labels(self, batch: Batch) -> None:
         """Stop before a batch with an impossible label; costs four reductions of a small tensor on the host."""
         if bad_labels(batch, self.data["nc"]) is not None:
             raise StepFailure("label", self.preprocess_batch(batch), exact=True)
 
-    def _show(self, bar: TQDM[Batch], batch: Batch) -> None:
-        """Redraw the progress line."""
-        self.tloss = torch.tensor(self.meter.mean)
-        epoch, memory = f"{self.epoch + 1}/{self.epochs}", memory_text(self.device)
-        bar.set_description(progress_text(epoch, memory, self.meter.mean, len(batch["cls"]), batch["img"].shape[-1]))
-        bar.update()
-
     def _save_inside(self) -> None:
         """Inside an epoch: save when long enough has passed, or when the user interrupts, and then stop."""
-        if not self.interrupt.requested and time.monotonic() - self.saved_at < AUTOSAVE_S:
+        if not self.interrupt.requested and self.clock.since_saved() < AUTOSAVE_S:
             return
         if self.meter.pending:  # not checked yet: only a state that is known to be good is saved
             return
@@ -257,7 +210,7 @@ class BaseTrainer(TrainerSetup):
         if self.interrupt.requested and self.progress.epoch < self.epochs:
             if self.rank <= 0 and self.saved_step != self.progress.step:
                 self._write_last()
-            LOGGER.info(f"Saved {self.last}; resume with resume={self.last}")
+            LOGGER.info(f"Saved {self.paths.last}; resume with resume={self.paths.last}")
             raise KeyboardInterrupt
 
     # -------------------------------------------------------------------------------------------------- end of epoch
@@ -276,22 +229,26 @@ class BaseTrainer(TrainerSetup):
         if self.is_best:
             p.best_fitness = self.fitness
         self.save_metrics({**self.label_loss_items(self.tloss), **self.metrics, **self.lr})
-        self._respect_patience()
+        if self.stopper(self.epoch, self.fitness):
+            LOGGER.info(
+                f"patience={self.args.patience}: no better fitness since epoch {self.stopper.best_epoch + 1}, stopping"
+            )
+            self.stop = True
         self._respect_time(look=measured)  # which took its time, too; an unmeasured epoch must not become the last
         self.scheduler.step()
         p.epoch, p.batch, p.loss_sum = self.epoch + 1, 0, []
         if self.rank <= 0:
-            write_csv(self.csv, p.rows)
+            write_csv(self.paths.csv, p.rows)
             if self.args.save or last or self.stop:
                 self.save_model()
                 self.run_callbacks("on_model_save")
-        self.epoch_time = time.time() - self.epoch_time_start
+        self.clock.end_epoch()
         self.run_callbacks("on_fit_epoch_end")
         self._leave_if_interrupted()
 
     def _elapsed(self) -> float:
         """Seconds of training, those of earlier processes of a resumed run included."""
-        return time.monotonic() - self.started
+        return self.clock.elapsed()
 
     def _metrics_of_epoch(self, wanted: bool) -> tuple[dict[str, float], float | None]:
         """Validate when wanted; return the metrics, zeros for those that were not measured, and the fitness."""
@@ -312,13 +269,6 @@ class BaseTrainer(TrainerSetup):
         metrics = dict(self.validator(self))
         return metrics, metrics.pop("fitness", None)
 
-    def _respect_patience(self) -> None:
-        """Stop when the fitness has not become better for `patience` epochs."""
-        if self.stopper(self.epoch, self.fitness):
-            best = self.stopper.best_epoch + 1
-            LOGGER.info(f"patience={self.args.patience}: no better fitness since epoch {best}, stopping")
-            self.stop = True
-
     def _respect_time(self, look: bool = True) -> None:
         """Re-estimate the number of epochs under a `time` limit; all processes follow the main one, also in `stop`."""
         if self.args.time and look:
@@ -328,7 +278,7 @@ class BaseTrainer(TrainerSetup):
             self.stop |= spent >= limit
         self.stop, self.epochs = dist.broadcast_object((self.stop, self.epochs))
         if self.args.time:
-            self.lf = self._curve()
+            self.lf = lr_curve(self.args, self.epochs)
 
     # --------------------------------------------------------------------------------------------------------- files
     def save_metrics(self, metrics: dict[str, float]) -> None:
@@ -342,7 +292,7 @@ class BaseTrainer(TrainerSetup):
         """
         if self.is_best:
             best = pack_best(self.state, plain(dict(self.args)), self.metrics)
-            write(self.best, best, self.recovery.on_disk)
+            write(self.paths.best, best, self.recovery.on_disk)
             self.progress.best_saved = True
         period = self.args.save_period
         if period > 0 and self.epoch % period == 0:
@@ -351,14 +301,15 @@ class BaseTrainer(TrainerSetup):
 
     def _write_last(self) -> None:
         """Write last.pt, whole or not at all."""
-        self._write_state(self.last.name)
-        self.recovery.saved(self.last)
-        self.saved_step, self.saved_at = self.progress.step, time.monotonic()
+        self._write_state(self.paths.last.name)
+        self.recovery.saved(self.paths.last)
+        self.saved_step = self.progress.step
+        self.clock.saved()
 
     def _write_state(self, name: str) -> None:
         """Write a file that the run can be resumed from."""
         self.progress.elapsed, self.progress.epochs = self._elapsed(), self.epochs
-        write(self.wdir / name, self.state.pack(plain(dict(self.args)), self.metrics), self.recovery.on_disk)
+        write(self.paths.wdir / name, self.state.pack(plain(dict(self.args)), self.metrics), self.recovery.on_disk)
 
     # --------------------------------------------------------------------------------------------------------- end
     def _finish(self) -> None:
@@ -367,12 +318,14 @@ class BaseTrainer(TrainerSetup):
         if self.saved_step != p.step:  # stopped after the epoch's end, or without `save`
             self._write_last()
         LOGGER.info(f"\n{p.epoch} epochs completed in {self._elapsed() / 3600:.3f} hours.")
-        found = self.best.exists()
+        found = self.paths.best.exists()
         if not (p.best_saved and found):
             if found:
-                LOGGER.warning(f"{self.best} is of an earlier run: the weights of this one are in {self.last}")
-            self._end_with_last()
-        for file in dict.fromkeys((self.last, self.best)):
+                LOGGER.warning(
+                    f"{self.paths.best} is of an earlier run: the weights of this one are in {self.paths.last}"
+                )
+            self.paths = self.paths.ending_with_last()
+        for file in dict.fromkeys((self.paths.last, self.paths.best)):
             LOGGER.info(f"{file}, {file_size(file):.1f} MB")
         if self.args.plots and p.rows:
             self.plot_metrics()
@@ -381,16 +334,57 @@ class BaseTrainer(TrainerSetup):
 
     def plot_metrics(self) -> None:
         """Draw the curves of results.csv."""
-        plot_results(self.csv)
-        self.on_plot(self.csv.with_suffix(".png"))
+        plot_results(self.paths.csv)
+        self.on_plot(self.paths.csv.with_suffix(".png"))
 
     def final_eval(self) -> None:
         """Validate the weights that the run ends with, with plots and the table of classes, in the main process."""
-        LOGGER.info(f"\nValidating {self.best}...")
+        LOGGER.info(f"\nValidating {self.paths.best}...")
         if self.rank == 0:  # the other processes have gone
             stop_workers(self.test_loader)
             self.validator.dataloader = self.test_loader = self.val_loader(-1)
-        self.validator.args = self.validator.args.replace(plots=self.args.plots)
-        report = self.validator(model=self.best)
+        self.validator.args.plots = self.args.plots
+        report = self.validator(model=self.paths.best)
         self.metrics = {k: round(float(v), 5) for k, v in report.items()}
         self.run_callbacks("on_fit_epoch_end")
+
+
+def log_start(trainer: BaseTrainer) -> None:
+    """Log sizes, precision and folder of a run."""
+    sizes = f"{count_of(trainer.train_loader)} training, {count_of(trainer.test_loader)} validation images"
+    precision = str(trainer.amp_dtype or torch.float32).removeprefix("torch.")
+    LOGGER.info(
+        f"{sizes}, {trainer.imgsz} px, {precision}, {trainer.train_loader.num_workers} loader workers\n"
+        f"Logging results to {colorstr('bold', str(trainer.save_dir))}\nTraining for {trainer.epochs} epochs..."
+    )
+
+
+def first_frozen_epoch(freeze_bn: float, epochs: int) -> int:
+    """The epoch from which all BatchNorm layers normalise by their running statistics, as they do at inference.
+
+    In batches of a few images the statistics of a batch say much about each image; the network learns to use that, and
+    misses it at inference. Trained on the running statistics at the end it loses little (Wu and Johnson 2021,
+    "Rethinking Batch in BatchNorm", section 4).
+    """
+    return epochs - round(freeze_bn * epochs)
+
+
+def draws(plots: bool, steps: Sequence[int], step: int) -> bool:
+    """Whether the batch of a step is drawn."""
+    return plots and step in steps
+
+
+def show_progress(bar: TQDM[Batch], epoch: str, losses: Sequence[float], batch: Batch, device: torch.device) -> None:
+    """Redraw the progress line."""
+    text = progress_text(epoch, memory_text(device), losses, len(batch["cls"]), batch["img"].shape[-1])
+    bar.set_description(text)
+    bar.update()
+
+
+def take_unfrozen(trainer: BaseTrainer, frozen: Sequence[nn.Module]) -> None:
+    """Train what a callback has unfrozen: the statistics of its norms, and in several processes its gradients."""
+    if trainer.epoch < first_frozen_epoch(trainer.args.freeze_bn, trainer.epochs):
+        for norm in set(frozen) - set(optim.frozen_norms(trainer.model)):
+            norm.train()
+    if trainer.ddp and trainable_names(trainer.model) != trainer.wrapped_names:
+        trainer.wrap_model()

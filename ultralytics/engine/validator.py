@@ -63,8 +63,8 @@ class Prediction(TypedDict, total=False):
     crowd: Tensor
 
 
-STAGES = ("preprocess", "inference", "loss", "postprocess")
-NOT_CALLED: Mapping[str, str] = {
+VAL_STAGES = ("preprocess", "inference", "loss", "postprocess")
+VALIDATOR_NOT_CALLED: Mapping[str, str] = {
     "gather_stats": "gather",
     "check_stats": "get_stats",
     "coco_evaluate": "eval_json",
@@ -181,7 +181,7 @@ class BaseValidator(CallbackMixin):
         args: IterableSimpleNamespace | Mapping[str, Any] | None = None,
         _callbacks: Callbacks | Mapping[str, list[Callback]] | None = None,
     ) -> None:
-        refuse_uncalled(type(self), NOT_CALLED)
+        refuse_uncalled(type(self), VALIDATOR_NOT_CALLED)
         self.args = build_args(args)
         refuse_unsupported(self.args)
         self.shown_conf = SHOWN_CONF if self.args.conf is None else float(self.args.conf)
@@ -191,7 +191,7 @@ class BaseValidator(CallbackMixin):
         self.save_dir = Path(save_dir) if save_dir else None
         self.callbacks = Callbacks(_callbacks)
         self.training = False
-        self.speed = dict.fromkeys(STAGES, 0.0)
+        self.speed = dict.fromkeys(VAL_STAGES, 0.0)
         self.times = {}
         self.names = {}
         self.data = {}
@@ -397,8 +397,8 @@ class BaseValidator(CallbackMixin):
 
     def _loop(self, module: Any, trainer: TrainingContext | None) -> None:
         """Run every batch through the stages and time them."""
-        timers = [Profile(device=self.device) for _ in STAGES]
-        spans: dict[str, list[float]] = {name: [] for name in STAGES}
+        timers = [Profile(device=self.device) for _ in VAL_STAGES]
+        spans: dict[str, list[float]] = {name: [] for name in VAL_STAGES}
         dtype = amp_dtype(trainer.args.amp, self.device) if trainer is not None else None
         self.seen, self.losses = 0, []
         self.init_metrics(module)
@@ -416,7 +416,7 @@ class BaseValidator(CallbackMixin):
                     self.losses.append((module(batch, raw)[1], max(len(batch["cls"]), 1)))
             with timers[3]:
                 preds = self.postprocess(raw)
-            for name, timer in zip(STAGES, timers, strict=True):
+            for name, timer in zip(VAL_STAGES, timers, strict=True):
                 spans[name].append(timer.dt / max(len(preds), 1) * 1e3)
             self.update_metrics(preds, batch)
             if self.drawing and i < 3:
@@ -424,7 +424,7 @@ class BaseValidator(CallbackMixin):
                 self.plot_predictions(batch, preds, i)
             self.run_callbacks("on_val_batch_end")
         images = max(self.seen, 1)
-        self.speed = {name: t.t / images * 1e3 for name, t in zip(STAGES, timers, strict=True)}
+        self.speed = {name: t.t / images * 1e3 for name, t in zip(VAL_STAGES, timers, strict=True)}
         self.times = times_of(spans)
 
     def _log_end(self) -> None:

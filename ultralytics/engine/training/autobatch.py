@@ -19,7 +19,7 @@ from ultralytics.utils.torch_utils import autocast, unwrap_model
 FALLBACK = 16
 """Batch on a device whose memory is not measured."""
 
-FRACTION = 0.85
+MEMORY_FRACTION = 0.85
 """Fraction of the GPU's memory that `batch=-1` fills."""
 
 MOST = 512
@@ -134,5 +134,5 @@ def explain_out_of_memory(run: HasModel) -> TrainingError:
     run.optimizer.zero_grad(set_to_none=True)
     torch.cuda.empty_cache()
     held = torch.cuda.memory_allocated(run.device)
-    limit = FRACTION * torch.cuda.mem_get_info(run.device)[1] - held
+    limit = MEMORY_FRACTION * torch.cuda.mem_get_info(run.device)[1] - held
     return out_of_memory(run, measure_line(trial_step(run), limit), limit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,39 @@ TRIAL_EPOCHS = 5
 
 WARMUP_FRACTION = 0.1
 """Largest fraction of the run that a recipe's warm-up takes."""
+
+
+class RunClock:
+    """Times of a run: seconds of training, those of earlier processes included, of the epoch, and since the last save.
+
+    Seconds are monotonic; `train_start` and `epoch_start` are times of day.
+    """
+
+    def __init__(self, elapsed: float = 0.0) -> None:
+        self._started = time.monotonic() - elapsed
+        self._saved = self._epoch = time.monotonic()
+        self.train_start = self.epoch_start = time.time()
+        self.epoch_time = 0.0
+
+    def elapsed(self) -> float:
+        """Seconds of training."""
+        return time.monotonic() - self._started
+
+    def start_epoch(self) -> None:
+        """An epoch begins."""
+        self._epoch, self.epoch_start = time.monotonic(), time.time()
+
+    def end_epoch(self) -> None:
+        """Keep the seconds of the epoch in `epoch_time`."""
+        self.epoch_time = time.monotonic() - self._epoch
+
+    def saved(self) -> None:
+        """A checkpoint is on disk."""
+        self._saved = time.monotonic()
+
+    def since_saved(self) -> float:
+        """Seconds since the last checkpoint."""
+        return time.monotonic() - self._saved
 
 
 class LossMeter:

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ultralytics.data.dataset import Batch
 from ultralytics.data.utils import check_det_dataset
-from ultralytics.engine.training.console import LossMeter, choose_recipe, header_text
+from ultralytics.engine.training.console import LossMeter, RunClock, choose_recipe, header_text
 from ultralytics.engine.training.environment import Interrupt
 from ultralytics.engine.training.optimizer import Warmup
 from ultralytics.engine.training.profiler import StepTimes
@@ -39,12 +39,12 @@ from ultralytics.utils.torch_utils import unwrap_model
 ModelSource: TypeAlias = str | Path | Mapping[str, object] | None
 """What a network is built from: a YAML file, its content, or None for the argument `model`."""
 
-Weights: TypeAlias = str | Path | Mapping[str, object] | nn.Module | None
+InitialWeights: TypeAlias = str | Path | Mapping[str, object] | nn.Module | None
 """What tensors are copied from: a file, a checkpoint or state dict, a network."""
 
-Loader: TypeAlias = DataLoader[Batch]
+BatchLoader: TypeAlias = DataLoader[Batch]
 
-NOT_CALLED: Mapping[str, str] = {
+TRAINER_NOT_CALLED: Mapping[str, str] = {
     "_setup_ddp": "_setup_train; processes are started by device=0,1 or by torchrun",
     "check_resume": "resume_training",
     "_get_memory": "progress_string",
@@ -96,8 +96,8 @@ class TrainerInterface(CallbackMixin):
     scaler: torch.amp.GradScaler
     amp_dtype: torch.dtype | None
     stopper: EarlyStopping
-    train_loader: Loader
-    test_loader: Loader
+    train_loader: BatchLoader
+    test_loader: BatchLoader
     validator: BaseValidator
     # Helpers
     train_step: TrainStep
@@ -105,6 +105,7 @@ class TrainerInterface(CallbackMixin):
     recovery: Recovery
     times: StepTimes
     interrupt: Interrupt
+    clock: RunClock
     # Run time
     epoch: int
     step: int  # number and place of the current step, for messages
@@ -120,14 +121,9 @@ class TrainerInterface(CallbackMixin):
     is_best: bool  # whether the epoch's fitness is the best so far
     freeze_layer_names: list[str]
     wrapped_names: frozenset[str]  # parameters that were trainable when the network was wrapped
-    train_time_start: float  # time.time() of the first epoch of this process
-    epoch_time_start: float
-    epoch_time: float  # seconds of the last epoch
-    started: float  # monotonic time at which the run would have started without interruptions
     # Saved
     progress: Progress
     saved_step: int | None  # the step that last.pt is of
-    saved_at: float
 
     # ------------------------------------------------------------------------------------------------- derived values
     @property
@@ -192,6 +188,21 @@ class TrainerInterface(CallbackMixin):
         return stride_of(self.model)
 
     @property
+    def train_time_start(self) -> float:
+        """Time of day at which this process began to train."""
+        return self.clock.train_start
+
+    @property
+    def epoch_time_start(self) -> float:
+        """Time of day at which the epoch began."""
+        return self.clock.epoch_start
+
+    @property
+    def epoch_time(self) -> float:
+        """Seconds of the last epoch."""
+        return self.clock.epoch_time
+
+    @property
     def world_size(self) -> int:
         """Processes of the run."""
         return dist.world_size()
@@ -199,7 +210,7 @@ class TrainerInterface(CallbackMixin):
     @property
     def ddp(self) -> bool:
         """Whether the run has several processes."""
-        return self.world_size > 1
+        return dist.world_size() > 1
 
     @property
     def resume(self) -> bool:
@@ -230,7 +241,7 @@ class TrainerInterface(CallbackMixin):
             data["names"], data["nc"] = {0: "item"}, 1
         return data
 
-    def get_model(self, cfg: ModelSource = None, weights: Weights = None, verbose: bool = True) -> nn.Module:
+    def get_model(self, cfg: ModelSource = None, weights: InitialWeights = None, verbose: bool = True) -> nn.Module:
         """Return a fresh network for the data set, with the matching tensors of `weights` in it."""
         raise NotImplementedError
 
@@ -249,7 +260,7 @@ class TrainerInterface(CallbackMixin):
 
     def get_dataloader(
         self, dataset_path: str | list[str], batch_size: int = 16, rank: int = -1, mode: str = "train"
-    ) -> Loader:
+    ) -> BatchLoader:
         """Return the loader of a split; shuffled in mode "train". Any `DataLoader` will do."""
         raise NotImplementedError
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ultralytics.engine.training.state import seed_step
 from ultralytics.utils.torch_utils import autocast
 
-Batch = Mapping[str, Any]
+StepBatch = Mapping[str, Any]
 
 BOX_SLACK = 1e-3
 """How far a box may leave 0..1 before it counts as wrong."""
@@ -41,7 +41,7 @@ ADVICE: Mapping[str, str] = {
 class StepFailure(Exception):
     """A step must not be used. `exact`: the weights are still those that it began with, and `batch` is the one."""
 
-    def __init__(self, kind: str, batch: Batch, exact: bool) -> None:
+    def __init__(self, kind: str, batch: StepBatch, exact: bool) -> None:
         super().__init__(kind)
         self.kind, self.batch, self.exact = kind, batch, exact
 
@@ -81,7 +81,7 @@ class Finding:
         return cls(str(record["cause"]), str(record["what"]), tuple(record["terms"]), tuple(record["images"]))
 
 
-def bad_labels(batch: Batch, nc: int) -> Finding | None:
+def bad_labels(batch: StepBatch, nc: int) -> Finding | None:
     """Name the first box outside of 0..1, or class outside of 0..nc-1; None when there is none."""
     cls, boxes = batch["cls"].flatten(), batch.get("bboxes")
     if len(cls) and not (0 <= float(cls.min()) and float(cls.max()) < nc):
@@ -97,7 +97,7 @@ def bad_labels(batch: Batch, nc: int) -> Finding | None:
     return _label(batch, row, f"box {', '.join(f'{v:g}' for v in boxes[row].tolist())}, which leaves 0..1")
 
 
-def _label(batch: Batch, row: int, text: str) -> Finding:
+def _label(batch: StepBatch, row: int, text: str) -> Finding:
     owner = batch.get("batch_idx")
     image = int(owner.flatten()[row]) if owner is not None else row
     file = str(batch["im_file"][image])
@@ -105,7 +105,7 @@ def _label(batch: Batch, row: int, text: str) -> Finding:
     return Finding("label", f"label {row - first + 1} of {file}: {text}", images=(file,))
 
 
-def bad_images(batch: Batch) -> Finding | None:
+def bad_images(batch: StepBatch) -> Finding | None:
     """Name the images of a batch (B, C, H, W) that hold values which are not finite; None when there is none."""
     wrong = (~batch["img"].isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
     if not wrong:
@@ -202,7 +202,7 @@ class _Watch:
         return hook
 
 
-def trace(model: Any, batch: Batch, step: Step) -> Finding:
+def trace(model: Any, batch: StepBatch, step: Step) -> Finding:
     """Run a step again, without its update, and find what is wrong with it.
 
     The network is left with its weights; the statistics of its norms move as in any step. In a distributed run all
@@ -223,7 +223,7 @@ def trace(model: Any, batch: Batch, step: Step) -> Finding:
     return _conclude(model, batch, watch, bad, bool(loss.isfinite()))
 
 
-def _conclude(model: nn.Module, batch: Batch, watch: _Watch, terms: tuple[str, ...], finite: bool) -> Finding:
+def _conclude(model: nn.Module, batch: StepBatch, watch: _Watch, terms: tuple[str, ...], finite: bool) -> Finding:
     """Choose the earliest cause: image, weight, layer output, loss, gradient."""
     files = tuple(map(str, batch["im_file"]))
     found = bad_images(batch)

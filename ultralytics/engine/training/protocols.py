@@ -6,7 +6,7 @@ A helper takes the narrowest protocol that serves it, so that it can be read, an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -38,6 +38,10 @@ class RunPaths:
         """Return the paths below a run folder; nothing is written."""
         wdir = save_dir / "weights"
         return cls(save_dir, wdir, wdir / "last.pt", wdir / "best.pt", save_dir / "results.csv")
+
+    def ending_with_last(self) -> RunPaths:
+        """Return the paths of a run that ends with last.pt."""
+        return replace(self, best=self.last)
 
 
 class HasSaved(Protocol):

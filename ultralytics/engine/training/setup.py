@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,9 +23,16 @@ from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.data.build import EpochSampler
 from ultralytics.engine.training import autobatch as memory
 from ultralytics.engine.training import optimizer as optim
-from ultralytics.engine.training.console import LossMeter, count_images, settle_recipe, write_csv
+from ultralytics.engine.training.console import LossMeter, RunClock, count_images, settle_recipe, write_csv
 from ultralytics.engine.training.environment import check_arguments, run_device
-from ultralytics.engine.training.interface import NOT_CALLED, Loader, ModelSource, TrainerInterface, Weights, stride_of
+from ultralytics.engine.training.interface import (
+    TRAINER_NOT_CALLED,
+    BatchLoader,
+    InitialWeights,
+    ModelSource,
+    TrainerInterface,
+    stride_of,
+)
 from ultralytics.engine.training.profiler import StepTimes
 from ultralytics.engine.training.protocols import RunPaths
 from ultralytics.engine.training.recovery import Recovery
@@ -70,7 +76,7 @@ class TrainerSetup(TrainerInterface):
         overrides: Mapping[str, Any] | None = None,
         _callbacks: Callbacks | Mapping[str, Iterable[Callback]] | None = None,
     ) -> None:
-        refuse_uncalled(type(self), NOT_CALLED)
+        refuse_uncalled(type(self), TRAINER_NOT_CALLED)
         given = {**(overrides or {}), "mode": "train"}
         args = get_cfg(cfg, given) if cfg is not None else get_cfg(overrides=given)
         self.given = {k: getattr(args, k) for k in args.user_keys}
@@ -89,10 +95,6 @@ class TrainerSetup(TrainerInterface):
         if self.resume_from is not None:
             self.epochs = planned_epochs(args, self.resume_from)
         self.paths = RunPaths.under(Path(args.save_dir) if args.get("save_dir") else Path(get_save_dir(args)))
-        self._begin()
-
-    def _begin(self) -> None:
-        """Set the state of a run that has not started."""
         self.progress = Progress()
         self.stopper = EarlyStopping(self.args.patience)
         self.meter = LossMeter(self.loss_names)
@@ -103,7 +105,9 @@ class TrainerSetup(TrainerInterface):
         self.metrics, self.fitness, self.is_best, self.saved_step = {}, None, False, None
         self.plots, self.plot_idx, self.lr, self.batch, self.freeze_layer_names = {}, [0, 1, 2], {}, None, []
         self.loss, self.loss_items, self.tloss = torch.zeros(()), torch.zeros(0), torch.zeros(0)
-        self.train_time_start = self.epoch_time_start = self.epoch_time = self.saved_at = self.started = 0.0
+        self.clock = RunClock()
+        absent: Any = None  # the loaders are made by `_setup_train`
+        self.train_loader = self.test_loader = absent
 
     def _provisional_batch(self) -> float:
         """Put a number in the place of an automatic batch; return the fraction of GPU memory to fill, 0 for none."""
@@ -113,7 +117,7 @@ class TrainerSetup(TrainerInterface):
         self.args = self.args.replace(batch=memory.FALLBACK * dist.world_size())
         if self.device.type != "cuda":
             LOGGER.info(f"batch={wanted:g} measures a GPU's memory; on {self.device} it is batch={self.args.batch}")
-        return memory.FRACTION if wanted < 0 else wanted
+        return memory.MEMORY_FRACTION if wanted < 0 else wanted
 
     def auto_batch(self, max_num_obj: int = 0) -> int:
         """Return the images per step that fit into the memory of this process's GPU; on a CPU a fixed number.
@@ -138,7 +142,7 @@ class TrainerSetup(TrainerInterface):
     def _setup_train(self) -> None:
         """Build everything; the run folder comes last, so that a failure leaves nothing behind."""
         if self.rank <= 0:
-            check_writable(self.save_dir, new=not self.folder_is_given)
+            check_writable(self.paths.save_dir, new=not self.folder_is_given)
         attach_tensorboard(self)
         self.times.attach(self.callbacks, self.device)
         self.run_callbacks("on_pretrain_routine_start")
@@ -170,7 +174,7 @@ class TrainerSetup(TrainerInterface):
                 if saved["bn_eps"] and type(norm) is nn.BatchNorm2d:
                     norm.eps = saved["bn_eps"]
         elif not isinstance(self.model, nn.Module):
-            self.model = self._model_from_argument(str(args.model))
+            self.model = network_of_argument(self, str(args.model))
         elif isinstance(args.pretrained, str):
             network: Any = self.model
             network.load(args.pretrained)
@@ -189,19 +193,6 @@ class TrainerSetup(TrainerInterface):
         self.imgsz = int(size if isinstance(size, int) else max(size))
         self.args = args.replace(imgsz=self.imgsz)
 
-    def _model_from_argument(self, name: str) -> nn.Module:
-        """Build the network that `model=` names: a YAML, or the architecture and weights of a checkpoint."""
-        weights: Weights = None
-        cfg: ModelSource = name
-        if name.endswith(".pt"):
-            weights, _ = load_checkpoint(name)
-            cfg = weights.yaml
-        if isinstance(self.args.pretrained, str):
-            weights = self.args.pretrained
-        elif not self.args.pretrained:
-            weights = None
-        return self.get_model(cfg=cfg, weights=weights, verbose=self.rank in {-1, 0})
-
     def _setup_data(self) -> None:
         """Scan both splits and build their loaders."""
         self.train_loader = self.get_dataloader(self.data["train"], self.batch_size, self.rank, "train")
@@ -214,7 +205,7 @@ class TrainerSetup(TrainerInterface):
             kind = type(self.train_loader.sampler).__name__
             LOGGER.warning(f"{kind} keeps no position: a run that resumes inside an epoch draws other images")
 
-    def val_loader(self, rank: int) -> Loader:
+    def val_loader(self, rank: int) -> BatchLoader:
         """Return the loader of the evaluated split: the images of one process, or with rank -1 all of them."""
         path = self.data.get(self.args.split) or self.data["val"]
         return self.get_dataloader(path, self.batch_size * 2, rank, "val")
@@ -279,23 +270,14 @@ class TrainerSetup(TrainerInterface):
 
     def wrap_model(self) -> None:
         """Wrap the network for several processes; again when other parameters are trainable than before."""
-        self.wrapped_names = self.trainable_names()
+        self.wrapped_names = trainable_names(self.model)
         # without device_ids, which would take labels to the device too
         self.model = DistributedDataParallel(unwrap_model(self.model), find_unused_parameters=True)
 
-    def trainable_names(self) -> frozenset[str]:
-        """Names of the parameters that are not frozen."""
-        return frozenset(name for name, p in unwrap_model(self.model).named_parameters() if p.requires_grad)
-
     def _setup_scheduler(self) -> None:
         """Make the rate curve and its scheduler, standing at `start_epoch`."""
-        self.lf = self._curve()
+        self.lf = lr_curve(self.args, self.epochs)
         self.scheduler = LambdaLR(self.optimizer, lambda epoch: self.lf(epoch), last_epoch=self.start_epoch - 1)
-
-    def _curve(self) -> Callable[[float], float]:
-        """Rate factor as a function of the epoch."""
-        name = self.args.lr_schedule or ("cosine" if self.args.cos_lr else "linear")
-        return LR_CURVES[name](self.epochs, self.args.lrf)
 
     def set_precision(self, amp: bool | str) -> None:
         """Compute in the precision that a value of `amp` stands for, from the next epoch on."""
@@ -316,30 +298,24 @@ class TrainerSetup(TrainerInterface):
     def _setup_folder(self) -> None:
         """Make the run folder, which all processes then know; the main one writes its first files."""
         if self.rank <= 0:
-            self._write_first_files()
-        self.paths = RunPaths.under(dist.broadcast_object(self.save_dir))
-        self.validator.save_dir = self.save_dir
+            self.claim_folder()
+            self.paths.wdir.mkdir(parents=True, exist_ok=True)
+            self.args.save_dir = str(self.paths.save_dir)
+            YAML.save(self.paths.save_dir / "args.yaml", dict(self.args))
+            for loader in (self.train_loader, self.test_loader):
+                write_report(loader, self.paths.save_dir)
+            if self.args.plots:
+                self.plot_training_labels()
+        self.paths = RunPaths.under(dist.broadcast_object(self.paths.save_dir))
+        self.validator.save_dir = self.paths.save_dir
         if self.rank > 0:
             self.validator.args = self.validator.args.replace(plots=False)
 
     def claim_folder(self) -> None:
         """Choose the first free folder of the run's name, and make it; a folder that was given is taken as it is."""
         if not self.folder_is_given:
-            self.paths = RunPaths.under(increment_path(self.save_dir, mkdir=True))
-        self.save_dir.mkdir(parents=True, exist_ok=True)
-
-    def _write_first_files(self) -> None:
-        """Write args.yaml, labels.jpg and what was wrong with the data."""
-        self.claim_folder()
-        self.wdir.mkdir(parents=True, exist_ok=True)
-        self.args = self.args.replace(save_dir=str(self.save_dir))
-        YAML.save(self.save_dir / "args.yaml", dict(self.args))
-        for loader in (self.train_loader, self.test_loader):
-            dataset: Any = loader.dataset
-            if getattr(dataset, "report", None):
-                dataset.write_report(self.save_dir)
-        if self.args.plots:
-            self.plot_training_labels()
+            self.paths = RunPaths.under(increment_path(self.paths.save_dir, mkdir=True))
+        self.paths.save_dir.mkdir(parents=True, exist_ok=True)
 
     # ------------------------------------------------------------------------------------------------------ resume
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
@@ -352,29 +328,58 @@ class TrainerSetup(TrainerInterface):
         if p.epochs != self.epochs:  # another curve than that of the saved rates
             for group, lr in zip(self.optimizer.param_groups, self.scheduler.get_last_lr(), strict=False):
                 group["lr"] = lr
-        if Path(self.args.resume).resolve() == self.last.resolve():
+        if Path(self.args.resume).resolve() == self.paths.last.resolve():
             self.saved_step = p.step
         if self.rank <= 0:
-            self._copy_best(ckpt)
-            write_csv(self.csv, p.rows)
+            folder = run_folder(Path(self.args.resume), ckpt["train_args"])
+            source = folder / "weights" / self.paths.best.name if folder else None
+            p.best_saved = p.best_saved and source is not None and source.exists()
+            if p.best_saved and source is not None:
+                copy_best(self.paths, source)
+            write_csv(self.paths.csv, p.rows)
         LOGGER.info(f"Resuming at epoch {p.epoch + 1} of {self.epochs}, batch {p.batch + 1} of {self.batches}")
-
-    def _copy_best(self, ckpt: dict[str, Any]) -> None:
-        """Copy best.pt when the run continues in another folder; where it is missing, the run has none."""
-        folder = run_folder(Path(self.args.resume), ckpt["train_args"])
-        source = folder / "weights" / self.best.name if folder else None
-        if not self.progress.best_saved or source is None or not source.exists():
-            self.progress.best_saved = False
-        elif source.resolve() != self.best.resolve():
-            with atomic_write(self.best, "wb") as f:
-                f.write(source.read_bytes())
-
-    def _end_with_last(self) -> None:
-        """Take last.pt for the weights that the run ends with."""
-        self.paths = replace(self.paths, best=self.last)
 
 
 def count_of(loader: DataLoader[Any]) -> int:
     """Number of images of a loader's data set."""
     dataset: Any = loader.dataset
     return len(dataset)
+
+
+def trainable_names(model: nn.Module) -> frozenset[str]:
+    """Names of the parameters that are not frozen."""
+    return frozenset(name for name, p in unwrap_model(model).named_parameters() if p.requires_grad)
+
+
+def lr_curve(args: IterableSimpleNamespace, epochs: int) -> Callable[[float], float]:
+    """Rate factor as a function of the epoch."""
+    name = args.lr_schedule or ("cosine" if args.cos_lr else "linear")
+    return LR_CURVES[name](epochs, args.lrf)
+
+
+def copy_best(paths: RunPaths, source: Path) -> None:
+    """Copy the best.pt of the folder in which a run was before."""
+    if source.resolve() != paths.best.resolve():
+        with atomic_write(paths.best, "wb") as f:
+            f.write(source.read_bytes())
+
+
+def write_report(loader: BatchLoader, folder: Path) -> None:
+    """Write what was wrong with the data of a loader, if its data set knows."""
+    dataset: Any = loader.dataset
+    if getattr(dataset, "report", None):
+        dataset.write_report(folder)
+
+
+def network_of_argument(trainer: TrainerInterface, name: str) -> nn.Module:
+    """Build the network that `model=` names: a YAML, or the architecture and weights of a checkpoint."""
+    weights: InitialWeights = None
+    cfg: ModelSource = name
+    if name.endswith(".pt"):
+        weights, _ = load_checkpoint(name)
+        cfg = weights.yaml
+    if isinstance(trainer.args.pretrained, str):
+        weights = trainer.args.pretrained
+    elif not trainer.args.pretrained:
+        weights = None
+    return trainer.get_model(cfg=cfg, weights=weights, verbose=trainer.rank in {-1, 0})

@@ -103,6 +103,10 @@ class Progress:
     rows: list[dict[str, float]] = field(default_factory=list)
     """Rows of results.csv."""
 
+    def place(self) -> str:
+        """Name the step that begins, for messages."""
+        return f"epoch {self.epoch + 1}, batch {self.batch + 1} (step {self.step + 1})"
+
 
 @dataclass
 class TrainState:

@@ -18,7 +18,7 @@ from ultralytics.data.dataset import Batch, YOLODataset
 from ultralytics.data.doctor import Finding, preflight
 from ultralytics.data.labels.table import LabelTable
 from ultralytics.engine.trainer import BaseTrainer
-from ultralytics.engine.training.interface import Loader, ModelSource, Weights, stride_of
+from ultralytics.engine.training.interface import BatchLoader, InitialWeights, ModelSource, stride_of
 from ultralytics.models.rtdetr.post import check_classes
 from ultralytics.models.rtdetr.val import RTDETRValidator, build_rtdetr_dataset, on_device
 from ultralytics.nn.families import FAMILIES, family_of
@@ -65,7 +65,7 @@ class RTDETRTrainer(BaseTrainer):
         check_classes(self.args.classes, data["nc"])
         return data
 
-    def get_model(self, cfg: ModelSource = None, weights: Weights = None, verbose: bool = True) -> YamlModel:
+    def get_model(self, cfg: ModelSource = None, weights: InitialWeights = None, verbose: bool = True) -> YamlModel:
         """Build a network for the data set's classes, of the family of the YAML's head (RT-DETR where none owns it).
 
         Its first weights depend on the run's seed alone.
@@ -98,7 +98,7 @@ class RTDETRTrainer(BaseTrainer):
 
     def get_dataloader(
         self, dataset_path: str | list[str], batch_size: int = 16, rank: int = -1, mode: str = "train"
-    ) -> Loader:
+    ) -> BatchLoader:
         """Return the loader of a split; shuffled in mode "train"; those of one process unless `rank` is -1."""
         dataset = self.build_dataset(dataset_path, mode, batch_size)
         train = mode == "train"

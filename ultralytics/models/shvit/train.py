@@ -15,7 +15,7 @@ from torch import nn
 from ultralytics.data.classify import ClassificationDataset, build_classify_loader, check_cls_dataset
 from ultralytics.data.dataset import Batch
 from ultralytics.engine.trainer import BaseTrainer
-from ultralytics.engine.training.interface import Loader, ModelSource, Weights
+from ultralytics.engine.training.interface import BatchLoader, InitialWeights, ModelSource
 from ultralytics.models.shvit.pre import normalize, to_bytes
 from ultralytics.models.shvit.val import ClassificationValidator
 from ultralytics.nn.classify import class_weights
@@ -96,7 +96,9 @@ class ClassificationTrainer(BaseTrainer):
         """Return the columns of results.csv that validation fills."""
         return ClassifyMetrics(self.data["names"]).keys
 
-    def get_model(self, cfg: ModelSource = None, weights: Weights = None, verbose: bool = True) -> ClassificationModel:
+    def get_model(
+        self, cfg: ModelSource = None, weights: InitialWeights = None, verbose: bool = True
+    ) -> ClassificationModel:
         """Build a network for the data set's classes; its first weights depend on the run's seed alone."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.args.seed)
@@ -132,7 +134,7 @@ class ClassificationTrainer(BaseTrainer):
 
     def get_dataloader(
         self, dataset_path: str | list[str], batch_size: int = 16, rank: int = -1, mode: str = "train"
-    ) -> Loader:
+    ) -> BatchLoader:
         """Return the loader of a split; shuffled and split among the processes in mode "train"."""
         dataset = self.build_dataset(dataset_path, mode)
         train = mode == "train"
@@ -153,7 +155,7 @@ class ClassificationTrainer(BaseTrainer):
             moved["teacher"] = self.teacher(img)
         return cast("Batch", moved)
 
-    def _close_mosaic(self) -> None:
+    def _close_dataloader_mosaic(self) -> None:
         """Classification has no mosaic."""
 
     def plot_training_samples(self, batch: Batch, ni: int) -> None:
