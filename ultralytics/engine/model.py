@@ -236,8 +236,8 @@ class Model:
         with self._lock:
             run = self.predictor
             if not isinstance(run, cls) or not self._is_current(run, resolved):
-                run = cls(overrides=args, _callbacks=self.callbacks)
-                run.setup_model(self._runnable(args))
+                run = cls(overrides=user_values(resolved), _callbacks=self.callbacks)
+                run.setup_model(self._runnable(resolved))
                 self.predictor = run
             with run.lock:
                 run.update_args(resolved, reset=True)

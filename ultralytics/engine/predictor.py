@@ -56,7 +56,6 @@ BatchItem: TypeAlias = "tuple[list[str], Images, list[str]]"
 PREDICTOR_NOT_CALLED: Mapping[str, str] = {"show": "write_results, which the window is part of"}
 """Methods of the interface that a prediction has no place for, and what to replace instead."""
 
-PLACE_KEYS = ("project", "name", "save_dir", "exist_ok")
 STAGES = ("preprocess", "inference", "postprocess")
 
 
@@ -185,12 +184,12 @@ class BasePredictor(CallbackMixin):
         self.lock = threading.RLock()
 
     @property
-    def args(self) -> IterableSimpleNamespace:
+    def args(self) -> Args:
         """The arguments: while a batch is in work, those of its pass."""
         return self._args if self._run is None else self._run.args
 
     @args.setter
-    def args(self, args: IterableSimpleNamespace) -> None:
+    def args(self, args: Args) -> None:
         if self._run is not None:
             self._run.args = args
         self._args = args
@@ -315,8 +314,7 @@ class BasePredictor(CallbackMixin):
         """
         source = self.args.source if source is None else source
         if source is None:
-            source = ASSETS
-            LOGGER.warning(f"no source given: predicting on the images in {ASSETS}")
+            raise ConfigError("predict needs source=, an image, video, folder, glob, list file or URL")
         own = int(max(torch.as_tensor(self.model.stride).flatten().tolist()))
         size = check_imgsz(self.args.imgsz, stride=stride or own, min_dim=2)
         self.imgsz = (int(size[0]), int(size[1])) if isinstance(size, (list, tuple)) else (int(size), int(size))

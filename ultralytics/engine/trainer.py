@@ -343,7 +343,7 @@ class BaseTrainer(TrainerSetup):
         if self.rank == 0:  # the other processes have gone
             stop_workers(self.test_loader)
             self.validator.dataloader = self.test_loader = self.val_loader(-1)
-        self.validator.args.plots = self.args.plots
+        self.validator.args = self.validator.args.replace(plots=self.args.plots)
         report = self.validator(model=self.paths.best)
         self.metrics = {k: round(float(v), 5) for k, v in report.items()}
         self.run_callbacks("on_fit_epoch_end")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from ultralytics.cfg import get_cfg, get_save_dir
+from ultralytics.cfg import Args, get_cfg, get_save_dir
 from ultralytics.data.dataset import Batch
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.nn.autobackend import AutoBackend
@@ -73,11 +73,6 @@ VALIDATOR_NOT_CALLED: Mapping[str, str] = {
 
 VAL_CONF = 0.001
 SHOWN_CONF = 0.25
-UNSUPPORTED = {
-    "visualize": "feature and error panels are not available",
-    "dnn": "inference through OpenCV DNN is not available",
-    "rect": "RT-DETR takes images stretched to one size (letterbox=True keeps the aspect)",
-}
 
 
 class TrainingContext(Protocol):
@@ -107,16 +102,13 @@ def refuse_uncalled(cls: type[object], table: Mapping[str, str]) -> None:
             raise ConfigError(f"{cls.__name__}.{name} is never called here", f"replace {instead}")
 
 
-def refuse_unsupported(args: IterableSimpleNamespace) -> None:
-    """Raise `ConfigError` when an argument asks for what inference cannot do."""
-    for name, why in UNSUPPORTED.items():
-        if getattr(args, name, False):
-            raise ConfigError(f"{name}={getattr(args, name)}: {why}", f"leave {name} out")
+def refuse_unsupported(args: Args) -> None:
+    """Raise `ConfigError` for a precision in which networks do not run."""
     if args.quantize not in {None, 16, 32}:
         raise ConfigError(f"quantize={args.quantize}: networks run in 32 or 16 bits", "leave quantize out")
 
 
-def load_backend(weights: WeightsSource, device: torch.device, args: IterableSimpleNamespace) -> AutoBackend:
+def load_backend(weights: WeightsSource, device: torch.device, args: Args) -> AutoBackend:
     """Wrap weights (a path) or a module for inference; a module that was given is left as it was."""
     if isinstance(weights, AutoBackend):  # used as it is
         if args.compile and weights.facts is not None:

@@ -157,7 +157,7 @@ def write_csv(path: Path, rows: Sequence[dict[str, float]]) -> None:
         f.write("\n".join(lines) + "\n")
 
 
-def count_images(args: IterableSimpleNamespace, source: str | list[str]) -> int:
+def count_images(args: Args, source: str | list[str]) -> int:
     """Number of training images that a run on `source` takes: of its list, the `fraction`."""
     return len(pick_fraction(list_images(source), fraction_of(args.fraction, "train"), args.seed))
 
@@ -173,14 +173,15 @@ def choose_recipe(images: int, iterations: int, pretrained: bool, epochs: int) -
     return name, f"{images} training images, {iterations} batches planned in {epochs} epochs, {start}"
 
 
-def settle_recipe(args: IterableSimpleNamespace, name: str, why: str = "") -> IterableSimpleNamespace:
+def settle_recipe(args: Args, name: str, why: str = "") -> Args:
     """Return the arguments with the recipe laid under what the user gave; log which one, why, and what it set.
 
     A recipe's warm-up takes at most `WARMUP_FRACTION` of the run, so that a trial of three epochs trains in each.
     """
     new = apply_recipe(args, name)
     if "warmup_epochs" not in new.user_keys:
-        new.warmup_epochs = min(float(new.warmup_epochs), round(WARMUP_FRACTION * int(new.epochs), 6))
+        limit = round(WARMUP_FRACTION * int(new.epochs), 6)
+        new = new.replace(warmup_epochs=min(float(new.warmup_epochs), limit))
     kept = sorted(new.user_keys & set(load_recipe(name)))
     LOGGER.info(recipe_text(dict(args), dict(new), name, why, kept))
     return new

@@ -21,9 +21,6 @@ from ultralytics.utils import LOGGER, dist
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.torch_utils import device_ids, init_seeds, select_device
 
-REFUSED = {"compile": "networks are compiled for predict and val only: denoising changes the shapes of each step"}
-"""Arguments that training cannot honour, and why: they are refused, never ignored."""
-
 GLOO_DRAIN_S = 0.2
 """Seconds that gloo's threads get to let go of the last collective's tensors."""
 
@@ -75,7 +72,7 @@ def process_group(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def deterministic_mode(args: IterableSimpleNamespace) -> Iterator[None]:
+def deterministic_mode(args: Args) -> Iterator[None]:
     """Seed everything and set torch's global switches for the run; put the switches back afterwards.
 
     Deterministic algorithms would also write to each new tensor before its first use; no operation here reads what it

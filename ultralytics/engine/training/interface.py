@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, Dataset
 
+from ultralytics.cfg import Args
 from ultralytics.data.dataset import Batch
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.training.console import LossMeter, RunClock, choose_recipe, header_text
@@ -29,7 +30,7 @@ from ultralytics.engine.training.recovery import Recovery
 from ultralytics.engine.training.state import Progress, TrainState
 from ultralytics.engine.training.step import TrainStep
 from ultralytics.engine.validator import BaseValidator
-from ultralytics.utils import IterableSimpleNamespace, dist
+from ultralytics.utils import dist
 from ultralytics.utils.callbacks import CallbackMixin
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.metrics import DetMetrics
@@ -66,7 +67,7 @@ class TrainerInterface(CallbackMixin):
     """Attributes and extension points of a trainer."""
 
     # Config
-    args: IterableSimpleNamespace
+    args: Args
     given: Mapping[str, Any]  # what the user gave
     resume_from: dict[str, Any] | None  # the checkpoint that the run resumes from
     data: dict[str, Any]

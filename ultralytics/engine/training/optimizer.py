@@ -16,7 +16,6 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from ultralytics.cfg import Args
 from ultralytics.utils.errors import ConfigError
 
 GROUPS = ("weight", "bn", "bias")

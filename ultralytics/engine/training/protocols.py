@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from ultralytics.utils import IterableSimpleNamespace
+from ultralytics.cfg import Args
 from ultralytics.utils.callbacks import Callback, Callbacks
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class HasSaved(Protocol):
 class HasRun(Protocol):
     """A run: its arguments, its folder, how far it is, and what it could resume from."""
 
-    args: IterableSimpleNamespace
+    args: Args
     device: torch.device
     rank: int
     paths: RunPaths
@@ -75,7 +75,7 @@ class HasEpoch(Protocol):
 class HasRows(Protocol):
     """A run whose rows of results.csv are read as they come."""
 
-    args: IterableSimpleNamespace
+    args: Args
     paths: RunPaths
     progress: Progress
     resume_from: dict[str, Any] | None
@@ -86,7 +86,7 @@ class HasRows(Protocol):
 class HasModel(Protocol):
     """A network and the precision and image size that it is trained with."""
 
-    args: IterableSimpleNamespace
+    args: Args
     device: torch.device
     data: dict[str, Any]
     model: nn.Module

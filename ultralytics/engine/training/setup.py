@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
-from ultralytics.cfg import get_cfg, get_save_dir
+from ultralytics.cfg import Args, get_cfg, get_save_dir
 from ultralytics.data.build import EpochSampler
 from ultralytics.engine.training import autobatch as memory
 from ultralytics.engine.training import optimizer as optim
@@ -94,11 +94,11 @@ class TrainerSetup(TrainerInterface):
         self.data = self.get_dataset()
         if self.resume_from is not None:
             self.epochs = planned_epochs(args, self.resume_from)
-        self.paths = RunPaths.under(Path(args.save_dir) if args.get("save_dir") else Path(get_save_dir(args)))
+        self.paths = RunPaths.under(Path(args.get("save_dir") or get_save_dir(args)))
         self.progress = Progress()
         self.stopper = EarlyStopping(self.args.patience)
         self.meter = LossMeter(self.loss_names)
-        resumed = Path(self.args.resume) if self.resume_from is not None else None
+        resumed = Path(str(self.args.resume)) if self.resume_from is not None else None
         self.recovery = Recovery(self.device.type != "cuda", resumed)
         self.times = StepTimes(self.args.profile and self.rank <= 0)
         self.epoch, self.step, self.where, self.stop = 0, 0, "", False
@@ -132,7 +132,8 @@ class TrainerSetup(TrainerInterface):
         """Measure the batch, when that was asked for; all processes take the smallest of theirs."""
         if not self._memory_share:
             return
-        self.args.batch = min(dist.all_gather_objects(self.auto_batch())) * dist.world_size()
+        batch = min(dist.all_gather_objects(self.auto_batch())) * dist.world_size()
+        self.args = self.args.replace(batch=batch)
         self.batch_size = per_process_batch(self.args)
         if self.device.type == "cuda":
             limit = f"{self._memory_share:.0%} of the memory of {self.device}"
@@ -265,7 +266,7 @@ class TrainerSetup(TrainerInterface):
         args = self.args
         wanted = SimpleNamespace(optimizer=name, lr0=lr, momentum=momentum, warmup_bias_lr=args.warmup_bias_lr)
         choice = optim.choose_optimizer(wanted, self.data["nc"], int(iterations), args.user_keys)
-        args.optimizer, args.lr0, args.warmup_bias_lr = choice.name, choice.lr, choice.warmup_bias_lr
+        self.args = args.replace(optimizer=choice.name, lr0=choice.lr, warmup_bias_lr=choice.warmup_bias_lr)
         return optim.build_optimizer(model, choice, decay, args.backbone_lr_ratio)
 
     def wrap_model(self) -> None:
@@ -281,7 +282,7 @@ class TrainerSetup(TrainerInterface):
 
     def set_precision(self, amp: bool | str) -> None:
         """Compute in the precision that a value of `amp` stands for, from the next epoch on."""
-        self.args.amp = amp
+        self.args = self.args.replace(amp=amp)
         self.amp_dtype = amp_dtype(amp, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp_dtype is torch.float16)
 
@@ -300,7 +301,7 @@ class TrainerSetup(TrainerInterface):
         if self.rank <= 0:
             self.claim_folder()
             self.paths.wdir.mkdir(parents=True, exist_ok=True)
-            self.args.save_dir = str(self.paths.save_dir)
+            self.args = self.args.replace(save_dir=str(self.paths.save_dir))
             YAML.save(self.paths.save_dir / "args.yaml", dict(self.args))
             for loader in (self.train_loader, self.test_loader):
                 write_report(loader, self.paths.save_dir)
@@ -328,10 +329,10 @@ class TrainerSetup(TrainerInterface):
         if p.epochs != self.epochs:  # another curve than that of the saved rates
             for group, lr in zip(self.optimizer.param_groups, self.scheduler.get_last_lr(), strict=False):
                 group["lr"] = lr
-        if Path(self.args.resume).resolve() == self.paths.last.resolve():
+        if Path(str(self.args.resume)).resolve() == self.paths.last.resolve():
             self.saved_step = p.step
         if self.rank <= 0:
-            folder = run_folder(Path(self.args.resume), ckpt["train_args"])
+            folder = run_folder(Path(str(self.args.resume)), ckpt["train_args"])
             source = folder / "weights" / self.paths.best.name if folder else None
             p.best_saved = p.best_saved and source is not None and source.exists()
             if p.best_saved and source is not None:
@@ -351,7 +352,7 @@ def trainable_names(model: nn.Module) -> frozenset[str]:
     return frozenset(name for name, p in unwrap_model(model).named_parameters() if p.requires_grad)
 
 
-def lr_curve(args: IterableSimpleNamespace, epochs: int) -> Callable[[float], float]:
+def lr_curve(args: Args, epochs: int) -> Callable[[float], float]:
     """Rate factor as a function of the epoch."""
     name = args.lr_schedule or ("cosine" if args.cos_lr else "linear")
     return LR_CURVES[name](epochs, args.lrf)

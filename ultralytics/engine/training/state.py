@@ -29,7 +29,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ultralytics.cfg import get_cfg
+from ultralytics.cfg import Args, get_cfg
+from ultralytics.cfg.schema import Trait, keys_with
 from ultralytics.engine.training.optimizer import load_optimizer_state
 from ultralytics.engine.training.protocols import HasRun
 from ultralytics.nn.build.user_blocks import check_user_modules, pack_user_modules
@@ -39,14 +40,6 @@ from ultralytics.utils.errors import CheckpointError, ConfigError, TrainingError
 from ultralytics.utils.files import resumed_file
 from ultralytics.utils.torch_tools.training import EarlyStopping, ModelEMA
 from ultralytics.utils.user_modules import load_user_modules
-
-RESUME_KEYS = frozenset(
-    """batch device workers cache imgsz epochs time patience close_mosaic save_period val plots verbose data
-    channels_last save_dir profile hsv_h hsv_s hsv_v degrees translate scale shear perspective
-    flipud fliplr bgr mosaic mosaic_n mixup cutmix copy_paste copy_paste_mode erasing photometric zoom_out iou_crop
-    strict modules activation_checkpointing""".split()
-)
-"""Arguments that may change when a run resumes; the others come from the checkpoint."""
 
 LONGEST = 200
 """Characters of a foreign message that are shown."""
@@ -325,10 +318,10 @@ def _read_state(path: Path) -> dict[str, Any]:
     return ckpt
 
 
-def resume_args(args: IterableSimpleNamespace) -> tuple[IterableSimpleNamespace, dict[str, Any]]:
+def resume_args(args: Args) -> tuple[Args, dict[str, Any]]:
     """Return the arguments of the run that resumes, and its checkpoint.
 
-    Arguments come from the checkpoint; those the user gave now count where `RESUME_KEYS` allows, others are named in a
+    Arguments come from the checkpoint; those the user gave now count where `Trait.RESUME` allows, others are named in a
     warning. The run resumes in its own folder unless `save_dir` is given. Raises CheckpointError when the file holds
     no training state.
     """
@@ -338,7 +331,7 @@ def resume_args(args: IterableSimpleNamespace) -> tuple[IterableSimpleNamespace,
     given = {k: args.get(k) for k in args.user_keys if k not in keys_with(Trait.SELECTS)}
     if args.resume is True:
         given.pop("project", None)  # it said where to look for the newest run
-    saved = {**ckpt["train_args"], "modules": None}  # code is run only when the user names it again
+    saved = {**ckpt["train_args"], "modules": None}  # a file's word is no reason to run code: the user names it again
     load_user_modules(given.get("modules"))
     check_user_modules(ckpt["modules"], path)
     ignored = sorted(k for k, v in given.items() if k not in changeable and v != saved.get(k))

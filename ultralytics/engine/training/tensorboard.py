@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ultralytics.cfg import Args
 from ultralytics.engine.training.protocols import HasRows
-from ultralytics.utils import LOGGER, SETTINGS, IterableSimpleNamespace, colorstr, dist
+from ultralytics.utils import LOGGER, SETTINGS, colorstr, dist
 from ultralytics.utils.checks import require
 from ultralytics.utils.tables import markdown
 
@@ -93,7 +94,7 @@ class TensorBoard:
         self.row = row
 
 
-def _table(args: IterableSimpleNamespace) -> str:
+def _table(args: Args) -> str:
     """Return the arguments of a run as a Markdown table."""
     rows = [("argument", "value"), *((name, str(value)) for name, value in sorted(args))]
     return "\n".join(markdown(rows, left=(0, 1)))

@@ -37,7 +37,7 @@ from ultralytics.models.rtdetr.post import (
     to_original_xyxy,
 )
 from ultralytics.models.rtdetr.tta import augmented_rows
-from ultralytics.utils import LOGGER, IterableSimpleNamespace, colorstr, dist
+from ultralytics.utils import LOGGER, colorstr, dist
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.metrics import ConfusionMatrix, DetMetrics, box_iou, match_predictions
