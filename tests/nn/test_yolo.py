@@ -15,7 +15,7 @@ from tests.golden.fill import fill_
 from ultralytics.nn.build.spec import find_model_yaml, guess_model_scale, load_model_yaml
 from ultralytics.nn.families import PostOptions, family_of
 from ultralytics.nn.tasks import load_checkpoint, pack_model, unpack_model
-from ultralytics.nn.yolo import YOLODetectionModel, yolo_rows
+from ultralytics.nn.yolo import YOLODetectionModel, detect_rows
 from ultralytics.utils.errors import CheckpointError, ModelYAMLError, NotFoundError
 from ultralytics.utils.losses.yolo import E2ELoss
 from ultralytics.utils.metrics import box_iou
@@ -247,7 +247,7 @@ def test_rows_of_the_family_lie_in_parts_of_the_input(end2end: bool) -> None:
     model = network(keys={"end2end": True, "reg_max": 1}).eval()
     model.end2end = end2end
     output = model(targets([])["img"])
-    rows = yolo_rows(output, (64, 96), PostOptions(conf=0.001, max_det=5))
+    rows = detect_rows(output, (64, 96), PostOptions(conf=0.001, max_det=5))
     assert family_of(model).name == "yolo" and len(rows) == 3
     pixels = non_max_suppression(output[0], 0.001, 0.7, max_det=5, end2end=end2end)
     for mine, theirs in zip(rows, pixels, strict=True):
@@ -261,5 +261,5 @@ def test_a_wanted_class_is_found_where_another_is_better() -> None:
     model = network().eval()
     output = model(targets([])["img"])
     for label in range(3):
-        rows = yolo_rows(output, (64, 96), PostOptions(conf=0.001, max_det=9, classes=(label,)))
+        rows = detect_rows(output, (64, 96), PostOptions(conf=0.001, max_det=9, classes=(label,)))
         assert all(len(r) and set(r[:, 5].tolist()) == {float(label)} for r in rows)

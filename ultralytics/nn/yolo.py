@@ -193,7 +193,7 @@ def _shrunk(image: Tensor, scale: float, step: int) -> Tensor:
     return F.pad(small, [0, width - small.shape[3], 0, height - small.shape[2]], value=GREY)
 
 
-def yolo_rows(output: Any, size: tuple[int, int], options: PostOptions) -> list[Tensor]:
+def detect_rows(output: Any, size: tuple[int, int], options: PostOptions) -> list[Tensor]:
     """Turn the output of a Detect head in evaluation or export into rows (N, 6) of each image, best score first.
 
     A row is cx, cy, w, h in 0..1 of the network input of `size` (height, width), score, class. Anchors pass NMS, each
@@ -220,7 +220,7 @@ YOLO_FAMILY = register_family(
         head=Detect,
         network=YOLODetectionModel,
         loss_names=("box_loss", "cls_loss", "dfl_loss"),
-        postprocess=yolo_rows,
+        postprocess=detect_rows,
         geometry="letterbox",
     )
 )

@@ -46,7 +46,7 @@ def test_a_gradient_reaches_every_parameter() -> None:
 
 def test_rows() -> None:
     plan = plan_of("RepNCSPELAN4", [256, 128, 64, 2], 64, repeats=3, width=0.5)
-    assert (plan.args, plan.out_channels, plan.repeats_inside) == ((64, 128, 64, 32, 2), 128, False)
+    assert (plan.args, plan.out_channels, plan.repeats_inside) == ((64, 128, 128, 64, 2), 128, False)
     assert parameters_of("RepNCSPELAN4", [256, 256, 128, 1], 512) == 781_568
     with pytest.raises(ValueError, match="write its count as the fourth number"):
         plan_of("RepNCSPELAN4", [256, 128, 64], 64)
