@@ -290,8 +290,9 @@ from ultralytics.nn.modules.yolo import (
     v10Detect,
 )
 
+
 # fmt: off
-__all__ = (
+__all__ = (  # noqa: RUF022
     "A2C2f", "AAttn", "ABlock", "ACmix", "AConv", "ADown", "AIFI", "AIFI_LPE", "AIFI_RepBN", "Add", "AffineConv",
     "AffineLightConv", "Attention", "AttentionEncoderLayer", "AvgDown", "BNContrastiveHead", "BN_Linear",
     "BasicBlock", "BiLevelRoutingAttention_nchw", "Bi_FPN", "Blocks", "Bottleneck", "BottleneckCSP", "C1", "C2",
