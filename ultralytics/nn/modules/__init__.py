@@ -1,8 +1,6 @@
 """The blocks that a model YAML may name; importing this package fills the registry with all of them."""
 
-from __future__ import (
-    annotations,
-)
+from __future__ import annotations
 
 from ultralytics.nn.modules.attention_blocks import (
     CPCA,
@@ -160,9 +158,7 @@ from ultralytics.nn.modules.detr.hgnetv2 import (
     AffineLightConv,
     LearnableAffine,
 )
-from ultralytics.nn.modules.detr.rtdetrv2_decoder import (
-    RTDETRDecoderv2,
-)
+from ultralytics.nn.modules.detr.rtdetrv2_decoder import RTDETRDecoderv2
 from ultralytics.nn.modules.encoders import (
     AIFI_LPE,
     AIFI_RepBN,
@@ -208,9 +204,7 @@ from ultralytics.nn.modules.fusion import (
     Zoom_cat,
     asf_attention_model,
 )
-from ultralytics.nn.modules.head import (
-    RTDETRDecoder,
-)
+from ultralytics.nn.modules.head import RTDETRDecoder
 from ultralytics.nn.modules.resampling import (
     CARAFE,
     DRFD,
@@ -289,7 +283,6 @@ from ultralytics.nn.modules.yolo import (
     TransformerLayer,
     v10Detect,
 )
-
 
 # fmt: off
 __all__ = (  # noqa: RUF022

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -204,31 +204,29 @@ class FineDecoder(nn.Module):
             attn_mask: [Q, Q], True = may not attend.
         """
         refer = at_least_float32(refer_bbox).sigmoid()
+        first = base = refer
         corners: Tensor | float = 0.0
-        before: Tensor | None = None  # output of the layer before, detached
-        pre_boxes = pre_logits = None
+        before = torch.zeros_like(embed)  # output of the layer before, detached
         position = self._position(heads, refer, embed)
         found: list[tuple[Tensor, Tensor, Tensor]] = []
         last = len(self.layers) - 1 if self.training else self.eval_idx
+        start = embed
         for i in range(last + 1):
             if i and not self.one_position:
                 position = self._position(heads, refer, embed)
-            if embed.shape[-1] != self.widths[i]:
-                embed, feats, before = (_widen(t, self.widths[i]) for t in (embed, feats, before))
-            if position.shape[-1] != self.widths[i]:
-                position = _widen(position, self.widths[i])
+            embed, feats, before, position = (_widened(t, self.widths[i]) for t in (embed, feats, before, position))
             embed = self.layers[i](embed, refer, feats, shapes, attn_mask, position)
             if i == 0:
-                pre_boxes = refined_box(heads.first_box(embed), refer)
-                pre_logits = heads.scores[0](embed) if self.training else None
-                base = pre_boxes.detach()
-            corners = at_least_float32(heads.boxes[i](embed if before is None else embed + before)) + corners
+                start, first = embed, refined_box(heads.first_box(embed), refer)
+                base = first.detach()
+            corners = at_least_float32(heads.boxes[i](embed + before)) + corners
             boxes = decode_edges(base, self.integral(corners, bins), reg_scale)
             if self.training or i == last:
                 found.append((self.lqe_layers[i](heads.scores[i](embed), corners), boxes, corners))
             refer, before = boxes.detach(), embed.detach()
         logits, all_boxes, all_corners = (torch.stack(part) for part in zip(*found, strict=True))
-        return FineLayers(logits, all_boxes, all_corners, base, pre_boxes if self.training else None, pre_logits)
+        layers = FineLayers(logits, all_boxes, all_corners, base, None, None)
+        return layers._replace(pre_boxes=first, pre_logits=heads.scores[0](start)) if self.training else layers
 
     @staticmethod
     def _position(heads: FineHeads, refer: Tensor, like: Tensor) -> Tensor:
@@ -236,6 +234,6 @@ class FineDecoder(nn.Module):
         return heads.position(refer.to(like.dtype)).clamp(-10, 10)
 
 
-def _widen(x: Tensor | None, width: int) -> Tensor:
-    """Return x [B, N, D] with its channels repeated to another width."""
-    return F.interpolate(cast("Tensor", x), size=width)
+def _widened(x: Tensor, width: int) -> Tensor:
+    """Return x [B, N, D] with its channels repeated to another width, or as it is where it has that width."""
+    return x if x.shape[-1] == width else F.interpolate(x, size=width)
