@@ -20,7 +20,7 @@ from ultralytics.data.doctor.numbers import suggest_imgsz
 from ultralytics.data.doctor.objects import overlapping
 from ultralytics.data.doctor.run import doctor, examine
 from ultralytics.data.doctor.survey import Facts, Survey, fingerprint, survey
-from ultralytics.data.doctor.twins import NEAR, near_pairs, same_content
+from ultralytics.data.doctor.duplicates import NEAR, near_pairs, same_content
 from ultralytics.data.labels.parse import Scan
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.utils.errors import ConfigError, NotFoundError

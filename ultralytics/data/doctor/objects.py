@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ultralytics.data.doctor.finding import Finding, Rule, finding
-from ultralytics.data.doctor.preflight import check_labels, repeated
+from ultralytics.data.doctor.quick_checks import check_labels, repeated
 from ultralytics.data.doctor.survey import Survey
 from ultralytics.utils.ops import xywh2xyxy
 

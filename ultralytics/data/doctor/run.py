@@ -14,7 +14,7 @@ from ultralytics.data.doctor.numbers import numbers, suggest_imgsz
 from ultralytics.data.doctor.objects import check_objects
 from ultralytics.data.doctor.page import page
 from ultralytics.data.doctor.survey import Survey, survey
-from ultralytics.data.doctor.twins import check_twins
+from ultralytics.data.doctor.duplicates import check_twins
 from ultralytics.data.utils import SPLITS, check_det_dataset
 from ultralytics.utils.config.settings import SETTINGS
 from ultralytics.utils.errors import ConfigError

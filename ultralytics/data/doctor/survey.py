@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ultralytics.data.doctor.preflight import digest
+from ultralytics.data.doctor.quick_checks import digest
 from ultralytics.data.formats import LabelReader, open_reader
 from ultralytics.data.images import as_uint8, imread
 from ultralytics.data.labels.parse import Scan

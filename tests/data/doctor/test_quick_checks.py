@@ -11,7 +11,7 @@ import pytest
 
 from tests.data.sets import make_set, scan_labels, write_set
 from ultralytics.data.doctor import Finding, preflight, worst
-from ultralytics.data.doctor.preflight import check_labels, repeated, same_files
+from ultralytics.data.doctor.quick_checks import check_labels, repeated, same_files
 from ultralytics.data.labels.parse import label_dict
 from ultralytics.data.utils import img2label_paths, list_images
 
