@@ -54,7 +54,7 @@ def _bad_checksum(image: Path, label: Path) -> None:
     image.write_bytes(bytes(data))
 
 
-def _twin(image: Path, label: Path) -> None:
+def _duplicate(image: Path, label: Path) -> None:
     shutil.copy(image.parent / "good0.png", image)
 
 
@@ -109,7 +109,7 @@ def _write(pixels: np.ndarray) -> Callable[[Path, Path], None]:
 
 
 def _scene(seed: int) -> np.ndarray:
-    """Return a picture of smooth random shades: no two seeds look alike."""
+    """Return a picture of smooth random shades: no two seeds look the same."""
     noise = np.random.default_rng((5, seed)).integers(0, 256, (7, 7, 3)).astype(np.uint8)
     return cv2.resize(noise, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
 
@@ -129,7 +129,7 @@ DAMAGES = [
     Damage("blank_image", "blank", _write(np.full((SIDE, SIDE, 3), 200, np.uint8))),
     Damage("exif_turned", "exif", _exif),
     Damage("same_stem_twice", "stem", _same_stem),
-    Damage("same_image_twice", "twin", _twin),
+    Damage("same_image_twice", "duplicate_image", _duplicate),
     Damage("nearly_same_image", "near", _near),
     Damage("train_image_in_val", "leak", _leak, split="val"),
     Damage("near_train_image_in_val", "near_leak", _near_leak, split="val"),

@@ -51,7 +51,7 @@ def test_unpadded_ranks_count_each_image_once() -> None:
     assert sorted(i for p in parts for i in p) == list(range(11)) and [len(p) for p in parts] == [len(s) for s in ranks]
 
 
-def test_going_on_inside_an_epoch() -> None:
+def test_resuming_inside_an_epoch() -> None:
     sampler = EpochSampler(20, seed=1)
     sampler.set_epoch(4)
     whole = list(sampler)

@@ -18,10 +18,10 @@ from ultralytics.data.classify import (
     ClassificationDataset,
     build_classify_loader,
     check_cls_dataset,
+    classify_augmentations,
     eval_transforms,
     to_image,
     to_tensor,
-    train_transforms,
 )
 from ultralytics.data.image_cache import ImageCache
 from ultralytics.utils.errors import ConfigError, DatasetError, NotFoundError
@@ -148,7 +148,7 @@ def test_the_second_start_reads_what_the_first_found(tmp_path, monkeypatch):
     assert [again[i]["ori_shape"] for i in range(5)] == [first[i]["ori_shape"] for i in range(5)]
 
     shutil.copy(tmp_path / "train" / "red" / "1.png", tmp_path / "train" / "red" / "0.png")
-    assert dataset(tmp_path).counts == [3, 3] and len(looked) == 6, "a file was mended"
+    assert dataset(tmp_path).counts == [3, 3] and len(looked) == 6, "a file was repaired"
     renumbered = ClassificationDataset(tmp_path / "train", args(), {0: "red", 1: "blue"}, "train")
     assert renumbered.targets.tolist() == [1, 1, 1, 0, 0, 0] and "blue" in renumbered.im_files[0]
 
@@ -209,12 +209,12 @@ def test_the_shape_is_that_of_the_decoded_image(tmp_path):
 def test_no_augmentation_is_a_plain_resize():
     off = args(scale=0.0, fliplr=0.0, hsv_h=0.0, hsv_s=0.0, hsv_v=0.0, erasing=0.0, translate=0.0)
     image = torch.arange(3 * 32 * 32, dtype=torch.uint8).view(3, 32, 32)
-    assert torch.equal(train_transforms(32, off)(image), image)
+    assert torch.equal(classify_augmentations(32, off)(image), image)
 
 
 def test_unknown_policy():
     with pytest.raises(ConfigError, match="randaugment, autoaugment, augmix"):
-        train_transforms(32, args(auto_augment="magic"))
+        classify_augmentations(32, args(auto_augment="magic"))
 
 
 @pytest.mark.parametrize(("h", "w"), [(32, 32), (64, 96), (20, 90), (90, 20)])

@@ -144,10 +144,10 @@ def test_two_images_of_one_stem_get_two_label_files(tmp_path: Path) -> None:
     first = yolo_set(tmp_path / "a", 2)
     coco = convert(first, "coco", tmp_path / "b")
     content = json.loads((tmp_path / "b/annotations/instances_train.json").read_text("utf-8"))
-    twin = next(i for i in content["images"] if any(a["image_id"] == i["id"] for a in content["annotations"]))
-    file = tmp_path / "b/images/train" / twin["file_name"]
+    listed = next(i for i in content["images"] if any(a["image_id"] == i["id"] for a in content["annotations"]))
+    file = tmp_path / "b/images/train" / listed["file_name"]
     cv2.imencode(".bmp", np.zeros((48, 64, 3), np.uint8))[1].tofile(file.with_suffix(".bmp"))
-    content["images"].append({**twin, "id": 99, "file_name": twin["file_name"].replace(".png", ".bmp")})
+    content["images"].append({**listed, "id": 99, "file_name": listed["file_name"].replace(".png", ".bmp")})
     (tmp_path / "b/annotations/instances_train.json").write_text(json.dumps(content), "utf-8")
     again = convert(coco, "yolo", tmp_path / "c")
     assert sorted(map(len, boxes(again).values())) == [0, 0, 1] and sorted(map(len, boxes(coco).values())) == [0, 0, 1]
@@ -221,7 +221,7 @@ def test_no_two_images_come_to_one_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_classes_of_one_name_are_refused_where_names_tell_them_apart(tmp_path: Path, form: str) -> None:
+def test_classes_of_one_name_are_refused_where_names_distinguish_them(tmp_path: Path, form: str) -> None:
     write_set(tmp_path / "a", {"x": "0 .5 .5 .2 .2\n2 .3 .3 .2 .2\n"})
     yaml = tmp_path / "a/data.yaml"
     yaml.write_text("train: images/train\nval: images/train\nnames: [cat, Cat, cat]\n", "utf-8")

@@ -50,7 +50,7 @@ def dataset(root: Path, strict: bool = True, save_dir: Path | None = None) -> YO
 
 
 @pytest.mark.parametrize("fatal", [False, True])
-def test_training_goes_on_with_the_rest(tmp_path: Path, fatal: bool) -> None:
+def test_training_continues_with_the_rest(tmp_path: Path, fatal: bool) -> None:
     root = tmp_path / "set"
     damaged_set(root, fatal)
     before = state(root)

@@ -274,7 +274,7 @@ def test_disk_cache_is_renewed_when_an_image_changes(tmp_path: Path) -> None:
     os.utime(images / "im0.png", ns=(stamp + 10**9, stamp + 10**9))
     cached, plain = dataset(tmp_path, cache="disk"), dataset(tmp_path)
     assert all(equal(cached[i], plain[i]) for i in range(6))
-    assert len(plain.im_files) == 6, "cache files are no images"
+    assert len(plain.im_files) == 6, "cache files are not images"
 
 
 def test_a_cache_that_does_not_fit_is_not_made(tmp_path: Path, monkeypatch, capsys) -> None:
@@ -314,7 +314,7 @@ def test_disk_cache_knows_the_decoded_shape(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-10], lambda b: b[:300], lambda b: b[:64] + bytes(9), lambda b: b""])
-def test_a_damaged_file_of_the_disk_cache_is_written_anew(tmp_path: Path, damage) -> None:
+def test_a_damaged_file_of_the_disk_cache_is_written_again(tmp_path: Path, damage) -> None:
     images = make_set(tmp_path, 2)
     plain = dataset(tmp_path, cache="disk")
     file = next(images.glob("im0.png.*.npy"))

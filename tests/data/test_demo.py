@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from ultralytics.data import demo
-from ultralytics.data.demo import CLASSES, draw_scene, generate_demo
+from ultralytics.data.demo import DEMO_CLASSES, draw_scene, generate_demo
 from ultralytics.data.labels.parse import parse_labels
 from ultralytics.utils.errors import DatasetError
 
 
-def contents(root: Path) -> dict[str, bytes]:
+def file_bytes(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
@@ -27,20 +27,20 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_runs_draw_the_same_and_seeds_differ(small: Path, tmp_path: Path) -> None:
     again = generate_demo(tmp_path / "a", train=6, val=2, imgsz=128)
     other = generate_demo(tmp_path / "b", train=6, val=2, imgsz=128, seed=1)
-    assert contents(again) == contents(small) != contents(other)
+    assert file_bytes(again) == file_bytes(small) != file_bytes(other)
     more = generate_demo(tmp_path / "c", train=7, val=2, imgsz=128)
-    same = {k: v for k, v in contents(small).items() if k != demo.MARKER}
-    assert same.items() <= contents(more).items(), "a larger set begins with the smaller one"
+    same = {k: v for k, v in file_bytes(small).items() if k != demo.MARKER}
+    assert same.items() <= file_bytes(more).items(), "a larger set begins with the smaller one"
 
 
 def test_layout_and_labels(small: Path) -> None:
-    assert json.loads((small / demo.MARKER).read_text())["names"] == list(CLASSES)
+    assert json.loads((small / demo.MARKER).read_text())["names"] == list(DEMO_CLASSES)
     images = sorted(small.glob("images/*/*.jpg"))
     assert [p.parent.name for p in images] == ["train"] * 6 + ["val"] * 2
     seen = set()
     for image in images:
         text = Path(str(image).replace("/images/", "/labels/")).with_suffix(".txt").read_text()
-        rows = parse_labels(text, len(CLASSES))
+        rows = parse_labels(text, len(DEMO_CLASSES))
         assert not rows.issues and 1 <= len(rows.cls) <= 8
         seen |= set(rows.cls.ravel().astype(int).tolist())
         assert max(cv2.imread(str(image)).shape) == 128
@@ -62,7 +62,7 @@ def test_other_folders_are_never_touched(small: Path, tmp_path: Path) -> None:
         generate_demo(small, train=5, val=2, imgsz=128)
     with pytest.raises(DatasetError, match="train=0"):
         generate_demo(tmp_path / "zero", train=0)
-    assert contents(tmp_path) == {"mine/work.txt": b"precious"}
+    assert file_bytes(tmp_path) == {"mine/work.txt": b"precious"}
     (tmp_path / "void").mkdir()
     assert (generate_demo(tmp_path / "void", 1, 1, imgsz=64) / "images/val").is_dir()
 

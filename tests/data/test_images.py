@@ -93,7 +93,7 @@ def test_what_cannot_be_read_reduced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "room", "factor"),
+    ("shape", "least", "factor"),
     [
         ((3000, 4000), (640, 640), 4),
         ((3000, 4000), (1000, 1000), 2),
@@ -106,8 +106,8 @@ def test_what_cannot_be_read_reduced(tmp_path: Path) -> None:
         ((51200, 51200), (640, 640), 8),  # JPEG knows no further
     ],
 )
-def test_reduction_leaves_what_is_wanted(shape: tuple[int, int], room: tuple[int, int], factor: int) -> None:
-    assert reduction(shape, room) == factor
+def test_reduction_leaves_what_is_wanted(shape: tuple[int, int], least: tuple[int, int], factor: int) -> None:
+    assert reduction(shape, least) == factor
 
 
 def test_grey_and_paths_that_are_not_ascii(tmp_path: Path) -> None:

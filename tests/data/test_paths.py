@@ -13,7 +13,7 @@ from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.doctor.files import check_files
 from ultralytics.data.doctor.survey import survey
 from ultralytics.data.formats.detect import first_images
-from ultralytics.data.paths import list_images, walk
+from ultralytics.data.paths import list_images, walk_files
 from ultralytics.utils.errors import DatasetError
 
 linked = pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
@@ -57,7 +57,7 @@ def test_loops_end_and_no_image_comes_twice(tmp_path: Path) -> None:
         (images / link).symlink_to(target)
     (outside / "home").symlink_to(images.parent.parent)
     assert names(images) == ["deep/im1.png", "im0.png", "one/x.png"]
-    places = [os.path.realpath(place) for place, _ in walk(images)]
+    places = [os.path.realpath(place) for place, _ in walk_files(images)]
     assert len(places) == len(set(places))
 
 

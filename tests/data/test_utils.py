@@ -130,19 +130,19 @@ def test_lists_of_folders_and_roboflow_paths(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text, error, words",
+    "text, error, message",
     [
         ("train: images/train\n" + NAMES, DatasetError, "'val:' is missing"),
         (SPLITS, DatasetError, "no classes"),
         (SPLITS + "names: []", DatasetError, "no classes"),
         (SPLITS + "names: {0: a, 2: b}", DatasetError, ":3: names: ids must run from 0 to 1"),
-        (SPLITS + "names: {x: a}", DatasetError, "whole numbers"),
+        (SPLITS + "names: {x: a}", DatasetError, "integers"),
         (SPLITS + NAMES + "nc: 5\n", DatasetError, ":4: nc: 5 but 3 names"),
-        (SPLITS + NAMES + "nc: many\n", DatasetError, "not a whole number"),
-        (SPLITS + "nc: 2.5\n", DatasetError, ":3: nc: 2.5 is not a whole number"),
-        (SPLITS + "nc: true\n", DatasetError, ":3: nc: True is not a whole number"),
-        (SPLITS + "nc: '2.5'\n", DatasetError, "not a whole number"),
-        (SPLITS + "nc: .inf\n", DatasetError, "not a whole number"),
+        (SPLITS + NAMES + "nc: many\n", DatasetError, "not an integer"),
+        (SPLITS + "nc: 2.5\n", DatasetError, ":3: nc: 2.5 is not an integer"),
+        (SPLITS + "nc: true\n", DatasetError, ":3: nc: True is not an integer"),
+        (SPLITS + "nc: '2.5'\n", DatasetError, "not an integer"),
+        (SPLITS + "nc: .inf\n", DatasetError, "not an integer"),
         (SPLITS + "names: a", DatasetError, "names: must be list or dict, not str"),
         ("train: 5\nval: images/val\n" + NAMES, DatasetError, ":1: train: must be str or list"),
         (SPLITS + NAMES + "path: [a]\n", DatasetError, "path: must be str"),
@@ -150,10 +150,10 @@ def test_lists_of_folders_and_roboflow_paths(root: Path) -> None:
         (SPLITS + "names: [a", ConfigError, "data.yaml:"),
     ],
 )
-def test_errors_name_file_line_and_remedy(root: Path, text: str, error: type[UserError], words: str) -> None:
+def test_errors_name_file_line_and_remedy(root: Path, text: str, error: type[UserError], message: str) -> None:
     with pytest.raises(error) as caught:
         check_det_dataset(yaml(root, text))
-    assert words in str(caught.value) and "data.yaml" in str(caught.value)
+    assert message in str(caught.value) and "data.yaml" in str(caught.value)
     assert len(str(caught.value).splitlines()) <= 3
 
 
@@ -185,7 +185,7 @@ def test_finding_the_yaml(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "how, words",
+    "how, message",
     [
         ("import os; os.system('touch {root}/ran')", "neither a generator's name"),
         ("bash touch {root}/ran", "never run"),
@@ -195,12 +195,12 @@ def test_finding_the_yaml(root: Path) -> None:
         ("{{url: 'https://example.org/a.zip', sha256: null}}", "by hand"),
     ],
 )
-def test_nothing_is_run_or_fetched_without_a_hash(root: Path, how: str, words: str) -> None:
+def test_nothing_is_run_or_fetched_without_a_hash(root: Path, how: str, message: str) -> None:
     text = f"path: new\n{SPLITS}{NAMES}download: {how.format(root=root)!r}\n" if "{{" not in how else ""
     text = text or f"path: new\n{SPLITS}{NAMES}download: {how.format(root=root)}\n"
     with pytest.raises(DatasetError) as caught:
         check_det_dataset(yaml(root, text))
-    assert words in str(caught.value) and ":5:" in str(caught.value) and len(str(caught.value).splitlines()) <= 3
+    assert message in str(caught.value) and ":5:" in str(caught.value) and len(str(caught.value).splitlines()) <= 3
     assert not (root / "ran").exists() and not (root / "set/new").exists()
 
 

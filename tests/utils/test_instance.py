@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ultralytics.utils.errors import ConfigError
-from ultralytics.utils.instance import FORMATS, Bboxes, Instances
+from ultralytics.utils.instance import BOX_FORMATS, Bboxes, Instances
 
 
 def boxes(n: int = 5, size: float = 100.0) -> np.ndarray:
@@ -16,8 +16,8 @@ def boxes(n: int = 5, size: float = 100.0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("n", [0, 1, 5])
-@pytest.mark.parametrize("a", FORMATS)
-@pytest.mark.parametrize("b", FORMATS)
+@pytest.mark.parametrize("a", BOX_FORMATS)
+@pytest.mark.parametrize("b", BOX_FORMATS)
 def test_conversion_is_a_round_trip(n: int, a: str, b: str) -> None:
     box = Bboxes(boxes(n))
     box.convert(a)
@@ -28,7 +28,7 @@ def test_conversion_is_a_round_trip(n: int, a: str, b: str) -> None:
     np.testing.assert_allclose(box.bboxes, before, atol=1e-4)
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", BOX_FORMATS)
 def test_areas_do_not_depend_on_the_format(form: str) -> None:
     box = Bboxes(boxes())
     want = [(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in boxes().tolist()]
@@ -36,7 +36,7 @@ def test_areas_do_not_depend_on_the_format(form: str) -> None:
     np.testing.assert_allclose(box.areas(), want, rtol=1e-5)
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", BOX_FORMATS)
 @pytest.mark.parametrize("move", ["fliplr", "flipud", "add_padding", "scale", "clip"])
 def test_moves_agree_with_corner_arithmetic(form: str, move: str) -> None:
     """Each move in each format equals what it does to the four corners of a polygon."""

@@ -2,10 +2,10 @@
 
 import pytest
 
-from ultralytics.utils.tables import FORMATS, aligned, comma_separated, latex, markdown
+from ultralytics.utils.tables import TABLE_FORMATS, aligned, comma_separated, latex, markdown
 
 
-@pytest.mark.parametrize("form", FORMATS.values())
+@pytest.mark.parametrize("form", TABLE_FORMATS.values())
 def test_empty(form):
     assert form([]) == []
 

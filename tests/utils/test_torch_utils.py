@@ -104,7 +104,7 @@ def test_the_batch_must_fit_the_gpus(gpus: int) -> None:
     assert str(tu.select_device("0,1", batch=4, verbose=False)) == "cuda:0"
 
 
-def test_the_choice_is_told(no_gpu: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_choice_is_logged(no_gpu: None, capsys: pytest.CaptureFixture[str]) -> None:
     tu.select_device("cpu")
     assert f"torch {torch.__version__}, cpu" in capsys.readouterr().out
 

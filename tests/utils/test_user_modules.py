@@ -95,7 +95,7 @@ def test_origin_of_classes_that_are_no_ones_file():
 
 
 @pytest.mark.parametrize(
-    ("text", "name", "error", "words"),
+    ("text", "name", "error", "message"),
     [
         (None, "absent.py", NotFoundError, "no such file"),
         ("x = 1", "blocks.txt", ConfigError, "not a Python file"),
@@ -110,9 +110,9 @@ def test_origin_of_classes_that_are_no_ones_file():
         ),
     ],
 )
-def test_mistakes(file, tmp_path, text, name, error, words):
+def test_mistakes(file, tmp_path, text, name, error, message):
     path = tmp_path / name if text is None else file(text, name)
-    with pytest.raises(error, match=words) as caught:
+    with pytest.raises(error, match=message) as caught:
         load_user_modules(path)
     assert len(str(caught.value).splitlines()) <= 3
     assert "blocks_under_test" not in sys.modules

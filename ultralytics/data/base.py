@@ -17,9 +17,10 @@ from torch.utils.data import Dataset
 
 from ultralytics.data.augment import AugmentParams, Compose, Sample
 from ultralytics.data.image_cache import ImageCache, cache_mode
-from ultralytics.data.images import Pixels, imread, imread_reduced, reduction, resize
+from ultralytics.data.images import imread, imread_reduced, reduction, resize
 from ultralytics.data.labels.table import LabelDict, LabelTable
 from ultralytics.data.utils import IMG_FORMATS, list_images, pick_fraction
+from ultralytics.utils.arrays import Pixels
 from ultralytics.utils.errors import DatasetError
 from ultralytics.utils.instance import Instances
 from ultralytics.utils.ops import resample_segments
@@ -40,7 +41,7 @@ class BaseDataset(Dataset[dict[str, Any]]):
         augment: random transforms, or only resizing.
         hyp: namespace or mapping with the augmentation arguments.
         prefix: what log lines start with.
-        rect: batches of similar aspect with little border, in a fixed order; turns mosaic and its kin off.
+        rect: batches of similar aspect with little border, in a fixed order; turns mosaic and other mixing off.
         batch_size: for `rect`.
         stride: side of `rect` batches is a multiple of it.
         pad: border of `rect` batches, in strides.
@@ -92,7 +93,7 @@ class BaseDataset(Dataset[dict[str, Any]]):
         self.images.fill(f"{prefix}caching images")
         self.transforms = self.build_transforms(hyp)
         self._clean = self.build_transforms(hyp, clean=True)
-        self.full_size = augment and not rect and AugmentParams.of(hyp).crops and self.images.mode is None
+        self.full_size = augment and not rect and AugmentParams.from_args(hyp).crops and self.images.mode is None
         self._closed = torch.zeros(1, dtype=torch.uint8).share_memory_()  # seen by worker processes too
 
     # -- what a data set consists of --
@@ -111,10 +112,10 @@ class BaseDataset(Dataset[dict[str, Any]]):
 
     def label_table(self, labels: Sequence[LabelDict]) -> LabelTable:
         """Return the table of what `get_labels` gave."""
-        return LabelTable.of(labels)
+        return LabelTable.from_dicts(labels)
 
     def build_transforms(self, hyp: Any = None, clean: bool = False) -> Compose:
-        """Return the chain from a sample to tensors; `clean` is for the last epochs of a training."""
+        """Return the chain from a sample to tensors; `clean` is for the last epochs of a training run."""
         raise NotImplementedError
 
     def update_labels(self, include_class: int | Sequence[int] | None) -> None:
@@ -153,7 +154,9 @@ class BaseDataset(Dataset[dict[str, Any]]):
     def _decode(self, i: int) -> Pixels:
         image = imread(self.im_files[i], self.channels)
         if image is None:
-            raise DatasetError(f"{self.im_files[i]}: image cannot be decoded", "mend it or take it out of the data set")
+            raise DatasetError(
+                f"{self.im_files[i]}: image cannot be decoded", "repair it, or remove it from the data set"
+            )
         if image.shape[2] != self.channels:
             text = f"{self.im_files[i]}: {image.shape[2]} channel(s), where channels={self.channels}"
             raise DatasetError(text, "convert the image, or correct 'channels:' in the data YAML")
@@ -240,7 +243,7 @@ class BaseDataset(Dataset[dict[str, Any]]):
         return len(self.labels)
 
     def close_mosaic(self, hyp: Any = None) -> None:
-        """Turn off what `AugmentParams.clean` leaves out, in worker processes that already run as well.
+        """Turn off what `AugmentParams.without_mixing` leaves out, in worker processes that already run as well.
 
         `hyp` is taken for upstream's signature; the rates of all other steps stay those that the data set was made
         with.

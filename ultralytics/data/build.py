@@ -51,7 +51,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.epoch, self.start = epoch, 0
 
     def set_start(self, sample: int) -> None:
-        """Let the next pass begin at this rank's `sample`-th sample, to go on inside an epoch."""
+        """Let the next pass begin at this rank's `sample`-th sample, to continue inside an epoch."""
         self.start = sample
 
     def order(self) -> list[int]:
@@ -145,7 +145,7 @@ def build_dataloader(
     `batch` images per rank, at most the data set's size; `workers` processes (on a CPU too), at most one for each batch
     and core, none when there is one batch only. They live until the loader goes. Shuffled ranks are padded to equal
     length, others not, so that no validation image counts twice. `rect` data sets keep their order. The global random
-    state is not touched. `modules` are files of the user's, run in each worker too.
+    state is not touched. `modules` are files of the user, run in each worker too.
     """
     n = len(dataset)  # type: ignore[arg-type]
     world = world_size() if rank >= 0 else 1

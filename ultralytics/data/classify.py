@@ -22,12 +22,13 @@ from torchvision.transforms import v2
 from ultralytics.cfg import Args
 from ultralytics.data.build import build_dataloader, fraction_of
 from ultralytics.data.image_cache import ImageCache, cache_mode
-from ultralytics.data.images import Pixels, imread, resize
+from ultralytics.data.images import imread, resize
 from ultralytics.data.labels.cache import cached_scan, content_key
-from ultralytics.data.labels.parse import Issue, LabelRows, Pair, scan_images, verify_image
+from ultralytics.data.labels.parse import Issue, LabelRows, VerifiedImage, scan_images, verify_image
 from ultralytics.data.labels.report import Reporting
 from ultralytics.data.labels.table import LabelTable
 from ultralytics.data.utils import IMG_FORMATS, pick_fraction
+from ultralytics.utils.arrays import Pixels
 from ultralytics.utils.errors import ConfigError, DatasetError, NotFoundError
 from ultralytics.utils.log import LOGGER, colorstr
 
@@ -35,7 +36,7 @@ MARGIN = 1.15  # training images keep this much more than the input's side, for 
 POLICIES = {"randaugment": v2.RandAugment, "autoaugment": v2.AutoAugment, "augmix": v2.AugMix}
 SUFFIXES = tuple(f".{suffix}" for suffix in sorted(IMG_FORMATS))
 BILINEAR = v2.InterpolationMode.BILINEAR
-WHOLE = np.array([[0.5, 0.5, 1, 1]], np.float32)
+WHOLE_IMAGE = np.array([[0.5, 0.5, 1, 1]], np.float32)
 """The box of what an image shows: all of it."""
 
 
@@ -89,10 +90,10 @@ def _classes(folder: Path) -> list[str]:
 
 
 # -------------------------------------------------------------------------------------------------------- transforms
-def train_transforms(imgsz: int, args: Args) -> v2.Compose:
+def classify_augmentations(imgsz: int, args: Args) -> v2.Compose:
     """Return the augmentation of a uint8 image (3, H, W) to (3, S, S), as the arguments of a run want it.
 
-    `scale` s crops a part of the image of area 1 - s to 1 (a pair gives the two shares), `degrees`, `translate` and
+    `scale` s crops a part of the image of area 1 - s to 1 (a pair gives the two fractions), `degrees`, `translate` and
     `shear` move it, `fliplr` and `flipud` mirror it, `hsv_h`, `hsv_s` and `hsv_v` vary hue, saturation, and brightness
     and contrast, `auto_augment` is a policy of torchvision, `erasing` the probability of a blank patch.
     """
@@ -156,7 +157,7 @@ class ClassificationDataset(Reporting, Dataset[dict[str, Any]]):
         self.report: list[Issue] = []
         self.labels = self._scan(fraction_of(args.fraction, mode))
         self.im_files = self.labels.im_files
-        self.transforms = train_transforms(self.imgsz, args) if self.augment else None
+        self.transforms = classify_augmentations(self.imgsz, args) if self.augment else None
         self._fit = eval_transforms(self.imgsz)
         tag = f"{self.imgsz}{'t' if self.augment else 'v'}"
         sizes = [3 * h * w for h, w in map(self._kept, self.labels.shapes.tolist())]
@@ -169,8 +170,8 @@ class ClassificationDataset(Reporting, Dataset[dict[str, Any]]):
         listed = dict(make_dataset(str(self.folder), index, extensions=SUFFIXES, allow_empty=True))
         files = pick_fraction(list(listed), fraction, self.seed) if listed else []
 
-        def verify(file: str) -> Pair:
-            return verify_image(file, file, lambda _: LabelRows(np.full((1, 1), listed[file], np.float32), WHOLE))
+        def verify(file: str) -> VerifiedImage:
+            return verify_image(file, file, lambda _: LabelRows(np.full((1, 1), listed[file], np.float32), WHOLE_IMAGE))
 
         desc = f"{self.prefix}Scanning {self.folder}..."
         key = content_key(files, (), len(self.names), False, ["classify", *self.names.items()])
@@ -182,7 +183,7 @@ class ClassificationDataset(Reporting, Dataset[dict[str, Any]]):
             kinds = " ".join(sorted(IMG_FORMATS))
             raise DatasetError(f"{self.folder}: none of {len(files)} images is usable", f"looked for {kinds}")
         LOGGER.info(f"{self.prefix}{self.folder}: {len(scan.labels)} images of {len(self.names)} classes")
-        return LabelTable.of(scan.labels)
+        return LabelTable.from_dicts(scan.labels)
 
     @property
     def targets(self) -> NDArray[np.int64]:
@@ -199,7 +200,9 @@ class ClassificationDataset(Reporting, Dataset[dict[str, Any]]):
         """Decode image i: in validation fitted to the input, in training at most somewhat larger."""
         image = imread(self.im_files[i])
         if image is None:
-            raise DatasetError(f"{self.im_files[i]}: image cannot be decoded", "mend it or take it out of the data set")
+            raise DatasetError(
+                f"{self.im_files[i]}: image cannot be decoded", "repair it, or remove it from the data set"
+            )
         self.labels.set_shape(i, image.shape[:2])
         if not self.augment:
             return to_image(self._fit(to_tensor(image)))
@@ -218,8 +221,8 @@ class ClassificationDataset(Reporting, Dataset[dict[str, Any]]):
         image = to_tensor(self.images[index])
         if self.transforms is not None:
             with torch.random.fork_rng(devices=[]):
-                words = np.random.SeedSequence((self.seed, epoch, index)).generate_state(1, np.uint64)
-                torch.default_generator.manual_seed(int(words[0]) % 2**63)
+                state = np.random.SeedSequence((self.seed, epoch, index)).generate_state(1, np.uint64)
+                torch.default_generator.manual_seed(int(state[0]) % 2**63)
                 image = self.transforms(image)
         target = int(self.labels.cls.values[index, 0])
         return {"img": image, "cls": target, "im_file": self.im_files[index], "ori_shape": self.labels.shape(index)}

@@ -1,4 +1,4 @@
-"""Writing a data set anew in another label format: `yolo convert data=X.yaml format=coco save_dir=out`."""
+"""Writing a data set in another label format: `yolo convert data=X.yaml format=coco save_dir=out`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from ultralytics.data.formats import FORMATS, open_reader
+from ultralytics.data.formats import LABEL_FORMATS, open_reader
 from ultralytics.data.formats.voc import voc_text
 from ultralytics.data.formats.yolo import yolo_rows
-from ultralytics.data.labels.parse import FloatArray, Issue, Scan
+from ultralytics.data.labels.parse import Issue, Scan
 from ultralytics.data.labels.table import LabelDict
 from ultralytics.data.utils import SPLITS, check_det_dataset, list_images
+from ultralytics.utils.arrays import Float32Array
 from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import ConfigError, DatasetError
 from ultralytics.utils.files import atomic_write
@@ -26,7 +27,7 @@ from ultralytics.utils.log import LOGGER
 from ultralytics.utils.ops import xywh2xyxy
 
 IMAGES = ("copy", "link", "none")
-REPORT_FILE = "convert_report.txt"
+CONVERT_REPORT = "convert_report.txt"
 SAME_FRAME = 1.0  # pixels by which a polygon's frame may differ from its box: then the polygon says more
 _DIGITS = 5  # of pixel values
 _MARKS = frozenset({"images", "JPEGImages"})
@@ -34,7 +35,7 @@ _MARKS = frozenset({"images", "JPEGImages"})
 
 @dataclass(frozen=True)
 class _Item:
-    """One image on its way: its label dict, its place relative to the images of its split, its whole number."""
+    """One image on its way: its label dict, its path relative to the images of its split, its number in the set."""
 
     label: LabelDict
     name: str
@@ -49,14 +50,16 @@ def convert(data: str | Path, format: str, save_dir: str | Path, images: str = "
     in `convert_report.txt`. The folder appears when all is written.
 
     Raises:
-        ConfigError: an unknown format or way, or `save_dir` exists and is not empty.
-        DatasetError: the data set cannot be used, or two classes have one name, which only YOLO's form could keep.
+        ConfigError: an unknown value, or `save_dir` exists and is not empty.
+        DatasetError: the data set cannot be used, or two classes have one name, which only YOLO's format could keep.
     """
-    for value, known, key in ((format, FORMATS, "format"), (images, IMAGES, "images")):
+    for value, known, key in ((format, LABEL_FORMATS, "format"), (images, IMAGES, "images")):
         if value not in known:
             raise ConfigError(f"{key}={value}: must be one of {', '.join(known)}")
     if images == "none" and format != "coco":
-        raise ConfigError(f"images=none: in {format} form the labels are found by the images' place", "use images=link")
+        raise ConfigError(
+            f"images=none: in {format} format the labels are found by the path of the images", "use images=link"
+        )
     target = Path(save_dir).absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"save_dir={target} exists and is not empty", "give the name of a new folder")
@@ -76,15 +79,15 @@ def convert(data: str | Path, format: str, save_dir: str | Path, images: str = "
 
 
 def _refuse_same_names(source: Mapping[str, Any], format: str) -> None:
-    """Raise DatasetError for classes that a form which names them cannot tell apart."""
+    """Raise DatasetError for classes that a format with names instead of ids cannot distinguish."""
     owner: dict[str, int] = {}
     for i, name in source["names"].items():
         first = owner.setdefault(name, i)
         if first != i:
             raise DatasetError(
                 f"{source['yaml_file']}: names: classes {first} and {i} are both called '{name}', and the {format} "
-                "form tells classes apart by name",
-                "give each class a name of its own",
+                "format distinguishes classes by name",
+                "give each class its own name",
             )
 
 
@@ -98,7 +101,7 @@ def _write_set(source: Mapping[str, Any], format: str, work: Path, images: str) 
         place = work / _IMAGE_FOLDER[format] / split
         items = list(_items(scan.labels))
         for item in items:
-            _bring(item.label["im_file"], place / item.name, images)
+            _copy_image(item.label["im_file"], place / item.name, images)
         _WRITERS[format](items, split, source["names"], work)
         splits[split] = str(Path(_IMAGE_FOLDER[format]) / split).replace(os.sep, "/")
         LOGGER.info(f"{split}: {len(items)} images, {sum(len(i.label['cls']) for i in items)} objects")
@@ -111,9 +114,9 @@ def _write_set(source: Mapping[str, Any], format: str, work: Path, images: str) 
         content["channels"] = source["channels"]
     YAML.save(work / "data.yaml", content)
     if issues:
-        with atomic_write(work / REPORT_FILE) as file:
+        with atomic_write(work / CONVERT_REPORT) as file:
             file.write("".join(f"{issue}\n" for issue in issues))
-        LOGGER.warning(f"{len(issues)} finding(s), listed in {REPORT_FILE}; the first: {issues[0]}")
+        LOGGER.warning(f"{len(issues)} finding(s), listed in {CONVERT_REPORT}; the first: {issues[0]}")
 
 
 def read_split(source: Mapping[str, Any], split: str) -> Scan:
@@ -149,7 +152,7 @@ def _items(labels: Sequence[LabelDict]) -> Iterator[_Item]:
         yield _Item(label, f"{stem}{suffix}", number)
 
 
-def _bring(file: str, place: Path, how: str) -> None:
+def _copy_image(file: str, place: Path, how: str) -> None:
     """Copy or link an image to its new place."""
     if how == "none":
         return
@@ -170,23 +173,23 @@ def _list_file(items: list[_Item], work: Path, split: str) -> str:
     return f"{split}.txt"
 
 
-def _corners(label: LabelDict) -> FloatArray:
+def _corners(label: LabelDict) -> Float32Array:
     """Return the boxes as corners in pixels, float64 (n, 4)."""
     h, w = label["shape"]
     return xywh2xyxy(label["bboxes"].astype(np.float64)) * (w, h, w, h)
 
 
-def _polygons(label: LabelDict) -> list[FloatArray | None]:
+def _polygons(label: LabelDict) -> list[Float32Array | None]:
     """Return each object's polygon where it agrees with its box, else None."""
     h, w = label["shape"]
-    found: list[FloatArray | None] = []
+    found: list[Float32Array | None] = []
     for polygon, corners in zip(label["segments"], _corners(label), strict=False):
         frame = np.concatenate([polygon.min(0), polygon.max(0)]) * (w, h, w, h)
         found.append(polygon if np.abs(frame - corners).max() <= SAME_FRAME else None)
     return found or [None] * len(label["cls"])
 
 
-def _annotated(label: LabelDict) -> Iterator[tuple[float, list[float], float, bool, FloatArray | None]]:
+def _annotated(label: LabelDict) -> Iterator[tuple[float, list[float], float, bool, Float32Array | None]]:
     """Yield class, corners in px, area, whether it is a crowd, and polygon of each object and crowd region.
 
     Areas and crowds come from a set that has them; crowds have no polygon, since theirs are masks in run lengths.

@@ -83,33 +83,33 @@ class YOLODataset(Reporting, BaseDataset):
             check_strict(scan.issues)
         self._log_report()
         self._check_usable(scan)
-        table = LabelTable.of(scan.labels)
-        own = type(self).get_labels is not YOLODataset.get_labels
-        self._scanned = snapshot(table) if own and table.truth is not None and not self.augment else None
+        table = LabelTable.from_dicts(scan.labels)
+        overridden = type(self).get_labels is not YOLODataset.get_labels
+        self._scanned = snapshot(table) if overridden and table.truth is not None and not self.augment else None
         return table
 
     def label_table(self, labels: Sequence[LabelDict]) -> LabelTable:
-        """Return the table of labels; the truth follows those that a data set of one's own changed."""
+        """Return the table of labels; the truth follows those that a custom data set changed."""
         table, scanned = super().label_table(labels), self._scanned
         self._scanned = None
         return table if scanned is None else follow_labels(table, scanned)
 
     def update_labels(self, include_class: int | Sequence[int] | None) -> None:
-        """Keep the objects of the given classes; DatasetError where a training is left without any."""
+        """Keep the objects of the given classes; DatasetError where a training run is left without any."""
         super().update_labels(include_class)
         if include_class is None or len(self.labels.cls.values):
             return
         text = f"{self.prefix}{self.img_path}: no object of classes={include_class}"
         if self.augment:
-            one = "with single_cls=True all objects are of class 0: leave classes out"
-            raise DatasetError(text, one if self.single_cls else "choose classes that the labels have")
+            remedy = "with single_cls=True all objects are of class 0: leave classes out"
+            raise DatasetError(text, remedy if self.single_cls else "choose classes that the labels have")
         LOGGER.warning(text)
 
     def _check_usable(self, scan: Scan) -> None:
         if not scan.labels:
             first = "; ".join(map(str, scan.issues[:2])) or "no reason recorded"
             raise DatasetError(f"{self.prefix}{self.img_path}: none of {scan.counts['total']} images is usable", first)
-        if not len(LabelTable.of(scan.labels).cls.values):
+        if not len(LabelTable.from_dicts(scan.labels).cls.values):
             text = f"{self.prefix}no labels found: looked for files like {self.label_files[0]}"
             if self.augment:
                 raise DatasetError(text, "put label files there, one per image, or correct the paths in the data YAML")
@@ -119,11 +119,11 @@ class YOLODataset(Reporting, BaseDataset):
         """Return the training or the validation chain."""
         if not self.augment:
             return val_transforms(self.imgsz)
-        params = AugmentParams.of(hyp)
+        params = AugmentParams.from_args(hyp)
         if self.rect:
             return Compose([LetterBox(self.imgsz, scaleup=False), *colour_and_flips(params), Format(bgr=params.bgr)])
         fit = LetterBox(self.imgsz) if self.letterbox else None
-        return train_transforms(self, self.imgsz, params.clean() if clean else params, fit)
+        return train_transforms(self, self.imgsz, params.without_mixing() if clean else params, fit)
 
     @staticmethod
     def collate_fn(batch: Sequence[dict[str, Any]]) -> dict[str, Any]:

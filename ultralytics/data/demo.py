@@ -20,13 +20,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ultralytics.utils.arrays import Float32Array
 from ultralytics.utils.errors import DatasetError
 from ultralytics.utils.files import atomic_write
 
-Floats = NDArray[np.float32]
 Rng = np.random.Generator
 
-CLASSES = ("ball", "block", "wedge", "star", "ring")
+DEMO_CLASSES = ("ball", "block", "wedge", "star", "ring")
 VERSION = 1
 MARKER = "demo.json"  # says what a folder was drawn with
 _ASPECTS = ((0.75, 1.0), (1.0, 1.0), (1.0, 0.75), (0.625, 1.0))  # height, width as parts of imgsz
@@ -49,14 +49,14 @@ class Toy:
     """One drawn object: class id, outline mask (S, S) in 0..1, shaded colour (S, S, 3) BGR in 0..1."""
 
     cls: int
-    mask: Floats
-    colour: Floats
+    mask: Float32Array
+    colour: Float32Array
 
 
 # ---- textures ---------------------------------------------------------------------------------------------------
 
 
-def fractal_noise(rng: Rng, h: int, w: int, cell: float, octaves: int = 4, stretch: float = 1.0) -> Floats:
+def fractal_noise(rng: Rng, h: int, w: int, cell: float, octaves: int = 4, stretch: float = 1.0) -> Float32Array:
     """Return smooth noise (h, w) in 0..1 whose largest cells are `cell` px high and `cell * stretch` px wide."""
     total = np.zeros((h, w), np.float32)
     for octave in range(octaves):
@@ -67,7 +67,7 @@ def fractal_noise(rng: Rng, h: int, w: int, cell: float, octaves: int = 4, stret
     return (total - low) / max(high - low, 1e-6)
 
 
-def _wood(rng: Rng, h: int, w: int) -> Floats:
+def _wood(rng: Rng, h: int, w: int) -> Float32Array:
     """Planks with a grain that runs along them."""
     y = np.arange(h, dtype=np.float32)[:, None] + np.zeros((1, w), np.float32)
     bend = fractal_noise(rng, h, w, 90, 3, stretch=6)
@@ -78,20 +78,20 @@ def _wood(rng: Rng, h: int, w: int) -> Floats:
     return (0.62 + 0.38 * grain) * tone * (1 - 0.6 * seam)
 
 
-def _felt(rng: Rng, h: int, w: int) -> Floats:
+def _felt(rng: Rng, h: int, w: int) -> Float32Array:
     """Short fibres with soft folds."""
     fibres = cv2.GaussianBlur(rng.random((h, w), np.float32), (0, 0), 0.9)
     return 0.55 + 0.9 * (fibres - 0.5) + 0.45 * fractal_noise(rng, h, w, 200, 3)
 
 
-def _stone(rng: Rng, h: int, w: int) -> Floats:
+def _stone(rng: Rng, h: int, w: int) -> Float32Array:
     """Clouded slab with dark and bright specks."""
     base = 0.6 + 0.4 * fractal_noise(rng, h, w, 120, 6)
     specks = cv2.GaussianBlur((rng.random((h, w)) > 0.985).astype(np.float32), (0, 0), 1.1)
     return base + specks * rng.choice([-1.4, 1.1])
 
 
-def _pebbles(rng: Rng, h: int, w: int) -> Floats:
+def _pebbles(rng: Rng, h: int, w: int) -> Float32Array:
     """Rounded stones: the distance to the nearest of scattered points."""
     seeds = np.full((h, w), 255, np.uint8)
     seeds[rng.integers(0, h, h * w // 700), rng.integers(0, w, h * w // 700)] = 0
@@ -99,10 +99,10 @@ def _pebbles(rng: Rng, h: int, w: int) -> Floats:
     return 1.05 - np.clip(distance / 30, 0, 1) * 0.6 + 0.25 * (fractal_noise(rng, h, w, 60, 4) - 0.5)
 
 
-_TABLES: tuple[Callable[[Rng, int, int], Floats], ...] = (_wood, _felt, _stone, _pebbles)
+_TABLES: tuple[Callable[[Rng, int, int], Float32Array], ...] = (_wood, _felt, _stone, _pebbles)
 
 
-def _background(rng: Rng, h: int, w: int) -> Floats:
+def _background(rng: Rng, h: int, w: int) -> Float32Array:
     """Return a lit table (h, w, 3), BGR in 0..1."""
     kind = int(rng.integers(len(_TABLES)))
     texture = _TABLES[kind](rng, h, w)
@@ -123,16 +123,16 @@ def _background(rng: Rng, h: int, w: int) -> Floats:
 # ---- objects ----------------------------------------------------------------------------------------------------
 
 
-def _outline(cls: int, rng: Rng) -> Floats:
+def _outline(cls: int, rng: Rng) -> Float32Array:
     """Return the corners (P, 2) of a class in a circle of radius 1, before rotation."""
-    if CLASSES[cls] == "block":
+    if DEMO_CLASSES[cls] == "block":
         aspect = float(rng.uniform(0.55, 0.95))
         corner = np.array([1.0, aspect]) / np.hypot(1.0, aspect)
         return (np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) * corner).astype(np.float32)
-    if CLASSES[cls] == "wedge":
+    if DEMO_CLASSES[cls] == "wedge":
         angles = np.radians([90, 90 + rng.uniform(112, 128), 90 - rng.uniform(112, 128)])
         return np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
-    if CLASSES[cls] == "star":
+    if DEMO_CLASSES[cls] == "star":
         angles = np.radians(np.arange(10) * 36.0)
         radii = np.where(np.arange(10) % 2 == 0, 1.0, rng.uniform(0.42, 0.5))
         return np.stack([radii * np.cos(angles), radii * np.sin(angles)], 1).astype(np.float32)
@@ -140,7 +140,7 @@ def _outline(cls: int, rng: Rng) -> Floats:
     return np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
 
 
-def _mask(cls: int, radius: float, rng: Rng) -> Floats:
+def _mask(cls: int, radius: float, rng: Rng) -> Float32Array:
     """Return the antialiased outline (S, S) of a turned and slightly squashed object, drawn at twice the size."""
     side = 2 * int(np.ceil(radius)) + 4
     angle, squash = rng.uniform(0, 2 * np.pi), rng.uniform(0.85, 1.0)
@@ -153,14 +153,14 @@ def _mask(cls: int, radius: float, rng: Rng) -> Floats:
         cv2.fillPoly(canvas, [points], value, cv2.LINE_AA, shift=4)
 
     fill(1.0, 255)
-    if CLASSES[cls] == "ring":
+    if DEMO_CLASSES[cls] == "ring":
         fill(float(rng.uniform(0.45, 0.6)), 0)
-    if CLASSES[cls] in {"block", "wedge"}:  # rounded corners
+    if DEMO_CLASSES[cls] in {"block", "wedge"}:  # rounded corners
         canvas = (cv2.GaussianBlur(canvas, (0, 0), max(1.0, radius * 0.1)) > 127).astype(np.uint8) * 255
     return np.asarray(cv2.resize(canvas, (side, side), interpolation=cv2.INTER_AREA), np.float32) / np.float32(255)
 
 
-def _shade(mask: Floats, bevel: float, light: Light, rng: Rng) -> tuple[Floats, Floats]:
+def _shade(mask: Float32Array, bevel: float, light: Light, rng: Rng) -> tuple[Float32Array, Float32Array]:
     """Return diffuse and specular light (S, S) of a body whose rim is rounded over `bevel` px."""
     depth = cv2.distanceTransform((mask > 0.5).astype(np.uint8), cv2.DIST_L2, 5)
     rim = 1 - np.clip(depth / bevel, 0, 1)
@@ -176,13 +176,13 @@ def _shade(mask: Floats, bevel: float, light: Light, rng: Rng) -> tuple[Floats, 
 
 def _toy(rng: Rng, radius: float, light: Light) -> Toy:
     """Draw one object of a random class."""
-    cls = int(rng.integers(len(CLASSES)))
+    cls = int(rng.integers(len(DEMO_CLASSES)))
     mask = _mask(cls, radius, rng)
     side = len(mask)
     hue = _HUES[cls] + rng.normal(0, 5) if rng.random() > _ODD_COLOUR else rng.uniform(0, 180)
     hsv = np.array([[[hue * 2 % 360, rng.uniform(0.55, 0.9), rng.uniform(0.6, 0.95)]]], np.float32)
     colour = cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)[0, 0]
-    bevel = {"ball": 0.97, "ring": 0.24, "star": 0.3}.get(CLASSES[cls], 0.16) * radius
+    bevel = {"ball": 0.97, "ring": 0.24, "star": 0.3}.get(DEMO_CLASSES[cls], 0.16) * radius
     diffuse, gloss = _shade(mask, max(bevel, 1.5), light, rng)
     worn = 0.85 + 0.3 * fractal_noise(rng, side, side, max(4.0, radius / 2), 4)
     body = colour * ((0.3 + 0.8 * diffuse) * worn)[..., None] + gloss[..., None]
@@ -235,7 +235,7 @@ class _Scene:
         a, b, c, d = x1 + xs[0], y1 + ys[0], x1 + xs[-1] + 1, y1 + ys[-1] + 1
         return (a + c) / 2 / w, (b + d) / 2 / h, (c - a) / w, (d - b) / h
 
-    def _shadow(self, mask: Floats, left: int, top: int) -> None:
+    def _shadow(self, mask: Float32Array, left: int, top: int) -> None:
         """Darken the table on the side away from the light."""
         h, w = self.owner.shape
         side = len(mask)
@@ -299,7 +299,7 @@ def generate_demo(root: str | Path, train: int = 24, val: int = 8, seed: int = 0
         for number, (split, count) in enumerate((("train", train), ("val", val))):
             _write_split(temp, split, count, (seed, number), imgsz)
         with atomic_write(temp / MARKER) as file:
-            json.dump({**recipe, "names": list(CLASSES)}, file)
+            json.dump({**recipe, "names": list(DEMO_CLASSES)}, file)
         temp.chmod(0o755)
         _move_into_place(temp, root, recipe)
     finally:

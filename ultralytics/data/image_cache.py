@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ultralytics.utils.arrays import Pixels
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.log import LOGGER, ProgressBar
 
-Pixels = NDArray[np.uint8]
 _THREADS = min(8, os.cpu_count() or 1)
 _MEMORY_PART = 0.8  # of the free memory that a cache may take
 _DISK_RESERVE = 1.1
@@ -39,7 +39,7 @@ def may_write(folder: Path) -> bool:
 
 
 def free_memory() -> int | None:
-    """Return the bytes of memory that can be taken without swapping, None where the system does not say."""
+    """Return the bytes of memory that can be taken without swapping, None where the system does not report it."""
     try:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
@@ -75,7 +75,7 @@ class ImageCache:
         self.mode = mode if mode and self._fits(mode, sizes) else None
 
     def __getitem__(self, i: int) -> Pixels:
-        """Return image i, uint8 (H, W, C) BGR, from the cache if it is there and made of the very image file."""
+        """Return image i, uint8 (H, W, C) BGR, from the cache if it is there and made of the present image file."""
         if self.mode == "ram":
             image = self._ram[i]
             return self._load(i) if image is None else image
@@ -123,20 +123,20 @@ class ImageCache:
         return sum(size for i, size in enumerate(sizes) if not os.path.exists(self.path(i)))
 
     def _stamp(self, i: int) -> NDArray[np.int64]:
-        """Return size and time of change of the image file: one that took its name is another, though it be older."""
+        """Return size and time of change of the image file: a file that replaced it differs, even if it is older."""
         stat = os.stat(self.files[i])
         return np.array([stat.st_size, stat.st_mtime_ns & INT64], np.int64)
 
     def _read(self, i: int) -> Pixels | None:
         try:
             with open(self.path(i), "rb") as file:
-                image, facts = np.load(file, allow_pickle=False), np.load(file, allow_pickle=False)
+                image, source = np.load(file, allow_pickle=False), np.load(file, allow_pickle=False)
             stamp = self._stamp(i)
         except (OSError, ValueError, EOFError, MemoryError):  # absent, cut off, or damaged
             return None
-        if image.dtype != np.uint8 or image.ndim != 3 or facts.shape != (4,) or (facts[:2] != stamp).any():
+        if image.dtype != np.uint8 or image.ndim != 3 or source.shape != (4,) or (source[:2] != stamp).any():
             return None
-        self._shapes[i] = facts[2:]
+        self._shapes[i] = source[2:]
         return image
 
     def _write(self, i: int) -> Pixels:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-Pixels = NDArray[np.uint8]
+from ultralytics.utils.arrays import Pixels
 
 MIN_SIDE = 10  # pixels; smaller images hold nothing to detect
 _TAIL = 4096  # bytes searched for an end marker; cameras and editors append a few
@@ -56,9 +56,9 @@ def imread_reduced(path: str | Path, factor: int, channels: int = 3) -> Pixels |
     return None if image is None else as_uint8(image)
 
 
-def reduction(shape: tuple[int, int], room: tuple[int, int]) -> int:
-    """Return 8, 4, 2 or 1: the largest that divides both sides and leaves at least `room`, both (height, width)."""
-    fits = (f for f in (8, 4, 2) if all(side % f == 0 and side // f >= r for side, r in zip(shape, room, strict=True)))
+def reduction(shape: tuple[int, int], least: tuple[int, int]) -> int:
+    """Return 8, 4, 2 or 1: the largest that divides both sides and leaves at least `least`, both (height, width)."""
+    fits = (f for f in (8, 4, 2) if all(side % f == 0 and side // f >= r for side, r in zip(shape, least, strict=True)))
     return next(fits, 1)
 
 
@@ -189,12 +189,12 @@ def with_channels(image: NDArray[Any]) -> Pixels:
     return np.asarray(image[..., None] if image.ndim == 2 else image, np.uint8)
 
 
-class NotReadNow(ValueError):
-    """A file that the system did not hand out, or that had no room: at another time it may be read."""
+class TemporaryReadError(ValueError):
+    """A file that the system did not hand out or that did not fit into memory; a second attempt may read it."""
 
 
-def is_passing(error: Exception) -> bool:
-    """Return whether an error is of the system (rights, a disk, memory) rather than of what a file holds."""
+def is_transient(error: Exception) -> bool:
+    """Return whether an error comes from the system (permissions, disk, memory) rather than from the file's content."""
     lasting = (FileNotFoundError, IsADirectoryError, NotADirectoryError)  # seen by size and time when they change
     return isinstance(error, MemoryError) or (
         isinstance(error, OSError) and error.errno is not None and not isinstance(error, lasting)
@@ -205,7 +205,7 @@ def probe(path: str | Path) -> tuple[int, int]:
     """Return (height, width) after EXIF orientation, without decoding; raise ValueError with the reason if unusable.
 
     JPEG and WebP files are checked for completeness by their end, PNG files by their checksums; where that fails, and
-    for other formats, by decoding. The error is `NotReadNow` where the system is at fault.
+    for other formats, by decoding. The error is `TemporaryReadError` where the system is at fault.
     """
     try:
         size = os.path.getsize(path)
@@ -220,7 +220,7 @@ def probe(path: str | Path) -> tuple[int, int]:
     except Image.DecompressionBombError:
         raise ValueError("too many pixels") from None
     except (OSError, SyntaxError, EOFError, MemoryError) as error:
-        kind = NotReadNow if is_passing(error) else ValueError
+        kind = TemporaryReadError if is_transient(error) else ValueError
         raise kind(str(error) or "cannot be read") from None
     if min(width, height) < MIN_SIDE:
         raise ValueError(f"{width}x{height} px, smaller than {MIN_SIDE} px")

@@ -43,7 +43,7 @@ def _label_folder(folder: str) -> str:
 def list_images(source: str | Sequence[str]) -> list[str]:
     """Return the sorted image files of a split: a folder, a glob, an image, a text list, or several.
 
-    Folders are searched to their ends, see `walk`. Lines of a text list that start with `./` are relative to the
+    Folders are searched to their ends, see `walk_files`. Lines of a text list that start with `./` are relative to the
     list's folder; other relative lines are tried there when they do not exist from the working directory.
 
     Raises:
@@ -57,7 +57,7 @@ def list_images(source: str | Sequence[str]) -> list[str]:
 def _list_one(source: str) -> list[str]:
     path = Path(source)
     if path.is_dir():
-        places = ((os.path.join(folder, ""), names) for folder, names in walk(path))
+        places = ((os.path.join(folder, ""), names) for folder, names in walk_files(path))
         found = [folder + name for folder, names in places for name in names]
     elif path.is_file():
         found = _read_list(path) if suffix_of(source) == "txt" else [source]
@@ -68,7 +68,7 @@ def _list_one(source: str) -> list[str]:
     return [f for f in found if _split(f)[1].lower() in IMG_FORMATS]
 
 
-def walk(top: str | Path) -> Iterator[tuple[str, list[str]]]:
+def walk_files(top: str | Path) -> Iterator[tuple[str, list[str]]]:
     """Yield (folder, names of its files) of a folder and of all below it, linked ones too.
 
     Each real folder comes once, under its own path rather than a link's; a link to a folder that holds it, or the whole

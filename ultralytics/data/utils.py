@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ultralytics.data.demo import GENERATORS
-from ultralytics.data.formats.detect import FORMATS, annotation_files, detect_format, names_of
+from ultralytics.data.formats.detect import LABEL_FORMATS, annotation_files, detect_format, names_of
 from ultralytics.data.paths import IMG_FORMATS, VID_FORMATS, img2label_paths, list_images, pick_fraction, suffix_of
 from ultralytics.utils import LOGGER, ROOT, SETTINGS
 from ultralytics.utils.checks import check_yaml, nearest
@@ -111,7 +111,7 @@ def check_det_dataset(data: str | Path, autodownload: bool = True, split: str = 
         have = ", ".join(s for s in SPLITS if s in values)
         raise NotFoundError(f"{spec.file}: there is no split '{needed}' (the file has {have})")
     if autodownload and not _exists(_resolve(values[needed], root)) and values.get("download"):
-        _get(spec, values["download"], root)
+        _fetch_dataset(spec, values["download"], root)
     splits = {s: _resolve(values[s], root) for s in SPLITS if values.get(s)}
     if needed not in splits or not _exists(splits[needed]):
         raise NotFoundError(
@@ -146,8 +146,8 @@ def _check_keys(spec: _DataYAML, values: Mapping[str, Any]) -> None:
 def _label_format(spec: _DataYAML, values: Mapping[str, Any], splits: Mapping[str, Any], root: Path) -> dict[str, Any]:
     """Return the labels' `format`, given or found out, and for COCO the `annotations` {split: file} that exist."""
     form = str(values.get("format") or "").lower()
-    if form and form not in FORMATS:
-        raise spec.error("format", f"format: '{values['format']}' is not one of {', '.join(FORMATS)}")
+    if form and form not in LABEL_FORMATS:
+        raise spec.error("format", f"format: '{values['format']}' is not one of {', '.join(LABEL_FORMATS)}")
     files = annotation_files(values.get("annotations"), splits, root) if form in {"", "coco"} else {}
     absent = [f for f in files.values() if not Path(f).is_file()]
     if absent:
@@ -158,21 +158,21 @@ def _label_format(spec: _DataYAML, values: Mapping[str, Any], splits: Mapping[st
     return {"format": form, "annotations": files} if form == "coco" else {"format": form}
 
 
-def _whole_number(spec: _DataYAML, key: str, value: Any) -> int:
-    """Return a number, or the text of one; true, 2.5 and other words are none."""
+def _integer(spec: _DataYAML, key: str, value: Any) -> int:
+    """Return an integer, given as such or as a string; true and 2.5 are refused."""
     try:
         if not isinstance(value, bool) and int(value) == (int(value) if isinstance(value, str) else value):
             return int(value)
     except (TypeError, ValueError, OverflowError):
         pass
-    raise spec.error(key, f"{key}: {value!r} is not a whole number")
+    raise spec.error(key, f"{key}: {value!r} is not an integer")
 
 
 def _class_names(spec: _DataYAML, values: Mapping[str, Any]) -> dict[int, str]:
     """Return {id: name} from `names` (list, or mapping with the ids 0..n-1), else from a COCO file or from `nc`."""
     names, nc = values.get("names"), values.get("nc")
     if nc is not None:
-        nc = _whole_number(spec, "nc", nc)
+        nc = _integer(spec, "nc", nc)
     if not names and not nc:
         names = names_of(values)
     if not names:
@@ -183,7 +183,7 @@ def _class_names(spec: _DataYAML, values: Mapping[str, Any]) -> dict[int, str]:
     try:
         table = {int(k): str(v) for k, v in table.items()}
     except (TypeError, ValueError):
-        raise spec.error("names", "names: the keys must be whole numbers 0, 1, 2, ...") from None
+        raise spec.error("names", "names: the keys must be integers 0, 1, 2, ...") from None
     if sorted(table) != list(range(len(table))):
         raise spec.error("names", f"names: ids must run from 0 to {len(table) - 1} without a gap, not {sorted(table)}")
     if nc is not None and nc != len(table):
@@ -234,7 +234,7 @@ def _exists(split: str | list[str]) -> bool:
 # ---- getting missing data ---------------------------------------------------------------------------------------
 
 
-def _get(spec: _DataYAML, how: Any, root: Path) -> None:
+def _fetch_dataset(spec: _DataYAML, how: Any, root: Path) -> None:
     """Make or fetch the data set below `root`."""
     if isinstance(how, str) and how in GENERATORS:
         LOGGER.info(f"{spec.file.name}: drawing the data set '{how}' in {root}")
@@ -244,7 +244,7 @@ def _get(spec: _DataYAML, how: Any, root: Path) -> None:
         near = nearest(how, GENERATORS) if isinstance(how, str) else []
         raise spec.error(
             "download",
-            f"download: {str(how)[:60]!r} is neither a generator's name ({', '.join(GENERATORS)}) nor url + sha256",
+            f"download: {str(how)[:60]!r} is neither a generator name ({', '.join(GENERATORS)}) nor url + sha256",
             f"did you mean '{near[0]}'?" if near else "code and shell text in a data YAML are never run",
         )
     if not how.get("sha256"):

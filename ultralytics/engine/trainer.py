@@ -130,7 +130,7 @@ class BaseTrainer(TrainerSetup):
     def _close_dataloader_mosaic(self) -> None:
         """Leave the images whole and unmixed in the last epochs; not in a run that is shorter than these."""
         if not self.progress.mosaic_closed:
-            strong = AugmentParams.of(self.args).strong()
+            strong = AugmentParams.from_args(self.args).closed_names()
             if strong:
                 LOGGER.info(f"Clean images from here on, without {', '.join(strong)}")
         self.progress.mosaic_closed = True

@@ -37,7 +37,7 @@ def check_imgsz(imgsz: int | Sequence[int], stride: int = 32, min_dim: int = 1) 
     `min_dim=2` asks for `[height, width]`; a single number is then used for both. A change is logged as a warning.
 
     Raises:
-        ConfigTypeError: not a whole number or a pair of them.
+        ConfigTypeError: not an integer or a pair of integers.
         ConfigError: a side is below 1.
 
     >>> check_imgsz(640), check_imgsz([640, 320], min_dim=2)
@@ -45,12 +45,12 @@ def check_imgsz(imgsz: int | Sequence[int], stride: int = 32, min_dim: int = 1) 
     """
     sides = [imgsz] if isinstance(imgsz, (int, float)) else list(imgsz)
     if len(sides) not in {1, 2} or any(isinstance(s, bool) or s != int(s) for s in sides):
-        raise ConfigTypeError(f"imgsz={imgsz!r} must be a whole number, or [height, width]")
+        raise ConfigTypeError(f"imgsz={imgsz!r} must be an integer, or [height, width]")
     if min(sides) < 1:
         raise ConfigError(f"imgsz={imgsz!r} is too small: each side must be at least 1 px")
     rounded = [max(-(-int(s) // stride) * stride, stride) for s in sides]
     if rounded != [int(s) for s in sides]:
-        LOGGER.warning(f"imgsz={imgsz} is no multiple of the stride {stride}; {rounded} is used")
+        LOGGER.warning(f"imgsz={imgsz} is not a multiple of the stride {stride}; {rounded} is used")
     if len(rounded) == 1:
         return rounded * 2 if min_dim == 2 else rounded[0]
     return rounded

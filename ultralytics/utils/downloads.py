@@ -43,7 +43,7 @@ def download(url: str, dst: str | Path, sha256: str | None = None, unzip: bool =
         NotFoundError: the address cannot be read.
     """
     if urlsplit(url).scheme not in {"http", "https"}:
-        raise ConfigError(f"{url!r} is no http or https address")
+        raise ConfigError(f"{url!r} is not an http or https address")
     target = _target(url, dst)
     if not (target.is_file() and (sha256 is None or file_sha256(target) == sha256.lower())):
         _fetch(url, target, sha256)

@@ -7,7 +7,7 @@ keeps its traceback.
 
 
 class UserError(Exception):
-    """Base of all errors that the user can mend."""
+    """Base of all errors that the user can correct."""
 
     def __str__(self) -> str:
         return "\n".join(str(a) for a in self.args)
@@ -52,7 +52,7 @@ class DeviceError(UserError, ValueError):
 
 
 class TrainingError(UserError, RuntimeError):
-    """Training cannot go on: non-finite loss, no memory."""
+    """Training cannot continue: non-finite loss, no memory."""
 
 
 class MissingPackageError(UserError, ImportError):

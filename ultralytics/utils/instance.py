@@ -12,13 +12,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ultralytics.utils.arrays import Float32Array
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.ops import ltwh2xywh, ltwh2xyxy, xywh2ltwh, xywh2xyxy, xyxy2ltwh, xyxy2xywh
 
-FloatArray = NDArray[np.float32]
 BoxFormat = Literal["xyxy", "xywh", "ltwh"]
 
-FORMATS: tuple[BoxFormat, ...] = ("xyxy", "xywh", "ltwh")
+BOX_FORMATS: tuple[BoxFormat, ...] = ("xyxy", "xywh", "ltwh")
 _CONVERT: dict[tuple[str, str], Any] = {
     ("xyxy", "xywh"): xyxy2xywh,
     ("xyxy", "ltwh"): xyxy2ltwh,
@@ -39,24 +39,24 @@ class Bboxes:
 
     def __init__(self, bboxes: Any, format: BoxFormat = "xyxy") -> None:
         """Take boxes of shape (N, 4) or (4,) in `format`; raise ConfigError on another shape or format."""
-        if format not in FORMATS:
-            raise ConfigError(f"box format '{format}' is unknown; use one of {', '.join(FORMATS)}")
+        if format not in BOX_FORMATS:
+            raise ConfigError(f"box format '{format}' is unknown; use one of {', '.join(BOX_FORMATS)}")
         array = np.asarray(bboxes, dtype=np.float32)
         array = array.reshape(-1, 4) if array.size == 0 or array.ndim == 1 else array  # (N, 4)
         if array.ndim != 2 or array.shape[1] != 4:
             raise ConfigError(f"boxes must have shape (N, 4), not {tuple(np.shape(bboxes))}")
-        self.bboxes: FloatArray = array
+        self.bboxes: Float32Array = array
         self.format: BoxFormat = format
 
     def convert(self, format: BoxFormat) -> None:
         """Change the format in place."""
-        if format not in FORMATS:
-            raise ConfigError(f"box format '{format}' is unknown; use one of {', '.join(FORMATS)}")
+        if format not in BOX_FORMATS:
+            raise ConfigError(f"box format '{format}' is unknown; use one of {', '.join(BOX_FORMATS)}")
         if format != self.format:
             self.bboxes = _CONVERT[self.format, format](self.bboxes).astype(np.float32)
             self.format = format
 
-    def areas(self) -> FloatArray:
+    def areas(self) -> Float32Array:
         """Return the N box areas."""
         if self.format == "xyxy":
             return (self.bboxes[:, 2] - self.bboxes[:, 0]) * (self.bboxes[:, 3] - self.bboxes[:, 1])
@@ -101,13 +101,13 @@ class Instances:
         self._bboxes = Bboxes(bboxes, bbox_format)
         if segments is None or len(segments) == 0:
             segments = np.zeros((len(self._bboxes), 0, 2), np.float32)
-        self.segments: FloatArray = np.asarray(segments, dtype=np.float32)
+        self.segments: Float32Array = np.asarray(segments, dtype=np.float32)
         self.normalized = normalized
         if len(self.segments) != len(self._bboxes):
             raise ConfigError(f"{len(self._bboxes)} boxes but {len(self.segments)} segments: give one for each")
 
     @property
-    def bboxes(self) -> FloatArray:
+    def bboxes(self) -> Float32Array:
         """The boxes, (N, 4), in the present format."""
         return self._bboxes.bboxes
 
@@ -117,7 +117,7 @@ class Instances:
         return self._bboxes.format
 
     @property
-    def bbox_areas(self) -> FloatArray:
+    def bbox_areas(self) -> Float32Array:
         """The N box areas, in the present unit."""
         return self._bboxes.areas()
 
@@ -192,7 +192,7 @@ class Instances:
             self.update(self.bboxes[good], self.segments[good])
         return good
 
-    def update(self, bboxes: FloatArray, segments: FloatArray | None = None) -> None:
+    def update(self, bboxes: Float32Array, segments: Float32Array | None = None) -> None:
         """Replace the boxes (same format) and, if given, the segments."""
         self._bboxes = Bboxes(bboxes, self.format)
         if segments is not None:
@@ -230,7 +230,7 @@ class Instances:
         return cls(np.concatenate([i.bboxes for i in instances_list], axis), segments, first.format, first.normalized)
 
 
-def _widen(segments: FloatArray, points: int) -> FloatArray:
+def _widen(segments: Float32Array, points: int) -> Float32Array:
     """Repeat the last point of (N, P, 2) polygons until each has `points` of them."""
     missing = points - segments.shape[1]
     return np.concatenate([segments, np.repeat(segments[:, -1:], missing, axis=1)], axis=1) if missing else segments

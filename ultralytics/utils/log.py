@@ -46,9 +46,9 @@ _STYLES = {
 
 
 def colorstr(*args: str) -> str:
-    """Wrap a text in terminal styles: the last argument is the text, those before it are style names.
+    """Wrap a string in terminal styles: the last argument is the string, those before it are style names.
 
-    A text alone becomes blue and bold. Unknown style names raise KeyError.
+    A string alone becomes blue and bold. Unknown style names raise KeyError.
 
     >>> colorstr("red", "hi")
     '\\x1b[31mhi\\x1b[0m'

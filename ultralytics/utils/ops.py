@@ -1,7 +1,7 @@
 """Box and coordinate conversions, scaling, clipping, polygon helpers and a device-aware timer.
 
-Every box function is pure (it returns a new array and leaves its input alone), works on the last axis, accepts NumPy
-arrays and torch tensors alike, and is safe on empty input. Formats:
+Every box function is pure (it returns a new array and leaves its input unchanged), works on the last axis, accepts
+NumPy arrays and torch tensors, and is safe on empty input. Formats:
 
 * ``xyxy``: left, top, right, bottom;
 * ``xywh``: centre x, centre y, width, height;
@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-Array = npt.NDArray[np.floating]
+_Array = npt.NDArray[np.floating]
 ArrayLike = TypeVar("ArrayLike", npt.NDArray[np.floating], torch.Tensor)
 RatioPad = tuple[Sequence[float], Sequence[float]]
 
@@ -190,7 +190,7 @@ def scale_boxes(
     return scaled if xywh else clip_boxes(scaled, img0_shape)
 
 
-def segment2box(segment: Array, width: int = 640, height: int = 640) -> Array:
+def segment2box(segment: _Array, width: int = 640, height: int = 640) -> _Array:
     """Return the xyxy box of a polygon's (n, 2) points, limited to the image; zeros if no point lies in the image.
 
     >>> segment2box(np.array([[10.0, 10.0], [30.0, 5.0], [20.0, 700.0]])).tolist()
@@ -204,7 +204,7 @@ def segment2box(segment: Array, width: int = 640, height: int = 640) -> Array:
     return np.array([x.min(), y.min(), x.max(), y.max()], dtype=segment.dtype)
 
 
-def segments2boxes(segments: Sequence[Array]) -> Array:
+def segments2boxes(segments: Sequence[_Array]) -> _Array:
     """Return the xywh boxes (n, 4) around polygons of (points, 2) each.
 
     >>> segments2boxes([np.array([[0.0, 0.0], [4.0, 2.0]])]).tolist()
@@ -216,7 +216,7 @@ def segments2boxes(segments: Sequence[Array]) -> Array:
     return xyxy2xywh(np.array(corners, dtype=np.float32).reshape(-1, 4))  # (n, 4) also when there is none
 
 
-def resample_segments(segments: Sequence[Array], n: int = 1000) -> list[Array]:
+def resample_segments(segments: Sequence[_Array], n: int = 1000) -> list[_Array]:
     """Return closed polygons resampled to `n` points each, evenly spaced over their vertex index.
 
     Polygons that already have `n` points come back as they are; the original vertices are kept where `n` allows.
@@ -227,7 +227,7 @@ def resample_segments(segments: Sequence[Array], n: int = 1000) -> list[Array]:
     return [s if len(s) == n else _resample(s, n) for s in segments]
 
 
-def _resample(segment: Array, n: int) -> Array:
+def _resample(segment: _Array, n: int) -> _Array:
     """Interpolate one closed polygon at `n` positions, its own vertices among them when `n` is large enough."""
     closed = np.concatenate([segment, segment[:1]])
     vertices = np.arange(len(closed))
@@ -287,7 +287,7 @@ class Profile:
         self.t += self.dt
 
     def __str__(self) -> str:
-        """Return the elapsed time in words."""
+        """Return the elapsed time as a sentence."""
         return f"Elapsed time is {self.t} s"
 
     def time(self) -> float:

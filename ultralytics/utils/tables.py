@@ -77,4 +77,4 @@ def comma_separated(rows: Rows, left: Collection[int] = (0,)) -> list[str]:
     return text.getvalue().splitlines()
 
 
-FORMATS = {"text": aligned, "markdown": markdown, "latex": latex, "csv": comma_separated}
+TABLE_FORMATS = {"text": aligned, "markdown": markdown, "latex": latex, "csv": comma_separated}

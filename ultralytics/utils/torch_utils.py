@@ -185,7 +185,7 @@ def _cpu_bf16() -> bool:
 
 @functools.cache
 def _cpu_flags() -> frozenset[str]:
-    """The CPU's flags as the kernel names them; where it does not tell them, what torch knows of bfloat16."""
+    """The CPU's flags as the kernel names them; where it does not list them, what torch knows of bfloat16."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Python files of the user, named by `modules=`: run once in each process, and told apart by their hash.
+"""Python files of the user, named by `modules=`: run once in each process, and identified by their hash.
 
 This is the only place where code from outside of the package is run. A file is run because the user named it in this
 process: never because a checkpoint, a data set or a model YAML did.
@@ -44,7 +44,7 @@ class UserFile(NamedTuple):
 
 
 def as_files(modules: Files | None) -> list[Path]:
-    """The paths in a `modules` argument: one, a list, or a text with commas between them.
+    """The paths in a `modules` argument: one, a list, or a string with commas between them.
 
     >>> [p.name for p in as_files("[a.py, b.py]")], as_files(None)
     (['a.py', 'b.py'], [])
@@ -64,7 +64,7 @@ def load_user_modules(modules: Files | None) -> list[Path]:
 
     Raises:
         NotFoundError: no such file.
-        ConfigError: it is no Python file, or running it failed; the message has the line.
+        ConfigError: it is not a Python file, or running it failed; the message has the line.
     """
     files = as_files(modules)
     for path in files:

@@ -168,10 +168,10 @@ def test_order_of_the_training_chain() -> None:
 
 
 def test_arguments_may_be_booleans_missing_or_null() -> None:
-    p = AugmentParams.of({"mosaic": False, "fliplr": True, "scale": [0.5, 2.0], "degrees": None, "other": 1})
+    p = AugmentParams.from_args({"mosaic": False, "fliplr": True, "scale": [0.5, 2.0], "degrees": None, "other": 1})
     assert (p.mosaic, p.fliplr, p.scale, p.degrees) == (0.0, 1.0, [0.5, 2.0], 0.0)
-    assert AugmentParams.of() == AugmentParams() and AugmentParams.of(p) is p
-    assert p.clean().mosaic == 0 and p.clean().fliplr == 1
+    assert AugmentParams.from_args() == AugmentParams() and AugmentParams.from_args(p) is p
+    assert p.without_mixing().mosaic == 0 and p.without_mixing().fliplr == 1
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -11,7 +11,7 @@ import pytest
 
 from tests.data.sets import make_set, scan_labels, write_set
 from ultralytics.data.doctor import Finding, preflight, worst
-from ultralytics.data.doctor.quick_checks import check_labels, repeated, same_files
+from ultralytics.data.doctor.quick_checks import check_labels, count_repeated, same_files
 from ultralytics.data.labels.parse import label_dict
 from ultralytics.data.utils import img2label_paths, list_images
 
@@ -97,4 +97,4 @@ def test_worst_and_repeated() -> None:
     assert worst([]) is None
     assert worst([Finding("a", "note", "x"), Finding("b", "warning", "y")]) == "warning"
     boxes = np.array([[0.5, 0.5, 0.2, 0.2]] * 3 + [[0.5, 0.5, 0.2, 0.21]])
-    assert (repeated(boxes[:0]), repeated(boxes), repeated(boxes[2:])) == (0, 2, 0)
+    assert (count_repeated(boxes[:0]), count_repeated(boxes), count_repeated(boxes[2:])) == (0, 2, 0)

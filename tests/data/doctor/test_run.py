@@ -1,4 +1,4 @@
-"""The whole report: verdict, numbers, JSON, page; twins and suggestions."""
+"""The whole report: verdict, numbers, JSON, page; duplicates and suggestions."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import pytest
 
 from tests.data.damage import _scene
 from tests.data.sets import write_set
-from tests.utils.plotting.svg import words
+from tests.utils.plotting.svg import figure_texts
 from ultralytics.data.convert import convert
 from ultralytics.data.doctor import plots
+from ultralytics.data.doctor.duplicates import NEAR, near_pairs, same_content
 from ultralytics.data.doctor.finding import Finding
 from ultralytics.data.doctor.numbers import suggest_imgsz
-from ultralytics.data.doctor.objects import overlapping
-from ultralytics.data.doctor.run import doctor, examine
-from ultralytics.data.doctor.survey import Facts, Survey, fingerprint, survey
-from ultralytics.data.doctor.duplicates import NEAR, near_pairs, same_content
+from ultralytics.data.doctor.objects import count_overlapping
+from ultralytics.data.doctor.run import doctor, examine_surveys
+from ultralytics.data.doctor.survey import ImageProperties, Survey, fingerprint, survey
 from ultralytics.data.labels.parse import Scan
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.utils.errors import ConfigError, NotFoundError
@@ -38,7 +38,7 @@ def good_set(root: Path, names: str = "[a, b]") -> Path:
 def findings(yaml: Path) -> list[Finding]:
     """Return what the doctor finds, without its pictures."""
     data = check_det_dataset(yaml)
-    return examine([survey(data, split) for split in ("train", "val")], data, queries=300, imgsz=320)
+    return examine_surveys([survey(data, split) for split in ("train", "val")], data, queries=300, imgsz=320)
 
 
 def test_a_good_set_is_safe_in_every_form(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_class_names_in_the_charts_are_drawn_as_they_are(tmp_path: Path, monkeyp
     data = check_det_dataset(good_set(tmp_path, '["price $5_$10", _dog]'))
     surveys, seen = [survey(data, split) for split in ("train", "val")], []
     png = plots._png
-    monkeypatch.setattr(plots, "_png", lambda figure: seen.append(words(figure)) or png(figure))
+    monkeypatch.setattr(plots, "_png", lambda figure: seen.append(figure_texts(figure)) or png(figure))
     plots.charts(surveys, data["names"], queries=300, imgsz=320)
     assert [w for w in seen[0] if not w.isdigit()] == ["price $5_$10", "_dog", "objects", "train", "val"]
 
@@ -104,15 +104,15 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError):
         doctor(tmp_path / "none.yaml")
     for options in ({"imgsz": 0}, {"queries": 0}, {"imgsz": "big"}):
-        with pytest.raises(ConfigError, match="whole number"):
+        with pytest.raises(ConfigError, match="integer"):
             doctor(good_set(tmp_path), **options)
 
 
-# ---- twins ----
+# ---- duplicates ----
 
 
-def facts(name: str, bits: np.ndarray | None, digest: str = "") -> Facts:
-    return Facts(name, digest or name, bits, spread=9.0, kind="PNG")
+def image_file(name: str, bits: np.ndarray | None, digest: str = "") -> ImageProperties:
+    return ImageProperties(name, digest or name, bits, spread=9.0, kind="PNG")
 
 
 def test_near_pairs_against_all_pairs() -> None:
@@ -123,10 +123,10 @@ def test_near_pairs_against_all_pairs() -> None:
         copy = rows[i].copy()
         copy[rng.choice(256, i, replace=False)] ^= True  # 0 to 19 bits differ
         rows.append(copy)
-    found = near_pairs([facts(str(i), row) for i, row in enumerate(rows)])
+    found = near_pairs([image_file(str(i), row) for i, row in enumerate(rows)])
     want = [(a, b) for b in range(60) for a in range(b) if (rows[a] != rows[b]).sum() <= NEAR]
     assert sorted((int(a), int(b)) for a, b in found) == sorted(want) and len(want) == NEAR + 1
-    assert near_pairs([]) == [] and near_pairs([facts("a", None), facts("b", rows[0])]) == []
+    assert near_pairs([]) == [] and near_pairs([image_file("a", None), image_file("b", rows[0])]) == []
 
 
 def test_fingerprints_survive_size_and_compression_but_not_another_picture() -> None:
@@ -139,7 +139,12 @@ def test_fingerprints_survive_size_and_compression_but_not_another_picture() -> 
 
 
 def test_same_content_names_each_later_file_once() -> None:
-    rows = [facts("a", None, "x"), facts("b", None, "x"), facts("c", None, "x"), facts("d", None, "y")]
+    rows = [
+        image_file("a", None, "x"),
+        image_file("b", None, "x"),
+        image_file("c", None, "x"),
+        image_file("d", None, "y"),
+    ]
     assert same_content(rows, rows) == [("a", "b"), ("a", "c")]
     assert same_content(rows[:1], rows[2:]) == [("a", "c")] and same_content([], rows) == []
 
@@ -167,8 +172,10 @@ def test_the_suggested_size_shows_nearly_all_boxes(sides: list[float], shape: tu
 
 def test_overlapping_boxes_of_one_class() -> None:
     boxes = np.array([[0.5, 0.5, 0.4, 0.4], [0.501, 0.5, 0.4, 0.4], [0.5, 0.5, 0.2, 0.2]], np.float32)
-    assert overlapping(boxes, np.zeros((3, 1))) == 1
-    assert overlapping(boxes, np.array([[0], [1], [0]])) == 0 and overlapping(boxes[:0], np.zeros((0, 1))) == 0
+    assert count_overlapping(boxes, np.zeros((3, 1))) == 1
+    assert (
+        count_overlapping(boxes, np.array([[0], [1], [0]])) == 0 and count_overlapping(boxes[:0], np.zeros((0, 1))) == 0
+    )
 
 
 def test_splits_of_one_folder_share_only_what_both_files_list(tmp_path: Path) -> None:

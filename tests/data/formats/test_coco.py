@@ -248,7 +248,7 @@ def test_an_image_without_an_entry_gets_no_labels_of_another(tmp_path: Path) -> 
     assert "'b.png' is listed as id 1 and as id 3" in got.issues[1].reason
 
 
-def test_one_id_for_two_images_is_told(tmp_path: Path) -> None:
+def test_one_id_for_two_images_is_reported(tmp_path: Path) -> None:
     table = content([{}])
     table["images"][1]["id"] = 5
     got = scan(tmp_path, table)
@@ -256,7 +256,7 @@ def test_one_id_for_two_images_is_told(tmp_path: Path) -> None:
     assert [Path(d["im_file"]).name for d in got.labels] == ["x.png"]
 
 
-def test_categories_of_one_name_are_told_apart_by_id_or_reported(tmp_path: Path) -> None:
+def test_categories_of_one_name_are_distinguished_by_id_or_reported(tmp_path: Path) -> None:
     """Without names in the YAML each category is a class; a YAML with fewer names merges some, and says so."""
     write_set(tmp_path, {"x": None})
     images = [{"id": 1, "file_name": "x.png", "width": 64, "height": 48}]

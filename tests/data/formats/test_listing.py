@@ -28,9 +28,9 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize(("files", "names", "want", "doubtful"), TABLE)
+@pytest.mark.parametrize(("files", "names", "want", "ambiguous"), TABLE)
 def test_each_image_gets_its_own_name_or_none(
-    tmp_path: Path, files: list[str], names: list[str], want: dict[str, str], doubtful: list[str]
+    tmp_path: Path, files: list[str], names: list[str], want: dict[str, str], ambiguous: list[str]
 ) -> None:
     for file in files:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def test_each_image_gets_its_own_name_or_none(
     for own in ([str(tmp_path)], []):  # a folder, and a list of files
         got = match_images([str(tmp_path / f) for f in files], names, own, [str(tmp_path)])
         assert got.found == {str(tmp_path / f): name for f, name in want.items()}
-        assert sorted(got.doubtful) == [str(tmp_path / f) for f in doubtful]
+        assert sorted(got.ambiguous) == [str(tmp_path / f) for f in ambiguous]
 
 
 def test_a_file_where_the_name_says_is_meant_though_the_split_has_it_not(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_file_where_the_name_says_is_meant_though_the_split_has_it_not(tmp_pat
 def test_two_folders_that_both_hold_the_name(tmp_path: Path) -> None:
     files = [str(tmp_path / f"{root}/a.jpg") for root in ("one", "two")]
     got = match_images(files, ["a.jpg"], [str(tmp_path / "one"), str(tmp_path / "two")])
-    assert got.found == {} and set(got.doubtful) == set(files)
+    assert got.found == {} and set(got.ambiguous) == set(files)
 
 
 @pytest.mark.parametrize("name", ["./s/a.jpg", "s//a.jpg", "s\\a.jpg", "s/a.jpg"])

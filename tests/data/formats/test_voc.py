@@ -10,7 +10,7 @@ import pytest
 
 from tests.data.sets import write_set
 from ultralytics.data.formats import Split, VocReader
-from ultralytics.data.formats.voc import MAX_DEPTH, read_voc, voc_paths, voc_text
+from ultralytics.data.formats.voc import MAX_XML_DEPTH, read_voc, voc_paths, voc_text
 from ultralytics.data.labels.parse import RowError
 from ultralytics.data.utils import list_images
 
@@ -77,7 +77,7 @@ def test_bad_objects_are_named_by_line_and_their_neighbours_stay(
     [
         ("", "syntax", "not well-formed"),
         ("<annotation><object>", "syntax", "not well-formed"),
-        ("<a>" * (MAX_DEPTH + 1), "syntax", "deep"),
+        ("<a>" * (MAX_XML_DEPTH + 1), "syntax", "deep"),
         ('<!DOCTYPE a [<!ENTITY b "bb">]><a>&b;</a>', "syntax", "refused"),
         ('<!DOCTYPE a SYSTEM "file:///etc/passwd"><a/>', "syntax", "refused"),
         ("<a>&undefined;</a>", "syntax", "not well-formed"),
@@ -135,7 +135,7 @@ def test_where_files_are_looked_for() -> None:
         (("cat", "b", "cat"), [0, 0], ["merged"]),
     ],
 )
-def test_the_exact_name_wins_and_doubtful_ones_are_told(
+def test_the_exact_name_wins_and_ambiguous_ones_are_reported(
     tmp_path: Path, names: tuple[str, ...], classes: list[int] | None, kinds: list[str]
 ) -> None:
     write_set(tmp_path, {"x": None})

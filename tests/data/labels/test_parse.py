@@ -19,13 +19,13 @@ from ultralytics.data.labels.cache import cached_scan, content_key, load_cache, 
 from ultralytics.data.labels.parse import (
     Issue,
     LabelRows,
-    Pair,
     RowError,
+    VerifiedImage,
     check_strict,
+    gc_paused,
     parse_labels,
     parse_row,
     scan_images,
-    uncollected,
 )
 from ultralytics.data.utils import img2label_paths, list_images
 from ultralytics.utils.errors import DatasetError
@@ -58,7 +58,7 @@ GOOD = "1 0.5 0.5 0.2 0.2"
     ],
 )
 def test_bad_rows(row: str, kind: str, fatal: bool) -> None:
-    """Each kind of damage has its name; the row goes, its neighbours stay, the line is told."""
+    """Each kind of damage has its name; the row goes, its neighbours stay, the line is reported."""
     with pytest.raises(RowError) as caught:
         parse_row(row, nc=3)
     assert (caught.value.kind, caught.value.fatal) == (kind, fatal)
@@ -238,7 +238,7 @@ def test_a_read_only_folder_is_left_alone(tmp_path: Path) -> None:
         ("0 0.2 0.3 0.8 0.9", ["corners"]),
     ],
 )
-def test_boxes_far_beyond_the_frame_are_cut_off_and_told(row: str, kinds: list[str]) -> None:
+def test_boxes_far_beyond_the_frame_are_cut_off_and_reported(row: str, kinds: list[str]) -> None:
     rows = parse_labels(row, nc=1, file="a.txt")
     assert [i.kind for i in rows.issues] == kinds and len(rows.bboxes) == 1
     x, y, w, h = rows.bboxes[0]
@@ -275,10 +275,10 @@ def test_slow_images_go_to_threads_and_stay_in_order(slow: bool, monkeypatch: py
     threads = set()
     monkeypatch.setattr(module, "_QUICK_S", 1e-9 if slow else 60.0)
 
-    def verify(name: str) -> Pair:
+    def verify(name: str) -> VerifiedImage:
         threads.add(threading.get_ident())
         time.sleep(0.001 * (int(name) % 3) if slow else 0)
-        return Pair(name, (8, 8), LabelRows(), "empty")
+        return VerifiedImage(name, (8, 8), LabelRows(), "empty")
 
     names = [str(i) for i in range(300)]
     scan = scan_images(names, verify)
@@ -290,7 +290,7 @@ def test_slow_images_go_to_threads_and_stay_in_order(slow: bool, monkeypatch: py
 def test_the_collector_is_left_as_it_was_found(enabled: bool) -> None:
     (gc.enable if enabled else gc.disable)()
     try:
-        with pytest.raises(ValueError), uncollected():
+        with pytest.raises(ValueError), gc_paused():
             assert not gc.isenabled()
             raise ValueError
         assert gc.isenabled() is enabled
@@ -303,7 +303,7 @@ def test_frozen_objects_stay_frozen_and_others_stay_collectable() -> None:
         def __init__(self) -> None:
             self.itself = self
 
-    with uncollected():
+    with gc_paused():
         gone = weakref.ref(Knot())
     assert gc.get_freeze_count() == 0
     gc.collect()
@@ -311,7 +311,7 @@ def test_frozen_objects_stay_frozen_and_others_stay_collectable() -> None:
     gc.freeze()
     try:
         frozen = gc.get_freeze_count()
-        with uncollected():
+        with gc_paused():
             pass
         assert gc.get_freeze_count() == frozen > 0
     finally:

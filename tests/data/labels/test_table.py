@@ -47,15 +47,15 @@ def assert_same(table: LabelTable, labels: list[dict]) -> None:
 @pytest.mark.parametrize("counts", [COUNTS, (0,), ()])
 def test_a_table_gives_back_what_it_was_made_of(truth: bool, counts: tuple[int, ...]) -> None:
     labels = dicts(truth, counts)
-    table = LabelTable.of(labels)
+    table = LabelTable.from_dicts(labels)
     assert_same(table, labels)
-    assert LabelTable.of(table) is table
-    assert_same(pickle.loads(pickle.dumps(table)), labels)  # as a worker process that is started anew has it
+    assert LabelTable.from_dicts(table) is table
+    assert_same(pickle.loads(pickle.dumps(table)), labels)  # as a newly started worker process has it
 
 
 def test_it_is_a_sequence() -> None:
     labels = dicts()
-    table = LabelTable.of(labels)
+    table = LabelTable.from_dicts(labels)
     assert [d["im_file"] for d in table[-3:]] == [d["im_file"] for d in labels[-3:]] == table.im_files[-3:]
     np.testing.assert_array_equal(table[-1]["bboxes"], labels[-1]["bboxes"])
     assert table[np.int64(3)]["shape"] == (13, 23) and type(table[3]["shape"][0]) is int
@@ -69,13 +69,13 @@ def test_it_is_a_sequence() -> None:
 @pytest.mark.parametrize("order", [ORDER, ORDER[:0], np.arange(6)])
 def test_images_in_another_order(truth: bool, order: np.ndarray) -> None:
     labels = dicts(truth)
-    assert_same(LabelTable.of(labels).take(order), [labels[i] for i in order])
+    assert_same(LabelTable.from_dicts(labels).take(order), [labels[i] for i in order])
 
 
 @pytest.mark.parametrize("classes", [[0], [1, 2], 2, [9], []])
 @pytest.mark.parametrize("reordered", [False, True])
 def test_objects_of_some_classes(classes: int | list[int], reordered: bool) -> None:
-    labels, table = dicts(truth=True), LabelTable.of(dicts(truth=True))
+    labels, table = dicts(truth=True), LabelTable.from_dicts(dicts(truth=True))
     if reordered:
         labels, table = [labels[i] for i in ORDER], table.take(ORDER)
     wanted = set(np.atleast_1d(classes).tolist())
@@ -91,7 +91,7 @@ def test_objects_of_some_classes(classes: int | list[int], reordered: bool) -> N
 
 
 def test_one_class_and_shapes() -> None:
-    table = LabelTable.of(dicts())
+    table = LabelTable.from_dicts(dicts())
     one = table.of_one_class()
     assert not one.cls.values.any() and table.cls.values.any() and one.cls.counts.tolist() == list(COUNTS)
     table.set_shape(2, (7, 9))
@@ -99,7 +99,7 @@ def test_one_class_and_shapes() -> None:
 
 
 def test_a_change_that_would_be_lost_is_refused() -> None:
-    table = LabelTable.of(dicts())
+    table = LabelTable.from_dicts(dicts())
     label = table[0]
     for change in (
         lambda: label.__setitem__("cls", None),
@@ -127,11 +127,11 @@ def test_keys_of_a_data_set_of_ones_own_stay() -> None:
     labels[0].pop("segments")
     labels[1]["note"] = "mine"
     labels[2] |= {"normalized": False, "keypoints": np.ones((1, 3))}
-    table = LabelTable.of(labels)
+    table = LabelTable.from_dicts(labels)
     labels[0]["segments"] = []
     assert_same(table, labels)
     assert_same(table.take(ORDER), [labels[i] for i in ORDER])
-    assert LabelTable.of(dicts()).rest is None
+    assert LabelTable.from_dicts(dicts()).rest is None
 
 
 @pytest.mark.parametrize("counts", [[1, 1], [2, 2], [4, -1]])
@@ -144,10 +144,10 @@ def test_counts_that_are_not_those_of_the_values(counts: list[int]) -> None:
 def test_the_cache_of_a_table_in_another_order(tmp_path: Path, truth: bool) -> None:
     labels = dicts(truth)
     path = tmp_path / "train.cache"
-    assert save_cache(path, "key", Scan(LabelTable.of(labels).take(ORDER), [], COUNTED))
+    assert save_cache(path, "key", Scan(LabelTable.from_dicts(labels).take(ORDER), [], COUNTED))
     got = load_cache(path, "key")
     assert got is not None
-    assert_same(LabelTable.of(got.labels), [labels[i] for i in ORDER])
+    assert_same(LabelTable.from_dicts(got.labels), [labels[i] for i in ORDER])
 
 
 @pytest.mark.parametrize("column", ["rows", "shapes", "polygons", "points", "truths"])
@@ -182,11 +182,11 @@ def test_classes_and_boxes_that_do_not_agree_are_named(cls: tuple[int, ...], bbo
     labels = dicts()
     labels[2] |= {"cls": np.zeros(cls, np.float32), "bboxes": np.zeros(bboxes, np.float32)}
     with pytest.raises(DatasetError, match=r"im2\.jpg: labels with cls of shape"):
-        LabelTable.of(labels)
+        LabelTable.from_dicts(labels)
 
 
 def test_truth_that_some_images_lack_is_left_out() -> None:
     labels = dicts(truth=True)
     del labels[1]["truth"]
-    table = LabelTable.of(labels)
+    table = LabelTable.from_dicts(labels)
     assert table.truth is None and table.rest is None and all("truth" not in label for label in table)

@@ -1,4 +1,4 @@
-"""Inference sources: each kind yields the same picture, with the right names, batches and words."""
+"""Inference sources: each kind yields the same picture, with the right names, batches and infos."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FRAMES = 7
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Three PNG images (one broken), a text, a sub-folder and a short video; also the working directory."""
+    """Three PNG images (one broken), a text file, a sub-folder and a short video; also the working directory."""
     for i in range(2):
         cv2.imwrite(str(tmp_path / f"im{i}.png"), picture(seed=i))
     (tmp_path / "broken.jpg").write_bytes(b"no image")
@@ -61,9 +61,9 @@ def test_folders_hold_images_then_videos(folder: Path, capsys: pytest.CaptureFix
 
 
 def test_log_words(folder: Path) -> None:
-    words = [info for _, _, info in items(folder)]
-    assert words[0] == f"image 2/4 {folder / 'im0.png'}: "
-    assert words[2] == f"video 4/4 (frame 1/{FRAMES}) {folder / 'clip.avi'}: "
+    infos = [info for _, _, info in items(folder)]
+    assert infos[0] == f"image 2/4 {folder / 'im0.png'}: "
+    assert infos[2] == f"video 4/4 (frame 1/{FRAMES}) {folder / 'clip.avi'}: "
 
 
 def test_globs_and_lists(folder: Path) -> None:

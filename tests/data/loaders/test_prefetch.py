@@ -17,7 +17,7 @@ import pytest
 
 from tests.data.sets import picture
 from ultralytics.data.loaders import files as loaders
-from ultralytics.data.loaders.files import Item, LoadImagesAndVideos, LoadPilAndNumpy, Source
+from ultralytics.data.loaders.files import InferenceSource, Item, LoadImagesAndVideos, LoadPilAndNumpy
 from ultralytics.data.loaders.prefetch import read_ahead
 
 
@@ -38,7 +38,7 @@ def threads() -> list[str]:
     return [t.name for t in threading.enumerate() if t.name.startswith("read_ahead")]
 
 
-class Counted(Source):
+class Counted(InferenceSource):
     """Batches with a number; the third may fail."""
 
     can_run_ahead = True

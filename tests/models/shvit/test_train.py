@@ -62,7 +62,7 @@ def test_validation_gives_the_run_s_own_figures(trained, data):
 
 
 def test_classes_are_matched_by_name(trained, data, tmp_path):
-    """A folder that lacks a class numbers the others anew; a class that the model does not know is an error."""
+    """A folder that lacks a class renumbers the others; a class that the model does not know is an error."""
     for split in ("train", "val"):
         (tmp_path / split).mkdir()
         (tmp_path / split / "red").symlink_to(data / split / "red")
@@ -91,7 +91,7 @@ def test_prediction(trained, data, tmp_path):
         model.predict(files[0], imgsz=[64, 96])
 
 
-def test_prediction_and_validation_prepare_alike(trained, data):
+def test_prediction_and_validation_have_the_same_preprocessing(trained, data):
     model = SHViTClassifier(str(trained / "weights" / "best.pt"))
     run = ClassificationTrainer(overrides={**options(data, trained.parent)})
     batch = next(iter(run.get_dataloader(run.data["val"], 6, mode="val")))

@@ -87,12 +87,12 @@ def test_tables(tmp_path, caplog):
 
 @pytest.mark.parametrize("nc", [1, 5, 120])
 def test_plot(tmp_path, nc):
-    matrix, told = ConfusionMatrix([f"class {i}" for i in range(nc)]), []
+    matrix, drawn = ConfusionMatrix([f"class {i}" for i in range(nc)]), []
     matrix.matrix += np.eye(nc + 1, dtype=int) * 7
     for normalize in (True, False):
-        file = matrix.plot(normalize, tmp_path, told.append)
+        file = matrix.plot(normalize, tmp_path, drawn.append)
         assert cv2.imread(str(file)) is not None
-    assert [f.name for f in told] == ["confusion_matrix_normalized.png", "confusion_matrix.png"]
+    assert [f.name for f in drawn] == ["confusion_matrix_normalized.png", "confusion_matrix.png"]
     assert sorted(f.name for f in tmp_path.iterdir()) == ["confusion_matrix.png", "confusion_matrix_normalized.png"]
 
 

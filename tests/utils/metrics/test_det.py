@@ -162,11 +162,11 @@ def test_curves_are_drawn_with_the_reported_ap(tmp_path, monkeypatch):
     draw = module.plot_pr_curve
     monkeypatch.setattr(module, "plot_pr_curve", lambda x, y, ap, *rest: seen.update(ap=ap) or draw(x, y, ap, *rest))
     metrics, _ = _golden(CASES[0], coco=True)
-    told = []
-    metrics.process(tmp_path, plot=True, on_plot=told.append)
+    drawn = []
+    metrics.process(tmp_path, plot=True, on_plot=drawn.append)
     np.testing.assert_array_equal(seen["ap"], metrics.box.ap50)
     names = ["BoxF1_curve.png", "BoxPR_curve.png", "BoxP_curve.png", "BoxR_curve.png"]
-    assert sorted(f.name for f in tmp_path.iterdir()) == names == sorted(f.name for f in told)
+    assert sorted(f.name for f in tmp_path.iterdir()) == names == sorted(f.name for f in drawn)
 
 
 def test_clear_keeps_results():

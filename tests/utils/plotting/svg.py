@@ -1,4 +1,4 @@
-"""The words of a Matplotlib figure, as a reader sees them: read from an SVG whose text is kept as text."""
+"""The texts of a Matplotlib figure, as a reader sees them: read from an SVG whose text is kept as text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 ODD_NAMES = {0: "price $5_$10", 1: "$100% cotton$", 2: "_dog"}
 
 
-def words(figure: Any) -> list[str]:
+def figure_texts(figure: Any) -> list[str]:
     """Every text in the figure; a formula is taken apart into its characters and has no `$`."""
     stream = io.BytesIO()
     with kept_text():
@@ -35,12 +35,12 @@ def read_words(svg: bytes) -> list[str]:
 
 
 def caught(monkeypatch: pytest.MonkeyPatch, module: Any) -> list[list[str]]:
-    """The words of every figure that `module` writes from now on; the files are written too."""
+    """The texts of every figure that `module` writes from now on; the files are written too."""
     found: list[list[str]] = []
     save = module.save_figure
 
     def write(figure: Any, file: Path, dpi: int) -> None:
-        found.append(words(figure))
+        found.append(figure_texts(figure))
         save(figure, file, dpi)
 
     monkeypatch.setattr(module, "save_figure", write)

@@ -88,7 +88,7 @@ def test_labels_stay_inside_and_are_legible(size, where):
     assert x.min() < lx.min() and lx.max() < x.max() and y.min() <= ly.min() and ly.max() <= y.max()
 
 
-def test_label_is_above_the_box_when_there_is_room():
+def test_label_is_above_the_box_where_it_fits():
     im = np.zeros((200, 200, 3), np.uint8)
     drawn = Annotator(im, line_width=1)
     drawn._label((50, 100), "cat", RED, (255, 255, 255))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.utils.plotting.svg import ODD_NAMES, words
+from tests.utils.plotting.svg import ODD_NAMES, figure_texts
 from ultralytics.utils.plotting.figure import add_legend, literal, new_figure
 
 NAMES = ["", *ODD_NAMES.values(), "$x$", "$", "$$", "$a$b$", r"\$5 or \$6", r"C:\new", "_", "a_b^c", "plain", 7]
@@ -12,7 +12,7 @@ NAMES = ["", *ODD_NAMES.values(), "$x$", "$", "$$", "$a$b$", r"\$5 or \$6", r"C:
 def test_a_literal_text_is_drawn_as_it_is(name):
     figure, (axes,) = new_figure(3, 2)
     axes.set(xticks=[], yticks=[], title=literal(name))
-    assert words(figure) == [str(name)] * (name != "")
+    assert figure_texts(figure) == [str(name)] * (name != "")
 
 
 def test_legend_has_every_name_once_for_each_line():
@@ -20,6 +20,6 @@ def test_legend_has_every_name_once_for_each_line():
     axes.set(xticks=[], yticks=[])
     names = [*(str(n) for n in NAMES), "_", "plain"]  # two names come twice
     add_legend(axes, [(name, axes.plot([0, 1])[0]) for name in names], loc="upper left")
-    assert words(figure) == [name for name in names if name]
+    assert figure_texts(figure) == [name for name in names if name]
     assert len(axes.get_legend().legend_handles) == len(names)
     assert figure.legends == []

@@ -115,7 +115,7 @@ def test_unwrap_model() -> None:
     assert unwrap_model(nn.DataParallel(nn.DataParallel(model))) is model
     assert unwrap_model(torch.compile(model)) is model  # type: ignore[arg-type]
     holder = nn.Module()
-    holder.module = model  # an ordinary child of that name is no wrapper
+    holder.module = model  # an ordinary child of that name is not a wrapper
     assert unwrap_model(holder) is holder
 
 

@@ -12,10 +12,9 @@ from typing import Any, Protocol, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from ultralytics.utils.arrays import Pixels
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.instance import Instances
-
-Pixels = NDArray[np.uint8]
 
 
 class Sample(TypedDict, total=False):

@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ultralytics.data.augment.base import BaseTransform, Pixels, Sample, chance, in_pixels
+from ultralytics.data.augment.base import BaseTransform, Sample, chance, in_pixels
 from ultralytics.data.images import with_channels
+from ultralytics.utils.arrays import Float32Array, Pixels
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.instance import Instances
 
-Floats = NDArray[np.float32]
-MIN_SIDE = 2.0  # pixels; smaller boxes are dropped after a warp
+MIN_WARPED_SIDE = 2.0  # pixels; smaller boxes are dropped after a warp
 MIN_AREA = 0.10  # part of a box's area that must stay in the frame
 MIN_AREA_POLYGON = 0.01
 MAX_ASPECT = 100.0
@@ -71,7 +71,7 @@ class RandomPerspective(BaseTransform):
 
     def matrix(
         self, rng: np.random.Generator, source: tuple[int, int], target: tuple[int, int]
-    ) -> tuple[Floats, float]:
+    ) -> tuple[Float32Array, float]:
         """Draw a 3 x 3 matrix from pixels of the `source` (w, h) to the `target` (w, h), and the gain in it."""
         centre = np.eye(3)
         centre[0, 2], centre[1, 2] = -source[0] / 2, -source[1] / 2
@@ -86,7 +86,7 @@ class RandomPerspective(BaseTransform):
         shift[:2, 2] = rng.uniform(0.5 - self.translate, 0.5 + self.translate, 2) * target
         return (shift @ skew @ turn @ tilt @ centre).astype(np.float32), float(gain)
 
-    def _warp(self, image: Pixels, matrix: Floats, size: tuple[int, int]) -> Pixels:
+    def _warp(self, image: Pixels, matrix: Float32Array, size: tuple[int, int]) -> Pixels:
         if (image.shape[1], image.shape[0]) == size and np.array_equal(matrix, np.eye(3)):
             return image
         matrix = _HALF @ matrix @ np.linalg.inv(_HALF)  # OpenCV counts from pixel centres, boxes from pixel edges
@@ -98,7 +98,7 @@ class RandomPerspective(BaseTransform):
         return with_channels(warped)
 
     @staticmethod
-    def move(instances: Instances, matrix: Floats, size: tuple[int, int]) -> Instances:
+    def move(instances: Instances, matrix: Float32Array, size: tuple[int, int]) -> Instances:
         """Return the warped objects, cut off at the frame: frames of the moved polygons, or of the moved corners."""
         if not len(instances):
             return instances
@@ -112,13 +112,13 @@ class RandomPerspective(BaseTransform):
         return Instances(np.clip(boxes, 0, np.tile(np.asarray(size, np.float32), 2)), None, "xyxy", normalized=False)
 
 
-def warp_points(points: Floats, matrix: Floats) -> Floats:
+def warp_points(points: Float32Array, matrix: Float32Array) -> Float32Array:
     """Apply a 3 x 3 matrix to points (..., 2)."""
     out = points @ matrix[:, :2].T + matrix[:, 2]  # (..., 3)
     return (out[..., :2] / out[..., 2:]).astype(np.float32)
 
 
-def _frames_inside(segments: Floats, size: tuple[int, int]) -> Floats:
+def _frames_inside(segments: Float32Array, size: tuple[int, int]) -> Float32Array:
     """Return the frame (N, 4) of each polygon's part inside the picture; zeros when no part is inside."""
     w, h = size
     boxes = np.zeros((len(segments), 4), np.float32)
@@ -129,7 +129,7 @@ def _frames_inside(segments: Floats, size: tuple[int, int]) -> Floats:
     return boxes
 
 
-def clip_polygon(polygon: Floats, w: float, h: float) -> Floats:
+def clip_polygon(polygon: Float32Array, w: float, h: float) -> Float32Array:
     """Cut a polygon (P, 2) off at the frame (Sutherland and Hodgman 1974): one half plane after another."""
     for axis, bound, sign in ((0, 0.0, 1), (0, w, -1), (1, 0.0, 1), (1, h, -1)):
         if not len(polygon):
@@ -145,13 +145,15 @@ def clip_polygon(polygon: Floats, w: float, h: float) -> Floats:
     return polygon
 
 
-def box_candidates(before: Floats, after: Floats, min_area: float = MIN_AREA) -> NDArray[np.bool_]:
+def box_candidates(before: Float32Array, after: Float32Array, min_area: float = MIN_AREA) -> NDArray[np.bool_]:
     """Return which of N xyxy boxes stay: sides above 2 px, enough of the scaled area left, not a sliver."""
     w0, h0 = before[:, 2] - before[:, 0], before[:, 3] - before[:, 1]
     w1, h1 = after[:, 2] - after[:, 0], after[:, 3] - after[:, 1]
     eps = 1e-16
     aspect = np.maximum(w1 / (h1 + eps), h1 / (w1 + eps))
-    return (w1 > MIN_SIDE) & (h1 > MIN_SIDE) & (w1 * h1 / (w0 * h0 + eps) > min_area) & (aspect < MAX_ASPECT)
+    return (
+        (w1 > MIN_WARPED_SIDE) & (h1 > MIN_WARPED_SIDE) & (w1 * h1 / (w0 * h0 + eps) > min_area) & (aspect < MAX_ASPECT)
+    )
 
 
 class RandomFlip(BaseTransform):

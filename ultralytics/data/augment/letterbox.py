@@ -8,8 +8,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ultralytics.data.augment.base import BaseTransform, Pixels, Sample
+from ultralytics.data.augment.base import BaseTransform, Sample
 from ultralytics.data.images import resize
+from ultralytics.utils.arrays import Pixels
 
 
 def aspect_gains(shape: Sequence[int], target: Sequence[int], scaleup: bool = True) -> tuple[float, float]:

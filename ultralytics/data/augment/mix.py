@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from ultralytics.data.augment.base import MixTransform, Pixels, Sample, SampleSource, Transform, in_pixels
+from ultralytics.data.augment.base import MixTransform, Sample, SampleSource, Transform, in_pixels
 from ultralytics.data.augment.geometric import MIN_AREA, MIN_AREA_POLYGON
 from ultralytics.data.images import resize, with_channels
+from ultralytics.utils.arrays import Float32Array, Pixels
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.instance import Instances
-
-Floats = NDArray[np.float32]
 
 
 class MixUp(MixTransform):
@@ -116,7 +114,7 @@ class CopyPaste(MixTransform):
         labels["cls"] = np.concatenate([labels["cls"], cls[chosen]])
         return labels
 
-    def _donor(self, labels: Sample, instances: Instances) -> tuple[Pixels, Instances, Floats]:
+    def _donor(self, labels: Sample, instances: Instances) -> tuple[Pixels, Instances, Float32Array]:
         """Return image, objects in pixels and classes to paste from."""
         h, w = labels["img"].shape[:2]
         if self.mode == "flip":
@@ -152,14 +150,14 @@ def _window(rng: np.random.Generator, w: int, h: int) -> tuple[int, int, int, in
     return int(x1), int(y1), int(x2), int(y2)
 
 
-def _overlap(boxes: Floats, window: tuple[int, int, int, int]) -> Floats:
+def _overlap(boxes: Float32Array, window: tuple[int, int, int, int]) -> Float32Array:
     """Return the area (N,) that each xyxy box shares with a window."""
     low = np.maximum(boxes[:, :2], window[:2])
     high = np.minimum(boxes[:, 2:], window[2:])
     return np.clip(high - low, 0, None).prod(1).astype(np.float32)
 
 
-def _coverage(boxes: Floats, others: Floats) -> Floats:
+def _coverage(boxes: Float32Array, others: Float32Array) -> Float32Array:
     """Return for each of M xyxy boxes the largest part that it shares with one of N others, of either box, (M,)."""
     if not len(others):
         return np.zeros(len(boxes), np.float32)

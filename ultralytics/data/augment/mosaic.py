@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ultralytics.data.augment.base import MixTransform, Pixels, Sample, SampleSource, in_pixels
+from ultralytics.data.augment.base import MixTransform, Sample, SampleSource, in_pixels
 from ultralytics.data.augment.geometric import MIN_AREA
+from ultralytics.utils.arrays import Pixels
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.instance import Instances
 
@@ -17,7 +18,7 @@ class Mosaic(MixTransform):
 
     With n = 4 the images meet at a random point of the canvas's middle half. With n = 9 they lie in a 3 x 3 grid, of
     which the canvas shows the middle. Objects are cut off at the canvas; those with less than a tenth of their area
-    left are dropped, because nobody could tell what they are.
+    left are dropped, because they cannot be recognised.
     """
 
     def __init__(self, dataset: SampleSource, imgsz: int = 640, p: float = 1.0, n: int = 4) -> None:

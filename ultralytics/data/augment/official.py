@@ -20,12 +20,12 @@ from ultralytics.data.augment.base import BaseTransform, Sample, chance, in_pixe
 from ultralytics.data.images import resize
 from ultralytics.utils.errors import ConfigError
 
-MIN_SIDE = 1.0  # pixels; smaller boxes are dropped after a crop
+MIN_CROPPED_SIDE = 1.0  # pixels; smaller boxes are dropped after a crop
 
 
 @contextmanager
 def torch_seeded(rng: np.random.Generator) -> Iterator[None]:
-    """Let torch's CPU generator follow from `rng` inside the block; outside it goes on as if nothing had been drawn."""
+    """Seed torch's CPU generator from `rng` inside the block; its state outside is as if nothing had been drawn."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int(rng.integers(2**63 - 1)))
         yield
@@ -114,7 +114,7 @@ class RandomIoUCrop(BaseTransform):
         instances, labels["cls"] = instances[keep], labels["cls"][keep]
         instances.add_padding(-left, -top)
         instances.clip(width, height)
-        big = (instances.bboxes[:, 2:] - instances.bboxes[:, :2]).min(1, initial=np.inf) >= MIN_SIDE
+        big = (instances.bboxes[:, 2:] - instances.bboxes[:, :2]).min(1, initial=np.inf) >= MIN_CROPPED_SIDE
         labels["instances"], labels["cls"] = instances[big], labels["cls"][big]
         labels["img"] = np.ascontiguousarray(labels["img"][top : top + height, left : left + width])
         return _moved(labels)

@@ -47,7 +47,7 @@ class AugmentParams:
     copy_paste_mode: str = _DEFAULTS["copy_paste_mode"]
 
     @classmethod
-    def of(cls, hyp: Any = None) -> AugmentParams:
+    def from_args(cls, hyp: Any = None) -> AugmentParams:
         """Take the fields from a namespace or mapping; what it lacks keeps its default, True and False are 1 and 0."""
         if isinstance(hyp, cls):
             return hyp
@@ -63,7 +63,7 @@ class AugmentParams:
         """Whether a step cuts into the image as it is on disk, which is brought to the network's size only then."""
         return bool(self.zoom_out or self.iou_crop)
 
-    def clean(self) -> AugmentParams:
+    def without_mixing(self) -> AugmentParams:
         """Return a copy for the last epochs: nothing from other images, no zoom-out, no IoU crop, no distortion.
 
         RT-DETR's last epoch is clean of these (arXiv 2304.08069, official configuration), as DEIM's last ones are.
@@ -71,19 +71,19 @@ class AugmentParams:
         unmixed = replace(self, mosaic=0.0, mixup=0.0, cutmix=0.0, copy_paste=0.0)
         return replace(unmixed, photometric=0.0, zoom_out=0.0, iou_crop=0.0)
 
-    def strong(self) -> list[str]:
-        """Return the names of the steps that are on and that `clean` leaves out."""
-        calm = self.clean()
-        return [f.name for f in fields(self) if getattr(self, f.name) != getattr(calm, f.name)]
+    def closed_names(self) -> list[str]:
+        """Return the names of the steps that are on and that `without_mixing` leaves out."""
+        closed = self.without_mixing()
+        return [f.name for f in fields(self) if getattr(self, f.name) != getattr(closed, f.name)]
 
 
 def train_transforms(dataset: SampleSource, imgsz: int, hyp: Any = None, fit: Transform | None = None) -> Compose:
     """Build the training chain: zoom-out, crop, mosaic, copy-paste, perspective, mixup, cutmix, colours, flips.
 
-    `fit` brings an image that is no mosaic to the network's size (a `LetterBox`); None where images come stretched.
+    `fit` brings an image that is not a mosaic to the network's size (a `LetterBox`); None where images come stretched.
     Steps that cannot change anything are left out. The partners of mosaic and its kin are neither zoomed nor cropped.
     """
-    p = AugmentParams.of(hyp)
+    p = AugmentParams.from_args(hyp)
     whole: list[Transform] = [RandomZoomOut(p.zoom_out, limit=4 * imgsz)] if p.zoom_out else []
     whole += [RandomIoUCrop(p.iou_crop)] if p.iou_crop else []
     whole += [LetterBox(imgsz, scale_fill=fit is None)] if whole else []
@@ -105,7 +105,7 @@ def train_transforms(dataset: SampleSource, imgsz: int, hyp: Any = None, fit: Tr
 
 def colour_and_flips(hyp: Any = None) -> list[Transform]:
     """Return the steps that keep an image's size: colours, the two flips, erasing, those that are on."""
-    p = AugmentParams.of(hyp)
+    p = AugmentParams.from_args(hyp)
     steps: list[Transform] = [RandomPhotometricDistort(p.photometric)] if p.photometric else []
     if p.hsv_h or p.hsv_s or p.hsv_v:
         steps.append(RandomHSV(p.hsv_h, p.hsv_s, p.hsv_v))
@@ -114,7 +114,7 @@ def colour_and_flips(hyp: Any = None) -> list[Transform]:
 
 
 def val_transforms(imgsz: int | tuple[int, int]) -> Compose:
-    """Build the chain without chance: fit into the network's size (never enlarging), tensors."""
+    """Build the deterministic chain: fit into the network's size (never enlarging), tensors."""
     return Compose([LetterBox(imgsz, scaleup=False), Format()])
 
 

@@ -12,59 +12,59 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ultralytics.data.doctor.finding import Finding, Rule, finding
-from ultralytics.data.doctor.survey import Facts, Survey
+from ultralytics.data.doctor.finding import Finding, FindingRule, finding
+from ultralytics.data.doctor.survey import ImageProperties, Survey
 
 NEAR = 12  # of 256 bits that near duplicates may differ in
 _BANDS = 16  # with NEAR differing bits at least four of them agree
 _CROWDED = 64  # images that share a band, from which on only neighbours (frames of a video, say) are compared
 
 _RULES = {
-    "twin": Rule("warning", "image(s) that are there twice in this split", "keep one of them"),
-    "near": Rule(
+    "duplicate_image": FindingRule("warning", "image(s) that are there twice in this split", "keep one of them"),
+    "near": FindingRule(
         "warning", "image(s) that nearly equal another of this split", "keep one of them, if they are the same"
     ),
-    "leak": Rule("error", "image(s) that are in {} as well", "take them out of one of the splits"),
-    "near_leak": Rule("warning", "image(s) that nearly equal one of {}", "keep such images in one split"),
+    "leak": FindingRule("error", "image(s) that are in {} as well", "take them out of one of the splits"),
+    "near_leak": FindingRule("warning", "image(s) that nearly equal one of {}", "keep such images in one split"),
 }
 
 
-def check_twins(surveys: Sequence[Survey]) -> list[Finding]:
+def check_duplicates(surveys: Sequence[Survey]) -> list[Finding]:
     """Return findings about repeated images within each split and between each pair of splits."""
     found: list[Finding] = []
     exact: set[tuple[str, str]] = set()
-    for one in surveys:
-        pairs = same_content(one.facts, one.facts)
+    for survey in surveys:
+        pairs = same_content(survey.images, survey.images)
         exact |= set(pairs)
-        found += _told("twin", pairs, one.split)
+        found += _findings("duplicate_image", pairs, survey.split)
     for first, second in combinations(surveys, 2):
         pairs = same_content(first.listed, second.listed)
         exact |= set(pairs)
-        found += _told("leak", pairs, second.split, first.split)
-    owner = {f.path: s.split for s in reversed(surveys) for f in s.facts}
-    once = {f.path: f for s in surveys for f in s.facts}  # an image may be looked at for two splits
-    alike = [p for p in near_pairs(list(once.values())) if p not in exact]
+        found += _findings("leak", pairs, second.split, first.split)
+    owner = {image.path: s.split for s in reversed(surveys) for image in s.images}
+    once = {image.path: image for s in surveys for image in s.images}  # two splits may hold the same image
+    similar = [p for p in near_pairs(list(once.values())) if p not in exact]
     for split in dict.fromkeys(owner.values()):
-        mine = [(a, b) for a, b in alike if owner[b] == split]
-        found += _told("near", [p for p in mine if owner[p[0]] == split], split)
-        for other in dict.fromkeys(owner[a] for a, _ in mine if owner[a] != split):
-            found += _told("near_leak", [p for p in mine if owner[p[0]] == other], split, other)
+        of_split = [(a, b) for a, b in similar if owner[b] == split]
+        found += _findings("near", [p for p in of_split if owner[p[0]] == split], split)
+        for other in dict.fromkeys(owner[a] for a, _ in of_split if owner[a] != split):
+            found += _findings("near_leak", [p for p in of_split if owner[p[0]] == other], split, other)
     return found
 
 
-def _told(code: str, pairs: Iterable[tuple[str, str]], split: str, other: str = "") -> list[Finding]:
+def _findings(code: str, pairs: Iterable[tuple[str, str]], split: str, other: str = "") -> list[Finding]:
     firsts = {b: a for a, b in reversed(list(pairs))}
     rule = _RULES[code]
     lines = [f"{b}: like {a}" for b, a in sorted(firsts.items())]
     return [finding(code, rule._replace(what=rule.what.format(other)), lines, split)] if lines else []
 
 
-def same_content(first: Sequence[Facts], second: Sequence[Facts]) -> list[tuple[str, str]]:
+def same_content(first: Sequence[ImageProperties], second: Sequence[ImageProperties]) -> list[tuple[str, str]]:
     """Return pairs (earlier, later) of files with the same bytes; of one list with itself, each later one once."""
     owner: dict[str, str] = {}
-    for facts in first:
-        if facts.digest:
-            owner.setdefault(facts.digest, facts.path)
+    for image in first:
+        if image.digest:
+            owner.setdefault(image.digest, image.path)
     same_list = first is second
     return [
         (owner[f.digest], f.path)
@@ -73,16 +73,16 @@ def same_content(first: Sequence[Facts], second: Sequence[Facts]) -> list[tuple[
     ]
 
 
-def near_pairs(facts: Sequence[Facts]) -> list[tuple[str, str]]:
+def near_pairs(images: Sequence[ImageProperties]) -> list[tuple[str, str]]:
     """Return pairs (earlier, later) whose fingerprints differ in at most NEAR bits.
 
-    Only images that share one of 16 bands of bits are compared, so the work grows with the number of look-alikes and
+    Only images that share one of 16 bands of bits are compared, so the work grows with the number of similar images and
     not with the square of N.
     """
-    seen = [f for f in facts if f.fingerprint is not None]
+    seen = [image for image in images if image.fingerprint is not None]
     if len(seen) < 2:
         return []
-    bits = np.stack([f.fingerprint for f in seen if f.fingerprint is not None])  # (N, K)
+    bits = np.stack([image.fingerprint for image in seen if image.fingerprint is not None])  # (N, K)
     pairs = _candidates(bits)
     if not len(pairs):
         return []

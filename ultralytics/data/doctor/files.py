@@ -8,25 +8,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ultralytics.data.doctor.finding import Finding, Rule, finding
+from ultralytics.data.doctor.finding import Finding, FindingRule, finding
 from ultralytics.data.doctor.survey import FLAT, Survey, folders_of
-from ultralytics.data.paths import IMG_FORMATS, img2label_paths, suffix_of, walk
+from ultralytics.data.paths import IMG_FORMATS, img2label_paths, suffix_of, walk_files
 
 SIDECARS = frozenset({"txt", "xml", "json", "cache", "npy", "yaml", "yml", "md", "csv"})
 _LABEL_SUFFIX = {"yolo": "txt", "voc": "xml"}
 
 _RULES = {
-    "stopped": Rule("error", "the split cannot be read", "see the message"),
-    "orphan": Rule("warning", "label file(s) without an image", "bring the images, or delete the label files"),
-    "unlabelled": Rule("warning", "image(s) without a label file", "label them; they train as background"),
-    "background": Rule("note", "image(s) without objects", "good as backgrounds, if nothing was forgotten"),
-    "stem": Rule("warning", "image(s) that share one label file with another image", "give the images different names"),
-    "format": Rule("warning", "file(s) that are no readable image format", "convert them to JPEG or PNG"),
-    "suffix": Rule("note", "image(s) whose suffix names another format", "they are read by content; rename them"),
-    "case": Rule("warning", "label file(s) whose suffix is not in lower case", "rename them to .txt or .xml"),
-    "blank": Rule("warning", "image(s) that show a single colour", "delete them"),
-    "exif": Rule("note", "image(s) turned by an EXIF mark", "boxes must fit the upright image"),
-    "link": Rule("warning", "link(s) that lead nowhere", "mend or delete them"),
+    "stopped": FindingRule("error", "the split cannot be read", "see the message"),
+    "orphan": FindingRule("warning", "label file(s) without an image", "bring the images, or delete the label files"),
+    "unlabelled": FindingRule("warning", "image(s) without a label file", "label them; they train as background"),
+    "background": FindingRule("note", "image(s) without objects", "good as backgrounds, if nothing was forgotten"),
+    "stem": FindingRule(
+        "warning", "image(s) that share one label file with another image", "give the images different names"
+    ),
+    "format": FindingRule("warning", "file(s) that are not in a readable image format", "convert them to JPEG or PNG"),
+    "suffix": FindingRule(
+        "note", "image(s) whose suffix names another format", "they are read by content; rename them"
+    ),
+    "case": FindingRule("warning", "label file(s) whose suffix is not in lower case", "rename them to .txt or .xml"),
+    "blank": FindingRule("warning", "image(s) that show a single colour", "delete them"),
+    "exif": FindingRule("note", "image(s) turned by an EXIF mark", "boxes must fit the upright image"),
+    "link": FindingRule("warning", "link(s) that lead nowhere", "correct or delete them"),
 }
 
 
@@ -37,9 +41,9 @@ def check_files(survey: Survey, data: Mapping[str, Any]) -> list[Finding]:
     form = str(data.get("format", "yolo"))
     places: dict[str, list[str]] = {
         "stem": list(_shared_stems(survey.im_files)) if form in _LABEL_SUFFIX else [],
-        "suffix": [f"{f.path}: the content is {f.kind}" for f in survey.facts if f.misnamed],
-        "blank": [f.path for f in survey.facts if f.kind and f.fingerprint is None and f.spread < FLAT],
-        "exif": [f.path for f in survey.facts if f.turned],
+        "suffix": [f"{f.path}: the content is {f.kind}" for f in survey.images if f.misnamed],
+        "blank": [f.path for f in survey.images if f.kind and f.fingerprint is None and f.spread < FLAT],
+        "exif": [f.path for f in survey.images if f.turned],
         "background": [d["im_file"] for d in survey.labels if not len(d["cls"])],
     }
     for code, path in _strays(survey):
@@ -62,9 +66,9 @@ def _shared_stems(im_files: Sequence[str]) -> Iterator[str]:
 
 
 def _strays(survey: Survey) -> Iterator[tuple[str, str]]:
-    """Give files in the image folders that are no images, and links to nothing."""
+    """Give files in the image folders that are not images, and links to nothing."""
     for folder in folders_of(survey.source):
-        for place, names in walk(folder):
+        for place, names in walk_files(folder):
             for name in names:
                 path = os.path.join(place, name)
                 if os.path.islink(path) and not os.path.exists(path):
@@ -81,7 +85,7 @@ def _pairing(survey: Survey, suffix: str) -> Iterator[tuple[str, str]]:
         if not os.path.exists(label):
             yield "unlabelled", image
     if not folders_of(survey.source):
-        return  # a list takes some images of a folder: the others' labels are no orphans
+        return  # a list takes some images of a folder: the others' labels are not orphans
     for folder in sorted({os.path.dirname(f) for f in wanted}):
         for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
             path = os.path.join(folder, name)
@@ -92,16 +96,16 @@ def _pairing(survey: Survey, suffix: str) -> Iterator[tuple[str, str]]:
 
 
 def _is_list(path: str, survey: Survey) -> bool:
-    """Return whether a text file is no label file: a list beside the images, or notes such as classes.txt."""
+    """Return whether a text file is not a label file: a list beside the images, or notes such as classes.txt."""
     return Path(path).stem in {"classes", "labels", "obj", "predefined_classes", "readme", "train", "val", "test"}
 
 
-def check_names(surveys: Sequence[Survey], names: Mapping[int, str]) -> list[Finding]:
+def check_class_names(surveys: Sequence[Survey], names: Mapping[int, str]) -> list[Finding]:
     """Return findings about the classes: names given twice, without an object, in one split only, or rare."""
     found = []
     doubled = [name for name, count in Counter(str(n).strip().casefold() for n in names.values()).items() if count > 1]
     if doubled:
-        rule = Rule("warning", "class name(s) given more than once", "give each class a name of its own")
+        rule = FindingRule("warning", "class name(s) given more than once", "give each class its own name")
         found.append(finding("names", rule, doubled))
     counts = {s.split: class_counts(s, len(names)) for s in surveys if s.labels}
     train = counts.get("train")
@@ -109,16 +113,16 @@ def check_names(surveys: Sequence[Survey], names: Mapping[int, str]) -> list[Fin
         return found
     absent = [f"{i} '{names[i]}'" for i, n in enumerate(train) if not n]
     if absent:
-        rule = Rule("warning", "class(es) without a training object", "add examples, or take the names out")
+        rule = FindingRule("warning", "class(es) without a training object", "add examples, or take the names out")
         found.append(finding("absent", rule, absent, "train"))
     for split, other in counts.items():
         unseen = [f"{i} '{names[i]}': {n} objects" for i, n in enumerate(other) if n and not train[i]]
         if unseen and split != "train":
-            rule = Rule("error", "class(es) that are never trained", "add examples of them to train")
+            rule = FindingRule("error", "class(es) that are never trained", "add examples of them to train")
             found.append(finding("unseen", rule, unseen, split))
     rare = [f"{i} '{names[i]}': {n} of {max(train)}" for i, n in enumerate(train) if 0 < n < max(train) / 100]
     if rare:
-        rule = Rule("note", "class(es) a hundred times rarer than the most common", "add examples of them")
+        rule = FindingRule("note", "class(es) a hundred times rarer than the most common", "add examples of them")
         found.append(finding("rare", rule, rare, "train"))
     return found
 

@@ -14,7 +14,7 @@ from ultralytics.data.doctor.survey import Survey
 STRIDES = (8, 16, 32)
 ENOUGH = 2 * STRIDES[0]  # pixels that a box needs on its shorter side to be seen well
 SMALL_PART = 0.05  # of the boxes that may stay below
-SIZES = tuple(range(320, 1281, 64))
+IMGSZ_CHOICES = tuple(range(320, 1281, 64))
 _PERCENTILES = (5, 25, 50, 75, 95)
 
 
@@ -66,7 +66,7 @@ def suggest_imgsz(surveys: Sequence[Survey]) -> tuple[int, str]:
     small = float(np.quantile(sides, SMALL_PART))
     need = ENOUGH / max(small, 1e-6)
     own = float(np.median([max(d["shape"]) for d in train.labels]))
-    ceiling = next((s for s in SIZES if s >= own), SIZES[-1])
-    size = min(next((s for s in SIZES if s >= need), SIZES[-1]), ceiling)
+    ceiling = next((s for s in IMGSZ_CHOICES if s >= own), IMGSZ_CHOICES[-1])
+    size = min(next((s for s in IMGSZ_CHOICES if s >= need), IMGSZ_CHOICES[-1]), ceiling)
     part = float((sides * size >= ENOUGH).mean())
     return size, f"{part:.0%} of the boxes are {ENOUGH} px or more there; the images have {own:.0f} px (median)"

@@ -1,4 +1,4 @@
-"""Findings about boxes that are well formed but hardly right.
+"""Findings about boxes that are well formed but suspicious.
 
 Shape legend: n objects of one image.
 """
@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ultralytics.data.doctor.finding import Finding, Rule, finding
-from ultralytics.data.doctor.quick_checks import check_labels, repeated
+from ultralytics.data.doctor.finding import Finding, FindingRule, finding
+from ultralytics.data.doctor.quick_checks import check_labels, count_repeated
 from ultralytics.data.doctor.survey import Survey
 from ultralytics.utils.ops import xywh2xyxy
 
@@ -21,14 +21,16 @@ THIN = 40.0  # ratio of the sides in pixels
 OVERLAP = 0.9  # IoU of two boxes of one class that may be one object
 _PAIRWISE = 1000  # objects of an image up to which all pairs are compared
 
-Boxes = NDArray[np.float32]
+_Boxes = NDArray[np.float32]
 
-_RULES: Mapping[str, Rule] = {
-    "covering": Rule("warning", "box(es) that cover the whole image", "right for close-ups only; else draw them anew"),
-    "thin": Rule(
-        "warning", f"box(es) more than {THIN:g} times as long as wide", "draw them anew, or cut the object up"
+_RULES: Mapping[str, FindingRule] = {
+    "covering": FindingRule(
+        "warning", "box(es) that cover the whole image", "right for close-ups only; else redraw them"
     ),
-    "overlap": Rule("warning", "box(es) that nearly equal another of their class", "keep one of them"),
+    "thin": FindingRule(
+        "warning", f"box(es) more than {THIN:g} times as long as wide", "redraw them, or split the object"
+    ),
+    "overlap": FindingRule("warning", "box(es) that nearly equal another of their class", "keep one of them"),
 }
 
 
@@ -38,7 +40,9 @@ def check_objects(survey: Survey, queries: int, imgsz: int) -> list[Finding]:
     checks: Mapping[str, Callable[[dict[str, Any]], int]] = {
         "covering": lambda d: int((d["bboxes"][:, 2:] >= COVERING).all(1).sum()),
         "thin": _thin,
-        "overlap": lambda d: overlapping(d["bboxes"], d["cls"]) - repeated(np.concatenate([d["bboxes"], d["cls"]], 1)),
+        "overlap": lambda d: (
+            count_overlapping(d["bboxes"], d["cls"]) - count_repeated(np.concatenate([d["bboxes"], d["cls"]], 1))
+        ),
     }
     for code, count in checks.items():
         counted = [(d["im_file"], count(d)) for d in survey.labels if len(d["bboxes"])]
@@ -54,7 +58,7 @@ def _thin(label: dict[str, Any]) -> int:
     return int((sides.max(1) > THIN * np.maximum(sides.min(1), 1.0)).sum())
 
 
-def overlapping(boxes: Boxes, cls: NDArray[Any]) -> int:
+def count_overlapping(boxes: _Boxes, cls: NDArray[Any]) -> int:
     """Return how many of n boxes xywh (n, 4) overlap an earlier one of their class (n, 1) almost wholly."""
     n = len(boxes)
     if not 1 < n <= _PAIRWISE:

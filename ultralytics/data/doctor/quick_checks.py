@@ -1,4 +1,4 @@
-"""The quick checks before a run's first epoch: what a look at the scanned labels and at file sizes can tell.
+"""The quick checks before a run's first epoch: what the scanned labels and the file sizes show.
 
 Nothing is decoded and nothing on disk is changed. Shape legend: n objects of one image, T of all.
 """
@@ -13,18 +13,20 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ultralytics.data.doctor.finding import Finding, Rule, finding, from_issues, worst_first
+from ultralytics.data.doctor.finding import Finding, FindingRule, finding, from_issues, worst_first
 from ultralytics.data.labels.parse import Issue
 from ultralytics.data.labels.table import LabelTable
 
-TINY = 2.0  # pixels of the network's input: less than that is beyond any stride
+TINY_PX = 2.0  # pixels of the network's input: less than that is beyond any stride
 SAME = 1e-4  # boxes whose four values differ by less are one box
 _SAMPLE = 4096  # bytes
 
-_QUERIES = Rule("error", "image(s) with more objects than the {} queries of the head", "more queries, or tiles")
-_TINY = Rule("warning", f"box(es) below {TINY:g} px at this imgsz", "raise imgsz, cut the images into tiles, or delete")
-_TWICE = Rule("warning", "box(es) that lie on another of the same image", "keep one of them")
-_LEAK = Rule("error", "validation image(s) that are training images too", "take them out of one of the splits")
+_QUERIES = FindingRule("error", "image(s) with more objects than the {} queries of the head", "more queries, or tiles")
+_TINY = FindingRule(
+    "warning", f"box(es) below {TINY_PX:g} px at this imgsz", "raise imgsz, cut the images into tiles, or delete"
+)
+_TWICE = FindingRule("warning", "box(es) that lie on another of the same image", "keep one of them")
+_LEAK = FindingRule("error", "validation image(s) that are training images too", "take them out of one of the splits")
 
 
 class LabelledSet(Protocol):
@@ -59,9 +61,9 @@ def preflight(
 
 def check_labels(labels: Sequence[dict[str, Any]], split: str, queries: int, imgsz: int) -> list[Finding]:
     """Return findings about the boxes of a split: too many in an image, too small, given twice."""
-    table = LabelTable.of(labels)
+    table = LabelTable.from_dicts(labels)
     boxes, owners, number = table.bboxes.values, table.bboxes.owners, table.bboxes.counts
-    small = boxes[:, 2:].min(1) * imgsz < TINY  # (T,)
+    small = boxes[:, 2:].min(1) * imgsz < TINY_PX  # (T,)
     many = _QUERIES._replace(what=_QUERIES.what.format(queries))
     groups = (
         ("queries", many, number * (number > queries), "objects", False),
@@ -77,10 +79,10 @@ def check_labels(labels: Sequence[dict[str, Any]], split: str, queries: int, img
     return found
 
 
-def repeated(boxes: NDArray[Any]) -> int:
+def count_repeated(boxes: NDArray[Any]) -> int:
     """Return how many of n boxes (n, 4) lie on an earlier one, whatever their classes.
 
-    >>> repeated(np.array([[0.5, 0.5, 0.2, 0.2], [0.5, 0.5, 0.2, 0.2], [0.1, 0.1, 0.1, 0.1]]))
+    >>> count_repeated(np.array([[0.5, 0.5, 0.2, 0.2], [0.5, 0.5, 0.2, 0.2], [0.1, 0.1, 0.1, 0.1]]))
     1
     """
     return int(_repeats(boxes, np.zeros(len(boxes), np.int64), 1)[0])
@@ -109,7 +111,7 @@ def leaks(train: Sequence[str], val: Sequence[str]) -> list[Finding]:
 def same_files(first: Sequence[str], second: Sequence[str]) -> list[tuple[str, str]]:
     """Return pairs of files of two lists that are one path or have the same bytes.
 
-    Sizes are compared first, then a sample of the bytes, and only what still looks alike is read as a whole.
+    Sizes are compared first, then a sample of the bytes, and only files that still look equal are read as a whole.
     """
     size = {p: size_of(p) for p in dict.fromkeys([*first, *second])}
     sizes = {size[p] for p in first} & {size[p] for p in second} - {0, -1}
@@ -123,7 +125,7 @@ def same_files(first: Sequence[str], second: Sequence[str]) -> list[tuple[str, s
 
 
 def size_of(path: str) -> int:
-    """Return a file's size in bytes, -1 when it cannot be asked."""
+    """Return a file's size in bytes, -1 when it cannot be read."""
     try:
         return os.path.getsize(path)
     except OSError:

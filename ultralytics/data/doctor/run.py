@@ -1,4 +1,4 @@
-"""`yolo doctor data=X.yaml`: look at a data set before training, and report on the console, as JSON and as a page."""
+"""`yolo doctor data=X.yaml`: examine a data set before training, and report on the console, as JSON and as a page."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ultralytics.data.doctor.files import check_files, check_names
-from ultralytics.data.doctor.finding import Finding, from_issues, worst, worst_first
+from ultralytics.data.doctor.duplicates import check_duplicates
+from ultralytics.data.doctor.files import check_class_names, check_files
+from ultralytics.data.doctor.finding import SHOWN_EXAMPLES, Finding, from_issues, worst, worst_first
 from ultralytics.data.doctor.numbers import numbers, suggest_imgsz
 from ultralytics.data.doctor.objects import check_objects
 from ultralytics.data.doctor.page import page
 from ultralytics.data.doctor.survey import Survey, survey
-from ultralytics.data.doctor.duplicates import check_twins
 from ultralytics.data.utils import SPLITS, check_det_dataset
 from ultralytics.utils.config.settings import SETTINGS
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write, increment_path
 from ultralytics.utils.log import LOGGER
 
-SHOWN = 3  # places of a finding on the console
-_TITLES = ("split", "images", "usable", "objects", "max/image", "box side p5/p50/p95 px", "below 8/16/32 px")
 _COLUMNS = "{:<8}{:>8}{:>8}{:>9}{:>10}{:>26}{:>22}"
 
 
@@ -48,7 +46,7 @@ def doctor(
     """Examine a data set and write `doctor.json` and `doctor.html` into `save_dir` (by default a new run folder).
 
     `imgsz` is the input side and `queries` the number of queries to hold sizes and counts against. The data set itself
-    is only read: no cache is written, nothing is mended.
+    is only read: no cache is written, nothing is corrected.
 
     Raises:
         NotFoundError: no such data YAML.
@@ -57,10 +55,10 @@ def doctor(
     """
     for key, value in (("imgsz", imgsz), ("queries", queries)):
         if not isinstance(value, int) or value < 1:
-            raise ConfigError(f"{key}={value}: must be a whole number of at least 1")
+            raise ConfigError(f"{key}={value}: must be an integer of at least 1")
     content = check_det_dataset(data)
     surveys = [survey(content, split) for split in SPLITS if content.get(split)]
-    findings = examine(surveys, content, queries, imgsz)
+    findings = examine_surveys(surveys, content, queries, imgsz)
     report = _report(str(content["yaml_file"]), surveys, findings, content, (queries, imgsz))
     folder = _folder(save_dir)
     result = Report(report["data"], report["safe"], tuple(findings), report, folder)
@@ -79,15 +77,15 @@ def _folder(save_dir: str | Path | None) -> Path:
     return increment_path(Path(SETTINGS["runs_dir"]) / "doctor" / "report")
 
 
-def examine(surveys: Sequence[Survey], data: dict[str, Any], queries: int, imgsz: int) -> list[Finding]:
+def examine_surveys(surveys: Sequence[Survey], data: dict[str, Any], queries: int, imgsz: int) -> list[Finding]:
     """Return all findings, worst first."""
     found: list[Finding] = []
-    for one in surveys:
-        found += check_files(one, data)
-        found += from_issues(one.scan.issues, one.split)
-        found += check_objects(one, queries, imgsz)
-    found += check_twins(surveys)
-    found += check_names(surveys, data["names"])
+    for item in surveys:
+        found += check_files(item, data)
+        found += from_issues(item.scan.issues, item.split)
+        found += check_objects(item, queries, imgsz)
+    found += check_duplicates(surveys)
+    found += check_class_names(surveys, data["names"])
     return worst_first(found)
 
 
@@ -127,9 +125,9 @@ def lines(report: Report) -> list[str]:
     for found in report.findings:
         place = f"{found.split}: " if found.split else ""
         text.append(f"{found.severity}: {place}{found.message} [{found.code}] - {found.remedy}")
-        text += [f"    {example}" for example in found.examples[:SHOWN]]
-        if len(found.examples) > SHOWN:
-            text.append(f"    and {len(found.examples) - SHOWN} more")
+        text += [f"    {example}" for example in found.examples[:SHOWN_EXAMPLES]]
+        if len(found.examples) > SHOWN_EXAMPLES:
+            text.append(f"    and {len(found.examples) - SHOWN_EXAMPLES} more")
     text.append(f"suggested imgsz: {content['suggested_imgsz']} ({content['imgsz_reason']})")
     text.append(f"{'safe' if report.safe else 'NOT safe'} to train; report: {report.save_dir / 'doctor.html'}")
     return text

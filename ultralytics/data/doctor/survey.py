@@ -1,4 +1,4 @@
-"""What the doctor looks at: the files of a split, their contents as digests and fingerprints, and their labels.
+"""What the doctor examines: the files of a split, their contents as digests and fingerprints, and their labels.
 
 Shape legend: N images.
 """
@@ -34,7 +34,7 @@ _KINDS = {"jpg": "JPEG", "jpeg": "JPEG", "mpo": "MPO", "tif": "TIFF", "tiff": "T
 
 
 @dataclass(frozen=True)
-class Facts:
+class ImageProperties:
     """One image file: digest of its bytes, fingerprint (or None), its spread of grey, its true kind, EXIF turn."""
 
     path: str
@@ -53,21 +53,21 @@ class Facts:
 
 @dataclass
 class Survey:
-    """One split: its images with facts, the scan of its labels, or the error that stopped it."""
+    """One split: its images with their properties, the scan of its labels, or the error that stopped it."""
 
     split: str
     source: Any
     im_files: list[str] = field(default_factory=list)
-    facts: list[Facts] = field(default_factory=list)
+    images: list[ImageProperties] = field(default_factory=list)
     scan: Scan = field(default_factory=lambda: Scan([], [], {}))
     reader: LabelReader | None = None
     error: str = ""
 
     @property
-    def listed(self) -> list[Facts]:
-        """The facts of all images but those that no annotation file names."""
+    def listed(self) -> list[ImageProperties]:
+        """The properties of all images but those that no annotation file names."""
         unlisted = {issue.file for issue in self.scan.issues if issue.kind == "unlisted"}
-        return [facts for facts in self.facts if facts.path not in unlisted]
+        return [image for image in self.images if image.path not in unlisted]
 
     @property
     def labels(self) -> Sequence[dict[str, Any]]:
@@ -76,7 +76,7 @@ class Survey:
 
 
 def survey(data: Mapping[str, Any], split: str) -> Survey:
-    """Look at all files of a split of a `check_det_dataset` dict; nothing on disk is changed, no cache is used."""
+    """Examine all files of a split of a `check_det_dataset` dict; nothing on disk is changed, no cache is used."""
     found = Survey(split, data[split])
     try:
         found.im_files = list_images(found.source)
@@ -88,35 +88,35 @@ def survey(data: Mapping[str, Any], split: str) -> Survey:
         found.im_files = [f for f in found.im_files if not found.reader.is_foreign(f)]
     except UserError as error:
         found.error = str(error).replace("\n", "; ")
-    found.facts = _in_threads(look, found.im_files, f"{split}: looking at images")
+    found.images = _in_threads(inspect_image, found.im_files, f"{split}: looking at images")
     return found
 
 
-def _in_threads(function: Callable[[str], Facts], files: Iterable[str], desc: str) -> list[Facts]:
+def _in_threads(function: Callable[[str], ImageProperties], files: Iterable[str], desc: str) -> list[ImageProperties]:
     files = list(files)
     bar: ProgressBar[None] = ProgressBar(total=len(files), desc=desc)
     found = []
     with ThreadPoolExecutor(_THREADS) as pool, bar:
-        for facts in pool.map(function, files):
-            found.append(facts)
+        for image in pool.map(function, files):
+            found.append(image)
             bar.update()
     return found
 
 
-def look(path: str) -> Facts:
-    """Return the facts of an image file; one that cannot be read has a digest alone, or not even that."""
+def inspect_image(path: str) -> ImageProperties:
+    """Return the properties of an image file; one that cannot be read has at most a digest."""
     stamp = digest(path) if os.path.isfile(path) else ""
     try:
         with Image.open(path) as image:
             kind, size = image.format or "", image.size
             turned = image.format in {"JPEG", "MPO"} and image.getexif().get(_ORIENTATION, 1) != 1
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return Facts(path, stamp)
+        return ImageProperties(path, stamp)
     picture = _grey(path, max(size))
     if picture is None:
-        return Facts(path, stamp, kind=kind, turned=turned)
+        return ImageProperties(path, stamp, kind=kind, turned=turned)
     spread = float(picture.std())
-    return Facts(path, stamp, fingerprint(picture) if spread >= FLAT else None, spread, kind, turned)
+    return ImageProperties(path, stamp, fingerprint(picture) if spread >= FLAT else None, spread, kind, turned)
 
 
 def _grey(path: str, side: int) -> NDArray[np.uint8] | None:

@@ -8,13 +8,13 @@ from typing import Any
 
 from ultralytics.data.formats.base import LabelReader, Split
 from ultralytics.data.formats.coco import CocoReader
-from ultralytics.data.formats.detect import FORMATS, detect_format
+from ultralytics.data.formats.detect import LABEL_FORMATS, detect_format
 from ultralytics.data.formats.voc import VocReader
 from ultralytics.data.formats.yolo import YoloReader
 from ultralytics.utils.errors import DatasetError
 
 __all__ = [
-    "FORMATS",
+    "LABEL_FORMATS",
     "CocoReader",
     "LabelReader",
     "Split",
@@ -35,7 +35,7 @@ def open_reader(
     """Return the reader of a split's labels.
 
     `data` is the dict of `check_det_dataset`, `source` one of its splits, `im_files` the images of it. `split` is its
-    name, which tells apart splits that have one source and a JSON file each.
+    name, which distinguishes splits that have one source and a JSON file each.
 
     Raises:
         DatasetError: a COCO set without a JSON file for this split.
@@ -55,6 +55,6 @@ def open_reader(
 
 
 def _by_folder(files: Mapping[str, str], source: str | Sequence[str]) -> str | None:
-    """Return the split that a folder's name speaks of."""
+    """Return the split that a folder is named after."""
     name = Path(source if isinstance(source, (str, Path)) else source[0]).stem
     return name if name in files else None

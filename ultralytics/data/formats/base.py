@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ultralytics.data.labels.cache import content_key
-from ultralytics.data.labels.parse import Issue, Pair, Scan, scan_images
+from ultralytics.data.labels.parse import Issue, Scan, VerifiedImage, scan_images
 
 
 @dataclass
@@ -37,7 +37,7 @@ class LabelReader:
     def __init__(self, split: Split) -> None:
         self.split = split
 
-    def verify(self, im_file: str) -> Pair:
+    def verify(self, im_file: str) -> VerifiedImage:
         """Check one image and read its labels; safe to call from several threads."""
         raise NotImplementedError
 

@@ -21,20 +21,19 @@ from ultralytics.data.formats.base import LabelReader, Split
 from ultralytics.data.formats.listing import Matches, match_images, plain_name
 from ultralytics.data.labels.parse import (
     TRUTH_COLUMNS,
-    FloatArray,
     Issue,
     LabelRows,
-    Pair,
     RowCollector,
     RowError,
-    TruthArray,
+    VerifiedImage,
     checked_box,
     checked_polygon,
     verify_image,
 )
+from ultralytics.utils.arrays import Float32Array, Float64Array
 from ultralytics.utils.errors import DatasetError
 
-MAX_BYTES = 8 << 30
+MAX_JSON_BYTES = 8 << 30
 MATCHING = 2  # number of the rules by which images are found; others make a cached scan invalid
 ASPECT_TOLERANCE = 0.02  # of the noted aspect: a resized copy of the labelled image still has it
 
@@ -62,12 +61,12 @@ class CocoReader(LabelReader):
     """Labels from a JSON file; images are found in it by their path below the split's folder, or by a unique name.
 
     The file is read when the first image is verified, so a cached scan never opens it. Crowd regions and annotations
-    marked `ignore` are no training targets; the `truth` of an image, with which an evaluation compares, holds all that
+    marked `ignore` are not training targets; the `truth` of an image, with which an evaluation compares, holds all that
     pycocotools would take from the file, with the areas that it states. `others` are the files of splits that have
     the same source: an image that only they list is not in this split.
 
     Raises:
-        DatasetError: the file is no COCO annotation file.
+        DatasetError: the file is not a COCO annotation file.
     """
 
     format = "coco"
@@ -90,7 +89,7 @@ class CocoReader(LabelReader):
         folder = Path(self.split.im_files[0]).parent.name or "images"
         return Path(self.file).with_suffix(f".{folder}")
 
-    def verify(self, im_file: str) -> Pair:
+    def verify(self, im_file: str) -> VerifiedImage:
         """Check one image and take its annotations out of the JSON."""
         entry = self._find(im_file)
         if entry is None:
@@ -100,14 +99,14 @@ class CocoReader(LabelReader):
             pair.rows.truth = _truth([])
         return pair
 
-    def _without_entry(self, im_file: str) -> Pair:
+    def _without_entry(self, im_file: str) -> VerifiedImage:
         if self.is_foreign(im_file):
-            return Pair(im_file, None, LabelRows(), "foreign")
+            return VerifiedImage(im_file, None, LabelRows(), "foreign")
         reason = f"the image is not listed in {self.file}"
-        name = self._index().matches.doubtful.get(im_file)
+        name = self._index().matches.ambiguous.get(im_file)
         if name is not None:
             reason = f"'{name}' in {self.file} may mean this image or another of that name"
-        return Pair(im_file, None, LabelRows(issues=[Issue(im_file, 0, "unlisted", reason)]), "corrupt")
+        return VerifiedImage(im_file, None, LabelRows(issues=[Issue(im_file, 0, "unlisted", reason)]), "corrupt")
 
     def is_foreign(self, im_file: str) -> bool:
         """Return whether an image belongs to another split of the same folder: this file does not list it."""
@@ -126,7 +125,7 @@ class CocoReader(LabelReader):
     def leftover(self) -> list[Issue]:
         """Return what the file says about images or categories that do not exist."""
         listing = self._index()
-        seen = {*listing.matches.found.values(), *listing.matches.doubtful.values()}
+        seen = {*listing.matches.found.values(), *listing.matches.ambiguous.values()}
         roots = [os.path.dirname(f) for f in self.split.im_files[:1]] + _roots(self.split)
         absent = [
             entry.name
@@ -147,7 +146,7 @@ class CocoReader(LabelReader):
     def _read(self) -> _Listing:
         content = load_coco(self.file)
         self._classes = match_categories(content["categories"], self.split.names)
-        if self.split.single_cls:  # as in YOLO's form: whatever it is, it is an object
+        if self.split.single_cls:  # as in YOLO's format: whatever it is, it is an object
             self._classes = {category: max(c, 0) for category, c in self._classes.items()}
         by_id: dict[Any, _Entry] = {}
         issues = [] if self.split.single_cls else same_names(self.file, self.split.names, self._classes)
@@ -220,9 +219,9 @@ class CocoReader(LabelReader):
 
     def _add(self, rows: RowCollector, annotation: Mapping[str, Any], size: tuple[float, float], name: str) -> None:
         if annotation.get("iscrowd"):
-            raise RowError("crowd", "a crowd region is no training target; validation ignores what lies in it")
+            raise RowError("crowd", "a crowd region is not a training target; validation ignores what lies in it")
         if annotation.get("ignore"):
-            raise RowError("crowd", "an annotation marked 'ignore' is no training target")
+            raise RowError("crowd", "an annotation marked 'ignore' is not a training target")
         if annotation.get("category_id") not in self._classes:
             raise RowError("category", f"category {annotation.get('category_id')} is not listed")
         class_id = self._classes[annotation["category_id"]]
@@ -234,7 +233,7 @@ class CocoReader(LabelReader):
         polygon = _polygon(annotation.get("segmentation"), size)
         rows.add(0, 0 if self.split.single_cls else class_id, box, polygon, name)
 
-    def _truth_row(self, annotation: Mapping[str, Any], gain: TruthArray, row: int) -> list[list[float]]:
+    def _truth_row(self, annotation: Mapping[str, Any], gain: Float64Array, row: int) -> list[list[float]]:
         """Return the annotation as a row of `TRUTH_COLUMNS`, none where it has no class or no box.
 
         As in pycocotools it need not lie within the image, nor be trained on; `ignore` says nothing there.
@@ -253,7 +252,7 @@ class CocoReader(LabelReader):
         return [[label, *corners, area * gain[0] * gain[1], bool(annotation.get("iscrowd")), row]]
 
 
-def _truth(rows: Sequence[Sequence[float]]) -> TruthArray:
+def _truth(rows: Sequence[Sequence[float]]) -> Float64Array:
     return np.asarray(rows, np.float64).reshape(-1, len(TRUTH_COLUMNS))  # (M, 8)
 
 
@@ -264,8 +263,8 @@ def load_coco(file: str | Path) -> dict[str, Any]:
         DatasetError: unreadable, not JSON, or without these tables.
     """
     try:
-        if os.path.getsize(file) > MAX_BYTES:
-            raise DatasetError(f"{file}: more than {MAX_BYTES >> 30} GiB of JSON", "split the annotation file")
+        if os.path.getsize(file) > MAX_JSON_BYTES:
+            raise DatasetError(f"{file}: more than {MAX_JSON_BYTES >> 30} GiB of JSON", "split the annotation file")
         with open(file, encoding="utf-8-sig") as stream:
             content = json.load(stream)
     except json.JSONDecodeError as error:
@@ -293,7 +292,7 @@ def _by_id(category: Mapping[str, Any]) -> tuple[bool, float, str]:
 def match_categories(categories: Sequence[Mapping[str, Any]], names: Mapping[int, str]) -> dict[Any, int]:
     """Return {category id: class}, matched by name; -1 where the data YAML has no such name.
 
-    The case counts only where it tells classes apart. As many categories as classes of one name go in their order.
+    The case counts only where it distinguishes classes. As many categories as classes of one name go in their order.
 
     >>> match_categories([{"id": 7, "name": "Cat"}, {"id": 90, "name": "dog"}], {0: "dog", 1: "cat"})
     {7: 1, 90: 0}
@@ -369,7 +368,7 @@ def _box(box: Any, size: tuple[float, float]) -> list[float]:
 
 
 def _ltwh(box: Any) -> list[float]:
-    """Return the four numbers of a `bbox`; raise RowError where they are none."""
+    """Return the four numbers of a `bbox`; raise RowError where they are not."""
     if not isinstance(box, list) or len(box) != 4:
         raise RowError("columns", f"bbox {str(box)[:40]} needs 4 numbers: left, top, width, height", fatal=True)
     if not all(isinstance(v, (int, float)) and np.isfinite(v) for v in box):
@@ -377,7 +376,7 @@ def _ltwh(box: Any) -> list[float]:
     return [float(v) for v in box]
 
 
-def _polygon(segmentation: Any, size: tuple[float, float]) -> FloatArray | None:
+def _polygon(segmentation: Any, size: tuple[float, float]) -> Float32Array | None:
     """Return the outline (P, 2) in parts of the image; None for masks in run lengths and for damaged outlines."""
     if not isinstance(segmentation, list):
         return None

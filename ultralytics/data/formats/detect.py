@@ -11,9 +11,9 @@ from typing import Any
 
 from ultralytics.data.formats.coco import category_names
 from ultralytics.data.formats.voc import find_xml
-from ultralytics.data.paths import IMG_FORMATS, img2label_paths, list_images, suffix_of, walk
+from ultralytics.data.paths import IMG_FORMATS, img2label_paths, list_images, suffix_of, walk_files
 
-FORMATS = ("yolo", "coco", "voc")
+LABEL_FORMATS = ("yolo", "coco", "voc")
 _LOOKED_AT = 50  # images; the first ones may be backgrounds without a file
 
 
@@ -67,7 +67,7 @@ def first_images(source: str | Sequence[str], n: int = _LOOKED_AT) -> list[str]:
     found: list[str] = []
     for one in sources:
         if os.path.isdir(one):
-            files = (os.path.join(folder, name) for folder, names in walk(one) for name in names)
+            files = (os.path.join(folder, name) for folder, names in walk_files(one) for name in names)
             found += islice((f for f in files if suffix_of(f) in IMG_FORMATS), n)
         elif os.path.exists(one) or glob.has_magic(one):
             found += list_images(one)[:n]

@@ -15,10 +15,10 @@ from pathlib import PurePosixPath
 
 @dataclass
 class Matches:
-    """`found` is {image file: name}; `doubtful` holds the images that share a name with others of the split."""
+    """`found` is {image file: name}; `ambiguous` holds the images that share a name with others of the split."""
 
     found: dict[str, str] = field(default_factory=dict)
-    doubtful: dict[str, str] = field(default_factory=dict)
+    ambiguous: dict[str, str] = field(default_factory=dict)
 
 
 def plain_name(name: str) -> str:
@@ -55,7 +55,7 @@ def match_images(
         if chosen is not None:
             found.found[chosen] = name
         elif len(files) > 1:
-            found.doubtful.update(dict.fromkeys(files, name))
+            found.ambiguous.update(dict.fromkeys(files, name))
     _match_bare(rest, known, claims, [*own, *others], found)
     return found
 
@@ -76,19 +76,19 @@ def _match_bare(
         if len(listed) != 1 or listed[0] in taken:
             continue
         if len(same) > 1:
-            found.doubtful.update(dict.fromkeys(same, listed[0]))
+            found.ambiguous.update(dict.fromkeys(same, listed[0]))
         elif not _is_elsewhere(listed[0], same[0], roots):
             found.found[same[0]] = listed[0]
 
 
 def _meant(name: str, files: Sequence[str], own: Sequence[str], others: Sequence[str]) -> str | None:
-    """Return the image that a name means among those whose paths end in it, None where that cannot be told."""
+    """Return the image that a name means among those whose paths end in it, None where that is ambiguous."""
     for roots in (own, others):
         places = {_plain(os.path.join(root, name)) for root in roots}
         exact = [file for file in files if _plain(file) in places]
         if exact:
             return exact[0] if len(exact) == 1 else None
-    if len(files) == 1:  # a path with folders says enough
+    if len(files) == 1:  # a path with folders is specific enough
         return files[0] if "/" in name or not _is_elsewhere(name, files[0], [*own, *others]) else None
     least = min(_plain(file).count("/") for file in files)
     shallow = [file for file in files if _plain(file).count("/") == least]

@@ -18,11 +18,19 @@ from xml.sax.saxutils import escape
 
 from ultralytics.data.formats.base import LabelReader, Split
 from ultralytics.data.formats.coco import ClassNames, noted_size, same_names
-from ultralytics.data.images import is_passing
-from ultralytics.data.labels.parse import Issue, LabelRows, Pair, RowCollector, RowError, checked_box, verify_image
+from ultralytics.data.images import is_transient
+from ultralytics.data.labels.parse import (
+    Issue,
+    LabelRows,
+    RowCollector,
+    RowError,
+    VerifiedImage,
+    checked_box,
+    verify_image,
+)
 
-MAX_BYTES = 16 << 20
-MAX_DEPTH = 32
+MAX_XML_BYTES = 16 << 20
+MAX_XML_DEPTH = 32
 NAMING = 2  # number of the rules by which classes are found; others make a cached scan invalid
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -66,7 +74,7 @@ class VocReader(LabelReader):
         found = {name: classes[0] for name, classes in self._classes.exact.items()}
         return same_names(str(self.split.options.get("yaml_file", "names")), self.split.names, found)
 
-    def verify(self, im_file: str) -> Pair:
+    def verify(self, im_file: str) -> VerifiedImage:
         """Check one image and its XML file."""
         file = self._label_of[im_file]
         return verify_image(im_file, file, lambda shape: self._rows(file, shape))
@@ -153,8 +161,8 @@ class _Handler:
 
     def start(self, name: str, attributes: Mapping[str, str]) -> None:
         self.path.append(name)
-        if len(self.path) > MAX_DEPTH:
-            raise RowError("syntax", f"elements are nested more than {MAX_DEPTH} deep")
+        if len(self.path) > MAX_XML_DEPTH:
+            raise RowError("syntax", f"elements are nested more than {MAX_XML_DEPTH} deep")
         if self.path[1:] == ["object"]:
             self.found.objects.append(VocObject(self.parser.CurrentLineNumber))
         self.text = ""
@@ -182,12 +190,12 @@ def read_voc(file: str | Path) -> VocFile:
         RowError: of kind `missing`, `unreadable` or `syntax`; such a file says nothing about its image.
     """
     try:
-        if os.path.getsize(file) > MAX_BYTES:
-            raise RowError("syntax", f"more than {MAX_BYTES >> 20} MiB of XML")
+        if os.path.getsize(file) > MAX_XML_BYTES:
+            raise RowError("syntax", f"more than {MAX_XML_BYTES >> 20} MiB of XML")
         content = Path(file).read_bytes()
     except OSError as error:
         kind = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
-        raise RowError(kind, f"label file cannot be read: {error}", passing=is_passing(error)) from None
+        raise RowError(kind, f"label file cannot be read: {error}", transient=is_transient(error)) from None
     parser = expat.ParserCreate()
     handler = _Handler(parser)
     try:

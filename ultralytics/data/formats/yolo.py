@@ -8,8 +8,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ultralytics.data.formats.base import LabelReader, Split
-from ultralytics.data.labels.parse import FloatArray, Pair, verify_pair
+from ultralytics.data.labels.parse import VerifiedImage, verify_pair
 from ultralytics.data.paths import img2label_paths
+from ultralytics.utils.arrays import Float32Array
 
 
 class YoloReader(LabelReader):
@@ -22,12 +23,12 @@ class YoloReader(LabelReader):
         self.label_files = img2label_paths(split.im_files)
         self._label_of = dict(zip(split.im_files, self.label_files, strict=True))
 
-    def verify(self, im_file: str) -> Pair:
+    def verify(self, im_file: str) -> VerifiedImage:
         """Check one image and its text file."""
         return verify_pair(im_file, self._label_of[im_file], len(self.split.names), self.split.single_cls)
 
 
-def yolo_rows(cls: NDArray[Any], boxes: NDArray[Any], polygons: Sequence[FloatArray | None] | None = None) -> str:
+def yolo_rows(cls: NDArray[Any], boxes: NDArray[Any], polygons: Sequence[Float32Array | None] | None = None) -> str:
     """Return the text of a label file from classes (n, 1), boxes xywh (n, 4) and the polygons that there are.
 
     Nine digits bring back the very float32 values.

@@ -1,7 +1,7 @@
-"""The result of a label scan on disk, so that the next start need not look at every file.
+"""The result of a label scan on disk, so that the next start need not read every file.
 
 A cache is an npz archive of plain arrays, valid for one digest of all the files' sizes and times of change. It is
-written under another name and renamed, so that processes which share it see a whole one, an older one or none.
+written under another name and renamed, so that processes which share it see a complete one, an older one or none.
 Shape legend: N images.
 """
 
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ultralytics.data.image_cache import INT64, may_write
-from ultralytics.data.labels.parse import STATES, Issue, Scan, describe
+from ultralytics.data.labels.parse import IMAGE_STATES, Issue, Scan, describe
 from ultralytics.data.labels.table import LabelTable, Ragged
 from ultralytics.utils.config.settings import config_dir
 from ultralytics.utils.files import atomic_write
@@ -47,7 +47,7 @@ _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
 )
-_COUNTS = frozenset({*STATES, "total"})
+_COUNTS = frozenset({*IMAGE_STATES, "total"})
 _COLUMNS: Mapping[str, tuple[tuple[int, ...], type[Any]]] = {  # dimensions of a row, and type
     "shapes": ((2,), np.int32),
     "rows": ((), np.int64),
@@ -81,14 +81,14 @@ def _stamps(paths: Sequence[str]) -> array[int]:
             for stat in map(os.stat, rest):
                 stamps.append(stat.st_size)
                 stamps.append(stat.st_mtime_ns & INT64)
-        except OSError:  # of the path that was taken last; go on behind it
+        except OSError:  # of the path that was taken last; continue behind it
             stamps.extend((-1, -1))
     return stamps
 
 
 def save_cache(path: Path, key: str, scan: Scan) -> bool:
     """Write a scan as an npz archive of plain arrays, atomically; False where the folder cannot be written."""
-    labels = LabelTable.of(scan.labels)
+    labels = LabelTable.from_dicts(scan.labels)
     outlines = labels.outlines.take(labels.polygons.values)  # in the order of the images
     meta = {
         "version": CACHE_VERSION,
@@ -177,7 +177,7 @@ def _restore(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> LabelTabl
 def cached_scan(cache: Path, run: Callable[[], Scan], key: str, desc: str = "") -> Scan:
     """Return the cached scan if it is up to date, else scan, check nothing, and store the result when it is sound.
 
-    A scan that a missing right, a disk or the memory has stopped somewhere is not: the next start looks again.
+    A scan during which a permission, a disk or the memory failed is not: the next start scans again.
     Where the data set's folder cannot be written, the cache lies in the user's folder of settings.
     """
     places = (cache, spare_path(cache))
@@ -187,8 +187,10 @@ def cached_scan(cache: Path, run: Callable[[], Scan], key: str, desc: str = "") 
             LOGGER.info(f"{desc} {place}: {describe(scan.counts)}")
             return scan
     scan = run()
-    if scan.passing:
-        LOGGER.info(f"label cache not written, the next start scans again: {scan.passing} image(s) not read now")
+    if scan.transient:
+        LOGGER.info(
+            f"label cache not written, the next start scans again: {scan.transient} image(s) not read this time"
+        )
     elif scan.labels and not any(issue.fatal for issue in scan.issues):
         save_cache(places[0] if may_write(cache.parent) else places[1], key, scan)
     return scan

@@ -18,15 +18,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ultralytics.data.images import NotReadNow, is_passing, probe
+from ultralytics.data.images import TemporaryReadError, is_transient, probe
 from ultralytics.data.labels.table import FIXED, LabelDict, LabelTable
+from ultralytics.utils.arrays import Float32Array, Float64Array
 from ultralytics.utils.errors import DatasetError
 from ultralytics.utils.log import ProgressBar
-
-FloatArray = NDArray[np.float32]
-TruthArray = NDArray[np.float64]
 
 TRUTH_COLUMNS = ("class", "x1", "y1", "x2", "y2", "area", "crowd", "row")
 """Of `LabelRows.truth`: corners and area in px of the image as it is on disk, whether it is a crowd region, and the row
@@ -34,8 +31,8 @@ among the training boxes that the same object has, -1 for none."""
 
 TOLERANCE = 0.01  # rounding of label tools: this far outside 0..1 is cut off silently
 CUT = 0.05  # boxes that reach this far outside are cut off and reported
-FAR = 2.0  # values above are no boxes that reach beyond the frame, but of another unit
-STATES = ("found", "missing", "empty", "corrupt")  # of an image of the split, as they are counted
+FAR = 2.0  # values above are not of a box that reaches beyond the frame, but of another unit
+IMAGE_STATES = ("found", "missing", "empty", "corrupt")  # of an image of the split, as they are counted
 HARMLESS = frozenset({"crowd", "duplicate"})  # findings that leave an image without objects a background
 _THREADS = min(8, os.cpu_count() or 1)
 _CHUNK = 64
@@ -58,12 +55,12 @@ class Issue(NamedTuple):
 class RowError(ValueError):
     """A label row that cannot be used; `kind` names the rule, `fatal` whether a strict run stops.
 
-    `passing` says that the file was not handed out by the system, so that it may be read at another time.
+    `transient` says that the system did not hand out the file, so that a second attempt may read it.
     """
 
-    def __init__(self, kind: str, reason: str, fatal: bool = False, passing: bool = False) -> None:
+    def __init__(self, kind: str, reason: str, fatal: bool = False, transient: bool = False) -> None:
         super().__init__(reason)
-        self.kind, self.fatal, self.passing = kind, fatal, passing
+        self.kind, self.fatal, self.transient = kind, fatal, transient
 
 
 @dataclass
@@ -74,30 +71,30 @@ class LabelRows:
     crowd region, see `TRUTH_COLUMNS`.
     """
 
-    cls: FloatArray = field(default_factory=lambda: np.zeros((0, 1), np.float32))
-    bboxes: FloatArray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
-    segments: list[FloatArray] = field(default_factory=list)
+    cls: Float32Array = field(default_factory=lambda: np.zeros((0, 1), np.float32))
+    bboxes: Float32Array = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    segments: list[Float32Array] = field(default_factory=list)
     issues: list[Issue] = field(default_factory=list)
-    truth: TruthArray | None = None
+    truth: Float64Array | None = None
 
 
 @dataclass
 class Scan:
     """Labels of a split's usable images, findings, and counts found / missing / empty / corrupt / total.
 
-    `passing` is the number of images that are left out since the system did not hand out a file.
+    `transient` is the number of images that are left out since the system did not hand out a file.
     """
 
     labels: Sequence[LabelDict]
     issues: list[Issue]
     counts: dict[str, int]
-    passing: int = 0
+    transient: int = 0
 
 
 # ---- one row ----------------------------------------------------------------------------------------------------
 
 
-def parse_row(text: str, nc: int, single_cls: bool = False) -> tuple[int, list[float], FloatArray | None]:
+def parse_row(text: str, nc: int, single_cls: bool = False) -> tuple[int, list[float], Float32Array | None]:
     """Parse one row into (class id, [cx, cy, w, h] cut off at the frame, polygon (P, 2) or None); raise RowError.
 
     >>> parse_row("2 0.5 0.5 0.2 0.4", nc=3)
@@ -107,15 +104,15 @@ def parse_row(text: str, nc: int, single_cls: bool = False) -> tuple[int, list[f
     return class_id, inside(box), polygon
 
 
-def _read_row(text: str, nc: int, single_cls: bool) -> tuple[int, list[float], FloatArray | None]:
+def _read_row(text: str, nc: int, single_cls: bool) -> tuple[int, list[float], Float32Array | None]:
     """Parse one row; a box that reaches beyond the image stays as it is."""
-    words = text.split()
-    if len(words) != 5 and (len(words) < 7 or len(words) % 2 == 0):
+    tokens = text.split()
+    if len(tokens) != 5 and (len(tokens) < 7 or len(tokens) % 2 == 0):
         raise RowError(
-            "columns", f"{len(words)} columns, need 5 (class cx cy w h) or 1 + 2 x points for a polygon", fatal=True
+            "columns", f"{len(tokens)} columns, need 5 (class cx cy w h) or 1 + 2 x points for a polygon", fatal=True
         )
     try:
-        numbers = [float(w) for w in words]
+        numbers = [float(token) for token in tokens]
     except ValueError:
         raise RowError("number", f"'{text.strip()[:40]}' holds something that is not a number") from None
     if not all(math.isfinite(v) for v in numbers):
@@ -128,18 +125,18 @@ def _read_row(text: str, nc: int, single_cls: bool) -> tuple[int, list[float], F
 
 
 def checked_box(values: list[float]) -> list[float]:
-    """Return cx, cy, w, h as fractions; raise RowError where these are no box of the image."""
+    """Return cx, cy, w, h as fractions; raise RowError where these are not a box of the image."""
     _check_range(values, is_box=True)
     return values
 
 
-def checked_polygon(values: Sequence[float]) -> FloatArray:
+def checked_polygon(values: Sequence[float]) -> Float32Array:
     """Return x1, y1, x2, y2, ... as points (P, 2), cut off at the frame; raise RowError when they are far outside."""
     _check_range(values, is_box=False)
     return np.clip(np.asarray(values, np.float32).reshape(-1, 2), 0, 1)  # (P, 2)
 
 
-def frame_of(polygon: FloatArray) -> list[float]:
+def frame_of(polygon: Float32Array) -> list[float]:
     """Return the box cx, cy, w, h around a polygon (P, 2)."""
     (x1, y1), (x2, y2) = polygon.min(0).tolist(), polygon.max(0).tolist()
     return [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]
@@ -215,14 +212,14 @@ class RowCollector:
         self.issues: list[Issue] = []
         self._classes: list[list[int]] = []
         self._boxes: list[list[float]] = []
-        self._polygons: list[FloatArray | None] = []
+        self._polygons: list[Float32Array | None] = []
         self._seen: set[tuple[Any, ...]] = set()
 
     def __len__(self) -> int:
         """Return how many rows were taken."""
         return len(self._boxes)
 
-    def add(self, line: int, class_id: int, box: Sequence[float], polygon: FloatArray | None, name: str = "") -> None:
+    def add(self, line: int, class_id: int, box: Sequence[float], polygon: Float32Array | None, name: str = "") -> None:
         """Take a checked row, cut off at the frame; raise RowError when nothing of its box is left.
 
         `name` says in a finding which row of the file is meant, where a line cannot.
@@ -245,14 +242,14 @@ class RowCollector:
 
     def rows(self, mixed_ok: bool = False) -> LabelRows:
         """Return what was gathered. A file that mixes boxes and polygons gives boxes only, and says so if not ok."""
-        found = LabelRows(issues=self.issues)
+        rows = LabelRows(issues=self.issues)
         if self._boxes:
-            found.cls, found.bboxes = np.asarray(self._classes, np.float32), np.asarray(self._boxes, np.float32)
-            kept = [p for p in self._polygons if p is not None]
-            found.segments = kept if len(kept) == len(self._boxes) else []
-            if kept and not found.segments and not mixed_ok:
-                self.issue(0, "mixed", f"{len(kept)} of {len(self._boxes)} rows are polygons: boxes only are used")
-        return found
+            rows.cls, rows.bboxes = np.asarray(self._classes, np.float32), np.asarray(self._boxes, np.float32)
+            polygons = [p for p in self._polygons if p is not None]
+            rows.segments = polygons if len(polygons) == len(self._boxes) else []
+            if polygons and not rows.segments and not mixed_ok:
+                self.issue(0, "mixed", f"{len(polygons)} of {len(self._boxes)} rows are polygons: boxes only are used")
+        return rows
 
 
 def parse_labels(text: str, nc: int, file: str = "<text>", single_cls: bool = False) -> LabelRows:
@@ -263,25 +260,25 @@ def parse_labels(text: str, nc: int, file: str = "<text>", single_cls: bool = Fa
     plain = None if single_cls else _plain_boxes(text, nc)
     if plain is not None:
         return plain
-    found = RowCollector(file)
+    collector = RowCollector(file)
     for line, row in enumerate(text.splitlines(), 1):
         if not row.strip():
             continue
         try:
-            found.add(line, *_read_row(row, nc, single_cls))
+            collector.add(line, *_read_row(row, nc, single_cls))
         except RowError as error:
-            found.issue(line, error.kind, str(error), error.fatal)
-    return found.rows()
+            collector.issue(line, error.kind, str(error), error.fatal)
+    return collector.rows()
 
 
 def _plain_boxes(text: str, nc: int) -> LabelRows | None:
-    """Return the rows of a text that holds nothing but different boxes, all of them right and inside the image.
+    """Return the rows of a file that holds nothing but different boxes, all of them valid and inside the image.
 
-    None for any other text: it is read row by row, which gives the same and takes twice as long.
+    None for any other file: it is read row by row, which gives the same and takes twice as long.
     """
-    words = [row.split() for row in text.splitlines()]
+    rows = [row.split() for row in text.splitlines()]
     try:
-        values = [tuple(map(float, row)) for row in words if row]
+        values = [tuple(map(float, row)) for row in rows if row]
     except ValueError:
         return None
     if not values or any(len(row) != 5 for row in values) or len(set(values)) != len(values):
@@ -295,17 +292,17 @@ def _plain_boxes(text: str, nc: int) -> LabelRows | None:
 
 
 @dataclass
-class Pair:
+class VerifiedImage:
     """One image with its labels, verified; `shape` is None when the image cannot be used."""
 
     im_file: str
     shape: tuple[int, int] | None
     rows: LabelRows
     state: str  # found, empty, missing, corrupt, or foreign: an image of another split
-    passing: bool = False  # whether it is corrupt only since the system did not hand out a file
+    transient: bool = False  # whether it is corrupt only since the system did not hand out a file
 
 
-def verify_pair(im_file: str, label_file: str, nc: int, single_cls: bool = False) -> Pair:
+def verify_pair(im_file: str, label_file: str, nc: int, single_cls: bool = False) -> VerifiedImage:
     """Check one image and its label file; nothing on disk is changed."""
 
     def read(shape: tuple[int, int]) -> LabelRows | None:
@@ -314,62 +311,65 @@ def verify_pair(im_file: str, label_file: str, nc: int, single_cls: bool = False
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError) as error:
-            passing = is_passing(error)
-            raise RowError("unreadable", f"label file cannot be read: {error}", passing=passing) from None
+            transient = is_transient(error)
+            raise RowError("unreadable", f"label file cannot be read: {error}", transient=transient) from None
         return parse_labels(text, nc, label_file, single_cls)
 
     return verify_image(im_file, label_file, read)
 
 
-def verify_image(im_file: str, label_file: str, read: Callable[[tuple[int, int]], LabelRows | None]) -> Pair:
+def verify_image(im_file: str, label_file: str, read: Callable[[tuple[int, int]], LabelRows | None]) -> VerifiedImage:
     """Check one image; `read` gives its rows from its shape (h, w), or None, or raises RowError for all of them."""
     try:
         shape = probe(im_file)
     except ValueError as error:
-        rows, passing = LabelRows(issues=[Issue(im_file, 0, "image", str(error))]), isinstance(error, NotReadNow)
-        return Pair(im_file, None, rows, "corrupt", passing)
+        return _unusable(im_file, Issue(im_file, 0, "image", str(error)), isinstance(error, TemporaryReadError))
     try:
-        found = read(shape)
+        rows = read(shape)
     except RowError as error:
-        rows = LabelRows(issues=[Issue(label_file, 0, error.kind, str(error))])
-        return Pair(im_file, None, rows, "corrupt", error.passing)
-    return _judged(im_file, shape, found)
+        return _unusable(im_file, Issue(label_file, 0, error.kind, str(error)), error.transient)
+    return _classify(im_file, shape, rows)
 
 
-def _judged(im_file: str, shape: tuple[int, int], rows: LabelRows | None) -> Pair:
+def _unusable(im_file: str, issue: Issue, transient: bool) -> VerifiedImage:
+    return VerifiedImage(im_file, None, LabelRows(issues=[issue]), "corrupt", transient)
+
+
+def _classify(im_file: str, shape: tuple[int, int], rows: LabelRows | None) -> VerifiedImage:
+    """Return an image with its rows and the state in which it is counted."""
     if rows is None:
-        return Pair(im_file, shape, LabelRows(), "missing")
+        return VerifiedImage(im_file, shape, LabelRows(), "missing")
     if not len(rows.bboxes) and any(issue.kind not in HARMLESS for issue in rows.issues):
         # All rows were bad: as a background image it would teach the network to see nothing there.
         rows.issues.append(Issue(im_file, 0, "labels", "image left out: none of its label rows can be used"))
-        return Pair(im_file, None, rows, "corrupt")
-    return Pair(im_file, shape, rows, "found" if len(rows.bboxes) else "empty")
+        return VerifiedImage(im_file, None, rows, "corrupt")
+    return VerifiedImage(im_file, shape, rows, "found" if len(rows.bboxes) else "empty")
 
 
 # ---- a split ----------------------------------------------------------------------------------------------------
 
 
-def scan_images(im_files: Sequence[str], verify: Callable[[str], Pair], desc: str = "") -> Scan:
+def scan_images(im_files: Sequence[str], verify: Callable[[str], VerifiedImage], desc: str = "") -> Scan:
     """Verify all images, in threads where that pays; the result is in the order of the images."""
-    pairs: list[Pair] = []
+    pairs: list[VerifiedImage] = []
     bar: ProgressBar[None] = ProgressBar(total=len(im_files), desc=desc)
-    with uncollected(), bar:
+    with gc_paused(), bar:
         for chunk in _verify_all(im_files, verify):
             pairs += chunk
             bar.update(len(chunk))
         counts = _count(pairs)
         bar.set_description(f"{desc} {describe(counts)}")
-        labels = LabelTable.of(
+        labels = LabelTable.from_dicts(
             [
                 label_dict(p.im_file, p.shape, p.rows.cls, p.rows.bboxes, p.rows.segments, p.rows.truth)
                 for p in pairs
                 if p.shape is not None
             ]
         )
-    return Scan(labels, [issue for p in pairs for issue in p.rows.issues], counts, sum(p.passing for p in pairs))
+    return Scan(labels, [issue for p in pairs for issue in p.rows.issues], counts, sum(p.transient for p in pairs))
 
 
-def _verify_all(im_files: Sequence[str], verify: Callable[[str], Pair]) -> Iterator[list[Pair]]:
+def _verify_all(im_files: Sequence[str], verify: Callable[[str], VerifiedImage]) -> Iterator[list[VerifiedImage]]:
     """Yield the pairs, a chunk at a time: one after another while they are quick, and from threads once they are not.
 
     Quick ones, read from the system's cache, are work of the interpreter alone: eight threads that wait for it in turn
@@ -377,7 +377,7 @@ def _verify_all(im_files: Sequence[str], verify: Callable[[str], Pair]) -> Itera
     """
     chunks = [im_files[i : i + _CHUNK] for i in range(0, len(im_files), _CHUNK)]
 
-    def run(files: Sequence[str]) -> list[Pair]:
+    def run(files: Sequence[str]) -> list[VerifiedImage]:
         return [verify(f) for f in files]
 
     for i, chunk in enumerate(chunks):
@@ -392,10 +392,10 @@ def _verify_all(im_files: Sequence[str], verify: Callable[[str], Pair]) -> Itera
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
-    """Keep the garbage collector out while many objects that all stay are made: it would look at all of them anew.
+def gc_paused() -> Iterator[None]:
+    """Pause the garbage collector while many objects that all stay are made: it would visit all of them again.
 
-    They then count as old, as if it had; unless there are frozen objects, which belong to somebody else.
+    They then count as old, as if it had; unless there are frozen objects, which belong to the caller.
     """
     was = gc.isenabled()
     gc.disable()
@@ -420,17 +420,17 @@ def check_strict(issues: Iterable[Issue]) -> None:
     if fatal:
         files = len({issue.file for issue in fatal})
         remedy = {
-            "class": "mend the class id, or name all classes under 'names:' in the data YAML",
-            "columns": "mend the row: class cx cy w h, as fractions of the image",
-            "negative": "mend the row: cx cy w h are fractions of the image from 0 to 1, w and h above 0",
+            "class": "correct the class id, or name all classes under 'names:' in the data YAML",
+            "columns": "correct the row: class cx cy w h, as fractions of the image",
+            "negative": "correct the row: cx cy w h are fractions of the image from 0 to 1, w and h above 0",
         }[fatal[0].kind]
         raise DatasetError(
             str(fatal[0]), remedy, f"{len(fatal)} label row(s) in {files} file(s) stop the run like this one"
         )
 
 
-def _count(pairs: Sequence[Pair]) -> dict[str, int]:
-    counts = dict.fromkeys(STATES, 0)
+def _count(pairs: Sequence[VerifiedImage]) -> dict[str, int]:
+    counts = dict.fromkeys(IMAGE_STATES, 0)
     own = [pair for pair in pairs if pair.state != "foreign"]
     for pair in own:
         counts[pair.state] += 1
@@ -440,10 +440,10 @@ def _count(pairs: Sequence[Pair]) -> dict[str, int]:
 def label_dict(
     im_file: str,
     shape: tuple[int, int],
-    cls: FloatArray,
-    bboxes: FloatArray,
-    segments: list[FloatArray],
-    truth: TruthArray | None = None,
+    cls: Float32Array,
+    bboxes: Float32Array,
+    segments: list[Float32Array],
+    truth: Float64Array | None = None,
 ) -> LabelDict:
     """Return the label dict of one image: what data sets, metrics and pictures read; the rest as in `LabelRows`."""
     label: LabelDict = {

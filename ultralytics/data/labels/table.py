@@ -1,4 +1,4 @@
-"""The labels of a split in a few arrays, of which the dict of an image is made when somebody asks for it.
+"""The labels of a split in a few arrays, of which the dict of an image is made on access.
 
 A dict for each image is a thousand bytes and more, which every worker process of a loader copies page by page: to read
 an object is to count its readers, in its own memory. Shape legend: N images, T rows of all of them, S polygons.
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from ultralytics.utils.errors import DatasetError
 
 LabelDict = dict[str, Any]
-Array = NDArray[Any]
+_Array = NDArray[Any]
 
 FIXED: LabelDict = {"keypoints": None, "normalized": True, "bbox_format": "xywh"}
 """What is the same in the labels of all images."""
@@ -30,15 +30,15 @@ class Ragged:
     Raises ValueError where `counts` (N,), the number of rows of each image, are not those of the values.
     """
 
-    def __init__(self, values: Array, counts: ArrayLike) -> None:
+    def __init__(self, values: _Array, counts: ArrayLike) -> None:
         self.values = values
         self.starts = np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
         if self.starts[-1] != len(values) or (np.diff(self.starts) < 0).any():
             raise ValueError(f"{len(values)} rows where {self.starts[-1]} are counted")
 
     @classmethod
-    def of(cls, parts: Sequence[Array], empty: Array) -> Ragged:
-        """Join the rows of all images; `empty` has no row and says what one is like."""
+    def from_parts(cls, parts: Sequence[_Array], empty: _Array) -> Ragged:
+        """Join the rows of all images; `empty` has no row and gives the shape of one."""
         return cls(np.concatenate([*parts, empty]), [len(part) for part in parts])
 
     @property
@@ -54,30 +54,30 @@ class Ragged:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
-    def __getitem__(self, i: int) -> Array:
+    def __getitem__(self, i: int) -> _Array:
         """Return the rows of image i, 0 <= i < N: a view."""
-        rows: Array = self.values[self.starts[i] : self.starts[i + 1]]
+        rows: _Array = self.values[self.starts[i] : self.starts[i + 1]]
         return rows
 
-    def take(self, images: Array) -> Ragged:
+    def take(self, images: _Array) -> Ragged:
         """Return the rows of some images, in their order."""
         counts = self.counts[images]
         shift = self.starts[:-1][images] - (np.cumsum(counts) - counts)  # from their new places to their present ones
         return Ragged(self.values[np.repeat(shift, counts) + np.arange(counts.sum())], counts)
 
-    def keep(self, wanted: Array) -> Ragged:
+    def keep(self, wanted: _Array) -> Ragged:
         """Return the rows of which `wanted` (T,) is true; images keep their place, with fewer rows or none."""
         before = np.concatenate(([0], np.cumsum(wanted)))  # (T + 1,)
         return Ragged(self.values[wanted], np.diff(before[self.starts]))
 
 
 class Label(LabelDict):
-    """The dict of one image. It is made anew each time, so a change would be lost: it raises TypeError."""
+    """The dict of one image. It is made again on each access, so a change would be lost: it raises TypeError."""
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise TypeError(
             "labels are kept as a table, and a change of one image's dict would be lost: "
-            "change a copy, or override get_labels and return dicts of your own"
+            "change a copy, or override get_labels and return your own dicts"
         )
 
     __setitem__ = __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = _refuse
@@ -108,11 +108,11 @@ class LabelTable(Sequence[LabelDict]):
         polygons: The polygons of each image, (S,), as numbers of `outlines`: one for each of its boxes, or none.
         outlines: The points of each polygon, (P, 2).
         truth: Rows for an evaluation, (U, 8), see `data.labels.TRUTH_COLUMNS`; None where there are none.
-        rest: Other keys that a data set of one's own gave the images.
+        rest: Other keys that a custom data set gave the images.
     """
 
     im_files: list[str]
-    shapes: Array
+    shapes: _Array
     cls: Ragged
     bboxes: Ragged
     polygons: Ragged
@@ -121,7 +121,7 @@ class LabelTable(Sequence[LabelDict]):
     rest: list[LabelDict] | None = None
 
     @classmethod
-    def of(cls, labels: Sequence[LabelDict]) -> LabelTable:
+    def from_dicts(cls, labels: Sequence[LabelDict]) -> LabelTable:
         """Return the table of given dicts; a table is returned as it is.
 
         Raises:
@@ -138,11 +138,11 @@ class LabelTable(Sequence[LabelDict]):
         return cls(
             im_files=[label["im_file"] for label in labels],
             shapes=np.asarray([label["shape"] for label in labels], np.int32).reshape(-1, 2),  # (N, 2)
-            cls=Ragged.of([label["cls"] for label in labels], np.zeros((0, 1), np.float32)),
-            bboxes=Ragged.of([label["bboxes"] for label in labels], np.zeros((0, 4), np.float32)),
+            cls=Ragged.from_parts([label["cls"] for label in labels], np.zeros((0, 1), np.float32)),
+            bboxes=Ragged.from_parts([label["bboxes"] for label in labels], np.zeros((0, 4), np.float32)),
             polygons=Ragged(np.arange(len(outlines)), [len(polygons) for polygons in segments]),
-            outlines=Ragged.of(outlines, np.zeros((0, 2), np.float32)),
-            truth=Ragged.of([label["truth"] for label in labels], np.zeros((0, 8))) if truth else None,
+            outlines=Ragged.from_parts(outlines, np.zeros((0, 2), np.float32)),
+            truth=Ragged.from_parts([label["truth"] for label in labels], np.zeros((0, 8))) if truth else None,
             rest=rest if any(rest) else None,
         )
 
@@ -186,7 +186,7 @@ class LabelTable(Sequence[LabelDict]):
         """Set the (h, w) of image i."""
         self.shapes[i] = shape
 
-    def take(self, images: Array) -> LabelTable:
+    def take(self, images: _Array) -> LabelTable:
         """Return the table of some images, in their order; `images` are their numbers."""
         order = images.tolist()
         return replace(

@@ -1,4 +1,4 @@
-"""The rows that an evaluation compares with, kept in step with labels that a data set of one's own changes.
+"""The rows that an evaluation compares with, kept in step with labels that a custom data set changes.
 
 Shape legend: n objects of one image.
 """
@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from ultralytics.data.labels.parse import TruthArray
 from ultralytics.data.labels.table import LabelDict, LabelTable, Ragged
+from ultralytics.utils.arrays import Float64Array
 from ultralytics.utils.instance import Instances
 
 
 def snapshot(table: LabelTable) -> LabelTable:
-    """Return a table whose classes and boxes stay what they are when somebody writes into those of `table`."""
+    """Return a table whose classes and boxes stay what they are when the caller writes into those of `table`."""
     cls, bboxes = (Ragged(rows.values.copy(), rows.counts) for rows in (table.cls, table.bboxes))
     return replace(table, cls=cls, bboxes=bboxes)
 
@@ -27,19 +27,19 @@ def follow_labels(table: LabelTable, scan: LabelTable) -> LabelTable:
     """
     if table.truth is None:
         return table
-    place = {file: i for i, file in enumerate(scan.im_files)}
+    index = {file: i for i, file in enumerate(scan.im_files)}
     rows = [
-        table.truth[i] if _is_same(table, i, scan, place.get(file, -1)) else truth_of(table[i])
+        table.truth[i] if _is_same(table, i, scan, index.get(file, -1)) else truth_of(table[i])
         for i, file in enumerate(table.im_files)
     ]
-    return replace(table, truth=Ragged.of(rows, table.truth.values[:0]))
+    return replace(table, truth=Ragged.from_parts(rows, table.truth.values[:0]))
 
 
 def _is_same(table: LabelTable, i: int, scan: LabelTable, j: int) -> bool:
     return j >= 0 and np.array_equal(table.cls[i], scan.cls[j]) and np.array_equal(table.bboxes[i], scan.bboxes[j])
 
 
-def truth_of(label: LabelDict) -> TruthArray:
+def truth_of(label: LabelDict) -> Float64Array:
     """Return the labels of an image as rows of `TRUTH_COLUMNS` (n, 8): no crowds, areas of the boxes."""
     h, w = label["shape"]
     boxes = Instances(label["bboxes"], [], label["bbox_format"], label["normalized"])

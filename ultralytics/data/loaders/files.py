@@ -1,7 +1,7 @@
 """Inference sources: files, folders, videos, streams, the screen, arrays, tensors.
 
 Each yields (paths, images, infos) per batch. Images are uint8 (H, W, 3) BGR; a tensor source yields its (B, 3, H, W)
-tensor. `infos` are the words that a log line starts with.
+tensor. `infos` are the beginnings of log lines.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ultralytics.data.images import Pixels, as_uint8, decode, imread, pil_to_bgr
+from ultralytics.data.images import as_uint8, decode, imread, pil_to_bgr
 from ultralytics.data.loaders.streams import Reader, make_reader
 from ultralytics.data.loaders.urls import fetch, fetch_video, file_name, is_web, names_video
 from ultralytics.data.paths import list_text
 from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS, suffix_of
+from ultralytics.utils.arrays import Pixels
 from ultralytics.utils.checks import require
 from ultralytics.utils.errors import ConfigError, NotFoundError
 from ultralytics.utils.log import LOGGER
@@ -41,8 +42,8 @@ class SourceTypes:
     tensor: bool = False
 
 
-class Source:
-    """Base of the sources: batch size `bs`, `mode` of the present item, what kind it is, number of items if known."""
+class InferenceSource:
+    """Base of the sources: batch size `bs`, `mode` of the current item, what kind it is, number of items if known."""
 
     source_type = SourceTypes()
     can_run_ahead = False  # whether batches may be read before they are asked for
@@ -56,7 +57,7 @@ class Source:
         self.fps: float = 0.0
         self.frame, self.frames = 0, 0
         self.rates: dict[str, float] = {}  # frames a second of each video that was opened
-        self.lengths: dict[str, int] = {}  # frames of it that are taken, as far as the file tells
+        self.lengths: dict[str, int] = {}  # frames of it that are taken, as far as the file states
 
     def items(self) -> Iterator[tuple[str, Any, str]]:
         """Yield (path, image, info) one by one."""
@@ -92,7 +93,7 @@ def _joined(batch: Sequence[tuple[str, Any, str]]) -> Item:
     return list(paths), list(images), list(infos)
 
 
-class LoadImagesAndVideos(Source):
+class LoadImagesAndVideos(InferenceSource):
     """Image and video files: a path, folder, glob, web address, list, or a `.txt` or `.csv` file that lists sources.
 
     Unreadable files are left out with a warning. Raises NotFoundError when nothing is there, ConfigError when nothing
@@ -151,7 +152,7 @@ class LoadImagesAndVideos(Source):
             video.release()
 
 
-class LoadStreams(Source):
+class LoadStreams(InferenceSource):
     """Live sources: webcam numbers and stream addresses; one batch holds one frame of each.
 
     With `buffer` false, frames that came while the network was busy are dropped, so that it sees the newest; with it,
@@ -196,14 +197,14 @@ class LoadStreams(Source):
         self.readers = []
 
 
-class LoadScreenshots(Source):
+class LoadScreenshots(InferenceSource):
     """Pictures of the screen, one after the other until the caller stops: `screen [number] [left top width height]`.
 
     Number 0, the default, is the whole desktop, 1 the first monitor; the region is in pixels of that monitor. Needs the
     package `mss`.
 
     Raises:
-        ConfigError: there is no such monitor, or the words are wrong.
+        ConfigError: there is no such monitor, or the source is not written like that.
         MissingPackageError: `mss` is not installed.
     """
 
@@ -235,17 +236,17 @@ class LoadScreenshots(Source):
 
     def items(self) -> Iterator[tuple[str, Any, str]]:
         """Yield what is on the screen now, again and again."""
-        words = ",".join(str(v) for v in self.area.values())
+        region = ",".join(str(v) for v in self.area.values())
         while True:
             self.frame += 1
-            yield "screen", as_bgr(np.asarray(self._grabber.grab(self.area), np.uint8)), f"screen {words}: "
+            yield "screen", as_bgr(np.asarray(self._grabber.grab(self.area), np.uint8)), f"screen {region}: "
 
     def close(self) -> None:
         """Release the screen."""
         self._grabber.close()
 
 
-class LoadPilAndNumpy(Source):
+class LoadPilAndNumpy(InferenceSource):
     """Images in memory: Pillow images (EXIF applied), arrays (H, W, 3) BGR or grey, bytes of image files.
 
     They form one batch. `Stored` images may stand among them; unreadable ones of these are left out with a warning.
@@ -278,7 +279,7 @@ class LoadPilAndNumpy(Source):
             LOGGER.warning(f"{place} {item.place}: cannot be read, left out")
 
 
-class LoadTensor(Source):
+class LoadTensor(InferenceSource):
     """A tensor (B, C, H, W) or (C, H, W), RGB or grey in 0..1, sides a multiple of 32; taken as it is, not resized."""
 
     source_type = SourceTypes(tensor=True)
@@ -350,7 +351,7 @@ def _listed(path: Path) -> list[str]:
 
 
 def _beside(path: Path, cell: str) -> str:
-    """Return an entry of a list file; one that is no address and not found from here is looked for beside the list."""
+    """Return an entry of a list file; what is neither an address nor found from here is searched beside the list."""
     here = is_web(cell) or os.path.isabs(cell) or os.path.exists(cell)
     return cell if here else str(path.parent / cell)
 
@@ -372,7 +373,7 @@ class Stored:
         return names_video(self.place) or (not is_web(self.place) and suffix_of(self.place) in VID_FORMATS)
 
     def read(self, channels: int) -> Pixels | None:
-        """Return uint8 (H, W, 3) BGR, decoded with that many channels; None when it is no image that can be read."""
+        """Return uint8 (H, W, 3) BGR, decoded with that many channels; None when it is not a readable image."""
         web = is_web(self.place)
         image = decode(np.frombuffer(fetch(self.place), np.uint8), channels) if web else imread(self.place, channels)
         return None if image is None else as_bgr(image)
@@ -384,20 +385,20 @@ def to_bgr(item: Any, number: int = 0) -> tuple[str, Pixels]:
     if isinstance(item, (bytes, bytearray)):
         image = decode(np.frombuffer(item, np.uint8))
         if image is None:
-            raise ConfigError(f"source: item {number} ({name}): {len(item)} bytes that are no image")
+            raise ConfigError(f"source: item {number} ({name}): {len(item)} bytes that are not an image")
         return name, as_bgr(image)
     if isinstance(item, Image.Image):
         file = getattr(item, "filename", "") or name
         return str(file), pil_to_bgr(item)
     if isinstance(item, np.ndarray):
         return name, as_bgr(as_uint8(item))
-    raise ConfigError(f"source: item {number} is a {type(item).__name__}, no image, array or bytes")
+    raise ConfigError(f"source: item {number} is a {type(item).__name__}, not an image, array or bytes")
 
 
 def as_bgr(image: Pixels) -> Pixels:
     """Bring uint8 (H, W, C) to three channels: grey is repeated, a fourth channel is dropped."""
     if image.ndim != 3 or image.shape[2] not in {1, 2, 3, 4} or 0 in image.shape:
-        raise ConfigError(f"source: an array of shape {image.shape} is no image; need (H, W), (H, W, 1), 3 or 4")
+        raise ConfigError(f"source: an array of shape {image.shape} is not an image; need (H, W), (H, W, 1), 3 or 4")
     if image.shape[2] < 3:
         return np.repeat(image[..., :1], 3, axis=2)
     return np.ascontiguousarray(image[..., :3])
@@ -423,7 +424,7 @@ def read_mixed(items: Sequence[Any]) -> list[Any]:
 
 
 def _stored(item: str | Path) -> list[Stored]:
-    """Return what one path or web address stands for; a file that is no list is taken whatever its suffix."""
+    """Return what one path or web address stands for; a file that is not a list is taken whatever its suffix."""
     text = str(item).strip()
     path = Path(text).expanduser()
     if is_web(text) or (path.is_file() and suffix_of(text) not in {"txt", "csv"}):

@@ -1,4 +1,4 @@
-"""What a source is: the one place that looks at it and opens the loader."""
+"""What a source is: the one place that determines it and opens the loader."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 from ultralytics.data.loaders.files import (
+    InferenceSource,
     LoadImagesAndVideos,
     LoadPilAndNumpy,
     LoadScreenshots,
     LoadStreams,
     LoadTensor,
-    Source,
     in_memory,
     read_mixed,
 )
@@ -26,7 +26,7 @@ from ultralytics.utils.errors import ConfigError
 
 def load_inference_source(
     source: Any, batch: int = 1, vid_stride: int = 1, buffer: bool = False, channels: int = 3
-) -> Source:
+) -> InferenceSource:
     """Return the loader of an inference source.
 
     Files, folders, globs, list files and web addresses of images and videos give batches of `batch`; images in memory,
@@ -50,7 +50,7 @@ def load_inference_source(
     raise ConfigError(f"source of type {type(source).__name__} is of no known kind")
 
 
-def _open_list(items: Sequence[Any], batch: int, vid_stride: int, buffer: bool, channels: int) -> Source:
+def _open_list(items: Sequence[Any], batch: int, vid_stride: int, buffer: bool, channels: int) -> InferenceSource:
     """Files and addresses of files, live sources, or a mixture with images in memory."""
     texts = [str(s).strip() for s in items if isinstance(s, (str, int, Path))]
     live = [t for t in texts if is_live(t)]
@@ -63,8 +63,8 @@ def _open_list(items: Sequence[Any], batch: int, vid_stride: int, buffer: bool, 
     return LoadImagesAndVideos(texts, batch, vid_stride, channels)
 
 
-def _open_text(source: str | int | Path, batch: int, vid_stride: int, buffer: bool, channels: int) -> Source:
-    """One path, address, number or word."""
+def _open_text(source: str | int | Path, batch: int, vid_stride: int, buffer: bool, channels: int) -> InferenceSource:
+    """One path, address, number or keyword."""
     text = str(source).strip()
     if text.split(" ", 1)[0].lower() == "screen" and not Path(text).exists():
         return LoadScreenshots(text, channels)
@@ -77,9 +77,9 @@ def _open_text(source: str | int | Path, batch: int, vid_stride: int, buffer: bo
 
 
 def is_live(text: str) -> bool:
-    """Return whether a text is a camera number, or an address of neither an image nor a video file.
+    """Return whether a string is a camera number, or an address of neither an image nor a video file.
 
-    A web address without such a suffix is asked for its type: an image is no stream.
+    A web address without such a suffix is asked for its type: an image is not a stream.
     """
     if text.isdigit():
         return True

@@ -1,14 +1,14 @@
-"""Reading ahead: the next batch of files or frames is decoded while the network has the present one."""
+"""Reading ahead: the next batch of files or frames is decoded while the network processes the current one."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 
-from ultralytics.data.loaders.files import Item, Source
+from ultralytics.data.loaders.files import InferenceSource, Item
 
 
-def read_ahead(source: Source) -> Generator[Item, None, None]:
+def read_ahead(source: InferenceSource) -> Generator[Item, None, None]:
     """Yield the batches of a source in their order; those of files come from a thread, one batch ahead.
 
     At most two batches are in memory. An error of the source is raised in the place of its batch. The thread ends with

@@ -7,8 +7,9 @@ import threading
 import cv2
 import numpy as np
 
-from ultralytics.data.images import Pixels, as_uint8
+from ultralytics.data.images import as_uint8
 from ultralytics.data.loaders.urls import is_address
+from ultralytics.utils.arrays import Pixels
 from ultralytics.utils.errors import NotFoundError
 
 OPEN_TIMEOUT_MS = 15_000

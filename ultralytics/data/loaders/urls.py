@@ -18,17 +18,17 @@ from ultralytics.utils.errors import ConfigError, NotFoundError
 
 SCHEMES = ("rtsp://", "rtmp://", "tcp://", "http://", "https://")
 TIMEOUT_S = 15
-MAX_IMAGE = 512 * 2**20  # bytes; more is no picture
+MAX_IMAGE = 512 * 2**20  # bytes; more is not a picture
 VIDEO_SITES = ("youtube.com", "youtu.be")
 
 
 def is_address(text: str) -> bool:
-    """Return whether a text is an address of the network."""
+    """Return whether a string is a network address."""
     return text.lower().startswith(SCHEMES)
 
 
 def is_web(text: str) -> bool:
-    """Return whether a text is an http or https address."""
+    """Return whether a string is an http or https address."""
     return text.lower().startswith(("http://", "https://"))
 
 
@@ -92,7 +92,7 @@ def fetch_video(address: str) -> Path:
 
 
 def refuse_video_site(address: str) -> None:
-    """Raise ConfigError for the page of a video site, which is no stream."""
+    """Raise ConfigError for the page of a video site, which is not a stream."""
     host = (urlsplit(address).hostname or "").lower()
     if is_web(address) and any(host == site or host.endswith(f".{site}") for site in VIDEO_SITES):
-        raise ConfigError(f"source={address}: a page of {host} is no video", "download the video and give its file")
+        raise ConfigError(f"source={address}: a page of {host} is not a video", "download the video and give its file")

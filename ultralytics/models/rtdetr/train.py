@@ -178,6 +178,6 @@ class RTDETRTrainer(BaseTrainer):
         """Draw the distribution of the training labels."""
         dataset = self.train_loader.dataset
         if isinstance(dataset, YOLODataset):
-            labels = LabelTable.of(dataset.labels)
+            labels = LabelTable.from_dicts(dataset.labels)
             plot_labels(labels.bboxes.values, labels.cls.values[:, 0], self.data["names"], self.save_dir)
             self.on_plot(self.save_dir / "labels.jpg")

@@ -9,7 +9,7 @@ from typing import Any
 from ultralytics.engine.model import Model
 from ultralytics.utils.user_modules import Files
 
-IMGSZ = 224
+DEFAULT_IMGSZ = 224
 
 
 class SHViTClassifier(Model):
@@ -47,4 +47,4 @@ class SHViTClassifier(Model):
     def _args(self, mode: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the overrides of one call; the image size is 224 unless the weights or the caller say otherwise."""
         given = super()._args(mode, kwargs)
-        return {"imgsz": IMGSZ, **given} if not given.get("cfg") else given
+        return {"imgsz": DEFAULT_IMGSZ, **given} if not given.get("cfg") else given

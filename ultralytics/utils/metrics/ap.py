@@ -16,12 +16,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ultralytics.utils.arrays import BoolArray, Float64Array, IntArray
 from ultralytics.utils.ops import smooth
 from ultralytics.utils.plotting.curves import plot_mc_curve, plot_pr_curve
 
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
 OnPlot = Callable[[Path], None]
 
 RECALL_POINTS = 101  # COCO's sampling of the precision-recall curve
@@ -31,18 +29,18 @@ CURVE_POINTS = 1000  # confidences at which P, R and F1 are sampled
 class ClassCurves(NamedTuple):
     """Result of `ap_per_class`, in upstream's order. Counts and P, R, F1 are taken at the best mean F1."""
 
-    tp: FloatArray  # (C,) true positives at IoU 0.5
-    fp: FloatArray  # (C,) false positives at IoU 0.5
-    p: FloatArray  # (C,)
-    r: FloatArray  # (C,)
-    f1: FloatArray  # (C,)
-    ap: FloatArray  # (C, T)
+    tp: Float64Array  # (C,) true positives at IoU 0.5
+    fp: Float64Array  # (C,) false positives at IoU 0.5
+    p: Float64Array  # (C,)
+    r: Float64Array  # (C,)
+    f1: Float64Array  # (C,)
+    ap: Float64Array  # (C, T)
     unique_classes: IntArray  # (C,) class ids
-    p_curve: FloatArray  # (C, 1000) over confidence
-    r_curve: FloatArray  # (C, 1000) over confidence
-    f1_curve: FloatArray  # (C, 1000) over confidence
-    x: FloatArray  # (1000,) confidences, and the recalls of prec_values
-    prec_values: FloatArray  # (C, 1000) precision over recall at IoU 0.5
+    p_curve: Float64Array  # (C, 1000) over confidence
+    r_curve: Float64Array  # (C, 1000) over confidence
+    f1_curve: Float64Array  # (C, 1000) over confidence
+    x: Float64Array  # (1000,) confidences, and the recalls of prec_values
+    prec_values: Float64Array  # (C, 1000) precision over recall at IoU 0.5
 
 
 def match_predictions(pred_cls: Tensor, true_cls: Tensor, iou: Tensor, iouv: Tensor) -> Tensor:
@@ -72,7 +70,7 @@ def match_predictions(pred_cls: Tensor, true_cls: Tensor, iou: Tensor, iouv: Ten
     return torch.from_numpy(correct).to(pred_cls.device)
 
 
-def compute_ap(recall: FloatArray, precision: FloatArray) -> tuple[float, FloatArray, FloatArray]:
+def compute_ap(recall: Float64Array, precision: Float64Array) -> tuple[float, Float64Array, Float64Array]:
     """Return (AP, precision envelope, its recalls) of one curve given by falling confidence.
 
     >>> round(compute_ap(np.array([0.5, 1.0]), np.array([1.0, 0.5]))[0], 4)
@@ -88,8 +86,8 @@ def compute_ap(recall: FloatArray, precision: FloatArray) -> tuple[float, FloatA
 
 
 def _class_curve(
-    tp: BoolArray, conf: FloatArray, targets: int, x: FloatArray, eps: float
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    tp: BoolArray, conf: Float64Array, targets: int, x: Float64Array, eps: float
+) -> tuple[Float64Array, Float64Array, Float64Array, Float64Array]:
     """Return AP (T,), P and R over confidence and P over recall (1000,) of one class, in falling confidence."""
     hits = tp.cumsum(0)  # (n, T)
     recall = hits / (targets + eps)
@@ -137,7 +135,7 @@ def ap_per_class(
 
     `tp` (N, T) says for each prediction and IoU threshold whether it is a true positive, `conf` (N,) its confidence,
     `pred_cls` (N,) and `target_cls` (M,) the class ids. With `plot`, the curves are drawn into `save_dir`, labelled by
-    `names`, and `on_plot` is told of each file.
+    `names`, and `on_plot` is called with each file.
     """
     order = np.argsort(-conf, kind="stable")
     tp, conf, pred_cls = tp[order], np.asarray(conf[order], dtype=np.float64), pred_cls[order]
@@ -174,7 +172,7 @@ class Metric:
         """Start empty; `nc` is the number of classes that the data set names."""
         self.nc = nc
         self.p = self.r = self.f1 = np.zeros(0)
-        self.all_ap: FloatArray = np.zeros((0, 10))
+        self.all_ap: Float64Array = np.zeros((0, 10))
         self.ap_class_index: IntArray = np.zeros(0, dtype=np.int64)
         self.curves_data: ClassCurves | None = None
         self.image_metrics: dict[str, dict[str, float]] = {}
@@ -187,12 +185,12 @@ class Metric:
         self.curves_data = results
 
     @property
-    def ap50(self) -> FloatArray:
+    def ap50(self) -> Float64Array:
         """AP of each class at IoU 0.5."""
         return self.all_ap[:, 0]
 
     @property
-    def ap(self) -> FloatArray:
+    def ap(self) -> Float64Array:
         """AP of each class, averaged over IoU 0.50 to 0.95."""
         return self.all_ap.mean(1) if len(self.all_ap) else np.zeros(0)
 
@@ -230,7 +228,7 @@ class Metric:
         return float(self.p[i]), float(self.r[i]), float(self.ap50[i]), float(self.ap[i])
 
     @property
-    def maps(self) -> FloatArray:
+    def maps(self) -> Float64Array:
         """AP50-95 of every class id (nc,); a class without targets gets the mean."""
         maps = np.full(self.nc, self.map)
         maps[self.ap_class_index] = self.ap
@@ -241,7 +239,7 @@ class Metric:
         return self.map
 
     @property
-    def curves_results(self) -> list[list[FloatArray | str]]:
+    def curves_results(self) -> list[list[Float64Array | str]]:
         """[x, y (C, 1000), x label, y label] of the PR, F1, P and R curves."""
         d = self.curves_data
         if d is None:

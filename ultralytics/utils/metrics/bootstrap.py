@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ultralytics.utils.arrays import BoolArray, Float64Array, IntArray
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.metrics.coco import (
     AREA_RANGES,
@@ -24,11 +25,8 @@ from ultralytics.utils.metrics.coco import (
     MAX_DETS,
     RECALLS,
     STAT_NAMES,
-    BoolArray,
     CocoImage,
-    FloatArray,
-    IntArray,
-    Targets,
+    CocoTargets,
     by_id,
     collect,
     match,
@@ -54,8 +52,8 @@ class Bootstrap:
     `stats` (R, 12) in the order of `STAT_NAMES`, `class_ap` (R, K) AP of the classes in `classes` (K,).
     """
 
-    stats: FloatArray
-    class_ap: FloatArray
+    stats: Float64Array
+    class_ap: Float64Array
     classes: IntArray
 
     def interval(self, name: str, value: float, level: float = LEVEL) -> Interval:
@@ -71,7 +69,7 @@ class Bootstrap:
         """Return the interval of `self` minus `other`, replicate by replicate, around the difference `value`.
 
         Raises:
-            ConfigError: the two were not drawn alike.
+            ConfigError: the two have different draws.
         """
         if self.stats.shape != other.stats.shape:
             raise ConfigError(f"{len(self.stats)} and {len(other.stats)} replicates cannot be paired")
@@ -79,7 +77,7 @@ class Bootstrap:
         return percentile_interval(self.stats[:, column] - other.stats[:, column], value, level)
 
 
-def percentile_interval(values: FloatArray, value: float, level: float = LEVEL) -> Interval:
+def percentile_interval(values: Float64Array, value: float, level: float = LEVEL) -> Interval:
     """Return `value` with the percentiles that leave (1 - level) / 2 of the defined `values` on each side.
 
     >>> percentile_interval(np.arange(5.0), 2.0, level=0.5)
@@ -138,7 +136,7 @@ class _Class:
         self.rank, self.tp, self.counts = rank[kept], matched[kept] & counts, counts  # (U,), (U, A, T), (U, A, T)
 
 
-def _positives_by_image(targets: Targets, c: int, images: int) -> FloatArray:
+def _positives_by_image(targets: CocoTargets, c: int, images: int) -> Float64Array:
     """Return (I, A): targets of class `c` that count, by image and size."""
     mine = targets.classes == c
     out = np.zeros((images, len(AREA_RANGES)))
@@ -146,7 +144,7 @@ def _positives_by_image(targets: Targets, c: int, images: int) -> FloatArray:
     return out
 
 
-def _replicates(one: _Class, weights: FloatArray, positives: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _replicates(one: _Class, weights: Float64Array, positives: Float64Array) -> tuple[Float64Array, Float64Array]:
     """Return AP (R, A, T) and recall (R, A, T, limits) of one class for the image weights (R, I)."""
     total = weights @ positives  # (R, A)
     drawn = weights[:, one.image]  # (R, n)
@@ -168,7 +166,7 @@ def _replicates(one: _Class, weights: FloatArray, positives: FloatArray) -> tupl
     return ap, recall
 
 
-def _average_precision(hits: FloatArray, seen: FloatArray, total: FloatArray) -> FloatArray:
+def _average_precision(hits: Float64Array, seen: Float64Array, total: Float64Array) -> Float64Array:
     """Return (R,) the mean precision at 101 recalls, from cumulated hits and counts (R, U) and targets (R,).
 
     The precision at a recall is the highest from there on, so that only places with a match have a say.
@@ -182,7 +180,7 @@ def _average_precision(hits: FloatArray, seen: FloatArray, total: FloatArray) ->
     return np.einsum("ru,ru->r", envelope, points) / len(RECALLS)
 
 
-def _summaries(ap: FloatArray, recall: FloatArray) -> FloatArray:
+def _summaries(ap: Float64Array, recall: Float64Array) -> Float64Array:
     """Return (R, 12) from AP (R, K, A, T) and recall (R, K, A, T, limits), means over what is defined."""
     precisions = [ap[:, :, 0], ap[:, :, 0, :1], ap[:, :, 0, 5:6], ap[:, :, 1], ap[:, :, 2], ap[:, :, 3]]
     recalls = [recall[:, :, 0, :, 0], recall[:, :, 0, :, 1], *(recall[:, :, a, :, 2] for a in range(len(AREA_RANGES)))]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ultralytics.utils.metrics.confusion import ConfusionMatrix
 
-KEYS = ("metrics/accuracy_top1", "metrics/accuracy_top5")
+CLASSIFY_KEYS = ("metrics/accuracy_top1", "metrics/accuracy_top5")
 
 
 class ClassifyMetrics:
@@ -49,25 +49,25 @@ class ClassifyMetrics:
     @property
     def keys(self) -> list[str]:
         """Names of the metrics."""
-        return list(KEYS)
+        return list(CLASSIFY_KEYS)
 
     @property
     def results_dict(self) -> dict[str, float]:
         """Metrics by name, with the fitness."""
-        return dict(zip((*KEYS, "fitness"), (self.top1, self.top5, self.fitness), strict=True))
+        return dict(zip((*CLASSIFY_KEYS, "fitness"), (self.top1, self.top5, self.fitness), strict=True))
 
     def mean_results(self) -> list[float]:
         """Return top-1 and top-5 accuracy."""
         return [self.top1, self.top5]
 
     def class_result(self, i: int) -> tuple[int, float]:
-        """Return the number of images of class `i` and the share of them that was recognised."""
+        """Return the number of images of class `i` and the fraction of them that was recognised."""
         return int(self.images[i]), float(self.correct[i] / max(self.images[i], 1))
 
     def summary(self, decimals: int = 5) -> list[dict[str, Any]]:
         """Return a row for each class: name, images, top-1 accuracy."""
         rows = [(name, *self.class_result(i)) for i, name in self.names.items()]
-        return [{"class": name, "images": n, "accuracy_top1": round(share, decimals)} for name, n, share in rows]
+        return [{"class": name, "images": n, "accuracy_top1": round(accuracy, decimals)} for name, n, accuracy in rows]
 
     def to_json(self, decimals: int = 5) -> str:
         """Return the summary as JSON text."""

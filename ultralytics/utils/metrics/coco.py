@@ -18,9 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
+from ultralytics.utils.arrays import BoolArray, Float64Array, IntArray
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
@@ -38,12 +36,12 @@ class CocoImage:
     regions that may take any number of detections and count for nothing. Images are taken in the order of `image_id`,
     which decides between equal scores."""
 
-    boxes: FloatArray  # (d, 4)
-    scores: FloatArray  # (d,)
-    classes: FloatArray  # (d,)
-    target_boxes: FloatArray  # (g, 4)
-    target_classes: FloatArray  # (g,)
-    areas: FloatArray | None = None  # (g,)
+    boxes: Float64Array  # (d, 4)
+    scores: Float64Array  # (d,)
+    classes: Float64Array  # (d,)
+    target_boxes: Float64Array  # (g, 4)
+    target_classes: Float64Array  # (g,)
+    areas: Float64Array | None = None  # (g,)
     crowd: BoolArray | None = None  # (g,)
     image_id: int | str = 0
 
@@ -53,10 +51,10 @@ class CocoResult:
     """`stats` are the 12 numbers of `STAT_NAMES` (-1 where nothing is defined), `ap` and `recall` the values by class,
     size, IoU threshold (and detection limit), `classes` the ids of their first axis."""
 
-    stats: FloatArray  # (12,)
+    stats: Float64Array  # (12,)
     classes: IntArray  # (K,)
-    ap: FloatArray  # (K, A, T)
-    recall: FloatArray  # (K, A, T, 3)
+    ap: Float64Array  # (K, A, T)
+    recall: Float64Array  # (K, A, T, 3)
 
     def as_dict(self) -> dict[str, float]:
         """Return the 12 numbers by name."""
@@ -67,13 +65,13 @@ class Detections(NamedTuple):
     """Detections that count (the best 100 of each image and class), sorted by image, class and falling score."""
 
     image: IntArray  # (D,) place of the image in the sorted list
-    scores: FloatArray  # (D,)
+    scores: Float64Array  # (D,)
     classes: IntArray  # (D,)
     rank: IntArray  # (D,) place within image and class
     outside: BoolArray  # (D, A) area is not in the range
 
 
-class Targets(NamedTuple):
+class CocoTargets(NamedTuple):
     """All targets in the order of the images."""
 
     image: IntArray  # (G,) place of the image in the sorted list
@@ -87,20 +85,20 @@ class _Pairs(NamedTuple):
 
     det: IntArray  # (P,)
     target: IntArray  # (P,)
-    iou: FloatArray  # (P,)
+    iou: Float64Array  # (P,)
 
 
-def _outside(areas: FloatArray) -> BoolArray:
+def _outside(areas: Float64Array) -> BoolArray:
     """Return (n, A): the area is not in the size range (both ends belong to it)."""
     return (areas[:, None] < AREA_RANGES[:, 0]) | (areas[:, None] > AREA_RANGES[:, 1])
 
 
-def _areas(boxes: FloatArray) -> FloatArray:
+def _areas(boxes: Float64Array) -> Float64Array:
     """Return width times height of xyxy boxes."""
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
-def _overlaps(boxes: FloatArray, targets: FloatArray, crowd: BoolArray) -> FloatArray:
+def _overlaps(boxes: Float64Array, targets: Float64Array, crowd: BoolArray) -> Float64Array:
     """Return the (d, g) IoU; for a crowd region the overlap is taken over the detection's area alone."""
     size = np.minimum(boxes[:, None, 2:], targets[None, :, 2:]) - np.maximum(boxes[:, None, :2], targets[None, :, :2])
     inter = np.where((size > 0).all(-1), size.prod(-1), 0.0)
@@ -109,7 +107,7 @@ def _overlaps(boxes: FloatArray, targets: FloatArray, crowd: BoolArray) -> Float
     return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
 
 
-def _rank_in_class(scores: FloatArray, classes: IntArray) -> tuple[IntArray, IntArray]:
+def _rank_in_class(scores: Float64Array, classes: IntArray) -> tuple[IntArray, IntArray]:
     """Return (order, rank): sorted by class and falling score, the place of each within its class."""
     order = np.lexsort((-scores, classes))
     ordered = classes[order]
@@ -117,11 +115,11 @@ def _rank_in_class(scores: FloatArray, classes: IntArray) -> tuple[IntArray, Int
     return order, np.arange(len(order)) - first
 
 
-def collect(images: Sequence[CocoImage]) -> tuple[Detections, Targets, _Pairs]:
+def collect(images: Sequence[CocoImage]) -> tuple[Detections, CocoTargets, _Pairs]:
     """Flatten the images: keep the detections that count, and list the pairs that overlap."""
-    dets: list[tuple[IntArray, FloatArray, IntArray, IntArray, BoolArray]] = []
+    dets: list[tuple[IntArray, Float64Array, IntArray, IntArray, BoolArray]] = []
     targets: list[tuple[IntArray, IntArray, BoolArray, BoolArray]] = []
-    pairs: list[tuple[IntArray, IntArray, FloatArray]] = []
+    pairs: list[tuple[IntArray, IntArray, Float64Array]] = []
     n_det = n_target = 0
     for place, image in enumerate(images):
         classes = np.asarray(image.classes).astype(np.int64)
@@ -140,7 +138,7 @@ def collect(images: Sequence[CocoImage]) -> tuple[Detections, Targets, _Pairs]:
         targets.append((np.full(len(gt), place), gt_classes, crowd, crowd[:, None] | _outside(areas)))
         pairs.append((i + n_det, j + n_target, iou[i, j]))
         n_det, n_target = n_det + len(scores), n_target + len(gt)
-    return Detections(*_concat(dets)), Targets(*_concat(targets)), _Pairs(*_concat(pairs))
+    return Detections(*_concat(dets)), CocoTargets(*_concat(targets)), _Pairs(*_concat(pairs))
 
 
 def _concat(rows: Sequence[tuple[npt.NDArray[Any], ...]]) -> list[npt.NDArray[Any]]:
@@ -148,7 +146,7 @@ def _concat(rows: Sequence[tuple[npt.NDArray[Any], ...]]) -> list[npt.NDArray[An
     return [np.concatenate(column) for column in zip(*rows, strict=True)]
 
 
-def match(dets: Detections, targets: Targets, pairs: _Pairs) -> tuple[BoolArray, BoolArray]:
+def match(dets: Detections, targets: CocoTargets, pairs: _Pairs) -> tuple[BoolArray, BoolArray]:
     """Match greedily and return (matched, ignored), both (D, A, T).
 
     Within an image and class detections choose in falling score. A detection takes the free target of highest IoU, one
@@ -181,7 +179,7 @@ def match(dets: Detections, targets: Targets, pairs: _Pairs) -> tuple[BoolArray,
     return matched, ignored
 
 
-def _precision(tp: BoolArray, fp: BoolArray, positives: int) -> FloatArray:
+def _precision(tp: BoolArray, fp: BoolArray, positives: int) -> Float64Array:
     """Return the interpolated precision (T, 101) of detections (n, T) in falling score."""
     hits, misses = tp.cumsum(0), fp.cumsum(0)
     recall = hits / positives  # (n, T)
@@ -196,8 +194,8 @@ def _precision(tp: BoolArray, fp: BoolArray, positives: int) -> FloatArray:
 
 
 def _accumulate(
-    dets: Detections, targets: Targets, matched: BoolArray, ignored: BoolArray
-) -> tuple[IntArray, FloatArray, FloatArray]:
+    dets: Detections, targets: CocoTargets, matched: BoolArray, ignored: BoolArray
+) -> tuple[IntArray, Float64Array, Float64Array]:
     """Return (classes, AP (K, A, T), recall (K, A, T, limits)); -1 where a class has no target of that size."""
     classes = np.unique(np.concatenate([targets.classes, dets.classes]))
     ap = np.full((len(classes), len(AREA_RANGES), len(IOU_THRESHOLDS)), -1.0)
@@ -215,13 +213,13 @@ def _accumulate(
     return classes, ap, recall
 
 
-def _mean_defined(values: FloatArray) -> float:
+def _mean_defined(values: Float64Array) -> float:
     """Return the mean of the values that are defined, -1 if none is."""
     defined = values[values > -1]
     return float(defined.mean()) if len(defined) else -1.0
 
 
-def _summary(ap: FloatArray, recall: FloatArray) -> FloatArray:
+def _summary(ap: Float64Array, recall: Float64Array) -> Float64Array:
     """Return the 12 numbers in the order of `STAT_NAMES`."""
     precisions = [ap[:, 0], ap[:, 0, :1], ap[:, 0, 5:6], ap[:, 1], ap[:, 2], ap[:, 3]]
     recalls = [recall[:, 0, :, 0], recall[:, 0, :, 1], *(recall[:, a, :, 2] for a in range(len(AREA_RANGES)))]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ultralytics.utils.metrics.ap import ClassCurves, FloatArray, Metric, OnPlot, ap_per_class, draw_curves
+from ultralytics.utils.arrays import Float64Array
+from ultralytics.utils.metrics.ap import ClassCurves, Metric, OnPlot, ap_per_class, draw_curves
 from ultralytics.utils.metrics.bootstrap import SAMPLES, Bootstrap, bootstrap_coco
 from ultralytics.utils.metrics.coco import CocoImage, CocoResult, coco_ap
 from ultralytics.utils.metrics.confusion import ConfusionMatrix
@@ -87,7 +88,7 @@ class DetMetrics:
         in `box.image_metrics`: pass the whole path, so that equal names in two folders stay apart. For COCO's AP also
         `pred_boxes` (n, 4) and `target_boxes` (m, 4), xyxy in pixels of the original image; optional: `areas` (m,) if
         the targets' areas are not those of their boxes, `image_id`, and `crowd` (m,) bool: regions that hold any
-        number of objects. COCO's AP takes these as pycocotools does; for all other numbers they are no targets.
+        number of objects. COCO's AP takes these as pycocotools does; for all other numbers they are not targets.
         """
         needed = REQUIRED + (COCO_REQUIRED if self.coco else ())
         missing = [key for key in needed if stat.get(key) is None]
@@ -146,7 +147,7 @@ class DetMetrics:
         if self.class_curves is not None:
             draw_curves(self.class_curves, self.names, Path(save_dir), "Box", on_plot)
 
-    def _coco_ap(self, curves: ClassCurves) -> FloatArray:
+    def _coco_ap(self, curves: ClassCurves) -> Float64Array:
         """Compute COCO's numbers; return AP (C, T) of the classes that have targets."""
         self.coco_result = coco_ap(self.coco_images())
         rows = np.searchsorted(self.coco_result.classes, curves.unique_classes)
@@ -187,7 +188,7 @@ class DetMetrics:
         return self.box.class_result(i)
 
     @property
-    def maps(self) -> FloatArray:
+    def maps(self) -> Float64Array:
         """AP50-95 of every class id; a class without targets gets the mean."""
         return self.box.maps
 
@@ -212,7 +213,7 @@ class DetMetrics:
         return ["Precision-Recall(B)", "F1-Confidence(B)", "Precision-Confidence(B)", "Recall-Confidence(B)"]
 
     @property
-    def curves_results(self) -> list[list[FloatArray | str]]:
+    def curves_results(self) -> list[list[Float64Array | str]]:
         """[x, y, x label, y label] of each curve."""
         return self.box.curves_results
 

@@ -17,13 +17,13 @@ from ultralytics.utils.files import atomic_write
 from ultralytics.utils.metrics.bootstrap import LEVEL, Interval
 from ultralytics.utils.metrics.coco import AREA_RANGES, MAX_DETS, STAT_NAMES, CocoImage, CocoResult, coco_ap
 from ultralytics.utils.ops import smooth
-from ultralytics.utils.tables import FORMATS
+from ultralytics.utils.tables import TABLE_FORMATS
 
 if TYPE_CHECKING:
     from ultralytics.utils.metrics.det import DetMetrics
 
 Value = str | int | float | None
-SIZES = ("all", "small", "medium", "large")
+SIZE_NAMES = ("all", "small", "medium", "large")
 SIZE_NOTES = {"small": "small <32² px", "medium": "medium 32²-96² px", "large": "large >96² px"}
 PERCENTILES = (50, 90, 99)
 
@@ -41,8 +41,8 @@ class Table:
         return [self.columns, *(tuple(_shown(v, decimals) for v in row) for row in self.rows)]
 
     def render(self, form: str = "text", decimals: int = 3) -> str:
-        """Return the table in one of the forms of `utils.tables.FORMATS`."""
-        return "\n".join(FORMATS[form](self.cells(decimals)))
+        """Return the table in one of the forms of `utils.tables.TABLE_FORMATS`."""
+        return "\n".join(TABLE_FORMATS[form](self.cells(decimals)))
 
     def records(self) -> list[dict[str, Value]]:
         """Return a dict for each row."""
@@ -172,14 +172,15 @@ def size_table(metrics: DetMetrics) -> Table:
     columns = ("targets", "boxes", "AP", "AP50", "AP75", *(f"AR{n}" for n in MAX_DETS))
     result = metrics.coco_result or coco_ap(images)
     rows = [
-        (SIZE_NOTES.get(size, size), _targets_of_size(images, a), *_numbers(result, a)) for a, size in enumerate(SIZES)
+        (SIZE_NOTES.get(size, size), _targets_of_size(images, a), *_numbers(result, a))
+        for a, size in enumerate(SIZE_NAMES)
     ]
     rows.append(("class-agnostic", rows[0][1], *_numbers(class_agnostic(images), 0)))
     return Table("Sizes", columns, tuple(rows))
 
 
 def _targets_of_size(images: Sequence[CocoImage], a: int) -> int:
-    """Count the targets of a size that are no crowd."""
+    """Count the targets of a size without crowd regions."""
     low, high = AREA_RANGES[a]
     total = 0
     for image in images:
@@ -228,12 +229,12 @@ def all_tables(metrics: DetMetrics, conf: float) -> dict[str, Table]:
     }
 
 
-def write_tables(tables: Mapping[str, Table], folder: Path, stem: str, facts: Mapping[str, Any]) -> list[Path]:
+def write_tables(tables: Mapping[str, Table], folder: Path, stem: str, metadata: Mapping[str, Any]) -> list[Path]:
     """Write `<stem>.json`, `<stem>.csv` and `<stem>.tex` with all tables into `folder`; return the files.
 
-    The JSON also holds `facts`; CSV and LaTeX hold one table below the other, each under its title.
+    The JSON also holds `metadata`; CSV and LaTeX hold one table below the other, each under its title.
     """
-    data = {**facts, **{name: table.records() for name, table in tables.items()}}
+    data = {**metadata, **{name: table.records() for name, table in tables.items()}}
     csv = "\n\n".join(f"# {t.title}\n{t.render('csv', 6)}" for t in tables.values())
     tex = "\n\n".join(f"% {t.title}\n{t.render('latex')}" for t in tables.values())
     files = []

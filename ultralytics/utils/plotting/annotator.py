@@ -15,12 +15,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ultralytics.utils.arrays import Pixels
 from ultralytics.utils.files import atomic_write
 
-Image = npt.NDArray[np.uint8]
 Color = tuple[int, int, int]
 
-# Twenty hues that differ in lightness as well, so that neighbours in the list can be told apart without colour vision.
+# Twenty hues that differ in lightness as well, so that neighbours in the list differ without colour vision.
 _PALETTE = (
     "1f5fe0", "f2a900", "d7263d", "16a34a", "8e44ad", "00b4d8", "ff6f91", "7f5539", "b5e48c", "5f0f40",
     "ff7b00", "023e8a", "06d6a0", "c77dff", "9a031e", "ffd60a", "3a5a40", "4cc9f0", "e5989b", "6c757d",
@@ -63,7 +63,7 @@ def _contrast(color: Color) -> Color:
     return (0, 0, 0) if (luminance + 0.05) ** 2 > 1.05 * 0.05 else (255, 255, 255)
 
 
-def _drawable(im: npt.NDArray[Any]) -> Image:
+def _drawable(im: npt.NDArray[Any]) -> Pixels:
     """Return a contiguous 3-channel uint8 copy of a grey, BGR or BGRA image."""
     if im.dtype != np.uint8:
         im = im.clip(0, 255).astype(np.uint8)
@@ -153,7 +153,7 @@ class Annotator:
         x1, y1, x2, y2 = (round(float(v)) for v in xy)
         cv2.rectangle(self.im, (x1, y1), (x2, y2), color, width)
 
-    def result(self) -> Image:
+    def result(self) -> Pixels:
         """Return the annotated BGR image."""
         return self.im
 

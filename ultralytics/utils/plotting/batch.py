@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from ultralytics.utils.arrays import Pixels
 from ultralytics.utils.ops import xywhn2xyxy
-from ultralytics.utils.plotting.annotator import Annotator, Image, colors, write_image
+from ultralytics.utils.plotting.annotator import Annotator, colors, write_image
 
 MAX_SIDE = 1920  # pixels of the whole picture
 BORDER = (255, 255, 255)
@@ -26,7 +27,7 @@ def _numpy(values: Values) -> npt.NDArray[Any]:
     return values.detach().float().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
-def _to_bgr(image: npt.NDArray[Any], scale: float) -> Image:
+def _to_bgr(image: npt.NDArray[Any], scale: float) -> Pixels:
     """Return an (h, w, 3) BGR uint8 image of a (C, H, W) RGB or grey one, resized by `scale`."""
     rgb = np.ascontiguousarray(image.transpose(1, 2, 0)).round().clip(0, 255).astype(np.uint8)
     bgr = cv2.cvtColor(rgb, cv2.COLOR_GRAY2BGR) if rgb.shape[2] == 1 else rgb[..., 2::-1]
@@ -37,13 +38,13 @@ def _to_bgr(image: npt.NDArray[Any], scale: float) -> Image:
 
 
 def _draw_cell(
-    image: Image,
+    image: Pixels,
     boxes: npt.NDArray[Any],
     cls: npt.NDArray[Any],
     confs: npt.NDArray[Any] | None,
     names: Mapping[int, str],
     title: str,
-) -> Image:
+) -> Pixels:
     """Return one image with its boxes (n, 4), normalised centre and size, and its title."""
     annotator = Annotator(image)
     h, w = image.shape[:2]
@@ -97,7 +98,7 @@ def plot_images(
     return Path(fname)
 
 
-def box_shapes(boxes: npt.NDArray[Any], cls: npt.NDArray[Any], size: int = 800, limit: int = 1000) -> Image:
+def box_shapes(boxes: npt.NDArray[Any], cls: npt.NDArray[Any], size: int = 800, limit: int = 1000) -> Pixels:
     """Return a white (size, size, 3) RGB picture of up to `limit` normalised boxes (n, 4), all about one centre."""
     canvas = np.full((size, size, 3), 255, dtype=np.uint8)
     half = (boxes[:limit, 2:] * size / 2).round().astype(int)

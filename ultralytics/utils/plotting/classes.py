@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from ultralytics.utils.plotting.annotator import Annotator, Image, colors, write_image
+from ultralytics.utils.arrays import Pixels
+from ultralytics.utils.plotting.annotator import Annotator, colors, write_image
 from ultralytics.utils.plotting.figure import literal, new_figure, save_figure
 
 MIN_CELL = 160  # pixels: smaller images are enlarged, so that their text can be read
-MAX_SIDE = 1920
-RIGHT, WRONG, PLAIN = (80, 175, 50), (40, 40, 220), (255, 255, 255)  # BGR
+MAX_SHEET_SIDE = 1920
+RIGHT, WRONG, UNMARKED = (80, 175, 50), (40, 40, 220), (255, 255, 255)  # BGR
 
 
 def plot_class_images(
@@ -33,17 +34,17 @@ def plot_class_images(
     data = images[:max_subplots]
     pixels = data.cpu().numpy() if isinstance(data, Tensor) else data
     columns = max(math.ceil(math.sqrt(len(pixels))), 1)
-    side = min(max(MIN_CELL, int(pixels.shape[-1])), MAX_SIDE // columns)
+    side = min(max(MIN_CELL, int(pixels.shape[-1])), MAX_SHEET_SIDE // columns)
     canvas = np.full((math.ceil(len(pixels) / columns) * side, columns * side, 3), 255, dtype=np.uint8)
     for i, image in enumerate(pixels):
-        frame = PLAIN if right is None else RIGHT if right[i] else WRONG
+        frame = UNMARKED if right is None else RIGHT if right[i] else WRONG
         y, x = (i // columns) * side, (i % columns) * side
         canvas[y : y + side, x : x + side] = _cell(image, str(texts[i]), side, frame)
     write_image(fname, canvas, jpeg_quality=92)
     return Path(fname)
 
 
-def _cell(image: npt.NDArray[np.uint8], text: str, side: int, frame: tuple[int, int, int]) -> Image:
+def _cell(image: npt.NDArray[np.uint8], text: str, side: int, frame: tuple[int, int, int]) -> Pixels:
     bgr = np.ascontiguousarray(image.transpose(1, 2, 0)[..., ::-1])  # (H, W, 3)
     shrink = max(bgr.shape[:2]) > side
     fitted = cv2.resize(bgr, (side, side), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ultralytics.utils.arrays import Float64Array
 from ultralytics.utils.errors import ConfigError, NotFoundError
 from ultralytics.utils.ops import smooth
 from ultralytics.utils.plotting.annotator import Annotator, Colors, colors
@@ -34,13 +35,12 @@ __all__ = [
     "plot_results",
 ]
 
-FloatArray = npt.NDArray[np.float64]
-MAX_LEGEND_CLASSES = 20  # more lines than this are drawn alike, and only the mean is named
+MAX_LEGEND_CLASSES = 20  # more lines than this get one style, and only the mean is named
 MAX_NAMED_CLASSES = 100  # more tick labels than this cannot be read
 
 
 def _curve_lines(
-    axes: Axes, x: FloatArray, curves: FloatArray, labels: Sequence[str], mean_label: str, summary: FloatArray
+    axes: Axes, x: Float64Array, curves: Float64Array, labels: Sequence[str], mean_label: str, summary: Float64Array
 ) -> None:
     """Draw a thin line per class and `summary` as the thick one; name the classes while they are few."""
     named = len(curves) <= MAX_LEGEND_CLASSES
@@ -54,9 +54,9 @@ def _curve_lines(
 
 
 def plot_pr_curve(
-    px: FloatArray,
-    py: FloatArray,
-    ap: FloatArray,
+    px: Float64Array,
+    py: Float64Array,
+    ap: Float64Array,
     save_dir: str | Path = "pr_curve.png",
     names: Mapping[int, str] | None = None,
 ) -> Path:
@@ -76,8 +76,8 @@ def plot_pr_curve(
 
 
 def plot_mc_curve(
-    px: FloatArray,
-    py: FloatArray,
+    px: Float64Array,
+    py: Float64Array,
     save_dir: str | Path = "mc_curve.png",
     names: Mapping[int, str] | None = None,
     xlabel: str = "Confidence",
@@ -99,7 +99,7 @@ def plot_mc_curve(
     return file
 
 
-def plot_confusion_matrix(matrix: FloatArray, labels: Sequence[str], file: Path, normalized: bool) -> Path:
+def plot_confusion_matrix(matrix: Float64Array, labels: Sequence[str], file: Path, normalized: bool) -> Path:
     """Draw a matrix of predicted (rows) against true classes (columns) into `file`; return its path.
 
     `labels` name rows and columns, the background last. Shares below 0.005 and zero counts stay blank.
@@ -124,7 +124,7 @@ def plot_confusion_matrix(matrix: FloatArray, labels: Sequence[str], file: Path,
     return file
 
 
-def _write_cells(axes: Axes, matrix: FloatArray, blank: npt.NDArray[np.bool_], normalized: bool) -> None:
+def _write_cells(axes: Axes, matrix: Float64Array, blank: npt.NDArray[np.bool_], normalized: bool) -> None:
     """Write each value that is not blank into its cell, light on dark and dark on light."""
     middle = 0.45 if normalized else 0.45 * max(float(matrix.max(initial=0)), 1.0)
     size = 10 if len(matrix) <= 12 else 7
@@ -179,7 +179,7 @@ def _result_columns(columns: Sequence[str]) -> list[str]:
     return above + below if len(above) >= len(below) else below + above
 
 
-def plot_labels(boxes: FloatArray, cls: FloatArray, names: Mapping[int, str], save_dir: str | Path = "") -> Path:
+def plot_labels(boxes: Float64Array, cls: Float64Array, names: Mapping[int, str], save_dir: str | Path = "") -> Path:
     """Draw the statistics of a data set's labels as `labels.jpg` in `save_dir`; return its path.
 
     `boxes` (n, 4) centre and size in 0 to 1, `cls` (n,) class ids. Four panels: objects per class, the shapes of up to

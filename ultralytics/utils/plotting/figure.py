@@ -40,7 +40,7 @@ def save_figure(figure: Figure, file: Path, dpi: int) -> None:
 
 
 def literal(text: object) -> str:
-    """Return a text that Matplotlib draws as it is: two `$` would make a formula of what is between them."""
+    """Return `text` as a string that Matplotlib draws unchanged: what is between two `$` would become a formula."""
     return str(text).replace("$", r"\$")
 
 

@@ -17,38 +17,38 @@ from torch import nn
 
 from ultralytics.utils.torch_tools.meta import MetaShortcuts
 
-Shape = Sequence[int]
-Rule = Callable[..., int]
+_Shape = Sequence[int]
+FlopRule = Callable[..., int]
 
 _LERP_FLOPS = 8  # 4 corners, a multiply-add each
 
 
-def _sdpa(q: Shape, k: Shape, v: Shape, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+def _sdpa(q: _Shape, k: _Shape, v: _Shape, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
     """q (B, M, N, D), k (B, M, S, D), v (B, M, S, E): the products q k^T and p v."""
     batch, n, d, s, e = math.prod(q[:-2]), q[-2], q[-1], k[-2], v[-1]
     return 2 * batch * n * s * (d + e)
 
 
-def _grid_sample(x: Shape, grid: Shape, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+def _grid_sample(x: _Shape, grid: _Shape, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
     """x (B, C, H, W), grid (B, h, w, 2): each output value blends the four nearest inputs."""
     return _LERP_FLOPS * x[1] * math.prod(grid[:-1])
 
 
-def _native_mha(q: Shape, k: Shape, v: Shape, dim: int, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+def _native_mha(q: _Shape, k: _Shape, v: _Shape, dim: int, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
     """q (B, N, D), k and v (B, S, D): input and output projections, then attention over all heads."""
     batch, n, s = q[0], q[1], k[1]
     project = 2 * batch * dim * dim * (2 * n + 2 * s)
     return project + 2 * batch * n * s * 2 * dim
 
 
-def _encoder_layer(x: Shape, dim: int, heads: int, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+def _encoder_layer(x: _Shape, dim: int, heads: int, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
     """x (B, N, D): self-attention and the two linear layers of the feed-forward part."""
     hidden = args[11][0]  # ffn_weight_1 (hidden, D)
     return _native_mha(x, x, x, dim) + 2 * x[0] * x[1] * 2 * dim * hidden
 
 
-def _rules() -> dict[Any, Rule]:
-    names: dict[str, Rule] = {
+def _rules() -> dict[Any, FlopRule]:
+    names: dict[str, FlopRule] = {
         "_scaled_dot_product_flash_attention_for_cpu": _sdpa,
         "_scaled_dot_product_fused_attention_overrideable": _sdpa,
         "grid_sampler_2d": _grid_sample,
@@ -62,7 +62,7 @@ def _rules() -> dict[Any, Rule]:
 @torch.no_grad()
 def count_flops(model: nn.Module, *inputs: torch.Tensor) -> tuple[int, dict[str, int]]:
     """Run a module and return its FLOPs, in total and by the name of each submodule (`""` is the module itself)."""
-    from torch.utils.flop_counter import FlopCounterMode  # pulls in much of torch that a training does not need
+    from torch.utils.flop_counter import FlopCounterMode  # pulls in much of torch that a training run does not need
 
     counter = FlopCounterMode(display=False, custom_mapping=_rules())
     with MetaShortcuts(), counter:  # the counter is asked first

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class MetaShortcuts(TorchDispatchMode):
-    """Inside `with`, bilinear sampling of meta tensors gives its shape at once; all else runs as ever.
+    """Inside `with`, bilinear sampling of meta tensors gives its shape at once; all else is unchanged.
 
     Torch decomposes it into some 80 operators there, which is two thirds of the time of a dry run of RT-DETR.
     """
