@@ -14,6 +14,8 @@ import numpy as np
 from PIL import Image
 
 from ultralytics.data.labels.parse import Scan, scan_images, verify_pair
+from ultralytics.data.labels.table import ImageLabels
+from ultralytics.data.types import LabelDict
 
 NAMES = {0: "a", 1: "b", 2: "c"}
 
@@ -72,3 +74,20 @@ def hyp(**changes: Any) -> SimpleNamespace:
     off = dict.fromkeys(names.split(), 0.0)
     off |= {"mixup": 0.0, "cutmix": 0.0, "copy_paste": 0.0}
     return SimpleNamespace(**{**off, **changes})
+
+
+def label_dict(image: ImageLabels) -> LabelDict:
+    """Return the labels of an image as a custom data set gives them: a dict that can be changed."""
+    label: LabelDict = {
+        "im_file": image.im_file,
+        "shape": image.shape,
+        "cls": image.cls,
+        "bboxes": image.bboxes,
+        "segments": list(image.segments),
+        "keypoints": None,
+        "normalized": True,
+        "bbox_format": "xywh",
+    }
+    if image.truth is not None:
+        label["truth"] = image.truth
+    return label

@@ -187,7 +187,7 @@ def test_finding_the_yaml(root: Path) -> None:
 @pytest.mark.parametrize(
     "how, message",
     [
-        ("import os; os.system('touch {root}/ran')", "neither a generator's name"),
+        ("import os; os.system('touch {root}/ran')", "neither a generator name"),
         ("bash touch {root}/ran", "never run"),
         ("demoo", "did you mean 'demo'"),
         ("[a, b]", "never run"),

@@ -11,12 +11,12 @@ from ultralytics.nn.registry import (
     RowContext,
     Scale,
     channels_first,
-    make_divisible,
     same_channels,
     scaled_conv,
     scaled_repeat,
     summed_channels,
 )
+from ultralytics.utils.ops import make_divisible
 
 
 @pytest.mark.parametrize(("x", "want"), [(0, 0), (1, 8), (8, 8), (9, 16), (33.6, 40), (100, 104), (127.5, 128)])

@@ -144,7 +144,7 @@ def info(call: ToolCall) -> None:
     if len(names) > 1 or "format" in call.own:
         models = [open_model(name, call.values) for name in names]
         rows = models[0].comparison([m.totals(imgsz) for m in models])
-        write_text(sys.stdout, "\n".join(tables.FORMATS[call.own.get("format", "text")](rows)) + "\n")
+        write_text(sys.stdout, "\n".join(tables.TABLE_FORMATS[call.own.get("format", "text")](rows)) + "\n")
         return
     model = open_model(names[0], call.values)
     model.info(detailed=True, verbose=True, imgsz=imgsz)
@@ -209,7 +209,7 @@ _ROWS = (
         "yolo info model=rtdetr-l.yaml imgsz=640 save=graph.svg",
         own=(
             Key("save", k.PATH, None, "draw the layers into this file, such as graph.svg"),
-            Key("format", k.WORD, None, "form of the table", choices=tuple(tables.FORMATS)),
+            Key("format", k.WORD, None, "form of the table", choices=tuple(tables.TABLE_FORMATS)),
         ),
         run_keys=(*keys_with(Trait.INFO), "scale"),
         files=(*YAMLS, *WEIGHTS),

@@ -15,10 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from ultralytics.data.augment import AugmentParams, Compose, Sample
+from ultralytics.data.augment import AugmentParams, Compose
 from ultralytics.data.image_cache import ImageCache, cache_mode
 from ultralytics.data.images import imread, imread_reduced, reduction, resize
-from ultralytics.data.labels.table import LabelDict, LabelTable
+from ultralytics.data.labels.table import LabelTable
+from ultralytics.data.types import LabelDict, Sample
 from ultralytics.data.utils import IMG_FORMATS, list_images, pick_fraction
 from ultralytics.utils.arrays import Pixels
 from ultralytics.utils.errors import DatasetError
@@ -60,7 +61,7 @@ class BaseDataset(Dataset[dict[str, Any]]):
         imgsz: int = 640,
         cache: bool | str | None = False,
         augment: bool = True,
-        hyp: Any = None,
+        hyp: object = None,
         prefix: str = "",
         rect: bool = False,
         batch_size: int = 16,
@@ -114,7 +115,7 @@ class BaseDataset(Dataset[dict[str, Any]]):
         """Return the table of what `get_labels` gave."""
         return LabelTable.from_dicts(labels)
 
-    def build_transforms(self, hyp: Any = None, clean: bool = False) -> Compose:
+    def build_transforms(self, hyp: object = None, clean: bool = False) -> Compose:
         """Return the chain from a sample to tensors; `clean` is for the last epochs of a training run."""
         raise NotImplementedError
 
@@ -222,11 +223,11 @@ class BaseDataset(Dataset[dict[str, Any]]):
         return sample
 
     def _instances(self, label: LabelDict) -> Instances:
-        segments = label["segments"] if self.augment else []
-        if len(segments):
-            points = max(SEGMENT_POINTS, max(len(s) for s in segments) + 1)
-            segments = np.stack(resample_segments(segments, n=points))  # (N, P, 2)
-        return Instances(label["bboxes"].copy(), segments, label["bbox_format"], label["normalized"])
+        polygons = label["segments"] if self.augment else []
+        if len(polygons):
+            points = max(SEGMENT_POINTS, max(len(p) for p in polygons) + 1)
+            polygons = resample_segments(polygons, n=points)
+        return Instances(label["bboxes"].copy(), polygons, label["bbox_format"], label["normalized"])
 
     def rng(self, epoch: int, index: int) -> np.random.Generator:
         """Return the generator of one sample in one epoch."""
@@ -242,7 +243,7 @@ class BaseDataset(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def close_mosaic(self, hyp: Any = None) -> None:
+    def close_mosaic(self, hyp: object = None) -> None:
         """Turn off what `AugmentParams.without_mixing` leaves out, in worker processes that already run as well.
 
         `hyp` is taken for upstream's signature; the rates of all other steps stay those that the data set was made

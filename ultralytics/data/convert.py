@@ -17,7 +17,7 @@ from ultralytics.data.formats import LABEL_FORMATS, open_reader
 from ultralytics.data.formats.voc import voc_text
 from ultralytics.data.formats.yolo import yolo_rows
 from ultralytics.data.labels.parse import Issue, Scan
-from ultralytics.data.labels.table import LabelDict
+from ultralytics.data.types import LabelDict
 from ultralytics.data.utils import SPLITS, check_det_dataset, list_images
 from ultralytics.utils.arrays import Float32Array
 from ultralytics.utils.config.yaml_io import YAML

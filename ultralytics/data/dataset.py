@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from ultralytics.data.augment import AugmentParams, Compose, Format, LetterBox, train_transforms, val_transforms
 from ultralytics.data.augment.pipeline import colour_and_flips
@@ -16,28 +15,11 @@ from ultralytics.data.formats import open_reader
 from ultralytics.data.labels.cache import cached_scan
 from ultralytics.data.labels.parse import Issue, Scan, check_strict
 from ultralytics.data.labels.report import Reporting
-from ultralytics.data.labels.table import LabelDict, LabelTable
+from ultralytics.data.labels.table import LabelTable
 from ultralytics.data.labels.truth import follow_labels, snapshot
+from ultralytics.data.types import LabelDict
 from ultralytics.utils.errors import DatasetError
 from ultralytics.utils.log import LOGGER
-
-
-class Batch(TypedDict):
-    """A batch of B images with T objects in all.
-
-    `img` uint8 (B, 3, H, W) RGB; `cls` float32 (T, 1); `bboxes` float32 (T, 4) cx cy w h as fractions of the image;
-    `batch_idx` float32 (T,), the image of each object. The tuples have one entry for each image; shapes are (h, w).
-    Without augmentation, data in COCO's form bring `truth` too: float64 (M, 8) for each image, see `TRUTH_COLUMNS`.
-    """
-
-    img: Tensor
-    cls: Tensor
-    bboxes: Tensor
-    batch_idx: Tensor
-    im_file: tuple[str, ...]
-    ori_shape: tuple[tuple[int, int], ...]
-    resized_shape: tuple[tuple[int, int], ...]
-    ratio_pad: tuple[Any, ...]
 
 
 class YOLODataset(Reporting, BaseDataset):
@@ -115,7 +97,7 @@ class YOLODataset(Reporting, BaseDataset):
                 raise DatasetError(text, "put label files there, one per image, or correct the paths in the data YAML")
             LOGGER.warning(text)
 
-    def build_transforms(self, hyp: Any = None, clean: bool = False) -> Compose:
+    def build_transforms(self, hyp: object = None, clean: bool = False) -> Compose:
         """Return the training or the validation chain."""
         if not self.augment:
             return val_transforms(self.imgsz)

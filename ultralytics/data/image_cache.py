@@ -23,7 +23,7 @@ _DISK_RESERVE = 1.1
 INT64 = (1 << 63) - 1  # times that need more bits lose the upper ones
 
 
-def cache_mode(cache: Any) -> str | None:
+def cache_mode(cache: object) -> str | None:
     """Return "ram", "disk" or None for an argument `cache`; raise ConfigError for anything else."""
     modes: dict[Any, str | None] = {None: None, False: None, "": None, True: "ram", "ram": "ram", "disk": "disk"}
     key = cache.lower() if isinstance(cache, str) else cache

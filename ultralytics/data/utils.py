@@ -234,7 +234,7 @@ def _exists(split: str | list[str]) -> bool:
 # ---- getting missing data ---------------------------------------------------------------------------------------
 
 
-def _fetch_dataset(spec: _DataYAML, how: Any, root: Path) -> None:
+def _fetch_dataset(spec: _DataYAML, how: object, root: Path) -> None:
     """Make or fetch the data set below `root`."""
     if isinstance(how, str) and how in GENERATORS:
         LOGGER.info(f"{spec.file.name}: drawing the data set '{how}' in {root}")

@@ -17,12 +17,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar, overload
 
+from ultralytics.utils.ops import make_divisible
+
 ModuleType = TypeVar("ModuleType", bound=type)
-
-
-def make_divisible(x: float, divisor: int = 8) -> int:
-    """Round `x` up to the next multiple of `divisor`."""
-    return math.ceil(x / divisor) * divisor
 
 
 class Scale(NamedTuple):

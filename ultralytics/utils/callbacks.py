@@ -89,7 +89,7 @@ class Callbacks:
         for name in EVENTS if event is None else (check_event(event),):
             self.table[name].clear()
 
-    def run(self, event: str, owner: Any) -> None:
+    def run(self, event: str, owner: object) -> None:
         """Call each function of an event with the owner."""
         for fn in tuple(self.table[check_event(event)]):
             fn(owner)

@@ -17,7 +17,7 @@ import urllib.request
 import zipfile
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO
 from urllib.parse import urlsplit
 
 from ultralytics.utils.errors import ConfigError, NotFoundError
@@ -75,7 +75,7 @@ def _fetch(url: str, target: Path, sha256: str | None) -> None:
         raise NotFoundError(f"{url}: cannot be read ({reason})\nFetch it by hand and put it at {target}.") from None
 
 
-def _copy(response: Any, f: IO[bytes], digest: Any, name: str) -> None:
+def _copy(response: http.client.HTTPResponse, f: IO[bytes], digest: hashlib._Hash, name: str) -> None:
     size = int(response.headers.get("Content-Length") or 0)
     with ProgressBar[bytes](total=-(-size // _CHUNK) or None, desc=name, unit="MB") as bar:
         while chunk := response.read(_CHUNK):

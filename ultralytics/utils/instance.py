@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+import numpy.typing as npt
 
-from ultralytics.utils.arrays import Float32Array
+from ultralytics.utils.arrays import BoolArray, Float32Array
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.ops import ltwh2xywh, ltwh2xyxy, xywh2ltwh, xywh2xyxy, xyxy2ltwh, xyxy2xywh
 
 BoxFormat = Literal["xyxy", "xywh", "ltwh"]
+Index = int | slice | npt.NDArray[np.bool_] | npt.NDArray[np.integer] | Sequence[int] | Sequence[bool]
 
 BOX_FORMATS: tuple[BoxFormat, ...] = ("xyxy", "xywh", "ltwh")
 _CONVERT: dict[tuple[str, str], Any] = {
@@ -37,7 +38,7 @@ class Bboxes:
     [[5.0, 10.0, 10.0, 20.0]]
     """
 
-    def __init__(self, bboxes: Any, format: BoxFormat = "xyxy") -> None:
+    def __init__(self, bboxes: npt.ArrayLike, format: BoxFormat = "xyxy") -> None:
         """Take boxes of shape (N, 4) or (4,) in `format`; raise ConfigError on another shape or format."""
         if format not in BOX_FORMATS:
             raise ConfigError(f"box format '{format}' is unknown; use one of {', '.join(BOX_FORMATS)}")
@@ -73,7 +74,7 @@ class Bboxes:
     def __len__(self) -> int:
         return len(self.bboxes)
 
-    def __getitem__(self, index: Any) -> Bboxes:
+    def __getitem__(self, index: Index) -> Bboxes:
         return Bboxes(self.bboxes[index], self.format)
 
     @classmethod
@@ -95,7 +96,11 @@ class Instances:
     """
 
     def __init__(
-        self, bboxes: Any, segments: Any = None, bbox_format: BoxFormat = "xywh", normalized: bool = True
+        self,
+        bboxes: npt.ArrayLike,
+        segments: Float32Array | Sequence[Float32Array] | None = None,
+        bbox_format: BoxFormat = "xywh",
+        normalized: bool = True,
     ) -> None:
         """Take boxes (N, 4) in `bbox_format` and optional segments (N, P, 2), both normalised or both in pixels."""
         self._bboxes = Bboxes(bboxes, bbox_format)
@@ -185,7 +190,7 @@ class Instances:
         self.segments = np.clip(self.segments, 0, frame)
         self.convert_bbox(before)
 
-    def remove_zero_area_boxes(self) -> NDArray[np.bool_]:
+    def remove_zero_area_boxes(self) -> BoolArray:
         """Drop boxes without area; return the (N,) mask of those that stayed."""
         good = self.bbox_areas > 0
         if not good.all():
@@ -201,7 +206,7 @@ class Instances:
     def __len__(self) -> int:
         return len(self._bboxes)
 
-    def __getitem__(self, index: Any) -> Instances:
+    def __getitem__(self, index: Index) -> Instances:
         """Return the objects that a slice, mask or index array picks; an integer gives one object."""
         if isinstance(index, (int, np.integer)):
             index = [int(index)]

@@ -23,7 +23,8 @@ import torch
 
 _Array = npt.NDArray[np.floating]
 ArrayLike = TypeVar("ArrayLike", npt.NDArray[np.floating], torch.Tensor)
-RatioPad = tuple[Sequence[float], Sequence[float]]
+RatioPad = tuple[tuple[float, float], tuple[float, float]]
+"""((gain_h, gain_w), (left, top)): original pixels times gain plus padding are network-input pixels."""
 
 
 def _columns(x: ArrayLike) -> tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike]:
@@ -142,8 +143,38 @@ def clip_boxes(boxes: ArrayLike, shape: Sequence[float]) -> ArrayLike:
     return _join((_clamp(x1, 0, w), _clamp(y1, 0, h), _clamp(x2, 0, w), _clamp(y2, 0, h)), boxes)
 
 
+def aspect_gains(shape: Sequence[int], target: Sequence[int], scaleup: bool = True) -> tuple[float, float]:
+    """Return what height and width of an image (h, w) are multiplied by to fit into `target` (h, w).
+
+    Both are the same, unless that would leave nothing of the shorter side: it becomes one pixel.
+    """
+    gain = min(target[0] / shape[0], target[1] / shape[1], *([] if scaleup else [1.0]))
+    gain_h, gain_w = (gain if round(side * gain) else 1 / side for side in shape[:2])
+    return gain_h, gain_w
+
+
+def border_before(pad: float) -> int:
+    """Return the pixels of a border `pad` that lie left of or above a centred image; an odd one goes behind it.
+
+    >>> border_before(6.0), border_before(7.0)
+    (3, 3)
+    """
+    return round(pad / 2 - 0.1)
+
+
+def letterbox_geometry(original: Sequence[int], network: Sequence[int]) -> RatioPad:
+    """Return the map from an image (h, w) that a letterbox scales and centres in the network input (h, w).
+
+    >>> letterbox_geometry((100, 200), (64, 64))
+    ((0.32, 0.32), (0.0, 16.0))
+    """
+    gains = aspect_gains(original, network)
+    top, left = (border_before(t - round(s * gain)) for s, t, gain in zip(original, network, gains, strict=True))
+    return gains, (float(left), float(top))
+
+
 def _gain_and_pad(
-    img1_shape: Sequence[int], img0_shape: Sequence[int], ratio_pad: RatioPad | None
+    img1_shape: Sequence[int], img0_shape: Sequence[int], ratio_pad: tuple[Sequence[float], Sequence[float]] | None
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return ((gain_x, gain_y), (pad_x, pad_y)) of the resize from the original to the network's image."""
     if ratio_pad is not None:
@@ -152,9 +183,7 @@ def _gain_and_pad(
     gain = min(img1_shape[0] / img0_shape[0], img1_shape[1] / img0_shape[1])
     # The letterbox rounds the resized sides, so each side has a gain of its own.
     new_h, new_w = (max(round(side * gain), 1) for side in img0_shape[:2])
-    # It puts the odd pixel of a border below and right: 0.1 keeps exact halves rounding down.
-    pad_x = round((img1_shape[1] - new_w) / 2 - 0.1)
-    pad_y = round((img1_shape[0] - new_h) / 2 - 0.1)
+    pad_x, pad_y = border_before(img1_shape[1] - new_w), border_before(img1_shape[0] - new_h)
     return (new_w / img0_shape[1], new_h / img0_shape[0]), (pad_x, pad_y)
 
 
@@ -162,7 +191,7 @@ def scale_boxes(
     img1_shape: Sequence[int],
     boxes: ArrayLike,
     img0_shape: Sequence[int],
-    ratio_pad: RatioPad | None = None,
+    ratio_pad: tuple[Sequence[float], Sequence[float]] | None = None,
     padding: bool = True,
     xywh: bool = False,
 ) -> ArrayLike:
@@ -240,6 +269,11 @@ def _resample(segment: _Array, n: int) -> _Array:
     return np.stack(columns, -1).astype(np.float32)
 
 
+def at_least_float32(x: torch.Tensor) -> torch.Tensor:
+    """Return float32 of half-precision and integer tensors, others as they are: for coordinates in mixed precision."""
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
 def smooth(y: npt.NDArray[np.float64], f: float = 0.05) -> npt.NDArray[np.float64]:
     """Box-filter a curve over a window of the fraction `f` of its length, edges repeated; the length is kept.
 
@@ -252,8 +286,8 @@ def smooth(y: npt.NDArray[np.float64], f: float = 0.05) -> npt.NDArray[np.float6
     return np.convolve(padded, np.full(window, 1 / window), mode="valid")[: len(y)]
 
 
-def make_divisible(x: float, divisor: int) -> int:
-    """Round up to the next multiple.
+def make_divisible(x: float, divisor: int = 8) -> int:
+    """Round up to the next multiple of `divisor`.
 
     >>> make_divisible(65, 8)
     72

@@ -1,4 +1,4 @@
-"""Devices, precision, seeds, and facts about models."""
+"""Devices, precision, seeds, and measures of models."""
 
 from __future__ import annotations
 
@@ -205,28 +205,30 @@ def has_onednn_operators() -> bool:
     return x86 and torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)
 
 
+AMP_DTYPES: Mapping[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Precisions of mixed precision by name, with the data type of autocast; None: plain float32."""
+
+
 def amp_dtype(amp: bool | str, device: torch.device | str) -> torch.dtype | None:
     """The data type that autocast shall use, None for plain float32.
 
-    True: bfloat16 where native, else float16 on CUDA, else None. "bf16" and "fp16" are taken at their word, but float16
+    True: bfloat16 where native, else float16 on CUDA, else None. "bf16" and "fp16" are taken as given, but float16
     on a CPU, which has no fast kernels for it, is refused.
 
     Raises:
-        ConfigError: another word, or "fp16" on a CPU.
+        ConfigError: another name, or "fp16" on a CPU.
     """
     kind = torch.device(device).type
-    word = str(amp).lower()
-    if word in {"false", "fp32", "none"}:
-        return None
-    if word == "true":
+    name = {"false": "fp32", "none": "fp32"}.get(str(amp).lower(), str(amp).lower())
+    if name == "true":
         if native_bf16(device):
             return torch.bfloat16
         return torch.float16 if kind == "cuda" else None
-    if word == "fp16" and kind == "cpu":
+    if name == "fp16" and kind == "cpu":
         raise ConfigError("amp='fp16' needs a GPU; on a CPU use amp=bf16, amp=True or amp=False")
-    if word not in {"bf16", "fp16"}:
+    if name not in AMP_DTYPES:
         raise ConfigError(f"amp={amp!r} must be True, False, 'bf16', 'fp16' or 'fp32'")
-    return torch.bfloat16 if word == "bf16" else torch.float16
+    return AMP_DTYPES[name]
 
 
 def inference_dtype(amp: bool | str, quantize: int | None, device: torch.device | str) -> torch.dtype | None:
@@ -352,6 +354,6 @@ def time_sync(device: torch.device | str | None = None) -> float:
 def intersect_dicts(
     a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor], exclude: Iterable[str] = ()
 ) -> dict[str, torch.Tensor]:
-    """Entries of `a` whose key is in `b` with the same shape, and holds none of the texts in `exclude`."""
+    """Entries of `a` whose key is in `b` with the same shape, and holds none of the strings in `exclude`."""
     skip = tuple(exclude)
     return {k: v for k, v in a.items() if k in b and v.shape == b[k].shape and not any(x in k for x in skip)}

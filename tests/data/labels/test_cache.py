@@ -17,7 +17,8 @@ from tests.data.sets import data_dict, make_set, write_set
 from ultralytics.data import YOLODataset
 from ultralytics.data.formats import open_reader
 from ultralytics.data.labels.cache import _stamps, cached_scan, content_key, load_cache, save_cache, spare_path
-from ultralytics.data.labels.parse import Issue, Scan, label_dict
+from ultralytics.data.labels.parse import Issue, Scan
+from ultralytics.data.labels.table import ImageLabels, LabelTable
 from ultralytics.data.utils import list_images
 
 
@@ -212,10 +213,9 @@ def test_label_files_that_are_not_handed_out(tmp_path: Path, monkeypatch: pytest
 
 def stored(tmp_path: Path) -> tuple[Path, Scan]:
     """Write a small cache; return its file and what is in it."""
-    labels = [
-        label_dict(f"im{i}.jpg", (10, 20), np.ones((i, 1), np.float32), np.ones((i, 4), np.float32), [], None)
-        for i in range(3)
-    ]
+    labels = LabelTable.from_images(
+        [ImageLabels(f"im{i}.jpg", (10, 20), np.ones((i, 1), "f4"), np.ones((i, 4), "f4")) for i in range(3)]
+    )
     counts = {"found": 2, "missing": 0, "empty": 1, "corrupt": 0, "total": 3}
     scan = Scan(labels, [Issue("a", 1, "class", "why")], counts)
     assert save_cache(tmp_path / "a.cache", "key", scan)

@@ -18,8 +18,9 @@ from ultralytics.cli import main as cli
 from ultralytics.models import RTDETR
 from ultralytics.models.rtdetr.explain import shsa_attention, shsa_blocks
 from ultralytics.models.rtdetr.heatmap import Heatmap, over_original, overlay
-from ultralytics.models.rtdetr.post import letterbox_geometry, stretch_geometry
+from ultralytics.models.rtdetr.post import stretch_geometry
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.ops import letterbox_geometry
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ from ultralytics.data.augment import LetterBox
 from ultralytics.models.rtdetr.post import (
     check_classes,
     class_filter,
-    letterbox_geometry,
     output_rows,
     select_rows,
     stretch_geometry,
@@ -23,6 +22,7 @@ from ultralytics.models.rtdetr.post import (
 )
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.ops import letterbox_geometry
 
 ROWS = [[0.5, 0.5, 0.2, 0.2, s, c] for s, c in ((0.9, 0), (0.8, 2), (0.5, 1), (0.25, 2), (0.1, 0))]
 

@@ -1,6 +1,6 @@
 """Augmentations, under upstream's names."""
 
-from ultralytics.data.augment.base import BaseTransform, Compose, MixTransform, Sample
+from ultralytics.data.augment.base import BaseTransform, Compose, MixTransform
 from ultralytics.data.augment.erase import RandomErasing
 from ultralytics.data.augment.format import Format
 from ultralytics.data.augment.geometric import RandomFlip, RandomPerspective
@@ -10,6 +10,7 @@ from ultralytics.data.augment.mosaic import Mosaic
 from ultralytics.data.augment.official import RandomIoUCrop, RandomPhotometricDistort, RandomZoomOut
 from ultralytics.data.augment.photometric import RandomHSV
 from ultralytics.data.augment.pipeline import AugmentParams, train_transforms, v8_transforms, val_transforms
+from ultralytics.data.types import Sample
 
 __all__ = [
     "AugmentParams",

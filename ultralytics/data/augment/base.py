@@ -7,37 +7,13 @@ else: not on the worker that made it, nor on the samples before it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ultralytics.utils.arrays import Pixels
+from ultralytics.data.types import Sample
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.instance import Instances
-
-
-class Sample(TypedDict, total=False):
-    """One image with its objects on the way through the transforms.
-
-    `img` is uint8 (H, W, C) in BGR order; `cls` float32 (N, 1); `instances` N objects; shapes are (height, width).
-    `ratio_pad` is (gain_h, gain_w), after letterboxing ((gain_h, gain_w), (left, top)). `truth` (M, 8) is what an
-    evaluation compares with, see `data.labels.TRUTH_COLUMNS`; no transform changes it.
-    """
-
-    im_file: str
-    index: int
-    img: Pixels
-    cls: NDArray[np.float32]
-    instances: Instances
-    ori_shape: tuple[int, int]
-    resized_shape: tuple[int, int]
-    ratio_pad: Any
-    rect_shape: tuple[int, int]
-    truth: NDArray[np.float64]
-    mosaic: bool
-    rng: np.random.Generator
-
 
 Transform = Callable[[Sample], Any]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ultralytics.data.augment.base import BaseTransform, Sample, chance, in_pixels
+from ultralytics.data.augment.base import BaseTransform, chance, in_pixels
+from ultralytics.data.types import Sample
 from ultralytics.utils.errors import ConfigError
 
 HIDDEN = 0.7  # part of a box from which on its object counts as gone

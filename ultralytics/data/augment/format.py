@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ultralytics.data.augment.base import BaseTransform, Sample, chance
+from ultralytics.data.augment.base import BaseTransform, chance
+from ultralytics.data.types import Sample
 from ultralytics.utils.instance import BoxFormat
 
 KEPT = ("im_file", "ori_shape", "resized_shape", "ratio_pad", "truth")

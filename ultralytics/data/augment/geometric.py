@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ultralytics.data.augment.base import BaseTransform, Sample, chance, in_pixels
+from ultralytics.data.augment.base import BaseTransform, chance, in_pixels
 from ultralytics.data.images import with_channels
+from ultralytics.data.types import Sample
 from ultralytics.utils.arrays import Float32Array, Pixels
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.instance import Instances

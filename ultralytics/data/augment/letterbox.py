@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 
-from ultralytics.data.augment.base import BaseTransform, Sample
+from ultralytics.data.augment.base import BaseTransform
 from ultralytics.data.images import resize
+from ultralytics.data.types import Sample
 from ultralytics.utils.arrays import Pixels
-
-
-def aspect_gains(shape: Sequence[int], target: Sequence[int], scaleup: bool = True) -> tuple[float, float]:
-    """Return what height and width of an image (h, w) are multiplied by to fit into `target` (h, w).
-
-    Both are the same, unless that would leave nothing of the shorter side: it becomes one pixel.
-    """
-    gain = min(target[0] / shape[0], target[1] / shape[1], *([] if scaleup else [1.0]))
-    gain_h, gain_w = (gain if round(side * gain) else 1 / side for side in shape[:2])
-    return gain_h, gain_w
+from ultralytics.utils.ops import aspect_gains, border_before
 
 
 class LetterBox(BaseTransform):
@@ -75,12 +66,10 @@ class LetterBox(BaseTransform):
             pad_h, pad_w = pad_h % self.stride, pad_w % self.stride
         elif self.scale_fill:
             new_h, new_w, pad_h, pad_w, ratio = th, tw, 0.0, 0.0, (th / h, tw / w)
-        if self.center:
-            pad_h, pad_w = pad_h / 2, pad_w / 2
         if (h, w) != (new_h, new_w):
             image = resize(image, (new_w, new_h), self.interpolation)
-        top, left = (round(p - 0.1) if self.center else 0 for p in (pad_h, pad_w))
-        bottom, right = round(pad_h + 0.1), round(pad_w + 0.1)
+        top, left = (border_before(pad) if self.center else 0 for pad in (pad_h, pad_w))
+        bottom, right = round(pad_h) - top, round(pad_w) - left
         if top or bottom or left or right:
             framed = np.full((new_h + top + bottom, new_w + left + right, image.shape[2]), self.padding_value, np.uint8)
             framed[top : top + new_h, left : left + new_w] = image

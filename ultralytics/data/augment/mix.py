@@ -8,9 +8,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from ultralytics.data.augment.base import MixTransform, Sample, SampleSource, Transform, in_pixels
+from ultralytics.data.augment.base import MixTransform, SampleSource, Transform, in_pixels
 from ultralytics.data.augment.geometric import MIN_AREA, MIN_AREA_POLYGON
 from ultralytics.data.images import resize, with_channels
+from ultralytics.data.types import Sample
 from ultralytics.utils.arrays import Float32Array, Pixels
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.instance import Instances

@@ -16,8 +16,9 @@ import torch
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from ultralytics.data.augment.base import BaseTransform, Sample, chance, in_pixels
+from ultralytics.data.augment.base import BaseTransform, chance, in_pixels
 from ultralytics.data.images import resize
+from ultralytics.data.types import Sample
 from ultralytics.utils.errors import ConfigError
 
 MIN_CROPPED_SIDE = 1.0  # pixels; smaller boxes are dropped after a crop

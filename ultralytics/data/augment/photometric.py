@@ -5,8 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from ultralytics.data.augment.base import BaseTransform, Sample
+from ultralytics.data.augment.base import BaseTransform
 from ultralytics.data.images import with_channels
+from ultralytics.data.types import Sample
 
 
 class RandomHSV(BaseTransform):

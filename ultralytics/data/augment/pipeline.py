@@ -47,12 +47,12 @@ class AugmentParams:
     copy_paste_mode: str = _DEFAULTS["copy_paste_mode"]
 
     @classmethod
-    def from_args(cls, hyp: Any = None) -> AugmentParams:
+    def from_args(cls, hyp: object = None) -> AugmentParams:
         """Take the fields from a namespace or mapping; what it lacks keeps its default, True and False are 1 and 0."""
         if isinstance(hyp, cls):
             return hyp
-        given = dict(hyp) if isinstance(hyp, Mapping) else vars(hyp) if hyp is not None else {}
-        values: dict[str, Any] = {f.name: given[f.name] for f in fields(cls) if given.get(f.name) is not None}
+        args: Mapping[str, Any] = hyp if isinstance(hyp, Mapping) else vars(hyp) if hyp is not None else {}
+        values = {f.name: args[f.name] for f in fields(cls) if args.get(f.name) is not None}
         for name, value in values.items():
             number = isinstance(value, (bool, int)) and name != "mosaic_n"
             values[name] = float(value) if number else value
@@ -77,7 +77,7 @@ class AugmentParams:
         return [f.name for f in fields(self) if getattr(self, f.name) != getattr(closed, f.name)]
 
 
-def train_transforms(dataset: SampleSource, imgsz: int, hyp: Any = None, fit: Transform | None = None) -> Compose:
+def train_transforms(dataset: SampleSource, imgsz: int, hyp: object = None, fit: Transform | None = None) -> Compose:
     """Build the training chain: zoom-out, crop, mosaic, copy-paste, perspective, mixup, cutmix, colours, flips.
 
     `fit` brings an image that is not a mosaic to the network's size (a `LetterBox`); None where images come stretched.
@@ -103,7 +103,7 @@ def train_transforms(dataset: SampleSource, imgsz: int, hyp: Any = None, fit: Tr
     return Compose([*whole, *chain, *colour_and_flips(p), Format(bgr=p.bgr)])
 
 
-def colour_and_flips(hyp: Any = None) -> list[Transform]:
+def colour_and_flips(hyp: object = None) -> list[Transform]:
     """Return the steps that keep an image's size: colours, the two flips, erasing, those that are on."""
     p = AugmentParams.from_args(hyp)
     steps: list[Transform] = [RandomPhotometricDistort(p.photometric)] if p.photometric else []
@@ -118,6 +118,6 @@ def val_transforms(imgsz: int | tuple[int, int]) -> Compose:
     return Compose([LetterBox(imgsz, scaleup=False), Format()])
 
 
-def v8_transforms(dataset: Any, imgsz: int, hyp: Any = None, stretch: bool = False) -> Compose:
+def v8_transforms(dataset: SampleSource, imgsz: int, hyp: object = None, stretch: bool = False) -> Compose:
     """Build the training chain under upstream's name; `stretch` says that images come at their final size."""
     return train_transforms(dataset, imgsz, hyp, fit=None if stretch else LetterBox(imgsz))

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from ultralytics.data.doctor.finding import Finding, FindingRule, finding
 from ultralytics.data.doctor.quick_checks import check_labels, count_repeated
 from ultralytics.data.doctor.survey import Survey
+from ultralytics.data.types import LabelDict
+from ultralytics.utils.metrics.iou import pairwise_iou
 from ultralytics.utils.ops import xywh2xyxy
 
 COVERING = 0.98  # of both sides of the image
@@ -37,7 +39,7 @@ _RULES: Mapping[str, FindingRule] = {
 def check_objects(survey: Survey, queries: int, imgsz: int) -> list[Finding]:
     """Return findings about the boxes of a split that could be read."""
     found = check_labels(survey.labels, survey.split, queries, imgsz)
-    checks: Mapping[str, Callable[[dict[str, Any]], int]] = {
+    checks: Mapping[str, Callable[[LabelDict], int]] = {
         "covering": lambda d: int((d["bboxes"][:, 2:] >= COVERING).all(1).sum()),
         "thin": _thin,
         "overlap": lambda d: (
@@ -52,7 +54,7 @@ def check_objects(survey: Survey, queries: int, imgsz: int) -> list[Finding]:
     return found
 
 
-def _thin(label: dict[str, Any]) -> int:
+def _thin(label: LabelDict) -> int:
     h, w = label["shape"]
     sides = label["bboxes"][:, 2:] * (w, h)
     return int((sides.max(1) > THIN * np.maximum(sides.min(1), 1.0)).sum())
@@ -63,11 +65,6 @@ def count_overlapping(boxes: _Boxes, cls: NDArray[Any]) -> int:
     n = len(boxes)
     if not 1 < n <= _PAIRWISE:
         return 0
-    corners = xywh2xyxy(boxes.astype(np.float64))
-    low = np.maximum(corners[:, None, :2], corners[None, :, :2])  # (n, n, 2)
-    high = np.minimum(corners[:, None, 2:], corners[None, :, 2:])
-    inter = np.clip(high - low, 0, None).prod(2)
-    area = (corners[:, 2:] - corners[:, :2]).prod(1)
-    iou = inter / np.maximum(area[:, None] + area[None] - inter, 1e-12)
-    same = (iou > OVERLAP) & (cls == cls.T)
+    corners = np.asarray(xywh2xyxy(boxes.astype(np.float64)), np.float64)
+    same = (pairwise_iou(corners, corners) > OVERLAP) & (cls == cls.T)
     return int(np.triu(same, 1).any(0).sum())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -16,6 +16,10 @@ from ultralytics.data.images import imread, resize
 from ultralytics.utils.ops import xywhn2xyxy
 from ultralytics.utils.plotting.annotator import Annotator, colors
 from ultralytics.utils.plotting.figure import literal
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 THUMB = 320  # pixels of the longer side
 _MAX_BARS = 40
@@ -31,7 +35,7 @@ def charts(surveys: Sequence[Survey], names: Mapping[int, str], queries: int, im
     ]
 
 
-def _axes(width: float = 6.0) -> tuple[Any, Any]:
+def _axes(width: float = 6.0) -> tuple[Figure, Axes]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -41,7 +45,7 @@ def _axes(width: float = 6.0) -> tuple[Any, Any]:
     return figure, figure.subplots()
 
 
-def _png(figure: Any) -> bytes:
+def _png(figure: Figure) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=90)
     return stream.getvalue()
@@ -52,7 +56,7 @@ def _classes(surveys: Sequence[Survey], names: Mapping[int, str]) -> bytes:
     shown = list(names)[:_MAX_BARS]
     width = 0.8 / max(len(surveys), 1)
     for k, survey in enumerate(surveys):
-        ids = np.concatenate([d["cls"].ravel() for d in survey.labels] or [np.zeros(0)]).astype(int)
+        ids = np.concatenate([d["cls"].ravel() for d in survey.labels] or [np.zeros(0, np.float32)]).astype(int)
         counts = np.bincount(ids, minlength=len(names))[: len(shown)]
         axes.bar(np.arange(len(shown)) + k * width, counts, width, label=survey.split)
     axes.set_xticks(np.arange(len(shown)), [literal(str(names[i])[:14]) for i in shown], rotation=60, ha="right")
@@ -63,7 +67,7 @@ def _classes(surveys: Sequence[Survey], names: Mapping[int, str]) -> bytes:
 
 def _sides(surveys: Sequence[Survey], imgsz: int) -> bytes:
     figure, axes = _axes()
-    bins = np.geomspace(1, imgsz, 40)
+    bins = np.geomspace(1, imgsz, 40).tolist()
     for survey in surveys:
         axes.hist(np.clip(short_sides(survey) * imgsz, 1, imgsz), bins, alpha=0.6, label=survey.split)
     for stride in STRIDES:
@@ -80,7 +84,7 @@ def _crowds(surveys: Sequence[Survey], queries: int) -> bytes:
     counts = {s.split: [len(d["cls"]) for d in s.labels] for s in surveys}
     top = max([1, *(c for values in counts.values() for c in values)])
     for split, values in counts.items():
-        axes.hist(values, np.arange(-0.5, top + 1.5, max(1, top // 40)), alpha=0.6, label=split)
+        axes.hist(values, np.arange(-0.5, top + 1.5, max(1, top // 40)).tolist(), alpha=0.6, label=split)
     if top > queries / 2:
         axes.axvline(queries, color="red", linewidth=0.8, linestyle="--")
     axes.set_yscale("symlog")

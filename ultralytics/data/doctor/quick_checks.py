@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ultralytics.data.doctor.finding import Finding, FindingRule, finding, from_issues, worst_first
 from ultralytics.data.labels.parse import Issue
 from ultralytics.data.labels.table import LabelTable
+from ultralytics.data.types import LabelDict
 
 TINY_PX = 2.0  # pixels of the network's input: less than that is beyond any stride
 SAME = 1e-4  # boxes whose four values differ by less are one box
@@ -33,7 +34,7 @@ class LabelledSet(Protocol):
     """What the checks need of a data set: its label dicts (see `data.labels`) and what its scan reported."""
 
     @property
-    def labels(self) -> Sequence[dict[str, Any]]: ...
+    def labels(self) -> Sequence[LabelDict]: ...
 
     @property
     def report(self) -> list[Issue]: ...
@@ -59,7 +60,7 @@ def preflight(
     return worst_first(found)
 
 
-def check_labels(labels: Sequence[dict[str, Any]], split: str, queries: int, imgsz: int) -> list[Finding]:
+def check_labels(labels: Sequence[LabelDict], split: str, queries: int, imgsz: int) -> list[Finding]:
     """Return findings about the boxes of a split: too many in an image, too small, given twice."""
     table = LabelTable.from_dicts(labels)
     boxes, owners, number = table.bboxes.values, table.bboxes.owners, table.bboxes.counts

@@ -22,6 +22,7 @@ from ultralytics.data.formats import LabelReader, open_reader
 from ultralytics.data.images import as_uint8, imread
 from ultralytics.data.labels.parse import Scan
 from ultralytics.data.paths import list_images
+from ultralytics.data.types import LabelDict
 from ultralytics.utils.errors import UserError
 from ultralytics.utils.log import ProgressBar
 
@@ -56,7 +57,7 @@ class Survey:
     """One split: its images with their properties, the scan of its labels, or the error that stopped it."""
 
     split: str
-    source: Any
+    source: str | Sequence[str]
     im_files: list[str] = field(default_factory=list)
     images: list[ImageProperties] = field(default_factory=list)
     scan: Scan = field(default_factory=lambda: Scan([], [], {}))
@@ -70,7 +71,7 @@ class Survey:
         return [image for image in self.images if image.path not in unlisted]
 
     @property
-    def labels(self) -> Sequence[dict[str, Any]]:
+    def labels(self) -> Sequence[LabelDict]:
         """The label dicts of the usable images."""
         return self.scan.labels
 
@@ -141,7 +142,7 @@ def fingerprint(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return (cells[:, 1:] > cells[:, :-1]).ravel()  # (HASH_SIDE ** 2,)
 
 
-def folders_of(source: Any) -> list[Path]:
+def folders_of(source: str | Sequence[str]) -> list[Path]:
     """Return the folders among a split's sources."""
     sources = [source] if isinstance(source, (str, Path)) else list(source)
     return [Path(s) for s in sources if Path(s).is_dir()]

@@ -357,17 +357,17 @@ def noted_size(noted: tuple[float, float], shape: tuple[int, int]) -> tuple[floa
     return w, h
 
 
-def _number(value: Any) -> float:
+def _number(value: object) -> float:
     return float(value) if isinstance(value, (int, float)) and np.isfinite(value) else 0.0
 
 
-def _box(box: Any, size: tuple[float, float]) -> list[float]:
+def _box(box: object, size: tuple[float, float]) -> list[float]:
     """Return COCO's left, top, width, height in pixels as cx, cy, w, h in parts of the image."""
     (x, y, w, h), (width, height) = _ltwh(box), size
     return [(x + w / 2) / width, (y + h / 2) / height, w / width, h / height]
 
 
-def _ltwh(box: Any) -> list[float]:
+def _ltwh(box: object) -> list[float]:
     """Return the four numbers of a `bbox`; raise RowError where they are not."""
     if not isinstance(box, list) or len(box) != 4:
         raise RowError("columns", f"bbox {str(box)[:40]} needs 4 numbers: left, top, width, height", fatal=True)
@@ -376,7 +376,7 @@ def _ltwh(box: Any) -> list[float]:
     return [float(v) for v in box]
 
 
-def _polygon(segmentation: Any, size: tuple[float, float]) -> Float32Array | None:
+def _polygon(segmentation: object, size: tuple[float, float]) -> Float32Array | None:
     """Return the outline (P, 2) in parts of the image; None for masks in run lengths and for damaged outlines."""
     if not isinstance(segmentation, list):
         return None
@@ -404,6 +404,6 @@ def _roots(split: Split) -> list[str]:
     return [f for key in ("train", "val", "test", "path") for f in _folders(split.options.get(key) or ())]
 
 
-def _folders(source: Any) -> list[str]:
+def _folders(source: str | Sequence[str]) -> list[str]:
     sources = [source] if isinstance(source, (str, Path)) else list(source)
     return [str(s) for s in sources if os.path.isdir(s)]

@@ -17,7 +17,7 @@ LABEL_FORMATS = ("yolo", "coco", "voc")
 _LOOKED_AT = 50  # images; the first ones may be backgrounds without a file
 
 
-def annotation_files(given: Any, splits: Mapping[str, Any], root: Path) -> dict[str, str]:
+def annotation_files(given: str | Mapping[str, str] | None, splits: Mapping[str, Any], root: Path) -> dict[str, str]:
     """Return {split: JSON file}: what the data YAML gives, relative to `root`, else what lies in the usual places.
 
     These are `annotations/instances_<name>.json` and `annotations/<name>.json` below `root`, where <name> is the
@@ -46,7 +46,7 @@ def _usual_places(split: str, source: str | Sequence[str], root: Path) -> Iterat
             yield str(root / "annotations" / f"{stem}.json")
 
 
-def detect_format(given: Any, files: Mapping[str, str], splits: Mapping[str, Any]) -> str:
+def detect_format(given: object, files: Mapping[str, str], splits: Mapping[str, Any]) -> str:
     """Return the format of a set whose YAML does not name it: by the label files that its first images have.
 
     Text labels win over JSON files found by chance, JSON files that the YAML gives over everything.

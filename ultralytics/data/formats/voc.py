@@ -179,7 +179,7 @@ class _Handler:
         self.path.pop()
         self.text = ""
 
-    def refuse(self, *args: Any) -> None:
+    def refuse(self, *args: object) -> None:
         raise RowError("syntax", "document types and entities are refused")
 
 

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ultralytics.data.images import TemporaryReadError, is_transient, probe
-from ultralytics.data.labels.table import FIXED, LabelDict, LabelTable
+from ultralytics.data.labels.table import ImageLabels, LabelTable
+from ultralytics.data.types import LabelDict
 from ultralytics.utils.arrays import Float32Array, Float64Array
 from ultralytics.utils.errors import DatasetError
 from ultralytics.utils.log import ProgressBar
@@ -359,9 +360,9 @@ def scan_images(im_files: Sequence[str], verify: Callable[[str], VerifiedImage],
             bar.update(len(chunk))
         counts = _count(pairs)
         bar.set_description(f"{desc} {describe(counts)}")
-        labels = LabelTable.from_dicts(
+        labels = LabelTable.from_images(
             [
-                label_dict(p.im_file, p.shape, p.rows.cls, p.rows.bboxes, p.rows.segments, p.rows.truth)
+                ImageLabels(p.im_file, p.shape, p.rows.cls, p.rows.bboxes, p.rows.segments, p.rows.truth)
                 for p in pairs
                 if p.shape is not None
             ]
@@ -435,25 +436,3 @@ def _count(pairs: Sequence[VerifiedImage]) -> dict[str, int]:
     for pair in own:
         counts[pair.state] += 1
     return {**counts, "total": len(own)}
-
-
-def label_dict(
-    im_file: str,
-    shape: tuple[int, int],
-    cls: Float32Array,
-    bboxes: Float32Array,
-    segments: list[Float32Array],
-    truth: Float64Array | None = None,
-) -> LabelDict:
-    """Return the label dict of one image: what data sets, metrics and pictures read; the rest as in `LabelRows`."""
-    label: LabelDict = {
-        "im_file": im_file,
-        "shape": shape,  # height, width
-        "cls": cls,
-        "bboxes": bboxes,
-        "segments": segments,
-        **FIXED,
-    }
-    if truth is not None:
-        label["truth"] = truth
-    return label

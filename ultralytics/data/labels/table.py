@@ -6,19 +6,20 @@ an object is to count its readers, in its own memory. Shape legend: N images, T 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn, overload
+from typing import Any, NamedTuple, NoReturn, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ultralytics.data.types import LabelDict
+from ultralytics.utils.arrays import Float32Array, Float64Array
 from ultralytics.utils.errors import DatasetError
 
-LabelDict = dict[str, Any]
 _Array = NDArray[Any]
 
-FIXED: LabelDict = {"keypoints": None, "normalized": True, "bbox_format": "xywh"}
+FIXED: Mapping[str, object] = {"keypoints": None, "normalized": True, "bbox_format": "xywh"}
 """What is the same in the labels of all images."""
 
 _COLUMNS = frozenset({"im_file", "shape", "cls", "bboxes", "segments", "truth"})
@@ -71,10 +72,21 @@ class Ragged:
         return Ragged(self.values[wanted], np.diff(before[self.starts]))
 
 
-class Label(LabelDict):
+class ImageLabels(NamedTuple):
+    """The labels of one image as a reader hands them over; the fields are those of `LabelDict`."""
+
+    im_file: str
+    shape: tuple[int, int]
+    cls: Float32Array
+    bboxes: Float32Array
+    segments: Sequence[Float32Array] = ()
+    truth: Float64Array | None = None
+
+
+class Label(dict[str, Any]):
     """The dict of one image. It is made again on each access, so a change would be lost: it raises TypeError."""
 
-    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise TypeError(
             "labels are kept as a table, and a change of one image's dict would be lost: "
             "change a copy, or override get_labels and return your own dicts"
@@ -118,7 +130,7 @@ class LabelTable(Sequence[LabelDict]):
     polygons: Ragged
     outlines: Ragged
     truth: Ragged | None = None
-    rest: list[LabelDict] | None = None
+    rest: list[dict[str, object]] | None = None
 
     @classmethod
     def from_dicts(cls, labels: Sequence[LabelDict]) -> LabelTable:
@@ -131,19 +143,28 @@ class LabelTable(Sequence[LabelDict]):
             return labels
         for label in labels:
             _check(label)
-        segments = [label.get("segments", ()) for label in labels]
-        outlines = [polygon for polygons in segments for polygon in polygons]
-        truth = bool(labels) and all("truth" in label for label in labels)
+        table = cls.from_images(
+            [
+                ImageLabels(d["im_file"], d["shape"], d["cls"], d["bboxes"], d.get("segments", ()), d.get("truth"))
+                for d in labels
+            ]
+        )
         rest = [{k: v for k, v in d.items() if k not in _COLUMNS and FIXED.get(k, ...) is not v} for d in labels]
+        return replace(table, rest=rest) if any(rest) else table
+
+    @classmethod
+    def from_images(cls, images: Sequence[ImageLabels]) -> LabelTable:
+        """Return the table of the labels of some images; it has the `truth` of all of them, or none."""
+        outlines = [polygon for image in images for polygon in image.segments]
+        truth = [image.truth for image in images if image.truth is not None]
         return cls(
-            im_files=[label["im_file"] for label in labels],
-            shapes=np.asarray([label["shape"] for label in labels], np.int32).reshape(-1, 2),  # (N, 2)
-            cls=Ragged.from_parts([label["cls"] for label in labels], np.zeros((0, 1), np.float32)),
-            bboxes=Ragged.from_parts([label["bboxes"] for label in labels], np.zeros((0, 4), np.float32)),
-            polygons=Ragged(np.arange(len(outlines)), [len(polygons) for polygons in segments]),
+            im_files=[image.im_file for image in images],
+            shapes=np.asarray([image.shape for image in images], np.int32).reshape(-1, 2),  # (N, 2)
+            cls=Ragged.from_parts([image.cls for image in images], np.zeros((0, 1), np.float32)),
+            bboxes=Ragged.from_parts([image.bboxes for image in images], np.zeros((0, 4), np.float32)),
+            polygons=Ragged(np.arange(len(outlines)), [len(image.segments) for image in images]),
             outlines=Ragged.from_parts(outlines, np.zeros((0, 2), np.float32)),
-            truth=Ragged.from_parts([label["truth"] for label in labels], np.zeros((0, 8))) if truth else None,
-            rest=rest if any(rest) else None,
+            truth=Ragged.from_parts(truth, np.zeros((0, 8))) if images and len(truth) == len(images) else None,
         )
 
     def __len__(self) -> int:
@@ -165,7 +186,7 @@ class LabelTable(Sequence[LabelDict]):
         return map(self._label, range(len(self)))
 
     def _label(self, i: int) -> LabelDict:
-        label = {
+        label: dict[str, Any] = {
             "im_file": self.im_files[i],
             "shape": self.shape(i),
             "cls": self.cls[i],
@@ -175,7 +196,7 @@ class LabelTable(Sequence[LabelDict]):
         }
         if self.truth is not None:
             label["truth"] = self.truth[i]
-        return Label(label if self.rest is None else {**label, **self.rest[i]})
+        return cast(LabelDict, Label(label if self.rest is None else {**label, **self.rest[i]}))
 
     def shape(self, i: int) -> tuple[int, int]:
         """Return the (h, w) of image i."""

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ultralytics.data.labels.table import LabelDict, LabelTable, Ragged
+from ultralytics.data.labels.table import LabelTable, Ragged
+from ultralytics.data.types import LabelDict
 from ultralytics.utils.arrays import Float64Array
 from ultralytics.utils.instance import Instances
 

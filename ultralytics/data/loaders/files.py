@@ -100,7 +100,7 @@ class LoadImagesAndVideos(InferenceSource):
     of it is an image or a video.
     """
 
-    def __init__(self, path: Any, batch: int = 1, vid_stride: int = 1, channels: int = 3) -> None:
+    def __init__(self, path: object, batch: int = 1, vid_stride: int = 1, channels: int = 3) -> None:
         super().__init__(batch, channels)
         if vid_stride < 1:
             raise ConfigError(f"vid_stride={vid_stride} must be at least 1")
@@ -254,7 +254,7 @@ class LoadPilAndNumpy(InferenceSource):
 
     source_type = SourceTypes(from_img=True)
 
-    def __init__(self, images: Any, channels: int = 3) -> None:
+    def __init__(self, images: object, channels: int = 3) -> None:
         self.images = list(images) if isinstance(images, (list, tuple)) else [images]
         if not self.images:
             raise ConfigError("source: an empty list holds no image")
@@ -314,7 +314,7 @@ class LoadTensor(InferenceSource):
 # ---- what a source is -------------------------------------------------------------------------------------------
 
 
-def expand_paths(source: Any) -> list[str]:
+def expand_paths(source: object) -> list[str]:
     """Return the files that a path, folder (not recursive), glob (recursive), list file or list of these names.
 
     A web address stays one if it is of an image; a video is fetched.
@@ -379,7 +379,7 @@ class Stored:
         return None if image is None else as_bgr(image)
 
 
-def to_bgr(item: Any, number: int = 0) -> tuple[str, Pixels]:
+def to_bgr(item: object, number: int = 0) -> tuple[str, Pixels]:
     """Return name and uint8 (H, W, 3) BGR of a Pillow image, an array, or the bytes of an image file."""
     name = f"image{number}.jpg"
     if isinstance(item, (bytes, bytearray)):
@@ -404,14 +404,14 @@ def as_bgr(image: Pixels) -> Pixels:
     return np.ascontiguousarray(image[..., :3])
 
 
-def in_memory(source: Any) -> bool:
+def in_memory(source: object) -> bool:
     """Return whether a source, or each entry of a list, is an image in memory."""
     items = source if isinstance(source, (list, tuple)) else [source]
     kinds: tuple[type, ...] = (np.ndarray, Image.Image, bytes, bytearray)
     return bool(items) and all(isinstance(i, kinds) for i in items)
 
 
-def read_mixed(items: Sequence[Any]) -> list[Any]:
+def read_mixed(items: Sequence[object]) -> list[object]:
     """Return a list of paths, web addresses and images in memory as single images.
 
     Images in memory stay; the others are `Stored`. A folder, glob or list file stands for the images and videos of it.

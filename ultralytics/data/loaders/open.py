@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -25,7 +24,7 @@ from ultralytics.utils.errors import ConfigError
 
 
 def load_inference_source(
-    source: Any, batch: int = 1, vid_stride: int = 1, buffer: bool = False, channels: int = 3
+    source: object, batch: int = 1, vid_stride: int = 1, buffer: bool = False, channels: int = 3
 ) -> InferenceSource:
     """Return the loader of an inference source.
 
@@ -50,7 +49,7 @@ def load_inference_source(
     raise ConfigError(f"source of type {type(source).__name__} is of no known kind")
 
 
-def _open_list(items: Sequence[Any], batch: int, vid_stride: int, buffer: bool, channels: int) -> InferenceSource:
+def _open_list(items: Sequence[object], batch: int, vid_stride: int, buffer: bool, channels: int) -> InferenceSource:
     """Files and addresses of files, live sources, or a mixture with images in memory."""
     texts = [str(s).strip() for s in items if isinstance(s, (str, int, Path))]
     live = [t for t in texts if is_live(t)]

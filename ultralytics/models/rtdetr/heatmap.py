@@ -22,11 +22,12 @@ import torch
 
 from ultralytics.engine.model import Model
 from ultralytics.models.rtdetr.explain import Choice, gradient_maps, sampling_points, shsa_attention
-from ultralytics.models.rtdetr.post import RatioPad, class_filter, letterbox_geometry, stretch_geometry
+from ultralytics.models.rtdetr.post import class_filter, stretch_geometry
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
+from ultralytics.utils.ops import RatioPad, letterbox_geometry
 from ultralytics.utils.plotting.annotator import Annotator, colors, write_image
 
 Image = npt.NDArray[np.uint8]

@@ -13,13 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ultralytics.data.augment.letterbox import aspect_gains
 from ultralytics.nn.modules.query_head import QueryHead
 from ultralytics.utils.errors import ConfigError
-from ultralytics.utils.ops import clip_boxes, xywh2xyxy, xyxy2xywhn
-
-# ((gain_h, gain_w), (left, top)): original pixels times gain plus padding are network-input pixels.
-RatioPad = tuple[tuple[float, float], tuple[float, float]]
+from ultralytics.utils.ops import RatioPad, clip_boxes, xywh2xyxy, xyxy2xywhn
 
 
 def output_rows(preds: Any) -> torch.Tensor:
@@ -44,20 +40,6 @@ def select_rows(
 def stretch_geometry(original: Sequence[int], network: Sequence[int]) -> RatioPad:
     """Return the map from an image (h, w) stretched onto the network input (h, w)."""
     return (network[0] / original[0], network[1] / original[1]), (0.0, 0.0)
-
-
-def letterbox_geometry(original: Sequence[int], network: Sequence[int]) -> RatioPad:
-    """Return the map from an image (h, w) scaled by one factor and centred in the network input (h, w).
-
-    Follows `LetterBox`: sides are rounded to pixels, of which there is at least one, and an odd pixel of padding goes
-    right or below.
-    """
-    gains = aspect_gains(original, network)
-    top, left = (
-        round((side - round(length * gain)) / 2 - 0.1)
-        for side, length, gain in zip(network, original, gains, strict=True)
-    )
-    return gains, (float(left), float(top))
 
 
 def to_original_xyxy(

@@ -12,13 +12,13 @@ from ultralytics.engine.results.results import Results
 from ultralytics.engine.validator import RawOutput
 from ultralytics.models.rtdetr.post import (
     class_filter,
-    letterbox_geometry,
     output_rows,
     select_rows,
     stretch_geometry,
     to_original_xyxy,
 )
 from ultralytics.models.rtdetr.tta import augmented_rows
+from ultralytics.utils.ops import letterbox_geometry
 
 
 class RTDETRPredictor(BasePredictor):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ultralytics.models.utils.denoising import get_cdn_group
+from ultralytics.utils.ops import at_least_float32
 
 __all__ = ("HungarianMatcher", "IndexArray", "get_cdn_group", "iou_and_giou")
 
@@ -30,7 +31,7 @@ def iou_and_giou(a: Tensor, b: Tensor, eps: float = 1e-7) -> tuple[Tensor, Tenso
     >>> round(float(iou), 4), round(float(giou), 4)
     (0.5, 0.5)
     """
-    (ax, ay, aw, ah), (bx, by, bw, bh) = (_upcast(t).unbind(0) for t in (a, b))
+    (ax, ay, aw, ah), (bx, by, bw, bh) = (at_least_float32(t).unbind(0) for t in (a, b))
     ax1, ax2, ay1, ay2 = ax - aw / 2, ax + aw / 2, ay - ah / 2, ay + ah / 2
     bx1, bx2, by1, by2 = bx - bw / 2, bx + bw / 2, by - bh / 2, by + bh / 2
     overlap_w = (torch.minimum(ax2, bx2) - torch.maximum(ax1, bx1)).clamp(min=0)
@@ -42,10 +43,6 @@ def iou_and_giou(a: Tensor, b: Tensor, eps: float = 1e-7) -> tuple[Tensor, Tenso
     hull = hull_w * hull_h + eps
     iou = inter / union
     return iou, iou - (hull - union) / hull
-
-
-def _upcast(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 class HungarianMatcher(nn.Module):
@@ -171,12 +168,12 @@ class HungarianMatcher(nn.Module):
         """Return the cost [K, T, Q] of each target with the queries of its own image; not finite counts as 0."""
         device = pred_bboxes.device
         image = torch.repeat_interleave(torch.as_tensor(gt_groups)).to(device, non_blocking=True)  # [T]
-        scores = _upcast(pred_scores)
+        scores = at_least_float32(pred_scores)
         if not self.use_fl:
             scores = scores.softmax(-1)
         scores = scores.transpose(2, 3)[:, image, gt_cls.to(device).long().flatten()]  # [K, T, Q]
-        planes = _upcast(pred_bboxes).permute(3, 0, 1, 2)[:, :, image]  # [4, K, T, Q]
-        target = _upcast(gt_bboxes).t()[:, None, :, None]  # [4, 1, T, 1]
+        planes = at_least_float32(pred_bboxes).permute(3, 0, 1, 2)[:, :, image]  # [4, K, T, Q]
+        target = at_least_float32(gt_bboxes).t()[:, None, :, None]  # [4, 1, T, 1]
         iou, giou = iou_and_giou(planes, target)
         if self.iou_power > 0:
             return (-scores.sigmoid() * iou.clamp(min=0).pow(self.iou_power)).nan_to_num(0.0, 0.0, 0.0)

@@ -65,8 +65,9 @@ from ultralytics.nn.modules.yolo import (
     RepCSP,
     RepVGGDW,
 )
-from ultralytics.nn.registry import Plan, RowContext, make_divisible, register, scaled_conv, scaled_repeat
+from ultralytics.nn.registry import Plan, RowContext, register, scaled_conv, scaled_repeat
 from ultralytics.utils.errors import ConfigError, NotFoundError
+from ultralytics.utils.ops import make_divisible
 
 __all__ = (
     "C1",

@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ultralytics.utils.ops import at_least_float32
+
 __all__ = (
     "add_clamped",
     "at_least_float32",
@@ -58,11 +60,6 @@ def linear_init(module: nn.Linear) -> None:
     nn.init.uniform_(module.weight, -bound, bound)
     if module.bias is not None:
         nn.init.uniform_(module.bias, -bound, bound)
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """Return half and bfloat16 tensors as float32, others as they are: for coordinates under mixed precision."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def contiguous_gradient(x: Tensor) -> Tensor:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ultralytics.utils.metrics.confusion import ConfusionMatrix
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CLASSIFY_KEYS = ("metrics/accuracy_top1", "metrics/accuracy_top5")
 
@@ -73,7 +76,7 @@ class ClassifyMetrics:
         """Return the summary as JSON text."""
         return json.dumps(self.summary(decimals), indent=2, ensure_ascii=False)
 
-    def to_df(self, decimals: int = 5) -> Any:
+    def to_df(self, decimals: int = 5) -> pd.DataFrame:
         """Return the summary as a pandas table."""
         import pandas as pd
 

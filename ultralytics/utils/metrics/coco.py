@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ultralytics.utils.arrays import BoolArray, Float64Array, IntArray
+from ultralytics.utils.metrics.iou import pairwise_iou
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
@@ -98,15 +99,6 @@ def _areas(boxes: Float64Array) -> Float64Array:
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
-def _overlaps(boxes: Float64Array, targets: Float64Array, crowd: BoolArray) -> Float64Array:
-    """Return the (d, g) IoU; for a crowd region the overlap is taken over the detection's area alone."""
-    size = np.minimum(boxes[:, None, 2:], targets[None, :, 2:]) - np.maximum(boxes[:, None, :2], targets[None, :, :2])
-    inter = np.where((size > 0).all(-1), size.prod(-1), 0.0)
-    own = _areas(boxes)[:, None]
-    union = np.where(crowd, own, own + _areas(targets) - inter)
-    return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
-
-
 def _rank_in_class(scores: Float64Array, classes: IntArray) -> tuple[IntArray, IntArray]:
     """Return (order, rank): sorted by class and falling score, the place of each within its class."""
     order = np.lexsort((-scores, classes))
@@ -131,7 +123,7 @@ def collect(images: Sequence[CocoImage]) -> tuple[Detections, CocoTargets, _Pair
         gt_classes = np.asarray(image.target_classes).astype(np.int64)
         crowd = np.zeros(len(gt), dtype=bool) if image.crowd is None else np.asarray(image.crowd, dtype=bool)
         areas = _areas(gt) if image.areas is None else np.asarray(image.areas, dtype=np.float64)
-        iou = _overlaps(boxes, gt, crowd) * (classes[:, None] == gt_classes)
+        iou = pairwise_iou(boxes, gt, crowd) * (classes[:, None] == gt_classes)
         # A hair below the lowest threshold is enough to be looked at: the exact test follows.
         i, j = np.nonzero(iou >= IOU_THRESHOLDS[0] - 1e-9)
         dets.append((np.full(len(scores), place), scores, classes, rank, _outside(_areas(boxes))))

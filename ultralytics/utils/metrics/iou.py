@@ -16,6 +16,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ultralytics.utils.arrays import BoolArray, Float64Array
+from ultralytics.utils.ops import at_least_float32
+
 
 class _Sides(NamedTuple):
     """Edges and sizes of boxes, each with a last axis of 1."""
@@ -28,14 +31,9 @@ class _Sides(NamedTuple):
     h: Tensor
 
 
-def _upcast(x: Tensor) -> Tensor:
-    """Return float32 for integers and half precisions, the input itself otherwise."""
-    return x if x.dtype in (torch.float32, torch.float64) else x.float()
-
-
 def _sides(box: Tensor, xywh: bool, eps: float) -> _Sides:
     """Take boxes (..., 4) apart; `eps` keeps the height of a corner box positive for the aspect ratio."""
-    a, b, c, d = _upcast(box).split(1, -1)
+    a, b, c, d = at_least_float32(box).split(1, -1)
     if xywh:
         half_w, half_h = c / 2, d / 2
         return _Sides(a - half_w, b - half_h, a + half_w, b + half_h, c, d)
@@ -97,7 +95,7 @@ def box_iou(box1: Tensor, box2: Tensor, eps: float = 1e-7) -> Tensor:
     >>> [round(v, 4) for v in box_iou(a, b)[0].tolist()]
     [0.5, 0.0]
     """
-    box1, box2 = _upcast(box1), _upcast(box2)
+    box1, box2 = at_least_float32(box1), at_least_float32(box2)
     top_left = torch.maximum(box1[:, None, :2], box2[None, :, :2])  # (N, M, 2)
     bottom_right = torch.minimum(box1[:, None, 2:], box2[None, :, 2:])  # (N, M, 2)
     inter = (bottom_right - top_left).clamp(min=0).prod(-1)
@@ -120,3 +118,20 @@ def bbox_ioa(
     if iou:
         area = area + (box1[:, 2:] - box1[:, :2]).prod(-1)[:, None] - inter
     return inter / (area + eps)
+
+
+def pairwise_iou(boxes: Float64Array, targets: Float64Array, crowd: BoolArray | None = None) -> Float64Array:
+    """Return the IoU (N, M) of all pairs of xyxy boxes in float64; for a crowd region, the overlap over the box's area.
+
+    Pairs without a common area are 0, without a division by a small number: this is the IoU of COCO's evaluation.
+
+    >>> pairwise_iou(np.array([[0.0, 0.0, 2.0, 2.0]]), np.array([[0.0, 0.0, 2.0, 1.0], [1.0, 1.0, 1.0, 1.0]])).tolist()
+    [[0.5, 0.0]]
+    """
+    size = np.minimum(boxes[:, None, 2:], targets[None, :, 2:]) - np.maximum(boxes[:, None, :2], targets[None, :, :2])
+    inter = np.where((size > 0).all(-1), size.prod(-1), 0.0)  # (N, M)
+    areas, target_areas = ((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) for b in (boxes, targets))
+    union = areas[:, None] + target_areas - inter
+    if crowd is not None:
+        union = np.where(crowd, areas[:, None], union)
+    return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)

@@ -23,25 +23,27 @@ FlopRule = Callable[..., int]
 _LERP_FLOPS = 8  # 4 corners, a multiply-add each
 
 
-def _sdpa(q: _Shape, k: _Shape, v: _Shape, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+def _sdpa(q: _Shape, k: _Shape, v: _Shape, *args: object, out_shape: object = None, **kwargs: object) -> int:
     """q (B, M, N, D), k (B, M, S, D), v (B, M, S, E): the products q k^T and p v."""
     batch, n, d, s, e = math.prod(q[:-2]), q[-2], q[-1], k[-2], v[-1]
     return 2 * batch * n * s * (d + e)
 
 
-def _grid_sample(x: _Shape, grid: _Shape, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+def _grid_sample(x: _Shape, grid: _Shape, *args: object, out_shape: object = None, **kwargs: object) -> int:
     """x (B, C, H, W), grid (B, h, w, 2): each output value blends the four nearest inputs."""
     return _LERP_FLOPS * x[1] * math.prod(grid[:-1])
 
 
-def _native_mha(q: _Shape, k: _Shape, v: _Shape, dim: int, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+def _native_mha(
+    q: _Shape, k: _Shape, v: _Shape, dim: int, *args: object, out_shape: object = None, **kwargs: object
+) -> int:
     """q (B, N, D), k and v (B, S, D): input and output projections, then attention over all heads."""
     batch, n, s = q[0], q[1], k[1]
     project = 2 * batch * dim * dim * (2 * n + 2 * s)
     return project + 2 * batch * n * s * 2 * dim
 
 
-def _encoder_layer(x: _Shape, dim: int, heads: int, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+def _encoder_layer(x: _Shape, dim: int, heads: int, *args: Any, out_shape: object = None, **kwargs: object) -> int:
     """x (B, N, D): self-attention and the two linear layers of the feed-forward part."""
     hidden = args[11][0]  # ffn_weight_1 (hidden, D)
     return _native_mha(x, x, x, dim) + 2 * x[0] * x[1] * 2 * dim * hidden
