@@ -55,7 +55,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.start = sample
 
     def order(self) -> list[int]:
-        """Return this rank's indices of the present epoch."""
+        """Return this rank's indices of the current epoch."""
         if self.shuffle:
             key = np.random.SeedSequence((self.seed, self.epoch), spawn_key=(_SAMPLER_STREAM,))
             order = np.random.default_rng(key).permutation(self.n).tolist()
@@ -119,8 +119,8 @@ def fraction_of(fraction: float | Sequence[float], mode: str) -> float:
     """Return the fraction of a split: one number holds for training only, a list for train, val and test."""
     if isinstance(fraction, (int, float)):
         return fraction if mode == "train" else 1.0
-    place = {"train": 0, "val": 1, "test": 2}.get(mode, 1)
-    return fraction[place] if place < len(fraction) else 1.0
+    position = {"train": 0, "val": 1, "test": 2}.get(mode, 1)
+    return fraction[position] if position < len(fraction) else 1.0
 
 
 def seed_worker(worker_id: int, modules: Files | None = None) -> None:

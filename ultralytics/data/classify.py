@@ -53,25 +53,25 @@ def check_cls_dataset(data: str | Path, split: str = "val") -> dict[str, Any]:
     root = Path(data).expanduser().absolute()
     if not root.is_dir():
         raise NotFoundError(f"data={data}: no such folder", "give a folder that holds train/<class>/ and val/<class>/")
-    found = {name: root / name for name in ("train", "val", "test") if (root / name).is_dir()}
-    if "train" not in found:
+    folders = {name: root / name for name in ("train", "val", "test") if (root / name).is_dir()}
+    if "train" not in folders:
         raise NotFoundError(
             f"{root}: there is no folder 'train'", "put the images into train/<class>/ and val/<class>/"
         )
-    if "val" not in found and (stand_in := _stand_in(root)) is not None:
+    if "val" not in folders and (stand_in := _stand_in(root)) is not None:
         LOGGER.warning(f"{root}: there is no folder 'val'; '{stand_in.name}' is used")
-        found["val"] = stand_in
-    if split not in found:
-        raise NotFoundError(f"{root}: there is no folder '{split}' (there is {', '.join(found)})")
-    names = dict(enumerate(_classes(found["train"])))
-    for folder in found.values():
+        folders["val"] = stand_in
+    if split not in folders:
+        raise NotFoundError(f"{root}: there is no folder '{split}' (there is {', '.join(folders)})")
+    names = dict(enumerate(_classes(folders["train"])))
+    for folder in folders.values():
         extra = sorted(set(_classes(folder)) - set(names.values()))
         if extra:
             raise DatasetError(
-                f"{folder}: class folder(s) {', '.join(extra[:5])} are not in {found['train'].name}",
+                f"{folder}: class folder(s) {', '.join(extra[:5])} are not in {folders['train'].name}",
                 "remove or rename them; the training folders name the classes",
             )
-    splits = {name: str(found[name]) if name in found else None for name in ("train", "val", "test")}
+    splits = {name: str(folders[name]) if name in folders else None for name in ("train", "val", "test")}
     return {"path": root, **splits, "names": names, "nc": len(names), "channels": 3}
 
 
@@ -193,8 +193,8 @@ class ClassificationDataset(Reporting, Dataset[dict[str, Any]]):
     @property
     def counts(self) -> list[int]:
         """Number of images of each class."""
-        found: list[int] = np.bincount(self.targets, minlength=len(self.names)).tolist()
-        return found
+        counts: list[int] = np.bincount(self.targets, minlength=len(self.names)).tolist()
+        return counts
 
     def _read(self, i: int) -> Pixels:
         """Decode image i: in validation fitted to the input, in training at most somewhat larger."""

@@ -35,7 +35,7 @@ _MARKS = frozenset({"images", "JPEGImages"})
 
 @dataclass(frozen=True)
 class _Item:
-    """One image on its way: its label dict, its path relative to the images of its split, its number in the set."""
+    """One image to be written: its label dict, its path relative to the images of its split, its number in the set."""
 
     label: LabelDict
     name: str
@@ -98,10 +98,10 @@ def _write_set(source: Mapping[str, Any], format: str, work: Path, images: str) 
     for split in (s for s in SPLITS if source.get(s)):
         scan = read_split(source, split)
         issues += scan.issues
-        place = work / _IMAGE_FOLDER[format] / split
+        image_folder = work / _IMAGE_FOLDER[format] / split
         items = list(_items(scan.labels))
         for item in items:
-            _copy_image(item.label["im_file"], place / item.name, images)
+            _copy_image(item.label["im_file"], image_folder / item.name, images)
         _WRITERS[format](items, split, source["names"], work)
         splits[split] = str(Path(_IMAGE_FOLDER[format]) / split).replace(os.sep, "/")
         LOGGER.info(f"{split}: {len(items)} images, {sum(len(i.label['cls']) for i in items)} objects")
@@ -152,18 +152,18 @@ def _items(labels: Sequence[LabelDict]) -> Iterator[_Item]:
         yield _Item(label, f"{stem}{suffix}", number)
 
 
-def _copy_image(file: str, place: Path, how: str) -> None:
-    """Copy or link an image to its new place."""
+def _copy_image(file: str, target: Path, how: str) -> None:
+    """Copy or link an image to `target`."""
     if how == "none":
         return
-    place.parent.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     if how == "link":
         try:
-            os.link(os.path.realpath(file), place)
+            os.link(os.path.realpath(file), target)
         except OSError:  # another file system
-            place.symlink_to(os.path.abspath(file))
+            target.symlink_to(os.path.abspath(file))
     else:
-        shutil.copyfile(file, place)
+        shutil.copyfile(file, target)
 
 
 def _list_file(items: list[_Item], work: Path, split: str) -> str:
@@ -182,11 +182,11 @@ def _corners(label: LabelDict) -> Float32Array:
 def _polygons(label: LabelDict) -> list[Float32Array | None]:
     """Return each object's polygon where it agrees with its box, else None."""
     h, w = label["shape"]
-    found: list[Float32Array | None] = []
+    polygons: list[Float32Array | None] = []
     for polygon, corners in zip(label["segments"], _corners(label), strict=False):
         frame = np.concatenate([polygon.min(0), polygon.max(0)]) * (w, h, w, h)
-        found.append(polygon if np.abs(frame - corners).max() <= SAME_FRAME else None)
-    return found or [None] * len(label["cls"])
+        polygons.append(polygon if np.abs(frame - corners).max() <= SAME_FRAME else None)
+    return polygons or [None] * len(label["cls"])
 
 
 def _annotated(label: LabelDict) -> Iterator[tuple[float, list[float], float, bool, Float32Array | None]]:

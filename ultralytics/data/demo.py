@@ -1,7 +1,7 @@
 """A small detection set drawn from nothing: shaded toys on textured tables, for a machine without network or data.
 
 Five classes that differ in shape, in varied size, rotation, overlap, light and colour, with shadows, lens blur and
-sensor noise. The same seed gives the same pictures. A box is the tight frame of the whole object, hidden parts
+sensor noise. The same seed gives the same images. A box is the tight frame of the whole object, hidden parts
 included, cut off at the image. Shape legend: H, W image; S side of one object's patch.
 """
 
@@ -193,7 +193,7 @@ def _toy(rng: Rng, radius: float, light: Light) -> Toy:
 
 
 class _Scene:
-    """An image under construction: picture, owner of each pixel (0 = table), boxes and areas of the objects."""
+    """An image under construction: pixels, owner of each pixel (0 = table), boxes and areas of the objects."""
 
     def __init__(self, rng: Rng, h: int, w: int) -> None:
         self.rng = rng
@@ -258,7 +258,7 @@ class _Scene:
 
 
 def draw_scene(rng: Rng, h: int, w: int) -> tuple[NDArray[np.uint8], list[tuple[int, float, float, float, float]]]:
-    """Draw one picture (h, w, 3) BGR and its rows (class, cx, cy, w, h), boxes as fractions of the image.
+    """Draw one image (h, w, 3) BGR and its rows (class, cx, cy, w, h), boxes as fractions of the image.
 
     >>> image, rows = draw_scene(np.random.default_rng(0), 96, 128)
     >>> image.shape, len(rows) > 0

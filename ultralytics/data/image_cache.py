@@ -55,10 +55,10 @@ def free_memory() -> int | None:
 class ImageCache:
     """Images by index, resized as the network takes them; what is cached equals what loading would give.
 
-    `load(i)` decodes and resizes image i; `tag` (size and way of resizing) is part of the names of the files on disk.
+    `load(i)` decodes and resizes image i; `tag` (size and method of resizing) is part of the file names on disk.
     `shapes` (N, 2) are the (h, w) of the images, which loading corrects and a file on disk brings back; `sizes` the
-    bytes of each image as it is kept. With mode None nothing is kept. A cache that does not fit is not made; a warning
-    says so.
+    bytes of each image as it is kept. With mode None nothing is kept. A cache that does not fit is not made, with a
+    warning.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class ImageCache:
         return image
 
     def _write(self, i: int) -> Pixels:
-        """Load an image and keep it; behind it in the file lie size and time of its source, and that one's (h, w)."""
+        """Load an image and keep it; behind it in the file are size and time of its source, and the source's (h, w)."""
         try:
             stamp = self._stamp(i)  # before the reading: a change while it lasts must not go unseen
         except OSError:

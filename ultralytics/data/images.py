@@ -89,7 +89,7 @@ def _decode_with_opencv(data: NDArray[np.uint8], channels: int) -> NDArray[Any] 
     if mode is not None:
         return _imdecode(data, mode)
     image = _imdecode(data, cv2.IMREAD_UNCHANGED)
-    return None if image is None else _turned(image, _orientation(data))  # that way of reading takes no notice of it
+    return None if image is None else _turned(image, _orientation(data))  # that mode ignores it
 
 
 def _orientation(data: NDArray[np.uint8]) -> int:
@@ -238,16 +238,16 @@ def _check_complete(image: Image.Image, file: io.BufferedReader, size: int) -> N
     """Raise OSError when the end of the image is missing."""
     kind = image.format
     if kind in {"JPEG", "MPO"}:
-        whole = b"\xff\xd9" in _tail(file, size)
+        complete = b"\xff\xd9" in _tail(file, size)
     elif kind == "PNG":
         image.verify()  # checksums of all chunks; raises
-        whole = True
+        complete = True
     elif kind == "WEBP":
         file.seek(4)
-        whole = size >= int.from_bytes(file.read(4), "little") + 8
+        complete = size >= int.from_bytes(file.read(4), "little") + 8
     else:
-        whole = False
-    if not whole:
+        complete = False
+    if not complete:
         image.load()  # raises where the data end too early; a long trailer behind the image is fine
 
 

@@ -81,13 +81,13 @@ def walk_files(top: str | Path) -> Iterator[tuple[str, list[str]]]:
         real = os.path.realpath(start)
         if real in seen:
             continue
-        for place, folders, names in os.walk(start):
-            here = os.path.join(real, os.path.relpath(place, start)) if place != start else real
+        for parent, folders, names in os.walk(start):
+            here = os.path.join(real, os.path.relpath(parent, start)) if parent != start else real
             seen.add(here)
-            links = [os.path.join(place, name) for name in folders if os.path.islink(os.path.join(place, name))]
+            links = [os.path.join(parent, name) for name in folders if os.path.islink(os.path.join(parent, name))]
             pending += sorted(link for link in links if not _holds(os.path.realpath(link), above, here))
             folders[:] = [name for name in folders if os.path.join(here, name) not in seen]
-            yield place, names
+            yield parent, names
 
 
 def _holds(folder: str, *others: str) -> bool:
@@ -116,8 +116,8 @@ def _from_image_set(line: str, path: Path) -> str | None:
         return None
     root = next(p.parent for p in path.parents if p.name == "ImageSets") / "JPEGImages"
     stems = [str(root / line), str(root / line.rsplit(maxsplit=1)[0])]  # lists of one class have a number behind
-    found = (f"{stem}.{s}" for stem in stems for s in _VOC_SUFFIXES)
-    return next(filter(os.path.exists, found), f"{stems[-1]}.jpg")
+    candidates = (f"{stem}.{s}" for stem in stems for s in _VOC_SUFFIXES)
+    return next(filter(os.path.exists, candidates), f"{stems[-1]}.jpg")
 
 
 def _beside(line: str, folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""What is known of an image on its way from a label file to a batch: labels, sample, batch.
+"""The types of an image's data from label file to batch: labels, sample, batch.
 
 Shape legend: n objects of one image, P polygon points, B images of a batch, N objects of a batch.
 """
@@ -37,7 +37,7 @@ class LabelDict(_RequiredLabels, total=False):
 
 
 class Sample(TypedDict, total=False):
-    """One image with its objects on the way through the transforms.
+    """One image with its objects, as the transforms take and return it.
 
     `img` is uint8 (H, W, C) in BGR order; `cls` float32 (n, 1); `instances` n objects; shapes are (height, width).
     `ratio_pad` is (gain_h, gain_w), after letterboxing ((gain_h, gain_w), (left, top)). `truth` is that of `LabelDict`;

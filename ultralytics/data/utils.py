@@ -59,8 +59,8 @@ class _DataYAML:
 
     def error(self, key: str, *text: str) -> DatasetError:
         line = self.lines.get((key,))
-        place = f"{self.file}:{line}" if line else str(self.file)
-        return DatasetError(f"{place}: {text[0]}", *text[1:])
+        origin = f"{self.file}:{line}" if line else str(self.file)
+        return DatasetError(f"{origin}: {text[0]}", *text[1:])
 
 
 def find_data_yaml(data: str | Path) -> Path:
@@ -72,13 +72,13 @@ def find_data_yaml(data: str | Path) -> Path:
     """
     path = Path(data).expanduser()
     if path.is_dir():
-        found = [*path.glob("*.yaml"), *path.glob("*.yml")] or [*path.rglob("*.yaml"), *path.rglob("*.yml")]
-        named = [p for p in found if p.stem == path.resolve().name]
-        if len(found) == 1 or named:
-            return (named or found)[0]
-        if not found:
+        files = [*path.glob("*.yaml"), *path.glob("*.yml")] or [*path.rglob("*.yaml"), *path.rglob("*.yml")]
+        named = [p for p in files if p.stem == path.resolve().name]
+        if len(files) == 1 or named:
+            return (named or files)[0]
+        if not files:
             raise NotFoundError(f"{path}: no data YAML in this folder", "give data=<file>.yaml")
-        raise ConfigError(f"{path}: several YAML files: {', '.join(sorted(p.name for p in found)[:5])}; name one")
+        raise ConfigError(f"{path}: several YAML files: {', '.join(sorted(p.name for p in files)[:5])}; name one")
     if not path.suffix:
         path = path.with_suffix(".yaml")
     if path.suffix.lower() not in {".yaml", ".yml"}:
@@ -201,10 +201,10 @@ def _datasets_dir() -> Path:
 def _root(spec: _DataYAML, values: Mapping[str, Any]) -> Path:
     """Return the data set's folder, which may not exist yet."""
     folder = spec.file.parent
-    given = values.get("path")
-    if not given:
+    configured = values.get("path")
+    if not configured:
         return folder
-    path = Path(given).expanduser()
+    path = Path(configured).expanduser()
     if path.is_absolute():
         return path
     shared = _datasets_dir() / path

@@ -64,7 +64,7 @@ def check_suffix(file: str | Path, suffix: str | Iterable[str]) -> None:
 
 
 def nearest(name: str, candidates: Iterable[str], n: int = 3) -> list[str]:
-    """The candidates that look most like a name, best first."""
+    """The candidates that are most similar to a name, best first."""
     return difflib.get_close_matches(name, list(candidates), n=n, cutoff=0.5)
 
 

@@ -68,7 +68,7 @@ def xywh2xyxy(x: ArrayLike) -> ArrayLike:
 
 
 def xywhn2xyxy(x: ArrayLike, w: float = 640, h: float = 640, padw: float = 0, padh: float = 0) -> ArrayLike:
-    """Normalised centre and size to corners in pixels of a `w` x `h` image that sits at (`padw`, `padh`).
+    """Normalised centre and size to corners in pixels of a `w` x `h` image placed at (`padw`, `padh`).
 
     >>> xywhn2xyxy(np.array([0.5, 0.5, 0.5, 1.0]), w=100, h=40, padw=2).tolist()
     [27.0, 0.0, 77.0, 40.0]

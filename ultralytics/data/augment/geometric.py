@@ -120,7 +120,7 @@ def warp_points(points: Float32Array, matrix: Float32Array) -> Float32Array:
 
 
 def _frames_inside(segments: Float32Array, size: tuple[int, int]) -> Float32Array:
-    """Return the frame (N, 4) of each polygon's part inside the picture; zeros when no part is inside."""
+    """Return the frame (N, 4) of each polygon's part inside the image; zeros when no part is inside."""
     w, h = size
     boxes = np.zeros((len(segments), 4), np.float32)
     for row, polygon in zip(boxes, segments, strict=True):

@@ -122,7 +122,7 @@ class RandomIoUCrop(BaseTransform):
 
 
 def _moved(labels: Sample) -> Sample:
-    """Note the new size; the way back to the original image is not kept."""
+    """Record the new size; the map back to the original image is dropped."""
     labels.pop("ratio_pad", None)
     labels["resized_shape"] = labels["img"].shape[:2]
     return labels

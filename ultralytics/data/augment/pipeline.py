@@ -81,7 +81,7 @@ def train_transforms(dataset: SampleSource, imgsz: int, hyp: object = None, fit:
     """Build the training chain: zoom-out, crop, mosaic, copy-paste, perspective, mixup, cutmix, colours, flips.
 
     `fit` brings an image that is not a mosaic to the network's size (a `LetterBox`); None where images come stretched.
-    Steps that cannot change anything are left out. The partners of mosaic and its kin are neither zoomed nor cropped.
+    Steps that cannot change anything are left out. Partners in mixing are neither zoomed nor cropped.
     """
     p = AugmentParams.from_args(hyp)
     whole: list[Transform] = [RandomZoomOut(p.zoom_out, limit=4 * imgsz)] if p.zoom_out else []
@@ -109,7 +109,7 @@ def colour_and_flips(hyp: object = None) -> list[Transform]:
     steps: list[Transform] = [RandomPhotometricDistort(p.photometric)] if p.photometric else []
     if p.hsv_h or p.hsv_s or p.hsv_v:
         steps.append(RandomHSV(p.hsv_h, p.hsv_s, p.hsv_v))
-    steps += [RandomFlip(rate, way) for rate, way in ((p.flipud, "vertical"), (p.fliplr, "horizontal")) if rate]
+    steps += [RandomFlip(rate, axis) for rate, axis in ((p.flipud, "vertical"), (p.fliplr, "horizontal")) if rate]
     return [*steps, RandomErasing(p.erasing)] if p.erasing else steps
 
 

@@ -31,25 +31,25 @@ _RULES = {
 
 def check_duplicates(surveys: Sequence[Survey]) -> list[Finding]:
     """Return findings about repeated images within each split and between each pair of splits."""
-    found: list[Finding] = []
+    findings: list[Finding] = []
     exact: set[tuple[str, str]] = set()
     for survey in surveys:
         pairs = same_content(survey.images, survey.images)
         exact |= set(pairs)
-        found += _findings("duplicate_image", pairs, survey.split)
+        findings += _findings("duplicate_image", pairs, survey.split)
     for first, second in combinations(surveys, 2):
         pairs = same_content(first.listed, second.listed)
         exact |= set(pairs)
-        found += _findings("leak", pairs, second.split, first.split)
+        findings += _findings("leak", pairs, second.split, first.split)
     owner = {image.path: s.split for s in reversed(surveys) for image in s.images}
     once = {image.path: image for s in surveys for image in s.images}  # two splits may hold the same image
     similar = [p for p in near_pairs(list(once.values())) if p not in exact]
     for split in dict.fromkeys(owner.values()):
         of_split = [(a, b) for a, b in similar if owner[b] == split]
-        found += _findings("near", [p for p in of_split if owner[p[0]] == split], split)
+        findings += _findings("near", [p for p in of_split if owner[p[0]] == split], split)
         for other in dict.fromkeys(owner[a] for a, _ in of_split if owner[a] != split):
-            found += _findings("near_leak", [p for p in of_split if owner[p[0]] == other], split, other)
-    return found
+            findings += _findings("near_leak", [p for p in of_split if owner[p[0]] == other], split, other)
+    return findings
 
 
 def _findings(code: str, pairs: Iterable[tuple[str, str]], split: str, other: str = "") -> list[Finding]:
@@ -79,28 +79,28 @@ def near_pairs(images: Sequence[ImageProperties]) -> list[tuple[str, str]]:
     Only images that share one of 16 bands of bits are compared, so the work grows with the number of similar images and
     not with the square of N.
     """
-    seen = [image for image in images if image.fingerprint is not None]
-    if len(seen) < 2:
+    readable = [image for image in images if image.fingerprint is not None]
+    if len(readable) < 2:
         return []
-    bits = np.stack([image.fingerprint for image in seen if image.fingerprint is not None])  # (N, K)
+    bits = np.stack([image.fingerprint for image in readable if image.fingerprint is not None])  # (N, K)
     pairs = _candidates(bits)
     if not len(pairs):
         return []
     differing = (bits[pairs[:, 0]] != bits[pairs[:, 1]]).sum(1)
-    return [(seen[a].path, seen[b].path) for a, b in pairs[differing <= NEAR].tolist()]
+    return [(readable[a].path, readable[b].path) for a, b in pairs[differing <= NEAR].tolist()]
 
 
 def _candidates(bits: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return index pairs (P, 2), first < second, of rows that agree in at least one band."""
     bands = np.packbits(bits, axis=1).reshape(len(bits), _BANDS, -1)  # (N, bands, bytes)
-    found: set[tuple[int, int]] = set()
+    candidates: set[tuple[int, int]] = set()
     for band in range(_BANDS):
         _, group, counts = np.unique(bands[:, band], axis=0, return_inverse=True, return_counts=True)
         order = np.argsort(group.ravel(), kind="stable")
         for members in np.split(order, np.cumsum(counts)[:-1]):
             pairs: Callable[[list[int], int], Iterator[Any]] = combinations if len(members) <= _CROWDED else _neighbours
-            found.update(pairs(members.tolist(), 2))
-    return np.array(sorted(found), np.int64).reshape(-1, 2)
+            candidates.update(pairs(members.tolist(), 2))
+    return np.array(sorted(candidates), np.int64).reshape(-1, 2)
 
 
 def _neighbours(members: list[int], _: int) -> Iterator[tuple[int, int]]:

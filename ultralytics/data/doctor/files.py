@@ -1,4 +1,4 @@
-"""Findings about files: what lies beside the images, what is named wrongly, what has no partner."""
+"""Findings about files: strays beside the images, wrong names, images without labels and labels without images."""
 
 from __future__ import annotations
 
@@ -58,19 +58,19 @@ def check_files(survey: Survey, data: Mapping[str, Any]) -> list[Finding]:
 
 def _shared_stems(im_files: Sequence[str]) -> Iterator[str]:
     """Give the images whose label file is that of an earlier image."""
-    seen: dict[str, str] = {}
+    owners: dict[str, str] = {}
     for image, label in zip(im_files, img2label_paths(im_files), strict=True):
-        if label in seen:
-            yield f"{image}: as {seen[label]}"
-        seen.setdefault(label, image)
+        if label in owners:
+            yield f"{image}: as {owners[label]}"
+        owners.setdefault(label, image)
 
 
 def _strays(survey: Survey) -> Iterator[tuple[str, str]]:
     """Give files in the image folders that are not images, and links to nothing."""
     for folder in folders_of(survey.source):
-        for place, names in walk_files(folder):
+        for parent, names in walk_files(folder):
             for name in names:
-                path = os.path.join(place, name)
+                path = os.path.join(parent, name)
                 if os.path.islink(path) and not os.path.exists(path):
                     yield "link", path
                 elif suffix_of(name) not in IMG_FORMATS | SIDECARS:
@@ -102,29 +102,29 @@ def _is_list(path: str, survey: Survey) -> bool:
 
 def check_class_names(surveys: Sequence[Survey], names: Mapping[int, str]) -> list[Finding]:
     """Return findings about the classes: names given twice, without an object, in one split only, or rare."""
-    found = []
+    findings = []
     doubled = [name for name, count in Counter(str(n).strip().casefold() for n in names.values()).items() if count > 1]
     if doubled:
         rule = FindingRule("warning", "class name(s) given more than once", "give each class its own name")
-        found.append(finding("names", rule, doubled))
+        findings.append(finding("names", rule, doubled))
     counts = {s.split: class_counts(s, len(names)) for s in surveys if s.labels}
     train = counts.get("train")
     if train is None:
-        return found
+        return findings
     absent = [f"{i} '{names[i]}'" for i, n in enumerate(train) if not n]
     if absent:
         rule = FindingRule("warning", "class(es) without a training object", "add examples, or take the names out")
-        found.append(finding("absent", rule, absent, "train"))
+        findings.append(finding("absent", rule, absent, "train"))
     for split, other in counts.items():
         unseen = [f"{i} '{names[i]}': {n} objects" for i, n in enumerate(other) if n and not train[i]]
         if unseen and split != "train":
             rule = FindingRule("error", "class(es) that are never trained", "add examples of them to train")
-            found.append(finding("unseen", rule, unseen, split))
+            findings.append(finding("unseen", rule, unseen, split))
     rare = [f"{i} '{names[i]}': {n} of {max(train)}" for i, n in enumerate(train) if 0 < n < max(train) / 100]
     if rare:
         rule = FindingRule("note", "class(es) a hundred times rarer than the most common", "add examples of them")
-        found.append(finding("rare", rule, rare, "train"))
-    return found
+        findings.append(finding("rare", rule, rare, "train"))
+    return findings
 
 
 def class_counts(survey: Survey, nc: int) -> list[int]:

@@ -32,9 +32,9 @@ class Finding:
     remedy: str = ""
 
     def __str__(self) -> str:
-        place = f"{self.split}: " if self.split else ""
-        seen = f"; {self.examples[0]}" if self.examples else ""
-        return f"{self.severity}: {place}{self.message} [{self.code}]{seen}"
+        prefix = f"{self.split}: " if self.split else ""
+        example = f"; {self.examples[0]}" if self.examples else ""
+        return f"{self.severity}: {prefix}{self.message} [{self.code}]{example}"
 
 
 class FindingRule(NamedTuple):
@@ -104,11 +104,11 @@ def from_issues(issues: Iterable[Issue], split: str = "") -> list[Finding]:
     groups: dict[str, list[Issue]] = {}
     for issue in issues:
         groups.setdefault(issue.kind, []).append(issue)
-    found = []
+    findings = []
     for kind, members in groups.items():
         rule = FINDING_RULES.get(kind, FindingRule("warning", f"finding(s) of kind {kind}", ""))
-        found.append(finding(kind, rule, [str(i) for i in members], split))
-    return worst_first(found)
+        findings.append(finding(kind, rule, [str(i) for i in members], split))
+    return worst_first(findings)
 
 
 def finding(
@@ -119,11 +119,11 @@ def finding(
     return Finding(code, rule.severity, f"{n} {rule.what}", n, split, tuple(examples), rule.remedy)
 
 
-def worst_first(found: Iterable[Finding]) -> list[Finding]:
+def worst_first(findings: Iterable[Finding]) -> list[Finding]:
     """Return the findings by severity; those of one severity keep their order."""
-    return sorted(found, key=lambda f: ORDER.index(f.severity))
+    return sorted(findings, key=lambda f: ORDER.index(f.severity))
 
 
-def worst(found: Iterable[Finding]) -> Severity | None:
+def worst(findings: Iterable[Finding]) -> Severity | None:
     """Return the worst severity among findings, None when there are none."""
-    return min((f.severity for f in found), key=ORDER.index, default=None)
+    return min((f.severity for f in findings), key=ORDER.index, default=None)

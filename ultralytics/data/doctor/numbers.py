@@ -65,8 +65,8 @@ def suggest_imgsz(surveys: Sequence[Survey]) -> tuple[int, str]:
         return 640, "no boxes to go by"
     small = float(np.quantile(sides, SMALL_PART))
     need = ENOUGH / max(small, 1e-6)
-    own = float(np.median([max(d["shape"]) for d in train.labels]))
-    ceiling = next((s for s in IMGSZ_CHOICES if s >= own), IMGSZ_CHOICES[-1])
+    side = float(np.median([max(d["shape"]) for d in train.labels]))
+    ceiling = next((s for s in IMGSZ_CHOICES if s >= side), IMGSZ_CHOICES[-1])
     size = min(next((s for s in IMGSZ_CHOICES if s >= need), IMGSZ_CHOICES[-1]), ceiling)
     part = float((sides * size >= ENOUGH).mean())
-    return size, f"{part:.0%} of the boxes are {ENOUGH} px or more there; the images have {own:.0f} px (median)"
+    return size, f"{part:.0%} of the boxes are {ENOUGH} px or more there; the images have {side:.0f} px (median)"

@@ -38,7 +38,7 @@ _RULES: Mapping[str, FindingRule] = {
 
 def check_objects(survey: Survey, queries: int, imgsz: int) -> list[Finding]:
     """Return findings about the boxes of a split that could be read."""
-    found = check_labels(survey.labels, survey.split, queries, imgsz)
+    findings = check_labels(survey.labels, survey.split, queries, imgsz)
     checks: Mapping[str, Callable[[LabelDict], int]] = {
         "covering": lambda d: int((d["bboxes"][:, 2:] >= COVERING).all(1).sum()),
         "thin": _thin,
@@ -50,8 +50,8 @@ def check_objects(survey: Survey, queries: int, imgsz: int) -> list[Finding]:
         counted = [(d["im_file"], count(d)) for d in survey.labels if len(d["bboxes"])]
         places = [f"{file}: {n} box(es)" for file, n in counted if n > 0]
         if places:
-            found.append(finding(code, _RULES[code], places, survey.split, sum(n for _, n in counted if n > 0)))
-    return found
+            findings.append(finding(code, _RULES[code], places, survey.split, sum(n for _, n in counted if n > 0)))
+    return findings
 
 
 def _thin(label: LabelDict) -> int:

@@ -45,15 +45,15 @@ def page(
     labels = {d["im_file"]: d for s in surveys for d in s.labels}
     files = [f for s in surveys for f in s.im_files]
     owners = {s.reader.label_files[i]: f for s in surveys if s.reader for i, f in enumerate(s.im_files) if _own_file(s)}
-    for found in findings:
-        parts += _finding(found, labels, files, owners, names)
+    for finding in findings:
+        parts += _finding(finding, labels, files, owners, names)
     body = "\n".join(parts)
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n'
 
 
 def _own_file(survey: Survey) -> bool:
-    """Return whether each image has a label file of its own."""
+    """Return whether each image has its own label file."""
     return survey.reader is not None and len(survey.reader.label_files) == len(survey.im_files)
 
 
@@ -79,29 +79,29 @@ def _image(data: bytes, kind: str) -> str:
 
 
 def _finding(
-    found: Finding,
+    finding: Finding,
     labels: Mapping[str, Mapping[str, Any]],
     files: Sequence[str],
     owners: Mapping[str, str],
     names: Mapping[int, str],
 ) -> Iterator[str]:
-    head = f"{found.severity}: {f'{found.split}: ' if found.split else ''}{found.message}"
-    yield f'<h3 class="{found.severity}">{escape(head)} <code>[{found.code}]</code></h3>'
-    yield f"<p>{escape(found.remedy)}</p>"
+    head = f"{finding.severity}: {f'{finding.split}: ' if finding.split else ''}{finding.message}"
+    yield f'<h3 class="{finding.severity}">{escape(head)} <code>[{finding.code}]</code></h3>'
+    yield f"<p>{escape(finding.remedy)}</p>"
     known = set(files)
-    for path in list(dict.fromkeys(p for text in found.examples for p in _paths(text, known, owners)))[:PICTURES]:
+    for path in list(dict.fromkeys(p for text in finding.examples for p in _paths(text, known, owners)))[:PICTURES]:
         data = thumbnail(path, labels.get(path), names)
         if data is not None:
             yield f"<figure>{_image(data, 'jpeg')}<figcaption>{escape(path)}</figcaption></figure>"
-    lines = "<br>".join(escape(text) for text in found.examples[:LINES])
-    more = f"<br>and {len(found.examples) - LINES} more" if len(found.examples) > LINES else ""
-    yield f"<details open><summary>{len(found.examples)} place(s)</summary><code>{lines}{more}</code></details>"
+    lines = "<br>".join(escape(text) for text in finding.examples[:LINES])
+    more = f"<br>and {len(finding.examples) - LINES} more" if len(finding.examples) > LINES else ""
+    yield f"<details open><summary>{len(finding.examples)} place(s)</summary><code>{lines}{more}</code></details>"
 
 
 def _paths(text: str, files: set[str], owners: Mapping[str, str]) -> Iterator[str]:
-    """Give the images that a line about a place speaks of, by their own path or that of their label file."""
-    whole = [text, *text.split(": like "), *text.split(": as ")]
-    for part in whole:
+    """Give the images that a line of a finding names, by their own path or that of their label file."""
+    parts = [text, *text.split(": like "), *text.split(": as ")]
+    for part in parts:
         for end in (len(part), *(i for i, c in enumerate(part) if c == ":")):
             head = part[:end]
             if head in files:

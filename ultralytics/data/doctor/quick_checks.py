@@ -50,14 +50,14 @@ def preflight(
     below two pixels, boxes given twice, images with more objects than queries, and images of `train` whose bytes
     appear in `val` as well. The caller decides what to do about errors; the findings print as one line each.
     """
-    found = []
+    findings = []
     for split, data in (("train", train), ("val", val)):
         if data is not None:
-            found += from_issues(data.report, split)
-            found += check_labels(data.labels, split, queries, imgsz)
+            findings += from_issues(data.report, split)
+            findings += check_labels(data.labels, split, queries, imgsz)
     if val is not None:
-        found += leaks([d["im_file"] for d in train.labels], [d["im_file"] for d in val.labels])
-    return worst_first(found)
+        findings += leaks([d["im_file"] for d in train.labels], [d["im_file"] for d in val.labels])
+    return worst_first(findings)
 
 
 def check_labels(labels: Sequence[LabelDict], split: str, queries: int, imgsz: int) -> list[Finding]:
@@ -71,13 +71,13 @@ def check_labels(labels: Sequence[LabelDict], split: str, queries: int, imgsz: i
         ("tiny", _TINY, np.bincount(owners[small], minlength=len(table)), "box(es)", True),
         ("twice", _TWICE, _repeats(boxes, owners, len(table)), "box(es)", True),
     )
-    found = []
+    findings = []
     for code, rule, counts, what, each in groups:
         where = np.flatnonzero(counts)
         places = [f"{table.im_files[i]}: {counts[i]} {what}" for i in where]
         if places:
-            found.append(finding(code, rule, places, split, int(counts.sum()) if each else len(places)))
-    return found
+            findings.append(finding(code, rule, places, split, int(counts.sum()) if each else len(places)))
+    return findings
 
 
 def count_repeated(boxes: NDArray[Any]) -> int:

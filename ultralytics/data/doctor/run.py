@@ -79,14 +79,14 @@ def _folder(save_dir: str | Path | None) -> Path:
 
 def examine_surveys(surveys: Sequence[Survey], data: dict[str, Any], queries: int, imgsz: int) -> list[Finding]:
     """Return all findings, worst first."""
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for item in surveys:
-        found += check_files(item, data)
-        found += from_issues(item.scan.issues, item.split)
-        found += check_objects(item, queries, imgsz)
-    found += check_duplicates(surveys)
-    found += check_class_names(surveys, data["names"])
-    return worst_first(found)
+        findings += check_files(item, data)
+        findings += from_issues(item.scan.issues, item.split)
+        findings += check_objects(item, queries, imgsz)
+    findings += check_duplicates(surveys)
+    findings += check_class_names(surveys, data["names"])
+    return worst_first(findings)
 
 
 def _report(
@@ -122,12 +122,12 @@ def lines(report: Report) -> list[str]:
         below = "/".join(f"{v:.1%}" for v in row["by_stride"].values())
         most = f"{row['objects_per_image']['max']}"
         text.append(_COLUMNS.format(name, row["images"], row["usable"], row["objects"], most, sides, below))
-    for found in report.findings:
-        place = f"{found.split}: " if found.split else ""
-        text.append(f"{found.severity}: {place}{found.message} [{found.code}] - {found.remedy}")
-        text += [f"    {example}" for example in found.examples[:SHOWN_EXAMPLES]]
-        if len(found.examples) > SHOWN_EXAMPLES:
-            text.append(f"    and {len(found.examples) - SHOWN_EXAMPLES} more")
+    for finding in report.findings:
+        prefix = f"{finding.split}: " if finding.split else ""
+        text.append(f"{finding.severity}: {prefix}{finding.message} [{finding.code}] - {finding.remedy}")
+        text += [f"    {example}" for example in finding.examples[:SHOWN_EXAMPLES]]
+        if len(finding.examples) > SHOWN_EXAMPLES:
+            text.append(f"    and {len(finding.examples) - SHOWN_EXAMPLES} more")
     text.append(f"suggested imgsz: {content['suggested_imgsz']} ({content['imgsz_reason']})")
     text.append(f"{'safe' if report.safe else 'NOT safe'} to train; report: {report.save_dir / 'doctor.html'}")
     return text

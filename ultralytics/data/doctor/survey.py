@@ -27,7 +27,7 @@ from ultralytics.utils.errors import UserError
 from ultralytics.utils.log import ProgressBar
 
 HASH_SIDE = 16  # a fingerprint has HASH_SIDE ** 2 bits
-FLAT = 2.0  # grey levels of spread (standard deviation) below which a picture shows nothing
+FLAT = 2.0  # grey levels of spread (standard deviation) below which an image shows nothing
 _SMALL = 512  # pixels of the longer side from which a reduced decoding suffices
 _THREADS = min(8, os.cpu_count() or 1)
 _ORIENTATION = 0x0112  # EXIF tag
@@ -78,30 +78,30 @@ class Survey:
 
 def survey(data: Mapping[str, Any], split: str) -> Survey:
     """Examine all files of a split of a `check_det_dataset` dict; nothing on disk is changed, no cache is used."""
-    found = Survey(split, data[split])
+    result = Survey(split, data[split])
     try:
-        found.im_files = list_images(found.source)
-        if not found.im_files:
-            found.error = f"{found.source}: no images found"
-            return found
-        found.reader = open_reader(data, found.source, found.im_files, split=split)
-        found.scan = found.reader.scan(f"{split}: reading labels")
-        found.im_files = [f for f in found.im_files if not found.reader.is_foreign(f)]
+        result.im_files = list_images(result.source)
+        if not result.im_files:
+            result.error = f"{result.source}: no images found"
+            return result
+        result.reader = open_reader(data, result.source, result.im_files, split=split)
+        result.scan = result.reader.scan(f"{split}: reading labels")
+        result.im_files = [f for f in result.im_files if not result.reader.is_foreign(f)]
     except UserError as error:
-        found.error = str(error).replace("\n", "; ")
-    found.images = _in_threads(inspect_image, found.im_files, f"{split}: looking at images")
-    return found
+        result.error = str(error).replace("\n", "; ")
+    result.images = _in_threads(inspect_image, result.im_files, f"{split}: reading images")
+    return result
 
 
 def _in_threads(function: Callable[[str], ImageProperties], files: Iterable[str], desc: str) -> list[ImageProperties]:
     files = list(files)
     bar: ProgressBar[None] = ProgressBar(total=len(files), desc=desc)
-    found = []
+    results = []
     with ThreadPoolExecutor(_THREADS) as pool, bar:
         for image in pool.map(function, files):
-            found.append(image)
+            results.append(image)
             bar.update()
-    return found
+    return results
 
 
 def inspect_image(path: str) -> ImageProperties:
@@ -113,32 +113,32 @@ def inspect_image(path: str) -> ImageProperties:
             turned = image.format in {"JPEG", "MPO"} and image.getexif().get(_ORIENTATION, 1) != 1
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return ImageProperties(path, stamp)
-    picture = _grey(path, max(size))
-    if picture is None:
+    grey = _grey(path, max(size))
+    if grey is None:
         return ImageProperties(path, stamp, kind=kind, turned=turned)
-    spread = float(picture.std())
-    return ImageProperties(path, stamp, fingerprint(picture) if spread >= FLAT else None, spread, kind, turned)
+    spread = float(grey.std())
+    return ImageProperties(path, stamp, fingerprint(grey) if spread >= FLAT else None, spread, kind, turned)
 
 
 def _grey(path: str, side: int) -> NDArray[np.uint8] | None:
     """Return a small grey version of an image, None when it cannot be decoded."""
     try:
         flag = cv2.IMREAD_REDUCED_GRAYSCALE_4 if side >= _SMALL else cv2.IMREAD_GRAYSCALE
-        picture = cv2.imdecode(np.fromfile(path, np.uint8), flag)
+        reduced = cv2.imdecode(np.fromfile(path, np.uint8), flag)
     except (OSError, cv2.error):
-        picture = None
-    if picture is None:
-        whole = imread(path, 1)
-        return None if whole is None else whole[..., 0]
-    return as_uint8(picture)[..., 0]
+        reduced = None
+    if reduced is None:
+        image = imread(path, 1)
+        return None if image is None else image[..., 0]
+    return as_uint8(reduced)[..., 0]
 
 
-def fingerprint(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def fingerprint(grey: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Return HASH_SIDE ** 2 bits that survive another size or compression: is each cell brighter than its left one?
 
     The difference hash of N. Krawetz (hackerfactor.com, "Kind of Like That", 2013), on a finer grid.
     """
-    cells = cv2.resize(picture, (HASH_SIDE + 1, HASH_SIDE), interpolation=cv2.INTER_AREA).astype(np.int16)
+    cells = cv2.resize(grey, (HASH_SIDE + 1, HASH_SIDE), interpolation=cv2.INTER_AREA).astype(np.int16)
     return (cells[:, 1:] > cells[:, :-1]).ravel()  # (HASH_SIDE ** 2,)
 
 

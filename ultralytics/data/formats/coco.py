@@ -125,12 +125,12 @@ class CocoReader(LabelReader):
     def leftover(self) -> list[Issue]:
         """Return what the file says about images or categories that do not exist."""
         listing = self._index()
-        seen = {*listing.matches.found.values(), *listing.matches.ambiguous.values()}
+        matched = {*listing.matches.found.values(), *listing.matches.ambiguous.values()}
         roots = [os.path.dirname(f) for f in self.split.im_files[:1]] + _roots(self.split)
         absent = [
             entry.name
             for name, entry in listing.entries.items()
-            if name not in seen and not any(os.path.exists(os.path.join(root, entry.name)) for root in roots)
+            if name not in matched and not any(os.path.exists(os.path.join(root, entry.name)) for root in roots)
         ]
         missing = (Issue(self.file, 0, "missing", f"image '{name}' is listed but not there") for name in absent)
         return [*listing.issues, *missing]
@@ -213,9 +213,9 @@ class CocoReader(LabelReader):
             except RowError as error:
                 rows.issue(0, error.kind, f"{name}{error}", error.fatal)
             truth += self._truth_row(annotation, gain, before if len(rows) > before else -1)
-        found = rows.rows(mixed_ok=True)  # masks in run lengths are boxes here
-        found.truth = _truth(truth)
-        return found
+        labels = rows.rows(mixed_ok=True)  # masks in run lengths are boxes here
+        labels.truth = _truth(truth)
+        return labels
 
     def _add(self, rows: RowCollector, annotation: Mapping[str, Any], size: tuple[float, float], name: str) -> None:
         if annotation.get("iscrowd"):
@@ -300,16 +300,16 @@ def match_categories(categories: Sequence[Mapping[str, Any]], names: Mapping[int
     {5: 0, 7: 1}
     """
     class_of = ClassNames(names)
-    found: dict[Any, int] = {}
+    classes: dict[Any, int] = {}
     seen: Counter[str] = Counter()
     total = Counter(str(c.get("name", c.get("id"))) for c in categories)
     for category in sorted(categories, key=_by_id):
         name = str(category.get("name", category.get("id")))
         same = class_of.exact.get(name, [])
-        place = seen[name] if len(same) == total[name] else 0
-        found[category.get("id")] = same[place] if same else class_of.find(name)
+        index = seen[name] if len(same) == total[name] else 0
+        classes[category.get("id")] = same[index] if same else class_of.find(name)
         seen[name] += 1
-    return found
+    return classes
 
 
 def same_names(file: str, names: Mapping[int, str], classes: Mapping[Any, int]) -> list[Issue]:
@@ -347,7 +347,7 @@ def noted_size(noted: tuple[float, float], shape: tuple[int, int]) -> tuple[floa
     """Return the (w, h) in which boxes are given: the noted one if it has the aspect of the image's shape (h, w).
 
     Raises:
-        RowError: another aspect: the labels belong to another picture, or to one that was not turned upright.
+        RowError: another aspect: the labels belong to another image, or to one that was not turned upright.
     """
     w, h = noted
     if w <= 0 or h <= 0:

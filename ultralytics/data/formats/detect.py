@@ -14,11 +14,11 @@ from ultralytics.data.formats.voc import find_xml
 from ultralytics.data.paths import IMG_FORMATS, img2label_paths, list_images, suffix_of, walk_files
 
 LABEL_FORMATS = ("yolo", "coco", "voc")
-_LOOKED_AT = 50  # images; the first ones may be backgrounds without a file
+_INSPECTED = 50  # images; the first ones may be backgrounds without a file
 
 
 def annotation_files(given: str | Mapping[str, str] | None, splits: Mapping[str, Any], root: Path) -> dict[str, str]:
-    """Return {split: JSON file}: what the data YAML gives, relative to `root`, else what lies in the usual places.
+    """Return {split: JSON file}: what the data YAML gives, relative to `root`, else what lies at the usual paths.
 
     These are `annotations/instances_<name>.json` and `annotations/<name>.json` below `root`, where <name> is the
     split's image folder or the split's key, and `_annotations.coco.json` in the image folder.
@@ -27,10 +27,10 @@ def annotation_files(given: str | Mapping[str, str] | None, splits: Mapping[str,
         return {split: _below(root, given) for split in splits}
     if given:
         return {split: _below(root, str(given[split])) for split in splits if given.get(split)}
-    found = {
+    files = {
         split: next(filter(os.path.isfile, _usual_places(split, source, root)), "") for split, source in splits.items()
     }
-    return {split: file for split, file in found.items() if file}
+    return {split: file for split, file in files.items() if file}
 
 
 def _below(root: Path, path: str) -> str:
@@ -49,7 +49,7 @@ def _usual_places(split: str, source: str | Sequence[str], root: Path) -> Iterat
 def detect_format(given: object, files: Mapping[str, str], splits: Mapping[str, Any]) -> str:
     """Return the format of a set whose YAML does not name it: by the label files that its first images have.
 
-    Text labels win over JSON files found by chance, JSON files that the YAML gives over everything.
+    Text labels take precedence over JSON files at the usual paths, JSON files that the YAML names over everything.
     """
     if given and files:
         return "coco"
@@ -61,17 +61,17 @@ def detect_format(given: object, files: Mapping[str, str], splits: Mapping[str, 
     return "voc" if any(os.path.exists(find_xml(f)) for f in images) else "yolo"
 
 
-def first_images(source: str | Sequence[str], n: int = _LOOKED_AT) -> list[str]:
+def first_images(source: str | Sequence[str], n: int = _INSPECTED) -> list[str]:
     """Return up to `n` images of a split without listing a large folder to its end."""
     sources = [source] if isinstance(source, str) else list(source)
-    found: list[str] = []
-    for one in sources:
-        if os.path.isdir(one):
-            files = (os.path.join(folder, name) for folder, names in walk_files(one) for name in names)
-            found += islice((f for f in files if suffix_of(f) in IMG_FORMATS), n)
-        elif os.path.exists(one) or glob.has_magic(one):
-            found += list_images(one)[:n]
-    return found[:n]
+    images: list[str] = []
+    for item in sources:
+        if os.path.isdir(item):
+            files = (os.path.join(folder, name) for folder, names in walk_files(item) for name in names)
+            images += islice((f for f in files if suffix_of(f) in IMG_FORMATS), n)
+        elif os.path.exists(item) or glob.has_magic(item):
+            images += list_images(item)[:n]
+    return images[:n]
 
 
 def names_of(values: Mapping[str, Any]) -> dict[int, str]:

@@ -49,19 +49,19 @@ def match_images(
             rest.append(file)
         else:
             claims[name].append(file)
-    found = Matches()
+    matches = Matches()
     for name, files in claims.items():
         chosen = _meant(name, files, own, others)
         if chosen is not None:
-            found.found[chosen] = name
+            matches.found[chosen] = name
         elif len(files) > 1:
-            found.ambiguous.update(dict.fromkeys(files, name))
-    _match_bare(rest, known, claims, [*own, *others], found)
-    return found
+            matches.ambiguous.update(dict.fromkeys(files, name))
+    _match_bare(rest, known, claims, [*own, *others], matches)
+    return matches
 
 
 def _match_bare(
-    files: Sequence[str], names: Collection[str], taken: Collection[str], roots: Sequence[str], found: Matches
+    files: Sequence[str], names: Collection[str], taken: Collection[str], roots: Sequence[str], matches: Matches
 ) -> None:
     """Add the images whose path is not listed at all, by bare names that are still free."""
     if not files:
@@ -76,9 +76,9 @@ def _match_bare(
         if len(listed) != 1 or listed[0] in taken:
             continue
         if len(same) > 1:
-            found.ambiguous.update(dict.fromkeys(same, listed[0]))
+            matches.ambiguous.update(dict.fromkeys(same, listed[0]))
         elif not _is_elsewhere(listed[0], same[0], roots):
-            found.found[same[0]] = listed[0]
+            matches.found[same[0]] = listed[0]
 
 
 def _meant(name: str, files: Sequence[str], own: Sequence[str], others: Sequence[str]) -> str | None:
@@ -97,8 +97,8 @@ def _meant(name: str, files: Sequence[str], own: Sequence[str], others: Sequence
 
 def _is_elsewhere(name: str, file: str, roots: Sequence[str]) -> bool:
     """Return whether another file than this one lies where the name says."""
-    places = [place for root in roots if os.path.exists(place := os.path.join(root, name))]
-    return any(os.path.realpath(place) != os.path.realpath(file) for place in places)
+    places = [path for root in roots if os.path.exists(path := os.path.join(root, name))]
+    return any(os.path.realpath(path) != os.path.realpath(file) for path in places)
 
 
 def _plain(path: str) -> str:

@@ -71,8 +71,8 @@ class VocReader(LabelReader):
         """Return what is wrong with the names of the classes."""
         if self.split.single_cls:
             return []
-        found = {name: classes[0] for name, classes in self._classes.exact.items()}
-        return same_names(str(self.split.options.get("yaml_file", "names")), self.split.names, found)
+        first = {name: classes[0] for name, classes in self._classes.exact.items()}
+        return same_names(str(self.split.options.get("yaml_file", "names")), self.split.names, first)
 
     def verify(self, im_file: str) -> VerifiedImage:
         """Check one image and its XML file."""
@@ -99,11 +99,11 @@ class VocReader(LabelReader):
         if item.fields.get("difficult") == "1":
             raise RowError("crowd", f"a '{item.fields.get('name')}' marked as difficult is left out")
         name = item.fields.get("name", "")
-        found = 0 if self.split.single_cls else self._classes.find(name)
-        if found < 0:
+        class_id = 0 if self.split.single_cls else self._classes.find(name)
+        if class_id < 0:
             known = ", ".join(list(map(str, self.split.names.values()))[:8])
             raise RowError("class", f"class '{name}' is not among the data YAML's names ({known})", fatal=True)
-        return found
+        return class_id
 
     def _box(self, item: VocObject, size: tuple[float, float]) -> list[float]:
         texts = [item.fields.get(key) for key in CORNERS]
@@ -127,7 +127,7 @@ def voc_paths(im_file: str) -> list[str]:
     ['a/Annotations/b/1.xml', 'a/JPEGImages/b/1.xml']
     """
     stem = os.path.splitext(im_file)[0].replace("/", os.sep)
-    found = []
+    paths = []
     for here, there in (
         ("JPEGImages", "Annotations"),
         ("images", "annotations"),
@@ -136,8 +136,8 @@ def voc_paths(im_file: str) -> list[str]:
     ):
         head, mark, tail = (os.sep + stem).rpartition(f"{os.sep}{here}{os.sep}")
         if mark:
-            found.append(f"{head}{os.sep}{there}{os.sep}{tail}"[len(os.sep) :] + ".xml")
-    return [*found, f"{stem}.xml"]
+            paths.append(f"{head}{os.sep}{there}{os.sep}{tail}"[len(os.sep) :] + ".xml")
+    return [*paths, f"{stem}.xml"]
 
 
 def find_xml(im_file: str) -> str:

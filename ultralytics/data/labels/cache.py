@@ -178,13 +178,13 @@ def cached_scan(cache: Path, run: Callable[[], Scan], key: str, desc: str = "") 
     """Return the cached scan if it is up to date, else scan, check nothing, and store the result when it is sound.
 
     A scan during which a permission, a disk or the memory failed is not: the next start scans again.
-    Where the data set's folder cannot be written, the cache lies in the user's folder of settings.
+    Where the data set's folder cannot be written, the cache is in the user's settings folder.
     """
-    places = (cache, spare_path(cache))
-    for place in places:
-        scan = load_cache(place, key)
+    paths = (cache, spare_path(cache))
+    for path in paths:
+        scan = load_cache(path, key)
         if scan is not None:
-            LOGGER.info(f"{desc} {place}: {describe(scan.counts)}")
+            LOGGER.info(f"{desc} {path}: {describe(scan.counts)}")
             return scan
     scan = run()
     if scan.transient:
@@ -192,11 +192,11 @@ def cached_scan(cache: Path, run: Callable[[], Scan], key: str, desc: str = "") 
             f"label cache not written, the next start scans again: {scan.transient} image(s) not read this time"
         )
     elif scan.labels and not any(issue.fatal for issue in scan.issues):
-        save_cache(places[0] if may_write(cache.parent) else places[1], key, scan)
+        save_cache(paths[0] if may_write(cache.parent) else paths[1], key, scan)
     return scan
 
 
 def spare_path(cache: Path) -> Path:
-    """Return where the cache of a read-only data set lies."""
+    """Return the path of the cache of a read-only data set."""
     mark = hashlib.sha256(str(cache.absolute()).encode(errors="surrogateescape")).hexdigest()[:16]
     return config_dir() / "label_caches" / f"{cache.stem}.{mark}.cache"

@@ -184,7 +184,7 @@ def overhang(box: Sequence[float]) -> float:
 
 
 def cut_reason(box: Sequence[float]) -> tuple[str, str] | None:
-    """Return what is odd about a box that reaches clearly beyond the image: a kind and a reason; None when it does not.
+    """Return kind and reason of a finding about a box that reaches clearly beyond the image; None when it does not.
 
     >>> cut_reason([0.5, 0.5, 0.2, 0.2])
     >>> cut_reason([0.2, 0.3, 0.8, 0.9])[0], cut_reason([0.9, 0.5, 0.6, 0.1])[0], cut_reason([0.9, 0.5, 0.3, 0.4])[0]
@@ -225,9 +225,9 @@ class RowCollector:
 
         `name` says in a finding which row of the file is meant, where a line cannot.
         """
-        odd, box = cut_reason(box), inside(box)
-        if odd is not None:
-            self.issue(line, odd[0], name + odd[1])
+        suspicion, box = cut_reason(box), inside(box)
+        if suspicion is not None:
+            self.issue(line, suspicion[0], name + suspicion[1])
         key = (class_id, *(box if polygon is None else polygon.ravel().tolist()))
         if key in self._seen:
             self.issue(line, "duplicate", f"{name}the same object as an earlier row")
@@ -242,7 +242,7 @@ class RowCollector:
         self.issues.append(Issue(self.file, line, kind, reason, fatal))
 
     def rows(self, mixed_ok: bool = False) -> LabelRows:
-        """Return what was gathered. A file that mixes boxes and polygons gives boxes only, and says so if not ok."""
+        """Return the rows. A file that mixes boxes and polygons gives boxes only, with a finding unless `mixed_ok`."""
         rows = LabelRows(issues=self.issues)
         if self._boxes:
             rows.cls, rows.bboxes = np.asarray(self._classes, np.float32), np.asarray(self._boxes, np.float32)
@@ -432,7 +432,7 @@ def check_strict(issues: Iterable[Issue]) -> None:
 
 def _count(pairs: Sequence[VerifiedImage]) -> dict[str, int]:
     counts = dict.fromkeys(IMAGE_STATES, 0)
-    own = [pair for pair in pairs if pair.state != "foreign"]
-    for pair in own:
+    counted = [pair for pair in pairs if pair.state != "foreign"]
+    for pair in counted:
         counts[pair.state] += 1
-    return {**counts, "total": len(own)}
+    return {**counts, "total": len(counted)}

@@ -63,7 +63,7 @@ class Ragged:
     def take(self, images: _Array) -> Ragged:
         """Return the rows of some images, in their order."""
         counts = self.counts[images]
-        shift = self.starts[:-1][images] - (np.cumsum(counts) - counts)  # from their new places to their present ones
+        shift = self.starts[:-1][images] - (np.cumsum(counts) - counts)  # from their new positions to their old ones
         return Ragged(self.values[np.repeat(shift, counts) + np.arange(counts.sum())], counts)
 
     def keep(self, wanted: _Array) -> Ragged:

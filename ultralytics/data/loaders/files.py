@@ -118,18 +118,18 @@ class LoadImagesAndVideos(InferenceSource):
         """Yield the images, then the frames of the videos."""
         for number, file in enumerate(self.files, 1):
             self.count = number
-            place = f"{self.count}/{self.nf}"
+            position = f"{self.count}/{self.nf}"
             if suffix_of(file) in VID_FORMATS and not is_web(file):
-                yield from self._frames(file, place)
+                yield from self._frames(file, position)
                 continue
             self.mode = "image"
             image = Stored(file).read(self.channels)
             if image is None:
-                LOGGER.warning(f"image {place} {file}: cannot be read, left out")
+                LOGGER.warning(f"image {position} {file}: cannot be read, left out")
                 continue
-            yield Stored(file).name, image, f"image {place} {file}: "
+            yield Stored(file).name, image, f"image {position} {file}: "
 
-    def _frames(self, file: str, place: str) -> Iterator[tuple[str, Any, str]]:
+    def _frames(self, file: str, position: str) -> Iterator[tuple[str, Any, str]]:
         """Yield every `vid_stride`-th frame of a video."""
         video = cv2.VideoCapture(file)
         self.mode, self.frame = "video", 0
@@ -138,7 +138,7 @@ class LoadImagesAndVideos(InferenceSource):
         self.frames = max(total // self.vid_stride, 0)
         self.rates[file], self.lengths[file] = self.fps, self.frames
         if not video.isOpened():
-            LOGGER.warning(f"video {place} {file}: cannot be opened, left out")
+            LOGGER.warning(f"video {position} {file}: cannot be opened, left out")
         try:
             while video.grab():
                 self.frame += 1
@@ -146,7 +146,7 @@ class LoadImagesAndVideos(InferenceSource):
                     continue
                 ok, image = video.retrieve()
                 if ok:
-                    info = f"video {place} (frame {self.frame // self.vid_stride}/{self.frames}) {file}: "
+                    info = f"video {position} (frame {self.frame // self.vid_stride}/{self.frames}) {file}: "
                     yield file, as_bgr(as_uint8(image)), info
         finally:
             video.release()
@@ -198,7 +198,7 @@ class LoadStreams(InferenceSource):
 
 
 class LoadScreenshots(InferenceSource):
-    """Pictures of the screen, one after the other until the caller stops: `screen [number] [left top width height]`.
+    """Screenshots, one after the other until the caller stops: `screen [number] [left top width height]`.
 
     Number 0, the default, is the whole desktop, 1 the first monitor; the region is in pixels of that monitor. Needs the
     package `mss`.
@@ -226,13 +226,13 @@ class LoadScreenshots(InferenceSource):
         monitors = self._grabber.monitors
         if not 0 <= number < len(monitors):
             raise ConfigError(f"source={source!r}: there are screens 0 (all) to {len(monitors) - 1}")
-        whole = {k: int(monitors[number][k]) for k in ("left", "top", "width", "height")}
+        screen = {k: int(monitors[number][k]) for k in ("left", "top", "width", "height")}
         if not region:
-            return whole
+            return screen
         left, top, width, height = region
         if width < 1 or height < 1:
             raise ConfigError(f"source={source!r}: width and height must be at least 1")
-        return {"left": whole["left"] + left, "top": whole["top"] + top, "width": width, "height": height}
+        return {"left": screen["left"] + left, "top": screen["top"] + top, "width": width, "height": height}
 
     def items(self) -> Iterator[tuple[str, Any, str]]:
         """Yield what is on the screen now, again and again."""
@@ -265,18 +265,18 @@ class LoadPilAndNumpy(InferenceSource):
         """Yield the images; their names are their files' or `image0.jpg`, `image1.jpg`, ..."""
         for number, item in enumerate(self.images):
             self.count = number + 1
-            place = f"image {self.count}/{self.nf}"
+            position = f"image {self.count}/{self.nf}"
             if not isinstance(item, Stored):
                 name, image = to_bgr(item, number)
-                yield name, image, f"{place} {name}: "
+                yield name, image, f"{position} {name}: "
                 continue
             read = item.read(self.channels)
             if read is not None:
-                yield item.name, read, f"{place} {item.name}: "
+                yield item.name, read, f"{position} {item.name}: "
                 continue
             if item.is_video:
                 raise ConfigError(f"source={item.place}: a video beside images in memory", "give it apart from them")
-            LOGGER.warning(f"{place} {item.place}: cannot be read, left out")
+            LOGGER.warning(f"{position} {item.place}: cannot be read, left out")
 
 
 class LoadTensor(InferenceSource):
@@ -291,10 +291,10 @@ class LoadTensor(InferenceSource):
             raise ConfigError(
                 f"source: a tensor of shape {tuple(tensor.shape)} must be (B, C, H, W), H and W multiples of {stride}"
             )
-        given = tensor.shape[1]
-        if given != channels:
+        count = tensor.shape[1]
+        if count != channels:
             raise ConfigError(
-                f"source: a tensor of shape {tuple(tensor.shape)} has C={given}, the network takes C={channels}",
+                f"source: a tensor of shape {tuple(tensor.shape)} has C={count}, the network takes C={channels}",
                 f"give (B, {channels}, H, W); an array or a file may have any number of channels from 1 to 4",
             )
         super().__init__(len(tensor), channels)

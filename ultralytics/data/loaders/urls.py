@@ -1,6 +1,6 @@
-"""Pictures and videos at http addresses.
+"""Images and videos at http addresses.
 
-A picture is read into memory each time it is asked for, so that a camera's still image is never an old one and nothing
+An image is read into memory on each access, so that a camera's still image is always current and nothing
 is written. A video is fetched into the working directory, because seeking in it needs a file.
 """
 
@@ -18,7 +18,7 @@ from ultralytics.utils.errors import ConfigError, NotFoundError
 
 SCHEMES = ("rtsp://", "rtmp://", "tcp://", "http://", "https://")
 TIMEOUT_S = 15
-MAX_IMAGE = 512 * 2**20  # bytes; more is not a picture
+MAX_IMAGE = 512 * 2**20  # bytes; more is not an image
 VIDEO_SITES = ("youtube.com", "youtu.be")
 
 
@@ -65,7 +65,7 @@ def fetch(address: str) -> bytes:
     """Return what lies at a web address.
 
     Raises:
-        NotFoundError: it cannot be read, or is far too large for a picture.
+        NotFoundError: it cannot be read, or is far too large for an image.
     """
     try:
         with urllib.request.urlopen(address, timeout=TIMEOUT_S) as response:
@@ -73,7 +73,7 @@ def fetch(address: str) -> bytes:
     except (urllib.error.URLError, http.client.HTTPException, OSError) as e:
         raise NotFoundError(f"source={address}: cannot be read ({getattr(e, 'reason', e)})") from None
     if len(data) > MAX_IMAGE:
-        raise NotFoundError(f"source={address}: more than {MAX_IMAGE >> 20} MiB, too large for a picture")
+        raise NotFoundError(f"source={address}: more than {MAX_IMAGE >> 20} MiB, too large for an image")
     return bytes(data)
 
 

@@ -25,7 +25,7 @@ class SHViTClassifier(Model):
         model: model YAML (file, name or dict), weights file of ours, or another `Model`.
         scale: letter of the compound scale of a model YAML that has scales.
         verbose: log the layer table when a YAML is built.
-        modules: Python file, or list of files, with registered blocks of your own; they are run.
+        modules: Python file, or list of files, with your registered blocks; they are executed.
     """
 
     default_family = "shvit"
@@ -46,5 +46,5 @@ class SHViTClassifier(Model):
 
     def _args(self, mode: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the overrides of one call; the image size is 224 unless the weights or the caller say otherwise."""
-        given = super()._args(mode, kwargs)
-        return {"imgsz": DEFAULT_IMGSZ, **given} if not given.get("cfg") else given
+        overrides = super()._args(mode, kwargs)
+        return {"imgsz": DEFAULT_IMGSZ, **overrides} if not overrides.get("cfg") else overrides

@@ -16,7 +16,7 @@ def normalize(images: Tensor) -> Tensor:
 
 
 def to_bytes(inputs: Tensor) -> Tensor:
-    """The inverse of `normalize`, as uint8, for pictures."""
+    """The inverse of `normalize`, as uint8, for plots."""
     images = inputs.detach().float() * _column(STD, inputs) + _column(MEAN, inputs)
     return (images * 255).round().clamp(0, 255).to(torch.uint8)
 

@@ -1,4 +1,4 @@
-"""Training of classifiers, from scratch, from loaded weights, or after a teacher.
+"""Training of classifiers, from scratch, from loaded weights, or by distillation from a teacher.
 
 Legend: B images in a batch, nc classes, S side of the input.
 """

@@ -1,4 +1,4 @@
-"""Validation of classifiers: top-1 and top-5 accuracy, accuracy per class, confusion matrix, pictures.
+"""Validation of classifiers: top-1 and top-5 accuracy, accuracy per class, confusion matrix, plots.
 
 Legend: B images in a batch, N images in the split, nc classes.
 """

@@ -145,9 +145,11 @@ def ap_per_class(
     ap = np.zeros((n, tp.shape[1]))
     p_curve, r_curve, prec_values = np.zeros((3, n, CURVE_POINTS))
     for i, (c, targets) in enumerate(zip(classes, counts, strict=True)):
-        mine = pred_cls == c
-        if mine.any():
-            ap[i], p_curve[i], r_curve[i], prec_values[i] = _class_curve(tp[mine], conf[mine], int(targets), x, eps)
+        members = pred_cls == c
+        if members.any():
+            ap[i], p_curve[i], r_curve[i], prec_values[i] = _class_curve(
+                tp[members], conf[members], int(targets), x, eps
+            )
     f1_curve = 2 * p_curve * r_curve / (p_curve + r_curve + eps)
     best = int(smooth(f1_curve.mean(0), 0.1).argmax()) if n else 0
     p, r, f1 = p_curve[:, best], r_curve[:, best], f1_curve[:, best]

@@ -113,10 +113,10 @@ def bootstrap_coco(
     ap, recall = np.full(shape, np.nan), np.full((*shape, len(MAX_DETS)), np.nan)
     order = np.argsort(-dets.scores, kind="stable")
     for k, c in enumerate(classes):
-        mine = order[dets.classes[order] == c]
-        one = _Class(dets.image[mine], dets.rank[mine], dets.outside[mine], matched[mine], ignored[mine])
+        members = order[dets.classes[order] == c]
+        one = _Class(dets.image[members], dets.rank[members], dets.outside[members], matched[members], ignored[members])
         positives = _positives_by_image(targets, int(c), len(images))
-        step = max(1, _CHUNK // max(1, len(mine), 10 * int(one.ever.sum())))
+        step = max(1, _CHUNK // max(1, len(members), 10 * int(one.ever.sum())))
         for low in range(0, len(weights), step):
             part = slice(low, low + step)
             ap[part, k], recall[part, k] = _replicates(one, weights[part].astype(np.float64), positives)
@@ -138,9 +138,9 @@ class _Class:
 
 def _positives_by_image(targets: CocoTargets, c: int, images: int) -> Float64Array:
     """Return (I, A): targets of class `c` that count, by image and size."""
-    mine = targets.classes == c
+    members = targets.classes == c
     out = np.zeros((images, len(AREA_RANGES)))
-    np.add.at(out, targets.image[mine], ~targets.ignore[mine])
+    np.add.at(out, targets.image[members], ~targets.ignore[members])
     return out
 
 

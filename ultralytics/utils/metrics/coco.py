@@ -124,7 +124,7 @@ def collect(images: Sequence[CocoImage]) -> tuple[Detections, CocoTargets, _Pair
         crowd = np.zeros(len(gt), dtype=bool) if image.crowd is None else np.asarray(image.crowd, dtype=bool)
         areas = _areas(gt) if image.areas is None else np.asarray(image.areas, dtype=np.float64)
         iou = pairwise_iou(boxes, gt, crowd) * (classes[:, None] == gt_classes)
-        # A hair below the lowest threshold is enough to be looked at: the exact test follows.
+        # Pairs slightly below the lowest threshold are included: the exact test follows.
         i, j = np.nonzero(iou >= IOU_THRESHOLDS[0] - 1e-9)
         dets.append((np.full(len(scores), place), scores, classes, rank, _outside(_areas(boxes))))
         targets.append((np.full(len(gt), place), gt_classes, crowd, crowd[:, None] | _outside(areas)))
@@ -160,9 +160,9 @@ def match(dets: Detections, targets: CocoTargets, pairs: _Pairs) -> tuple[BoolAr
         worth = np.where(possible, overlap + 2 * ~targets.ignore[g][..., None], -1.0)
         starts = np.flatnonzero(np.diff(d, prepend=-1))
         best = np.maximum.reduceat(worth, starts)  # (dets, A, T)
-        place = np.arange(len(d))[:, None, None]
+        position = np.arange(len(d))[:, None, None]
         repeats = np.diff(starts, append=len(d))
-        winner = np.maximum.reduceat(np.where(worth == best.repeat(repeats, 0), place, -1), starts)
+        winner = np.maximum.reduceat(np.where(worth == best.repeat(repeats, 0), position, -1), starts)
         k, a, t = np.nonzero(best > 0)
         chosen = g[winner[k, a, t]]
         taken[chosen, a, t] = True
@@ -194,14 +194,14 @@ def _accumulate(
     recall = np.full((*ap.shape, len(MAX_DETS)), -1.0)
     order = np.argsort(-dets.scores, kind="stable")
     for k, c in enumerate(classes):
-        mine = order[dets.classes[order] == c]
+        members = order[dets.classes[order] == c]
         positives = (~targets.ignore[targets.classes == c]).sum(0)  # (A,)
         for a in np.flatnonzero(positives):
-            counts = ~ignored[mine, a]  # (n, T)
-            tp, fp = matched[mine, a] & counts, ~matched[mine, a] & counts
+            counts = ~ignored[members, a]  # (n, T)
+            tp, fp = matched[members, a] & counts, ~matched[members, a] & counts
             ap[k, a] = _precision(tp, fp, int(positives[a])).mean(1)
             for m, limit in enumerate(MAX_DETS):
-                recall[k, a, :, m] = tp[dets.rank[mine] < limit].sum(0) / positives[a]
+                recall[k, a, :, m] = tp[dets.rank[members] < limit].sum(0) / positives[a]
     return classes, ap, recall
 
 

@@ -25,13 +25,13 @@ COCO_REQUIRED = ("pred_boxes", "target_boxes")
 
 
 def _image_metrics(tp: npt.NDArray[np.bool_], targets: int) -> dict[str, float]:
-    """P, R, F1 and counts of one image at IoU 0.5 over all predictions; 1 if there is nothing to find or found."""
-    hits, found = int(tp[:, 0].sum()), len(tp)
-    empty = float(found == 0 and targets == 0)
-    p = hits / found if found else empty
+    """P, R, F1 and counts of one image at IoU 0.5 over all predictions; 1 without targets and detections."""
+    hits, detections = int(tp[:, 0].sum()), len(tp)
+    empty = float(detections == 0 and targets == 0)
+    p = hits / detections if detections else empty
     r = hits / targets if targets else empty
     f1 = 2 * p * r / (p + r) if p + r else 0.0
-    return {"precision": p, "recall": r, "f1": f1, "tp": hits, "fp": found - hits, "fn": targets - hits}
+    return {"precision": p, "recall": r, "f1": f1, "tp": hits, "fp": detections - hits, "fn": targets - hits}
 
 
 def _coco_image(stat: Mapping[str, StatValue]) -> CocoImage:

@@ -93,8 +93,8 @@ def at_conf(metrics: DetMetrics, conf: float) -> dict[int, dict[str, float]]:
         classes, hit = np.asarray(stat["pred_cls"])[keep], np.asarray(stat["tp"], bool).reshape(-1, 10)[keep, 0]
         targets = np.asarray(stat["target_cls"])
         for c, row in counts.items():
-            mine = classes == c
-            row += [hit[mine].sum(), (~hit[mine]).sum(), (targets == c).sum()]
+            members = classes == c
+            row += [hit[members].sum(), (~hit[members]).sum(), (targets == c).sum()]
     out = {}
     for c, row in counts.items():
         tp, fp, n = row.tolist()

@@ -1,4 +1,4 @@
-"""Pictures and figures: annotated images, batches, label statistics, curves, confusion matrices."""
+"""Images and figures: annotated images, batches, label statistics, curves, confusion matrices."""
 
 from ultralytics.utils.plotting.annotator import Annotator, Colors, colors
 from ultralytics.utils.plotting.batch import plot_images

@@ -87,10 +87,10 @@ def plot_images(
     cell_h, cell_w = max(round(h * scale), 1), max(round(w * scale), 1)
     canvas = np.full((rows * cell_h, columns * cell_w, 3), 255, dtype=np.uint8)
     for i in range(len(data)):
-        mine = owner == i
+        of_image = owner == i
         title = Path(paths[i]).name[:40] if paths is not None and i < len(paths) else ""
-        own = None if scores is None else scores[mine]
-        cell = _draw_cell(_to_bgr(data[i], scale), boxes[mine], classes[mine], own, names or {}, title)
+        own = None if scores is None else scores[of_image]
+        cell = _draw_cell(_to_bgr(data[i], scale), boxes[of_image], classes[of_image], own, names or {}, title)
         y, x = (i // columns) * cell_h, (i % columns) * cell_w
         canvas[y : y + cell_h, x : x + cell_w] = cell
         cv2.rectangle(canvas, (x, y), (x + cell_w - 1, y + cell_h - 1), BORDER, 2)

@@ -1,4 +1,4 @@
-"""What every Matplotlib figure here shares: how it is made and written, and how words of the user's get into it.
+"""What every Matplotlib figure here shares: how it is made and written, and how the user's strings get into it.
 
 Matplotlib is imported inside the functions and used through its object interface, so that no global figure state, style
 or backend of the caller is touched.

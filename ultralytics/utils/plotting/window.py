@@ -1,4 +1,4 @@
-"""Showing pictures on the screen."""
+"""Showing images on the screen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ultralytics.utils.errors import ConfigError
 
-REMEDY = "save the pictures (save=True) and look at the files"
+REMEDY = "save the images (save=True) and look at the files"
 
 
 def show_image(title: str, image: npt.NDArray[np.uint8], wait_ms: int) -> None:

@@ -57,12 +57,12 @@ class ModelEMA:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move the average towards the model's present state."""
+        """Move the average towards the model's current state."""
         self.updates += 1
         weight = 1 - self.decay(self.updates)
         source = unwrap_model(model).state_dict()
         pairs = [(e, source[k].detach()) for k, e in self.ema.state_dict().items() if e.dtype.is_floating_point]
-        # foreach wants one dtype and device per call
+        # foreach needs one dtype and device per call
         groups: dict[tuple[torch.dtype, torch.device], tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
         for e, m in pairs:
             ours, theirs = groups.setdefault((e.dtype, e.device), ([], []))
@@ -138,7 +138,7 @@ def cosine_lr(epochs: int, lrf: float) -> LRCurve:
 
 
 def flat_cosine_lr(epochs: int, lrf: float, flat: float = 0.5) -> LRCurve:
-    """Factor 1 for the first `flat` share of the epochs, then half a cosine down to `lrf` (DEIM, CVPR 2025)."""
+    """Factor 1 for the first `flat` fraction of the epochs, then half a cosine down to `lrf` (DEIM, CVPR 2025)."""
     start = epochs * flat
     down = cosine_lr(1, lrf)
     return lambda e: 1.0 if e <= start else down((e - start) / (epochs - start))
