@@ -114,12 +114,14 @@ def bootstrap_coco(
     order = np.argsort(-dets.scores, kind="stable")
     for k, c in enumerate(classes):
         members = order[dets.classes[order] == c]
-        one = _Class(dets.image[members], dets.rank[members], dets.outside[members], matched[members], ignored[members])
+        detections = _Class(
+            dets.image[members], dets.rank[members], dets.outside[members], matched[members], ignored[members]
+        )
         positives = _positives_by_image(targets, int(c), len(images))
-        step = max(1, _CHUNK // max(1, len(members), 10 * int(one.ever.sum())))
+        step = max(1, _CHUNK // max(1, len(members), 10 * int(detections.ever.sum())))
         for low in range(0, len(weights), step):
             part = slice(low, low + step)
-            ap[part, k], recall[part, k] = _replicates(one, weights[part].astype(np.float64), positives)
+            ap[part, k], recall[part, k] = _replicates(detections, weights[part].astype(np.float64), positives)
     return Bootstrap(_summaries(ap, recall), ap[:, :, 0].mean(-1), classes)
 
 
@@ -131,9 +133,13 @@ class _Class:
     ) -> None:
         self.image, self.outside = image, outside
         self.ever = matched.any((1, 2))  # (n,)
-        kept = np.flatnonzero(self.ever)
-        counts = ~ignored[kept]
-        self.rank, self.tp, self.counts = rank[kept], matched[kept] & counts, counts  # (U,), (U, A, T), (U, A, T)
+        matching = np.flatnonzero(self.ever)
+        counts = ~ignored[matching]
+        self.rank, self.tp, self.counts = (
+            rank[matching],
+            matched[matching] & counts,
+            counts,
+        )  # (U,), (U, A, T), (U, A, T)
 
 
 def _positives_by_image(targets: CocoTargets, c: int, images: int) -> Float64Array:
@@ -144,23 +150,25 @@ def _positives_by_image(targets: CocoTargets, c: int, images: int) -> Float64Arr
     return out
 
 
-def _replicates(one: _Class, weights: Float64Array, positives: Float64Array) -> tuple[Float64Array, Float64Array]:
+def _replicates(
+    detections: _Class, weights: Float64Array, positives: Float64Array
+) -> tuple[Float64Array, Float64Array]:
     """Return AP (R, A, T) and recall (R, A, T, limits) of one class for the image weights (R, I)."""
     total = weights @ positives  # (R, A)
-    drawn = weights[:, one.image]  # (R, n)
-    hits = drawn[:, one.ever]  # (R, U)
+    drawn = weights[:, detections.image]  # (R, n)
+    hits = drawn[:, detections.ever]  # (R, U)
     shape = (len(weights), len(AREA_RANGES), len(IOU_THRESHOLDS))
     ap, recall = np.zeros(shape), np.zeros((*shape, len(MAX_DETS)))
     for a in range(len(AREA_RANGES)):
         # What never matches is a false positive at every threshold, unless its own area is outside the range.
-        plain = drawn * (~one.ever & ~one.outside[:, a])
-        before = plain.cumsum(1)[:, one.ever]  # (R, U)
+        plain = drawn * (~detections.ever & ~detections.outside[:, a])
+        before = plain.cumsum(1)[:, detections.ever]  # (R, U)
         for t in range(len(IOU_THRESHOLDS)):
-            tp = hits * one.tp[:, a, t]
-            seen = (hits * one.counts[:, a, t]).cumsum(1) + before
+            tp = hits * detections.tp[:, a, t]
+            seen = (hits * detections.counts[:, a, t]).cumsum(1) + before
             ap[:, a, t] = _average_precision(tp.cumsum(1), seen, total[:, a])
             for m, limit in enumerate(MAX_DETS):
-                recall[:, a, t, m] = tp[:, one.rank < limit].sum(1) / np.maximum(total[:, a], 1)
+                recall[:, a, t, m] = tp[:, detections.rank < limit].sum(1) / np.maximum(total[:, a], 1)
     undefined = total == 0
     ap[undefined], recall[undefined] = np.nan, np.nan
     return ap, recall
