@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar, overload
 
-from ultralytics.utils.ops import make_divisible
+from ultralytics.utils.ops import make_divisible as make_divisible  # blocks import it from here, too
 
 ModuleType = TypeVar("ModuleType", bound=type)
 

@@ -17,7 +17,7 @@ from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.ops import ltwh2xywh, ltwh2xyxy, xywh2ltwh, xywh2xyxy, xyxy2ltwh, xyxy2xywh
 
 BoxFormat = Literal["xyxy", "xywh", "ltwh"]
-Index = int | slice | npt.NDArray[np.bool_] | npt.NDArray[np.integer] | Sequence[int] | Sequence[bool]
+_Index = int | slice | npt.NDArray[np.bool_] | npt.NDArray[np.integer] | Sequence[int] | Sequence[bool]
 
 BOX_FORMATS: tuple[BoxFormat, ...] = ("xyxy", "xywh", "ltwh")
 _CONVERT: dict[tuple[str, str], Any] = {
@@ -74,7 +74,7 @@ class Bboxes:
     def __len__(self) -> int:
         return len(self.bboxes)
 
-    def __getitem__(self, index: Index) -> Bboxes:
+    def __getitem__(self, index: _Index) -> Bboxes:
         return Bboxes(self.bboxes[index], self.format)
 
     @classmethod
@@ -206,7 +206,7 @@ class Instances:
     def __len__(self) -> int:
         return len(self._bboxes)
 
-    def __getitem__(self, index: Index) -> Instances:
+    def __getitem__(self, index: _Index) -> Instances:
         """Return the objects that a slice, mask or index array picks; an integer gives one object."""
         if isinstance(index, (int, np.integer)):
             index = [int(index)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -79,23 +79,27 @@ def _strays(survey: Survey) -> Iterator[tuple[str, str]]:
 
 def _pairing(survey: Survey, suffix: str) -> Iterator[tuple[str, str]]:
     """Give label files without image and images without label file."""
-    wanted = set(survey.reader.label_files if survey.reader else ())
-    bases = {os.path.splitext(f)[0] for f in wanted}
-    for image, label in zip(survey.im_files, survey.reader.label_files if survey.reader else (), strict=False):
+    label_files = survey.reader.label_files if survey.reader else []
+    for image, label in zip(survey.im_files, label_files, strict=False):
         if not os.path.exists(label):
             yield "unlabelled", image
-    if not folders_of(survey.source):
-        return  # a list takes some images of a folder: the others' labels are not orphans
-    for folder in sorted({os.path.dirname(f) for f in wanted}):
-        for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+    if folders_of(survey.source):  # a list takes some images of a folder: the others' labels are not orphans
+        yield from _orphans(frozenset(label_files), suffix)
+
+
+def _orphans(wanted: Set[str], suffix: str) -> Iterator[tuple[str, str]]:
+    """Give the label files beside the `wanted` ones: without an image, or with a suffix in upper case."""
+    bases = {os.path.splitext(f)[0] for f in wanted}
+    for folder in filter(os.path.isdir, sorted({os.path.dirname(f) for f in wanted})):
+        for name in sorted(os.listdir(folder)):
             path = os.path.join(folder, name)
-            if suffix_of(name) != suffix or path in wanted or _is_list(path, survey):
+            if suffix_of(name) != suffix or path in wanted or _is_list(path):
                 continue
             base = os.path.splitext(path)[0]
             yield ("case", path) if base in bases and not name.endswith(suffix) else ("orphan", path)
 
 
-def _is_list(path: str, survey: Survey) -> bool:
+def _is_list(path: str) -> bool:
     """Return whether a text file is not a label file: a list beside the images, or notes such as classes.txt."""
     return Path(path).stem in {"classes", "labels", "obj", "predefined_classes", "readme", "train", "val", "test"}
 
