@@ -19,7 +19,7 @@ def test_events() -> None:
 def test_every_event_is_fired_somewhere(event: str) -> None:
     """Who adds a callback relies on it being called; the order is tested with the owners."""
     calls = re.compile(rf"""(run_callbacks|callbacks\.run)\(\s*"{event}\"""")
-    assert any(calls.search(file.read_text(encoding="utf-8")) for file in (ROOT / "engine").glob("*.py"))
+    assert any(calls.search(file.read_text(encoding="utf-8")) for file in (ROOT / "engine").rglob("*.py"))
 
 
 def test_functions_run_in_order_with_the_owner() -> None:

@@ -28,7 +28,7 @@ from ultralytics.utils.ops import xywh2xyxy
 
 IMAGES = ("copy", "link", "none")
 CONVERT_REPORT = "convert_report.txt"
-SAME_FRAME = 1.0  # pixels by which a polygon's frame may differ from its box: then the polygon says more
+SAME_FRAME = 1.0  # pixels by which a polygon's frame may differ from its box: then the polygon is used
 _DIGITS = 5  # of pixel values
 _MARKS = frozenset({"images", "JPEGImages"})
 

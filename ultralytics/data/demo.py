@@ -28,7 +28,7 @@ Rng = np.random.Generator
 
 DEMO_CLASSES = ("ball", "block", "wedge", "star", "ring")
 VERSION = 1
-MARKER = "demo.json"  # says what a folder was drawn with
+MARKER = "demo.json"  # records what a folder was drawn with
 _ASPECTS = ((0.75, 1.0), (1.0, 1.0), (1.0, 0.75), (0.625, 1.0))  # height, width as parts of imgsz
 _HUES = (2, 107, 28, 140, 62)  # usual hue of each class, OpenCV degrees (0..179)
 _ODD_COLOUR = 0.25  # share of objects in another hue, so that colour alone does not decide

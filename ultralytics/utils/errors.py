@@ -1,4 +1,4 @@
-"""Errors meant for a user: each says the value, the bound and the remedy, and where the value came from.
+"""Errors meant for a user: each states the value, the bound and the remedy, and where the value came from.
 
 Every class also derives from the built-in exception that callers of the upstream interface already catch. The command
 line prints the message of a `UserError` alone (at most three lines) and exits with status 1; anything else is a bug and

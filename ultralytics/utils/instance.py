@@ -220,7 +220,7 @@ class Instances:
     def concatenate(cls, instances_list: Sequence[Instances], axis: int = 0) -> Instances:
         """Join the objects of several images; format and unit must agree.
 
-        Where only some have polygons, the polygons of all are given up: a box alone does not say its outline.
+        Where only some have polygons, the polygons of all are given up: a box alone does not determine an outline.
         """
         if not instances_list:
             return cls(np.zeros((0, 4), np.float32))

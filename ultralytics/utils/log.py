@@ -88,7 +88,7 @@ class _Formatter(logging.Formatter):
 
 
 def verbose_default() -> bool:
-    """Whether messages are shown: on unless `YOLO_VERBOSE` says no."""
+    """Whether messages are shown: on unless `YOLO_VERBOSE` is off."""
     return os.getenv("YOLO_VERBOSE", "true").lower() in {"1", "true", "yes", "on", "y", "t"}
 
 

@@ -234,14 +234,14 @@ def amp_dtype(amp: bool | str, device: torch.device | str) -> torch.dtype | None
 def inference_dtype(amp: bool | str, quantize: int | None, device: torch.device | str) -> torch.dtype | None:
     """The data type that autocast shall use in inference, None for the network's own.
 
-    On a CPU it is what `amp` says, so bfloat16 where the CPU computes in it itself, unless `quantize` names the bits.
+    On a CPU it follows `amp`, so bfloat16 where the CPU computes in it itself, unless `quantize` names the bits.
     On a GPU `quantize` alone decides.
     """
     return amp_dtype(amp, device) if torch.device(device).type == "cpu" and quantize is None else None
 
 
 def wants_channels_last(channels_last: bool | None, device: torch.device | str) -> bool:
-    """Whether a network shall lie in memory channels last: as said, else where it was measured to be faster.
+    """Whether a network shall lie in memory channels last: as requested, else where it was measured to be faster.
 
     That is on CPUs, in float32 as well as in bfloat16; on a GPU it was not measured.
     """

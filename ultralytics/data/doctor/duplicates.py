@@ -17,7 +17,7 @@ from ultralytics.data.doctor.survey import ImageProperties, Survey
 
 NEAR = 12  # of 256 bits that near duplicates may differ in
 _BANDS = 16  # with NEAR differing bits at least four of them agree
-_CROWDED = 64  # images that share a band, from which on only neighbours (frames of a video, say) are compared
+_CROWDED = 64  # images that share a band, from which on only neighbours (such as frames of a video) are compared
 
 _RULES = {
     "duplicate_image": FindingRule("warning", "image(s) that are there twice in this split", "keep one of them"),

@@ -50,7 +50,7 @@ class _Entry:
 
 @dataclass
 class _Listing:
-    """What the file says: the entries by plain name, those of the split's images, findings about the file."""
+    """Content of the file: the entries by plain name, those of the split's images, findings about the file."""
 
     entries: dict[str, _Entry]
     matches: Matches
@@ -123,7 +123,7 @@ class CocoReader(LabelReader):
         return {c: category for category, c in reversed(self._classes.items()) if c >= 0}
 
     def leftover(self) -> list[Issue]:
-        """Return what the file says about images or categories that do not exist."""
+        """Return findings about listed images or categories that do not exist."""
         listing = self._index()
         matched = {*listing.matches.found.values(), *listing.matches.ambiguous.values()}
         roots = [os.path.dirname(f) for f in self.split.im_files[:1]] + _roots(self.split)
@@ -236,7 +236,7 @@ class CocoReader(LabelReader):
     def _truth_row(self, annotation: Mapping[str, Any], gain: Float64Array, row: int) -> list[list[float]]:
         """Return the annotation as a row of `TRUTH_COLUMNS`, none where it has no class or no box.
 
-        As in pycocotools it need not lie within the image, nor be trained on; `ignore` says nothing there.
+        As in pycocotools it need not lie within the image, nor be trained on; `ignore` has no effect there.
         """
         class_id = self._classes.get(annotation.get("category_id"), -1)
         try:

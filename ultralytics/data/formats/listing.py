@@ -1,7 +1,7 @@
-"""Which image of a split is meant by which name of an annotation file.
+"""Matching of a split's images with the names in an annotation file.
 
 Files name images by their path below some folder, by an absolute path of another machine, or by the bare file name. An
-image that could be meant by a name of another one gets no labels rather than wrong ones.
+image that the name of another one could match gets no labels rather than wrong ones.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The files are read by a bare expat parser that takes no document type and no entities, so a file cannot make it open
 others or grow. Corners are the edges of the box, counted from 0, as today's labelling tools write them; the original
-VOC sets count pixels from 1: say `voc_origin: 1` in the data YAML for these.
+VOC sets count pixels from 1: give `voc_origin: 1` in the data YAML for these.
 """
 
 from __future__ import annotations

@@ -223,7 +223,7 @@ class RowCollector:
     def add(self, line: int, class_id: int, box: Sequence[float], polygon: Float32Array | None, name: str = "") -> None:
         """Take a checked row, cut off at the frame; raise RowError when nothing of its box is left.
 
-        `name` says in a finding which row of the file is meant, where a line cannot.
+        `name` identifies the row in a finding where the line does not.
         """
         suspicion, box = cut_reason(box), inside(box)
         if suspicion is not None:

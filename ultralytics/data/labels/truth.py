@@ -24,7 +24,7 @@ def snapshot(table: LabelTable) -> LabelTable:
 def follow_labels(table: LabelTable, scan: LabelTable) -> LabelTable:
     """Return `table` with the `truth` of the scan only for images whose classes and boxes are still those of the scan.
 
-    The others are compared with their labels: what the file says of areas and crowds is of other objects.
+    The others are compared with their labels: areas and crowds in the file belong to other objects.
     """
     if table.truth is None:
         return table

@@ -414,7 +414,7 @@ def in_memory(source: object) -> bool:
 def read_mixed(items: Sequence[object]) -> list[object]:
     """Return a list of paths, web addresses and images in memory as single images.
 
-    Images in memory stay; the others are `Stored`. A folder, glob or list file stands for the images and videos of it.
+    Images in memory stay; the others are `Stored`. A folder, glob or list file means the images and videos of it.
 
     Raises:
         NotFoundError: a path does not exist.

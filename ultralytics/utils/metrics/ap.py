@@ -133,7 +133,7 @@ def ap_per_class(
 ) -> ClassCurves:
     """Return AP, precision, recall and F1 of each class that has targets.
 
-    `tp` (N, T) says for each prediction and IoU threshold whether it is a true positive, `conf` (N,) its confidence,
+    `tp` (N, T) is, for each prediction and IoU threshold, whether it is a true positive, `conf` (N,) its confidence,
     `pred_cls` (N,) and `target_cls` (M,) the class ids. With `plot`, the curves are drawn into `save_dir`, labelled by
     `names`, and `on_plot` is called with each file.
     """

@@ -177,7 +177,7 @@ def _replicates(
 def _average_precision(hits: Float64Array, seen: Float64Array, total: Float64Array) -> Float64Array:
     """Return (R,) the mean precision at 101 recalls, from cumulated hits and counts (R, U) and targets (R,).
 
-    The precision at a recall is the highest from there on, so that only places with a match have a say.
+    The precision at a recall is the highest from there on, so that only positions with a match count.
     """
     if not hits.shape[1]:
         return np.zeros(len(hits))

@@ -1,6 +1,6 @@
 """Overlap of boxes: pairwise IoU, the GIoU / DIoU / CIoU family, and intersection over area.
 
-Shapes: N and M boxes; boxes are `xyxy` or `xywh` (centre and size) as each function says. Half-precision input is
+Shapes: N and M boxes; boxes are `xyxy` or `xywh` (centre and size) as each function states. Half-precision input is
 computed in float32: areas of boxes in pixels pass the range of float16.
 
 Sources: GIoU, Rezatofighi et al., CVPR 2019, algorithm 1; DIoU and CIoU, Zheng et al., AAAI 2020, sections 3 and 4.

@@ -87,7 +87,7 @@ class ModelEMA:
 
 
 class EarlyStopping:
-    """Says when `patience` epochs have passed without a better fitness; patience 0 never stops.
+    """Detects when `patience` epochs have passed without a better fitness; patience 0 never stops.
 
     Better means strictly greater, so a tie keeps the earlier epoch. Epochs with a best fitness of 0 do not count
     against the patience: nothing has been learnt yet that could get worse.
@@ -100,7 +100,7 @@ class EarlyStopping:
         self.possible_stop = False
 
     def __call__(self, epoch: int, fitness: float | None) -> bool:
-        """Record the fitness of an epoch (None: not measured) and say whether to stop.
+        """Record the fitness of an epoch (None: not measured) and return whether to stop.
 
         Afterwards `possible_stop` says that the next epoch may be the last.
         """
