@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ultralytics.data.labels.parse import Scan, scan_images, verify_pair
-from ultralytics.data.labels.table import ImageLabels
+from ultralytics.data.labels.table import ParsedLabels
 from ultralytics.data.types import LabelDict
 
 NAMES = {0: "a", 1: "b", 2: "c"}
@@ -76,7 +76,7 @@ def hyp(**changes: Any) -> SimpleNamespace:
     return SimpleNamespace(**{**off, **changes})
 
 
-def label_dict(image: ImageLabels) -> LabelDict:
+def label_dict(image: ParsedLabels) -> LabelDict:
     """Return the labels of an image as a custom data set gives them: a dict that can be changed."""
     label: LabelDict = {
         "im_file": image.im_file,

@@ -15,7 +15,7 @@ from torch import nn
 
 from ultralytics.data.augment.pipeline import AugmentParams
 from ultralytics.data.build import EpochSampler, stop_workers
-from ultralytics.data.dataset import Batch
+from ultralytics.data.types import Batch
 from ultralytics.engine.training import optimizer as optim
 from ultralytics.engine.training.autobatch import explain_out_of_memory, is_out_of_memory
 from ultralytics.engine.training.console import RunClock, memory_text, progress_text, write_csv

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ultralytics.cfg import Args, get_cfg, get_save_dir
-from ultralytics.data.dataset import Batch
+from ultralytics.data.types import Batch
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.backends.metadata import Facts

@@ -12,7 +12,7 @@ import pytest
 from tests.data.sets import make_set, scan_labels, write_set
 from ultralytics.data.doctor import Finding, preflight, worst
 from ultralytics.data.doctor.quick_checks import check_labels, count_repeated, same_files
-from ultralytics.data.labels.table import ImageLabels, LabelTable
+from ultralytics.data.labels.table import LabelTable, ParsedLabels
 from ultralytics.data.utils import img2label_paths, list_images
 
 
@@ -78,7 +78,7 @@ def test_counts_are_those_of_a_loop_over_the_images() -> None:
     images = []
     for i in range(40):
         boxes = rng.choice([0.001, 0.2, 0.3], (i % 9, 4)).astype(np.float32)
-        images.append(ImageLabels(f"im{i}.jpg", (9, 9), np.zeros((len(boxes), 1), np.float32), boxes))
+        images.append(ParsedLabels(f"im{i}.jpg", (9, 9), np.zeros((len(boxes), 1), np.float32), boxes))
     labels = LabelTable.from_images(images)
     many, tiny, twice = [], 0, 0
     for label in labels:

@@ -18,7 +18,7 @@ from ultralytics.data import YOLODataset
 from ultralytics.data.formats import open_reader
 from ultralytics.data.labels.cache import _stamps, cached_scan, content_key, load_cache, save_cache, spare_path
 from ultralytics.data.labels.parse import Issue, Scan
-from ultralytics.data.labels.table import ImageLabels, LabelTable
+from ultralytics.data.labels.table import LabelTable, ParsedLabels
 from ultralytics.data.utils import list_images
 
 
@@ -214,7 +214,7 @@ def test_label_files_that_are_not_handed_out(tmp_path: Path, monkeypatch: pytest
 def stored(tmp_path: Path) -> tuple[Path, Scan]:
     """Write a small cache; return its file and what is in it."""
     labels = LabelTable.from_images(
-        [ImageLabels(f"im{i}.jpg", (10, 20), np.ones((i, 1), "f4"), np.ones((i, 4), "f4")) for i in range(3)]
+        [ParsedLabels(f"im{i}.jpg", (10, 20), np.ones((i, 1), "f4"), np.ones((i, 4), "f4")) for i in range(3)]
     )
     counts = {"found": 2, "missing": 0, "empty": 1, "corrupt": 0, "total": 3}
     scan = Scan(labels, [Issue("a", 1, "class", "why")], counts)

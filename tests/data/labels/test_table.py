@@ -14,7 +14,7 @@ from tests.data.sets import data_dict, label_dict, make_set
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.labels.cache import CACHE_VERSION, load_cache, save_cache
 from ultralytics.data.labels.parse import Scan
-from ultralytics.data.labels.table import ImageLabels, LabelTable, Ragged
+from ultralytics.data.labels.table import LabelTable, ParsedLabels, Ragged
 from ultralytics.utils.errors import DatasetError
 
 COUNTS = (3, 0, 1, 5, 0, 2)
@@ -30,7 +30,7 @@ def dicts(truth: bool = False, counts: tuple[int, ...] = COUNTS) -> list[dict]:
         cls, boxes = rng.integers(0, 3, (n, 1)).astype(np.float32), rng.random((n, 4), np.float32)
         polygons = [rng.random((3 + j, 2), np.float32) for j in range(n)] if i % 2 else []
         rows = rng.integers(0, 3, (i, 8)).astype(np.float64) if truth else None
-        labels.append(label_dict(ImageLabels(f"im{i}.jpg", (10 + i, 20 + i), cls, boxes, polygons, rows)))
+        labels.append(label_dict(ParsedLabels(f"im{i}.jpg", (10 + i, 20 + i), cls, boxes, polygons, rows)))
     return labels
 
 

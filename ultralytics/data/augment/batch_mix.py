@@ -18,7 +18,7 @@ __all__ = ("ImageLabels", "Paste", "mix_batch", "paste_objects", "paste_sources"
 
 
 class ImageLabels(NamedTuple):
-    """Objects of one image, each with the share of it that is seen."""
+    """Objects of one image, each with the fraction of it that is visible."""
 
     cls: Tensor  # (N,)
     bboxes: Tensor  # (N, 4)
@@ -38,9 +38,9 @@ class Paste(NamedTuple):
     enlarge: float
 
 
-def _check_share(beta: float) -> None:
+def _check_beta(beta: float) -> None:
     if not 0 <= beta <= 1:
-        raise ConfigError(f"beta={beta} must be between 0 and 1: it is the share of the image itself")
+        raise ConfigError(f"beta={beta} must be between 0 and 1: it is the weight of the image itself")
 
 
 def mix_batch(images: Tensor, labels: Sequence[ImageLabels], beta: float) -> tuple[Tensor, list[ImageLabels]]:
@@ -49,7 +49,7 @@ def mix_batch(images: Tensor, labels: Sequence[ImageLabels], beta: float) -> tup
     Args:
         images: (B, C, H, W), floating point.
         labels: Objects of each image.
-        beta: Share of the image itself.
+        beta: Weight of the image itself.
 
     Returns:
         Images, and the objects: an image's own first.
@@ -57,7 +57,7 @@ def mix_batch(images: Tensor, labels: Sequence[ImageLabels], beta: float) -> tup
     Raises:
         ConfigError: `beta` is not in 0..1.
     """
-    _check_share(beta)
+    _check_beta(beta)
     mixed = images * beta + images.roll(1, 0) * (1 - beta)
     found = []
     for i, own in enumerate(labels):
@@ -100,7 +100,7 @@ def paste_objects(
 ) -> tuple[Tensor, list[ImageLabels]]:
     """Blend objects of the batch into its images at other places.
 
-    The patch is larger than the object by a share of its sides at each border, as far as both images reach; the label
+    The patch is larger than the object by a fraction of its sides at each border, as far as both images reach; the label
     is the object's box.
 
     Args:
@@ -116,7 +116,7 @@ def paste_objects(
     Raises:
         ConfigError: `beta` is not in 0..1, or an object does not fit where it shall go.
     """
-    _check_share(beta)
+    _check_beta(beta)
     out = images.clone()
     found = []
     for i, (own, wanted) in enumerate(zip(labels, pastes, strict=True)):

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ultralytics.data.images import TemporaryReadError, is_transient, probe
-from ultralytics.data.labels.table import ImageLabels, LabelTable
+from ultralytics.data.labels.table import LabelTable, ParsedLabels
 from ultralytics.data.types import LabelDict
 from ultralytics.utils.arrays import Float32Array, Float64Array
 from ultralytics.utils.errors import DatasetError
@@ -362,7 +362,7 @@ def scan_images(im_files: Sequence[str], verify: Callable[[str], VerifiedImage],
         bar.set_description(f"{desc} {describe(counts)}")
         labels = LabelTable.from_images(
             [
-                ImageLabels(p.im_file, p.shape, p.rows.cls, p.rows.bboxes, p.rows.segments, p.rows.truth)
+                ParsedLabels(p.im_file, p.shape, p.rows.cls, p.rows.bboxes, p.rows.segments, p.rows.truth)
                 for p in pairs
                 if p.shape is not None
             ]

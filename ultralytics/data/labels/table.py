@@ -72,7 +72,7 @@ class Ragged:
         return Ragged(self.values[wanted], np.diff(before[self.starts]))
 
 
-class ImageLabels(NamedTuple):
+class ParsedLabels(NamedTuple):
     """The labels of one image as a reader hands them over; the fields are those of `LabelDict`."""
 
     im_file: str
@@ -145,7 +145,7 @@ class LabelTable(Sequence[LabelDict]):
             _check(label)
         table = cls.from_images(
             [
-                ImageLabels(d["im_file"], d["shape"], d["cls"], d["bboxes"], d.get("segments", ()), d.get("truth"))
+                ParsedLabels(d["im_file"], d["shape"], d["cls"], d["bboxes"], d.get("segments", ()), d.get("truth"))
                 for d in labels
             ]
         )
@@ -153,7 +153,7 @@ class LabelTable(Sequence[LabelDict]):
         return replace(table, rest=rest) if any(rest) else table
 
     @classmethod
-    def from_images(cls, images: Sequence[ImageLabels]) -> LabelTable:
+    def from_images(cls, images: Sequence[ParsedLabels]) -> LabelTable:
         """Return the table of the labels of some images; it has the `truth` of all of them, or none."""
         outlines = [polygon for image in images for polygon in image.segments]
         truth = [image.truth for image in images if image.truth is not None]

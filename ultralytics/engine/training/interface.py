@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, Dataset
 
 from ultralytics.cfg import Args
-from ultralytics.data.dataset import Batch
+from ultralytics.data.types import Batch
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.training.console import LossMeter, RunClock, choose_recipe, header_text
 from ultralytics.engine.training.environment import Interrupt

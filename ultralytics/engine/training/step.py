@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ultralytics.data.dataset import Batch
+from ultralytics.data.types import Batch
 from ultralytics.engine.training.console import LossMeter
 from ultralytics.engine.training.nan_trace import StepFailure
 from ultralytics.engine.training.optimizer import GradientAccumulator, Warmup, optimizer_step

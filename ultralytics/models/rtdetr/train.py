@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from ultralytics.data.build import build_dataloader
-from ultralytics.data.dataset import Batch, YOLODataset
+from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.doctor import Finding, preflight
 from ultralytics.data.labels.table import LabelTable
+from ultralytics.data.types import Batch
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.engine.training.interface import BatchLoader, InitialWeights, ModelSource, stride_of
 from ultralytics.models.rtdetr.post import check_classes

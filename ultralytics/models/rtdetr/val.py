@@ -20,8 +20,9 @@ from torch.utils.data import DataLoader
 
 from ultralytics.cfg import Args
 from ultralytics.data.build import build_dataloader, build_yolo_dataset
-from ultralytics.data.dataset import Batch, YOLODataset
+from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.formats import CocoReader, open_reader
+from ultralytics.data.types import Batch
 from ultralytics.data.utils import list_images
 from ultralytics.engine.results.results import Results
 from ultralytics.engine.validator import BaseValidator, Module, Prediction, RawOutput

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ultralytics.data.classify import ClassificationDataset, build_classify_loader, check_cls_dataset
-from ultralytics.data.dataset import Batch
+from ultralytics.data.types import Batch
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.engine.training.interface import BatchLoader, InitialWeights, ModelSource
 from ultralytics.models.shvit.pre import normalize, to_bytes

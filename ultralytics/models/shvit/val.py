@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ultralytics.data.classify import ClassificationDataset, build_classify_loader, check_cls_dataset
-from ultralytics.data.dataset import Batch
+from ultralytics.data.types import Batch
 from ultralytics.engine.validator import BaseValidator, Module, Prediction, RawOutput, first_tensor
 from ultralytics.models.shvit.pre import normalize, to_bytes
 from ultralytics.utils import LOGGER, IterableSimpleNamespace

@@ -53,8 +53,8 @@ class FlatCosine:
             return 1.0
         if step >= self.closing:
             return self.gamma
-        share = (step - self.flat) / (self.closing - self.flat)
-        return self.gamma + (1 - self.gamma) * 0.5 * (1 + math.cos(math.pi * share))
+        progress = (step - self.flat) / (self.closing - self.flat)
+        return self.gamma + (1 - self.gamma) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def linear_warmup_factor(step: int, duration: int) -> float:
