@@ -100,8 +100,8 @@ def paste_objects(
 ) -> tuple[Tensor, list[ImageLabels]]:
     """Blend objects of the batch into its images at other places.
 
-    The patch is larger than the object by a fraction of its sides at each border, as far as both images reach; the label
-    is the object's box.
+    The patch is larger than the object by a fraction of its sides at each border, as far as both images reach; the
+    label is the object's box.
 
     Args:
         images: (B, C, H, W), floating point.
