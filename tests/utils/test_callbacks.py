@@ -18,7 +18,7 @@ def test_events() -> None:
 @pytest.mark.parametrize("event", EVENTS)
 def test_every_event_is_fired_somewhere(event: str) -> None:
     """Who adds a callback relies on it being called; the order is tested with the owners."""
-    calls = re.compile(rf"""(run_callbacks|callbacks\.run)\(\s*"{event}\"""")
+    calls = re.compile(rf"""(run_callbacks|callbacks\.run|notify)\(\s*"{event}\"""")
     assert any(calls.search(file.read_text(encoding="utf-8")) for file in (ROOT / "engine").rglob("*.py"))
 
 

@@ -21,10 +21,10 @@ from ultralytics.data.images import imread, imread_reduced, reduction, resize
 from ultralytics.data.labels.table import LabelTable
 from ultralytics.data.types import LabelDict, Sample
 from ultralytics.data.utils import IMG_FORMATS, list_images, pick_fraction
-from ultralytics.utils.arrays import Pixels
 from ultralytics.utils.errors import DatasetError
 from ultralytics.utils.instance import Instances
 from ultralytics.utils.ops import resample_segments
+from ultralytics.utils.torch_tools.arrays import Pixels
 
 Shape = tuple[int, int]
 Loaded = tuple[Pixels, Shape, Shape]

@@ -28,9 +28,9 @@ from ultralytics.data.labels.parse import Issue, LabelRows, VerifiedImage, scan_
 from ultralytics.data.labels.report import Reporting
 from ultralytics.data.labels.table import LabelTable
 from ultralytics.data.utils import IMG_FORMATS, pick_fraction
-from ultralytics.utils.arrays import Pixels
 from ultralytics.utils.errors import ConfigError, DatasetError, NotFoundError
 from ultralytics.utils.log import LOGGER, colorstr
+from ultralytics.utils.torch_tools.arrays import Pixels
 
 MARGIN = 1.15  # training images keep this much more than the input's side, for crops
 POLICIES = {"randaugment": v2.RandAugment, "autoaugment": v2.AutoAugment, "augmix": v2.AugMix}

@@ -19,12 +19,12 @@ from ultralytics.data.formats.yolo import yolo_rows
 from ultralytics.data.labels.parse import Issue, Scan
 from ultralytics.data.types import LabelDict
 from ultralytics.data.utils import SPLITS, check_det_dataset, list_images
-from ultralytics.utils.arrays import Float32Array
 from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import ConfigError, DatasetError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.ops import xywh2xyxy
+from ultralytics.utils.torch_tools.arrays import Float32Array
 
 IMAGES = ("copy", "link", "none")
 CONVERT_REPORT = "convert_report.txt"

@@ -20,9 +20,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ultralytics.utils.arrays import Float32Array
 from ultralytics.utils.errors import DatasetError
 from ultralytics.utils.files import atomic_write
+from ultralytics.utils.torch_tools.arrays import Float32Array
 
 Rng = np.random.Generator
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ultralytics.utils.arrays import Pixels
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.log import LOGGER, ProgressBar
+from ultralytics.utils.torch_tools.arrays import Pixels
 
 _THREADS = min(8, os.cpu_count() or 1)
 _MEMORY_PART = 0.8  # of the free memory that a cache may take

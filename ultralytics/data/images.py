@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from ultralytics.utils.arrays import Pixels
+from ultralytics.utils.torch_tools.arrays import Pixels
 
 MIN_SIDE = 10  # pixels; smaller images hold nothing to detect
 _TAIL = 4096  # bytes searched for an end marker; cameras and editors append a few

@@ -10,8 +10,8 @@ from typing import Any, TypedDict
 import numpy as np
 from torch import Tensor
 
-from ultralytics.utils.arrays import Float32Array, Float64Array, Pixels
 from ultralytics.utils.instance import BoxFormat, Instances
+from ultralytics.utils.torch_tools.arrays import Float32Array, Float64Array, Pixels
 
 
 class _RequiredLabels(TypedDict):

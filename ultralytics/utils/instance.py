@@ -12,9 +12,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ultralytics.utils.arrays import BoolArray, Float32Array
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.ops import ltwh2xywh, ltwh2xyxy, xywh2ltwh, xywh2xyxy, xyxy2ltwh, xyxy2xywh
+from ultralytics.utils.torch_tools.arrays import BoolArray, Float32Array
 
 BoxFormat = Literal["xyxy", "xywh", "ltwh"]
 _Index = int | slice | npt.NDArray[np.bool_] | npt.NDArray[np.integer] | Sequence[int] | Sequence[bool]

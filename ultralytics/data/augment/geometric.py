@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from ultralytics.data.augment.base import BaseTransform, chance, in_pixels
 from ultralytics.data.images import with_channels
 from ultralytics.data.types import Sample
-from ultralytics.utils.arrays import Float32Array, Pixels
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.instance import Instances
+from ultralytics.utils.torch_tools.arrays import Float32Array, Pixels
 
 MIN_WARPED_SIDE = 2.0  # pixels; smaller boxes are dropped after a warp
 MIN_AREA = 0.10  # part of a box's area that must stay in the frame

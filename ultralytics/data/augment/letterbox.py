@@ -10,8 +10,8 @@ import numpy as np
 from ultralytics.data.augment.base import BaseTransform
 from ultralytics.data.images import resize
 from ultralytics.data.types import Sample
-from ultralytics.utils.arrays import Pixels
 from ultralytics.utils.ops import aspect_gains, border_before
+from ultralytics.utils.torch_tools.arrays import Pixels
 
 
 class LetterBox(BaseTransform):

@@ -12,9 +12,9 @@ from ultralytics.data.augment.base import MixTransform, SampleSource, Transform,
 from ultralytics.data.augment.geometric import MIN_AREA, MIN_AREA_POLYGON
 from ultralytics.data.images import resize, with_channels
 from ultralytics.data.types import Sample
-from ultralytics.utils.arrays import Float32Array, Pixels
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.instance import Instances
+from ultralytics.utils.torch_tools.arrays import Float32Array, Pixels
 
 
 class MixUp(MixTransform):

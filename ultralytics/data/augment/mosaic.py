@@ -7,9 +7,9 @@ import numpy as np
 from ultralytics.data.augment.base import MixTransform, SampleSource, in_pixels
 from ultralytics.data.augment.geometric import MIN_AREA
 from ultralytics.data.types import Sample
-from ultralytics.utils.arrays import Pixels
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.instance import Instances
+from ultralytics.utils.torch_tools.arrays import Pixels
 
 FILL = 114
 

@@ -30,8 +30,8 @@ from ultralytics.data.labels.parse import (
     checked_polygon,
     verify_image,
 )
-from ultralytics.utils.arrays import Float32Array, Float64Array
 from ultralytics.utils.errors import DatasetError
+from ultralytics.utils.torch_tools.arrays import Float32Array, Float64Array
 
 MAX_JSON_BYTES = 8 << 30
 MATCHING = 2  # number of the rules by which images are found; others make a cached scan invalid

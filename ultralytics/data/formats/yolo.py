@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ultralytics.data.formats.base import LabelReader, Split
 from ultralytics.data.labels.parse import VerifiedImage, verify_pair
 from ultralytics.data.paths import img2label_paths
-from ultralytics.utils.arrays import Float32Array
+from ultralytics.utils.torch_tools.arrays import Float32Array
 
 
 class YoloReader(LabelReader):

@@ -22,9 +22,9 @@ import numpy as np
 from ultralytics.data.images import TemporaryReadError, is_transient, probe
 from ultralytics.data.labels.table import LabelTable, ParsedLabels
 from ultralytics.data.types import LabelDict
-from ultralytics.utils.arrays import Float32Array, Float64Array
 from ultralytics.utils.errors import DatasetError
 from ultralytics.utils.log import ProgressBar
+from ultralytics.utils.torch_tools.arrays import Float32Array, Float64Array
 
 TRUTH_COLUMNS = ("class", "x1", "y1", "x2", "y2", "area", "crowd", "row")
 """Of `LabelRows.truth`: corners and area in px of the image as it is on disk, whether it is a crowd region, and the row

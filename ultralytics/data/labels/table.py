@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ultralytics.data.types import LabelDict
-from ultralytics.utils.arrays import Float32Array, Float64Array
 from ultralytics.utils.errors import DatasetError
+from ultralytics.utils.torch_tools.arrays import Float32Array, Float64Array
 
 _Array = NDArray[Any]
 

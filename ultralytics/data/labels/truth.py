@@ -11,8 +11,8 @@ import numpy as np
 
 from ultralytics.data.labels.table import LabelTable, Ragged
 from ultralytics.data.types import LabelDict
-from ultralytics.utils.arrays import Float64Array
 from ultralytics.utils.instance import Instances
+from ultralytics.utils.torch_tools.arrays import Float64Array
 
 
 def snapshot(table: LabelTable) -> LabelTable:

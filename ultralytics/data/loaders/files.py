@@ -24,10 +24,10 @@ from ultralytics.data.loaders.streams import Reader, make_reader
 from ultralytics.data.loaders.urls import fetch, fetch_video, file_name, is_web, names_video
 from ultralytics.data.paths import list_text
 from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS, suffix_of
-from ultralytics.utils.arrays import Pixels
 from ultralytics.utils.checks import require
 from ultralytics.utils.errors import ConfigError, NotFoundError
 from ultralytics.utils.log import LOGGER
+from ultralytics.utils.torch_tools.arrays import Pixels
 
 Item: TypeAlias = tuple[list[str], Any, list[str]]
 

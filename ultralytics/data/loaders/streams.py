@@ -9,8 +9,8 @@ import numpy as np
 
 from ultralytics.data.images import as_uint8
 from ultralytics.data.loaders.urls import is_address
-from ultralytics.utils.arrays import Pixels
 from ultralytics.utils.errors import NotFoundError
+from ultralytics.utils.torch_tools.arrays import Pixels
 
 OPEN_TIMEOUT_MS = 15_000
 READ_TIMEOUT_MS = 15_000

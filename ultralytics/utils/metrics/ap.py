@@ -16,9 +16,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ultralytics.utils.arrays import BoolArray, Float64Array, IntArray
 from ultralytics.utils.ops import smooth
 from ultralytics.utils.plotting.curves import plot_mc_curve, plot_pr_curve
+from ultralytics.utils.torch_tools.arrays import BoolArray, Float64Array, IntArray
 
 OnPlot = Callable[[Path], None]
 

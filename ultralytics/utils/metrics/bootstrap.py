@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ultralytics.utils.arrays import BoolArray, Float64Array, IntArray
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.metrics.coco import (
     AREA_RANGES,
@@ -31,6 +30,7 @@ from ultralytics.utils.metrics.coco import (
     collect,
     match,
 )
+from ultralytics.utils.torch_tools.arrays import BoolArray, Float64Array, IntArray
 
 SAMPLES = 1000
 LEVEL = 0.95

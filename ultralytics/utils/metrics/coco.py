@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ultralytics.utils.arrays import BoolArray, Float64Array, IntArray
 from ultralytics.utils.metrics.iou import pairwise_iou
+from ultralytics.utils.torch_tools.arrays import BoolArray, Float64Array, IntArray
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ultralytics.utils.arrays import Float64Array
 from ultralytics.utils.metrics.ap import ClassCurves, Metric, OnPlot, ap_per_class, draw_curves
 from ultralytics.utils.metrics.bootstrap import SAMPLES, Bootstrap, bootstrap_coco
 from ultralytics.utils.metrics.coco import CocoImage, CocoResult, coco_ap
 from ultralytics.utils.metrics.confusion import ConfusionMatrix
 from ultralytics.utils.metrics.report import Table, all_tables
+from ultralytics.utils.torch_tools.arrays import Float64Array
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ultralytics.utils.arrays import BoolArray, Float64Array
 from ultralytics.utils.ops import at_least_float32
+from ultralytics.utils.torch_tools.arrays import BoolArray, Float64Array
 
 
 class _Sides(NamedTuple):

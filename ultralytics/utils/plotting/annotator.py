@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ultralytics.utils.arrays import Pixels
 from ultralytics.utils.files import atomic_write
+from ultralytics.utils.torch_tools.arrays import Pixels
 
 Color = tuple[int, int, int]
 

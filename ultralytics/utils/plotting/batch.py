@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from ultralytics.utils.arrays import Pixels
 from ultralytics.utils.ops import xywhn2xyxy
 from ultralytics.utils.plotting.annotator import Annotator, colors, write_image
+from ultralytics.utils.torch_tools.arrays import Pixels
 
 MAX_SIDE = 1920  # pixels of the whole picture
 BORDER = (255, 255, 255)

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from ultralytics.utils.arrays import Pixels
 from ultralytics.utils.plotting.annotator import Annotator, colors, write_image
 from ultralytics.utils.plotting.figure import literal, new_figure, save_figure
+from ultralytics.utils.torch_tools.arrays import Pixels
 
 MIN_CELL = 160  # pixels: smaller images are enlarged, so that their text can be read
 MAX_SHEET_SIDE = 1920

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ultralytics.utils.arrays import Float64Array
 from ultralytics.utils.errors import ConfigError, NotFoundError
 from ultralytics.utils.ops import smooth
 from ultralytics.utils.plotting.annotator import Annotator, Colors, colors
 from ultralytics.utils.plotting.batch import box_shapes, plot_images
 from ultralytics.utils.plotting.figure import add_legend, literal, new_figure, save_figure
+from ultralytics.utils.torch_tools.arrays import Float64Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,6 +11,5 @@ BoolArray: TypeAlias = npt.NDArray[np.bool_]
 Float32Array: TypeAlias = npt.NDArray[np.float32]
 Float64Array: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
-NumericArray: TypeAlias = npt.NDArray[np.generic]
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 """An image, uint8 (H, W, C) or (H, W)."""
