@@ -1,1 +1,1 @@
-"""Parts of `torch_utils`, which re-exports what the interface names (EMA, early stopping, FLOPs), meta tensors, array types."""
+"""Parts of `torch_utils`, which re-exports what the interface names; FLOPs, training, meta tensors, array types."""
