@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ultralytics.nn.modules.products import Products, products_for
+from ultralytics.nn.modules.matmul import Products, products_for
 from ultralytics.nn.modules.utils import is_captured
 from ultralytics.utils.torch_utils import cpu_has_amx
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tests.golden.blocks.cases_c import load_block_cases
 from tests.golden.comparison import check
 from tests.golden.fill import fill_, tensor
-from tests.nn.modules.slopes import assert_slope
+from tests.nn.modules.finite_differences import assert_slope
 from ultralytics.nn.modules import (
     AIFI_LPE,
     CBAM,

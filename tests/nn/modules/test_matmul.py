@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from ultralytics.nn.modules import attention, products
+from ultralytics.nn.modules import attention, matmul as products
 from ultralytics.nn.modules.attention import attend_in_blocks, attend_plain
-from ultralytics.nn.modules.products import PackedProducts, Products, products_for
+from ultralytics.nn.modules.matmul import PackedProducts, Products, products_for
 from ultralytics.utils.torch_utils import has_onednn_operators, native_bf16
 
 onednn = pytest.mark.skipif(not has_onednn_operators(), reason="needs an x86 CPU and torch with oneDNN")
