@@ -1,6 +1,6 @@
 """Detectors: a YAML whose last row is a head, with the criterion of the head's family.
 
-Shape legend: B batch, C channels, H x W image, Q queries, N targets of the whole batch.
+Shapes: B batch, C channels, H x W image, Q queries, N targets of the whole batch.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class DetectionModel(YamlModel):
         if is_official(source.state):  # an SHViT classifier, as a backbone
             source = source._replace(state=from_official(source.state, self.model), eps=source.eps or 1e-5)
         if source.fused and not self.is_fused():
-            raise CheckpointError("fused weights fit no unfused model", "load the weights from before fuse()")
+            raise CheckpointError("fused weights do not fit an unfused model", "load the weights from before fuse()")
         state = self.prepare_for(source.state)
         report = transfer(self, state, self.names, source.names, self.yaml, source.yaml, self.partial_layers)
         if report.copied and source.eps:

@@ -31,7 +31,7 @@ class Criterion(Protocol):
 
 
 class PostOptions(NamedTuple):
-    """What a post-process may know: thresholds in 0..1, and the class indices to keep (None: all)."""
+    """Options of a post-process: thresholds in 0..1, and the class indices to keep (None: all)."""
 
     conf: float
     max_det: int
@@ -78,7 +78,7 @@ class Family:
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def classes(self) -> dict[str, type[Any]]:
-        """Return trainer, validator and predictor by role; the package is imported when this is first asked."""
+        """Return trainer, validator and predictor by role; the package is imported at the first call."""
         found = importlib.import_module(self.package).CLASSES
         return {role: found[role] for role in ROLES}
 
@@ -90,7 +90,7 @@ class FamilyTable:
         self._families: dict[str, Family] = {}
 
     def add(self, family: Family) -> Family:
-        """Add a family; raise ValueError when another one has its name or its head. The same may come again."""
+        """Add a family; raise ValueError when another one has its name or its head. The same may be added again."""
         path = _path(family.head)
         for other in self._families.values():
             same = (other.name == family.name, _path(other.head) == path)
@@ -126,7 +126,7 @@ FAMILIES = FamilyTable()
 
 
 def register_family(family: Family) -> Family:
-    """Make a family known: a YAML that ends in its head is then built, trained, validated, run and exported as it."""
+    """Register a family: a YAML that ends in its head is then built, trained, validated, run and exported as it."""
     return FAMILIES.add(family)
 
 
@@ -142,7 +142,7 @@ def family_of_head(head: type[nn.Module], default: str | None = None) -> Family:
     if family is not None:
         return family
     if default is None:
-        raise ConfigError(f"{head.__name__}: no detector family has this head", "make it known by register_family")
+        raise ConfigError(f"{head.__name__}: no detector family has this head", "add it by register_family")
     return FAMILIES.named(default)
 
 

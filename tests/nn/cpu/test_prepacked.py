@@ -30,7 +30,7 @@ native = pytest.mark.skipif(not NATIVE, reason="needs an x86 CPU with bfloat16 a
 
 @pytest.fixture(autouse=True)
 def as_if_native(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which blocks are chosen is decided alike everywhere; what they compute is tested where it can run."""
+    """Which blocks are chosen is decided equally everywhere; what they compute is tested where it can run."""
     monkeypatch.setattr(torch_utils, "_cpu_bf16", lambda: True)
     monkeypatch.setattr(optimize, "has_onednn_operators", lambda: True)
 

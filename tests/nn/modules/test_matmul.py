@@ -21,7 +21,9 @@ def test_products_with_a_matrix_and_with_its_transpose(kind, workspace, rows, c,
     backend = kind(x)
     got = backend.product(x, backend.factor(matrix), workspace)
     torch.testing.assert_close(got, (x.double() @ matrix.double().t()).float())
-    torch.testing.assert_close(backend.product(back, backend.factor(matrix.t())), (back.double() @ matrix.double()).float())
+    torch.testing.assert_close(
+        backend.product(back, backend.factor(matrix.t())), (back.double() @ matrix.double()).float()
+    )
 
 
 @BOTH

@@ -36,8 +36,8 @@ def sample_by_loops(value, shapes, places, weights):
         for row in (math.floor(y), math.floor(y) + 1):
             for col in (math.floor(x), math.floor(x) + 1):
                 if 0 <= row < h and 0 <= col < w:
-                    share = (1 - abs(y - row)) * (1 - abs(x - col)) * weights[i, j, m, k].item()
-                    out[i, j, m] += share * value[i, starts[k // points] + row * w + col, m]
+                    weight = (1 - abs(y - row)) * (1 - abs(x - col)) * weights[i, j, m, k].item()
+                    out[i, j, m] += weight * value[i, starts[k // points] + row * w + col, m]
     return out.flatten(2)
 
 
@@ -133,7 +133,7 @@ def test_sampling_is_exported_with_standard_operators():
 
 @pytest.mark.parametrize(("q", "heads", "d", "shapes"), [(0, 2, 4, SHAPES), (3, 2, 4, SHAPES), (2, 3, 2, [(2, 7)])])
 def test_projecting_samples_equals_sampling_projected_tokens(q, heads, d, shapes):
-    """Places outside of the map take their share of the bias away too."""
+    """Points outside of the map also lose their part of the bias."""
     tokens, places, weights = sampling_inputs(q=q, heads=heads, d=d, shapes=shapes)
     tokens = tokens.flatten(2)  # [B, N, M*d]
     projection = nn.Linear(heads * d, heads * d).double()

@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from ultralytics.engine.export.exporter import FORMATS, format_name, work_folder
-from ultralytics.engine.export.parity import Comparison
-from ultralytics.engine.export.timing import Job, run_apart
+from ultralytics.engine.export.exporter import EXPORT_FORMATS, format_name, work_folder
+from ultralytics.engine.export.parity import ParityReport
+from ultralytics.engine.export.timing import Job, run_in_subprocess
 from ultralytics.utils.checks import collect_system_info
 from ultralytics.utils.errors import ConfigError, UserError
 from ultralytics.utils.files import atomic_write, file_size
@@ -22,11 +22,14 @@ from ultralytics.utils.log import LOGGER
 from ultralytics.utils.plotting.figure import literal, new_figure, save_figure
 from ultralytics.utils.tables import aligned
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 PYTORCH = "pytorch"
 LARGE_BATCH = 8
 SECONDS = 5.0
-Exporter = Callable[[str, int, Path], tuple[Path, Comparison | None]]
-"""Writes a format (name, images of a call, folder) and returns the file and how it compares."""
+Exporter = Callable[[str, int, Path], tuple[Path, ParityReport | None]]
+"""Writes a format (name, images of a call, folder) and returns the file and its comparison with the model."""
 
 
 @dataclass
@@ -37,7 +40,7 @@ class Figures:
     megabytes: float | None = None
     metric: float | None = None
     difference: float | None = None  # largest difference of a box to the PyTorch model, px
-    single: dict[str, float] = field(default_factory=dict)  # figures of the stopwatch at batch 1
+    single: dict[str, float] = field(default_factory=dict)  # figures of `timing.measure` at batch 1
     large: dict[str, float] = field(default_factory=dict)  # at batch 8
     note: str = ""
 
@@ -69,9 +72,9 @@ def runnable_formats(asked: str = "") -> list[str]:
     Raises ConfigError for an unknown one.
     """
     if asked:
-        return [PYTORCH if word == PYTORCH else format_name(word) for word in asked.replace(" ", "").split(",")]
+        return [PYTORCH if name == PYTORCH else format_name(name) for name in asked.replace(" ", "").split(",")]
     here = [
-        name for name, form in FORMATS.items()
+        name for name, form in EXPORT_FORMATS.items()
         if all(find_spec(p) for p in form.packages) and (form.runs_anywhere or torch.cuda.is_available())
     ]  # fmt: skip
     return [PYTORCH, *here]
@@ -136,21 +139,21 @@ class Benchmark:
         ]
 
     def _figures(self, name: str) -> Figures:
-        """Measure one form; an error of it is a note, the others go on."""
+        """Measure one form; an error becomes a note, the others continue."""
         figures = Figures(name)
         try:
             with work_folder(self.save_dir / name) as folder:
-                path = self._one(figures, name, 1, folder)
+                path = self._file_for(figures, name, 1, folder)
                 figures.megabytes = file_size(path)
-                figures.single = run_apart(self._job(path, 1))
-                path = self._one(figures, name, LARGE_BATCH, folder)
-                figures.large = run_apart(self._job(path, LARGE_BATCH))
+                figures.single = run_in_subprocess(self._job(path, 1))
+                path = self._file_for(figures, name, LARGE_BATCH, folder)
+                figures.large = run_in_subprocess(self._job(path, LARGE_BATCH))
         except UserError as e:
             figures.note = str(e).splitlines()[0]
         return figures
 
-    def _one(self, figures: Figures, name: str, batch: int, folder: Path) -> Path:
-        """Return the file for a batch, and keep how it compares."""
+    def _file_for(self, figures: Figures, name: str, batch: int, folder: Path) -> Path:
+        """Return the file for a batch size, and store its comparison with the model."""
         if name == PYTORCH:
             return self.weights
         path, comparison = self.export(name, batch, folder)
@@ -209,14 +212,14 @@ def draw(found: Sequence[Figures], file: Path, title: str) -> Path:
     return file
 
 
-def _pairs(axes: Any, found: Sequence[Figures], rows: Sequence[int]) -> None:
+def _pairs(axes: Axes, found: Sequence[Figures], rows: Sequence[int]) -> None:
     """Draw throughput at both batches as a pair of bars."""
     pairs: Sequence[tuple[Callable[[Figures], Mapping[str, float]], float, str, str]] = (
         (lambda f: f.single, 0.2, "batch 1", "#88ccee"),
         (lambda f: f.large, -0.2, f"batch {LARGE_BATCH}", "#44aa99"),
     )
-    for of, shift, label, color in pairs:
-        values = [of(f).get("images_per_second", 0.0) for f in found]
+    for figures_of, shift, label, color in pairs:
+        values = [figures_of(f).get("images_per_second", 0.0) for f in found]
         axes.barh([r + shift for r in rows], values, height=0.38, color=color, label=label)
     axes.set_xlabel("images a second")
     axes.legend(loc="best", fontsize=8)

@@ -1,4 +1,4 @@
-"""What a prediction on one image gives back: the image, its boxes or classes, and how to look at and store them."""
+"""The result of prediction on one image: the image, its boxes or class probabilities, drawn, converted and stored."""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ from ultralytics.utils.checks import require
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.ops import clip_boxes
-from ultralytics.utils.plotting.annotator import Annotator, Color, colors, write_image
+from ultralytics.utils.plotting.annotator import Annotator, Color, Image, colors, write_image
 from ultralytics.utils.plotting.window import show_image
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Image = npt.NDArray[np.uint8]
 Speed = dict[str, float | None]
 
-DEFAULT_FONT = "Arial.ttf"  # what callers of the interface pass when they mean the usual one
+DEFAULT_FONT = "Arial.ttf"  # what callers of the interface pass for the default font
 CROP_GAIN = 1.02  # a crop is this much larger than its box ...
 CROP_MARGIN = 10  # ... and this many pixels more, over both sides together
 
@@ -91,7 +90,7 @@ class Results:
         return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
-        """Show the path and what was found."""
+        """Show the path and the detections."""
         return f"Results(path={self.path!r}, orig_shape={self.orig_shape}, found={self.verbose().rstrip(', ')!r})"
 
     def _with(self, boxes: Boxes | None, probs: Probs | None) -> Results:
@@ -164,10 +163,10 @@ class Results:
         The best box is on top; of the classes the best five are listed, best first.
 
         `line_width` and `font_size` (height of a capital letter) are in pixels and follow the image by default. `img`
-        is drawn on instead of the original: (H, W, 3) BGR uint8. `conf` and `labels` choose what a label says,
+        is drawn on instead of the original: (H, W, 3) BGR uint8. `conf` and `labels` choose the content of a label,
         `boxes=False` and `probs=False` draw none. `color_mode` is "class" or "instance". `txt_color` (BGR) is black or
         white, by contrast, by default. `show` opens a window, `save` writes `filename`. `masks`, `kpt_radius` and
-        `kpt_line` are there for callers of the interface: there are no masks and key points to draw.
+        `kpt_line` exist for callers of the interface: there are neither masks nor key points to draw.
 
         Raises:
             ConfigError: an unknown `color_mode`, another `font` than OpenCV's, which is always used, or `show` where
@@ -230,24 +229,24 @@ class Results:
         return self.names.get(c, str(c))
 
     def _default_name(self) -> str:
-        """Return the name of a saved picture: `results_<image name>`."""
+        """Return the name of a saved image: `results_<image name>`."""
         name = Path(self.path).name or "image.jpg"
         return f"results_{name if Path(name).suffix else name + '.jpg'}"
 
     def show(self, **kwargs: Any) -> None:
-        """Draw with the arguments of `plot` and show the picture in a window until a key is pressed."""
+        """Draw with the arguments of `plot` and show the image in a window until a key is pressed."""
         self.plot(show=True, **kwargs)
 
     # -------------------------------------------------------------------------------------------------- storing
 
     def save(self, filename: str | Path | None = None, **kwargs: Any) -> str:
-        """Draw with the arguments of `plot`, write the picture and return its file name."""
+        """Draw with the arguments of `plot`, write the image and return its file name."""
         file = str(filename or self._default_name())
         self.plot(save=True, filename=file, **kwargs)
         return file
 
     def verbose(self) -> str:
-        """Return what was found, by class id: "2 cats, 1 dog, "; "(no detections), " when there is nothing.
+        """Return the detections counted by class id: "2 cats, 1 dog, "; "(no detections), " when there is nothing.
 
         For a classified image the best five classes: "cat 0.90, dog 0.06, ...".
         """

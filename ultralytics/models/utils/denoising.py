@@ -85,7 +85,7 @@ def get_cdn_group(
         num_queries: Matching queries Q, which follow the denoising queries.
         class_embed: [classes, D] embedding of labels.
         num_dn: Positive slots to spend; images with more targets get a random subset of this many.
-        cls_noise_ratio: Half of this share of the labels is redrawn.
+        cls_noise_ratio: Half of this fraction of the labels is redrawn.
         box_noise_scale: Corners of a positive move by up to this many half sides, of a negative by once to twice that.
         training: Denoising exists in training only.
         form: What families differ in.
@@ -145,8 +145,8 @@ def _lay_out(gt_groups: Sequence[int], num_dn: int, capped: bool) -> _Layout:
     slots = min(most, num_dn) if capped else most
     index = torch.arange(slots).expand(len(counts), slots)
     if most > slots:  # padding slots get the largest key, so they sort last
-        lot = torch.rand(len(counts), most).masked_fill(torch.arange(most) >= counts, 2.0)
-        index = lot.topk(slots, largest=False).indices.sort(1).values
+        key = torch.rand(len(counts), most).masked_fill(torch.arange(most) >= counts, 2.0)
+        index = key.topk(slots, largest=False).indices.sort(1).values
     target = torch.where(index < counts, counts.cumsum(0) - counts + index, -1)  # [B, m]
     return _Layout(target, max(num_dn // slots, 1) if int(counts.max()) else 1)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ultralytics.nn.backends.base import Runner, exported_runner
-from ultralytics.nn.backends.metadata import META_KEY, Facts
+from ultralytics.nn.backends.metadata import METADATA_KEY, ExportMetadata
 from ultralytics.utils.checks import check_file, require
 from ultralytics.utils.errors import CheckpointError, NotFoundError
 
@@ -29,8 +29,8 @@ def openvino_runner(weights: Any, device: torch.device, fp16: bool, fuse: bool) 
     try:
         core = ov.Core()
         model = core.read_model(str(path))
-        text = str(model.get_rt_info([META_KEY]).value) if model.has_rt_info([META_KEY]) else None
-        facts = Facts.from_text(text, str(path))
+        text = str(model.get_rt_info([METADATA_KEY]).value) if model.has_rt_info([METADATA_KEY]) else None
+        metadata = ExportMetadata.from_json(text, str(path))
         compiled = core.compile_model(model, "CPU", settings)
     except RuntimeError as e:
         if isinstance(e, CheckpointError):
@@ -40,7 +40,7 @@ def openvino_runner(weights: Any, device: torch.device, fp16: bool, fuse: bool) 
     def call(im: Tensor) -> Tensor:
         return torch.from_numpy(np.array(compiled(np.ascontiguousarray(im.cpu().numpy()))[0]))
 
-    return exported_runner(call, facts, path.name)
+    return exported_runner(call, metadata, path.name)
 
 
 def xml_file(path: Path) -> Path:

@@ -1,8 +1,8 @@
 """From a `ModelSpec` to modules, in two passes.
 
 `plan_model` resolves every row, builds it on the meta device and runs a probe image through it: no memory is spent, and
-every mismatch is found and told with the layer, the file and line, each input's shape and where it comes from, and what
-would fit. `build_model` then makes the real modules from the plans. The builder knows no class by name.
+every mismatch is reported with the layer, the file and line, each input's shape and where it comes from, and what
+would fit. `build_model` then makes the real modules from the plans. The builder does not know any class by name.
 """
 
 from __future__ import annotations
@@ -83,13 +83,13 @@ def build_model(
         for plan in plans:
             module = plan.construct()
             cls = plan.entry.cls
-            facts = {
+            attributes = {
                 "i": plan.spec.index,
                 "f": plan.spec.route,
                 "type": f"{cls.__module__}.{cls.__qualname__}",
                 "np": sum(p.numel() for p in module.parameters()),
             }
-            for name, value in facts.items():
+            for name, value in attributes.items():
                 setattr(module, name, value)
             layers.append(module)
     set_batch_norm(layers)
@@ -142,16 +142,16 @@ def _activation(spec: ModelSpec) -> contextlib.AbstractContextManager[None]:
     except ModelYAMLError as e:
         raise ModelYAMLError(f"{spec.origin}: activation: {e}") from None
     if not isinstance(act, nn.Module):
-        raise ModelYAMLError(f"{spec.origin}: activation {spec.activation!r} is no module; write nn.ReLU() or alike")
+        raise ModelYAMLError(f"{spec.origin}: activation {spec.activation!r} is not a module; use for example nn.ReLU()")
     return default_activation(act)
 
 
 class _Planner:
-    """Goes down the rows with the probe's feature maps."""
+    """Plans row by row with the feature maps of the probe."""
 
     def __init__(self, spec: ModelSpec, ch: int) -> None:
         if isinstance(ch, bool) or not isinstance(ch, int) or ch < 1:
-            raise ConfigError(f"ch={ch!r}: image channels are a whole number, at least 1")
+            raise ConfigError(f"ch={ch!r}: image channels are an integer, at least 1")
         self.spec = spec
         self.image = torch.empty(1, ch, PROBE_SIZE, PROBE_SIZE, device="meta")
         self.done: list[PlannedLayer] = []
@@ -199,7 +199,7 @@ class _Planner:
         )
 
     def _check_feed(self, layer: LayerSpec, entry: Entry) -> None:
-        """Hold a row's `from` against what its block takes: one map, or a list of maps."""
+        """Compare the `from` of a row with what its block takes: one map, or a list of maps."""
         takes_list = entry.multi_input or entry.is_head
         sources = "input: " + ", ".join(self.spec.name(i) for i in layer.inputs)
         gets_list = layer.joined or not isinstance(self._inputs(layer), Tensor)
@@ -237,9 +237,9 @@ class _Planner:
         return inputs if layer.joined else inputs[0]
 
     def _apply_rule(self, layer: LayerSpec, entry: Entry, row: RowContext) -> Plan:
-        """Constructor arguments and output channels; -1 channels where only the dry run can tell."""
+        """Constructor arguments and output channels; -1 channels where only the dry run determines them."""
         if entry.rule is None:
-            first = () if _foreign(entry.cls) else (list(row.in_channels) if layer.joined else row.c1,)
+            first = () if _is_torch_class(entry.cls) else (list(row.in_channels) if layer.joined else row.c1,)
             return Plan((*first, *row.args), -1)
         try:
             return entry.rule(row)
@@ -248,10 +248,10 @@ class _Planner:
             self._fail_args(layer, entry, f"{len(row.args)} argument(s) are too few" if few else _first_line(e))
 
     def _fail_args(self, layer: LayerSpec, entry: Entry, problem: str, plan: Plan | None = None) -> NoReturn:
-        """Arguments that the constructor or the rule refuses: show the signature, and the call where it came so far."""
+        """Arguments that the constructor or the rule refuses: show the signature, and the call if it was reached."""
         call = "" if plan is None else f", called as {entry.cls.__name__}({', '.join(map(repr, plan.args))})"
         hint = "the row leaves out the input channels (and the repeats, where the block takes them)"
-        if entry.rule is None and _foreign(entry.cls):
+        if entry.rule is None and _is_torch_class(entry.cls):
             hint = "the row gives all arguments, the input channels too"
         raise self.spec.error(
             layer,
@@ -308,7 +308,7 @@ class _Planner:
         return f"signature: {signature_text(type(module))}"
 
     def _out_channels(self, layer: LayerSpec, entry: Entry, plan: Plan, output: Any) -> int:
-        """Output channels, the rule's word held against the dry run's."""
+        """Output channels, those of the rule compared with those of the dry run."""
         seen = output.shape[1] if isinstance(output, Tensor) and output.dim() > 1 else None
         if seen is None or entry.is_head:
             return plan.out_channels
@@ -317,12 +317,12 @@ class _Planner:
                 layer,
                 f"its channel rule says {plan.out_channels} output channels, its forward gives {seen}",
                 f"output: {shape_text(output)}",
-                "mend the rule at @register, or the row's arguments",
+                "fix the rule at @register, or the arguments of the row",
             )
         return seen
 
 
-def _foreign(cls: type) -> bool:
+def _is_torch_class(cls: type) -> bool:
     """Whether a class is torch's own: nothing is put before its arguments."""
     return cls.__module__.startswith(("torch.", "torchvision."))
 

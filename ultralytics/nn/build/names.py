@@ -1,4 +1,4 @@
-"""From a name in a model YAML to a class, and from a text such as `nn.ReLU()` to a module: by table and syntax tree.
+"""From a name in a model YAML to a class, and from a string such as `nn.ReLU()` to a module: by table and syntax tree.
 
 Names are those of the registry, of `torch.nn` (as `nn.X`) and of `torchvision.ops`. Nothing is evaluated.
 """
@@ -65,7 +65,7 @@ def _unknown(name: str, near: list[str] | None = None) -> str:
     near = REGISTRY.nearest(name) if near is None else near
     if name in _module_names(nn):
         near = [f"nn.{name}", *near[:2]]
-    hint = f"did you mean {', '.join(near)}?" if near else "no registered name is like it;"
+    hint = f"did you mean {', '.join(near)}?" if near else "no registered name is similar;"
     return f"unknown module '{name}'\n{hint} own modules: @register on the class, then modules=FILE.py"
 
 
@@ -77,7 +77,7 @@ def resolve_nn_text(value: Any) -> Any:
     >>> resolve_nn_text("nearest")
     'nearest'
 
-    Raises ModelYAMLError for a text that starts like this but is neither.
+    Raises ModelYAMLError for a string that starts with these prefixes but is neither.
     """
     if isinstance(value, list):
         return [resolve_nn_text(v) for v in value]

@@ -23,7 +23,7 @@ from ultralytics.utils.errors import CheckpointError
 
 MAX_PICKLE = 64 << 20  # bytes of data.pkl; a large training checkpoint has about 1 MB
 MAX_DIRECTORY = 16 << 20  # bytes of the zip's table of contents, about 70 a member
-MAX_DEPTH = 64  # nesting of plain values
+MAX_VALUE_DEPTH = 64  # nesting of plain values
 MAX_VALUES = 2_000_000  # plain values, each counted as often as it is reached
 ZIP_ERRORS = (
     zipfile.BadZipFile,
@@ -111,7 +111,7 @@ def _check_directory(f: BinaryIO, size: int) -> None:
     tail = f.read()
     end = tail.rfind(b"PK\x05\x06")
     if end < 0:
-        raise ValueError("it has none, so the file is cut short")
+        raise ValueError("it has none, so the file is truncated")
     (length,) = struct.unpack_from("<I", tail, end + 12)
     long_form = tail.rfind(b"PK\x06\x06", 0, end)
     if long_form >= 0:
@@ -211,8 +211,10 @@ class _Plainer:
     def convert(self, value: Any, depth: int = 0) -> Any:
         """Copy a value; see `Archive.plain`."""
         self.count += 1
-        if depth > MAX_DEPTH or self.count > MAX_VALUES:
-            raise CheckpointError(f"its values are nested deeper than {MAX_DEPTH}, or are more than {MAX_VALUES:,}")
+        if depth > MAX_VALUE_DEPTH or self.count > MAX_VALUES:
+            raise CheckpointError(
+                f"its values are nested deeper than {MAX_VALUE_DEPTH}, or are more than {MAX_VALUES:,}"
+            )
         if isinstance(value, SCALARS):
             return value
         if isinstance(value, dict):

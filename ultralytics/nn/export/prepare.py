@@ -1,4 +1,4 @@
-"""A model in the form that is exported: fused, fp32 (or fp16 with fragile parts in fp32), giving its rows alone."""
+"""A model in the form that is exported: fused, fp32 (or fp16 with fragile parts in fp32), with its rows as the only output."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ FRAGILE = (QueryHead, TransformerEncoderLayer, SHSA, nn.Softmax, *NORMS)
 
 
 def export_form(model: BaseModel, max_det: int, dynamic: bool, half: bool, device: torch.device) -> BaseModel:
-    """Return a fused copy of `model` on `device` whose head gives (B, rows, 6) alone; `model` stays as it is.
+    """Return a fused copy of `model` on `device` whose head gives (B, K, 6), K rows, alone; `model` is not changed.
 
-    `dynamic` leaves batch and size open in a recorded graph; `half` casts all but the `FRAGILE` parts to fp16, whose
+    `dynamic` leaves batch and size open in an exported graph; `half` casts all but the `FRAGILE` parts to fp16, whose
     casts are then part of the graph: images go in and rows come out in fp32.
     """
     form = copy.deepcopy(model).float().to(device).eval()
@@ -77,8 +77,8 @@ def _cast_output(dtype: torch.dtype) -> Any:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Silence what torch says of its own exporters, and of choices in the code that do not depend on the input."""
+def suppress_warnings() -> Iterator[None]:
+    """Suppress the warnings of torch about its exporters, and about branches in the code that do not depend on the input."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

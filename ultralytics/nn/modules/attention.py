@@ -32,7 +32,7 @@ from ultralytics.utils.torch_utils import cpu_has_amx
 BLOCK = 1600 * 1600
 """Numbers of the attention map that a CPU works on at a time: a block and its gradient, which stay in its caches."""
 
-WHOLE = 1 << 24
+MAX_WHOLE_MAP = 1 << 24
 """Numbers in all attention maps of a call that are held whole in bfloat16, by several heads or with a gradient."""
 
 
@@ -42,7 +42,7 @@ def single_head_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tens
     q, k are (B, N, K), v is (B, N, P); returns (B, N, P).
     """
     eager = q.is_cpu and not torch.compiler.is_compiling() and not cpu_has_amx()  # N of a compiled graph may be open
-    if eager and _map_size(q) <= (WHOLE if q.dtype is torch.bfloat16 and q.requires_grad else BLOCK):
+    if eager and _map_size(q) <= (MAX_WHOLE_MAP if q.dtype is torch.bfloat16 and q.requires_grad else BLOCK):
         return attend_plain(q, k, v, scale)
     if torch.onnx.is_in_onnx_export() or q.is_meta:
         return attend_plain(q, k, v, scale)  # standard operators only; on the meta device, FLOPs without the padding
@@ -59,7 +59,7 @@ def multi_head_attention(
     that may attend to nothing gets zeros.
     """
     plain = q.is_cpu and q.dtype is torch.bfloat16 and not is_captured() and not cpu_has_amx()
-    if not plain or q.shape[:2].numel() * q.shape[2] ** 2 > WHOLE:
+    if not plain or q.shape[:2].numel() * q.shape[2] ** 2 > MAX_WHOLE_MAP:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
     scores = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(2, 3)  # (B, M, N, N)
     if mask is None:

@@ -21,11 +21,11 @@ MAX_TOKENS = 4096
 
 
 UNKNOWN_COUNT = 1 << 20
-"""What a network reads where it counts elements, such as the usable anchors, which only bound something."""
+"""The value that a network reads where it counts elements, such as usable anchors; it serves as a bound only."""
 
 
 class Memory(NamedTuple):
-    """Bytes at the fullest moment, the layer that ran then, and the layers with a wide N x N map: index -> N."""
+    """Peak bytes, the layer that ran then, and the layers with a wide N x N map: index -> N."""
 
     peak: int
     layer: int
@@ -77,7 +77,7 @@ def estimate_memory(model: nn.Module, imgsz: int | Sequence[int] = 640, channels
 
     None for a network with an operation that needs real values. The model itself is not changed.
     """
-    from torch._subclasses.fake_tensor import FakeTensorMode  # pulls in much of torch that a training does not need
+    from torch._subclasses.fake_tensor import FakeTensorMode  # imports much of torch that training does not need
 
     height, width = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
     clone = deepcopy(model).cpu().float().eval()
