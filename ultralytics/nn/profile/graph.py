@@ -32,7 +32,7 @@ WIDTH, HEIGHT = 2.4, 0.44  # inches of a box
 
 
 def layer_kind(layer: nn.Module) -> str:
-    """Return a key of `COLOURS`: whether the layer holds SHSA or a block of the user's, is a head, or has no weights."""
+    """Return a key of `COLOURS`: whether the layer holds SHSA or a user block, is a head, or has no weights."""
     entries = {e.cls: e for name in REGISTRY if (e := REGISTRY.get(name)) is not None}
     parts = [type(m) for m in layer.modules()]
     if any(cls in entries and origin(cls) is not None for cls in parts):
