@@ -103,14 +103,18 @@ class DetectionModel(YamlModel):
         report = transfer(self, state, self.names, source.names, self.yaml, source.yaml, self.partial_layers)
         if report.copied and source.eps:
             set_batch_norm([self], eps=source.eps)
-        placeholders = all(n == str(i) for i, n in self.names.items())
-        whole = report.copied and not any(is_class(key) for key in report.fresh)
-        if placeholders and source.names and whole:
-            self.names = dict(source.names)
+        self._adopt_names(report, source.names)
         if verbose:
             for line in report.lines():
                 LOGGER.info(line)
         return report
+
+    def _adopt_names(self, report: TransferReport, names: Mapping[int, str]) -> None:
+        """Take over the class names of a source if there are none yet and all class tensors were copied."""
+        placeholders = all(n == str(i) for i, n in self.names.items())
+        whole = report.copied and not any(is_class(key) for key in report.fresh)
+        if placeholders and names and whole:
+            self.names = dict(names)
 
 
 class LossOptions(NamedTuple):

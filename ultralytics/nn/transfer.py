@@ -193,10 +193,10 @@ def _own_args(layer: Layer) -> tuple[Any, ...]:
     return args[1:] if any(is_class(name) for name in layer.shapes) else args
 
 
-def align(target: Sequence[Layer], source: Sequence[Layer]) -> list[AlignedPair]:
-    """The cheapest alignment of two layer lists (edit distance); among equals, the one that pairs earliest."""
+def _edit_costs(target: Sequence[Layer], source: Sequence[Layer]) -> list[list[int]]:
+    """Return cost[i][j], the least cost of aligning the layers from target i and source j on."""
     m, n = len(target), len(source)
-    cost = [[0] * (n + 1) for _ in range(m + 1)]  # cost[i][j]: of what is left from target i and source j on
+    cost = [[0] * (n + 1) for _ in range(m + 1)]
     for i in range(m - 1, -1, -1):
         cost[i][n] = cost[i + 1][n] + target[i].gap()
     for j in range(n - 1, -1, -1):
@@ -206,6 +206,13 @@ def align(target: Sequence[Layer], source: Sequence[Layer]) -> list[AlignedPair]
             together = pair_cost(target[i], source[j])
             apart = min(cost[i + 1][j] + target[i].gap(), cost[i][j + 1] + source[j].gap())
             cost[i][j] = apart if together is None else min(apart, together + cost[i + 1][j + 1])
+    return cost
+
+
+def align(target: Sequence[Layer], source: Sequence[Layer]) -> list[AlignedPair]:
+    """Return the cheapest alignment of two layer lists (edit distance); among equals, the one that pairs earliest."""
+    m, n = len(target), len(source)
+    cost = _edit_costs(target, source)
     pairs: list[AlignedPair] = []
     i = j = 0
     while i < m or j < n:
@@ -294,10 +301,7 @@ class _Copier:
         """Take over one layer of the alignment."""
         to, of = pair
         if to is None or of is None:
-            known = to or of
-            state = "new" if to is not None else "dropped"
-            ends = (None if to is None else to.index), (None if of is None else of.index)
-            return LayerReport(state, known.module if known else "?", *ends)
+            return _unpaired_report(pair)
         report = LayerReport("kept" if to.index == of.index else "moved", to.module, to.index, of.index)
         names = set(to.shapes) if to.shapes == of.shapes else self._fitting(to.shapes, of.shapes)
         for name in to.shapes:
@@ -349,6 +353,14 @@ class _Copier:
         shapes = (_size(to.shapes[name]), _size(of.shapes[name]))
         text = f"{name} is {shapes[0]}, in the source {shapes[1]}"
         return text if len(missing) == len(to.shapes) else f"{len(missing)} tensors fresh; {text}"
+
+
+def _unpaired_report(pair: AlignedPair) -> LayerReport:
+    """Report a layer that only one of the two models has."""
+    to, of = pair
+    if to is not None:
+        return LayerReport("new", to.module, to.index, None)
+    return LayerReport("dropped", of.module if of else "?", None, of.index if of else None)
 
 
 def _size(shape: tuple[int, ...]) -> str:
@@ -403,7 +415,8 @@ def _same_outputs(
     passing = {r.target for r in report.layers if r.state == "new" and r.note == IDENTITY}
     if not all(split_key(key)[0] in passing for key in report.fresh):
         return False
-    partner = {p.target.index: p.source.index for p in pairs if p.target and p.source}
+    shared = [(to, of) for to, of in pairs if to is not None and of is not None]
+    partner = {to.index: of.index for to, of in shared}
 
     def origin(i: int) -> int | None:
         """The source's layer whose output target layer `i` gives; -1 is the network's input, None no such layer."""
@@ -411,11 +424,9 @@ def _same_outputs(
             i = target.layers[i].inputs[0]
         return i if i < 0 else partner.get(i)
 
-    for p in pairs:
-        if p.target is None or p.source is None:
-            continue
-        sources = tuple(origin(i) for i in target.layers[p.target.index].inputs)
-        if pair_cost(p.target, p.source) != 0 or sources != source.layers[p.source.index].inputs:
+    for to, of in shared:
+        inputs = tuple(origin(i) for i in target.layers[to.index].inputs)
+        if pair_cost(to, of) != 0 or inputs != source.layers[of.index].inputs:
             return False
     return origin(len(target.layers) - 1) == len(source.layers) - 1
 

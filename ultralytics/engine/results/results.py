@@ -177,13 +177,11 @@ class Results:
         if color_mode not in ("class", "instance"):
             raise ConfigError(f"color_mode is 'class' or 'instance', not {color_mode!r}")
         canvas = self.orig_img if img is None else img
-        canvas = canvas.cpu().numpy() if isinstance(canvas, Tensor) else canvas
-        annotator = Annotator(canvas, line_width, font_size)
+        annotator = Annotator(canvas.cpu().numpy() if isinstance(canvas, Tensor) else canvas, line_width, font_size)
         if boxes:
             self._draw_boxes(annotator, conf, labels, color_mode, txt_color)
-        if probs and labels and self.probs is not None:
-            lines = [f"{name} {score:.2f}" if conf else name for name, _, score in self._classes()]
-            annotator.text((4, 4), "\n".join(lines))
+        if probs and labels:
+            self._draw_classes(annotator, conf)
         drawn = annotator.result()
         if show:
             show_image(self.path, drawn, wait_ms=0)
@@ -206,6 +204,12 @@ class Results:
             text = f"{label} {score:.2f}" if conf else label
             color = colors(c if color_mode == "class" else (i if track is None else track), bgr=True)
             annotator.box_label(xyxy, text if labels else "", color, txt_color)
+
+    def _draw_classes(self, annotator: Annotator, conf: bool) -> None:
+        """List the best five classes in the top left corner, if there are class probabilities."""
+        if self.probs is not None:
+            lines = [f"{name} {score:.2f}" if conf else name for name, _, score in self._classes()]
+            annotator.text((4, 4), "\n".join(lines))
 
     def _rows(self) -> list[tuple[list[float], float, int, int | None]]:
         """Return (xyxy, confidence, class id, track id) of each box as plain numbers."""

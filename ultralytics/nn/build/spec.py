@@ -318,13 +318,19 @@ class _Reader:
                 "-1 is the layer just above, 4 is layer 4",
             )
         for f in entries:
-            if f >= index and not (index == 0 and f == -1):
-                last = f"a layer sees only those above it: 0 to {index - 1}" if index else "row 0 takes -1, the image"
-                word = "at itself" if f == index else "forward"
-                raise _row_error(place, index, module, f"from {f} points {word}", last)
-            if f < -max(index, 1):
-                hint = f"use -1 to -{index}, or an absolute index" if index else "row 0 takes -1, the image"
-                raise _row_error(place, index, module, f"from {f} points before the first layer", hint)
+            _check_input(place, index, module, f)
+
+
+def _check_input(place: str, index: int, module: str, f: int) -> None:
+    """Demand that one entry of `from` names the image or a layer above row `index`."""
+    image = "row 0 takes -1, the image"
+    if f >= index and not (index == 0 and f == -1):
+        where = "at itself" if f == index else "forward"
+        hint = f"a layer sees only those above it: 0 to {index - 1}" if index else image
+        raise _row_error(place, index, module, f"from {f} points {where}", hint)
+    if f < -max(index, 1):
+        hint = f"use -1 to -{index}, or an absolute index" if index else image
+        raise _row_error(place, index, module, f"from {f} points before the first layer", hint)
 
 
 def scaled_repeats(repeats: int, scale: Scale) -> int:

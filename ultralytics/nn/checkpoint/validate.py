@@ -64,9 +64,7 @@ def check_record(record: Mapping[str, Any]) -> dict[str, Any]:
         _refuse("class", record.get("class"), "the name of a model class")
     _check_integer("nc", record["nc"], 1, MAX_CLASSES)
     _check_integer("ch", record.get("ch", 3), 1, MAX_CHANNELS)
-    eps = record.get("bn_eps")
-    if eps is not None and not (isinstance(eps, float) and 0 < eps < 1):
-        _refuse("bn_eps", eps, "a number between 0 and 1")
+    _check_epsilon(record.get("bn_eps"))
     _names(record.get("names"))
     for key in ("args", "state_dict", "yaml"):
         if not isinstance(record.get(key, {}), Mapping):
@@ -77,6 +75,11 @@ def check_record(record: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(record.get("fused", False), bool):
         _refuse("fused", record["fused"], "true or false")
     return {**record, "yaml": safe_yaml(record["yaml"])}
+
+
+def _check_epsilon(eps: object) -> None:
+    if eps is not None and not (isinstance(eps, float) and 0 < eps < 1):
+        _refuse("bn_eps", eps, "a number between 0 and 1")
 
 
 def check_fields(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,7 +140,12 @@ def _bounded(where: str, value: Any, depth: int) -> None:
         for k, v in pairs:
             if k != "names":  # checked by itself
                 _bounded(f"{where}.{k!s:.20}", v, depth + 1)
-    elif isinstance(value, str):
+    else:
+        _bounded_scalar(where, value, depth)
+
+
+def _bounded_scalar(where: str, value: object, depth: int) -> None:
+    if isinstance(value, str):
         if len(value) > MAX_STRING * (10 if depth < 2 else 1):  # a path, or an argument of a row
             raise CheckpointError(f"{where} in it is a string of {len(value):,} characters; at most {MAX_STRING}")
     elif isinstance(value, (int, float)) and not abs(value) <= MAX_NUMBER:
