@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tests.engine.tiny import TINY, write_dataset
 from ultralytics.engine.training.environment import check_arguments
 from ultralytics.models.rtdetr.train import RTDETRTrainer
-from ultralytics.nn.activation_checkpointing import preserve_buffers, checkpoint_layer
+from ultralytics.nn.activation_checkpointing import checkpoint_layer, preserve_buffers
 from ultralytics.nn.tasks import ClassificationModel, RTDETRDetectionModel
 from ultralytics.utils.errors import ConfigError
 

@@ -57,8 +57,8 @@ class VideoSink:
 class ResultWriter:
     """Writes the results of one pass over a source below a run folder, as the arguments ask.
 
-    `folder` is called when the first file is written. Sources of equal stem become name, name-2, name-3, ...; `used` holds
-    the names that are taken, and may be shared by the passes that write to one folder.
+    `folder` is called when the first file is written. Sources of equal stem become name, name-2, name-3, ...; `used`
+    holds the names that are taken, and may be shared by the passes that write to one folder.
     """
 
     def __init__(self, args: Args, folder: Callable[[], Path], used: set[str]) -> None:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
 
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 
-def checkpoint_layer(layer: nn.Module, x: Any) -> Any:
+def checkpoint_layer(layer: nn.Module, x: object) -> object:
     """Return `layer(x)`, whose activations the backward pass computes again.
 
     Random numbers and precision are those of the first run, and buffers (the statistics of batch norms) move in the
@@ -24,12 +23,13 @@ def checkpoint_layer(layer: nn.Module, x: Any) -> Any:
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), preserve_buffers(layer)
 
-    return checkpoint(layer, x, use_reentrant=False, context_fn=contexts)
+    output: object = checkpoint(layer, x, use_reentrant=False, context_fn=contexts)
+    return output
 
 
 @contextmanager
 def preserve_buffers(module: nn.Module) -> Iterator[None]:
-    """Use copies of the buffers until the block ends, then restore the originals: updates inside the block are discarded.
+    """Use copies of the buffers until the block ends, then restore the originals, which discards updates.
 
     Clones, not None, because autograd must save as many tensors in the second run as in the first.
     """

@@ -141,14 +141,14 @@ def exported_suffix(path: str | Path) -> str | None:
     return suffix if suffix in EXPORTED else None
 
 
-def _compilable(backend: AutoBackend, weights: Any, compile: bool | str) -> BaseModel:
+def _compilable(backend: AutoBackend, weights: object, compile: bool | str) -> BaseModel:
     """Return the network to compile; an exported file has none."""
     if backend.model is None:
         raise ConfigError(f"compile={compile}: {weights} is a compiled graph already", "leave compile out")
     return backend.model
 
 
-def _runner_for(weights: Any) -> Loader:
+def _runner_for(weights: object) -> Loader:
     if isinstance(weights, nn.Module):
         return _torch_runner
     suffix = exported_suffix(str(weights)) or Path(str(weights)).suffix.lower()

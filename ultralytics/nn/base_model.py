@@ -81,19 +81,22 @@ class BaseModel(nn.Module):
             return self._predict_profiled(x, profile, batch, frozenset(embed or ()))
         return self._call(self.model[-1], self.features(x), batch)
 
-    def features(self, x: Tensor) -> Any:
+    def features(self, x: Tensor) -> object:
         """Return what the last layer gets for an image batch (B, C, H, W)."""
-        kept: list[Any] = []
+        kept: list[object] = []
+        value: object = x
         again = self.activation_checkpointing and self.training and torch.is_grad_enabled()
         for layer in list(self.model)[:-1]:
-            x = self._gather(layer, x, kept)
-            x = checkpoint_layer(layer, x) if again else self._call(layer, x, None)
-            kept.append(x if layer.i in self.save else None)
-        return self._gather(self.model[-1], x, kept)
+            value = self._gather(layer, value, kept)
+            value = checkpoint_layer(layer, value) if again else self._call(layer, value, None)
+            kept.append(value if layer.i in self.save else None)
+        return self._gather(self.model[-1], value, kept)
 
-    def _predict_profiled(self, x: Any, profile: bool, batch: Mapping[str, Any] | None, embed: frozenset[int]) -> Any:
+    def _predict_profiled(
+        self, x: object, profile: bool, batch: Mapping[str, Any] | None, embed: frozenset[int]
+    ) -> object:
         """`predict` that times each layer or collects vectors on the way."""
-        kept: list[Any] = []
+        kept: list[object] = []
         vectors: list[Tensor] = []
         for layer in self.model:
             x = self._gather(layer, x, kept)
@@ -103,20 +106,20 @@ class BaseModel(nn.Module):
                 LOGGER.info(f"{(time.perf_counter() - start) * 1e3:10.2f} ms  {layer.i:>3} {layer.type}")
             kept.append(x if layer.i in self.save else None)
             if layer.i in embed:
-                vectors.append(F.adaptive_avg_pool2d(x, 1).flatten(1))  # (B, C)
+                vectors.append(F.adaptive_avg_pool2d(cast("Tensor", x), 1).flatten(1))  # (B, C)
                 if len(vectors) == len(embed):
                     return torch.cat(vectors, 1).unbind(0)
         return x
 
     @staticmethod
-    def _gather(layer: nn.Module, x: Any, kept: list[Any]) -> Any:
-        """The input of a layer: the previous output, a kept one, or a list of them."""
+    def _gather(layer: nn.Module, x: object, kept: list[object]) -> object:
+        """Return the input of a layer: the previous output, a kept one, or a list of them."""
         f = cast("int | list[int]", layer.f)
         if isinstance(f, int):
             return x if f == -1 else kept[f]
         return [x if j == -1 else kept[j] for j in f]
 
-    def _call(self, layer: nn.Module, x: Any, batch: Mapping[str, Any] | None) -> Any:
+    def _call(self, layer: nn.Module, x: object, batch: Mapping[str, Any] | None) -> object:
         return layer(x)
 
     def loss(self, batch: dict[str, Any], preds: Any = None, *, partial: bool = False) -> tuple[Tensor, Tensor]:

@@ -34,9 +34,10 @@ Logits = Tensor | tuple[Tensor, Tensor]
 def classification_loss(preds: Logits, batch: Mapping[str, Any], args: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """Loss of logits (B, nc), or of the pair (head, distillation head); returns the total and its detached parts.
 
-    `batch` holds `cls` (B,), and if wanted `teacher` (B, nc), the teacher's logits, and `class_weights` (nc,). `args` are
-    `smoothing`, `dis` (gain of the teacher's part) and `distill_type`. Without a second head the teacher's part acts on
-    the only one. The parts are [classification] or, with `distill_model` in `args`, [classification, distillation].
+    `batch` holds `cls` (B,), and if wanted `teacher` (B, nc), the teacher's logits, and `class_weights` (nc,). `args`
+    are `smoothing`, `dis` (gain of the teacher's part) and `distill_type`. Without a second head the teacher's part
+    acts on the only one. The parts are [classification] or, with `distill_model` in `args`, [classification,
+    distillation].
     """
     logits, follower = preds if isinstance(preds, tuple) else (preds, preds)
     target = batch["cls"].view(-1).long()  # (B,)

@@ -126,7 +126,7 @@ class LossOptions(NamedTuple):
     nwd_weight: float = 0.0
 
     @classmethod
-    def from_args(cls, args: Any) -> LossOptions:
+    def from_args(cls, args: object) -> LossOptions:
         """Take the options from the arguments of a run (mapping or namespace); what is missing has its default."""
         values: Mapping[str, Any] = args if isinstance(args, Mapping) else vars(args)
         return cls(*(values.get(name) or default for name, default in cls._field_defaults.items()))
@@ -138,7 +138,7 @@ class RTDETRDetectionModel(DetectionModel):
     checkpoint_name = "RTDETRDetectionModel"
     default_family = "rtdetr"
 
-    def _call(self, layer: nn.Module, x: Any, batch: Mapping[str, Any] | None) -> Any:
+    def _call(self, layer: nn.Module, x: object, batch: Mapping[str, Any] | None) -> object:
         if layer is not self.model[-1]:
             return layer(x)
         groups = LossOptions.from_args(self.args).aux_groups if self.training else 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
 
 from torch import Tensor, nn
 
@@ -132,7 +132,7 @@ def register_family(family: Family) -> Family:
 
 def family_of(network: nn.Module, default: str | None = None) -> Family:
     """Return the family of a network, by its last layer; ConfigError when it has none and there is no `default`."""
-    layers: Any = network.model
+    layers = cast("nn.Sequential", network.model)
     return family_of_head(type(layers[-1]), default)
 
 

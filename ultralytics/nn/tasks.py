@@ -122,7 +122,7 @@ def family_of_yaml(cfg: str | Path | Mapping[str, Any], scale: str | None = None
     return FAMILIES.of_head(head)
 
 
-def guess_model_task(model: Any) -> str:
+def guess_model_task(model: object) -> str:
     """The task of a model, YAML mapping or model YAML file: its `task`, else detect."""
     if isinstance(model, (str, Path)) and str(model).endswith((".yaml", ".yml")):
         model = load_model_yaml(model).data

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from ultralytics.models.rtdetr.tta import FUSE_IOU, VIEWS, View, augmented_rows, fuse_views, apply_view
+from ultralytics.models.rtdetr.tta import FUSE_IOU, VIEWS, View, apply_view, augmented_rows, fuse_views
 from ultralytics.utils.ops import xywh2xyxy
 
 

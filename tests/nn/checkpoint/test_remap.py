@@ -17,7 +17,7 @@ import torch
 import torchvision
 
 from tests.golden.fill import tensor, values
-from ultralytics.nn.checkpoint.remap import remap_weights, map_state, recognise_format
+from ultralytics.nn.checkpoint.remap import map_state, recognise_format, remap_weights
 from ultralytics.nn.classify import official_prefixes
 from ultralytics.nn.tasks import ClassificationModel, RTDETRDetectionModel, load_checkpoint
 

@@ -371,7 +371,7 @@ def weights_format(text: str, given: Mapping[str, Any]) -> str | None:
     return name
 
 
-# ------------------------------------------------------------------------------------------------ complete files or none
+# ----------------------------------------------------------------------------------------------- complete files or none
 @contextmanager
 def work_folder(target: Path) -> Iterator[Path]:
     """Give a hidden folder beside `target`, and remove it with what is left in it."""

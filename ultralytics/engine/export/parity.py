@@ -1,8 +1,8 @@
 """Whether an exported file gives the same output as the PyTorch model; every export must pass this comparison.
 
-Rows of both are paired one to one: same class, boxes that overlap. Shapes: B batch, K rows of an image that
-fit into the output, L rows of the model: these K and further ones beyond them, n pairs, nc classes; a row is cx, cy, w, h in 0..1, score, class. Differences of boxes are the
-largest of their four sides, in px of the network's input.
+Rows of both are paired one to one: same class, boxes that overlap. Shapes: B batch, K rows of an image that fit into
+the output, L rows of the model: these K and further ones beyond them, n pairs, nc classes; a row is cx, cy, w, h in
+0..1, score, class. Differences of boxes are the largest of their four sides, in px of the network's input.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ TOLERANCES: Mapping[str, Tolerance] = {
     "fp16": Tolerance(box=None, score=None, lost=(0.05, 0.20), metric=0.01, loss_only=True),
     "int8": Tolerance(box=None, score=None, lost=(0.30, 1.0), metric=0.05, loss_only=True),
 }
-"""By precision. In fp32 no row may be lost; ties that a runtime may break differently are resolved by `tie_breaking`. A lower
-precision moves boxes and scores by an amount that no bound fits for all models: it is printed, and what is bounded are
-rows that appear or disappear, and AP."""
+"""By precision. In fp32 no row may be lost; ties that a runtime may break differently are resolved by `tie_breaking`. A
+lower precision moves boxes and scores by an amount that no bound fits for all models: it is printed, and what is
+bounded are rows that appear or disappear, and AP."""
 
 TIE = 1e-3
 """Logits that differ by less are equal: of places, or of rows at the end of a list, either may be taken. Measured

@@ -5,8 +5,8 @@ image, each runtime may select different ones, and its rows differ. Counting can
 tokens that could be exchanged are known, the model is run with them, and only a choice under which all rows agree
 explains the file.
 
-Shapes: T tokens of all levels, Q queries, nc classes, F tied tokens that were not selected, K rows of the file, L rows of
-the model: the K that fit, and as many beyond them.
+Shapes: T tokens of all levels, Q queries, nc classes, F tied tokens that were not selected, K rows of the file, L rows
+of the model: the K that fit, and as many beyond them.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class TieResolver:
     def __call__(self, image: Tensor, got: Tensor, resolve: bool = True) -> tuple[Tensor, int]:
         """Return rows (L, 6) of the model for an image (1, C, H, W), and how many of its queries were exchanged.
 
-        Without `resolve`, or where no choice among ties explains the rows `got` (K, 6) of the file, they are those of the
-        model's own choice. Exchanged tokens differ in score by no more than `TIE`.
+        Without `resolve`, or where no choice among ties explains the rows `got` (K, 6) of the file, they are those of
+        the model's own choice. Exchanged tokens differ in score by no more than `TIE`.
 
         Raises:
             CheckpointError: the file gives a different number of rows.
@@ -150,7 +150,7 @@ class TieResolver:
         unmatched: Tensor,
         size: tuple[int, int],
     ) -> Tensor:
-        """Return which of the candidates, as indices into (F,), would give one of the unmatched rows (s, 6) of the file.
+        """Return which candidates, as indices into (F,), would give one of the unmatched rows (s, 6) of the file.
 
         All of them are tried as queries, as many at a time as there are queries that they can replace.
         """

@@ -85,7 +85,7 @@ def time_calls(call: Callable[[], object], seconds: float, device: torch.device)
 
 
 def peak_memory() -> float:
-    """Return the most memory that this process has held so far, MB (2**20 bytes); 0 where the system does not report it."""
+    """Return the peak memory of this process so far, MB (2**20 bytes); 0 where the system does not report it."""
     try:
         resource = require("resource", "peak memory")
     except MissingPackageError:  # Windows has none

@@ -1,7 +1,7 @@
 """Boxes or class probabilities of one image, as tensor or array, with its box formats.
 
-Shapes: N boxes, nc classes. `data` is (N, 6) ``x1 y1 x2 y2 confidence class`` or (N, 7) ``x1 y1 x2 y2 track_id confidence class``, in
-pixels of the original image.
+Shapes: N boxes, nc classes. `data` is (N, 6) ``x1 y1 x2 y2 confidence class`` or (N, 7) ``x1 y1 x2 y2 track_id
+confidence class``, in pixels of the original image.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ nc classes, M heads, L levels, P points, S decoder layers. Points and boxes are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -45,7 +45,7 @@ class ActivationMap:
 
 @dataclass(frozen=True)
 class AttentionMap:
-    """Attention of one SHSA block over its map, (h, w), sums to 1; `cell` (y, x) is the querying cell, None: the mean of all."""
+    """Attention of one SHSA block, (h, w), sums to 1; `cell` (y, x) is the querying cell, None: the mean of all."""
 
     layer: str
     map: Tensor
@@ -56,7 +56,8 @@ class AttentionMap:
 class Sampling:
     """Where the cross-attention of a query samples: `points` (S, M, L, P, 2) as x, y and `weights` (S, M, L, P).
 
-    The weights of one head and decoder layer sum to 1. `references` (S, 4) are the reference boxes around which the points lie.
+    The weights of one head and decoder layer sum to 1. `references` (S, 4) are the reference boxes around which the
+    points lie.
     """
 
     points: Tensor
@@ -154,8 +155,8 @@ def gradient_maps(
     modules = [module_at(model, layer) for layer in layers]
     outputs: dict[str, Tensor] = {}
 
-    def capture(name: str) -> Any:
-        def hook(module: nn.Module, args: Any, output: Any) -> Tensor:
+    def capture(name: str) -> Callable[[nn.Module, object, object], Tensor]:
+        def hook(module: nn.Module, args: object, output: object) -> Tensor:
             if not isinstance(output, Tensor) or output.ndim != 4:
                 raise ConfigError(
                     f"layer={name}: {type(module).__name__} does not give a map", "choose a layer before the head"
@@ -201,7 +202,7 @@ def _shsa_at(model: RTDETRDetectionModel, layer: int | str | None) -> tuple[str,
 def shsa_attention(
     model: RTDETRDetectionModel, im: Tensor, layer: int | str | None = None, place: tuple[float, float] | None = None
 ) -> AttentionMap:
-    """Return how much the cell at `place` (x, y in 0..1 of the input) attends to every cell of the map of an SHSA block.
+    """Return how much the cell at `place` (x, y in 0..1 of the input) attends to each cell of the map of SHSA.
 
     Without a place, the mean over all querying cells. `layer` is the first block by default.
     """

@@ -13,7 +13,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -22,13 +22,16 @@ import torch
 
 from ultralytics.engine.model import Model
 from ultralytics.models.rtdetr.explain import Choice, gradient_maps, sampling_points, shsa_attention
-from ultralytics.models.rtdetr.post import RatioPad, class_filter, letterbox_geometry, stretch_geometry
+from ultralytics.models.rtdetr.post import class_filter, letterbox_geometry, stretch_geometry
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
+from ultralytics.utils.ops import RatioPad
 from ultralytics.utils.plotting.annotator import Annotator, Image, colors, write_image
 
+Layers = int | str | Sequence[int | str] | None
+"""A layer, several of them, or None for the default."""
 _Array = npt.NDArray[np.float32]
 KINDS = ("hirescam", "gradcam", "shsa", "sampling")
 MIN_PLOT_SIDE = 640  # smaller images are enlarged to about this, so that marks do not overlap
@@ -155,7 +158,7 @@ class _Explainer:
         numbers = {"rank": choice.rank, "query": choice.query, "cls": choice.cls, "score": choice.score}
         return {**{k: np.asarray(v) for k, v in numbers.items()}, "box": self.box_of(choice)}
 
-    def gradient(self, kind: str, layer: Any, rank: int) -> Heatmap:
+    def gradient(self, kind: str, layer: Layers, rank: int) -> Heatmap:
         """Where the layers support a detection; the maps of several layers are resized and added."""
         layers = None if layer is None else _several(layer)
         maps, choice = gradient_maps(self.model, self.im, layers, rank, elementwise=kind == "hirescam")
@@ -168,7 +171,7 @@ class _Explainer:
         arrays = {"values": values, **raw, **self.choice_arrays(choice)}
         return Heatmap(kind, self.path, self.image, title, values, arrays, self.box_of(choice))
 
-    def attention(self, layer: Any, rank: int | None, pixel: Sequence[float] | None) -> Heatmap:
+    def attention(self, layer: int | str | None, rank: int | None, pixel: Sequence[float] | None) -> Heatmap:
         """What an SHSA block attends to from a pixel, from the centre of a detection, or on average."""
         extra: dict[str, npt.NDArray[Any]] = {}
         box, place, subtitle = None, None, "mean of all cells"
@@ -188,7 +191,7 @@ class _Explainer:
         title = f"shsa layer {found.layer}\n{subtitle}"
         return Heatmap("shsa", self.path, self.image, title, values, arrays, box, at)
 
-    def sampling(self, layer: Any, rank: int) -> Heatmap:
+    def sampling(self, layer: Layers, rank: int) -> Heatmap:
         """Where the decoder sampled for a detection; the image shows one of its layers, the arrays hold all."""
         found, choice = sampling_points(self.model, self.im, rank)
         depth = len(found.points)
@@ -208,21 +211,23 @@ class _Explainer:
         )  # fmt: skip
 
 
-def _several(layer: Any) -> list[Any]:
+def _several(layer: int | str | Sequence[int | str]) -> list[int | str]:
     """Return the layers of `19`, `"19,22"`, `"[19, 22]"` or a list."""
-    if isinstance(layer, (list, tuple)):
-        return list(layer)
-    return [name.strip() for name in layer.strip("[]").split(",")] if isinstance(layer, str) else [layer]
+    if isinstance(layer, str):
+        return [name.strip() for name in layer.strip("[]").split(",")]
+    return [layer] if isinstance(layer, int) else list(layer)
 
 
-def _number(layer: Any) -> int:
+def _number(layer: Layers) -> int:
     """Return the number of a decoder layer."""
     if not str(layer).lstrip("-").isdigit():
         raise ConfigError(f"layer={layer}: with kind=sampling it is the number of a decoder layer")
-    return int(layer)
+    return int(str(layer))
 
 
-def explain(explainer: _Explainer, kind: str, layer: Any, query: int | None, pixel: Sequence[float] | None) -> Heatmap:
+def explain(
+    explainer: _Explainer, kind: str, layer: Layers, query: int | None, pixel: Sequence[float] | None
+) -> Heatmap:
     """Return the heat map of one image; `pixel` belongs to shsa alone.
 
     Raises:
@@ -233,7 +238,7 @@ def explain(explainer: _Explainer, kind: str, layer: Any, query: int | None, pix
     if pixel is not None and kind != "shsa":
         raise ConfigError(f"pixel={list(pixel)}: only kind=shsa takes a pixel", f"kind={kind} takes query=")
     if kind == "shsa":
-        return explainer.attention(layer, query, pixel)
+        return explainer.attention(cast("int | str | None", layer), query, pixel)  # a list is refused there
     if kind == "sampling":
         return explainer.sampling(layer, query or 0)
     return explainer.gradient(kind, layer, query or 0)
@@ -241,9 +246,9 @@ def explain(explainer: _Explainer, kind: str, layer: Any, query: int | None, pix
 
 def heatmap(
     model: Model,
-    source: Any,
+    source: object,
     kind: str = "hirescam",
-    layer: int | str | Sequence[int | str] | None = None,
+    layer: Layers = None,
     query: int | None = None,
     pixel: Sequence[float] | None = None,
     save: bool = True,

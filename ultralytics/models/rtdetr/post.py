@@ -1,14 +1,14 @@
 """Post-process: from the rows of an RT-DETR head to boxes in the original image; shared by prediction and validation.
 
-Shapes: B batch, K rows that the head returns, n selected rows of one image. A row is cx, cy, w, h in 0..1 of the network
-input, score, class; rows come best score first.
+Shapes: B batch, K rows that the head returns, n selected rows of one image. A row is cx, cy, w, h in 0..1 of the
+network input, score, class; rows come best score first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import cast
 
 import torch
 from torch import nn
@@ -16,15 +16,12 @@ from torch import nn
 from ultralytics.data.augment.letterbox import aspect_gains
 from ultralytics.nn.modules.query_head import QueryHead
 from ultralytics.utils.errors import ConfigError
-from ultralytics.utils.ops import clip_boxes, xywh2xyxy, xyxy2xywhn
-
-# ((gain_h, gain_w), (left, top)): original pixels times gain plus padding are network-input pixels.
-RatioPad = tuple[tuple[float, float], tuple[float, float]]
+from ultralytics.utils.ops import RatioPad, clip_boxes, xywh2xyxy, xyxy2xywhn
 
 
-def output_rows(preds: Any) -> torch.Tensor:
+def output_rows(preds: torch.Tensor | Sequence[object]) -> torch.Tensor:
     """Return the rows (B, K, 6) in fp32 of a model's raw output, which may be followed by a tuple of raw outputs."""
-    rows = preds[0] if isinstance(preds, (tuple, list)) else preds
+    rows = preds if isinstance(preds, torch.Tensor) else cast("torch.Tensor", preds[0])
     return rows.float()
 
 
@@ -97,7 +94,7 @@ def check_class_filter(classes: Sequence[int] | int | None, nc: int) -> None:
 
 
 @contextmanager
-def class_filter(model: Any, classes: Sequence[int] | None) -> Iterator[None]:
+def class_filter(model: object, classes: Sequence[int] | None) -> Iterator[None]:
     """Restrict the top-k of the heads of `model` to `classes` until the block ends.
 
     Without classes nothing happens, nor without a PyTorch head to reach (an exported file); `select_rows` still filters

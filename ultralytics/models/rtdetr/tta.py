@@ -1,8 +1,8 @@
 """Test-time augmentation for RT-DETR: several views of the same image, whose boxes are fused.
 
-A network without NMS returns one box per object in each view, so the boxes of views cannot simply be joined: those of one
-object are fused as in weighted boxes fusion (Solovyev et al. 2021, arXiv 1910.13302, section 3). Shapes: B batch,
-V views, K rows of a view, n fused rows. Rows are cx, cy, w, h in 0..1 of the network input, score, class.
+A network without NMS returns one box per object in each view, so the boxes of views cannot simply be joined: those of
+one object are fused as in weighted boxes fusion (Solovyev et al. 2021, arXiv 1910.13302, section 3). Shapes: B batch, V
+views, K rows of a view, n fused rows. Rows are cx, cy, w, h in 0..1 of the network input, score, class.
 """
 
 from __future__ import annotations

@@ -26,7 +26,6 @@ from ultralytics.data.utils import list_images
 from ultralytics.engine.results.results import Results
 from ultralytics.engine.validator import BaseValidator, Module, Prediction, RawOutput
 from ultralytics.models.rtdetr.post import (
-    RatioPad,
     class_filter,
     network_to_original,
     output_rows,
@@ -43,7 +42,7 @@ from ultralytics.utils.files import atomic_write
 from ultralytics.utils.metrics import ConfusionMatrix, DetMetrics, box_iou, match_predictions
 from ultralytics.utils.metrics.det import StatValue
 from ultralytics.utils.metrics.report import write_tables
-from ultralytics.utils.ops import xyxy2ltwh
+from ultralytics.utils.ops import RatioPad, xyxy2ltwh
 from ultralytics.utils.plotting.curves import plot_images
 
 # Category numbers of COCO's annotation files: 1..90 without those that none of the 80 classes uses.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,8 @@ from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.torch_utils import autocast_dtype
+
+Output = TypeVar("Output")
 
 BACKEND: str | Callable[..., Any] = "inductor"
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
@@ -32,22 +34,22 @@ def compile_mode(value: bool | str) -> str | None:
     raise ConfigError(f"compile={value}: not a mode of torch.compile", f"True, or one of {', '.join(COMPILE_MODES)}")
 
 
-class Compiled:
+class Compiled(Generic[Output]):
     """A function of an image batch, compiled as one graph for each shape of it.
 
     Raises ConfigError where it cannot be compiled, with what is missing, and for more than `MAX_SHAPES` shapes.
     """
 
-    def __init__(self, function: Callable[[Tensor], Any], value: bool | str) -> None:
+    def __init__(self, function: Callable[[Tensor], Output], value: bool | str) -> None:
         self.value = value
         self.known: set[Hashable] = set()
         mode = {"mode": name} if (name := compile_mode(value)) else {}
         known = inspect.signature(torch.compile).parameters  # torch before 2.14 has but one limit for all networks
         limits = {"recompile_limit": MAX_SHAPES + 1, "isolate_recompiles": True} if "recompile_limit" in known else {}
         options: dict[str, Any] = {"backend": BACKEND, "dynamic": False, "fullgraph": True, **mode, **limits}
-        self._run: Callable[[Tensor], Any] = torch.compile(function, **options)
+        self._run: Callable[[Tensor], Output] = torch.compile(function, **options)
 
-    def __call__(self, im: Tensor, state: Hashable = None) -> Any:
+    def __call__(self, im: Tensor, state: Hashable = None) -> Output:
         """Call the function; `state` is what else its graph depends on."""
         amp = autocast_dtype(im.device.type)
         key = (tuple(im.shape), im.stride(), im.dtype, amp, torch.is_grad_enabled(), state)
@@ -55,7 +57,7 @@ class Compiled:
             return self._run(im)
         return self._first(im, key)
 
-    def _first(self, im: Tensor, key: Hashable) -> Any:
+    def _first(self, im: Tensor, key: Hashable) -> Output:
         """Call the function for the first time with such an input, which compiles it."""
         size = "x".join(map(str, im.shape))
         if len(self.known) >= MAX_SHAPES:
@@ -112,10 +114,11 @@ class CompiledRows:
 
         self._rows = Compiled(rows, value)
 
-    def __call__(self, im: Tensor, embed: Sequence[int] | None = None, **kwargs: Any) -> Any:
+    def __call__(self, im: Tensor, embed: Sequence[int] | None = None, **kwargs: Any) -> Tensor | tuple[Tensor, ...]:
         """Return the output for images (B, C, H, W) in 0..1."""
         if embed is not None or kwargs:
-            return self.model(im, embed=embed, **kwargs)
+            vectors: tuple[Tensor, ...] = self.model(im, embed=embed, **kwargs)
+            return vectors
         classes = getattr(self.model.model[-1], "classes", None)
         images = len(im)
         im = F.pad(im, (0, 0, 0, 0, 0, 0, 0, self._missing(tuple(im.shape))))  # (B', C, H, W), B' >= B

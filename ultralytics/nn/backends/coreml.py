@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from ultralytics.utils.checks import require
 from ultralytics.utils.errors import DeviceError, NotFoundError
 
 
-def coreml_runner(weights: Any, device: torch.device, fp16: bool, fuse: bool) -> Runner:
+def coreml_runner(weights: str | Path, device: torch.device, fp16: bool, fuse: bool) -> Runner:
     """Open an `.mlpackage` folder. Raises MissingPackageError without coremltools, DeviceError off macOS."""
     path = Path(weights)
     if not path.is_dir():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from ultralytics.utils.errors import CheckpointError
 
@@ -99,25 +98,25 @@ class ExportMetadata:
         }
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> bool:
     return isinstance(value, str) and len(value) <= 1000
 
 
-def _is_count(low: int, high: int) -> Callable[[Any], bool]:
+def _is_count(low: int, high: int) -> Callable[[object], bool]:
     return lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
-def _is_names(value: Any) -> bool:
+def _is_names(value: object) -> bool:
     if not isinstance(value, Mapping) or len(value) > 100_000:
         return False
     return all(str(k).isdecimal() and len(str(k)) < 8 and _is_text(v) for k, v in value.items())
 
 
-def _is_size(value: Any) -> bool:
+def _is_size(value: object) -> bool:
     return isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_count(1, 1 << 16), value))
 
 
-_CHECKS: Mapping[str, Callable[[Any], bool]] = {
+_CHECKS: Mapping[str, Callable[[object], bool]] = {
     **dict.fromkeys(
         ("format", "task", "device", "head", "source", "source_sha256", "version", "license", "docs", "date"), _is_text
     ),

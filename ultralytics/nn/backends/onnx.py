@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ _ERRORS = (
 )
 
 
-def onnx_runner(weights: Any, device: torch.device, fp16: bool, fuse: bool) -> Runner:
+def onnx_runner(weights: str | Path, device: torch.device, fp16: bool, fuse: bool) -> Runner:
     """Open an `.onnx` file; it runs in as many threads as torch does.
 
     Raises MissingPackageError without ONNX Runtime, CheckpointError for a file that it cannot read.

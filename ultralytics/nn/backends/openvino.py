@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from ultralytics.utils.errors import CheckpointError, NotFoundError
 FOLDER_SUFFIX = "_openvino_model"
 
 
-def openvino_runner(weights: Any, device: torch.device, fp16: bool, fuse: bool) -> Runner:
+def openvino_runner(weights: str | Path, device: torch.device, fp16: bool, fuse: bool) -> Runner:
     """Open a folder, or the `.xml` in it; it runs on the CPU, in as many threads as torch does.
 
     Raises MissingPackageError without OpenVINO, NotFoundError for a folder without a model, CheckpointError for a file

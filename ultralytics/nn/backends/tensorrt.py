@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -34,10 +34,11 @@ def unpack_engine(data: bytes, origin: str) -> tuple[ExportMetadata, bytes]:
     return ExportMetadata.from_json(text, origin), data[start:]
 
 
-def tensorrt_runner(weights: Any, device: torch.device, fp16: bool, fuse: bool) -> Runner:
+def tensorrt_runner(weights: str | Path, device: torch.device, fp16: bool, fuse: bool) -> Runner:
     """Open an `.engine` file; it runs only on the kind of GPU and the TensorRT that it was built with.
 
-    Raises MissingPackageError without TensorRT, DeviceError without a GPU, CheckpointError for a file of another GPU or version.
+    Raises MissingPackageError without TensorRT, DeviceError without a GPU, CheckpointError for a file of another GPU or
+    version.
     """
     path = check_file(weights)
     metadata, engine = unpack_engine(path.read_bytes(), str(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from ultralytics.utils.log import LOGGER
 METADATA_FILE = f"{METADATA_KEY}.json"
 
 
-def torchscript_runner(weights: Any, device: torch.device, fp16: bool, fuse: bool) -> Runner:
+def torchscript_runner(weights: str | Path, device: torch.device, fp16: bool, fuse: bool) -> Runner:
     """Open a `.torchscript` file. It runs on the kind of device that it was exported on, regardless of `device`.
 
     Raises CheckpointError for a file that torch cannot read.

@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,7 @@ class PlannedLayer:
     copies: tuple[tuple[Any, ...], ...]
     repeats: int
     out_channels: int
-    output: Any
+    output: object
 
     def construct(self) -> nn.Module:
         """Make the module on the current default device."""
@@ -161,9 +161,9 @@ class _Planner:
         entry = self._find(layer)
         row = self._context(layer)
         self._check_feed(layer, entry)
-        inputs = self._inputs(layer)
+        inputs: object = self._inputs(layer)
         copies: list[tuple[Any, ...]] = []
-        output: Any = None
+        output: object = None
         chained = 1
         while len(copies) < chained:
             plan = self._apply_rule(layer, entry, row)
@@ -221,7 +221,7 @@ class _Planner:
         after = len(self.spec.layers) - 1 - layer.index
         if after:
             raise self.spec.error(layer, "a head must be the last row", f"{after} row(s) follow")
-        outputs = self._inputs(layer)
+        outputs = self._outputs_above(layer)
         heights = [o.shape[2] for o in outputs if isinstance(o, Tensor) and o.dim() == 4]
         if len(heights) == len(outputs) and all(a > b for a, b in itertools.pairwise(heights)):
             return
@@ -232,8 +232,11 @@ class _Planner:
             "give each scale once, fine to coarse (strides 8, 16, 32), as the rows above build them",
         )
 
-    def _inputs(self, layer: LayerSpec) -> Any:
-        inputs = [self.image if i < 0 else self.done[i].output for i in layer.inputs]
+    def _outputs_above(self, layer: LayerSpec) -> list[object]:
+        return [self.image if i < 0 else self.done[i].output for i in layer.inputs]
+
+    def _inputs(self, layer: LayerSpec) -> object:
+        inputs = self._outputs_above(layer)
         return inputs if layer.joined else inputs[0]
 
     def _apply_rule(self, layer: LayerSpec, entry: Entry, row: RowContext) -> Plan:
@@ -260,7 +263,7 @@ class _Planner:
             hint,
         )
 
-    def _run(self, layer: LayerSpec, entry: Entry, plan: Plan, inputs: Any) -> Any:
+    def _run(self, layer: LayerSpec, entry: Entry, plan: Plan, inputs: object) -> object:
         """Build one copy on the meta device and run it."""
         try:
             inspect.signature(entry.cls).bind(*plan.args)
@@ -286,17 +289,18 @@ class _Planner:
             problem = f"it is built for {built} classes, but the model's nc is {self.spec.nc}"
             raise self.spec.error(layer, problem, "write nc in the row, in place of the number")
 
-    def _fail_shapes(self, layer: LayerSpec, entry: Entry, module: nn.Module, problem: str, inputs: Any) -> NoReturn:
-        shapes = [shape_text(x) for x in (inputs if layer.joined else [inputs])]
+    def _fail_shapes(self, layer: LayerSpec, entry: Entry, module: nn.Module, problem: str, inputs: object) -> NoReturn:
+        parts = cast("Sequence[object]", inputs) if layer.joined else [inputs]
+        shapes = [shape_text(x) for x in parts]
         where = describe_sources(self.spec, layer, shapes)
-        advice = self._advice(entry, module, inputs if layer.joined else [inputs])
+        advice = self._advice(entry, module, parts)
         raise self.spec.error(layer, f"does not fit its input: {problem}", where, advice)
 
-    def _advice(self, entry: Entry, module: nn.Module, inputs: Sequence[Any]) -> str:
+    def _advice(self, entry: Entry, module: nn.Module, inputs: Sequence[object]) -> str:
         """Say what would fit: maps of one size for a join, the channels that the block was built for."""
         maps = [p.output for p in self.done]
         first = inputs[0]
-        if len({size_text(x) for x in inputs}) > 1 and not entry.is_head:
+        if len({size_text(x) for x in inputs}) > 1 and not entry.is_head and isinstance(first, Tensor):
             same = matching(maps, 2, None, tuple(first.shape[2:]))
             size = f"{size_text(first)}, as the first input"
             return f"maps of {size}: layers {same}; or resize with nn.Upsample or a stride"
@@ -307,7 +311,7 @@ class _Planner:
             return f"it was built for {wanted} channels; {some}; or write {first.shape[1]} in its arguments"
         return f"signature: {signature_text(type(module))}"
 
-    def _out_channels(self, layer: LayerSpec, entry: Entry, plan: Plan, output: Any) -> int:
+    def _out_channels(self, layer: LayerSpec, entry: Entry, plan: Plan, output: object) -> int:
         """Output channels, those of the rule compared with those of the dry run."""
         seen = output.shape[1] if isinstance(output, Tensor) and output.dim() > 1 else None
         if seen is None or entry.is_head:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import difflib
 import inspect
-from typing import Any
+from types import ModuleType
 
 from torch import nn
 
@@ -38,7 +38,7 @@ def find_entry(name: str) -> Entry:
     entry = REGISTRY.get(name)
     if entry is not None:
         return entry
-    owner: Any = None
+    owner: ModuleType | None = None
     short = name
     if name.startswith("nn."):
         owner, short = nn, name.removeprefix("nn.")
@@ -57,7 +57,7 @@ def find_entry(name: str) -> Entry:
     return Entry(cls, None)
 
 
-def _module_names(owner: Any) -> list[str]:
+def _module_names(owner: ModuleType) -> list[str]:
     return [n for n in dir(owner) if isinstance(getattr(owner, n), type) and issubclass(getattr(owner, n), nn.Module)]
 
 
@@ -69,7 +69,7 @@ def _unknown(name: str, near: list[str] | None = None) -> str:
     return f"unknown module '{name}'\n{hint} own modules: @register on the class, then modules=FILE.py"
 
 
-def resolve_nn_text(value: Any) -> Any:
+def resolve_nn_text(value: object) -> object:
     """Turn `nn.X` into that class and `nn.X(1, a=2)` into an instance; lists item by item; other values stay.
 
     >>> resolve_nn_text("nn.LeakyReLU(0.1)")
@@ -97,7 +97,8 @@ def resolve_nn_text(value: Any) -> Any:
     try:
         args = [ast.literal_eval(a) for a in tree.args]
         kwargs = {k.arg: ast.literal_eval(k.value) for k in tree.keywords if k.arg}
-        return cls(*args, **kwargs)
+        instance: object = cls(*args, **kwargs)
+        return instance
     except (ValueError, TypeError) as e:
         raise ModelYAMLError(f"{problem}: {e}") from None
 

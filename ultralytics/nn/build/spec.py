@@ -181,7 +181,7 @@ def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], dict[
     return data, lines, str(path)
 
 
-def resolve_literal(value: Any, nc: int) -> Any:
+def resolve_literal(value: object, nc: int) -> object:
     """Turn one YAML argument into a Python value.
 
     The string `nc` becomes the class count; a Python literal written as a string (`None`, `True`, `1e-3`, `[1, 2]`)
@@ -197,7 +197,8 @@ def resolve_literal(value: Any, nc: int) -> Any:
     if value == "nc":
         return nc
     try:
-        return ast.literal_eval(value)
+        literal: object = ast.literal_eval(value)
+        return literal
     except (ValueError, SyntaxError):
         return value
 
@@ -274,7 +275,7 @@ class _Reader:
             self.fail(key, f"a scale is [depth, width, max_channels], all positive numbers, not {row!r:.60}")
         return Scale(*row)
 
-    def row(self, index: int, part: str, k: int, row: Any, nc: int) -> LayerSpec:
+    def row(self, index: int, part: str, k: int, row: object, nc: int) -> LayerSpec:
         """Check one row and return it as a `LayerSpec`."""
         key = (part, k)
         place = self.place(key)
@@ -307,8 +308,8 @@ class _Reader:
         )
 
     @staticmethod
-    def _check_source(place: str, index: int, module: str, source: Any) -> None:
-        entries = source if isinstance(source, list) else [source]
+    def _check_source(place: str, index: int, module: str, source: object) -> None:
+        entries: list[Any] = source if isinstance(source, list) else [source]
         if not entries or not all(isinstance(f, int) and not isinstance(f, bool) for f in entries):
             raise _row_error(
                 place,

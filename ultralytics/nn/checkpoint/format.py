@@ -67,7 +67,7 @@ def pack_model(model: nn.Module) -> dict[str, Any]:
     }
 
 
-def to_plain(value: Any) -> Any:
+def to_plain(value: object) -> Any:
     """Copy a value into tensors, plain values, dicts and lists; paths and other objects become strings."""
     if isinstance(value, Mapping):
         return {k if isinstance(k, int) else str(k): to_plain(v) for k, v in value.items()}
@@ -105,7 +105,7 @@ def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any]) -> Path:
     return path
 
 
-def _check_plain(value: Any, where: str) -> None:
+def _check_plain(value: object, where: str) -> None:
     """Demand what `weights_only` loading accepts, so that a bad value is found when it is written."""
     if isinstance(value, Mapping):
         for k, v in value.items():
@@ -123,10 +123,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read weights of any kind that is known, onto the CPU. Nothing in the file is executed.
 
     Files of this package (`.pt`, `.safetensors`) give their checkpoint dict; a genuine Ultralytics checkpoint gives the
-    same form, taken from its pickle as data (see `ultralytics_pickle`); plain tensors, also under `model`, `state_dict` or
-    `ema.module`, give `{"state_dict": tensors}`; those of other projects come under our keys (see `remap`).
-    Every field is checked (see `validate`).
-    Raises NotFoundError, or CheckpointError for a file that is truncated, unknown, hostile, or of a newer format.
+    same form, taken from its pickle as data (see `ultralytics_pickle`); plain tensors, also under `model`, `state_dict`
+    or `ema.module`, give `{"state_dict": tensors}`; those of other projects come under our keys (see `remap`). Every
+    field is checked (see `validate`). Raises NotFoundError, or CheckpointError for a file that is truncated, unknown,
+    hostile, or of a newer format.
     """
     path = Path(path)
     if not path.is_file():
@@ -179,7 +179,7 @@ def _open(path: Path) -> Archive:
         ) from None
 
 
-def _own_or_plain(data: Any) -> dict[str, Any]:
+def _own_or_plain(data: object) -> dict[str, Any]:
     """A checkpoint dict of this package, or the tensors of another's file."""
     if not isinstance(data, dict):
         raise CheckpointError(f"holds a {type(data).__name__}, not a checkpoint")
@@ -195,7 +195,7 @@ def _own_or_plain(data: Any) -> dict[str, Any]:
 
 
 def _migrate(data: dict[str, Any]) -> dict[str, Any]:
-    """Return a checkpoint dict in the current format; missing keys of older versions are added, newer ones are refused."""
+    """Return a checkpoint dict in the current format; older versions get missing keys, newer ones are refused."""
     if "format" not in data:
         return data
     version = data.get("format_version")

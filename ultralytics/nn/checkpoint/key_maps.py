@@ -1,8 +1,8 @@
 """Key names of other projects' weights and the keys that their tensors have here; data, used by `remap`.
 
-Each row is a pattern for a whole key and what it becomes (`re` syntax; an empty string drops the key: constants that are
-computed here). The first matching row is used. Layer numbers are those of the YAML that the format names.
-How the names were found: `timm` and `transformers` models were built at random and their state dicts listed; those of
+Each row is a pattern for a whole key and what it becomes (`re` syntax; an empty string drops the key: constants that
+are computed here). The first matching row is used. Layer numbers are those of the YAML that the format names. How the
+names were found: `timm` and `transformers` models were built at random and their state dicts listed; those of
 torchvision are in its public model classes. Those of lyuwenyu/RT-DETR are the ones that a library listed which loads
 that project's backbone files (libreyolo 1.6.0, built at random).
 """
@@ -19,8 +19,8 @@ class WeightFormat:
 
     `marker` is a pattern of a key that only this format has. `rows` map keys; `joins` name tensors that are parts of
     one of ours: (pattern of the parts, order, target). `eps` is the batch-norm epsilon that the weights were trained
-    with. `yamls` maps the shape of one characteristic tensor to the model YAML. `note` is logged. `drop_padding_rows` are
-    keys of class tensors with one row for padding; `add_batch_counters`: batch norms lack `num_batches_tracked`.
+    with. `yamls` maps the shape of one characteristic tensor to the model YAML. `note` is logged. `drop_padding_rows`
+    are keys of class tensors with one row for padding; `add_batch_counters`: batch norms lack `num_batches_tracked`.
     """
 
     name: str

@@ -90,12 +90,12 @@ class _Machine:
     """Stack, memo and names of one reading."""
 
     def __init__(self) -> None:
-        self.stack: list[Any] = []
+        self.stack: list[object] = []
         self.memo: dict[int, Any] = {}
         self.names: set[str] = set()
         self.copied = 0
 
-    def run(self, data: bytes) -> Any:
+    def run(self, data: bytes) -> object:
         """Work through all opcodes up to STOP."""
         for count, (op, arg, _) in enumerate(pickletools.genops(data)):
             if count > MAX_OPCODES:
@@ -113,7 +113,7 @@ class _Machine:
         raise ValueError("it has no end")
 
     # ------------------------------------------------------------------------------------------------------- stack
-    def pop(self) -> Any:
+    def pop(self) -> object:
         """Take the top object, which must not be a mark."""
         value = self.stack.pop()
         if value is _MARK:
@@ -137,7 +137,7 @@ class _Machine:
         """Remove everything above the topmost mark, and the mark."""
         self.pop_mark()
 
-    def top(self) -> Any:
+    def top(self) -> object:
         """Return the top object, which must not be a mark."""
         if self.stack[-1] is _MARK:
             raise ValueError("unexpected mark")
@@ -174,7 +174,7 @@ class _Machine:
             raise ValueError(f"keys are set on a {type(target).__name__}")
 
     # ------------------------------------------------------------------------------------------------------ objects
-    def name(self, module: Any, name: Any) -> None:
+    def name(self, module: object, name: object) -> None:
         """Push a name."""
         if not (isinstance(module, str) and isinstance(name, str)):
             raise ValueError("a class name is not a string")
@@ -191,7 +191,7 @@ class _Machine:
             self.spend(arg)
         self.stack.append(_call(function, args))
 
-    def spend(self, value: Any) -> None:
+    def spend(self, value: object) -> None:
         """Count what a copy of `value` costs."""
         if isinstance(value, (str, bytes)):
             self.copied += len(value)
@@ -242,7 +242,7 @@ class _Machine:
         self.stack.append(self.memo[index])
 
 
-def _key(key: Any) -> Any:
+def _key(key: object) -> object:
     """A dict key: plain, or a short tuple of strings; a record stands for itself by name."""
     if isinstance(key, int) and abs(key) >= 1 << 60:  # such numbers can be made to share one hash
         raise ValueError("a dict key is a number of more than 60 bits")
@@ -255,11 +255,11 @@ def _key(key: Any) -> Any:
     raise ValueError(f"a dict key is a {type(key).__name__}")
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**48
 
 
-def _call(function: Any, args: tuple[Any, ...]) -> Any:
+def _call(function: object, args: tuple[Any, ...]) -> object:
     """The result of calling what a pickle names: tensors and containers by rule, all else as a record."""
     if isinstance(function, Name):
         rule = _REBUILDERS.get(function.text)

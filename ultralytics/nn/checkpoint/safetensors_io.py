@@ -1,7 +1,7 @@
 """Checkpoints as `.safetensors`: tensors in a form that holds no code, and a model record as JSON beside them.
 
-Needs the optional package `safetensors`. A file of this package keeps everything but the state of a run, so it can be used and
-trained from, not resumed. Other files give their plain tensors.
+Needs the optional package `safetensors`. A file of this package keeps everything but the state of a run, so it can be
+used and trained from, not resumed. Other files give their plain tensors.
 """
 
 from __future__ import annotations

@@ -30,12 +30,12 @@ HARMLESS_BUILTINS = frozenset("set list dict frozenset object slice getattr byte
 """Getattr stands for a bound method of a fused block."""
 
 
-def is_module(value: Any) -> bool:
+def is_module(value: object) -> bool:
     """Whether a value is the record of a pickled `torch.nn.Module`."""
     return isinstance(value, Record) and isinstance(value.state.get("_modules"), dict)
 
 
-def is_upstream(root: Any) -> bool:
+def is_upstream(root: object) -> bool:
     """Whether the object of a file is a module, or a checkpoint dict that holds one."""
     return is_module(root) or (isinstance(root, dict) and any(is_module(root.get(k)) for k in MODEL_KEYS))
 
@@ -52,7 +52,7 @@ def suspicious(names: frozenset[str]) -> list[str]:
 
 
 def convert_ultralytics(archive: Archive) -> dict[str, Any]:
-    """Return this package's checkpoint dict of a genuine file; it has weights for use, without an optimizer state to resume from."""
+    """Return the checkpoint dict of a genuine file: weights for use, without an optimizer state to resume from."""
     root = {"model": archive.root} if is_module(archive.root) else archive.root
     found = {k: model_record(archive, root[k]) for k in MODEL_KEYS if is_module(root.get(k))}
     copied = {k: _mapping(archive, root.get(k)) for k in COPIED}
@@ -68,7 +68,7 @@ def convert_ultralytics(archive: Archive) -> dict[str, Any]:
     }
 
 
-def _mapping(archive: Archive, value: Any) -> dict[str, Any]:
+def _mapping(archive: Archive, value: object) -> dict[str, Any]:
     """A dict, or the attributes of an argument namespace, as plain values; empty for anything else."""
     if isinstance(value, Record):
         value = value.state

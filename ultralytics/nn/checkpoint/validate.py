@@ -1,15 +1,15 @@
 """Validate the model record of a file, and bound what is built from it.
 
 A file is not trusted: the type and bound of every field are checked before anything is built, and while the YAML is
-built, the the number and size of tensors are compared with those that the file holds. So a file of a few kilobytes cannot ask
-for a model of many gigabytes, or for a download.
+built, the number and size of tensors are compared with those that the file holds. So a file of a few kilobytes cannot
+ask for a model of many gigabytes, or for a download.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -43,8 +43,8 @@ class ConstructionBudget(TorchFunctionMode):
         self.tensors = 20 * len(state) + 2_000
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> object:
         """Count what a factory makes."""
         made = func(*args, **(kwargs or {}))
         if func in _FACTORIES and isinstance(made, Tensor):
@@ -110,7 +110,7 @@ FIELDS: Mapping[str, tuple[tuple[type, ...], str]] = {
 }
 
 
-def safe_yaml(yaml: Any) -> dict[str, Any]:
+def safe_yaml(yaml: object) -> dict[str, Any]:
     """A copy of a file's model YAML, bounded, and without names of weights that torchvision would download."""
     if not isinstance(yaml, Mapping):
         _refuse("yaml", yaml, "a mapping")
@@ -129,7 +129,7 @@ def safe_yaml(yaml: Any) -> dict[str, Any]:
     return clean
 
 
-def _bounded(where: str, value: Any, depth: int) -> None:
+def _bounded(where: str, value: object, depth: int) -> None:
     """Bound numbers, strings and nesting of a YAML."""
     if depth > MAX_NESTING:
         raise CheckpointError(f"{where} in it is nested deeper than {MAX_NESTING}")
@@ -154,7 +154,7 @@ def _bounded_scalar(where: str, value: object, depth: int) -> None:
         _refuse(where, value, "a plain value")
 
 
-def _names(names: Any) -> None:
+def _names(names: object) -> None:
     if names is None:
         return
     if not isinstance(names, Mapping) or len(names) > MAX_CLASSES:
@@ -164,11 +164,11 @@ def _names(names: Any) -> None:
             _refuse(f"names[{k!r:.20}]", v, "a string under an integer")
 
 
-def _check_integer(key: str, value: Any, low: int, high: int) -> None:
+def _check_integer(key: str, value: object, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         _refuse(key, value, f"an integer from {low} to {high:,}")
 
 
-def _refuse(key: str, value: Any, wanted: str) -> None:
+def _refuse(key: str, value: object, wanted: str) -> NoReturn:
     shown = f"{value!r:.40}" if isinstance(value, (str, int, float, bool, type(None))) else f"a {type(value).__name__}"
     raise CheckpointError(f"the checkpoint's {key} is {shown}, not {wanted}")

@@ -69,7 +69,7 @@ class Archive:
         """The tensor of a description; storages are read once and shared, as in the file."""
         return self.storages.tensor(stored)
 
-    def plain(self, value: Any) -> Any:
+    def plain(self, value: object) -> Any:
         """Copy a value into dicts, lists, plain values and tensors.
 
         Raises CheckpointError where it holds an object of another kind, a cycle, or more than a checkpoint may.
@@ -208,7 +208,7 @@ class _Plainer:
         self.elements = 0
         self.tensors: dict[int, Tensor] = {}
 
-    def convert(self, value: Any, depth: int = 0) -> Any:
+    def convert(self, value: object, depth: int = 0) -> Any:
         """Copy a value; see `Archive.plain`."""
         self.count += 1
         if depth > MAX_VALUE_DEPTH or self.count > MAX_VALUES:
@@ -241,7 +241,7 @@ class _Plainer:
         return self.tensors[id(stored)]
 
 
-def numpy_scalar(value: Any) -> float | int | None:
+def numpy_scalar(value: object) -> float | int | None:
     """The number of a pickled NumPy scalar, which old training code left in metrics; None for anything else."""
     if not (isinstance(value, Record) and value.name.endswith("multiarray.scalar") and len(value.args) == 2):
         return None

@@ -43,7 +43,7 @@ class ForwardOverride:
     def __reduce__(self) -> tuple[Any, ...]:
         return getattr, (self.block, self.name)
 
-    def plain(self, *args: Any) -> Any:
+    def plain(self, *args: object) -> Any:
         """What the block's own method returns."""
         return getattr(type(self.block), self.name)(self.block, *args)
 

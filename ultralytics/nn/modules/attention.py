@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -168,11 +167,18 @@ def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     return out
 
 
+class _Context(torch.autograd.function.FunctionCtx):
+    """What the forward pass keeps for the backward pass."""
+
+    scale: float
+    saved_tensors: tuple[Tensor, Tensor, Tensor, Tensor]
+
+
 class _Blocks(torch.autograd.Function):
     """Attention that never holds its whole map."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    def forward(ctx: _Context, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         q, k, v = (q * scale).contiguous(), k.contiguous(), v.contiguous()
         out = torch.empty_like(v)
         backend = select_backend(q)
@@ -187,7 +193,7 @@ class _Blocks(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: _Context, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         q, k, v, out = ctx.saved_tensors
         grad = grad.contiguous()
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)

@@ -153,9 +153,10 @@ def _linear(x: Tensor, weight: Tensor) -> Tensor:
 def select_backend(x: Tensor, gradient: bool = False) -> MatmulBackend:
     """Return the fastest backend for products of blocks of tokens x (B, N, D) with matrices (N, D).
 
-    With `gradient` it is also used in the backward pass. Torch is used for few tokens: at N 1600 and 4 images it took 13 ms where oneDNN took 14, at N 6400 52 where that took
-    48. On a CPU that was kept to AVX2 they were equal. In bfloat16 the forward pass takes the same with either; with
-    the gradient it was 105 ms instead of 135 at N 6400, and equal at N 1600. Subclasses of Tensor may hold no values.
+    With `gradient` it is also used in the backward pass. Torch is used for few tokens: at N 1600 and 4 images it took
+    13 ms where oneDNN took 14, at N 6400 52 where that took 48. On a CPU that was kept to AVX2 they were equal. In
+    bfloat16 the forward pass takes the same with either; with the gradient it was 105 ms instead of 135 at N 6400, and
+    equal at N 1600. Subclasses of Tensor may hold no values.
     """
     if type(x) is not Tensor or not x.is_cpu or x.shape[1] < MIN_TOKENS or not has_onednn_operators():
         return MatmulBackend(x)

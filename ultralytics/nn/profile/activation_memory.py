@@ -43,8 +43,8 @@ class _Meter(TorchDispatchMode):
         self.wide: dict[int, int] = {}
 
     def __torch_dispatch__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> object:
         """Run an operation and count what it made."""
         if func is torch.ops.aten._local_scalar_dense.default:
             return args[0].dtype.is_floating_point or UNKNOWN_COUNT  # a fake tensor has no number to read
@@ -85,7 +85,7 @@ def estimate_memory(model: nn.Module, imgsz: int | Sequence[int] = 640, channels
     kept = [fake.from_tensor(t) for t in [*clone.parameters(), *clone.buffers()]]  # the mode's own copies of them
     meter = _Meter({t.untyped_storage()._cdata for t in kept})
 
-    def enter(layer: nn.Module, _: Any) -> None:
+    def enter(layer: nn.Module, _: object) -> None:
         meter.layer = int(cast("int", layer.i))
 
     for layer in cast("nn.Sequential", clone.model):

@@ -68,7 +68,7 @@ def output_shapes(model: nn.Module, imgsz: int | Sequence[int], channels: int = 
     return shapes
 
 
-def _first_tensor(output: Any) -> Any:
+def _first_tensor(output: object) -> object:
     while isinstance(output, (tuple, list)) and output:
         output = output[0]
     return output
