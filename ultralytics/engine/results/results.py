@@ -115,7 +115,7 @@ class Results:
             joined = np.concatenate([clip_boxes(boxes[..., :4], self.orig_shape), boxes[..., 4:]], -1)
         self.boxes = Boxes(joined, self.orig_shape)
 
-    def _moved(self, method: str, *args: Any, **kwargs: Any) -> Results:
+    def _moved(self, method: str, *args: object, **kwargs: object) -> Results:
         """Return a copy whose data went through a method of `BaseTensor`."""
         boxes = None if self.boxes is None else getattr(self.boxes, method)(*args, **kwargs)
         return self._with(boxes, None if self.probs is None else getattr(self.probs, method)(*args, **kwargs))

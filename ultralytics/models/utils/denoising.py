@@ -10,18 +10,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ("DenoisingForm", "DenoisingNoise", "get_cdn_group")
+__all__ = ("DenoisingForm", "DenoisingMeta", "DenoisingNoise", "get_cdn_group")
 
 DUMMY_BOX = (0.5, 0.5, 0.1, 0.1)
 """What is noised for the empty slots of a batch without a target."""
 
-DenoisingGroup = tuple[Tensor, Tensor, Tensor, dict[str, Any]] | tuple[None, None, None, None]
+
+class DenoisingMeta(TypedDict):
+    """Layout of the denoising queries, for the loss."""
+
+    dn_pos_idx: Sequence[Tensor]  # positive slots of each image, over all groups
+    dn_gt_idx: Sequence[Tensor]  # target indices of each image, of one group
+    dn_num_group: int
+    dn_num_split: list[int]  # number of denoising and of matching queries
+
+
+DenoisingGroup = tuple[Tensor, Tensor, Tensor, DenoisingMeta] | tuple[None, None, None, None]
 
 
 class DenoisingNoise(NamedTuple):
@@ -197,8 +207,8 @@ def _attention_mask(layout: _Layout, num_queries: int, device: torch.device) -> 
     return (group[:, None] != group) & (group >= 0)  # [2mG + Q, 2mG + Q]
 
 
-def _describe(layout: _Layout, num_queries: int) -> dict[str, Any]:
-    """Return the meta data of the loss, on the host."""
+def _describe(layout: _Layout, num_queries: int) -> DenoisingMeta:
+    """Return the layout for the loss, on the host."""
     m, groups = layout.slots, layout.groups
     filled = layout.target >= 0  # [B, m]
     slot = torch.arange(groups)[:, None] * (2 * m) + torch.arange(m)  # [G, m]
