@@ -4,11 +4,10 @@ import copy
 
 import pytest
 import torch
-import yaml
 from torch import nn
 
 from tests.golden.fill import fill_
-from tests.nn.yamls import TINY
+from tests.nn.networks import TINY_DICT, batch_of, tiny
 from ultralytics.nn.build.spec import load_model_yaml
 from ultralytics.nn.modules.shsa import SHSA
 from ultralytics.nn.tasks import (
@@ -18,26 +17,6 @@ from ultralytics.nn.tasks import (
     yaml_model_load,
 )
 from ultralytics.utils.errors import CheckpointError, ConfigError, ModelYAMLError
-
-TINY_DICT = yaml.safe_load(TINY.replace("None", "null"))
-
-
-def tiny(seed=0, **kwargs):
-    torch.manual_seed(seed)
-    return RTDETRDetectionModel(copy.deepcopy(TINY_DICT), verbose=False, **kwargs)
-
-
-def batch_of(images=2, side=64, nc=4, counts=(2, 1)):
-    """Images with `counts` boxes each."""
-    index = torch.tensor([i for i, n in enumerate(counts) for _ in range(n)], dtype=torch.float32)
-    n = len(index)
-    centre = torch.linspace(0.3, 0.7, max(n, 1))[:n, None].repeat(1, 2)
-    return {
-        "img": torch.linspace(0, 1, images * 3 * side * side).view(images, 3, side, side).sin().abs(),
-        "cls": (torch.arange(n) % nc).float().view(-1, 1),
-        "bboxes": torch.cat((centre, torch.full((n, 2), 0.25)), 1),
-        "batch_idx": index,
-    }
 
 
 def test_attributes():

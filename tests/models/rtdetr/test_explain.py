@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tests.engine.tiny import NAMES, TINY
+from tests.models.rtdetr.networks import WITH_SHSA
 from ultralytics.models.rtdetr.explain import (
     choose,
     gradient_maps,
@@ -21,12 +22,6 @@ from ultralytics.models.rtdetr.explain import (
 )
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils.errors import ConfigError
-
-WITH_SHSA: dict[str, Any] = {
-    **TINY,
-    "backbone": [*TINY["backbone"][:3], [-1, 1, "SHSA", [4, 8]], *TINY["backbone"][3:]],
-    "head": [TINY["head"][0], TINY["head"][1], [[3, 4, 7], 1, "RTDETRDecoder", ["nc", 32, 30, 4, 4, 2, 64]]],
-}
 
 
 @pytest.fixture(scope="module")

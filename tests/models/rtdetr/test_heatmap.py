@@ -13,7 +13,7 @@ from torch import nn
 
 import ultralytics
 from tests.engine.tiny import NAMES
-from tests.models.rtdetr.test_explain import WITH_SHSA
+from tests.models.rtdetr.networks import WITH_SHSA
 from ultralytics.cli import main as cli
 from ultralytics.models import RTDETR
 from ultralytics.models.rtdetr.explain import shsa_attention, shsa_blocks

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.golden.fill import fill_
-from tests.nn.test_tasks import tiny
+from tests.nn.networks import tiny
 from ultralytics.cfg import get_cfg
 from ultralytics.engine.validator import load_backend
 from ultralytics.nn.autobackend import AutoBackend

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tests.golden.fill import fill_
-from tests.nn.test_tasks import tiny
+from tests.nn.networks import tiny
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.checkpoint.format import FORMAT_VERSION, pack_model, read_checkpoint, save_checkpoint, to_plain
 from ultralytics.nn.tasks import attempt_load_weights, load_checkpoint, unpack_model

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.nn.modules.test_utils import sample_by_loops
+from tests.nn.modules.sampling import sample_by_loops
 from ultralytics.nn.modules import transformer as T
 from ultralytics.nn.registry import REGISTRY, RowContext
 
