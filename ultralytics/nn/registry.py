@@ -7,7 +7,7 @@ A block registers itself, beside its own definition:
 
 A rule is a function of a frozen `RowContext` (input channels, row arguments, repeats, scale) that returns a `Plan`
 (constructor arguments, output channels). The parser does not know any class by name. This module
-imports nothing of the package.
+imports only `utils.ops` of the package.
 """
 
 from __future__ import annotations
@@ -18,12 +18,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar, overload
 
+from ultralytics.utils.ops import make_divisible
+
 ModuleType = TypeVar("ModuleType", bound=type)
-
-
-def make_divisible(x: float, divisor: int = 8) -> int:
-    """Round `x` up to the next multiple of `divisor`."""
-    return math.ceil(x / divisor) * divisor
 
 
 class Scale(NamedTuple):
@@ -66,7 +63,7 @@ class RowContext:
             raise TypeError(f"output channels must be an integer, not {channels!r}")
         if channels < 1:
             raise ValueError(f"output channels must be at least 1, not {channels}")
-        return make_divisible(min(channels, self.scale.max_channels) * self.scale.width)
+        return make_divisible(min(channels, self.scale.max_channels) * self.scale.width, 8)
 
 
 @dataclass(frozen=True)

@@ -65,8 +65,9 @@ from ultralytics.nn.modules.yolo import (
     RepCSP,
     RepVGGDW,
 )
-from ultralytics.nn.registry import Plan, RowContext, make_divisible, register, scaled_conv, scaled_repeat
+from ultralytics.nn.registry import Plan, RowContext, register, scaled_conv, scaled_repeat
 from ultralytics.utils.errors import ConfigError, NotFoundError
+from ultralytics.utils.ops import make_divisible
 
 __all__ = (
     "C1",
@@ -228,7 +229,7 @@ class CCRI(HGBlock):
         shortcut: bool = False,
         e: float = 0.25,
     ) -> None:
-        super().__init__(c1, make_divisible(c2 * e), c2, k, n, lightconv, shortcut)
+        super().__init__(c1, make_divisible(c2 * e, 8), c2, k, n, lightconv, shortcut)
 
 
 # ----------------------------------------------------------------------------------------------------------- ResNet
