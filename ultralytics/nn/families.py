@@ -79,8 +79,8 @@ class Family:
 
     def classes(self) -> dict[str, type[Any]]:
         """Return trainer, validator and predictor by role; the package is imported at the first call."""
-        found = importlib.import_module(self.package).CLASSES
-        return {role: found[role] for role in ROLES}
+        classes = importlib.import_module(self.package).CLASSES
+        return {role: classes[role] for role in ROLES}
 
 
 class FamilyTable:

@@ -112,18 +112,18 @@ class Benchmark:
 
     def __call__(self, formats: Sequence[str]) -> list[Figures]:
         """Measure each form, log the table, write benchmark.csv, .json and .png into the folder; return the figures."""
-        found = [self._figures(name) for name in formats if name != PYTORCH]
+        results = [self._figures(name) for name in formats if name != PYTORCH]
         if PYTORCH in formats:
-            found.insert(0, self._figures(PYTORCH))
-            found[0].metric = self.reference
-        lines = [*self.machine(), *aligned([list(found[0].cells(self.metric)), *map(self._row, found)])]
+            results.insert(0, self._figures(PYTORCH))
+            results[0].metric = self.reference
+        lines = [*self.machine(), *aligned([list(results[0].cells(self.metric)), *map(self._row, results)])]
         for line in lines:
             LOGGER.info(line)
-        for figures in found:
+        for figures in results:
             if figures.note:
                 LOGGER.warning(f"{figures.name}: {figures.note}")
-        self._write(found)
-        return found
+        self._write(results)
+        return results
 
     def _row(self, figures: Figures) -> list[str]:
         return list(figures.cells(self.metric).values())
@@ -169,17 +169,17 @@ class Benchmark:
         return Job(str(path), shape, self.seconds, torch.get_num_threads(), self.device, self.modules)
 
     # ------------------------------------------------------------------------------------------------------ results
-    def _write(self, found: Sequence[Figures]) -> None:
+    def _write(self, results: Sequence[Figures]) -> None:
         self.save_dir.mkdir(parents=True, exist_ok=True)
         with atomic_write(self.save_dir / "benchmark.csv", newline="") as f:
             table = csv.writer(f)
-            table.writerow(found[0].cells(self.metric))
-            table.writerows(map(self._row, found))
+            table.writerow(results[0].cells(self.metric))
+            table.writerows(map(self._row, results))
         record = {"machine": collect_system_info(), "imgsz": self.size, "threads": torch.get_num_threads()}
-        forms = [{**vars(figures), "metric_name": self.metric} for figures in found]
+        forms = [{**vars(figures), "metric_name": self.metric} for figures in results]
         with atomic_write(self.save_dir / "benchmark.json") as f:
             json.dump({**record, "device": self.device, "forms": forms}, f, indent=1)
-        measured = [figures for figures in found if figures.single]
+        measured = [figures for figures in results if figures.single]
         if measured:
             draw(measured, self.save_dir / "benchmark.png", "\n".join(self.machine()))
         LOGGER.info(f"benchmark.csv, .json and .png are in {self.save_dir}")
@@ -190,12 +190,12 @@ def _short(key: str) -> str:
     return key.rpartition("/")[2].partition("(")[0]
 
 
-def draw(found: Sequence[Figures], file: Path, title: str) -> Path:
+def draw(results: Sequence[Figures], file: Path, title: str) -> Path:
     """Draw bars of latency (p50, with marks at p90 and p99), throughput and size, one row a form; return the file."""
-    names = [literal(figures.name) for figures in found][::-1]
-    rows = list(range(len(found)))
-    figure, (left, middle, right) = new_figure(11, 1.6 + 0.5 * len(found), 1, 3)
-    ordered = list(found)[::-1]
+    names = [literal(figures.name) for figures in results][::-1]
+    rows = list(range(len(results)))
+    figure, (left, middle, right) = new_figure(11, 1.6 + 0.5 * len(results), 1, 3)
+    ordered = list(results)[::-1]
     left.barh(rows, [f.single["p50"] for f in ordered], color="#4477aa")
     for mark, key in (("|", "p90"), ("x", "p99")):
         left.plot([f.single[key] for f in ordered], rows, mark, color="#222222", label=key, linestyle="none")
@@ -212,14 +212,14 @@ def draw(found: Sequence[Figures], file: Path, title: str) -> Path:
     return file
 
 
-def _pairs(axes: Axes, found: Sequence[Figures], rows: Sequence[int]) -> None:
+def _pairs(axes: Axes, results: Sequence[Figures], rows: Sequence[int]) -> None:
     """Draw throughput at both batches as a pair of bars."""
     pairs: Sequence[tuple[Callable[[Figures], Mapping[str, float]], float, str, str]] = (
         (lambda f: f.single, 0.2, "batch 1", "#88ccee"),
         (lambda f: f.large, -0.2, f"batch {LARGE_BATCH}", "#44aa99"),
     )
     for figures_of, shift, label, color in pairs:
-        values = [figures_of(f).get("images_per_second", 0.0) for f in found]
+        values = [figures_of(f).get("images_per_second", 0.0) for f in results]
         axes.barh([r + shift for r in rows], values, height=0.38, color=color, label=label)
     axes.set_xlabel("images a second")
     axes.legend(loc="best", fontsize=8)

@@ -134,7 +134,7 @@ class ParityReport:
 
     def reasons(self, tolerance: Tolerance) -> list[str]:
         """Return a message for each value beyond the tolerance; an empty list is a pass."""
-        found = []
+        messages = []
         low = LEVELS[-1]
         for name, values, bound in (
             ("box", self.boxes[low], tolerance.box),
@@ -142,17 +142,19 @@ class ParityReport:
         ):
             worst = max(values, default=0.0)
             if bound is not None and not worst <= bound:
-                found.append(f"a {name} differs by {worst:.4g}{' px' if name == 'box' else ''}, {bound:g} is allowed")
+                messages.append(
+                    f"a {name} differs by {worst:.4g}{' px' if name == 'box' else ''}, {bound:g} is allowed"
+                )
         for level, fraction in zip(LEVELS, tolerance.lost, strict=True):
             rows = self.wanted[level] + self.given[level]
             if self.lost[level] > fraction * rows:
-                found.append(
+                messages.append(
                     f"{self.lost[level]} of {rows} rows above {level:g} have no partner, {fraction:.0%} is allowed"
                 )
         for name, (a, b) in self.metrics.items():
             if not tolerance.allows(name, a, b):
-                found.append(f"{name} is {b:.4f} instead of {a:.4f}, {tolerance.metric:g} is allowed")
-        return found
+                messages.append(f"{name} is {b:.4f} instead of {a:.4f}, {tolerance.metric:g} is allowed")
+        return messages
 
     def table(self) -> list[tuple[str, ...]]:
         """Return the cells of a table: a header and a row a level, then one for each metric."""

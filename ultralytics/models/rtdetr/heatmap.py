@@ -1,8 +1,8 @@
 """Heat maps that explain detections; their arrays come from `explain.py`.
 
-    for found in RTDETR("best.pt").heatmap("photo.jpg", kind="hirescam", query=0):
-        found.values                      # (H, W), 0..1, over the original image
-        found.save("out/photo")           # out/photo.png and out/photo.npz
+    for result in RTDETR("best.pt").heatmap("photo.jpg", kind="hirescam", query=0):
+        result.values                     # (H, W), 0..1, over the original image
+        result.save("out/photo")          # out/photo.png and out/photo.npz
 
 Coordinates are pixels of the original image.
 """
@@ -181,29 +181,29 @@ class _Explainer:
             _, choice = sampling_points(self.model, self.im, rank)
             place, box, subtitle = (choice.box[0], choice.box[1]), self.box_of(choice), self.title_of(choice)
             extra = self.choice_arrays(choice)
-        found = shsa_attention(self.model, self.im, layer, place)
-        values = over_original(found.map, self.network, self.shape, self.geometry)
-        arrays = {"values": values, f"layer_{found.layer}": found.map.cpu().numpy(), **extra}
-        if found.cell is not None:
-            arrays["cell"] = np.array(found.cell)
+        attention_map = shsa_attention(self.model, self.im, layer, place)
+        values = over_original(attention_map.map, self.network, self.shape, self.geometry)
+        arrays = {"values": values, f"layer_{attention_map.layer}": attention_map.map.cpu().numpy(), **extra}
+        if attention_map.cell is not None:
+            arrays["cell"] = np.array(attention_map.cell)
         mark = None if place is None else self.to_pixels(np.array(place))
         at = None if mark is None else (float(mark[0]), float(mark[1]))
-        title = f"shsa layer {found.layer}\n{subtitle}"
+        title = f"shsa layer {attention_map.layer}\n{subtitle}"
         return Heatmap("shsa", self.path, self.image, title, values, arrays, box, at)
 
     def sampling(self, layer: Layers, rank: int) -> Heatmap:
         """Where the decoder sampled for a detection; the image shows one of its layers, the arrays hold all."""
-        found, choice = sampling_points(self.model, self.im, rank)
-        depth = len(found.points)
+        samples, choice = sampling_points(self.model, self.im, rank)
+        depth = len(samples.points)
         shown = depth - 1 if layer is None else _number(layer)
         if not -depth <= shown < depth:
             raise ConfigError(f"layer={layer}: decoder layers 0 to {depth - 1} ran")
-        points, weights = self.to_pixels(found.points.cpu().numpy()), found.weights.cpu().numpy()
+        points, weights = self.to_pixels(samples.points.cpu().numpy()), samples.weights.cpu().numpy()
         heads, levels, each = weights.shape[1:]
         level = np.broadcast_to(np.arange(levels)[:, None], (heads, levels, each)).ravel()
-        names = tuple(f"level {h}x{w}" for h, w in found.shapes)
-        arrays = {"points": points, "weights": weights, "references": found.references.cpu().numpy()}
-        arrays |= {"shapes": np.array(found.shapes), **self.choice_arrays(choice)}
+        names = tuple(f"level {h}x{w}" for h, w in samples.shapes)
+        arrays = {"points": points, "weights": weights, "references": samples.references.cpu().numpy()}
+        arrays |= {"shapes": np.array(samples.shapes), **self.choice_arrays(choice)}
         title = f"sampling decoder layer {shown % depth}\n{self.title_of(choice)}".split("\n")
         return Heatmap(
             "sampling", self.path, self.image, ", ".join(title), np.zeros((0, 0), np.float32), arrays,

@@ -46,7 +46,7 @@ def xml_file(path: Path) -> Path:
     """Return the `.xml` of a model folder, or the file itself."""
     if not path.is_dir():
         return check_file(path)
-    found = sorted(path.glob("*.xml"))
-    if len(found) != 1:
-        raise NotFoundError(f"{path}: {len(found)} .xml files in it; an OpenVINO model has one")
-    return found[0]
+    files = sorted(path.glob("*.xml"))
+    if len(files) != 1:
+        raise NotFoundError(f"{path}: {len(files)} .xml files in it; an OpenVINO model has one")
+    return files[0]

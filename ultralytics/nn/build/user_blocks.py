@@ -16,12 +16,12 @@ from ultralytics.utils.user_modules import UserFile, origin
 def user_blocks(model: nn.Module) -> dict[str, UserFile]:
     """YAML names of the registered blocks in a model that come from a file of the user's, with that file."""
     used = {type(m) for m in model.modules()}
-    found: dict[str, UserFile] = {}
+    blocks: dict[str, UserFile] = {}
     for name in REGISTRY:
         entry = REGISTRY.get(name)
         if entry is not None and entry.cls in used and (file := origin(entry.cls)) is not None:
-            found[name] = file
-    return found
+            blocks[name] = file
+    return blocks
 
 
 def pack_user_modules(model: nn.Module) -> list[dict[str, Any]]:

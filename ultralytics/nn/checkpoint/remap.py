@@ -107,9 +107,9 @@ def _join(state: Mapping[str, Tensor], source: WeightFormat) -> tuple[dict[str, 
             if match:
                 part = next(g for g in match.groups() if g in order)
                 parts.setdefault(match.expand(target), {})[part] = key
-        for name, found in parts.items():
-            if set(found) == set(order):
-                joined[name] = torch.cat([rest.pop(found[part]) for part in order])
+        for name, keys_by_part in parts.items():
+            if set(keys_by_part) == set(order):
+                joined[name] = torch.cat([rest.pop(keys_by_part[part]) for part in order])
     return rest, joined
 
 

@@ -54,7 +54,7 @@ def suspicious(names: frozenset[str]) -> list[str]:
 def convert_ultralytics(archive: Archive) -> dict[str, Any]:
     """Return the checkpoint dict of a genuine file: weights for use, without an optimizer state to resume from."""
     root = {"model": archive.root} if is_module(archive.root) else archive.root
-    found = {k: model_record(archive, root[k]) for k in MODEL_KEYS if is_module(root.get(k))}
+    records = {k: model_record(archive, root[k]) for k in MODEL_KEYS if is_module(root.get(k))}
     copied = {k: _mapping(archive, root.get(k)) for k in COPIED}
     texts = {k: str(archive.plain(root[k]))[:200] for k in ("date", "version", "license", "docs") if root.get(k)}
     epoch = root.get("epoch")
@@ -64,7 +64,7 @@ def convert_ultralytics(archive: Archive) -> dict[str, Any]:
         "epoch": epoch if isinstance(epoch, int) else -1,
         "source": "ultralytics",
         "names_in_file": suspicious(archive.names),
-        **found,
+        **records,
     }
 
 
@@ -79,8 +79,8 @@ def model_record(archive: Archive, module: Record) -> dict[str, Any]:
     """The model record (see `format.pack_model`) of a pickled detection model."""
     tree = list(walk_modules(module))
     state = {key: archive.tensor(t) for _, prefix, m in tree for key, t in _tensors(prefix, m)}
-    found = {float(m.state["eps"]) for _, _, m in tree if m.name == NORM and isinstance(m.state.get("eps"), float)}
-    eps = found.pop() if len(found) == 1 else None
+    epsilons = {float(m.state["eps"]) for _, _, m in tree if m.name == NORM and isinstance(m.state.get("eps"), float)}
+    eps = epsilons.pop() if len(epsilons) == 1 else None
     state = unfold(state, tree, eps or 1e-3)
     yaml = module.state.get("yaml")
     if not isinstance(yaml, dict):
