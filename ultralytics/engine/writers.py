@@ -167,7 +167,7 @@ class ResultWriter:
 
 
 def write_jpeg(path: Path, image: Image) -> None:
-    """Write a BGR image as JPEG, whatever characters the path has."""
+    """Write a BGR image as JPEG; the path may have any characters."""
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     with atomic_write(path, "wb") as f:
         f.write(data.tobytes())

@@ -78,7 +78,7 @@ class AutoBackend(nn.Module):
 
     With `compile` (True, or a mode of `torch.compile`) the network runs compiled and `forward` returns its rows alone.
 
-    Weights that are not finite give a warning, whatever the network computes in.
+    Weights that are not finite give a warning, in every precision.
 
     Raises ConfigError for a file of an unknown kind or one that is to be compiled again, NotFoundError and
     CheckpointError as `load_checkpoint`.

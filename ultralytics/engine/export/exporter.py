@@ -83,7 +83,7 @@ class Export:
     Args:
         network: The model; it stays as it is.
         args: Arguments of the call, all names present.
-        target: Path without suffix that the file goes to.
+        target: Path of the file without suffix.
         source: Weights file that the network came from, if any.
         predictor: Predictor class of the family, which prepares images.
         validator: Validator class of the family, which measures AP or accuracy.

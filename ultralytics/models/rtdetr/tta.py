@@ -72,7 +72,7 @@ def fuse_views(views: Sequence[torch.Tensor], iou: float = FUSE_IOU) -> torch.Te
     boxes, scores, classes = xywh2xyxy(rows[:, :4]), rows[:, 4], rows[:, 5]
     heads = batched_nms(boxes, scores, classes.long(), iou)
     overlap = box_iou(boxes, boxes[heads]) * (classes[:, None] == classes[heads])  # (rows, n)
-    overlap[heads, torch.arange(len(heads))] = 2.0  # a group holds its own best box, whatever else that overlaps
+    overlap[heads, torch.arange(len(heads))] = 2.0  # a group holds its own best box, also where that overlaps another
     group = overlap.argmax(1)
     weight = torch.zeros(len(heads)).index_add(0, group, scores)
     mean = torch.zeros(len(heads), 4).index_add(0, group, boxes * scores[:, None]) / weight[:, None]

@@ -15,7 +15,7 @@ from ultralytics.utils.torch_tools.meta import MetaShortcuts
 
 
 class ProbeBlock:
-    """A block on the meta device; one that needs values (`.item()`, `.tolist()`) goes to the CPU and sees zeros."""
+    """A block on the meta device; one that needs values (`.item()`, `.tolist()`) runs on the CPU with zeros."""
 
     def __init__(self, cls: type, args: tuple[Any, ...]) -> None:
         self.cls, self.args = cls, args

@@ -84,7 +84,7 @@ class ModelSpec:
 
     @property
     def unused(self) -> list[int]:
-        """Indices of layers whose output goes nowhere; the last layer is the model's output."""
+        """Indices of layers whose output is not used; the last layer is the model's output."""
         used = {i for layer in self.layers for i in layer.inputs}
         return [layer.index for layer in self.layers[:-1] if layer.index not in used]
 
@@ -100,7 +100,7 @@ class ModelSpec:
         return f"layer {index} ({layer.module}" + (")" if layer.line is None else f", line {layer.line})")
 
     def warn_unused(self) -> None:
-        """Log a warning for each layer whose output goes nowhere."""
+        """Log a warning for each layer whose output is not used."""
         for i in self.unused:
             LOGGER.warning(f"{self.place(self.layers[i].line)}: {self.name(i)} is not used: no later `from` names it")
 

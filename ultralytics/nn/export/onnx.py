@@ -103,7 +103,7 @@ def set_batch(path: Path, batch: int) -> None:
 
 
 def simplify(path: Path) -> None:
-    """Simplify a file in place with onnxslim where it is installed; say so where it is not."""
+    """Simplify a file in place with onnxslim if that is installed; else log that it is not."""
     onnx = require("onnx", "format=onnx", "export")
     try:
         onnxslim = require("onnxslim", "simplify=True", "export")

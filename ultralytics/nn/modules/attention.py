@@ -143,7 +143,7 @@ def _map_size(q: Tensor) -> int:
 
 
 def attend_plain(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """The formula as it stands; memory grows with N squared."""
+    """The formula as it is written; memory grows with N squared."""
     return ((q * scale) @ k.transpose(1, 2)).softmax(-1) @ v  # (B, N, N) @ (B, N, P)
 
 

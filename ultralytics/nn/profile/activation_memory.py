@@ -1,7 +1,7 @@
 """An estimate of what a forward pass holds in memory, from a run without values.
 
-The network runs on fake tensors, which have shapes, dtypes and a lifetime but no data. Counted is every storage that an
-operation makes, from then until the last tensor on it goes. Weights are not counted, nor what a kernel needs inside.
+The network runs on fake tensors, which have shapes, dtypes and a lifetime but no data. Every storage that an
+operation creates is counted until its last tensor is freed. Weights and the workspaces of kernels are not counted.
 """
 
 from __future__ import annotations
