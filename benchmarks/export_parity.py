@@ -22,7 +22,7 @@ from ultralytics import RTDETR
 from ultralytics.cfg import get_cfg
 from ultralytics.engine.export import exporter
 from ultralytics.engine.export.exporter import Export
-from ultralytics.engine.export.parity import TOLERANCES, Comparison
+from ultralytics.engine.export.parity import TOLERANCES, ParityReport
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.utils.checks import collect_system_info
 from ultralytics.utils.errors import UserError
@@ -99,7 +99,7 @@ class Measured(Export):
             self.known.update(super()._metrics(backend))
         return self.known
 
-    def _compare_metrics(self, file: AutoBackend, found: Comparison) -> None:
+    def _compare_metrics(self, file: AutoBackend, found: ParityReport) -> None:
         if self.with_metrics:
             super()._compare_metrics(file, found)
 

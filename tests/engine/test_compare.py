@@ -31,7 +31,7 @@ def metrics(drawn: Drawn | None = None, **changes: float) -> Any:
 
 
 def test_models() -> None:
-    """One row a model; what COCO cannot tell (-1) and intervals that were not drawn are None."""
+    """One row a model; what COCO cannot determine (-1) and intervals that were not drawn are None."""
     table = models_table({"one": metrics(), "two": metrics(Drawn(0.125, 0.25), AP=0.625)})
     assert table.columns[:4] == ("model", "AP", "AP low 95%", "AP high 95%") and table.columns[-1] == "ms"
     assert table.rows[0] == ("one", 0.5, None, None, 0.75, 0.25, None, 0.5, 0.5, 0.625, 12.5)

@@ -73,12 +73,12 @@ def test_the_command_line_knows_the_data_tools(
     with pytest.raises(SystemExit) as caught:  # noise of 48 x 64 px repeats between the splits
         entrypoint(["doctor", f"data={yaml}", "save_dir=report"])
     assert caught.value.code == 1 and (tmp_path / "report" / "doctor.html").exists()
-    for words, text in (
+    for arguments, text in (
         (["doctor"], "needs data="),
         (["doctor", f"data={yaml}", "colour=1"], "not 'colour'"),
         (["convert", f"data={yaml}"], "needs format=, save_dir="),
         (["show"], "needs data="),
     ):
         with pytest.raises(SystemExit):
-            entrypoint(words)
+            entrypoint(arguments)
         assert text in capsys.readouterr().err

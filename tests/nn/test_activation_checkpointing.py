@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tests.engine.tiny import TINY, write_dataset
 from ultralytics.engine.training.environment import check_arguments
 from ultralytics.models.rtdetr.train import RTDETRTrainer
-from ultralytics.nn.activation_checkpointing import buffers_set_aside, run_again_in_backward
+from ultralytics.nn.activation_checkpointing import checkpoint_layer, preserve_buffers
 from ultralytics.nn.tasks import ClassificationModel, RTDETRDetectionModel
 from ultralytics.utils.errors import ConfigError
 
@@ -58,14 +58,14 @@ def assert_same(a: nn.Module, b: nn.Module) -> None:
         assert torch.equal(one, two), name
 
 
-@pytest.mark.parametrize("case", ["plain", "bf16", "frozen", "resting norms", "channels last"])
+@pytest.mark.parametrize("case", ["plain", "bf16", "frozen", "frozen BN statistics", "channels last"])
 def test_a_step_is_the_plain_one(network, case):
     models = [with_option(network, on) for on in (False, True)]
     for model in models:
         if case == "frozen":
             for parameter in model.model[:3].parameters():
                 parameter.requires_grad_(False)
-        elif case == "resting norms":
+        elif case == "frozen BN statistics":
             for norm in model.modules():
                 if isinstance(norm, nn.BatchNorm2d):
                     norm.eval()
@@ -74,7 +74,7 @@ def test_a_step_is_the_plain_one(network, case):
     after = [step(model, dtype=torch.bfloat16 if case == "bf16" else None) for model in models]
     assert torch.equal(*after)
     assert_same(*models)
-    moved = 0 if case == "resting norms" else 2
+    moved = 0 if case == "frozen BN statistics" else 2
     assert int(models[1].model[0].bn.num_batches_tracked) == moved
 
 
@@ -135,14 +135,14 @@ class Counting(nn.Module):
 
 def test_any_buffer_and_several_inputs():
     layer, x = Counting(), torch.zeros(3, requires_grad=True)
-    run_again_in_backward(layer, [x, x]).sum().backward()
+    checkpoint_layer(layer, [x, x]).sum().backward()
     assert layer.runs == 1 and torch.equal(x.grad, torch.full((3,), 2.0))
 
 
 def test_buffers_come_back_after_an_error():
     layer = Counting()
     mine = layer.runs
-    with pytest.raises(KeyError), buffers_set_aside(layer):
+    with pytest.raises(KeyError), preserve_buffers(layer):
         layer.runs += 1
         raise KeyError
     assert layer.runs is mine and mine == 0

@@ -1,12 +1,13 @@
 """Every detector YAML in cfg/models: builds, finite forward, gradients everywhere, batch = single, fused = unfused."""
 
+import copy
 import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.nn.test_tasks import batch_of
+from tests.nn.networks import batch_of
 from ultralytics.nn.build.dry_run import ProbeBlock
 from ultralytics.nn.modules import RTDETRDecoder
 from ultralytics.nn.tasks import RTDETRDetectionModel
@@ -91,7 +92,8 @@ def test_counts(model):
 
 
 def test_fused_equals_unfused(model):
-    """The head's inputs, the scores and the fused counts; the model is fused in place, so this test comes last."""
+    """The head's inputs, the scores and the fused counts, on a copy that is fused in place."""
+    model = copy.deepcopy(model)
     x = image(1)
     maps = []
     hook = model.eval().model[-1].register_forward_pre_hook(lambda _m, args: maps.append(args[0]))

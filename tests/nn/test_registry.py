@@ -16,12 +16,11 @@ from ultralytics.nn.registry import (
     scaled_repeat,
     summed_channels,
 )
-from ultralytics.utils.ops import make_divisible
 
 
-@pytest.mark.parametrize(("x", "want"), [(0, 0), (1, 8), (8, 8), (9, 16), (33.6, 40), (100, 104), (127.5, 128)])
-def test_make_divisible(x, want):
-    assert make_divisible(x) == want
+@pytest.mark.parametrize(("channels", "want"), [(1, 8), (8, 8), (9, 16), (100, 104)])
+def test_scaled_channels_are_multiples_of_8(channels: int, want: int) -> None:
+    assert RowContext((3,)).scaled(channels) == want
 
 
 def test_empty_registry():

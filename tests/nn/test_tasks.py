@@ -4,11 +4,10 @@ import copy
 
 import pytest
 import torch
-import yaml
 from torch import nn
 
 from tests.golden.fill import fill_
-from tests.nn.yamls import TINY
+from tests.nn.networks import TINY_DICT, batch_of, tiny
 from ultralytics.nn.build.spec import load_model_yaml
 from ultralytics.nn.modules.shsa import SHSA
 from ultralytics.nn.tasks import (
@@ -18,26 +17,6 @@ from ultralytics.nn.tasks import (
     yaml_model_load,
 )
 from ultralytics.utils.errors import CheckpointError, ConfigError, ModelYAMLError
-
-TINY_DICT = yaml.safe_load(TINY.replace("None", "null"))
-
-
-def tiny(seed=0, **kwargs):
-    torch.manual_seed(seed)
-    return RTDETRDetectionModel(copy.deepcopy(TINY_DICT), verbose=False, **kwargs)
-
-
-def batch_of(images=2, side=64, nc=4, counts=(2, 1)):
-    """Images with `counts` boxes each."""
-    index = torch.tensor([i for i, n in enumerate(counts) for _ in range(n)], dtype=torch.float32)
-    n = len(index)
-    centre = torch.linspace(0.3, 0.7, max(n, 1))[:n, None].repeat(1, 2)
-    return {
-        "img": torch.linspace(0, 1, images * 3 * side * side).view(images, 3, side, side).sin().abs(),
-        "cls": (torch.arange(n) % nc).float().view(-1, 1),
-        "bboxes": torch.cat((centre, torch.full((n, 2), 0.25)), 1),
-        "batch_idx": index,
-    }
 
 
 def test_attributes():
@@ -168,9 +147,9 @@ def test_fuse_leaves_no_batch_norm_and_the_same_outputs():
     assert [layer.i for layer in model.model] == list(range(11))
     count = sum(p.numel() for p in model.parameters())
     assert sum(p.numel() for p in model.fuse(verbose=False).parameters()) == count  # again: nothing more to do
-    twin = copy.deepcopy(model)
+    clone = copy.deepcopy(model)
     with torch.no_grad():
-        torch.testing.assert_close(twin(x)[0], got)
+        torch.testing.assert_close(clone(x)[0], got)
 
 
 def test_info_counts_and_table():
@@ -179,13 +158,13 @@ def test_info_counts_and_table():
     layers, params, gradients, gflops = model.info(detailed=True, imgsz=64)
     assert params == gradients == sum(p.numel() for p in model.parameters())
     assert layers == sum(not list(m.children()) for m in model.modules())
-    facts = model.layers(64)
-    assert [f.shape for f in facts[:4]] == ["16x32x32", "24x16x16", "32x8x8", "32x8x8"]
-    assert sum(f.params for f in facts) == params
-    assert abs(sum(f.gflops for f in facts) - gflops) < 1e-3 * gflops + 1e-6
+    layer_rows = model.layers(64)
+    assert [f.shape for f in layer_rows[:4]] == ["16x32x32", "24x16x16", "32x8x8", "32x8x8"]
+    assert sum(f.params for f in layer_rows) == params
+    assert abs(sum(f.gflops for f in layer_rows) - gflops) < 1e-3 * gflops + 1e-6
     conv = 2 * 16 * 32 * 32 * 3 * 9 / 1e9  # layer 0 by hand: two operations a multiply-add
-    assert abs(facts[0].gflops - conv) < 1e-9
-    assert facts[10].shape == "20x6"
+    assert abs(layer_rows[0].gflops - conv) < 1e-9
+    assert layer_rows[10].shape == "20x6"
 
 
 def test_last_row_must_be_a_head():

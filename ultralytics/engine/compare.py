@@ -16,7 +16,7 @@ from ultralytics.utils.log import LOGGER, colorstr
 from ultralytics.utils.metrics import DetMetrics
 from ultralytics.utils.metrics.report import Table, Value, interval_columns, write_tables
 
-COLUMNS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR100")
+METRIC_COLUMNS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR100")
 PAIRED = ("AP", "AP50", "AP75", "AR100")
 
 
@@ -33,7 +33,7 @@ def compare(models: Sequence[Model], **kwargs: Any) -> Comparison:
     """Validate every model on the same images and compare each with the first.
 
     `kwargs` are the arguments of `model.val`. The interval of a difference comes from a bootstrap over images in which
-    both models see the same draws, so that what the images have in common drops out. A difference is called clear when
+    both models get the same draws, so that variation common to both cancels. A difference is called clear when
     its interval does not hold 0. Files go to one run folder, with a folder for each model.
 
     Raises:
@@ -45,23 +45,23 @@ def compare(models: Sequence[Model], **kwargs: Any) -> Comparison:
     args = resolve(overrides={**kwargs, "task": models[0].task, "mode": "val"})
     shared = {k: v for k, v in user_values(args).items() if k not in {*keys_with(Trait.PLACE), "task", "mode"}}
     root = Path(get_save_dir(args))
-    found: dict[str, DetMetrics] = {}
+    metrics: dict[str, DetMetrics] = {}
     for label, model in zip(labels, models, strict=True):
         LOGGER.info(colorstr("bold", label))
         folder = root / label.replace("/", "_")
-        found[label] = model.val(**{**shared, "ci": True, "save_dir": str(folder)})
-        _check_same_images(found[labels[0]], found[label], labels[0], label)
-    tables = {"models": models_table(found), "differences": differences_table(found)}
+        metrics[label] = model.val(**{**shared, "ci": True, "save_dir": str(folder)})
+        _check_same_images(metrics[labels[0]], metrics[label], labels[0], label)
+    tables = {"models": models_table(metrics), "differences": differences_table(metrics)}
     for table in tables.values():
         LOGGER.info(f"\n{table.title}\n{table.render()}")
-    facts = {"data": args.data, "images": len(found[labels[0]].stats)}
-    write_tables(tables, root, "comparison", {k: str(v) for k, v in facts.items()})
+    dataset = {"data": args.data, "images": len(metrics[labels[0]].stats)}
+    write_tables(tables, root, "comparison", {k: str(v) for k, v in dataset.items()})
     LOGGER.info(f"Comparison saved to {colorstr('bold', str(root))}")
-    return Comparison(found, tables, root)
+    return Comparison(metrics, tables, root)
 
 
 def labels_of(paths: Sequence[str]) -> list[str]:
-    """Return the shortest ends of the paths, without suffix, that tell them apart; equal paths are numbered.
+    """Return the shortest ends of the paths, without suffix, that differ from each other; equal paths are numbered.
 
     >>> labels_of(["runs/a/weights/best.pt", "runs/b/weights/best.pt"])
     ['a/weights/best', 'b/weights/best']
@@ -75,29 +75,29 @@ def labels_of(paths: Sequence[str]) -> list[str]:
 
 
 def _check_same_images(a: DetMetrics, b: DetMetrics, first: str, second: str) -> None:
-    """Pairs need the same images in the same order, with as many targets."""
+    """Paired differences need the same images in the same order, with the same number of targets."""
     seen = [[(s.get("im_name"), len(list(s["target_cls"]))) for s in m.stats] for m in (a, b)]  # type: ignore[arg-type]
     if seen[0] != seen[1]:
         sizes = f"{len(seen[0])} and {len(seen[1])}"
         raise ConfigError(f"{first} and {second} were not validated on the same images ({sizes})", "pass data=my.yaml")
 
 
-def models_table(found: dict[str, DetMetrics]) -> Table:
+def models_table(results: dict[str, DetMetrics]) -> Table:
     """A row for each model: COCO's numbers, the interval of the AP, and the time of inference."""
     rows: list[tuple[Value, ...]] = []
-    for label, metrics in found.items():
+    for label, metrics in results.items():
         stats = metrics.coco_stats
-        values = [None if stats[name] < 0 else stats[name] for name in COLUMNS]
+        values = [None if stats[name] < 0 else stats[name] for name in METRIC_COLUMNS]
         drawn = metrics.bootstrap
         low, high = (None, None) if drawn is None else drawn.interval("AP", stats["AP"])[1:]
         rows.append((label, values[0], low, high, *values[1:], metrics.speed["inference"]))
     heads = tuple(f"AP {head}" for head in interval_columns())
-    return Table("Models", ("model", "AP", *heads, *COLUMNS[1:], "ms"), tuple(rows))
+    return Table("Models", ("model", "AP", *heads, *METRIC_COLUMNS[1:], "ms"), tuple(rows))
 
 
-def differences_table(found: dict[str, DetMetrics]) -> Table:
+def differences_table(results: dict[str, DetMetrics]) -> Table:
     """A row for each further model and number: the difference to the first model, its interval, whether it is clear."""
-    (first, base), *others = found.items()
+    (first, base), *others = results.items()
     rows: list[tuple[Value, ...]] = []
     for label, metrics in others:
         for name in PAIRED:

@@ -21,7 +21,7 @@ from ultralytics.cfg.resolution import resolve, user_values
 from ultralytics.cfg.schema import MODES, Trait, keys_with
 from ultralytics.engine.export.benchmark import Benchmark, Figures, check_saved, runnable_formats
 from ultralytics.engine.export.exporter import Export, weights_format
-from ultralytics.engine.export.parity import Comparison
+from ultralytics.engine.export.parity import ParityReport
 from ultralytics.engine.results.result_list import ResultList
 from ultralytics.engine.results.results import Results
 from ultralytics.nn.autobackend import EXPORTED, AutoBackend, exported_suffix
@@ -139,13 +139,13 @@ class Model:
         """Open a file that `export` wrote; it takes the image size that it was written for."""
         self.model = AutoBackend(path, device=device)
         self._check_task(path)
-        facts = self.model.facts
-        self._take_family(FAMILIES.of_head_name(facts.head))
+        metadata = self.model.metadata
+        self._take_family(FAMILIES.of_head_name(metadata.head))
         self.model_name = Path(path).stem
-        self.overrides = {"task": self.task, "model": path, "imgsz": list(facts.imgsz)}
-        if facts.imgsz[0] == facts.imgsz[1]:
-            self.overrides["imgsz"] = facts.imgsz[0]
-        if facts.letterbox:
+        self.overrides = {"task": self.task, "model": path, "imgsz": list(metadata.imgsz)}
+        if metadata.imgsz[0] == metadata.imgsz[1]:
+            self.overrides["imgsz"] = metadata.imgsz[0]
+        if metadata.letterbox:
             self.overrides["letterbox"] = True
 
     def _check_task(self, path: str) -> None:
@@ -326,7 +326,7 @@ class Model:
 
     def _export_graph(
         self, stem: Path, given: Mapping[str, Any], shared: dict[str, bytes] | None = None
-    ) -> tuple[Path, Comparison]:
+    ) -> tuple[Path, ParityReport]:
         """Write a graph and compare it with the model; the data set of the training is not taken unasked."""
         args = self._args("predict", {"batch": 1, "data": None, **given})
         parts = self._class("predictor"), self._class("validator")
@@ -351,7 +351,7 @@ class Model:
 
         shared: dict[str, bytes] = {}
 
-        def write(name: str, batch: int, folder: Path) -> tuple[Path, Comparison]:
+        def write(name: str, batch: int, folder: Path) -> tuple[Path, ParityReport]:
             asked = {**chosen, "format": name, "batch": batch, "data": data if batch == 1 else None}
             return self._export_graph(folder / weights.stem, asked, shared)
 

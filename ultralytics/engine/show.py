@@ -1,4 +1,4 @@
-"""`yolo show data=... augment=True`: pictures of what the network will see, with the boxes that it will be taught."""
+"""`yolo show data=... augment=True`: images as the network gets them, with their target boxes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.plotting.curves import plot_images
 
-GRID = 16  # images of one picture
+GRID = 16  # images drawn in one file
 LIST_FILE = "show.txt"
 
 
@@ -30,11 +30,11 @@ def show(
     save_dir: str | Path | None = None,
     **overrides: Any,
 ) -> list[Path]:
-    """Draw the first `n` samples of a split as the loader hands them to the network; return the pictures.
+    """Draw the first `n` samples of a split as the loader passes them to the network; return the files.
 
     With `augment` they are those of training, in the given epoch and with the seed and rates that a run with the same
     arguments would use: its recipe, and over it what `overrides` give (`mosaic=1.0`, `imgsz=320`, `letterbox=True`).
-    Without, they are those of validation. A list beside the pictures names the files of each.
+    Without, they are those of validation. A text file beside them lists the images of each file.
 
     Raises:
         ConfigError: `n` below 1, or an argument outside its bounds.
@@ -49,7 +49,7 @@ def show(
     dataset = build_yolo_dataset(args, content[split], GRID, content, mode, letterbox=bool(args.letterbox), split=split)
     folder = Path(save_dir) if save_dir is not None else get_save_dir(args, "show")
     count = min(n, len(dataset))
-    pictures, lines = [], []
+    files, lines = [], []
     for start in range(0, count, GRID):
         samples = [dataset[(epoch, i)] for i in range(start, min(start + GRID, count))]
         path = folder / f"show{start // GRID}.jpg"
@@ -63,15 +63,15 @@ def show(
             fname=path,
             names=content["names"],
         )
-        pictures.append(path)
+        files.append(path)
         lines += [f"{path.name}\t{i}\t{len(s['cls'])} boxes\t{s['im_file']}" for i, s in enumerate(samples)]
     _write_list(folder / LIST_FILE, lines)
     LOGGER.info(f"{split}: {count} of {len(dataset)} images, {'augmented' if augment else 'plain'}: {folder}")
-    return pictures
+    return files
 
 
 def _with_recipe(args: Args, data: dict[str, Any]) -> Args:
-    """Lay the recipe under what the user gave; "auto" is decided as a run from fresh weights would."""
+    """Apply the recipe below the user's arguments; "auto" is decided as in a run from fresh weights."""
     name, why = str(args.recipe), ""
     if name == "auto":
         images = count_images(args, data["train"])

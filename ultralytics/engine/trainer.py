@@ -25,7 +25,7 @@ from ultralytics.engine.training.setup import TrainerSetup, count_of, lr_curve, 
 from ultralytics.engine.training.state import naming_write_errors, pack_best, seed_step, write
 from ultralytics.engine.training.step import StepChecks, TrainParts, TrainStep, mean_items
 from ultralytics.engine.training.torchrun import train_in_processes
-from ultralytics.nn.checkpoint.format import plain
+from ultralytics.nn.checkpoint.format import to_plain
 from ultralytics.nn.cpu.malloc import retained_memory
 from ultralytics.utils import LOGGER, TQDM, colorstr, dist
 from ultralytics.utils.files import file_size
@@ -291,7 +291,7 @@ class BaseTrainer(TrainerSetup):
         In this order a kill in between repeats the epoch and loses nothing.
         """
         if self.is_best:
-            best = pack_best(self.state, plain(dict(self.args)), self.metrics)
+            best = pack_best(self.state, to_plain(dict(self.args)), self.metrics)
             write(self.paths.best, best, self.recovery.on_disk)
             self.progress.best_saved = True
         period = self.args.save_period
@@ -309,7 +309,7 @@ class BaseTrainer(TrainerSetup):
     def _write_state(self, name: str) -> None:
         """Write a file that the run can be resumed from."""
         self.progress.elapsed, self.progress.epochs = self._elapsed(), self.epochs
-        write(self.paths.wdir / name, self.state.pack(plain(dict(self.args)), self.metrics), self.recovery.on_disk)
+        write(self.paths.wdir / name, self.state.pack(to_plain(dict(self.args)), self.metrics), self.recovery.on_disk)
 
     # --------------------------------------------------------------------------------------------------------- end
     def _finish(self) -> None:

@@ -21,7 +21,7 @@ from ultralytics.cfg import Args, get_cfg, get_save_dir
 from ultralytics.data.types import Batch
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.nn.autobackend import AutoBackend
-from ultralytics.nn.backends.metadata import Facts
+from ultralytics.nn.backends.metadata import ExportMetadata
 from ultralytics.nn.cpu.malloc import retain_freed_memory
 from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils import LOGGER, TQDM, IterableSimpleNamespace, colorstr, dist
@@ -111,7 +111,7 @@ def refuse_unsupported(args: Args) -> None:
 def load_backend(weights: WeightsSource, device: torch.device, args: Args) -> AutoBackend:
     """Wrap weights (a path) or a module for inference; a module that was given is left as it was."""
     if isinstance(weights, AutoBackend):  # used as it is
-        if args.compile and weights.facts is not None:
+        if args.compile and weights.metadata is not None:
             raise ConfigError(f"compile={args.compile}: an exported file is a compiled graph", "leave compile out")
         return weights
     load_user_modules(args.modules)
@@ -342,7 +342,7 @@ class BaseValidator(CallbackMixin):
         self.model = self._backend(weights)
         self.stride = int(max(torch.as_tensor(self.model.stride).flatten().tolist()))
         self.args = self.args.replace(imgsz=max_side(check_imgsz(max_side(self.args.imgsz), stride=self.stride)))
-        check_takes(getattr(self.model, "facts", None), max_side(self.args.imgsz))
+        check_takes(getattr(self.model, "metadata", None), max_side(self.args.imgsz))
         self._set_names(self.model.names)
         if self.dataloader is None:
             self.dataloader = self.get_dataloader(self._split_path(), int(self.args.batch))
@@ -432,11 +432,11 @@ def max_side(imgsz: int | list[int] | tuple[int, ...]) -> int:
     return int(imgsz if isinstance(imgsz, (int, float)) else max(imgsz))
 
 
-def check_takes(facts: Facts | None, imgsz: int) -> None:
+def check_takes(metadata: ExportMetadata | None, imgsz: int) -> None:
     """Raise `ConfigError` where an exported file cannot take square images of a side, before any data are read."""
-    if facts is None or facts.dynamic or facts.imgsz == (imgsz, imgsz):
+    if metadata is None or metadata.dynamic or metadata.imgsz == (imgsz, imgsz):
         return
-    h, w = facts.imgsz
+    h, w = metadata.imgsz
     remedy = f"give imgsz={h}, or export with dynamic=True"
     if h != w:
         remedy = "export a square one, or with dynamic=True"

@@ -1,4 +1,4 @@
-"""Writing what prediction found: annotated pictures and videos, label files, crops, frames.
+"""Write the results of prediction: annotated images and videos, label files, crops, frames.
 
 Nothing is created before there is something to write, and each file is complete under its final name or absent.
 """
@@ -12,7 +12,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from ultralytics.cfg import Args
 from ultralytics.engine.results.results import Results
@@ -20,13 +19,13 @@ from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.plotting.window import show_image
+from ultralytics.utils.torch_tools.arrays import Pixels
 
-Image = npt.NDArray[np.uint8]
 JPEG_QUALITY = 95
 
 
 class VideoSink:
-    """One annotated video in the making: MJPG in .avi, written to a temporary name and renamed when closed."""
+    """One annotated video that is being written: MJPG in .avi, written to a temporary name and renamed when closed."""
 
     def __init__(self, path: Path, fps: float) -> None:
         self.path = path
@@ -35,7 +34,7 @@ class VideoSink:
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
 
-    def write(self, frame: Image) -> None:
+    def write(self, frame: Pixels) -> None:
         """Append one BGR frame; the first one sets the size, later ones are resized to it."""
         if self._writer is None:
             self._size = (frame.shape[1], frame.shape[0])
@@ -58,8 +57,8 @@ class VideoSink:
 class ResultWriter:
     """Writes the results of one pass over a source below a run folder, as the arguments ask.
 
-    `folder` is called when the first file is due. Sources of equal stem become name, name-2, name-3, ...; `used` holds
-    the names that are taken, and may be shared by the passes that write to one folder.
+    `folder` is called when the first file is written. Sources of equal stem become name, name-2, name-3, ...; `used`
+    holds the names that are taken, and may be shared by the passes that write to one folder.
     """
 
     def __init__(self, args: Args, folder: Callable[[], Path], used: set[str]) -> None:
@@ -72,8 +71,8 @@ class ResultWriter:
         self._frames: Counter[str] = Counter()
         self._labels = 0
         self.label_file: Path | None = None  # the last label file
-        self._fps: float | None = None  # of the source of the last picture
-        self.drawn: Image | None = None  # the last picture that was drawn
+        self._fps: float | None = None  # of the source of the last image
+        self.drawn: Pixels | None = None  # the last annotated image
 
     @property
     def root(self) -> Path:
@@ -92,7 +91,7 @@ class ResultWriter:
     def write(
         self, result: Results, source: str, fps: float | None = None, save: Callable[[Path, int], None] | None = None
     ) -> None:
-        """Write one result; `fps` is the frame rate if the source is a video or stream, None for a picture.
+        """Write one result; `fps` is the frame rate if the source is a video or stream, None for an image.
 
         `save` writes the drawing `drawn` (default: `save_drawn`); it gets the path without suffix and the number of
         the frame, from 1.
@@ -128,7 +127,7 @@ class ResultWriter:
         if a.show:
             show_image(name, drawn, wait_ms=1 if self._fps is not None else 500)
 
-    def save_drawn(self, path: Path, frame: int, drawn: Image | None = None) -> None:
+    def save_drawn(self, path: Path, frame: int, drawn: Pixels | None = None) -> None:
         """Write a picture, by default the last one that was drawn, as an image, or as a frame of a video or stream."""
         drawn = self.drawn if drawn is None else drawn
         a, fps = self.args, self._fps
@@ -161,14 +160,14 @@ class ResultWriter:
         self._videos.clear()
 
     def log(self) -> None:
-        """Say where the files are."""
+        """Log where the files are."""
         if self._root is not None:
             labels = f", {self._labels} label files in {self._root / 'labels'}" if self._labels else ""
             LOGGER.info(f"Results saved to {colorstr('bold', str(self._root))}{labels}")
 
 
-def write_jpeg(path: Path, image: Image) -> None:
-    """Write a BGR image as JPEG, whatever characters the path has."""
+def write_jpeg(path: Path, image: Pixels) -> None:
+    """Write a BGR image as JPEG; the path may have any characters."""
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     with atomic_write(path, "wb") as f:
         f.write(data.tobytes())

@@ -1,20 +1,19 @@
-"""Activation checkpointing: a layer's inner activations are not kept, but computed again when its gradient is due.
+"""Activation checkpointing: the inner activations of a layer are not kept, but computed again in the backward pass.
 
-Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174. Only what goes from layer to layer
-stays in memory, for the price of a second forward pass.
+Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174. Only the outputs of layers stay
+in memory, at the cost of a second forward pass.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
 
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 
-def run_again_in_backward(layer: nn.Module, x: Any) -> Any:
+def checkpoint_layer(layer: nn.Module, x: object) -> object:
     """Return `layer(x)`, whose activations the backward pass computes again.
 
     Random numbers and precision are those of the first run, and buffers (the statistics of batch norms) move in the
@@ -22,14 +21,15 @@ def run_again_in_backward(layer: nn.Module, x: Any) -> Any:
     """
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), buffers_set_aside(layer)
+        return nullcontext(), preserve_buffers(layer)
 
-    return checkpoint(layer, x, use_reentrant=False, context_fn=contexts)
+    output: object = checkpoint(layer, x, use_reentrant=False, context_fn=contexts)
+    return output
 
 
 @contextmanager
-def buffers_set_aside(module: nn.Module) -> Iterator[None]:
-    """Let copies of the buffers stand in for them until the block ends: what is written to them is forgotten.
+def preserve_buffers(module: nn.Module) -> Iterator[None]:
+    """Use copies of the buffers until the block ends, then restore the originals, which discards updates.
 
     Clones, not None, because autograd must save as many tensors in the second run as in the first.
     """

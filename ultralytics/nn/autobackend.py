@@ -1,6 +1,7 @@
-"""One call for inference, whatever a model is stored as.
+"""One call for inference, for every format in which a model is stored.
 
-A file's suffix chooses the runner; a runner turns an image batch into the model's output and knows the model's facts.
+The suffix of a file determines the runner; a runner turns an image batch into the output of the model and holds its
+metadata.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from ultralytics.utils.torch_utils import autocast
 
 
 def _torch_runner(weights: str | Path | BaseModel, device: torch.device, fp16: bool, fuse: bool) -> Runner:
-    """A checkpoint file, or a copy of a model in memory, which itself stays as it is."""
+    """Open a checkpoint file, or a copy of a model in memory, which itself is not changed."""
     model = copy.deepcopy(weights) if isinstance(weights, BaseModel) else load_checkpoint(weights, device)[0]
     model = model.to(device).eval()
     if fuse:
@@ -68,16 +69,16 @@ class AutoBackend(nn.Module):
         stride: Image sides must be multiples of it, px.
         imgsz: Size that the model was trained at, None when unknown.
         pt: Whether it is a PyTorch model; then `model` is the module.
-        facts: What an exported file says of itself, None for a PyTorch model.
+        metadata: Metadata of an exported file, None for a PyTorch model.
         fp16: Whether images must come in half precision.
         dtype: What a PyTorch model computes in by autocast, None for its own; embeddings are always its own.
 
     In bfloat16 on a CPU the network's weights are kept in a second form, which follows their changes but for those
-    through `.data`, NumPy or in inference mode: make another AutoBackend after such.
+    through `.data`, NumPy or in inference mode: make a new AutoBackend after those.
 
     With `compile` (True, or a mode of `torch.compile`) the network runs compiled and `forward` returns its rows alone.
 
-    Weights that are not finite give a warning, whatever the network computes in.
+    Weights that are not finite give a warning, in every precision.
 
     Raises ConfigError for a file of an unknown kind or one that is to be compiled again, NotFoundError and
     CheckpointError as `load_checkpoint`.
@@ -98,7 +99,7 @@ class AutoBackend(nn.Module):
         self.fp16 = fp16 and self.device.type != "cpu"  # half precision is slower than fp32 on a CPU
         runner = _runner_for(weights)(weights, self.device, self.fp16, fuse)
         self.fp16 &= runner.module is not None  # exported files take fp32 images and cast inside
-        self.facts = runner.facts
+        self.metadata = runner.metadata
         self.model = runner.module
         self._forward = CompiledRows(_compilable(self, weights, compile), compile) if compile else runner.forward
         self.pt = runner.module is not None
@@ -127,7 +128,7 @@ class AutoBackend(nn.Module):
             return self._forward(im, **kwargs)
 
     def warmup(self, imgsz: Sequence[int] = (1, 3, 640, 640)) -> None:
-        """Run once on zeros of shape (B, C, H, W), so that the first call is not the slow one; not on a CPU."""
+        """Run once on zeros of shape (B, C, H, W), so that the first call is not slow; not on a CPU."""
         if self.device.type != "cpu":
             with torch.inference_mode():
                 self(torch.zeros(*imgsz, device=self.device, dtype=torch.float16 if self.fp16 else torch.float32))
@@ -140,14 +141,14 @@ def exported_suffix(path: str | Path) -> str | None:
     return suffix if suffix in EXPORTED else None
 
 
-def _compilable(backend: AutoBackend, weights: Any, compile: bool | str) -> BaseModel:
+def _compilable(backend: AutoBackend, weights: object, compile: bool | str) -> BaseModel:
     """Return the network to compile; an exported file has none."""
     if backend.model is None:
         raise ConfigError(f"compile={compile}: {weights} is a compiled graph already", "leave compile out")
     return backend.model
 
 
-def _runner_for(weights: Any) -> Loader:
+def _runner_for(weights: object) -> Loader:
     if isinstance(weights, nn.Module):
         return _torch_runner
     suffix = exported_suffix(str(weights)) or Path(str(weights)).suffix.lower()

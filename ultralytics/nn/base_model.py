@@ -1,6 +1,6 @@
-"""The layers of a model YAML, run one after another with the routing of `from`, and what can be asked of them.
+"""The layers of a model YAML, run one after another with the routing of `from`, and their summaries.
 
-Shape legend: B batch, C channels, H x W image.
+Shapes: B batch, C channels, H x W image.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ultralytics.nn.activation_checkpointing import run_again_in_backward
+from ultralytics.nn.activation_checkpointing import checkpoint_layer
 from ultralytics.nn.modules.conv import fuse_children
 from ultralytics.nn.profile.graph import draw_graph
 from ultralytics.nn.profile.summary import (
-    LayerFacts,
+    LayerSummary,
     Totals,
     compare_rows,
-    layer_facts,
+    layer_summaries,
     layer_table,
     model_title,
     model_totals,
@@ -35,7 +35,7 @@ from ultralytics.utils.log import LOGGER
 from ultralytics.utils.torch_utils import get_flops, get_num_gradients, get_num_params
 
 ImageSize = int | Sequence[int]  # px: a side, or height and width
-LAYER_ATTRIBUTES = ("i", "f", "type", "np")  # what the builder writes on each layer
+LAYER_ATTRIBUTES = ("i", "f", "type", "np")  # set by the builder on each layer
 
 
 class BaseModel(nn.Module):
@@ -81,19 +81,22 @@ class BaseModel(nn.Module):
             return self._predict_profiled(x, profile, batch, frozenset(embed or ()))
         return self._call(self.model[-1], self.features(x), batch)
 
-    def features(self, x: Tensor) -> Any:
+    def features(self, x: Tensor) -> object:
         """Return what the last layer gets for an image batch (B, C, H, W)."""
-        kept: list[Any] = []
+        kept: list[object] = []
+        value: object = x
         again = self.activation_checkpointing and self.training and torch.is_grad_enabled()
         for layer in list(self.model)[:-1]:
-            x = self._gather(layer, x, kept)
-            x = run_again_in_backward(layer, x) if again else self._call(layer, x, None)
-            kept.append(x if layer.i in self.save else None)
-        return self._gather(self.model[-1], x, kept)
+            value = self._gather(layer, value, kept)
+            value = checkpoint_layer(layer, value) if again else self._call(layer, value, None)
+            kept.append(value if layer.i in self.save else None)
+        return self._gather(self.model[-1], value, kept)
 
-    def _predict_profiled(self, x: Any, profile: bool, batch: Mapping[str, Any] | None, embed: frozenset[int]) -> Any:
+    def _predict_profiled(
+        self, x: object, profile: bool, batch: Mapping[str, Any] | None, embed: frozenset[int]
+    ) -> object:
         """`predict` that times each layer or collects vectors on the way."""
-        kept: list[Any] = []
+        kept: list[object] = []
         vectors: list[Tensor] = []
         for layer in self.model:
             x = self._gather(layer, x, kept)
@@ -103,20 +106,20 @@ class BaseModel(nn.Module):
                 LOGGER.info(f"{(time.perf_counter() - start) * 1e3:10.2f} ms  {layer.i:>3} {layer.type}")
             kept.append(x if layer.i in self.save else None)
             if layer.i in embed:
-                vectors.append(F.adaptive_avg_pool2d(x, 1).flatten(1))  # (B, C)
+                vectors.append(F.adaptive_avg_pool2d(cast("Tensor", x), 1).flatten(1))  # (B, C)
                 if len(vectors) == len(embed):
                     return torch.cat(vectors, 1).unbind(0)
         return x
 
     @staticmethod
-    def _gather(layer: nn.Module, x: Any, kept: list[Any]) -> Any:
-        """The input of a layer: the previous output, a kept one, or a list of them."""
+    def _gather(layer: nn.Module, x: object, kept: list[object]) -> object:
+        """Return the input of a layer: the previous output, a kept one, or a list of them."""
         f = cast("int | list[int]", layer.f)
         if isinstance(f, int):
             return x if f == -1 else kept[f]
         return [x if j == -1 else kept[j] for j in f]
 
-    def _call(self, layer: nn.Module, x: Any, batch: Mapping[str, Any] | None) -> Any:
+    def _call(self, layer: nn.Module, x: object, batch: Mapping[str, Any] | None) -> object:
         return layer(x)
 
     def loss(self, batch: dict[str, Any], preds: Any = None, *, partial: bool = False) -> tuple[Tensor, Tensor]:
@@ -130,9 +133,9 @@ class BaseModel(nn.Module):
     def fuse(self, verbose: bool = True, imgsz: ImageSize = 640) -> BaseModel:
         """Fold batch norms and re-parameterised branches, in place, for inference; return self."""
         if not self.is_fused():
-            facts = [{name: getattr(layer, name) for name in LAYER_ATTRIBUTES} for layer in self.model]
+            attributes = [{name: getattr(layer, name) for name in LAYER_ATTRIBUTES} for layer in self.model]
             fuse_children(self.model)
-            for layer, values in zip(self.model, facts, strict=True):
+            for layer, values in zip(self.model, attributes, strict=True):
                 for name, value in values.items():
                     setattr(layer, name, value)
             self.info(verbose=verbose, imgsz=imgsz)
@@ -150,17 +153,17 @@ class BaseModel(nn.Module):
             return None
         imgsz = self._valid_size(imgsz)
         leaves = sum(not list(m.children()) for m in self.model.modules())  # without those of the loss
-        facts = (leaves, get_num_params(self), get_num_gradients(self), get_flops(self, imgsz))
+        counts = (leaves, get_num_params(self), get_num_gradients(self), get_flops(self, imgsz))
         totals = self.totals(imgsz) if detailed else None
         if totals is not None:
             for line in layer_table(self.layers(imgsz), totals.wide):
                 LOGGER.info(line)
-        LOGGER.info(summary_line(model_title(self.yaml), self.is_fused(), facts))
+        LOGGER.info(summary_line(model_title(self.yaml), self.is_fused(), counts))
         if totals is not None:
             LOGGER.info(totals_line(totals, imgsz))
             for line in wide_lines(totals.wide):
                 LOGGER.warning(line)
-        return facts
+        return counts
 
     def _valid_size(self, imgsz: ImageSize) -> ImageSize:
         """The size that this model can run at: for a detector, whose maps are joined, a multiple of the stride."""
@@ -182,6 +185,6 @@ class BaseModel(nn.Module):
         title = f"{model_title(self.yaml)}   {height}\u00d7{width}"
         return draw_graph(self.model, self.layers(imgsz), title, path, height)
 
-    def layers(self, imgsz: ImageSize = 640) -> list[LayerFacts]:
-        """Facts of each layer at an image size: from, module, output shape, parameters, GFLOPs."""
-        return layer_facts(self, self._valid_size(imgsz))
+    def layers(self, imgsz: ImageSize = 640) -> list[LayerSummary]:
+        """Summary of each layer at an image size: from, module, output shape, parameters, GFLOPs."""
+        return layer_summaries(self, self._valid_size(imgsz))

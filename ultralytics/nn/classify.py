@@ -1,8 +1,8 @@
 """Image classification: the loss, with a teacher or without, weights in the official SHViT form, and the network.
 
 A classifier of ours is a YAML of rows (`SHViTStem`, `SHViTStage`, ..., `SHViTHead`), an official SHViT file holds one
-module. `official_prefixes` says which row each part of such a file belongs to.
-Shape legend: B images of a batch, K classes.
+module. `official_prefixes` determines to which row each part of such a file belongs to.
+Shapes: B batch, nc classes.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ Logits = Tensor | tuple[Tensor, Tensor]
 
 # ------------------------------------------------------------------------------------------------------------- loss
 def classification_loss(preds: Logits, batch: Mapping[str, Any], args: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """Loss of logits (B, K), or of the pair (head, distillation head); returns the total and its detached parts.
+    """Loss of logits (B, nc), or of the pair (head, distillation head); returns the total and its detached parts.
 
-    `batch` holds `cls` (B,), and if wanted `teacher` (B, K), the teacher's logits, and `class_weights` (K,). `args` are
-    `smoothing`, `dis` (gain of the teacher's part) and `distill_type`. Without a second head the teacher's part acts on
-    the only one. The parts are [classification] or, with `distill_model` in `args`, [classification, distillation].
+    `batch` holds `cls` (B,), and if wanted `teacher` (B, nc), the teacher's logits, and `class_weights` (nc,). `args`
+    are `smoothing`, `dis` (gain of the teacher's part) and `distill_type`. Without a second head the teacher's part
+    acts on the only one. The parts are [classification] or, with `distill_model` in `args`, [classification,
+    distillation].
     """
     logits, follower = preds if isinstance(preds, tuple) else (preds, preds)
     target = batch["cls"].view(-1).long()  # (B,)
@@ -50,7 +51,7 @@ def classification_loss(preds: Logits, batch: Mapping[str, Any], args: Mapping[s
 
 
 def distillation_loss(logits: Tensor, teacher: Tensor, kind: str = "hard") -> Tensor:
-    """Distance of logits (B, K) from the teacher's.
+    """Distance of logits (B, nc) from the teacher's.
 
     "hard" is the cross-entropy with the teacher's choice; "soft" the divergence of the probabilities at `TEMPERATURE`,
     times its square (both as in DeiT, arXiv 2012.12877, section 3).

@@ -1,6 +1,6 @@
 """Detectors: a YAML whose last row is a head, with the criterion of the head's family.
 
-Shape legend: B batch, C channels, H x W image, Q queries, N targets of the whole batch.
+Shapes: B batch, C channels, H x W image, Q queries, N targets of the whole batch.
 """
 
 from __future__ import annotations
@@ -98,19 +98,23 @@ class DetectionModel(YamlModel):
         if is_official(source.state):  # an SHViT classifier, as a backbone
             source = source._replace(state=from_official(source.state, self.model), eps=source.eps or 1e-5)
         if source.fused and not self.is_fused():
-            raise CheckpointError("fused weights fit no unfused model", "load the weights from before fuse()")
+            raise CheckpointError("fused weights do not fit an unfused model", "load the weights from before fuse()")
         state = self.prepare_for(source.state)
         report = transfer(self, state, self.names, source.names, self.yaml, source.yaml, self.partial_layers)
         if report.copied and source.eps:
             set_batch_norm([self], eps=source.eps)
-        placeholders = all(n == str(i) for i, n in self.names.items())
-        whole = report.copied and not any(is_class(key) for key in report.fresh)
-        if placeholders and source.names and whole:
-            self.names = dict(source.names)
+        self._adopt_names(report, source.names)
         if verbose:
             for line in report.lines():
                 LOGGER.info(line)
         return report
+
+    def _adopt_names(self, report: TransferReport, names: Mapping[int, str]) -> None:
+        """Take over the class names of a source if there are none yet and all class tensors were copied."""
+        placeholders = all(n == str(i) for i, n in self.names.items())
+        whole = report.copied and not any(is_class(key) for key in report.fresh)
+        if placeholders and names and whole:
+            self.names = dict(names)
 
 
 class LossOptions(NamedTuple):
@@ -122,7 +126,7 @@ class LossOptions(NamedTuple):
     nwd_weight: float = 0.0
 
     @classmethod
-    def from_args(cls, args: Any) -> LossOptions:
+    def from_args(cls, args: object) -> LossOptions:
         """Take the options from the arguments of a run (mapping or namespace); what is missing has its default."""
         values: Mapping[str, Any] = args if isinstance(args, Mapping) else vars(args)
         return cls(*(values.get(name) or default for name, default in cls._field_defaults.items()))
@@ -134,7 +138,7 @@ class RTDETRDetectionModel(DetectionModel):
     checkpoint_name = "RTDETRDetectionModel"
     default_family = "rtdetr"
 
-    def _call(self, layer: nn.Module, x: Any, batch: Mapping[str, Any] | None) -> Any:
+    def _call(self, layer: nn.Module, x: object, batch: Mapping[str, Any] | None) -> object:
         if layer is not self.model[-1]:
             return layer(x)
         groups = LossOptions.from_args(self.args).aux_groups if self.training else 0

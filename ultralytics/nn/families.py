@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
 
 from torch import Tensor, nn
 
@@ -31,7 +31,7 @@ class Criterion(Protocol):
 
 
 class PostOptions(NamedTuple):
-    """What a post-process may know: thresholds in 0..1, and the class indices to keep (None: all)."""
+    """Options of a post-process: thresholds in 0..1, and the class indices to keep (None: all)."""
 
     conf: float
     max_det: int
@@ -78,9 +78,9 @@ class Family:
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def classes(self) -> dict[str, type[Any]]:
-        """Return trainer, validator and predictor by role; the package is imported when this is first asked."""
-        found = importlib.import_module(self.package).CLASSES
-        return {role: found[role] for role in ROLES}
+        """Return trainer, validator and predictor by role; the package is imported at the first call."""
+        classes = importlib.import_module(self.package).CLASSES
+        return {role: classes[role] for role in ROLES}
 
 
 class FamilyTable:
@@ -90,7 +90,7 @@ class FamilyTable:
         self._families: dict[str, Family] = {}
 
     def add(self, family: Family) -> Family:
-        """Add a family; raise ValueError when another one has its name or its head. The same may come again."""
+        """Add a family; raise ValueError when another one has its name or its head. The same may be added again."""
         path = _path(family.head)
         for other in self._families.values():
             same = (other.name == family.name, _path(other.head) == path)
@@ -126,13 +126,13 @@ FAMILIES = FamilyTable()
 
 
 def register_family(family: Family) -> Family:
-    """Make a family known: a YAML that ends in its head is then built, trained, validated, run and exported as it."""
+    """Register a family: a YAML that ends in its head is then built, trained, validated, run and exported as it."""
     return FAMILIES.add(family)
 
 
 def family_of(network: nn.Module, default: str | None = None) -> Family:
     """Return the family of a network, by its last layer; ConfigError when it has none and there is no `default`."""
-    layers: Any = network.model
+    layers = cast("nn.Sequential", network.model)
     return family_of_head(type(layers[-1]), default)
 
 
@@ -142,7 +142,7 @@ def family_of_head(head: type[nn.Module], default: str | None = None) -> Family:
     if family is not None:
         return family
     if default is None:
-        raise ConfigError(f"{head.__name__}: no detector family has this head", "make it known by register_family")
+        raise ConfigError(f"{head.__name__}: no detector family has this head", "add it by register_family")
     return FAMILIES.named(default)
 
 

@@ -6,7 +6,8 @@ A block registers itself, beside its own definition:
     class Conv(nn.Module): ...
 
 A rule is a function of a frozen `RowContext` (input channels, row arguments, repeats, scale) that returns a `Plan`
-(constructor arguments, output channels). The parser knows no class by name. This module imports nothing of the package.
+(constructor arguments, output channels). The parser does not know any class by name. This module
+imports only `utils.ops` of the package.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Scale(NamedTuple):
 
 @dataclass(frozen=True)
 class RowContext:
-    """What a rule may know of one YAML row.
+    """What a rule knows about one YAML row.
 
     `in_channels` has one entry for each source layer; `args` are the row's arguments with literals and `nc` resolved;
     `repeats` is the row's count after depth scaling, `scale_name` the letter of the scale ('' without a table).
@@ -56,13 +57,13 @@ class RowContext:
     def scaled(self, channels: int) -> int:
         """Channels after width scaling: min(channels, max_channels) * width, to a multiple of 8.
 
-        Raises TypeError or ValueError when `channels` is no positive whole number.
+        Raises TypeError or ValueError when `channels` is not a positive integer.
         """
         if isinstance(channels, bool) or not isinstance(channels, int):
-            raise TypeError(f"output channels must be a whole number, not {channels!r}")
+            raise TypeError(f"output channels must be an integer, not {channels!r}")
         if channels < 1:
             raise ValueError(f"output channels must be at least 1, not {channels}")
-        return make_divisible(min(channels, self.scale.max_channels) * self.scale.width)
+        return make_divisible(min(channels, self.scale.max_channels) * self.scale.width, 8)
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Plan:
     repeats_inside: bool = False
 
 
-Rule = Callable[[RowContext], Plan]
+ChannelRule = Callable[[RowContext], Plan]
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Entry:
     """One registered block: its class, its rule (None: found by a dry run) and whether it takes a list of inputs."""
 
     cls: type
-    rule: Rule | None
+    rule: ChannelRule | None
     multi_input: bool = False
     is_head: bool = False
 
@@ -97,7 +98,7 @@ class Registry:
         self._entries: dict[str, Entry] = {}
 
     def add(self, name: str, entry: Entry) -> None:
-        """Add an entry; raise ValueError when another class owns the name. The same source class may come again."""
+        """Add an entry; raise ValueError when another class owns the name. The same class may be added again."""
         old = self._entries.get(name)
         if old is not None and (old.cls.__module__, old.cls.__qualname__) != (
             entry.cls.__module__,
@@ -134,7 +135,7 @@ def register(rule: ModuleType) -> ModuleType: ...
 
 @overload
 def register(
-    rule: Rule | None = None, *, name: str | None = None, multi_input: bool = False, is_head: bool = False
+    rule: ChannelRule | None = None, *, name: str | None = None, multi_input: bool = False, is_head: bool = False
 ) -> Callable[[ModuleType], ModuleType]: ...
 
 
@@ -146,7 +147,7 @@ def register(rule: Any = None, *, name: str | None = None, multi_input: bool = F
     takes the list of its inputs. `is_head` marks the last, predicting layer.
     """
 
-    def add(cls: ModuleType, with_rule: Rule | None) -> ModuleType:
+    def add(cls: ModuleType, with_rule: ChannelRule | None) -> ModuleType:
         REGISTRY.add(name or cls.__name__, Entry(cls, with_rule, multi_input, is_head))
         return cls
 

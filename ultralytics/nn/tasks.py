@@ -1,4 +1,4 @@
-"""Networks as user code looks for them, and checkpoints turned into networks.
+"""Networks under the names that user code imports, and checkpoints turned into networks.
 
 The classes live in `base_model.py` (layers run with routing), `yaml_model.py` (built from a YAML), `detection.py`,
 `classify.py` and a module for each further family; this module is their public face.
@@ -17,7 +17,7 @@ from ultralytics.nn.build.builder import parse_model, set_batch_norm
 from ultralytics.nn.build.names import find_entry
 from ultralytics.nn.build.spec import guess_model_scale, load_model_yaml
 from ultralytics.nn.build.user_blocks import check_user_modules
-from ultralytics.nn.checkpoint.format import pack_model, plain, read_checkpoint, save_checkpoint
+from ultralytics.nn.checkpoint.format import pack_model, read_checkpoint, save_checkpoint, to_plain
 from ultralytics.nn.checkpoint.validate import ConstructionBudget
 from ultralytics.nn.classify import ClassificationModel
 from ultralytics.nn.detection import DetectionModel, RTDETRDetectionModel
@@ -98,7 +98,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
         model = unpack_model(record, device)
     except CheckpointError as e:
         raise CheckpointError("\n".join(f"{path}: {e}".splitlines()[:3])) from None
-    model.args = {**plain(ckpt.get("train_args") or {}), **model.args}
+    model.args = {**to_plain(ckpt.get("train_args") or {}), **model.args}
     model.pt_path = str(path)
     return model, ckpt
 
@@ -122,8 +122,8 @@ def family_of_yaml(cfg: str | Path | Mapping[str, Any], scale: str | None = None
     return FAMILIES.of_head(head)
 
 
-def guess_model_task(model: Any) -> str:
-    """The task of a model, YAML mapping or model YAML file: what its key `task` says, else detect."""
+def guess_model_task(model: object) -> str:
+    """The task of a model, YAML mapping or model YAML file: its `task`, else detect."""
     if isinstance(model, (str, Path)) and str(model).endswith((".yaml", ".yml")):
         model = load_model_yaml(model).data
     task = model.get("task") if isinstance(model, Mapping) else getattr(model, "task", None)

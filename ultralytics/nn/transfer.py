@@ -32,7 +32,7 @@ State = Mapping[str, Tensor]
 class Layer:
     """One layer for the alignment: its YAML row where that is known, and the shapes of its tensors by name.
 
-    In `shapes` the class axis of class tensors is left out, so that another class count is no other shape.
+    In `shapes` the class axis of class tensors is left out, so that another class count is not another shape.
     """
 
     index: int
@@ -49,7 +49,7 @@ class Layer:
         return GAP if self.shapes else GAP_EMPTY
 
 
-class Pair(NamedTuple):
+class AlignedPair(NamedTuple):
     """One step of an alignment; None stands for no partner."""
 
     target: Layer | None
@@ -58,7 +58,7 @@ class Pair(NamedTuple):
 
 @dataclass
 class LayerReport:
-    """What became of one layer. `state` is kept, moved, changed (left fresh), new or dropped; `note` says more."""
+    """The result for one layer. `state` is kept, moved, changed (left fresh), new or dropped; `note` says more."""
 
     state: str
     module: str
@@ -70,7 +70,7 @@ class LayerReport:
 
 @dataclass
 class TransferReport:
-    """What a transfer did.
+    """The result of a transfer.
 
     Keys of the target: `copied` whole, `rows` of which only class rows were copied, `fresh` (left as they were). Keys
     of the source: `dropped`. `row_names` are the classes whose rows were copied; `mismatched` are those fresh keys that
@@ -89,11 +89,11 @@ class TransferReport:
     aligned: bool = True
 
     def lines(self) -> list[str]:
-        """The report as text: totals, then a table in which neighbours of one fate share a line."""
+        """The report as text: totals, then a table in which neighbours with the same result share a line."""
         if not self.aligned:
             return self._lines_by_key()
         total = len(self.copied) + len(self.rows) + len(self.fresh)
-        counts = [f"{n} {s}" for s in STATES if (n := sum(r.state == s for r in self.layers))]
+        counts = [f"{n} {s}" for s in LAYER_STATES if (n := sum(r.state == s for r in self.layers))]
         head = f"Transferred {len(self.copied)}/{total} tensors"
         text = [head + (f"; layers: {', '.join(counts)}" if counts else "")]
         if self.rows:
@@ -117,24 +117,24 @@ class TransferReport:
         return text
 
 
-STATES = ("kept", "moved", "changed", "new", "dropped")
-SHOWN = {"changed": "re-initialised"}
+LAYER_STATES = ("kept", "moved", "changed", "new", "dropped")
+STATE_LABELS = {"changed": "re-initialised"}
 
 
 def _table(layers: Sequence[LayerReport]) -> list[str]:
     """Aligned lines of layer, source layer, state, modules, note; runs of the same state and shift become one."""
 
-    def fate(r: LayerReport) -> tuple[str, int, str]:
+    def outcome(r: LayerReport) -> tuple[str, int, str]:
         shift = r.target - r.source if r.target is not None and r.source is not None else 0
         return r.state, shift, r.note
 
     rows: list[tuple[str, ...]] = [("layer", "source", "", "modules")]
-    for (state, _, note), run in groupby(layers, fate):
+    for (state, _, note), run in groupby(layers, outcome):
         members = list(run)
         names = [name for name, _ in groupby(m.module for m in members)]
         shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
         ends = [_span([m.target for m in members]), _span([m.source for m in members])]
-        rows.append((*ends, SHOWN.get(state, state), f"{shown}: {note}" if note else shown))
+        rows.append((*ends, STATE_LABELS.get(state, state), f"{shown}: {note}" if note else shown))
     widths = [max(len(row[k]) for row in rows) for k in range(3)]
     return ["  " + "  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[3]]) for row in rows]
 
@@ -148,7 +148,7 @@ def _span(indices: Sequence[int | None]) -> str:
 
 # ---------------------------------------------------------------------------------------------------------- alignment
 def describe_layers(state: State, spec: ModelSpec | None) -> list[Layer]:
-    """Layers of a state dict; rows without tensors are known from the spec, or as gaps between the indices."""
+    """Return the layers of a state dict; rows without tensors come from the spec, or from gaps between the indices."""
     by_layer: dict[int, dict[str, tuple[int, ...]]] = {}
     for key, value in state.items():
         index, name = split_key(key)
@@ -159,7 +159,7 @@ def describe_layers(state: State, spec: ModelSpec | None) -> list[Layer]:
 
 
 def split_key(key: str) -> tuple[int | None, str]:
-    """Layer index (None: the key is no layer's) and the rest of a key.
+    """Layer index (None: not the key of a layer) and the rest of a key.
 
     >>> split_key("model.4.proj.1.bn.bias"), split_key("weight")
     ((4, 'proj.1.bn.bias'), (None, 'weight'))
@@ -193,10 +193,10 @@ def _own_args(layer: Layer) -> tuple[Any, ...]:
     return args[1:] if any(is_class(name) for name in layer.shapes) else args
 
 
-def align(target: Sequence[Layer], source: Sequence[Layer]) -> list[Pair]:
-    """The cheapest alignment of two layer lists (edit distance); among equals, the one that pairs earliest."""
+def _edit_costs(target: Sequence[Layer], source: Sequence[Layer]) -> list[list[int]]:
+    """Return cost[i][j], the least cost of aligning the layers from target i and source j on."""
     m, n = len(target), len(source)
-    cost = [[0] * (n + 1) for _ in range(m + 1)]  # cost[i][j]: of what is left from target i and source j on
+    cost = [[0] * (n + 1) for _ in range(m + 1)]
     for i in range(m - 1, -1, -1):
         cost[i][n] = cost[i + 1][n] + target[i].gap()
     for j in range(n - 1, -1, -1):
@@ -206,18 +206,25 @@ def align(target: Sequence[Layer], source: Sequence[Layer]) -> list[Pair]:
             together = pair_cost(target[i], source[j])
             apart = min(cost[i + 1][j] + target[i].gap(), cost[i][j + 1] + source[j].gap())
             cost[i][j] = apart if together is None else min(apart, together + cost[i + 1][j + 1])
-    pairs: list[Pair] = []
+    return cost
+
+
+def align(target: Sequence[Layer], source: Sequence[Layer]) -> list[AlignedPair]:
+    """Return the cheapest alignment of two layer lists (edit distance); among equals, the one that pairs earliest."""
+    m, n = len(target), len(source)
+    cost = _edit_costs(target, source)
+    pairs: list[AlignedPair] = []
     i = j = 0
     while i < m or j < n:
         both = pair_cost(target[i], source[j]) if i < m and j < n else None
         if both is not None and cost[i][j] == both + cost[i + 1][j + 1]:
-            pairs.append(Pair(target[i], source[j]))
+            pairs.append(AlignedPair(target[i], source[j]))
             i, j = i + 1, j + 1
         elif j < n and cost[i][j] == cost[i][j + 1] + source[j].gap():
-            pairs.append(Pair(None, source[j]))
+            pairs.append(AlignedPair(None, source[j]))
             j += 1
         else:
-            pairs.append(Pair(target[i], None))
+            pairs.append(AlignedPair(target[i], None))
             i += 1
     return pairs
 
@@ -290,14 +297,11 @@ class _Copier:
         self.used: set[str] = set()
         self.rows: list[str] = []
 
-    def layer(self, pair: Pair) -> LayerReport:
+    def layer(self, pair: AlignedPair) -> LayerReport:
         """Take over one layer of the alignment."""
         to, of = pair
         if to is None or of is None:
-            known = to or of
-            state = "new" if to is not None else "dropped"
-            ends = (None if to is None else to.index), (None if of is None else of.index)
-            return LayerReport(state, known.module if known else "?", *ends)
+            return _unpaired_report(pair)
         report = LayerReport("kept" if to.index == of.index else "moved", to.module, to.index, of.index)
         names = set(to.shapes) if to.shapes == of.shapes else self._fitting(to.shapes, of.shapes)
         for name in to.shapes:
@@ -351,6 +355,14 @@ class _Copier:
         return text if len(missing) == len(to.shapes) else f"{len(missing)} tensors fresh; {text}"
 
 
+def _unpaired_report(pair: AlignedPair) -> LayerReport:
+    """Report a layer that only one of the two models has."""
+    to, of = pair
+    if to is not None:
+        return LayerReport("new", to.module, to.index, None)
+    return LayerReport("dropped", of.module if of else "?", None, of.index if of else None)
+
+
 def _size(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape)) or "scalar"
 
@@ -395,7 +407,7 @@ def _start_new(target: nn.Module, report: TransferReport) -> None:
 
 
 def _same_outputs(
-    report: TransferReport, pairs: Sequence[Pair], target: ModelSpec | None, source: ModelSpec | None
+    report: TransferReport, pairs: Sequence[AlignedPair], target: ModelSpec | None, source: ModelSpec | None
 ) -> bool:
     """Whether the target computes the source's function: all tensors taken, new rows the identity, routes the same."""
     if target is None or source is None or target.activation != source.activation or report.rows:
@@ -403,7 +415,8 @@ def _same_outputs(
     passing = {r.target for r in report.layers if r.state == "new" and r.note == IDENTITY}
     if not all(split_key(key)[0] in passing for key in report.fresh):
         return False
-    partner = {p.target.index: p.source.index for p in pairs if p.target and p.source}
+    shared = [(to, of) for to, of in pairs if to is not None and of is not None]
+    partner = {to.index: of.index for to, of in shared}
 
     def origin(i: int) -> int | None:
         """The source's layer whose output target layer `i` gives; -1 is the network's input, None no such layer."""
@@ -411,11 +424,9 @@ def _same_outputs(
             i = target.layers[i].inputs[0]
         return i if i < 0 else partner.get(i)
 
-    for p in pairs:
-        if p.target is None or p.source is None:
-            continue
-        sources = tuple(origin(i) for i in target.layers[p.target.index].inputs)
-        if pair_cost(p.target, p.source) != 0 or sources != source.layers[p.source.index].inputs:
+    for to, of in shared:
+        inputs = tuple(origin(i) for i in target.layers[to.index].inputs)
+        if pair_cost(to, of) != 0 or inputs != source.layers[of.index].inputs:
             return False
     return origin(len(target.layers) - 1) == len(source.layers) - 1
 

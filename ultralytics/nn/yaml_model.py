@@ -19,7 +19,7 @@ from ultralytics.nn.base_model import BaseModel
 from ultralytics.nn.build.builder import PlannedLayer, build_model, feature_stride, log_layers, plan_model
 from ultralytics.nn.build.spec import ModelSpec, load_model_yaml
 from ultralytics.nn.checkpoint.format import pack_model, read_checkpoint
-from ultralytics.nn.checkpoint.remap import adapt
+from ultralytics.nn.checkpoint.remap import remap_weights
 from ultralytics.nn.transfer import TransferReport
 from ultralytics.utils.errors import CheckpointError
 
@@ -67,7 +67,7 @@ class YamlModel(BaseModel):
         """Raise ModelYAMLError when the last row cannot end a network of this class."""
 
     def load(self, weights: str | Path | Mapping[str, Any] | nn.Module, verbose: bool = True) -> TransferReport:
-        """Copy from a source of weights what fits, log it when `verbose`, and return what became of each tensor."""
+        """Copy what fits from a source of weights, log it when `verbose`, and return a report of each tensor."""
         raise NotImplementedError(f"{type(self).__name__} takes no weights")
 
 
@@ -87,7 +87,7 @@ def weights_of(weights: str | Path | Mapping[str, Any] | nn.Module) -> Weights:
         packed = isinstance(weights, BaseModel)
         record: Mapping[str, Any] = pack_model(weights) if packed else {"state_dict": weights.state_dict()}
     else:
-        record = adapt(weights) if isinstance(weights, Mapping) else read_checkpoint(weights)
+        record = remap_weights(weights) if isinstance(weights, Mapping) else read_checkpoint(weights)
         for key in ("ema", "model"):
             if isinstance(record.get(key), (Mapping, nn.Module)):
                 return weights_of(record[key])

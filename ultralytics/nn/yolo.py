@@ -59,7 +59,7 @@ class YOLODetectionModel(DetectionModel):
         super().check_last_row(spec, last)
         if not issubclass(last.entry.cls, Detect):
             raise spec.error(spec.layers[-1], "the last row must be a Detect head", "Detect, [nc] or v10Detect, [nc]")
-        raw = last.output[1]
+        raw = cast("tuple[Tensor, dict[str, Any]]", last.output)[1]
         feats = (raw["one2many"] if "one2many" in raw else raw)["feats"]
         self._level_strides = [PROBE_SIZE / f.shape[2] for f in feats]
 

@@ -15,8 +15,16 @@ from tests.utils.plotting.svg import ODD_NAMES, caught
 from ultralytics.cli import main as cli
 from ultralytics.engine.export import benchmark as bench
 from ultralytics.engine.export.benchmark import Benchmark, runnable_formats
-from ultralytics.engine.export.parity import Comparison
-from ultralytics.engine.export.timing import MAX_CALLS, MIN_CALLS, Job, measure, peak_memory, run_apart, time_calls
+from ultralytics.engine.export.parity import ParityReport
+from ultralytics.engine.export.timing import (
+    MAX_CALLS,
+    MIN_CALLS,
+    Job,
+    measure,
+    peak_memory,
+    run_in_subprocess,
+    time_calls,
+)
 from ultralytics.models import RTDETR
 from ultralytics.utils.errors import ConfigError, UserError
 
@@ -52,9 +60,9 @@ def test_figures_of_a_model(weights: Path):
     assert peak_memory() >= figures["peak_mb"]
 
 
-def test_a_failure_in_the_other_process_is_told(tmp_path: Path):
+def test_a_failure_in_the_subprocess_is_reported(tmp_path: Path):
     with pytest.raises(UserError, match=r"no-such.*the timing process failed.*does not exist"):
-        run_apart(Job(str(tmp_path / "no-such.pt"), [1, 3, 64, 64]))
+        run_in_subprocess(Job(str(tmp_path / "no-such.pt"), [1, 3, 64, 64]))
 
 
 @pytest.mark.parametrize(
@@ -75,16 +83,16 @@ def test_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         jobs.append(job)
         return dict(FIGURES)
 
-    def export(name: str, batch: int, folder: Path) -> tuple[Path, Comparison | None]:
+    def export(name: str, batch: int, folder: Path) -> tuple[Path, ParityReport | None]:
         if name == "onnx":
             raise ConfigError("onnx is out of order", "second line")
         path = folder / f"m.{name}"
         path.write_bytes(bytes(1 << 20))
-        found = Comparison(metrics={"metrics/mAP50-95(B)": (0.5, 0.25)})
+        found = ParityReport(metrics={"metrics/mAP50-95(B)": (0.5, 0.25)})
         found.boxes[0.25].append(0.125)
         return path, found
 
-    monkeypatch.setattr(bench, "run_apart", timed)
+    monkeypatch.setattr(bench, "run_in_subprocess", timed)
     (tmp_path / "m.pt").write_bytes(bytes(3 << 20))
     run = Benchmark(tmp_path / "m.pt", export, (64, 96), 3, tmp_path / "out")
     found = run(["pytorch", "torchscript", "onnx"])
@@ -103,9 +111,9 @@ def test_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_command_line(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any):
-    monkeypatch.setattr(bench, "run_apart", lambda job: dict(FIGURES))
-    words = ["benchmark", f"model={weights}", "imgsz=64", "format=pytorch,torchscript", f"project={tmp_path}"]
-    cli.entrypoint(words)
+    monkeypatch.setattr(bench, "run_in_subprocess", lambda job: dict(FIGURES))
+    arguments = ["benchmark", f"model={weights}", "imgsz=64", "format=pytorch,torchscript", f"project={tmp_path}"]
+    cli.entrypoint(arguments)
     assert (tmp_path / "benchmark/benchmark.csv").is_file()
     for bad, word in ((["benchmark"], "needs model="), (["export"], "needs model=")):
         with pytest.raises(SystemExit):
@@ -113,7 +121,7 @@ def test_command_line(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert word in capsys.readouterr().err
 
 
-def test_words_of_the_picture_are_drawn_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_texts_of_the_picture_are_drawn_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     found = caught(monkeypatch, bench)
     bench.draw([bench.Figures("onnx", 1.0, single=FIGURES, large=FIGURES)], tmp_path / "b.png", ODD_NAMES[0])
     assert {ODD_NAMES[0], "onnx", "p90", "batch 8"} <= set(found[0])

@@ -12,7 +12,7 @@ from tests.engine.tiny import IMAGES, overfitted, write_dataset
 from ultralytics.cli import main as cli
 from ultralytics.engine.validator import check_takes
 from ultralytics.models import RTDETR
-from ultralytics.nn.backends.metadata import Facts
+from ultralytics.nn.backends.metadata import ExportMetadata
 from ultralytics.utils.errors import ConfigError
 
 NEEDS = {"onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino"), "torchscript": ()}
@@ -50,12 +50,12 @@ def test_a_file_has_the_numbers_of_its_model(root: Path, name: str, capsys: pyte
     want = model.val(**options(root, imgsz=64)).coco_stats
     path = model.export(imgsz=64, simplify=False, **FILES[name])
     assert RTDETR(path).val(**options(root)).coco_stats == pytest.approx(want, abs=1e-6) and want["AP"] > 0.05
-    words = [f"{k}={v}" for k, v in options(root, name=name, save_json=True).items()]
-    cli.entrypoint(["val", f"model={path}", *words])
+    arguments = [f"{k}={v}" for k, v in options(root, name=name, save_json=True).items()]
+    cli.entrypoint(["val", f"model={path}", *arguments])
     assert (root / "runs" / name / "predictions.json").is_file()
     if not FILES[name].get("dynamic"):
         with pytest.raises(SystemExit):
-            cli.entrypoint(["val", f"model={path}", "imgsz=96", *words])
+            cli.entrypoint(["val", f"model={path}", "imgsz=96", *arguments])
         message = capsys.readouterr().err
         assert "imgsz=96: validation is square, and the file takes [64, 64] only" in message and "imgsz=64" in message
     else:
@@ -82,10 +82,10 @@ def test_another_number_of_classes_is_a_warning(root: Path, tmp_path: Path, caps
     ],
 )
 def test_what_validation_can_take(imgsz: tuple[int, int], dynamic: bool, word: str | None):
-    facts = Facts("onnx", "detect", {0: "a"}, 32, imgsz, dynamic=dynamic)
+    metadata = ExportMetadata("onnx", "detect", {0: "a"}, 32, imgsz, dynamic=dynamic)
     if word is None:
-        check_takes(facts, 64)
+        check_takes(metadata, 64)
         check_takes(None, 64)
     else:
         with pytest.raises(ConfigError, match=word):
-            check_takes(facts, 64)
+            check_takes(metadata, 64)

@@ -16,7 +16,7 @@ import torch
 from tests.engine.tiny import NAMES, TINY
 from tests.models.shvit.tiny import TINY as TINY_CLASSIFIER
 from ultralytics.engine.export import exporter
-from ultralytics.engine.export.exporter import FORMATS, format_name
+from ultralytics.engine.export.exporter import EXPORT_FORMATS, format_name
 from ultralytics.models import RTDETR, SHViTClassifier
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.utils.errors import (
@@ -49,7 +49,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of noisy pictures, four to train on and four to validate."""
+    """A data set of noisy images, four to train on and four to validate."""
     root, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
     for split in ("train", "val"):
         (root / "images" / split).mkdir(parents=True)
@@ -100,9 +100,11 @@ def test_a_file_gives_what_the_model_gives(folder: Path, form: str, given: dict[
     assert_same(path, folder / "m.pt", *shapes)
     backend = AutoBackend(path)
     assert backend.names == NAMES and backend.stride == 32 and backend.task == "detect" and not backend.pt
-    facts = backend.facts
-    assert facts is not None and facts.source == "m.pt" and len(facts.source_sha256) == 64
-    assert facts.imgsz == (64, 64) and facts.dynamic is bool(given.get("dynamic")) and facts.precision == "fp32"
+    metadata = backend.metadata
+    assert metadata is not None and metadata.source == "m.pt" and len(metadata.source_sha256) == 64
+    assert (
+        metadata.imgsz == (64, 64) and metadata.dynamic is bool(given.get("dynamic")) and metadata.precision == "fp32"
+    )
     if not given.get("dynamic"):
         with pytest.raises(ConfigError, match="dynamic=True"):
             backend(torch.zeros(1, 3, 96, 64))
@@ -144,8 +146,8 @@ def test_one_graph_serves_every_batch(folder: Path, monkeypatch: pytest.MonkeyPa
         path, found = model._export_graph(folder / f"b{batch}" / "m", given, shared)
         assert not found.reasons(exporter.TOLERANCES["fp32"])
         assert [d.dim_value for d in onnx.load(path).graph.input[0].type.tensor_type.shape.dim] == [batch, 3, 64, 64]
-        facts = AutoBackend(path).facts
-        assert facts is not None and facts.batch == batch and not facts.dynamic
+        metadata = AutoBackend(path).metadata
+        assert metadata is not None and metadata.batch == batch and not metadata.dynamic
         assert_same(str(path), folder / "m.pt", (3, 3, 64, 64))
     assert written == [True]
     model._export_graph(folder / "d" / "m", {**FAST, "format": "onnx", "dynamic": True}, shared)
@@ -163,8 +165,8 @@ def test_one_graph_serves_every_batch(folder: Path, monkeypatch: pytest.MonkeyPa
 def test_lower_precision(folder: Path, photos: Path, form: str, given: dict[str, Any]):
     given = {**given, "data": str(photos)} if given.get("quantize") == 8 else given
     path = RTDETR(folder / "m.pt").export(format=form, **FAST, **given)
-    facts = AutoBackend(path).facts
-    assert facts is not None and facts.precision == ("int8" if given.get("quantize") == 8 else "fp16")
+    metadata = AutoBackend(path).metadata
+    assert metadata is not None and metadata.precision == ("int8" if given.get("quantize") == 8 else "fp16")
     got, want = rows(path, (1, 3, 64, 64)), rows(folder / "m.pt", (1, 3, 64, 64))
     assert got.dtype == torch.float32 and 0 < (got - want)[..., 4].abs().max() < 0.1
 
@@ -224,21 +226,21 @@ def test_what_a_file_cannot_do(folder: Path):
 
 
 # --------------------------------------------------------------------------------------------------------- the gate
-def spoil(monkeypatch: pytest.MonkeyPatch) -> None:
+def corrupt_exports(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the export write a network with one changed number."""
     real = exporter.export_form
 
-    def spoiled(*args: Any) -> Any:
+    def corrupted_form(*args: Any) -> Any:
         form = real(*args)
         with torch.no_grad():
             form.model[0].conv.weight[0, 0, 0, 0] += 0.5
         return form
 
-    monkeypatch.setattr(exporter, "export_form", spoiled)
+    monkeypatch.setattr(exporter, "export_form", corrupted_form)
 
 
 def test_a_file_that_differs_is_not_written(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    spoil(monkeypatch)
+    corrupt_exports(monkeypatch)
     old = folder / "m.torchscript"
     old.write_text("what was there")
     with pytest.raises(CheckpointError, match="differs from the model") as caught:
@@ -248,7 +250,7 @@ def test_a_file_that_differs_is_not_written(folder: Path, monkeypatch: pytest.Mo
 
 
 def test_unless_that_is_allowed(folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
-    spoil(monkeypatch)
+    corrupt_exports(monkeypatch)
     logging.getLogger("ultralytics").addHandler(caplog.handler)
     path = RTDETR(folder / "m.pt").export(**FAST, allow_mismatch=True)
     assert Path(path).is_file() and "allowed:" in caplog.text
@@ -323,7 +325,7 @@ def test_a_missing_package_is_named(folder: Path, form: str, package: str):
 
 def test_names_of_formats():
     assert [format_name(n) for n in ("ONNX", "trt", "mlpackage")] == ["onnx", "engine", "coreml"]
-    assert {dataclasses.astuple(f)[0] for f in FORMATS.values()} == {
+    assert {dataclasses.astuple(f)[0] for f in EXPORT_FORMATS.values()} == {
         ".torchscript", ".onnx", "_openvino_model", ".engine", ".mlpackage"
     }  # fmt: skip
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ultralytics.engine.export.parity import LEVELS, TOLERANCES, Comparison, pair_rows
+from ultralytics.engine.export.parity import LEVELS, TOLERANCES, ParityReport, pair_rows
 
 SIZE = (320, 640)
 
@@ -26,8 +26,8 @@ RANDOM = torch.cat(
 )
 
 
-def compare(want: torch.Tensor, got: torch.Tensor) -> Comparison:
-    found = Comparison()
+def compare(want: torch.Tensor, got: torch.Tensor) -> ParityReport:
+    found = ParityReport()
     found.add_rows(want, got, SIZE)
     return found
 
@@ -43,7 +43,7 @@ def moved(index: int, column: int, by: float) -> torch.Tensor:
     [
         (rows(), rows(), None),
         (TWO, TWO, None),
-        (TWO, TWO.flip(1), None),  # the order is no difference: equal scores may change places
+        (TWO, TWO.flip(1), None),  # the order does not matter: equal scores may change places
         (RANDOM, RANDOM[:, torch.randperm(40, generator=torch.Generator().manual_seed(3))], None),
         (TWO, moved(0, 0, 0.04 / 640), None),
         (TWO, moved(0, 0, 0.06 / 640), "a box differs by 0.06 px"),
@@ -84,7 +84,7 @@ CUT = rows((0.3, 0.3, 0.2, 0.2, 0.9, 0), (0.7, 0.6, 0.2, 0.4, 0.3, 2), (0.2, 0.7
         (CUT, CUT[:, [0, 2]] + torch.tensor([0.0, 0, 0, 0, 9e-4, 0]), "1 of 4 rows above 0.25"),
         (rows((0.7, 0.6, 0.2, 0.4, 0.003, 2), (0.2, 0.7, 0.2, 0.4, 0.002999, 1)),
          rows((0.2, 0.7, 0.2, 0.4, 0.002999, 1)), None),
-        # at low scores too, equal means equal in logits, not by so much of a score that is no more itself
+        # at low scores too, equal means equal in logits, not by so much of a score that is not larger itself
         (rows((0.7, 0.6, 0.2, 0.4, 0.0030, 2), (0.2, 0.7, 0.2, 0.4, 0.0025, 1)),
          rows((0.2, 0.7, 0.2, 0.4, 0.0025, 1)), "1 of 2 rows above 0.001"),
         (rows((0.7, 0.6, 0.2, 0.4, 0.003, 2)), rows((0.7, 0.6, 0.2, 0.4, 0.003, 1)), "1 of 2 rows above 0.001"),
@@ -92,7 +92,7 @@ CUT = rows((0.3, 0.3, 0.2, 0.2, 0.9, 0), (0.7, 0.6, 0.2, 0.4, 0.3, 2), (0.2, 0.7
     ],
 )  # fmt: skip
 def test_the_end_of_a_list(want: torch.Tensor, got: torch.Tensor, word: str | None):
-    """A list has room for so many rows; which of equals comes last is a matter of rounding, and of nothing else."""
+    """An output holds a fixed number of rows; which of equal scores comes last depends on rounding alone."""
     reasons = compare(want, got).reasons(TOLERANCES["fp32"])
     assert not reasons if word is None else any(word in reason for reason in reasons), reasons
 
@@ -119,7 +119,7 @@ def test_metrics_count():
     [
         ("metrics/mAP50(B)", 0.5, 0.5, True, True),
         ("metrics/mAP50(B)", 0.5, 0.4, False, False),
-        ("metrics/mAP50(B)", 0.4, 0.5, False, True),  # better is no fault of a lower precision
+        ("metrics/mAP50(B)", 0.4, 0.5, False, True),  # a lower precision may be better
         ("metrics/recall(B)", 0.5, 0.4, False, True),
         ("metrics/precision(B)", 0.5, float("nan"), False, False),
         ("metrics/mAP50(B)", 0.5, float("nan"), False, False),
@@ -135,7 +135,7 @@ def test_what_metrics_may_do(name: str, model: float, file: float, exact: bool, 
 
 def test_logits():
     logits = torch.tensor([[2.0, 0.0], [0.0, 3.0]])
-    same, other = Comparison(), Comparison()
+    same, other = ParityReport(), ParityReport()
     same.add_logits(logits, logits + 5)  # the same probabilities
     other.add_logits(logits, logits.flip(1))
     assert not same.reasons(TOLERANCES["fp32"]) and other.lost[0.25] == 2 and other.reasons(TOLERANCES["int8"])
@@ -147,4 +147,4 @@ def test_table_and_numbers():
     assert [row[0] for row in table[1:]] == [f"{level:g}" for level in LEVELS]
     assert {len(row) for row in table} == {8}
     assert numbers["images"] == 3 and numbers["box_px_max_0.25"] == 0.0 and numbers["rows_0.001"] == 120
-    assert Comparison().table()[1][1:4] == ("0", "0", "0")
+    assert ParityReport().table()[1][1:4] == ("0", "0", "0")

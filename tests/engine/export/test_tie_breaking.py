@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tests.engine.tiny import TINY, spread_network
-from ultralytics.engine.export.parity import TIE, TOLERANCES, Comparison
-from ultralytics.engine.export.tie_breaking import Referee
+from ultralytics.engine.export.parity import TIE, TOLERANCES, ParityReport
+from ultralytics.engine.export.tie_breaking import TieResolver
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils.errors import CheckpointError
@@ -54,9 +54,9 @@ def level(network: RTDETRDetectionModel, image: torch.Tensor) -> tuple[torch.Ten
     return seen[0][0], float(seen[0][0].topk(30).values[-1])
 
 
-def judge(network: RTDETRDetectionModel, image: torch.Tensor, got: torch.Tensor) -> tuple[list[str], Comparison]:
-    want, swapped = Referee(AutoBackend(network))(image, got)
-    found = Comparison()
+def judge(network: RTDETRDetectionModel, image: torch.Tensor, got: torch.Tensor) -> tuple[list[str], ParityReport]:
+    want, swapped = TieResolver(AutoBackend(network))(image, got)
+    found = ParityReport()
     found.add_rows(want[None], got[None], SIZE, swapped)
     return found.reasons(TOLERANCES["fp32"]), found
 
@@ -77,7 +77,7 @@ def with_ties(network: RTDETRDetectionModel, image: torch.Tensor, count: int, ga
 
 
 def tied_model(network: RTDETRDetectionModel, change: Change, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the model itself see the changed scores, whoever selects by them."""
+    """Let the model itself see the changed scores, also when it selects by them."""
     head = network.model[-1]
     real = type(head)._get_decoder_input
 
@@ -166,8 +166,8 @@ def test_a_picture_without_any_detail(network: RTDETRDetectionModel):
         return out
 
     got = file_rows(network, image, last_first)
-    want, swapped = Referee(AutoBackend(network))(image, got)
-    found = Comparison()
+    want, swapped = TieResolver(AutoBackend(network))(image, got)
+    found = ParityReport()
     found.add_rows(want[None], got[None], (256, 320), swapped)
     assert not found.reasons(TOLERANCES["fp32"])
 
@@ -175,5 +175,5 @@ def test_a_picture_without_any_detail(network: RTDETRDetectionModel):
 def test_another_number_of_rows_is_an_error(network: RTDETRDetectionModel, flat: torch.Tensor):
     got = file_rows(network, flat)
     with pytest.raises(CheckpointError, match="29 rows for 30"):
-        Referee(AutoBackend(network))(flat, got[:-1])
-    assert len(Referee(AutoBackend(network), max_det=7)(flat, got[:7])[0]) == 14
+        TieResolver(AutoBackend(network))(flat, got[:-1])
+    assert len(TieResolver(AutoBackend(network), max_det=7)(flat, got[:7])[0]) == 14

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tests.engine.tiny import NAMES, TINY
+from tests.models.rtdetr.networks import WITH_SHSA
 from ultralytics.models.rtdetr.explain import (
     choose,
     gradient_maps,
@@ -21,12 +22,6 @@ from ultralytics.models.rtdetr.explain import (
 )
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils.errors import ConfigError
-
-WITH_SHSA: dict[str, Any] = {
-    **TINY,
-    "backbone": [*TINY["backbone"][:3], [-1, 1, "SHSA", [4, 8]], *TINY["backbone"][3:]],
-    "head": [TINY["head"][0], TINY["head"][1], [[3, 4, 7], 1, "RTDETRDecoder", ["nc", 32, 30, 4, 4, 2, 64]]],
-}
 
 
 @pytest.fixture(scope="module")
@@ -112,17 +107,17 @@ def test_a_named_part_of_a_layer(model: Any, im: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layer", "words"),
+    ("layer", "message"),
     [
         (9, "0 to 8"),
         (-10, "0 to 8"),
         ("1.none", "no such"),
-        (8, "gives no map"),
+        (8, "does not give a map"),
         ("1.act", "runs several times"),  # one activation serves all layers
     ],
 )
-def test_layers_that_cannot_be_mapped(model: Any, im: torch.Tensor, layer: Any, words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
+def test_layers_that_cannot_be_mapped(model: Any, im: torch.Tensor, layer: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         gradient_maps(model, im, [layer])
     assert not any(m._forward_hooks for m in model.modules())  # hooks are gone
 
@@ -239,20 +234,20 @@ def test_sampling_points_by_loops(model: Any, im: torch.Tensor) -> None:
         tokens = (value @ attention.value_proj.weight.T + attention.value_proj.bias).view(-1, 4, 8)  # (N, M, d)
         gathered = torch.zeros(4, 8)
         for m in range(4):
-            shares = [math.exp(v) for v in (logits[m] - logits[m].max()).tolist()]
+            fractions = [math.exp(v) for v in (logits[m] - logits[m].max()).tolist()]
             start = 0
             for level, (h, w) in enumerate(found.shapes):
                 for p in range(4):
-                    share = shares[level * 4 + p] / sum(shares)
+                    fraction = fractions[level * 4 + p] / sum(fractions)
                     x = float(refer[0] + offsets[m, level, p, 0] * refer[2] * 0.5 / 4)
                     y = float(refer[1] + offsets[m, level, p, 1] * refer[3] * 0.5 / 4)
                     assert found.points[d, m, level, p].tolist() == pytest.approx([x, y], abs=1e-5)
-                    assert float(found.weights[d, m, level, p]) == pytest.approx(share, abs=1e-6)
+                    assert float(found.weights[d, m, level, p]) == pytest.approx(fraction, abs=1e-6)
                     for cy in (math.floor(y * h - 0.5), math.floor(y * h - 0.5) + 1):
                         for cx in (math.floor(x * w - 0.5), math.floor(x * w - 0.5) + 1):
                             if 0 <= cy < h and 0 <= cx < w:
                                 part = (1 - abs(y * h - 0.5 - cy)) * (1 - abs(x * w - 0.5 - cx))
-                                gathered[m] += share * part * tokens[start + cy * w + cx, m]
+                                gathered[m] += fraction * part * tokens[start + cy * w + cx, m]
                 start += h * w
         want = attention.output_proj.weight @ gathered.flatten() + attention.output_proj.bias
         torch.testing.assert_close(out[0, choice.query], want, atol=1e-4, rtol=1e-3)

@@ -1,4 +1,4 @@
-"""Heat maps from a source to files: places on the original image, arrays on disk, words of the command line."""
+"""Heat maps from a source to files: places on the original image, arrays on disk, arguments of the command line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 
 import ultralytics
 from tests.engine.tiny import NAMES
-from tests.models.rtdetr.test_explain import WITH_SHSA
+from tests.models.rtdetr.networks import WITH_SHSA
 from ultralytics.cli import main as cli
 from ultralytics.models import RTDETR
 from ultralytics.models.rtdetr.explain import shsa_attention, shsa_blocks
@@ -65,7 +65,7 @@ def test_files_hold_what_is_returned(
         np.testing.assert_array_equal(arrays["values"], found.values)
 
 
-def test_the_answer_is_the_prediction(model: RTDETR, image: np.ndarray, tmp_path: Path) -> None:
+def test_the_detection_is_the_prediction(model: RTDETR, image: np.ndarray, tmp_path: Path) -> None:
     result = model.predict(image, imgsz=64, device="cpu", conf=0.0, amp=False)[0]
     for rank in (0, 5):
         found = run(model, image, tmp_path, kind="sampling", query=rank, save=False)
@@ -136,7 +136,7 @@ def test_several_images_of_one_name(model: RTDETR, image: np.ndarray, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "message"),
     [
         ({"kind": "magic"}, "there are hirescam"),
         ({"kind": "gradcam", "pixel": (1, 1)}, "only kind=shsa"),
@@ -147,11 +147,13 @@ def test_several_images_of_one_name(model: RTDETR, image: np.ndarray, tmp_path: 
         ({"kind": "hirescam", "layer": "3,77"}, "layer=77: there are layers 0 to 8"),
         ({"kind": "hirescam", "layer": "3,"}, "no such module"),
         ({"kind": "shsa", "layer": "3,4"}, "no such module"),
-        ({"query": 90}, "answers are numbered"),
+        ({"query": 90}, "detections are numbered"),
     ],
 )
-def test_what_does_not_go_together(model: RTDETR, image: np.ndarray, tmp_path: Path, options: Any, words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
+def test_what_does_not_go_together(
+    model: RTDETR, image: np.ndarray, tmp_path: Path, options: Any, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
         run(model, image, tmp_path, **options)
     assert not list(tmp_path.iterdir())
 

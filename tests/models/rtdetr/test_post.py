@@ -12,7 +12,7 @@ import torch
 from tests.engine.tiny import TINY
 from ultralytics.data.augment import LetterBox
 from ultralytics.models.rtdetr.post import (
-    check_classes,
+    check_class_filter,
     class_filter,
     output_rows,
     select_rows,
@@ -119,7 +119,7 @@ def test_class_filter_acts_before_the_top_k():
 
 
 @pytest.mark.parametrize(
-    ("classes", "nc", "words"),
+    ("classes", "nc", "message"),
     [
         (None, 3, ""),
         (2, 3, ""),
@@ -130,11 +130,11 @@ def test_class_filter_acts_before_the_top_k():
         (1, 1, "0"),
     ],
 )
-def test_classes_that_do_not_exist_are_refused(classes, nc, words):
-    if not words:
-        return check_classes(classes, nc)
-    with pytest.raises(ConfigError, match=f"classes=.*{words}"):
-        check_classes(classes, nc)
+def test_classes_that_do_not_exist_are_refused(classes, nc, message):
+    if not message:
+        return check_class_filter(classes, nc)
+    with pytest.raises(ConfigError, match=f"classes=.*{message}"):
+        check_class_filter(classes, nc)
 
 
 def test_class_filter_refuses_before_the_first_image():

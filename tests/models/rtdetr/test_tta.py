@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from ultralytics.models.rtdetr.tta import FUSE_IOU, VIEWS, View, augmented_rows, fuse_views, shown
+from ultralytics.models.rtdetr.tta import FUSE_IOU, VIEWS, View, apply_view, augmented_rows, fuse_views
 from ultralytics.utils.ops import xywh2xyxy
 
 
@@ -111,6 +111,6 @@ def test_every_view_is_brought_back(any_size: bool) -> None:
 def test_views_are_whole_strides() -> None:
     assert View(1.0, False) == VIEWS[0]
     im = torch.arange(2 * 32 * 128, dtype=torch.float32).view(1, 2, 32, 128)
-    assert torch.equal(shown(im, View(1.0, True), 32), im.flip(3))
-    assert shown(im, View(1.25, False), 32).shape == (1, 2, 32, 160)
-    assert shown(im, View(0.1, False), 32).shape == (1, 2, 32, 32)
+    assert torch.equal(apply_view(im, View(1.0, True), 32), im.flip(3))
+    assert apply_view(im, View(1.25, False), 32).shape == (1, 2, 32, 160)
+    assert apply_view(im, View(0.1, False), 32).shape == (1, 2, 32, 32)

@@ -126,13 +126,13 @@ def test_noised_boxes_stay_inside_the_image():
     assert float(moved.min()) > -1e-4 and float(moved.max()) < 1 + 1e-4 and bool(logits.isfinite().all())
 
 
-@pytest.mark.parametrize(("ratio", "share"), [(0.0, 0.0), (0.5, FACTS["expected_share"]), (2.0, 0.98)])
-def test_share_of_changed_labels(ratio, share):
+@pytest.mark.parametrize(("ratio", "fraction"), [(0.0, 0.0), (0.5, FACTS["expected_share"]), (2.0, 0.98)])
+def test_fraction_of_changed_labels(ratio, fraction):
     embed = torch.arange(50.0)[:, None]
     data = {"cls": torch.tensor([7, 8]), "bboxes": torch.full((2, 4), 0.3), "gt_groups": [2]}
     content = get_cdn_group(data, 50, 1, embed, num_dn=8000, cls_noise_ratio=ratio, training=True)[0]
     labels = content.view(-1, 2)
-    assert float((labels != torch.tensor([7.0, 8.0])).double().mean()) == pytest.approx(share, abs=0.015)
+    assert float((labels != torch.tensor([7.0, 8.0])).double().mean()) == pytest.approx(fraction, abs=0.015)
     assert 0 <= float(labels.min()) and float(labels.max()) <= 49
 
 

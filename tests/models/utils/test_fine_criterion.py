@@ -94,9 +94,9 @@ def test_localisation_in_a_loop() -> None:
     want = 0.0
     for pair in range(3):
         for edge in range(4):
-            shares = F.log_softmax(corners[0, pair].view(4, 9)[edge], 0)
+            fractions = F.log_softmax(corners[0, pair].view(4, 9)[edge], 0)
             left = int(target.bin[pair, edge])
-            entropy = -(target.left[pair, edge] * shares[left] + target.right[pair, edge] * shares[left + 1])
+            entropy = -(target.left[pair, edge] * fractions[left] + target.right[pair, edge] * fractions[left + 1])
             want += float(entropy * quality[0, pair])
     assert float(loss.localisation(corners, target, quality)) == pytest.approx(want, rel=1e-5)
 
@@ -116,9 +116,9 @@ def test_distillation_in_a_loop_and_zero_for_the_teacher() -> None:
                 sums[key][1] += 1
     roots = {key: count**0.5 for key, (_, count) in sums.items()}
     want = sum(total / count * roots[key] for key, (total, count) in sums.items()) / sum(roots.values())
-    share = loss.balance(matched)
-    assert float(loss.distillation(corners, teacher, weight, matched, share)) == pytest.approx(want, rel=1e-5)
-    assert abs(float(loss.distillation(teacher[None], teacher, weight, matched, share))) < 1e-6
+    fraction = loss.balance(matched)
+    assert float(loss.distillation(corners, teacher, weight, matched, fraction)) == pytest.approx(want, rel=1e-5)
+    assert abs(float(loss.distillation(teacher[None], teacher, weight, matched, fraction))) < 1e-6
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def denoising(groups, seed=2):
 
 
 def score_loss(kind, x, y, quality):
-    """One number of the classification loss; `y` tells whether it is a matched class."""
+    """One number of the classification loss; `y` is true for a matched class."""
     p = 1 / (1 + math.exp(-x))
     if kind == "vfl":
         bce = -(quality * math.log(p) + (1 - quality) * math.log(1 - p))
@@ -201,15 +201,15 @@ def test_two_processes_equal_one(monkeypatch, groups, kwargs):
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
     monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
     mean = dict.fromkeys(NAMES, 0.0)
-    shares = [[t.detach()[:, s].requires_grad_() for t in whole] for s in (slice(2), slice(2, None))]
-    for share, part in zip(shares, parts, strict=True):
-        terms = RTDETRDetectionLoss(NC, **kwargs)(tuple(share), part)
+    halves = [[t.detach()[:, s].requires_grad_() for t in whole] for s in (slice(2), slice(2, None))]
+    for half, part in zip(halves, parts, strict=True):
+        terms = RTDETRDetectionLoss(NC, **kwargs)(tuple(half), part)
         (sum(terms.values()) / 2).backward()
         mean = {k: mean[k] + float(v.detach()) / 2 for k, v in terms.items()}
     assert len(calls) == 2, "each process joins once, also the one without targets"
     assert mean == pytest.approx({k: float(v.detach()) for k, v in want.items()}, rel=1e-5, abs=1e-6)
     for i, t in enumerate(whole):
-        torch.testing.assert_close(torch.cat([share[i].grad for share in shares], 1), t.grad, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(torch.cat([half[i].grad for half in halves], 1), t.grad, rtol=1e-4, atol=1e-6)
 
 
 def test_validation_exchanges_nothing_between_processes(monkeypatch):

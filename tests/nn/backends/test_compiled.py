@@ -78,7 +78,7 @@ def test_small_batches(counted):
     assert rows(IMAGES, embed=[1]) == "vectors"
 
 
-def test_shapes_and_types_are_told_once(counted, capsys):
+def test_shapes_and_types_are_logged_once(counted, capsys):
     double = Compiled(lambda x: 2 * x, True)
     for im in (IMAGES, IMAGES, IMAGES[..., :64], IMAGES, IMAGES.half()):
         assert torch.equal(double(im), 2 * im)
@@ -106,14 +106,14 @@ def test_answers_do_not_share_memory(counted):
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("error", "message"),
     [
         ("InvalidCxxCompiler", "install one"),
         ("TritonMissing", "pip install triton"),
         ("MissingOperatorWithoutDecomp", "leave compile out"),
     ],
 )
-def test_what_is_missing_is_said(monkeypatch, error, words):
+def test_what_is_missing_is_said(monkeypatch, error, message):
     import torch._inductor.exc as known
 
     def backend(graph: Any, inputs: Any) -> Any:
@@ -125,7 +125,7 @@ def test_what_is_missing_is_said(monkeypatch, error, words):
     monkeypatch.setattr(compiled, "BACKEND", backend)
     with pytest.raises(ConfigError, match="compile=True") as caught:
         Compiled(lambda x: 2 * x, True)(IMAGES)
-    assert words in str(caught.value) and len(str(caught.value).splitlines()) <= 3
+    assert message in str(caught.value) and len(str(caught.value).splitlines()) <= 3
 
 
 def test_a_graph_that_cannot_be_captured_is_an_error(counted):

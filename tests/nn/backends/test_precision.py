@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.golden.fill import fill_
-from tests.nn.test_tasks import tiny
+from tests.nn.networks import tiny
 from ultralytics.cfg import get_cfg
 from ultralytics.engine.validator import load_backend
 from ultralytics.nn.autobackend import AutoBackend
@@ -61,18 +61,18 @@ def test_layout(asked: bool | None, device: str, want: bool) -> None:
 def test_weights_that_are_not_finite_are_named_once_and_give_nan(
     model: Any, dtype: Any, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spoilt: Any = copy.deepcopy(model)
+    corrupted: Any = copy.deepcopy(model)
     with torch.no_grad():
-        spoilt.model[1].conv.weight[2] = torch.nan
+        corrupted.model[1].conv.weight[2] = torch.nan
     if "file" in kind:
-        spoilt = save_checkpoint(tmp_path / "spoilt.pt", {"model": pack_model(spoilt)})
+        corrupted = save_checkpoint(tmp_path / "corrupted.pt", {"model": pack_model(corrupted)})
     if "from" in kind:
-        spoilt = load_checkpoint(spoilt)[0]
+        corrupted = load_checkpoint(corrupted)[0]
     capsys.readouterr()
-    backend = AutoBackend(spoilt, dtype=dtype)
+    backend = AutoBackend(corrupted, dtype=dtype)
     said = capsys.readouterr().out
     assert said.count("not finite") == 1 and "model.1.conv.weight" in said
-    assert ("spoilt.pt" in said) is ("file" in kind)
+    assert ("corrupted.pt" in said) is ("file" in kind)
     with torch.no_grad():
         assert bool(backend(IMAGES)[0].isnan().any())
 

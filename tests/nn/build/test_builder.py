@@ -49,7 +49,7 @@ def test_recorded_layer_tables(table):
         assert layer.type.rsplit(".", 1)[1] == want["module"].rsplit(".", 1)[1]
 
 
-# (layer, row, words that the message must hold); every message names the file, the line and the layer.
+# (layer, row, message that the message must hold); every message names the file, the line and the layer.
 BROKEN = [
     # the module
     (0, "[-1, 1, Cnv, [16, 3, 2]]", ["unknown module 'Cnv'", "Conv"]),
@@ -70,9 +70,9 @@ BROKEN = [
     (4, "[-1, 1, HGBlock, [16]]", ["too few", "HGBlock(c1, cm, c2"]),
     (2, "[-1, 1, Conv, [32, 3, 2, 1, 1, 1, True, 5]]", ["too many", "Conv(c1, c2, k=1"]),
     (3, "[-1, 1, SHSA, [16, 16, True, 1, 2]]", ["too many", "SHSA(dim"]),
-    (2, "[-1, 1, Conv, [wide, 3, 2]]", ["whole number", "'wide'"]),
+    (2, "[-1, 1, Conv, [wide, 3, 2]]", ["integer", "'wide'"]),
     (2, "[-1, 1, Conv, [-32, 3, 2]]", ["at least 1"]),
-    (2, "[-1, 1, Conv, [32.5, 3, 2]]", ["whole number", "32.5"]),
+    (2, "[-1, 1, Conv, [32.5, 3, 2]]", ["integer", "32.5"]),
     (2, "[-1, 1, Conv, [32, three, 2]]", ["wrong arguments", "'three'", "Conv(c1"]),
     (2, "[-1, 1, Conv, [32, 0, 2]]", ["conv.weight", "0x0"]),
     (2, "[-1, 1, Conv, [32, 3, 2, None, 5]]", ["groups"]),
@@ -134,15 +134,15 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(("layer", "row", "words"), BROKEN, ids=lambda v: v if isinstance(v, str) else None)
-def test_broken_rows(yaml_file, layer, row, words):
+@pytest.mark.parametrize(("layer", "row", "message"), BROKEN, ids=lambda v: v if isinstance(v, str) else None)
+def test_broken_rows(yaml_file, layer, row, message):
     path = yaml_file(with_row(layer, row))
     with pytest.raises(ModelYAMLError) as e:
         RTDETRDetectionModel(path, verbose=False)
     lines = str(e.value).splitlines()
     assert len(lines) <= 3
     assert lines[0].startswith(f"{path}:{line_of(layer)}: layer {layer}")
-    for word in words:
+    for word in message:
         assert word in str(e.value), f"'{word}' is not in:\n{e.value}"
 
 
@@ -227,7 +227,7 @@ def test_image_channels(ch):
 
 @pytest.mark.parametrize("ch", ["3", 2.0, None, 0, -1, True])
 def test_image_channels_that_are_none(ch):
-    with pytest.raises(ConfigError, match=r"ch=.*whole number, at least 1"):
+    with pytest.raises(ConfigError, match=r"ch=.*integer, at least 1"):
         build_model(load_model_yaml(mini([-1, 1, "Conv", [16, 3]])), ch)
 
 

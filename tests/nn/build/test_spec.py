@@ -125,7 +125,7 @@ def test_unused_layer_warns(load, caplog):
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "words"),
+    ("text", "line", "message"),
     [
         ("", None, ["backbone", "missing"]),
         (with_line(4, "backbon:"), None, ["backbone", "backbon"]),
@@ -144,7 +144,7 @@ def test_unused_layer_warns(load, caplog):
         (TINY + "activation: 3\n", 17, ["activation", "nn.ReLU()"]),
     ],
 )
-def test_mistakes_at_the_top(load, text, line, words):
+def test_mistakes_at_the_top(load, text, line, message):
     with pytest.raises(ModelYAMLError) as e:
         load(text)
     message = str(e.value)
@@ -152,7 +152,7 @@ def test_mistakes_at_the_top(load, text, line, words):
     assert "model.yaml" in message
     if line:
         assert f"model.yaml:{line}:" in message
-    for word in words:
+    for word in message:
         assert word in message
 
 

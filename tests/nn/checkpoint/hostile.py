@@ -134,7 +134,7 @@ def programs(canary: str) -> Iterator[Row]:
 
 
 def pickles() -> Iterator[Row]:
-    """Pickles that are broken, endless or too big, without a call."""
+    """Pickles that are broken, infinite or too big, without a call."""
     bodies = {
         "empty": b"",
         "only stop": b".",
@@ -191,7 +191,7 @@ def module_code(children: bytes, extra: dict[str, Any] | None = None, name: str 
 
 
 def trees() -> Iterator[Row]:
-    """Pickled module trees, as genuine files have them, that are endless, empty or wrong."""
+    """Pickled module trees, as genuine files have them, that are infinitely deep, empty or wrong."""
     head = b"\x80\x02}(" + _code("model")
     yaml = {"nc": 1, "backbone": [[-1, 1, "Conv", [8, 3, 2]]], "head": [[-1, 1, "Conv", [8, 3, 2]]]}
     leaf = module_code(b"}", {"yaml": yaml, "names": {0: "a"}})

@@ -31,7 +31,7 @@ def watch(events: list[str], watching: list[bool]) -> None:
             if any(c in str(args[1]) for c in "wax+"):
                 events.append(f"open for writing: {args[0]}")
         elif event == "compile" and args[1] == "<unknown>":
-            pass  # ast.literal_eval parses a text of the YAML
+            pass  # ast.literal_eval parses a string of the YAML
         elif event.startswith(FORBIDDEN):
             events.append(f"{event} {str(args)[:200]}")
 

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from tests.golden.fill import fill_
-from tests.nn.test_tasks import tiny
+from tests.nn.networks import tiny
 from ultralytics.nn.autobackend import AutoBackend
-from ultralytics.nn.checkpoint.format import FORMAT_VERSION, pack_model, plain, read_checkpoint, save_checkpoint
+from ultralytics.nn.checkpoint.format import FORMAT_VERSION, pack_model, read_checkpoint, save_checkpoint, to_plain
 from ultralytics.nn.tasks import attempt_load_weights, load_checkpoint, unpack_model
 from ultralytics.utils.errors import CheckpointError, ConfigError, NotFoundError
 
@@ -92,9 +92,9 @@ def test_fused_model_round_trip(model, tmp_path):
 
 
 def test_plain():
-    assert plain({}) == {}
+    assert to_plain({}) == {}
     tensor = torch.zeros(2)
-    data = plain({"a": (1, Path("x")), 3: {"b": None}, "t": tensor, "n": torch.tensor(1.5).numpy(), "o": nn.ReLU()})
+    data = to_plain({"a": (1, Path("x")), 3: {"b": None}, "t": tensor, "n": torch.tensor(1.5).numpy(), "o": nn.ReLU()})
     assert data == {"a": [1, "x"], 3: {"b": None}, "t": tensor, "n": 1.5, "o": "ReLU()"}
 
 

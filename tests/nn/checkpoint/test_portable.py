@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.golden.fill import fill_
-from tests.nn.test_tasks import tiny
+from tests.nn.networks import tiny
 from ultralytics import RTDETR
 from ultralytics.nn.build.builder import set_batch_norm
 from ultralytics.nn.build.spec import load_model_yaml

@@ -17,7 +17,7 @@ import torch
 import torchvision
 
 from tests.golden.fill import tensor, values
-from ultralytics.nn.checkpoint.remap import adapt, map_state, recognise
+from ultralytics.nn.checkpoint.remap import map_state, recognise_format, remap_weights
 from ultralytics.nn.classify import official_prefixes
 from ultralytics.nn.tasks import ClassificationModel, RTDETRDetectionModel, load_checkpoint
 
@@ -44,8 +44,8 @@ def in_memory(key):
 
 @pytest.mark.parametrize("state", [{}, {"a.weight": 1}, {"model.0.conv.weight": 1, "model.0.bn.bias": 2}])
 def test_unknown_weights_stay_as_they_are(state):
-    assert recognise(state) is None and map_state(state) is None
-    assert adapt({"state_dict": state}) == {"state_dict": state}
+    assert recognise_format(state) is None and map_state(state) is None
+    assert remap_weights({"state_dict": state}) == {"state_dict": state}
 
 
 @pytest.mark.parametrize("names", ["saved", "memory", "parallel"])
@@ -86,7 +86,7 @@ def test_lyuwenyu_keys_are_complete_both_ways(family, rename):
     assert {k: tuple(v.shape) for k, v in mapped.state.items()} == own_shapes(LYU[family], 7)
 
 
-def test_a_key_without_a_row_is_told():
+def test_a_key_without_a_row_is_reported():
     state = meta({**KEYS["lyu_r18"], "decoder.something.weight": [3]})
     assert map_state(state).unknown == ["decoder.something.weight"]
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from tests.golden.fill import fill_, tensor
-from tests.nn.test_tasks import tiny
+from tests.nn.networks import tiny
 from ultralytics.cfg import get_cfg
 from ultralytics.engine.training.state import resume_args
 from ultralytics.nn.checkpoint.format import read_checkpoint

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.nn.cpu.test_prepacked import BF16, NATIVE, as_if_native, folded, maps, native, run
-from tests.nn.test_tasks import tiny
+from tests.nn.cpu.blocks import BF16, NATIVE, as_if_native, folded, maps, native, run
+from tests.nn.networks import tiny
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.cpu.late_upsample import (
     LateConcat,

@@ -107,8 +107,8 @@ def test_many_blocks_lose_no_digits_of_bfloat16_sums(monkeypatch):
 def test_a_second_derivative_is_refused():
     inputs = [t.requires_grad_() for t in qkv(5)]
     y = attend_in_blocks(*inputs, 0.5)
-    slope = torch.ones_like(y, requires_grad=True)
-    (grad,) = torch.autograd.grad(y, inputs[:1], slope, create_graph=True)
+    difference = torch.ones_like(y, requires_grad=True)
+    (grad,) = torch.autograd.grad(y, inputs[:1], difference, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         grad.sum().backward()
 
@@ -138,7 +138,7 @@ def test_the_choice(monkeypatch, n, amx, form, dtype):
 def test_bfloat16_holds_larger_maps_for_a_gradient(monkeypatch, n, dtype, grad, form):
     monkeypatch.setattr(attention, "cpu_has_amx", lambda: False)
     monkeypatch.setattr(attention, "BLOCK", 2 * 4 * 4)
-    monkeypatch.setattr(attention, "WHOLE", 2 * 6 * 6)
+    monkeypatch.setattr(attention, "MAX_WHOLE_MAP", 2 * 6 * 6)
     monkeypatch.setattr(attention, form, lambda *_args: "taken")
     assert single_head_attention(*(t.requires_grad_(grad) for t in qkv(n, dtype=dtype)), 1.0) == "taken"
 
@@ -207,7 +207,7 @@ def test_tokens_that_see_nothing_get_what_the_fused_kernel_gives_them(monkeypatc
     q, k, v = heads(dtype=torch.bfloat16)
     n = q.shape[2]
     allowed = torch.ones(n, n).tril(-1).bool()  # the first token sees nothing
-    if kind == "columns":  # for all tokens alike
+    if kind == "columns":  # for all tokens equally
         allowed = torch.zeros(1, n, dtype=torch.bool)
     if kind == "image":
         allowed = torch.tensor([True, False])[:, None, None, None].expand(2, 1, 1, n)
@@ -235,7 +235,7 @@ def test_tokens_that_see_nothing_get_what_the_fused_kernel_gives_them(monkeypatc
 )
 def test_the_choice_for_heads(monkeypatch, dtype, amx, limit, fused):
     monkeypatch.setattr(attention, "cpu_has_amx", lambda: amx)
-    monkeypatch.setattr(attention, "WHOLE", limit)
+    monkeypatch.setattr(attention, "MAX_WHOLE_MAP", limit)
     monkeypatch.setattr(attention.F, "scaled_dot_product_attention", lambda *_args, **_kwargs: "fused")
     assert (multi_head_attention(*heads(dtype=dtype)) == "fused") is fused
 

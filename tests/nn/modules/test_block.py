@@ -138,7 +138,7 @@ def test_torchvision_forms():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("size", [(5, 9), (2, 2)])
-def test_the_stem_pools_alike_with_and_without_a_gradient(dtype, size):
+def test_the_stem_pools_equally_with_and_without_a_gradient(dtype, size):
     stem, x = HGStem(6, 4, 8), tensor("x", (2, 4, *size)).to(dtype)
     x[0, 1, 1, 1] = torch.nan
     with_gradient = stem._pooled(x.clone().requires_grad_())

@@ -133,19 +133,19 @@ def test_initial_values_can_be_drawn_again():
 
 # ------------------------------------------------------------------------------------------------------- anchors
 def test_anchors_equal_the_references():
-    facts = FACTS["anchors"]
+    golden = FACTS["anchors"]
     anchors = RTDETRDecoder._generate_anchors([[3, 4], [2, 2], [1, 1]])
-    torch.testing.assert_close(anchors.logits[0], torch.tensor(facts["anchors"]), rtol=0, atol=1e-5)
-    assert anchors.valid.flatten().tolist() == facts["valid"] and anchors.usable == len(facts["valid"])
+    torch.testing.assert_close(anchors.logits[0], torch.tensor(golden["anchors"]), rtol=0, atol=1e-5)
+    assert anchors.valid.flatten().tolist() == golden["valid"] and anchors.usable == len(golden["valid"])
 
 
 def test_anchors_of_a_large_image():
-    facts = FACTS["anchors_large"]
-    anchors = RTDETRDecoder._generate_anchors(facts["shapes"])
-    areas = [h * w for h, w in facts["shapes"]]
-    assert [int(v.sum()) for v in anchors.valid[0].split(areas)] == facts["valid_per_level"]
+    golden = FACTS["anchors_large"]
+    anchors = RTDETRDecoder._generate_anchors(golden["shapes"])
+    areas = [h * w for h, w in golden["shapes"]]
+    assert [int(v.sum()) for v in anchors.valid[0].split(areas)] == golden["valid_per_level"]
     finite = anchors.logits[anchors.logits.isfinite().all(-1)]
-    assert float(finite.mean()) == pytest.approx(facts["finite_mean"], abs=1e-5)
+    assert float(finite.mean()) == pytest.approx(golden["finite_mean"], abs=1e-5)
 
 
 @pytest.mark.parametrize("training", [True, False])

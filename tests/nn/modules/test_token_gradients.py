@@ -1,6 +1,6 @@
 """Gradients of maps that become tokens, for one image: batch norm on the CPU must get them in a layout that it reads.
 
-Whoever turns a map into tokens relies on this: without `contiguous_gradient`, training with batch 1 on a CPU goes on
+Blocks that turn a map into tokens rely on this: without `contiguous_gradient`, training with batch 1 on a CPU continues
 with wrong gradients in the layers before.
 """
 

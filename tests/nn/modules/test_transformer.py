@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.nn.modules.test_utils import sample_by_loops
+from tests.nn.modules.sampling import sample_by_loops
 from ultralytics.nn.modules import transformer as T
 from ultralytics.nn.registry import REGISTRY, RowContext
 
@@ -94,15 +94,17 @@ def test_aifi_trains_after_inference_mode():
 
 # ------------------------------------------------------------------------------------------- deformable attention
 def test_deformable_attention_starts_as_the_reference_does():
-    facts = FACTS["msdeform_init"]
+    golden = FACTS["msdeform_init"]
     layer = T.MSDeformAttn(32, 3, 4, 2)
     bias = layer.sampling_offsets.bias
-    torch.testing.assert_close(bias, torch.tensor(facts["sampling_offsets.bias"]), rtol=0, atol=1e-6)
-    for name in facts["zero"]:
+    torch.testing.assert_close(bias, torch.tensor(golden["sampling_offsets.bias"]), rtol=0, atol=1e-6)
+    for name in golden["zero"]:
         assert not layer.get_parameter(name).any(), name
-    for name in facts["xavier_uniform"]:
+    for name in golden["xavier_uniform"]:
         assert (
-            0.9 * facts["xavier_bound"] < float(layer.get_parameter(name).detach().abs().max()) <= facts["xavier_bound"]
+            0.9 * golden["xavier_bound"]
+            < float(layer.get_parameter(name).detach().abs().max())
+            <= golden["xavier_bound"]
         )
 
 
@@ -169,15 +171,15 @@ def run_attention(numbers, shapes):
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "message"),
     [
         (lambda: T.MSDeformAttn(10, n_heads=4), "width 10 is not divisible by 4"),
         (lambda: run_attention(4, [(4, 5)]), "24 tokens do not fill"),
         (lambda: run_attention(3, SHAPES), "2 or 4 numbers, got 3"),
     ],
 )
-def test_deformable_attention_says_what_does_not_fit(make, words):
-    with pytest.raises(ValueError, match=words):
+def test_deformable_attention_says_what_does_not_fit(make, message):
+    with pytest.raises(ValueError, match=message):
         make()
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.nn.modules.sampling import sample_by_loops
 from ultralytics.nn.modules import utils as U
 
 SHAPES = [(4, 5), (3, 3), (1, 2)]
@@ -21,24 +22,6 @@ def sampling_inputs(b=2, q=3, heads=2, d=4, points=2, shapes=SHAPES, dtype=torch
     places = torch.rand(b, q, heads, len(shapes) * points, 2, generator=gen, dtype=torch.float64)
     weights = torch.rand(b, q, heads, len(shapes) * points, generator=gen, dtype=torch.float64)
     return value.to(dtype), (places * (1 + 2 * margin) - margin).to(dtype), weights.to(dtype)
-
-
-def sample_by_loops(value, shapes, places, weights):
-    """Deformable sampling, one number at a time."""
-    b, _, heads, d = value.shape
-    q, total = places.shape[1], places.shape[3]
-    points = total // len(shapes)
-    out = torch.zeros(b, q, heads, d, dtype=value.dtype)
-    starts = [sum(h * w for h, w in shapes[:i]) for i in range(len(shapes))]
-    for i, j, m, k in ((i, j, m, k) for i in range(b) for j in range(q) for m in range(heads) for k in range(total)):
-        h, w = shapes[k // points]
-        x, y = places[i, j, m, k, 0].item() * w - 0.5, places[i, j, m, k, 1].item() * h - 0.5
-        for row in (math.floor(y), math.floor(y) + 1):
-            for col in (math.floor(x), math.floor(x) + 1):
-                if 0 <= row < h and 0 <= col < w:
-                    share = (1 - abs(y - row)) * (1 - abs(x - col)) * weights[i, j, m, k].item()
-                    out[i, j, m] += share * value[i, starts[k // points] + row * w + col, m]
-    return out.flatten(2)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -133,7 +116,7 @@ def test_sampling_is_exported_with_standard_operators():
 
 @pytest.mark.parametrize(("q", "heads", "d", "shapes"), [(0, 2, 4, SHAPES), (3, 2, 4, SHAPES), (2, 3, 2, [(2, 7)])])
 def test_projecting_samples_equals_sampling_projected_tokens(q, heads, d, shapes):
-    """Places outside of the map take their share of the bias away too."""
+    """Points outside of the map also lose their part of the bias."""
     tokens, places, weights = sampling_inputs(q=q, heads=heads, d=d, shapes=shapes)
     tokens = tokens.flatten(2)  # [B, N, M*d]
     projection = nn.Linear(heads * d, heads * d).double()

@@ -104,10 +104,10 @@ def test_command(tmp_path, capsys):
     cli.entrypoint(["info", f"model={names[0]}", "imgsz=64", f"save={tmp_path / 'g.svg'}"])
     out = capsys.readouterr().out
     assert (tmp_path / "g.svg").is_file() and "at the peak" in out
-    for words, message in (
+    for message, message in (
         (["format=word"], "text or markdown or latex"),
         ([*names[1:], "save=g.svg"], "one graph at a time"),
     ):
         with pytest.raises(SystemExit):
-            cli.entrypoint(["info", names[0], *words])
+            cli.entrypoint(["info", names[0], *message])
         assert message in capsys.readouterr().err

@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from ultralytics.engine.export.exporter import FORMATS, format_name, work_folder
-from ultralytics.engine.export.parity import Comparison
-from ultralytics.engine.export.timing import Job, run_apart
+from ultralytics.engine.export.exporter import EXPORT_FORMATS, format_name, work_folder
+from ultralytics.engine.export.parity import ParityReport
+from ultralytics.engine.export.timing import Job, run_in_subprocess
 from ultralytics.utils.checks import collect_system_info
 from ultralytics.utils.errors import ConfigError, UserError
 from ultralytics.utils.files import atomic_write, file_size
@@ -22,11 +22,14 @@ from ultralytics.utils.log import LOGGER
 from ultralytics.utils.plotting.figure import literal, new_figure, save_figure
 from ultralytics.utils.tables import aligned
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 PYTORCH = "pytorch"
 LARGE_BATCH = 8
 SECONDS = 5.0
-Exporter = Callable[[str, int, Path], tuple[Path, Comparison | None]]
-"""Writes a format (name, images of a call, folder) and returns the file and how it compares."""
+Exporter = Callable[[str, int, Path], tuple[Path, ParityReport | None]]
+"""Writes a format (name, images of a call, folder) and returns the file and its comparison with the model."""
 
 
 @dataclass
@@ -37,7 +40,7 @@ class Figures:
     megabytes: float | None = None
     metric: float | None = None
     difference: float | None = None  # largest difference of a box to the PyTorch model, px
-    single: dict[str, float] = field(default_factory=dict)  # figures of the stopwatch at batch 1
+    single: dict[str, float] = field(default_factory=dict)  # figures of `timing.measure` at batch 1
     large: dict[str, float] = field(default_factory=dict)  # at batch 8
     note: str = ""
 
@@ -69,9 +72,9 @@ def runnable_formats(asked: str = "") -> list[str]:
     Raises ConfigError for an unknown one.
     """
     if asked:
-        return [PYTORCH if word == PYTORCH else format_name(word) for word in asked.replace(" ", "").split(",")]
+        return [PYTORCH if name == PYTORCH else format_name(name) for name in asked.replace(" ", "").split(",")]
     here = [
-        name for name, form in FORMATS.items()
+        name for name, form in EXPORT_FORMATS.items()
         if all(find_spec(p) for p in form.packages) and (form.runs_anywhere or torch.cuda.is_available())
     ]  # fmt: skip
     return [PYTORCH, *here]
@@ -109,18 +112,18 @@ class Benchmark:
 
     def __call__(self, formats: Sequence[str]) -> list[Figures]:
         """Measure each form, log the table, write benchmark.csv, .json and .png into the folder; return the figures."""
-        found = [self._figures(name) for name in formats if name != PYTORCH]
+        results = [self._figures(name) for name in formats if name != PYTORCH]
         if PYTORCH in formats:
-            found.insert(0, self._figures(PYTORCH))
-            found[0].metric = self.reference
-        lines = [*self.machine(), *aligned([list(found[0].cells(self.metric)), *map(self._row, found)])]
+            results.insert(0, self._figures(PYTORCH))
+            results[0].metric = self.reference
+        lines = [*self.machine(), *aligned([list(results[0].cells(self.metric)), *map(self._row, results)])]
         for line in lines:
             LOGGER.info(line)
-        for figures in found:
+        for figures in results:
             if figures.note:
                 LOGGER.warning(f"{figures.name}: {figures.note}")
-        self._write(found)
-        return found
+        self._write(results)
+        return results
 
     def _row(self, figures: Figures) -> list[str]:
         return list(figures.cells(self.metric).values())
@@ -136,21 +139,21 @@ class Benchmark:
         ]
 
     def _figures(self, name: str) -> Figures:
-        """Measure one form; an error of it is a note, the others go on."""
+        """Measure one form; an error becomes a note, the others continue."""
         figures = Figures(name)
         try:
             with work_folder(self.save_dir / name) as folder:
-                path = self._one(figures, name, 1, folder)
+                path = self._file_for(figures, name, 1, folder)
                 figures.megabytes = file_size(path)
-                figures.single = run_apart(self._job(path, 1))
-                path = self._one(figures, name, LARGE_BATCH, folder)
-                figures.large = run_apart(self._job(path, LARGE_BATCH))
+                figures.single = run_in_subprocess(self._job(path, 1))
+                path = self._file_for(figures, name, LARGE_BATCH, folder)
+                figures.large = run_in_subprocess(self._job(path, LARGE_BATCH))
         except UserError as e:
             figures.note = str(e).splitlines()[0]
         return figures
 
-    def _one(self, figures: Figures, name: str, batch: int, folder: Path) -> Path:
-        """Return the file for a batch, and keep how it compares."""
+    def _file_for(self, figures: Figures, name: str, batch: int, folder: Path) -> Path:
+        """Return the file for a batch size, and store its comparison with the model."""
         if name == PYTORCH:
             return self.weights
         path, comparison = self.export(name, batch, folder)
@@ -166,17 +169,17 @@ class Benchmark:
         return Job(str(path), shape, self.seconds, torch.get_num_threads(), self.device, self.modules)
 
     # ------------------------------------------------------------------------------------------------------ results
-    def _write(self, found: Sequence[Figures]) -> None:
+    def _write(self, results: Sequence[Figures]) -> None:
         self.save_dir.mkdir(parents=True, exist_ok=True)
         with atomic_write(self.save_dir / "benchmark.csv", newline="") as f:
             table = csv.writer(f)
-            table.writerow(found[0].cells(self.metric))
-            table.writerows(map(self._row, found))
+            table.writerow(results[0].cells(self.metric))
+            table.writerows(map(self._row, results))
         record = {"machine": collect_system_info(), "imgsz": self.size, "threads": torch.get_num_threads()}
-        forms = [{**vars(figures), "metric_name": self.metric} for figures in found]
+        forms = [{**vars(figures), "metric_name": self.metric} for figures in results]
         with atomic_write(self.save_dir / "benchmark.json") as f:
             json.dump({**record, "device": self.device, "forms": forms}, f, indent=1)
-        measured = [figures for figures in found if figures.single]
+        measured = [figures for figures in results if figures.single]
         if measured:
             draw(measured, self.save_dir / "benchmark.png", "\n".join(self.machine()))
         LOGGER.info(f"benchmark.csv, .json and .png are in {self.save_dir}")
@@ -187,12 +190,12 @@ def _short(key: str) -> str:
     return key.rpartition("/")[2].partition("(")[0]
 
 
-def draw(found: Sequence[Figures], file: Path, title: str) -> Path:
+def draw(results: Sequence[Figures], file: Path, title: str) -> Path:
     """Draw bars of latency (p50, with marks at p90 and p99), throughput and size, one row a form; return the file."""
-    names = [literal(figures.name) for figures in found][::-1]
-    rows = list(range(len(found)))
-    figure, (left, middle, right) = new_figure(11, 1.6 + 0.5 * len(found), 1, 3)
-    ordered = list(found)[::-1]
+    names = [literal(figures.name) for figures in results][::-1]
+    rows = list(range(len(results)))
+    figure, (left, middle, right) = new_figure(11, 1.6 + 0.5 * len(results), 1, 3)
+    ordered = list(results)[::-1]
     left.barh(rows, [f.single["p50"] for f in ordered], color="#4477aa")
     for mark, key in (("|", "p90"), ("x", "p99")):
         left.plot([f.single[key] for f in ordered], rows, mark, color="#222222", label=key, linestyle="none")
@@ -209,14 +212,14 @@ def draw(found: Sequence[Figures], file: Path, title: str) -> Path:
     return file
 
 
-def _pairs(axes: Any, found: Sequence[Figures], rows: Sequence[int]) -> None:
+def _pairs(axes: Axes, results: Sequence[Figures], rows: Sequence[int]) -> None:
     """Draw throughput at both batches as a pair of bars."""
     pairs: Sequence[tuple[Callable[[Figures], Mapping[str, float]], float, str, str]] = (
         (lambda f: f.single, 0.2, "batch 1", "#88ccee"),
         (lambda f: f.large, -0.2, f"batch {LARGE_BATCH}", "#44aa99"),
     )
-    for of, shift, label, color in pairs:
-        values = [of(f).get("images_per_second", 0.0) for f in found]
+    for figures_of, shift, label, color in pairs:
+        values = [figures_of(f).get("images_per_second", 0.0) for f in results]
         axes.barh([r + shift for r in rows], values, height=0.38, color=color, label=label)
     axes.set_xlabel("images a second")
     axes.legend(loc="best", fontsize=8)

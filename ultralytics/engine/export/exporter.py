@@ -1,6 +1,6 @@
-"""Export: the model in another form, which is run beside the model before it gets its name.
+"""Export: a model in another format, compared with the model before the file gets its name.
 
-A file is written into a hidden folder beside its target, opened by the runner that will open it later, compared, and
+A file is written into a hidden folder beside its target, opened by the backend that will run it later, compared, and
 moved into place when it passes; on an error the target stays as it was.
 """
 
@@ -26,11 +26,18 @@ from torch import Tensor
 from ultralytics import __version__
 from ultralytics.cfg import Args, get_cfg
 from ultralytics.cfg.schema import Trait, keys_with
-from ultralytics.engine.export.parity import SLACK, TOLERANCES, Comparison
-from ultralytics.engine.export.samples import Samples, drawn_images, read, repeated, smaller, split_images
-from ultralytics.engine.export.tie_breaking import Referee
+from ultralytics.engine.export.parity import SLACK, TOLERANCES, ParityReport
+from ultralytics.engine.export.samples import (
+    ParityInputs,
+    cycle_images,
+    drawn_images,
+    read_image,
+    smaller_size,
+    split_images,
+)
+from ultralytics.engine.export.tie_breaking import TieResolver
 from ultralytics.nn.autobackend import AutoBackend
-from ultralytics.nn.backends.metadata import Facts
+from ultralytics.nn.backends.metadata import ExportMetadata
 from ultralytics.nn.backends.openvino import FOLDER_SUFFIX
 from ultralytics.nn.export.onnx import (
     DEFAULT_OPSET,
@@ -38,7 +45,7 @@ from ultralytics.nn.export.onnx import (
     quantize,
     set_batch,
     simplify,
-    stamp,
+    write_metadata,
     write_onnx,
 )
 from ultralytics.nn.export.prepare import export_form
@@ -52,13 +59,13 @@ from ultralytics.utils.log import LOGGER
 from ultralytics.utils.tables import aligned
 from ultralytics.utils.torch_utils import select_device
 
-COMPARED = 8  # images of a data set that the file and the model are compared on
-CALIBRATED = 128  # most images of a data set that int8 ranges come from
-PRECISION = {None: "fp32", 32: "fp32", 16: "fp16", 8: "int8"}
+COMPARED_IMAGES = 8  # images of a data set on which the file and the model are compared
+CALIBRATION_IMAGES = 128  # at most; int8 ranges come from them
+PRECISION_OF_BITS = {None: "fp32", 32: "fp32", 16: "fp16", 8: "int8"}
 
 
 @dataclass(frozen=True)
-class Format:
+class ExportFormat:
     """One target: its suffix, the packages that write and run it, the precisions it can have, and its writer."""
 
     suffix: str
@@ -76,7 +83,7 @@ class Export:
     Args:
         network: The model; it stays as it is.
         args: Arguments of the call, all names present.
-        target: Path without suffix that the file goes to.
+        target: Path of the file without suffix.
         source: Weights file that the network came from, if any.
         predictor: Predictor class of the family, which prepares images.
         validator: Validator class of the family, which measures AP or accuracy.
@@ -100,11 +107,11 @@ class Export:
         self.network, self.args, self.target, self.source = network, args, target, source
         self.predictor, self.validator, self.shared = predictor, validator, shared
         self.name = format_name(args.format)
-        self.format = FORMATS[self.name]
+        self.format = EXPORT_FORMATS[self.name]
         self.device = select_device("cpu" if args.device is None else args.device, verbose=False)
-        if args.quantize not in PRECISION:
+        if args.quantize not in PRECISION_OF_BITS:
             raise ConfigError(f"quantize={args.quantize}: exports are in 8, 16 or 32 bits")
-        self.precision = PRECISION[args.quantize]
+        self.precision = PRECISION_OF_BITS[args.quantize]
         self._check()
         size = check_imgsz(args.imgsz, stride=self.stride, min_dim=2)
         self.size = (int(size[0]), int(size[1])) if isinstance(size, list) else (int(size), int(size))
@@ -132,11 +139,11 @@ class Export:
         return int(self.network.stride.max())
 
     @cached_property
-    def facts(self) -> Facts:
-        """What the file will say of itself."""
+    def metadata(self) -> ExportMetadata:
+        """The metadata that are stored in the file."""
         source = Path(self.source) if self.source else None
         known = source is not None and source.is_file()
-        return Facts(
+        return ExportMetadata(
             format=self.name,
             task=self.network.task,
             names={int(k): str(v) for k, v in self.network.names.items()},
@@ -162,10 +169,10 @@ class Export:
         return AutoBackend(self.network, device=self.device)
 
     @cached_property
-    def samples(self) -> Samples:
-        """Turns pictures into input."""
+    def inputs(self) -> ParityInputs:
+        """Turns images into network input."""
         options = {"task": self.network.task, "letterbox": True} if self.args.letterbox else {"task": self.network.task}
-        return Samples(self.predictor, self.reference, options)
+        return ParityInputs(self.predictor, self.reference, options)
 
     @cached_property
     def data(self) -> dict[str, Any]:
@@ -177,10 +184,10 @@ class Export:
     @cached_property
     def example(self) -> Tensor:
         """An input (batch, C, H, W) to write the graph with."""
-        one = self.samples.tensor(drawn_images(1), self.size)
-        return repeated(one, int(self.args.batch)).to(self.device)
+        image = self.inputs.tensor(drawn_images(1), self.size)
+        return cycle_images(image, int(self.args.batch)).to(self.device)
 
-    def __call__(self) -> tuple[Path, Comparison]:
+    def __call__(self) -> tuple[Path, ParityReport]:
         """Write, compare, move into place; return the path and the comparison.
 
         Raises CheckpointError when the file differs from the model beyond the tolerance of its precision.
@@ -204,49 +211,49 @@ class Export:
         return target, comparison
 
     # --------------------------------------------------------------------------------------------------- comparing
-    def compare(self, file: AutoBackend) -> Comparison:
-        """Run the file beside the model, on pictures of the data set or drawn ones; on the whole split for AP."""
-        found = Comparison()
+    def compare(self, file: AutoBackend) -> ParityReport:
+        """Run the file beside the model, on images of the data set or drawn ones; on the whole split for AP."""
+        report = ParityReport()
         if self.args.data is None:
-            pictures = drawn_images()
+            images = drawn_images()
         else:
-            pictures = [read(p) for p in split_images(self.data[self.args.split], COMPARED)]
-        sizes = [self.size, smaller(self.size, self.stride)] if self.args.dynamic else [self.size]
+            images = [read_image(p) for p in split_images(self.data[self.args.split], COMPARED_IMAGES)]
+        sizes = [self.size, smaller_size(self.size, self.stride)] if self.args.dynamic else [self.size]
         step = 2 if self.args.dynamic else self.args.batch
         if self.network.task == "classify":
             sizes = [(min(s), min(s)) for s in sizes]
         for size in sizes:
-            for images in self.samples.tensor(pictures, size).to(self.device).split(step):
-                self._compare(file, images, found)
+            for batch in self.inputs.tensor(images, size).to(self.device).split(step):
+                self._compare(file, batch, report)
         if self.args.data is not None:
-            self._compare_metrics(file, found)
-        return found
+            self._compare_metrics(file, report)
+        return report
 
     @torch.no_grad()
-    def _compare(self, file: AutoBackend, images: Tensor, found: Comparison) -> None:
+    def _compare(self, file: AutoBackend, images: Tensor, report: ParityReport) -> None:
         got = file(images)
         if self.network.task == "classify":
-            found.add_logits(self.reference(images), got)
+            report.add_logits(self.reference(images), got)
             return
         exact = self.precision == "fp32"
-        if not isinstance(self.network.model[-1], RTDETRDecoder):  # a head of the user's selects nothing that is known
-            found.add_rows(self.reference(images)[0], got, tuple(images.shape[2:]), slack=None if exact else SLACK)
+        if not isinstance(self.network.model[-1], RTDETRDecoder):  # the selection of a user's head is unknown
+            report.add_rows(self.reference(images)[0], got, tuple(images.shape[2:]), slack=None if exact else SLACK)
             return
-        referee = Referee(self.reference, self.args.max_det)
+        resolver = TieResolver(self.reference, self.args.max_det)
         for image, rows in zip(images.split(1), got, strict=True):
-            want, swapped = referee(image, rows, settle=exact)
-            found.add_rows(want[None], rows[None], tuple(images.shape[2:]), swapped, None if exact else SLACK)
+            want, swapped = resolver(image, rows, resolve=exact)
+            report.add_rows(want[None], rows[None], tuple(images.shape[2:]), swapped, None if exact else SLACK)
 
-    def _compare_metrics(self, file: AutoBackend, found: Comparison) -> None:
+    def _compare_metrics(self, file: AutoBackend, report: ParityReport) -> None:
         if self.size[0] != self.size[1] and not self.args.dynamic:
             LOGGER.info(f"AP is not measured: validation is square, and the file takes {list(self.size)} only")
             return
-        found.add_metrics(self._metrics(self.reference), self._metrics(file))
+        report.add_metrics(self._metrics(self.reference), self._metrics(file))
 
     def _metrics(self, backend: AutoBackend) -> dict[str, float]:
         run = self.validator(args=self._val_args())
         run.data = self.data
-        with hushed():
+        with log_level(logging.WARNING):
             metrics: dict[str, float] = run(model=backend)
         return metrics
 
@@ -255,8 +262,8 @@ class Export:
         own = {"task": self.network.task, "imgsz": max(self.size), "batch": self.args.batch, "device": str(self.device)}
         return {**kept, **own, "plots": False, "verbose": False}
 
-    def _report(self, comparison: Comparison) -> None:
-        what = "drawn pictures" if self.args.data is None else f"pictures of {self.args.data}"
+    def _report(self, comparison: ParityReport) -> None:
+        what = "drawn images" if self.args.data is None else f"images of {self.args.data}"
         LOGGER.info(f"{self.name} ({self.precision}) beside the PyTorch model, {comparison.images} {what}:")
         for line in aligned(comparison.table()):
             LOGGER.info(f"  {line}")
@@ -266,30 +273,30 @@ class Export:
             )
 
 
-# ------------------------------------------------------------------------------------------------------- the formats
+# -------------------------------------------------------------------------------------------------- formats
 def _write_onnx(job: Export, path: Path) -> None:
     _write_graph(job, path)
     if job.precision == "int8":
         plain = path.with_name(f"plain_{path.name}")
         path.rename(plain)
-        files = split_images(job.data["train"], CALIBRATED)
+        files = split_images(job.data["train"], CALIBRATION_IMAGES)
         if len(files) < job.args.batch:
             raise ConfigError(
                 f"batch={job.args.batch}: the ranges of int8 need as many training images, not {len(files)}"
             )
         LOGGER.info(f"int8 ranges from {len(files)} training images of {job.args.data}")
-        images = job.samples.batches(files, job.size, int(job.args.batch))
+        images = job.inputs.batches(files, job.size, int(job.args.batch))
         quantize(plain, path, images, head=f"/model.{len(job.network.model) - 1}/")
-    stamp(path, job.facts)
+    write_metadata(path, job.metadata)
 
 
 def _write_graph(job: Export, path: Path) -> None:
-    """Write the plain graph, or take it from an export that had the same one for another batch."""
-    shared = None if job.args.dynamic or job.facts.opset > MAX_TRACED_OPSET else job.shared
+    """Write the graph without quantisation, or reuse that of an export that differs only in its batch."""
+    shared = None if job.args.dynamic or job.metadata.opset > MAX_TRACED_OPSET else job.shared
     if shared:
         path.write_bytes(shared["onnx"])
     else:
-        write_onnx(job.form, job.example, path, job.facts, job.stride, open_batch=shared is not None)
+        write_onnx(job.form, job.example, path, job.metadata, job.stride, open_batch=shared is not None)
         if job.args.simplify:
             simplify(path)
         if shared is not None:
@@ -299,34 +306,34 @@ def _write_graph(job: Export, path: Path) -> None:
 
 
 def _write_torchscript(job: Export, path: Path) -> None:
-    write_torchscript(job.form, job.example, path, job.facts)
+    write_torchscript(job.form, job.example, path, job.metadata)
 
 
 def _write_openvino(job: Export, path: Path) -> None:
     graph = path.with_name(f"{job.target.name}.onnx")
     _write_onnx(job, graph)
-    write_openvino(graph, path, job.facts)
+    write_openvino(graph, path, job.metadata)
 
 
 def _write_engine(job: Export, path: Path) -> None:
     graph = path.with_suffix(".onnx")
     _write_onnx(job, graph)
-    write_engine(graph, path, job.facts, job.args.workspace)
+    write_engine(graph, path, job.metadata, job.args.workspace)
 
 
 def _write_coreml(job: Export, path: Path) -> None:
-    write_coreml(job.form, job.example, path, job.facts)
+    write_coreml(job.form, job.example, path, job.metadata)
 
 
 _ALL = ("fp32", "fp16", "int8")
-FORMATS: Mapping[str, Format] = {
-    "torchscript": Format(".torchscript", (), ("fp32", "fp16"), _write_torchscript),
-    "onnx": Format(".onnx", ("onnx", "onnxruntime"), _ALL, _write_onnx),
-    "openvino": Format(FOLDER_SUFFIX, ("openvino", "onnx", "onnxruntime"), _ALL, _write_openvino),
-    "engine": Format(
+EXPORT_FORMATS: Mapping[str, ExportFormat] = {
+    "torchscript": ExportFormat(".torchscript", (), ("fp32", "fp16"), _write_torchscript),
+    "onnx": ExportFormat(".onnx", ("onnx", "onnxruntime"), _ALL, _write_onnx),
+    "openvino": ExportFormat(FOLDER_SUFFIX, ("openvino", "onnx", "onnxruntime"), _ALL, _write_openvino),
+    "engine": ExportFormat(
         ".engine", ("onnx", "onnxruntime", "tensorrt"), _ALL, _write_engine, extra=None, runs_anywhere=False
     ),
-    "coreml": Format(
+    "coreml": ExportFormat(
         ".mlpackage", ("coremltools",), ("fp32", "fp16"), _write_coreml, extra=None, dynamic=False, runs_anywhere=False
     ),
 }
@@ -334,14 +341,14 @@ ALIASES = {"tensorrt": "engine", "trt": "engine", "mlpackage": "coreml", "mlmode
 WEIGHTS_FORMATS = ("state_dict", "safetensors")
 """Formats that `Model.export` writes without a graph."""
 WEIGHTS_ARGS = frozenset({"modules", "task", "verbose"})
-"""What may be given beside them: it says how the model is opened and what is logged."""
+"""Arguments that are allowed with them: they determine how the model is opened and what is logged."""
 
 
 def format_name(text: str) -> str:
-    """Return the name of a format, of which the text may be another; ConfigError when there is none."""
+    """Return the name of a format given by name or alias; ConfigError when there is none."""
     name = ALIASES.get(text.lower(), text.lower())
-    if name not in FORMATS:
-        known = (*FORMATS, *WEIGHTS_FORMATS)
+    if name not in EXPORT_FORMATS:
+        known = (*EXPORT_FORMATS, *WEIGHTS_FORMATS)
         near = nearest(name, known)
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known)}"
         raise ConfigError(f"format={text}: no such format", hint)
@@ -349,7 +356,7 @@ def format_name(text: str) -> str:
 
 
 def weights_format(text: str, given: Mapping[str, Any]) -> str | None:
-    """Return the name of a format that `Model.export` writes without a graph, None for any other text.
+    """Return the name of a format that `Model.export` writes without a graph, None for any other string.
 
     Raises ConfigError (UnknownArgumentError for a name that does not exist) for arguments that would change nothing.
     """
@@ -364,7 +371,7 @@ def weights_format(text: str, given: Mapping[str, Any]) -> str | None:
     return name
 
 
-# ------------------------------------------------------------------------------------------------------ whole or not
+# ----------------------------------------------------------------------------------------------- complete files or none
 @contextmanager
 def work_folder(target: Path) -> Iterator[Path]:
     """Give a hidden folder beside `target`, and remove it with what is left in it."""
@@ -377,10 +384,10 @@ def work_folder(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def hushed() -> Iterator[None]:
-    """Log warnings only."""
+def log_level(level: int) -> Iterator[None]:
+    """Log nothing below `level` (as in `logging`) until the block ends."""
     before = LOGGER.level
-    LOGGER.setLevel(logging.WARNING)
+    LOGGER.setLevel(level)
     try:
         yield
     finally:
@@ -388,7 +395,7 @@ def hushed() -> Iterator[None]:
 
 
 def move_into_place(path: Path, target: Path) -> None:
-    """Give a finished file or folder its name; what had that name before goes."""
-    if target.is_dir():  # a folder cannot be replaced at a stroke
+    """Give a finished file or folder its name; a previous one of that name is replaced."""
+    if target.is_dir():  # a folder cannot be replaced atomically
         os.replace(target, path.with_name(f"old_{target.name}"))
     os.replace(path, target)

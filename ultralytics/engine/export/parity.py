@@ -1,8 +1,8 @@
-"""Whether an exported file gives what the PyTorch model gives: the gate behind every export.
+"""Whether an exported file gives the same output as the PyTorch model; every export must pass this comparison.
 
-Rows of both are paired one to one: same class, boxes that overlap. Legend: K rows of an image, L of them and of those
-that the model had no room for, N pairs; a row is cx, cy, w, h in 0..1, score, class. Differences of boxes are the
-largest of their four sides, in px of the network's input.
+Rows of both are paired one to one: same class, boxes that overlap. Shapes: B batch, K rows of an image that fit into
+the output, L rows of the model: these K and further ones beyond them, n pairs, nc classes; a row is cx, cy, w, h in
+0..1, score, class. Differences of boxes are the largest of their four sides, in px of the network's input.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +20,11 @@ from torch import Tensor
 from ultralytics.utils.metrics import box_iou
 from ultralytics.utils.ops import xywh2xyxy
 
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
+_Floats = npt.NDArray[np.float64]
+_Bools = npt.NDArray[np.bool_]
 
 LEVELS = (0.25, 0.001)
-"""Scores above which rows are looked at: what a user sees, and what AP is made of."""
+"""Scores above which rows are compared: those that a user sees, and those that AP counts."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,9 @@ class Tolerance:
     Attributes:
         box: Largest difference of a paired box, px; None sets no bound.
         score: Largest difference of a paired score.
-        lost: Largest share of rows without a partner, above each of `LEVELS`.
+        lost: Largest fraction of rows without a partner, above each of `LEVELS`.
         metric: Largest difference of an AP or accuracy.
-        loss_only: A better AP is no fault, and precision and recall are not bounded: the best F1, where they are
+        loss_only: A better AP is allowed, and precision and recall are not bounded: the best F1, where they are
             taken, may jump from one confidence to another.
     """
 
@@ -60,9 +59,9 @@ TOLERANCES: Mapping[str, Tolerance] = {
     "fp16": Tolerance(box=None, score=None, lost=(0.05, 0.20), metric=0.01, loss_only=True),
     "int8": Tolerance(box=None, score=None, lost=(0.30, 1.0), metric=0.05, loss_only=True),
 }
-"""By precision. In fp32 no row may be lost; what a runtime may choose among equals is settled by `engine.ties`. A lower
-precision moves boxes and scores by an amount that no bound fits for all models: it is printed, and what is bounded are
-rows that come or go, and AP."""
+"""By precision. In fp32 no row may be lost; ties that a runtime may break differently are resolved by `tie_breaking`. A
+lower precision moves boxes and scores by an amount that no bound fits for all models: it is printed, and what is
+bounded are rows that appear or disappear, and AP."""
 
 TIE = 1e-3
 """Logits that differ by less are equal: of places, or of rows at the end of a list, either may be taken. Measured
@@ -73,7 +72,7 @@ SLACK = 1e-3
 
 
 @dataclass
-class Comparison:
+class ParityReport:
     """Differences collected over images.
 
     Attributes:
@@ -98,8 +97,8 @@ class Comparison:
     ) -> None:
         """Compare the rows (B, L, 6) of the model and (B, K, 6) of the file for images of `size` (height, width).
 
-        Of the model's rows the first K are its list; the others, for which it had no room, tell whether a row at the
-        end of the file's list is one of the model's, see `lost_rows`. `swapped` queries are counted only.
+        The first K rows of the model are its output; the others, beyond the limit, show whether a row at the end of the
+        file's output is one of the model's, see `lost_rows`. `swapped` queries are only counted.
         """
         self.swapped += swapped
         for a, b in zip(want.double().cpu(), got.double().cpu(), strict=True):
@@ -120,7 +119,7 @@ class Comparison:
             self.lost[level] += sum(int((~(values <= level)).sum()) for values in lost)  # NaN is lost too
 
     def add_logits(self, want: Tensor, got: Tensor) -> None:
-        """Compare class logits (B, C) of the model and of the file, as probabilities; a lost row is another top-1."""
+        """Compare class logits (B, nc) of the model and of the file, as probabilities; a lost row is another top-1."""
         a, b = want.double().cpu().softmax(1), got.double().cpu().softmax(1)
         self.images += len(a)
         for level in LEVELS:
@@ -134,8 +133,8 @@ class Comparison:
         self.metrics |= {k: (float(want[k]), float(got[k])) for k in want if k in got and k != "fitness"}
 
     def reasons(self, tolerance: Tolerance) -> list[str]:
-        """Return what is beyond the tolerance, in words; an empty list is a pass."""
-        found = []
+        """Return a message for each value beyond the tolerance; an empty list is a pass."""
+        messages = []
         low = LEVELS[-1]
         for name, values, bound in (
             ("box", self.boxes[low], tolerance.box),
@@ -143,17 +142,19 @@ class Comparison:
         ):
             worst = max(values, default=0.0)
             if bound is not None and not worst <= bound:
-                found.append(f"a {name} differs by {worst:.4g}{' px' if name == 'box' else ''}, {bound:g} is allowed")
-        for level, share in zip(LEVELS, tolerance.lost, strict=True):
+                messages.append(
+                    f"a {name} differs by {worst:.4g}{' px' if name == 'box' else ''}, {bound:g} is allowed"
+                )
+        for level, fraction in zip(LEVELS, tolerance.lost, strict=True):
             rows = self.wanted[level] + self.given[level]
-            if self.lost[level] > share * rows:
-                found.append(
-                    f"{self.lost[level]} of {rows} rows above {level:g} have no partner, {share:.0%} is allowed"
+            if self.lost[level] > fraction * rows:
+                messages.append(
+                    f"{self.lost[level]} of {rows} rows above {level:g} have no partner, {fraction:.0%} is allowed"
                 )
         for name, (a, b) in self.metrics.items():
             if not tolerance.allows(name, a, b):
-                found.append(f"{name} is {b:.4f} instead of {a:.4f}, {tolerance.metric:g} is allowed")
-        return found
+                messages.append(f"{name} is {b:.4f} instead of {a:.4f}, {tolerance.metric:g} is allowed")
+        return messages
 
     def table(self) -> list[tuple[str, ...]]:
         """Return the cells of a table: a header and a row a level, then one for each metric."""
@@ -168,8 +169,8 @@ class Comparison:
         ]
         return rows
 
-    def numbers(self) -> dict[str, Any]:
-        """Return the same as plain values, for JSON."""
+    def numbers(self) -> dict[str, float | dict[str, list[float]]]:
+        """Return the figures as plain values, for JSON."""
         low = {
             f"{kind}_{name}_{level:g}": value
             for level in LEVELS
@@ -183,8 +184,8 @@ class Comparison:
         return {**seen, **low, **counts, "metrics": {k: list(v) for k, v in self.metrics.items()}}
 
 
-def pair_rows(want: Tensor, got: Tensor, size: Sequence[int]) -> tuple[npt.NDArray[np.int64], Floats, Floats]:
-    """Return pairs (N, 2) of row numbers of (L, 6) and (K, 6), with the differences (N,) of boxes in px and of scores.
+def pair_rows(want: Tensor, got: Tensor, size: Sequence[int]) -> tuple[npt.NDArray[np.int64], _Floats, _Floats]:
+    """Return pairs (n, 2) of row numbers of (L, 6) and (K, 6), with the differences (n,) of boxes in px and of scores.
 
     One to one, the sum of differences smallest; only rows of one class whose boxes overlap by half are paired.
     """
@@ -194,32 +195,32 @@ def pair_rows(want: Tensor, got: Tensor, size: Sequence[int]) -> tuple[npt.NDArr
     scores = (want[:, None, 4] - got[None, :, 4]).abs().numpy()  # (L, K)
     same = (want[:, None, 5] == got[None, :, 5]) & (box_iou(a, b) > 0.5)  # (L, K)
     cost = np.where(same.numpy(), np.nan_to_num(boxes + 100 * scores, nan=1e5, posinf=1e5), 1e6)
-    pairs = np.stack(linear_sum_assignment(cost), 1).astype(np.int64)  # (K, 2)
+    pairs = np.stack(linear_sum_assignment(cost), 1).astype(np.int64)  # (at most K, 2)
     pairs = pairs[cost[pairs[:, 0], pairs[:, 1]] < 1e5]
     return pairs, boxes[pairs[:, 0], pairs[:, 1]], scores[pairs[:, 0], pairs[:, 1]]
 
 
 def lost_rows(
     pairs: npt.NDArray[np.int64], want: Tensor, got: Tensor, slack: float | None = None
-) -> tuple[Bools, Bools]:
+) -> tuple[_Bools, _Bools]:
     """Return which rows of the model's list (K,) and of the file's (K,) have no partner in the other one.
 
-    A row at the end of a list may be another one there: it must be in `want` (L, 6), beyond its first K, and no better
+    A row at the end of a list may differ there: it must be in `want` (L, 6), beyond its first K, and no better
     than the other list's last row by more than `TIE` in logits, or by `slack` in score.
     """
-    room = len(got)
-    ours, theirs = want[:room, 4], got[:, 4]
-    if not len(ours) or not room:
-        return np.ones(len(ours), bool), np.ones(room, bool)
-    of_ours, of_theirs = np.ones(len(want), bool), np.full(room, True)
+    kept = len(got)
+    ours, theirs = want[:kept, 4], got[:, 4]
+    if not len(ours) or not kept:
+        return np.ones(len(ours), bool), np.ones(kept, bool)
+    of_ours, of_theirs = np.ones(len(want), bool), np.full(kept, True)
     of_ours[pairs[:, 0]] = False
-    of_theirs[pairs[pairs[:, 0] < room, 1]] = False
-    beyond = pairs[pairs[:, 0] >= room, 1]
+    of_theirs[pairs[pairs[:, 0] < kept, 1]] = False
+    beyond = pairs[pairs[:, 0] >= kept, 1]
     of_theirs[beyond] = _better(theirs, ours.min(), slack)[beyond]
-    return of_ours[:room] & _better(ours, theirs.min(), slack), of_theirs
+    return of_ours[:kept] & _better(ours, theirs.min(), slack), of_theirs
 
 
-def _better(scores: Tensor, last: Tensor, slack: float | None) -> Bools:
+def _better(scores: Tensor, last: Tensor, slack: float | None) -> _Bools:
     """Return (n,): not equal to the last score of a list, nor below it; NaN is better than all."""
     if slack is not None:
         return (~(scores <= last + slack)).numpy()

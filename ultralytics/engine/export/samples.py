@@ -1,6 +1,6 @@
-"""Images to try an exported file on, prepared by the predictor of the model's own family.
+"""Parity inputs: images on which an exported file is compared with its model, prepared by the predictor of its family.
 
-Legend: B images, C channels, H, W the network's input.
+Shapes: B batch, C channels, H x W network input, h x w image.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from ultralytics.data.images import imread
 from ultralytics.data.paths import list_images
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.utils.errors import DatasetError
+from ultralytics.utils.torch_tools.arrays import Pixels
 
-DRAWN = 4  # pictures drawn when there is no data set
+DRAWN = 4  # images drawn when there is no data set
 SEED = 2401
 
 
-class Samples:
-    """Turns pictures into the network's input as prediction does.
+class ParityInputs:
+    """Turns images into network input as prediction does.
 
     Args:
         predictor: Predictor class of the family.
@@ -35,20 +36,20 @@ class Samples:
         self.predictor = predictor(overrides={"device": "cpu", "verbose": False, **options})
         self.predictor.setup_model(backend)
 
-    def tensor(self, images: Sequence[Any], size: tuple[int, int]) -> Tensor:
-        """Return (B, C, H, W) for pictures (h, w, 3) BGR."""
+    def tensor(self, images: Sequence[Pixels], size: tuple[int, int]) -> Tensor:
+        """Return (B, C, H, W) for images (h, w, 3) BGR."""
         self.predictor.imgsz = size
         prepared: Tensor = self.predictor.preprocess(list(images))
         return prepared.float()
 
     def batches(self, paths: Sequence[str], size: tuple[int, int], batch: int) -> Iterator[Tensor]:
-        """Yield the pictures of files in batches of exactly `batch`; a last one that is smaller is left out."""
+        """Yield the images of files in batches of exactly `batch`; a smaller last batch is left out."""
         for start in range(0, len(paths) - batch + 1, batch):
-            yield self.tensor([read(path) for path in paths[start : start + batch]], size)
+            yield self.tensor([read_image(path) for path in paths[start : start + batch]], size)
 
 
-def drawn_images(count: int = DRAWN, side: int = 480) -> list[Any]:
-    """Return drawn pictures (h, w, 3) BGR, the same ones at each call."""
+def drawn_images(count: int = DRAWN, side: int = 480) -> list[Pixels]:
+    """Return drawn images (h, w, 3) BGR, the same at each call."""
     return [draw_scene(np.random.default_rng((SEED, i)), side, side * 4 // 3)[0] for i in range(count)]
 
 
@@ -61,20 +62,20 @@ def split_images(source: str | Sequence[str], count: int) -> list[str]:
     return [files[i] for i in picked]
 
 
-def read(path: str) -> Any:
-    """Return a picture (h, w, 3) BGR; DatasetError when it cannot be read."""
+def read_image(path: str) -> Pixels:
+    """Return an image (h, w, 3) BGR; DatasetError when it cannot be read."""
     image = imread(path)
     if image is None:
         raise DatasetError(f"{path}: cannot be read as an image")
     return image
 
 
-def smaller(size: tuple[int, int], stride: int) -> tuple[int, int]:
-    """Return another size (h, w): half as high where that is possible, one stride narrower."""
+def smaller_size(size: tuple[int, int], stride: int) -> tuple[int, int]:
+    """Return a size (h, w) of half the height where possible, one stride narrower."""
     h, w = size
     return max(h // 2 // stride * stride, stride), max(w - stride, stride)
 
 
-def repeated(images: Tensor, count: int) -> Tensor:
-    """Return `count` images, those of (B, C, H, W) again and again."""
+def cycle_images(images: Tensor, count: int) -> Tensor:
+    """Return `count` images, those of (B, C, H, W) in turn."""
     return images[torch.arange(count) % len(images)]

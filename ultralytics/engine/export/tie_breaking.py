@@ -1,10 +1,12 @@
-"""Which of equally good places a runtime took for its queries: shown by running the model with the same choice.
+"""Find out which of equally scored tokens a runtime selected as queries, by running the model with the same choice.
 
-RT-DETR selects its queries by score. Where places have the same score but for rounding, as in flat parts of an image,
-each runtime may take its own, and its rows are then others. Whether rows that differ come from that is no matter of
-counting: the places that could be exchanged are known, the model is run with them, and only a choice under which all
-rows agree explains the file. Legend: N places (tokens of all levels), Q queries, C classes, F places that could come in
-for others, K rows of the file, L rows of the model: its K, and as many that it had no room for.
+RT-DETR selects its queries by score. Where tokens have the same score except for rounding, as in flat parts of an
+image, each runtime may select different ones, and its rows differ. Counting cannot show whether that is the cause: the
+tokens that could be exchanged are known, the model is run with them, and only a choice under which all rows agree
+explains the file.
+
+Shapes: T tokens of all levels, Q queries, nc classes, F tied tokens that were not selected, K rows of the file, L rows
+of the model: the K that fit, and as many beyond them.
 """
 
 from __future__ import annotations
@@ -21,19 +23,19 @@ from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.modules.head import DecoderOutput, RTDETRDecoder
 from ultralytics.utils.errors import CheckpointError
 
-ROUNDS = 4  # choices tried: each starts from what the last one left unexplained
-MAX_ROWS = 3000  # of these places, best first
-MAX_RUNS = 16  # of the model for one choice, to see what the places that could come in would give
+ROUNDS = 4  # choices tried; each starts from what the last one left unexplained
+MAX_CANDIDATE_ROWS = 3000  # best first
+MAX_RUNS = 16  # of the model for one choice, to see the rows that the candidates would give
 
 
 @dataclass
-class Answer:
-    """What the model gives for one image under one choice of queries, on the CPU."""
+class QueryOutput:
+    """Output of the model for one image under one choice of queries, on the CPU."""
 
-    confidence: Tensor  # (N,) logits by which places are selected
-    places: Tensor  # (Q,) those that became queries
+    confidence: Tensor  # (T,) logits by which tokens are selected
+    tokens: Tensor  # (Q,) indices of the tokens that became queries
     boxes: Tensor  # (Q, 4)
-    logits: Tensor  # (Q, C)
+    logits: Tensor  # (Q, nc)
 
     def rows(self, count: int) -> Tensor:
         """Return the best `count` pairs of query and class (L, 6), fewer where there are no more."""
@@ -41,16 +43,16 @@ class Answer:
 
 
 def best_rows(boxes: Tensor, logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return rows (L, 6) of boxes (Q, 4) and logits (Q, C), best first, and the query (L,) of each."""
-    flat = logits.double().flatten()  # (Q*C,)
+    """Return rows (L, 6) of boxes (Q, 4) and logits (Q, nc), best first, and the query (L,) of each."""
+    flat = logits.double().flatten()  # (Q * nc,)
     best, index = flat.topk(min(count, len(flat)))
     query = index // logits.shape[1]
     label = (index % logits.shape[1]).double()
     return torch.cat((boxes[query].double(), best.sigmoid()[:, None], label[:, None]), 1), query
 
 
-class Referee:
-    """Gives the model's rows for an image under the choice of queries that explains a file's rows, if there is one.
+class TieResolver:
+    """Compute the model's rows for an image under the choice of queries that explains a file's rows, if there is one.
 
     Args:
         backend: The PyTorch model, with a head that selects queries.
@@ -64,115 +66,127 @@ class Referee:
         self.backend, self.head, self.max_det = backend, head, max_det
 
     @torch.no_grad()
-    def __call__(self, image: Tensor, got: Tensor, settle: bool = True) -> tuple[Tensor, int]:
+    def __call__(self, image: Tensor, got: Tensor, resolve: bool = True) -> tuple[Tensor, int]:
         """Return rows (L, 6) of the model for an image (1, C, H, W), and how many of its queries were exchanged.
 
-        Without `settle`, or where no choice among equals explains the file's rows `got` (K, 6), they are those of the
-        model's own choice. Exchanged places differ in score by no more than `TIE`.
+        Without `resolve`, or where no choice among ties explains the rows `got` (K, 6) of the file, they are those of
+        the model's own choice. Exchanged tokens differ in score by no more than `TIE`.
 
         Raises:
-            CheckpointError: the file gives another number of rows.
+            CheckpointError: the file gives a different number of rows.
         """
         got = got.double().cpu()
         size = (int(image.shape[2]), int(image.shape[3]))
         first = now = self._run(image)
-        room = min(self.head.num_queries, first.logits.numel(), self.max_det)
-        if len(got) != room:
-            raise CheckpointError(f"the file gives {len(got)} rows for {room}", "this is a bug")
-        for _ in range(ROUNDS if settle else 0):
-            missing, strange = _differences(now, got, size)
-            if not len(missing) and not len(strange):
+        limit = min(self.head.num_queries, first.logits.numel(), self.max_det)
+        if len(got) != limit:
+            raise CheckpointError(f"the file gives {len(got)} rows, expected {limit}", "this is a bug")
+        for _ in range(ROUNDS if resolve else 0):
+            missing, unmatched = _differences(now, got, size)
+            if not len(missing) and not len(unmatched):
                 return now.rows(2 * len(got)), _exchanged(first, now)
-            places = self._other_choice(image, first, now, missing, got[strange], size)
-            if places is None:
+            tokens = self._other_choice(image, first, now, missing, got[unmatched], size)
+            if tokens is None:
                 break
-            now = self._run(image, places)
+            now = self._run(image, tokens)
         return first.rows(2 * len(got)), 0
 
-    def _run(self, image: Tensor, places: Tensor | None = None) -> Answer:
+    def _run(self, image: Tensor, tokens: Tensor | None = None) -> QueryOutput:
         """Run the model with its own choice of queries, or with a prescribed one (Q,)."""
         seen: list[Tensor] = []
 
         def select(confidence: Tensor, queries: int) -> Tensor:
-            index = self.head.best_tokens(confidence, queries) if places is None else places[None].to(confidence.device)
+            index = self.head.best_tokens(confidence, queries) if tokens is None else tokens[None].to(confidence.device)
             seen.extend((confidence[0], index[0]))
             return index
 
         with _selected_by(self.head, select):
             raw: DecoderOutput = self.backend(image)[1]
         confidence, index = (t.cpu() for t in seen)
-        return Answer(confidence.double(), index, raw.dec_bboxes[-1, 0].cpu(), raw.dec_scores[-1, 0].cpu())
+        return QueryOutput(confidence.double(), index, raw.dec_bboxes[-1, 0].cpu(), raw.dec_scores[-1, 0].cpu())
 
     def _other_choice(
-        self, image: Tensor, first: Answer, now: Answer, missing: Tensor, strange: Tensor, size: tuple[int, int]
+        self,
+        image: Tensor,
+        first: QueryOutput,
+        now: QueryOutput,
+        missing: Tensor,
+        unmatched: Tensor,
+        size: tuple[int, int],
     ) -> Tensor | None:
-        """Return places (Q,) with those exchanged that the differences speak of; None where none could be.
+        """Return tokens (Q,) with those exchanged that the differences point to; None where none can be exchanged.
 
-        `missing` are queries (m,) whose rows the file lacks, `strange` rows (s, 6) that only the file has.
+        `missing` are queries (m,) whose rows the file lacks, `unmatched` rows (s, 6) that only the file has.
         """
-        cut = first.confidence[first.places].min()
-        tied = (first.confidence - cut).abs() <= TIE  # (N,)
+        cut = first.confidence[first.tokens].min()
+        tied = (first.confidence - cut).abs() <= TIE  # (T,)
         inside = torch.zeros_like(tied)
-        inside[now.places] = True
-        free = (tied & ~inside).nonzero()[:, 0]  # (F,)
-        may_go = tied[now.places].nonzero()[:, 0]  # queries
-        if not len(free) or not len(may_go):
+        inside[now.tokens] = True
+        candidates = (tied & ~inside).nonzero()[:, 0]  # (F,)
+        tied_queries = tied[now.tokens].nonzero()[:, 0]  # queries
+        if not len(candidates) or not len(tied_queries):
             return None
-        coming = free[self._speak_of(image, now, may_go, free, strange, size)]
-        gone = missing[torch.isin(missing, may_go)]
-        # A query may come or go without a row of its own: then the best of the free ones, the worst of the others.
-        spare = free[~torch.isin(free, coming)]
-        coming = torch.cat((coming, spare[: max(len(gone) - len(coming), 0)]))
-        rest = may_go[~torch.isin(may_go, gone)]
+        incoming = candidates[self._candidates_for(image, now, tied_queries, candidates, unmatched, size)]
+        outgoing = missing[torch.isin(missing, tied_queries)]
+        # A query may be exchanged without a row of its own: then the first candidates replace the worst queries.
+        spare = candidates[~torch.isin(candidates, incoming)]
+        incoming = torch.cat((incoming, spare[: max(len(outgoing) - len(incoming), 0)]))
+        rest = tied_queries[~torch.isin(tied_queries, outgoing)]
         rest = rest[now.logits.amax(1)[rest].argsort()]
-        gone = torch.cat((gone, rest[: max(len(coming) - len(gone), 0)]))
-        count = min(len(coming), len(gone))
+        outgoing = torch.cat((outgoing, rest[: max(len(incoming) - len(outgoing), 0)]))
+        count = min(len(incoming), len(outgoing))
         if not count:
             return None
-        places = now.places.clone()
-        places[gone[:count]] = coming[:count]
-        return places if _exchange_is_a_tie(first, places) else None
+        tokens = now.tokens.clone()
+        tokens[outgoing[:count]] = incoming[:count]
+        return tokens if _exchange_is_a_tie(first, tokens) else None
 
-    def _speak_of(
-        self, image: Tensor, now: Answer, may_go: Tensor, free: Tensor, strange: Tensor, size: tuple[int, int]
+    def _candidates_for(
+        self,
+        image: Tensor,
+        now: QueryOutput,
+        tied_queries: Tensor,
+        candidates: Tensor,
+        unmatched: Tensor,
+        size: tuple[int, int],
     ) -> Tensor:
-        """Return which of the free places (numbers in (F,)) would give one of the file's strange rows (s, 6).
+        """Return which candidates, as indices into (F,), would give one of the unmatched rows (s, 6) of the file.
 
-        All of them are tried as queries, as many at a time as there are queries to give way.
+        All of them are tried as queries, as many at a time as there are queries that they can replace.
         """
         boxes, logits, number = [], [], []
-        order = torch.arange(len(free))
-        for part in order.split(len(may_go))[:MAX_RUNS]:
-            places = now.places.clone()
-            places[may_go[: len(part)]] = free[part]
-            answer = self._run(image, places)
-            boxes.append(answer.boxes[may_go[: len(part)]])
-            logits.append(answer.logits[may_go[: len(part)]])
+        order = torch.arange(len(candidates))
+        for part in order.split(len(tied_queries))[:MAX_RUNS]:
+            tokens = now.tokens.clone()
+            tokens[tied_queries[: len(part)]] = candidates[part]
+            answer = self._run(image, tokens)
+            boxes.append(answer.boxes[tied_queries[: len(part)]])
+            logits.append(answer.logits[tied_queries[: len(part)]])
             number.append(part)
-        rows, query = best_rows(torch.cat(boxes), torch.cat(logits), MAX_ROWS)
-        pairs = torch.from_numpy(pair_rows(rows, strange, size)[0])
+        rows, query = best_rows(torch.cat(boxes), torch.cat(logits), MAX_CANDIDATE_ROWS)
+        pairs = torch.from_numpy(pair_rows(rows, unmatched, size)[0])
         return torch.cat(number)[query[pairs[:, 0]]].unique()
 
 
-def _differences(now: Answer, got: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Return queries (m,) with rows that the file lacks, and numbers (s,) of rows that the file alone has."""
+def _differences(now: QueryOutput, got: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return queries (m,) with rows that the file lacks, and indices (s,) of rows that only the file has."""
     want, query = best_rows(now.boxes, now.logits, 2 * len(got))
     pairs = pair_rows(want, got, size)[0]
     ours, theirs = map(torch.from_numpy, lost_rows(pairs, want, got))
     low = LEVELS[-1]
     missing = ours & (want[: len(ours), 4] > low)
-    strange = theirs & ~(got[:, 4] <= low)
-    return query[: len(ours)][missing].unique(), strange.nonzero()[:, 0]
+    unmatched = theirs & ~(got[:, 4] <= low)
+    return query[: len(ours)][missing].unique(), unmatched.nonzero()[:, 0]
 
 
-def _exchanged(first: Answer, now: Answer) -> int:
-    return int((~torch.isin(now.places, first.places)).sum())
+def _exchanged(first: QueryOutput, now: QueryOutput) -> int:
+    return int((~torch.isin(now.tokens, first.tokens)).sum())
 
 
-def _exchange_is_a_tie(first: Answer, places: Tensor) -> bool:
-    """Whether all that came in instead of others have the same score as these."""
-    came = first.confidence[places[~torch.isin(places, first.places)]]
-    went = first.confidence[first.places[~torch.isin(first.places, places)]]
+def _exchange_is_a_tie(first: QueryOutput, tokens: Tensor) -> bool:
+    """Whether all exchanged tokens have the same score as those that they replace."""
+    came = first.confidence[tokens[~torch.isin(tokens, first.tokens)]]
+    went = first.confidence[first.tokens[~torch.isin(first.tokens, tokens)]]
     return not len(came) or bool(went.max() - came.min() <= TIE)
 
 

@@ -1,4 +1,4 @@
-"""Time one model file in a process of its own, so that its peak memory is its own too.
+"""Time one model file in a process of its own, so that its peak memory is measured alone.
 
     python -m ultralytics.engine.export.timing < job.json
 
@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -39,8 +38,8 @@ class Job:
     modules: list[str] = field(default_factory=list)
 
 
-def run_apart(job: Job) -> dict[str, float]:
-    """Time a job in a new process. Raises UserError with that process's last words when it fails."""
+def run_in_subprocess(job: Job) -> dict[str, float]:
+    """Time a job in a new process. Raises UserError with the last line of that process when it fails."""
     done = subprocess.run(
         [sys.executable, "-m", __name__], input=json.dumps(asdict(job)), capture_output=True, text=True, check=False
     )
@@ -54,7 +53,7 @@ def run_apart(job: Job) -> dict[str, float]:
 def measure(job: Job) -> dict[str, float]:
     """Return milliseconds a call (mean, p50, p90, p99), images a second, calls counted, and memory in MB.
 
-    `peak_mb` is the most that the process held, `empty_mb` the part of it that was there before the model came.
+    `peak_mb` is the most that the process held, `empty_mb` the part of it that was there before the model was loaded.
     """
     torch.set_num_threads(job.threads)
     load_user_modules(job.modules)
@@ -70,7 +69,7 @@ def measure(job: Job) -> dict[str, float]:
     return {**figures, "images_per_second": job.shape[0] * 1e3 / mean, "calls": len(spent), **memory}
 
 
-def time_calls(call: Callable[[], Any], seconds: float, device: torch.device) -> list[float]:
+def time_calls(call: Callable[[], object], seconds: float, device: torch.device) -> list[float]:
     """Return the milliseconds of each call: at least 10 of them, at most 200, for about `seconds`."""
     spent: list[float] = []
     for _ in range(WARM_UP):
@@ -86,7 +85,7 @@ def time_calls(call: Callable[[], Any], seconds: float, device: torch.device) ->
 
 
 def peak_memory() -> float:
-    """Return the most memory that this process has held so far, MB (2**20 bytes); 0 where the system does not tell."""
+    """Return the peak memory of this process so far, MB (2**20 bytes); 0 where the system does not report it."""
     try:
         resource = require("resource", "peak memory")
     except MissingPackageError:  # Windows has none
@@ -96,7 +95,7 @@ def peak_memory() -> float:
 
 
 def main(text: str) -> Mapping[str, float]:
-    """Do the job of a JSON text."""
+    """Run the job of a JSON string."""
     return measure(Job(**json.loads(text)))
 
 

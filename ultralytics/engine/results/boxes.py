@@ -1,7 +1,7 @@
-"""Boxes or class probabilities of one image, as tensor or array, with the formats that a user asks for.
+"""Boxes or class probabilities of one image, as tensor or array, with its box formats.
 
-N boxes; `data` is (N, 6) ``x1 y1 x2 y2 confidence class`` or (N, 7) ``x1 y1 x2 y2 track_id confidence class``, in
-pixels of the original image.
+Shapes: N boxes, nc classes. `data` is (N, 6) ``x1 y1 x2 y2 confidence class`` or (N, 7) ``x1 y1 x2 y2 track_id
+confidence class``, in pixels of the original image.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class Boxes(BaseTensor):
 
 
 class Probs(BaseTensor):
-    """Probabilities of the classes of one image, (K,).
+    """Probabilities of the classes of one image, (nc,).
 
     >>> probs = Probs(np.array([0.1, 0.7, 0.2]), orig_shape=(100, 200))
     >>> probs.top1, probs.top5, float(probs.top1conf)
@@ -149,7 +149,7 @@ class Probs(BaseTensor):
     """
 
     def __init__(self, probs: Data, orig_shape: tuple[int, int] | None = None) -> None:
-        """Take (K,) values; the image's size plays no part.
+        """Take (nc,) values; the size of the image is not used.
 
         Raises:
             ConfigError: not one row.

@@ -1,4 +1,4 @@
-"""What a prediction on one image gives back: the image, its boxes or classes, and how to look at and store them."""
+"""The result of prediction on one image: the image, its boxes or class probabilities, drawn, converted and stored."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from ultralytics.utils.files import atomic_write
 from ultralytics.utils.ops import clip_boxes
 from ultralytics.utils.plotting.annotator import Annotator, Color, colors, write_image
 from ultralytics.utils.plotting.window import show_image
+from ultralytics.utils.torch_tools.arrays import Pixels
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Image = npt.NDArray[np.uint8]
 Speed = dict[str, float | None]
 
-DEFAULT_FONT = "Arial.ttf"  # what callers of the interface pass when they mean the usual one
+DEFAULT_FONT = "Arial.ttf"  # what callers of the interface pass for the default font
 CROP_GAIN = 1.02  # a crop is this much larger than its box ...
 CROP_MARGIN = 10  # ... and this many pixels more, over both sides together
 
@@ -91,7 +91,7 @@ class Results:
         return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
-        """Show the path and what was found."""
+        """Show the path and the detections."""
         return f"Results(path={self.path!r}, orig_shape={self.orig_shape}, found={self.verbose().rstrip(', ')!r})"
 
     def _with(self, boxes: Boxes | None, probs: Probs | None) -> Results:
@@ -116,7 +116,7 @@ class Results:
             joined = np.concatenate([clip_boxes(boxes[..., :4], self.orig_shape), boxes[..., 4:]], -1)
         self.boxes = Boxes(joined, self.orig_shape)
 
-    def _moved(self, method: str, *args: Any, **kwargs: Any) -> Results:
+    def _moved(self, method: str, *args: object, **kwargs: object) -> Results:
         """Return a copy whose data went through a method of `BaseTensor`."""
         boxes = None if self.boxes is None else getattr(self.boxes, method)(*args, **kwargs)
         return self._with(boxes, None if self.probs is None else getattr(self.probs, method)(*args, **kwargs))
@@ -164,10 +164,10 @@ class Results:
         The best box is on top; of the classes the best five are listed, best first.
 
         `line_width` and `font_size` (height of a capital letter) are in pixels and follow the image by default. `img`
-        is drawn on instead of the original: (H, W, 3) BGR uint8. `conf` and `labels` choose what a label says,
+        is drawn on instead of the original: (H, W, 3) BGR uint8. `conf` and `labels` choose the content of a label,
         `boxes=False` and `probs=False` draw none. `color_mode` is "class" or "instance". `txt_color` (BGR) is black or
         white, by contrast, by default. `show` opens a window, `save` writes `filename`. `masks`, `kpt_radius` and
-        `kpt_line` are there for callers of the interface: there are no masks and key points to draw.
+        `kpt_line` exist for callers of the interface: there are neither masks nor key points to draw.
 
         Raises:
             ConfigError: an unknown `color_mode`, another `font` than OpenCV's, which is always used, or `show` where
@@ -178,13 +178,11 @@ class Results:
         if color_mode not in ("class", "instance"):
             raise ConfigError(f"color_mode is 'class' or 'instance', not {color_mode!r}")
         canvas = self.orig_img if img is None else img
-        canvas = canvas.cpu().numpy() if isinstance(canvas, Tensor) else canvas
-        annotator = Annotator(canvas, line_width, font_size)
+        annotator = Annotator(canvas.cpu().numpy() if isinstance(canvas, Tensor) else canvas, line_width, font_size)
         if boxes:
             self._draw_boxes(annotator, conf, labels, color_mode, txt_color)
-        if probs and labels and self.probs is not None:
-            lines = [f"{name} {score:.2f}" if conf else name for name, _, score in self._classes()]
-            annotator.text((4, 4), "\n".join(lines))
+        if probs and labels:
+            self._draw_classes(annotator, conf)
         drawn = annotator.result()
         if show:
             show_image(self.path, drawn, wait_ms=0)
@@ -208,6 +206,12 @@ class Results:
             color = colors(c if color_mode == "class" else (i if track is None else track), bgr=True)
             annotator.box_label(xyxy, text if labels else "", color, txt_color)
 
+    def _draw_classes(self, annotator: Annotator, conf: bool) -> None:
+        """List the best five classes in the top left corner, if there are class probabilities."""
+        if self.probs is not None:
+            lines = [f"{name} {score:.2f}" if conf else name for name, _, score in self._classes()]
+            annotator.text((4, 4), "\n".join(lines))
+
     def _rows(self) -> list[tuple[list[float], float, int, int | None]]:
         """Return (xyxy, confidence, class id, track id) of each box as plain numbers."""
         if self.boxes is None:
@@ -230,24 +234,24 @@ class Results:
         return self.names.get(c, str(c))
 
     def _default_name(self) -> str:
-        """Return the name of a saved picture: `results_<image name>`."""
+        """Return the name of a saved image: `results_<image name>`."""
         name = Path(self.path).name or "image.jpg"
         return f"results_{name if Path(name).suffix else name + '.jpg'}"
 
     def show(self, **kwargs: Any) -> None:
-        """Draw with the arguments of `plot` and show the picture in a window until a key is pressed."""
+        """Draw with the arguments of `plot` and show the image in a window until a key is pressed."""
         self.plot(show=True, **kwargs)
 
     # -------------------------------------------------------------------------------------------------- storing
 
     def save(self, filename: str | Path | None = None, **kwargs: Any) -> str:
-        """Draw with the arguments of `plot`, write the picture and return its file name."""
+        """Draw with the arguments of `plot`, write the image and return its file name."""
         file = str(filename or self._default_name())
         self.plot(save=True, filename=file, **kwargs)
         return file
 
     def verbose(self) -> str:
-        """Return what was found, by class id: "2 cats, 1 dog, "; "(no detections), " when there is nothing.
+        """Return the detections counted by class id: "2 cats, 1 dog, "; "(no detections), " when there is nothing.
 
         For a classified image the best five classes: "cat 0.90, dog 0.06, ...".
         """
@@ -287,7 +291,7 @@ class Results:
             files.append(write_image(_free_name(Path(save_dir) / folder / Path(file_name).name), self._crop(xyxy)))
         return files
 
-    def _crop(self, xyxy: list[float]) -> Image:
+    def _crop(self, xyxy: list[float]) -> Pixels:
         """Cut a box with its margin out of the image; at least one pixel."""
         x1, y1, x2, y2 = xyxy
         h, w = self.orig_shape

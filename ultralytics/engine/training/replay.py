@@ -16,7 +16,7 @@ from torch import nn
 
 from ultralytics.engine.training.nan_trace import ADVICE, Finding, Step, bad_labels, shown_images, trace
 from ultralytics.nn.build.user_blocks import check_user_modules, pack_user_modules
-from ultralytics.nn.checkpoint.format import pack_model, plain
+from ultralytics.nn.checkpoint.format import pack_model, to_plain
 from ultralytics.nn.tasks import unpack_model
 from ultralytics.utils import LOGGER
 from ultralytics.utils.errors import CheckpointError, NotFoundError
@@ -47,7 +47,7 @@ def write_replay(path: Path, model: Any, batch: Mapping[str, Any], step: Step, f
         "modules": pack_user_modules(model),
         "frozen": [name for name, p in model.named_parameters() if not p.requires_grad],
         "resting_norms": [name for name, norm in _norms(model) if not norm.training],
-        "batch": plain(batch),
+        "batch": to_plain(batch),
         "step": {**vars(step), "dtype": precision_name(step.dtype)},
         "finding": finding.record(),
     }

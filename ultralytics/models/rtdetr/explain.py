@@ -1,12 +1,12 @@
-"""Why a detector answers as it does: gradient-weighted maps, attention of SHSA, sampling points of the decoder.
+"""Explanations of detections: gradient-weighted maps, attention of SHSA, sampling points of the decoder.
 
 Arrays only; drawing is in `models/rtdetr/heatmap.py`. Shapes: one image (1, 3, H, W); h x w cells of a map; Q queries,
-C classes, M heads, L levels, P points, D decoder layers. Points and boxes are in 0..1 of the network input.
+nc classes, M heads, L levels, P points, S decoder layers. Points and boxes are in 0..1 of the network input.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -21,12 +21,12 @@ from ultralytics.nn.modules.utils import at_least_float32
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils.errors import ConfigError
 
-ROWS_AT_ONCE = 512  # attention rows that are held together
+ROWS_AT_ONCE = 512  # attention rows that are held at a time
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One answer of the head: `rank` 0 is the best pair of query and class."""
+    """One detection of the head: `rank` 0 is the best pair of query and class."""
 
     rank: int
     query: int
@@ -36,7 +36,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Activation:
+class ActivationMap:
     """Gradient-weighted map of one layer, (h, w), not negative; `layer` is its name below `model.model`."""
 
     layer: str
@@ -44,8 +44,8 @@ class Activation:
 
 
 @dataclass(frozen=True)
-class Attention:
-    """Attention of one SHSA block over its map, (h, w), sums to 1; `cell` (y, x) asks, None: the mean of all cells."""
+class AttentionMap:
+    """Attention of one SHSA block, (h, w), sums to 1; `cell` (y, x) is the querying cell, None: the mean of all."""
 
     layer: str
     map: Tensor
@@ -54,9 +54,10 @@ class Attention:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Where the queries' cross-attention looks: `points` (D, M, L, P, 2) as x, y and `weights` (D, M, L, P).
+    """Where the cross-attention of a query samples: `points` (S, M, L, P, 2) as x, y and `weights` (S, M, L, P).
 
-    The weights of one head and decoder layer sum to 1. `references` (D, 4) are the boxes that the points lie about.
+    The weights of one head and decoder layer sum to 1. `references` (S, 4) are the reference boxes around which the
+    points lie.
     """
 
     points: Tensor
@@ -97,15 +98,15 @@ def module_at(model: RTDETRDetectionModel, layer: int | str) -> tuple[str, nn.Mo
 
 
 def choose(model: RTDETRDetectionModel, rank: int, scores: Tensor, boxes: Tensor) -> Choice:
-    """Return the answer of a rank, from the last decoder layer's logits (Q, C) and boxes (Q, 4).
+    """Return the detection of a rank, from the last decoder layer's logits (Q, nc) and boxes (Q, 4).
 
-    A class filter on the head counts. Raises ConfigError for a rank that does not exist.
+    A class filter of the head is respected. Raises ConfigError for a rank that does not exist.
     """
     wanted = head_of(model).classes
     classes = list(range(scores.shape[1])) if wanted is None else list(wanted)
     flat = at_least_float32(scores.detach())[:, classes].flatten()
     if not 0 <= rank < len(flat):
-        raise ConfigError(f"query={rank}: answers are numbered 0 (the best) to {len(flat) - 1}")
+        raise ConfigError(f"query={rank}: detections are numbered 0 (the best) to {len(flat) - 1}")
     index = int(flat.argsort(descending=True, stable=True)[rank])
     query, cls = index // len(classes), classes[index % len(classes)]
     box = tuple(float(v) for v in boxes[query].detach())
@@ -114,7 +115,7 @@ def choose(model: RTDETRDetectionModel, rank: int, scores: Tensor, boxes: Tensor
 
 @contextmanager
 def _hooked(handles: Sequence[Any]) -> Iterator[None]:
-    """Take hooks off again, whatever happens."""
+    """Remove hooks when the block ends, also after an error."""
     try:
         yield
     finally:
@@ -122,8 +123,8 @@ def _hooked(handles: Sequence[Any]) -> Iterator[None]:
             handle.remove()
 
 
-def _answer(model: RTDETRDetectionModel, im: Tensor, rank: int) -> tuple[Choice, Tensor]:
-    """Run the model; return the chosen answer and its logit."""
+def _detect(model: RTDETRDetectionModel, im: Tensor, rank: int) -> tuple[Choice, Tensor]:
+    """Run the model; return the chosen detection and its logit."""
     if len(im) != 1 or model.training:
         raise ConfigError(f"one image in eval mode is explained at a time, got {len(im)}")
     _, raw = model(im)
@@ -138,45 +139,45 @@ def gradient_maps(
     layers: Sequence[int | str] | None = None,
     rank: int = 0,
     elementwise: bool = False,
-) -> tuple[list[Activation], Choice]:
-    """Return for each layer where it speaks for the chosen answer's class logit.
+) -> tuple[list[ActivationMap], Choice]:
+    """Return for each layer where it supports the class logit of the chosen detection.
 
     Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391, section 3): channels weighted by their mean gradient, summed,
-    negative parts cut off. With `elementwise` each place has its own gradient as weight (HiResCAM, arXiv 2011.08891),
-    which does not light up like things elsewhere. Layers must give maps (1, c, h, w); None: the maps that the head
+    negative parts cut off. With `elementwise` each cell is weighted by its own gradient (HiResCAM, arXiv 2011.08891),
+    which does not highlight similar objects elsewhere. Layers must give maps (1, c, h, w); None: the maps that the head
     reads.
 
     Raises:
-        ConfigError: a layer that does not exist or gives no map; a rank that does not exist.
+        ConfigError: a layer that does not exist or whose output is not a map; a rank that does not exist.
     """
     if layers is None:
         layers = cast("list[int]", model.model[-1].f)
-    found = [module_at(model, layer) for layer in layers]
-    kept: dict[str, Tensor] = {}
+    modules = [module_at(model, layer) for layer in layers]
+    outputs: dict[str, Tensor] = {}
 
-    def keep(name: str) -> Any:
-        def hook(module: nn.Module, args: Any, output: Any) -> Tensor:
+    def capture(name: str) -> Callable[[nn.Module, object, object], Tensor]:
+        def hook(module: nn.Module, args: object, output: object) -> Tensor:
             if not isinstance(output, Tensor) or output.ndim != 4:
                 raise ConfigError(
-                    f"layer={name}: {type(module).__name__} gives no map", "choose a layer before the head"
+                    f"layer={name}: {type(module).__name__} does not give a map", "choose a layer before the head"
                 )
-            if name in kept:
+            if name in outputs:
                 raise ConfigError(f"layer={name}: this {type(module).__name__} runs several times", "choose the layer")
-            kept[name] = output.clone()  # a later in-place activation must not change it
-            return kept[name]
+            outputs[name] = output.clone()  # a later in-place activation must not change it
+            return outputs[name]
 
         return hook
 
-    with _hooked([module.register_forward_hook(keep(name)) for name, module in found]), torch.enable_grad():
-        choice, logit = _answer(model, im.detach().requires_grad_(), rank)
-        grads = torch.autograd.grad(logit, [kept[name] for name, _ in found], allow_unused=True)
+    with _hooked([module.register_forward_hook(capture(name)) for name, module in modules]), torch.enable_grad():
+        choice, logit = _detect(model, im.detach().requires_grad_(), rank)
+        grads = torch.autograd.grad(logit, [outputs[name] for name, _ in modules], allow_unused=True)
     maps = []
-    for (name, _), grad in zip(found, grads, strict=True):
-        value = kept[name].detach().float()
+    for (name, _), grad in zip(modules, grads, strict=True):
+        value = outputs[name].detach().float()
         weight = torch.zeros_like(value) if grad is None else grad.float()
         if not elementwise:
             weight = weight.mean((2, 3), keepdim=True)  # (1, c, 1, 1)
-        maps.append(Activation(name, (weight * value).sum(1)[0].relu()))
+        maps.append(ActivationMap(name, (weight * value).sum(1)[0].relu()))
     return maps, choice
 
 
@@ -200,10 +201,10 @@ def _shsa_at(model: RTDETRDetectionModel, layer: int | str | None) -> tuple[str,
 @torch.no_grad()
 def shsa_attention(
     model: RTDETRDetectionModel, im: Tensor, layer: int | str | None = None, place: tuple[float, float] | None = None
-) -> Attention:
-    """Return how much the cell at `place` (x, y in 0..1 of the input) attends to every cell of an SHSA block's map.
+) -> AttentionMap:
+    """Return how much the cell at `place` (x, y in 0..1 of the input) attends to each cell of the map of SHSA.
 
-    Without a place, the mean over all cells that ask: what the block looks at. `layer` is the first block by default.
+    Without a place, the mean over all querying cells. `layer` is the first block by default.
     """
     name, block = _shsa_at(model, layer)
     seen: list[Tensor] = []
@@ -215,20 +216,20 @@ def shsa_attention(
     q, k = tokens[:, : block.qk_dim] * block.qk_dim**-0.5, tokens[:, block.qk_dim : 2 * block.qk_dim]
     if place is None:
         rows = [(part @ k.T).softmax(-1).sum(0) for part in q.split(ROWS_AT_ONCE)]
-        return Attention(name, torch.stack(rows).sum(0).view(h, w) / len(q), None)
+        return AttentionMap(name, torch.stack(rows).sum(0).view(h, w) / len(q), None)
     cell = (min(max(int(place[1] * h), 0), h - 1), min(max(int(place[0] * w), 0), w - 1))
-    return Attention(name, (q[cell[0] * w + cell[1]] @ k.T).softmax(-1).view(h, w), cell)
+    return AttentionMap(name, (q[cell[0] * w + cell[1]] @ k.T).softmax(-1).view(h, w), cell)
 
 
 @torch.no_grad()
 def sampling_points(model: RTDETRDetectionModel, im: Tensor, rank: int = 0) -> tuple[Sampling, Choice]:
-    """Return where the decoder looked for the chosen answer, in each of its layers that ran.
+    """Return where the decoder sampled for the chosen detection, in each of its layers that ran.
 
-    Deformable attention (arXiv 2010.04159, section 4.1): every head takes P points on each level and weighs them.
+    Deformable attention (arXiv 2010.04159, section 4.1): every head samples P points on each level and weights them.
     """
     seen: list[tuple[Tensor, Tensor, Tensor, Any]] = []
 
-    def look(module: nn.Module, args: Any) -> None:
+    def record_samples(module: nn.Module, args: Any) -> None:
         attention, (query, refer, _, shapes, *_) = cast("MSDeformAttn", module), args
         weights = attention.attention_weights(query).unflatten(-1, (attention.n_heads, -1)).softmax(-1)
         points = attention._locations(attention._offsets(query), at_least_float32(refer), shapes)
@@ -236,11 +237,11 @@ def sampling_points(model: RTDETRDetectionModel, im: Tensor, rank: int = 0) -> t
 
     decoder = head_of(model).decoder
     crosses = [m for m in decoder.modules() if isinstance(m, MSDeformAttn)]
-    with _hooked([m.register_forward_pre_hook(look) for m in crosses]):
-        choice, _ = _answer(model, im, rank)
+    with _hooked([m.register_forward_pre_hook(record_samples) for m in crosses]):
+        choice, _ = _detect(model, im, rank)
     levels = len(seen[0][3])
-    points = torch.stack([p[choice.query] for p, _, _, _ in seen]).float()  # (D, M, L*P, 2)
-    weights = torch.stack([w[choice.query] for _, w, _, _ in seen]).float()  # (D, M, L*P)
+    points = torch.stack([p[choice.query] for p, _, _, _ in seen]).float()  # (S, M, L*P, 2)
+    weights = torch.stack([w[choice.query] for _, w, _, _ in seen]).float()  # (S, M, L*P)
     references = torch.stack([r[choice.query] for _, _, r, _ in seen]).float()
     shapes = tuple((int(h), int(w)) for h, w in seen[0][3])
     return Sampling(points.unflatten(2, (levels, -1)), weights.unflatten(2, (levels, -1)), references, shapes), choice

@@ -1,8 +1,8 @@
-"""Pictures of why a detector answers as it does; the arrays behind them come from `nn/explain.py`.
+"""Heat maps that explain detections; their arrays come from `explain.py`.
 
-    for found in RTDETR("best.pt").heatmap("photo.jpg", kind="hirescam", query=0):
-        found.values                      # (H, W), 0..1, over the original image
-        found.save("out/photo")           # out/photo.png and out/photo.npz
+    for result in RTDETR("best.pt").heatmap("photo.jpg", kind="hirescam", query=0):
+        result.values                     # (H, W), 0..1, over the original image
+        result.save("out/photo")          # out/photo.png and out/photo.npz
 
 Coordinates are pixels of the original image.
 """
@@ -13,7 +13,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -29,37 +29,39 @@ from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.ops import RatioPad, letterbox_geometry
 from ultralytics.utils.plotting.annotator import Annotator, colors, write_image
+from ultralytics.utils.torch_tools.arrays import Pixels
 
-Image = npt.NDArray[np.uint8]
-Array = npt.NDArray[np.float32]
+Layers = int | str | Sequence[int | str] | None
+"""A layer, several of them, or None for the default."""
+_Array = npt.NDArray[np.float32]
 KINDS = ("hirescam", "gradcam", "shsa", "sampling")
-LEAST_SIDE = 640  # pictures are enlarged to about this, so that marks can be told apart
+MIN_PLOT_SIDE = 640  # smaller images are enlarged to about this, so that marks do not overlap
 MARK = (255, 255, 255)
 
 
 @dataclass
 class Heatmap:
-    """What one image shows: `values` (H, W) in 0..1 (empty for sampling), `arrays` for other programs, and the marks.
+    """Heat map of one image: `values` (H, W) in 0..1 (empty for sampling), `arrays` for other programs, and marks.
 
     `box` is xyxy, `pixel` x, y. For sampling `points` (n, 2), `weights` (n,) and `levels` (n,) of one decoder layer.
     """
 
     kind: str
     path: str
-    image: Image
+    image: Pixels
     title: str
-    values: Array
+    values: _Array
     arrays: dict[str, npt.NDArray[Any]]
-    box: Array | None = None
+    box: _Array | None = None
     pixel: tuple[float, float] | None = None
-    points: Array = field(default_factory=lambda: np.zeros((0, 2), np.float32))
-    weights: Array = field(default_factory=lambda: np.zeros(0, np.float32))
+    points: _Array = field(default_factory=lambda: np.zeros((0, 2), np.float32))
+    weights: _Array = field(default_factory=lambda: np.zeros(0, np.float32))
     levels: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     level_names: tuple[str, ...] = ()
 
-    def plot(self) -> Image:
+    def plot(self) -> Pixels:
         """Return the image with the map laid over it and the marks drawn, BGR; small images are enlarged."""
-        scale = max(1, -(-LEAST_SIDE // max(self.image.shape[:2])))
+        scale = max(1, -(-MIN_PLOT_SIDE // max(self.image.shape[:2])))
         size = (self.image.shape[1] * scale, self.image.shape[0] * scale)
         canvas = np.asarray(cv2.resize(self.image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
         if self.values.size:
@@ -85,10 +87,10 @@ class Heatmap:
             radius = max(2, round(largest * float(np.sqrt(self.weights[i] / self.weights.max()))))
             cv2.circle(annotator.im, (x, y), radius, colors(int(self.levels[i]), bgr=True), cv2.FILLED, cv2.LINE_AA)
             cv2.circle(annotator.im, (x, y), radius, MARK, 1, cv2.LINE_AA)
-        shares = [self.weights[self.levels == n].sum() / self.weights.sum() for n in range(len(self.level_names))]
+        fractions = [self.weights[self.levels == n].sum() / self.weights.sum() for n in range(len(self.level_names))]
         rows = [
-            (f"{name}: {share:.0%}", colors(n, bgr=True))
-            for n, (name, share) in enumerate(zip(self.level_names, shares, strict=True))
+            (f"{name}: {fraction:.0%}", colors(n, bgr=True))
+            for n, (name, fraction) in enumerate(zip(self.level_names, fractions, strict=True))
         ]
         annotator.legend(rows)
 
@@ -103,15 +105,15 @@ class Heatmap:
         return picture, arrays
 
 
-def overlay(image: Image, values: Array) -> Image:
+def overlay(image: Pixels, values: _Array) -> Pixels:
     """Lay a map in 0..1 over an image: the higher, the more colour; where it is 0 the image stays."""
     tint = cv2.applyColorMap((values * 255).round().astype(np.uint8), cv2.COLORMAP_TURBO)
     strength = 0.75 * np.sqrt(values)[..., None]
     return (image * (1 - strength) + tint * strength).round().astype(np.uint8)
 
 
-def over_original(cells: torch.Tensor, network: Sequence[int], shape: Sequence[int], geometry: RatioPad) -> Array:
-    """Bring a map (h, w) of the network input onto the original image (H, W), largest value 1."""
+def over_original(cells: torch.Tensor, network: Sequence[int], shape: Sequence[int], geometry: RatioPad) -> _Array:
+    """Resize a map (h, w) of the network input to the original image (H, W), largest value 1."""
     values = cells.detach().cpu().float().numpy()
     full = cv2.resize(values, (network[1], network[0]), interpolation=cv2.INTER_LINEAR)
     (gain_h, gain_w), (left, top) = geometry
@@ -121,14 +123,16 @@ def over_original(cells: torch.Tensor, network: Sequence[int], shape: Sequence[i
 
 
 class _Explainer:
-    """One image in the network and the way back to its pixels."""
+    """One image as network input, and the map back to its pixels."""
 
-    def __init__(self, model: RTDETRDetectionModel, im: torch.Tensor, image: Image, path: str, letterbox: bool) -> None:
+    def __init__(
+        self, model: RTDETRDetectionModel, im: torch.Tensor, image: Pixels, path: str, letterbox: bool
+    ) -> None:
         self.model, self.im, self.image, self.path = model, im, image, path
         self.network, self.shape = tuple(im.shape[2:]), image.shape[:2]
         self.geometry = (letterbox_geometry if letterbox else stretch_geometry)(self.shape, self.network)
 
-    def to_pixels(self, points: npt.NDArray[Any]) -> Array:
+    def to_pixels(self, points: npt.NDArray[Any]) -> _Array:
         """Map points (..., 2), x, y in 0..1 of the network input, to pixels of the original; they may lie outside."""
         (gain_h, gain_w), (left, top) = self.geometry
         size = np.array([self.network[1], self.network[0]])
@@ -142,23 +146,23 @@ class _Explainer:
         x, y = (pixel[0] + 0.5) * gain_w + left, (pixel[1] + 0.5) * gain_h + top
         return x / self.network[1], y / self.network[0]
 
-    def box_of(self, choice: Choice) -> Array:
-        """Return the answer's box, xyxy, clipped to the image."""
+    def box_of(self, choice: Choice) -> _Array:
+        """Return the box of a detection, xyxy, clipped to the image."""
         cx, cy, w, h = choice.box
         corners = np.array([[cx - w / 2, cy - h / 2], [cx + w / 2, cy + h / 2]])
         return self.to_pixels(corners).clip(0, [self.shape[1], self.shape[0]]).ravel().astype(np.float32)
 
-    def words(self, choice: Choice) -> str:
-        """Return the answer in words."""
+    def title_of(self, choice: Choice) -> str:
+        """Return rank, class and score of a detection as text."""
         return f"query={choice.rank} {self.model.names.get(choice.cls, choice.cls)} {choice.score:.2f}"
 
-    def facts(self, choice: Choice) -> dict[str, npt.NDArray[Any]]:
-        """Return the answer as arrays."""
+    def choice_arrays(self, choice: Choice) -> dict[str, npt.NDArray[Any]]:
+        """Return a detection as arrays."""
         numbers = {"rank": choice.rank, "query": choice.query, "cls": choice.cls, "score": choice.score}
         return {**{k: np.asarray(v) for k, v in numbers.items()}, "box": self.box_of(choice)}
 
-    def gradient(self, kind: str, layer: Any, rank: int) -> Heatmap:
-        """Where the layers speak for an answer; several layers are brought to one size and added."""
+    def gradient(self, kind: str, layer: Layers, rank: int) -> Heatmap:
+        """Where the layers support a detection; the maps of several layers are resized and added."""
         layers = None if layer is None else _several(layer)
         maps, choice = gradient_maps(self.model, self.im, layers, rank, elementwise=kind == "hirescam")
         total = sum(over_original(m.map, self.network, self.shape, self.geometry) * float(m.map.max()) for m in maps)
@@ -166,76 +170,78 @@ class _Explainer:
         values = values / values.max() if values.max() > 0 else values
         names = ",".join(m.layer for m in maps)
         raw = {f"layer_{m.layer}": m.map.cpu().numpy() for m in maps}
-        title = f"{kind} layer {names}\n{self.words(choice)}"
-        arrays = {"values": values, **raw, **self.facts(choice)}
+        title = f"{kind} layer {names}\n{self.title_of(choice)}"
+        arrays = {"values": values, **raw, **self.choice_arrays(choice)}
         return Heatmap(kind, self.path, self.image, title, values, arrays, self.box_of(choice))
 
-    def attention(self, layer: Any, rank: int | None, pixel: Sequence[float] | None) -> Heatmap:
-        """What an SHSA block looks at from a pixel, from the middle of an answer's box, or on the whole."""
+    def attention(self, layer: int | str | None, rank: int | None, pixel: Sequence[float] | None) -> Heatmap:
+        """What an SHSA block attends to from a pixel, from the centre of a detection, or on average."""
         extra: dict[str, npt.NDArray[Any]] = {}
-        box, place, words = None, None, "mean of all places"
+        box, place, subtitle = None, None, "mean of all cells"
         if pixel is not None:
-            place, words = self.to_network(pixel), f"pixel {pixel[0]:g},{pixel[1]:g}"
+            place, subtitle = self.to_network(pixel), f"pixel {pixel[0]:g},{pixel[1]:g}"
         elif rank is not None:
             _, choice = sampling_points(self.model, self.im, rank)
-            place, box, words = (choice.box[0], choice.box[1]), self.box_of(choice), self.words(choice)
-            extra = self.facts(choice)
-        found = shsa_attention(self.model, self.im, layer, place)
-        values = over_original(found.map, self.network, self.shape, self.geometry)
-        arrays = {"values": values, f"layer_{found.layer}": found.map.cpu().numpy(), **extra}
-        if found.cell is not None:
-            arrays["cell"] = np.array(found.cell)
+            place, box, subtitle = (choice.box[0], choice.box[1]), self.box_of(choice), self.title_of(choice)
+            extra = self.choice_arrays(choice)
+        attention_map = shsa_attention(self.model, self.im, layer, place)
+        values = over_original(attention_map.map, self.network, self.shape, self.geometry)
+        arrays = {"values": values, f"layer_{attention_map.layer}": attention_map.map.cpu().numpy(), **extra}
+        if attention_map.cell is not None:
+            arrays["cell"] = np.array(attention_map.cell)
         mark = None if place is None else self.to_pixels(np.array(place))
         at = None if mark is None else (float(mark[0]), float(mark[1]))
-        title = f"shsa layer {found.layer}\n{words}"
+        title = f"shsa layer {attention_map.layer}\n{subtitle}"
         return Heatmap("shsa", self.path, self.image, title, values, arrays, box, at)
 
-    def sampling(self, layer: Any, rank: int) -> Heatmap:
-        """Where the decoder looked for an answer; the picture shows one of its layers, the arrays hold all."""
-        found, choice = sampling_points(self.model, self.im, rank)
-        depth = len(found.points)
+    def sampling(self, layer: Layers, rank: int) -> Heatmap:
+        """Where the decoder sampled for a detection; the image shows one of its layers, the arrays hold all."""
+        samples, choice = sampling_points(self.model, self.im, rank)
+        depth = len(samples.points)
         shown = depth - 1 if layer is None else _number(layer)
         if not -depth <= shown < depth:
             raise ConfigError(f"layer={layer}: decoder layers 0 to {depth - 1} ran")
-        points, weights = self.to_pixels(found.points.cpu().numpy()), found.weights.cpu().numpy()
+        points, weights = self.to_pixels(samples.points.cpu().numpy()), samples.weights.cpu().numpy()
         heads, levels, each = weights.shape[1:]
         level = np.broadcast_to(np.arange(levels)[:, None], (heads, levels, each)).ravel()
-        names = tuple(f"level {h}x{w}" for h, w in found.shapes)
-        arrays = {"points": points, "weights": weights, "references": found.references.cpu().numpy()}
-        arrays |= {"shapes": np.array(found.shapes), **self.facts(choice)}
-        title = f"sampling decoder layer {shown % depth}\n{self.words(choice)}".split("\n")
+        names = tuple(f"level {h}x{w}" for h, w in samples.shapes)
+        arrays = {"points": points, "weights": weights, "references": samples.references.cpu().numpy()}
+        arrays |= {"shapes": np.array(samples.shapes), **self.choice_arrays(choice)}
+        title = f"sampling decoder layer {shown % depth}\n{self.title_of(choice)}".split("\n")
         return Heatmap(
             "sampling", self.path, self.image, ", ".join(title), np.zeros((0, 0), np.float32), arrays,
             self.box_of(choice), None, points[shown].reshape(-1, 2), weights[shown].ravel(), level.copy(), names,
         )  # fmt: skip
 
 
-def _several(layer: Any) -> list[Any]:
+def _several(layer: int | str | Sequence[int | str]) -> list[int | str]:
     """Return the layers of `19`, `"19,22"`, `"[19, 22]"` or a list."""
-    if isinstance(layer, (list, tuple)):
-        return list(layer)
-    return [name.strip() for name in layer.strip("[]").split(",")] if isinstance(layer, str) else [layer]
+    if isinstance(layer, str):
+        return [name.strip() for name in layer.strip("[]").split(",")]
+    return [layer] if isinstance(layer, int) else list(layer)
 
 
-def _number(layer: Any) -> int:
+def _number(layer: Layers) -> int:
     """Return the number of a decoder layer."""
     if not str(layer).lstrip("-").isdigit():
         raise ConfigError(f"layer={layer}: with kind=sampling it is the number of a decoder layer")
-    return int(layer)
+    return int(str(layer))
 
 
-def explain(explainer: _Explainer, kind: str, layer: Any, query: int | None, pixel: Sequence[float] | None) -> Heatmap:
+def explain(
+    explainer: _Explainer, kind: str, layer: Layers, query: int | None, pixel: Sequence[float] | None
+) -> Heatmap:
     """Return the heat map of one image; `pixel` belongs to shsa alone.
 
     Raises:
-        ConfigError: an unknown kind, or arguments that do not go together.
+        ConfigError: an unknown kind, or arguments that exclude each other.
     """
     if kind not in KINDS:
         raise ConfigError(f"kind={kind}: there are {', '.join(KINDS)}")
     if pixel is not None and kind != "shsa":
-        raise ConfigError(f"pixel={list(pixel)}: only kind=shsa asks from a pixel", f"kind={kind} takes query=")
+        raise ConfigError(f"pixel={list(pixel)}: only kind=shsa takes a pixel", f"kind={kind} takes query=")
     if kind == "shsa":
-        return explainer.attention(layer, query, pixel)
+        return explainer.attention(cast("int | str | None", layer), query, pixel)  # a list is refused there
     if kind == "sampling":
         return explainer.sampling(layer, query or 0)
     return explainer.gradient(kind, layer, query or 0)
@@ -243,31 +249,31 @@ def explain(explainer: _Explainer, kind: str, layer: Any, query: int | None, pix
 
 def heatmap(
     model: Model,
-    source: Any,
+    source: object,
     kind: str = "hirescam",
-    layer: int | str | Sequence[int | str] | None = None,
+    layer: Layers = None,
     query: int | None = None,
     pixel: Sequence[float] | None = None,
     save: bool = True,
     **kwargs: Any,
 ) -> list[Heatmap]:
-    """Explain an answer of a detector on each image of a source.
+    """Explain a detection on each image of a source.
 
     Args:
         model: an RT-DETR detector that is not an exported file.
-        source: what `predict` takes, as far as it ends.
+        source: what `predict` takes, if it is finite.
         kind: `hirescam` or `gradcam` (gradient-weighted maps), `shsa` (attention), `sampling` (decoder points). Of the
-            two, gradcam weighs whole channels, and so also lights up what drives the same channels elsewhere.
+            two, gradcam weights whole channels and so also highlights what activates the same channels elsewhere.
         layer: number of a row of the model YAML or a dotted name below it; for the gradient maps also several, as a
             list or separated by commas, whose maps are added. By default the maps that the head reads, the first SHSA
             block, or the last decoder layer.
-        query: which answer, 0 is the best; by default 0, for shsa none: the mean of all places.
-        pixel: x, y in the original image; the place that shsa asks from.
+        query: rank of the detection, 0 is the best; by default 0, for shsa none: the mean of all cells.
+        pixel: x, y in the original image; the querying cell of shsa.
         save: write a PNG and an NPZ for each image into the run folder.
         kwargs: arguments of `predict`: imgsz, letterbox, classes, device, project, name, ...
 
     Raises:
-        ConfigError: a layer, answer or pixel that does not exist; a model without a PyTorch network.
+        ConfigError: a layer, detection or pixel that does not exist; a model without a PyTorch network.
     """
     options: Mapping[str, Any] = {"batch": 1, "save": False, **kwargs}
     predictor = model._class("predictor")(overrides=model._args("predict", {"name": "heatmap", **options}))
@@ -281,12 +287,12 @@ def heatmap(
         for path, image in zip(paths, images, strict=True):
             explainer = _Explainer(network, predictor.preprocess([image]), image, path, bool(predictor.args.letterbox))
             with class_filter(network, predictor.classes):
-                found = explain(explainer, kind, layer, query, pixel)
-            out.append(found)
+                result = explain(explainer, kind, layer, query, pixel)
+            out.append(result)
             if save:
                 stem = predictor.save_dir / _free(f"{Path(path).stem or 'image'}_{kind}", used)
-                picture, arrays = found.save(stem)
-                LOGGER.info(f"{path}: {found.title.replace(chr(10), ', ')} -> {picture}, {arrays.name}")
+                image_file, arrays = result.save(stem)
+                LOGGER.info(f"{path}: {result.title.replace(chr(10), ', ')} -> {image_file}, {arrays.name}")
     if save and out:
         LOGGER.info(f"Results saved to {colorstr('bold', str(predictor.save_dir))}")
     return out

@@ -1,14 +1,14 @@
-"""From the rows of an RT-DETR head to boxes in a user's image; shared by prediction and validation.
+"""Post-process: from the rows of an RT-DETR head to boxes in the original image; shared by prediction and validation.
 
-Legend: B images, K rows that the head returns, N kept rows of one image. A row is cx, cy, w, h in 0..1 of the network
-input, score, class; rows come best score first.
+Shapes: B batch, K rows that the head returns, n selected rows of one image. A row is cx, cy, w, h in 0..1 of the
+network input, score, class; rows come best score first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import cast
 
 import torch
 from torch import nn
@@ -18,9 +18,9 @@ from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.ops import RatioPad, clip_boxes, xywh2xyxy, xyxy2xywhn
 
 
-def output_rows(preds: Any) -> torch.Tensor:
-    """Return the rows (B, K, 6) in fp32 of a model's raw output, which may carry a raw tuple beside them."""
-    rows = preds[0] if isinstance(preds, (tuple, list)) else preds
+def output_rows(preds: torch.Tensor | Sequence[object]) -> torch.Tensor:
+    """Return the rows (B, K, 6) in fp32 of a model's raw output, which may be followed by a tuple of raw outputs."""
+    rows = preds if isinstance(preds, torch.Tensor) else cast("torch.Tensor", preds[0])
     return rows.float()
 
 
@@ -29,7 +29,7 @@ def select_rows(
 ) -> list[torch.Tensor]:
     """Keep per image the rows with a score above `conf` and, if given, of `classes`; at most `max_det` of them.
 
-    `rows` (B, K, 6); returns B tensors (N, 6) in the order of the input. Rows that are not finite are dropped.
+    `rows` (B, K, 6); returns B tensors (n, 6) in the order of the input. Rows that are not finite are dropped.
     """
     keep = (rows[..., 4] > conf) & rows.isfinite().all(-1)  # (B, K)
     if classes is not None:
@@ -45,17 +45,17 @@ def stretch_geometry(original: Sequence[int], network: Sequence[int]) -> RatioPa
 def to_original_xyxy(
     boxes: torch.Tensor, network: Sequence[int], original: Sequence[int], geometry: RatioPad
 ) -> torch.Tensor:
-    """Map boxes (N, 4) cx cy w h in 0..1 of the network input (h, w) to xyxy pixels of the original image, clipped."""
+    """Map boxes (n, 4) cx cy w h in 0..1 of the network input (h, w) to xyxy pixels of the original image, clipped."""
     return network_to_original(to_network_xyxy(boxes, network), original, geometry)
 
 
 def to_network_xyxy(boxes: torch.Tensor, network: Sequence[int]) -> torch.Tensor:
-    """Map boxes (N, 4) cx cy w h in 0..1 of the network input (h, w) to xyxy pixels of it."""
+    """Map boxes (n, 4) cx cy w h in 0..1 of the network input (h, w) to xyxy pixels of it."""
     return xywh2xyxy(boxes) * boxes.new_tensor([network[1], network[0], network[1], network[0]])
 
 
 def network_to_original(boxes: torch.Tensor, original: Sequence[int], geometry: RatioPad) -> torch.Tensor:
-    """Map boxes (N, 4) xyxy pixels of the network input to xyxy pixels of the original image (h, w), clipped."""
+    """Map boxes (n, 4) xyxy pixels of the network input to xyxy pixels of the original image (h, w), clipped."""
     (gain_h, gain_w), (left, top) = geometry
     pad = boxes.new_tensor([left, top, left, top])
     gain = boxes.new_tensor([gain_w, gain_h, gain_w, gain_h])
@@ -63,13 +63,13 @@ def network_to_original(boxes: torch.Tensor, original: Sequence[int], geometry: 
 
 
 def to_network_xywhn(boxes: torch.Tensor, network: Sequence[int], geometry: RatioPad) -> torch.Tensor:
-    """Map boxes (N, 4) xyxy pixels of the original image to cx cy w h in 0..1 of the network input (h, w)."""
+    """Map boxes (n, 4) xyxy pixels of the original image to cx cy w h in 0..1 of the network input (h, w)."""
     (gain_h, gain_w), (left, top) = geometry
     gain, pad = boxes.new_tensor([gain_w, gain_h] * 2), boxes.new_tensor([left, top] * 2)
     return xyxy2xywhn(boxes * gain + pad, w=network[1], h=network[0])
 
 
-def check_classes(classes: Sequence[int] | int | None, nc: int) -> None:
+def check_class_filter(classes: Sequence[int] | int | None, nc: int) -> None:
     """Raise ConfigError when a class filter names no class at all, or one that does not exist."""
     listed = [classes] if isinstance(classes, int) else classes
     if listed is None or (listed and all(0 <= c < nc for c in listed)):
@@ -79,8 +79,8 @@ def check_classes(classes: Sequence[int] | int | None, nc: int) -> None:
 
 
 @contextmanager
-def class_filter(model: Any, classes: Sequence[int] | None) -> Iterator[None]:
-    """Let the heads of `model` select their top rows among `classes` only, until the block ends.
+def class_filter(model: object, classes: Sequence[int] | None) -> Iterator[None]:
+    """Restrict the top-k of the heads of `model` to `classes` until the block ends.
 
     Without classes nothing happens, nor without a PyTorch head to reach (an exported file); `select_rows` still filters
     what comes out. Raises ConfigError for a class that the model does not know.
@@ -91,7 +91,7 @@ def class_filter(model: Any, classes: Sequence[int] | None) -> Iterator[None]:
     heads = [m for m in model.modules() if isinstance(m, QueryHead)] if isinstance(model, nn.Module) else []
     names = getattr(model, "names", None) or ()
     for nc in [head.nc for head in heads] or [len(names)] * bool(names):
-        check_classes(classes, nc)
+        check_class_filter(classes, nc)
     before = [head.classes for head in heads]
     try:
         for head in heads:

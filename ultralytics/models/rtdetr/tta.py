@@ -1,8 +1,8 @@
-"""Test-time augmentation for RT-DETR: the same image in several views, and their boxes fused.
+"""Test-time augmentation for RT-DETR: several views of the same image, whose boxes are fused.
 
-A network without NMS returns one box per object in each view, so that views cannot simply be put together: boxes of one
-object are fused as in weighted boxes fusion (Solovyev et al. 2021, arXiv 1910.13302, section 3). Legend: B images,
-V views, K rows of a view, N fused rows. Rows are cx, cy, w, h in 0..1 of the network input, score, class.
+A network without NMS returns one box per object in each view, so the boxes of views cannot simply be joined: those of
+one object are fused as in weighted boxes fusion (Solovyev et al. 2021, arXiv 1910.13302, section 3). Shapes: B batch, V
+views, K rows of a view, n fused rows. Rows are cx, cy, w, h in 0..1 of the network input, score, class.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from torchvision.ops import batched_nms, box_iou
 from ultralytics.models.rtdetr.post import output_rows
 from ultralytics.utils.ops import xywh2xyxy, xyxy2xywh
 
-FUSE_IOU = 0.65  # boxes of one class that overlap as much are one object
+FUSE_IOU = 0.65  # boxes of one class with a larger IoU are one object
 
 
 class View(NamedTuple):
-    """How an image is shown: sides times `scale`, and mirrored or not."""
+    """One view of an image: sides times `scale`, and mirrored or not."""
 
     scale: float
     mirrored: bool
@@ -33,12 +33,12 @@ VIEWS = (View(1.0, False), View(1.0, True), View(1.25, False))
 def augmented_rows(
     run: Callable[[torch.Tensor], Any], im: torch.Tensor, stride: int, any_size: bool = True
 ) -> torch.Tensor:
-    """Return the fused rows (B, N, 6) of all views of `im` (B, C, H, W), best first, filled up with zeros.
+    """Return the fused rows (B, n, 6) of all views of `im` (B, C, H, W), best first, padded with zeros.
 
     `run` is the network. Without `any_size` it takes inputs of one size only, and the enlarged view is left out.
     """
     views = [v for v in VIEWS if any_size or v.scale == 1]
-    seen = [output_rows(run(shown(im, view, stride))).cpu() for view in views]
+    seen = [output_rows(run(apply_view(im, view, stride))).cpu() for view in views]
     for view, rows in zip(views, seen, strict=True):
         if view.mirrored:
             rows[..., 0] = 1 - rows[..., 0]
@@ -49,7 +49,7 @@ def augmented_rows(
     return out
 
 
-def shown(im: torch.Tensor, view: View, stride: int) -> torch.Tensor:
+def apply_view(im: torch.Tensor, view: View, stride: int) -> torch.Tensor:
     """Return the network input of a view; sides stay multiples of `stride`."""
     if view.scale != 1:
         size = [max(stride, round(side * view.scale / stride) * stride) for side in im.shape[2:]]
@@ -58,10 +58,10 @@ def shown(im: torch.Tensor, view: View, stride: int) -> torch.Tensor:
 
 
 def fuse_views(views: Sequence[torch.Tensor], iou: float = FUSE_IOU) -> torch.Tensor:
-    """Return the fused rows (N, 6) of one image, best first, from the rows (K, 6) of each view.
+    """Return the fused rows (n, 6) of one image, best first, from the rows (K, 6) of each view.
 
     The best box of each object and class, and those that overlap it, become one: their mean, weighted by score. Its
-    score is the mean over views of the best score in each, so that what only one of V views sees keeps a V-th.
+    score is the mean over views of the best score in each, so that a box of only one of V views keeps a V-th.
     """
     rows = torch.cat(list(views))
     owner = torch.cat([torch.full((len(v),), i) for i, v in enumerate(views)])
@@ -71,12 +71,12 @@ def fuse_views(views: Sequence[torch.Tensor], iou: float = FUSE_IOU) -> torch.Te
         return rows
     boxes, scores, classes = xywh2xyxy(rows[:, :4]), rows[:, 4], rows[:, 5]
     heads = batched_nms(boxes, scores, classes.long(), iou)
-    overlap = box_iou(boxes, boxes[heads]) * (classes[:, None] == classes[heads])  # (rows, N)
-    overlap[heads, torch.arange(len(heads))] = 2.0  # a head is its own, whatever else it touches
+    overlap = box_iou(boxes, boxes[heads]) * (classes[:, None] == classes[heads])  # (rows, n)
+    overlap[heads, torch.arange(len(heads))] = 2.0  # a group holds its own best box, also where that overlaps another
     group = overlap.argmax(1)
     weight = torch.zeros(len(heads)).index_add(0, group, scores)
     mean = torch.zeros(len(heads), 4).index_add(0, group, boxes * scores[:, None]) / weight[:, None]
     best = torch.zeros(len(heads) * len(views)).scatter_reduce(0, group * len(views) + owner, scores, "amax")
-    score = best.view(len(heads), len(views)).mean(1)  # (N,)
+    score = best.view(len(heads), len(views)).mean(1)  # (n,)
     fused = torch.cat([xyxy2xywh(mean), score[:, None], classes[heads][:, None]], 1)
     return fused[score.argsort(descending=True, stable=True)]

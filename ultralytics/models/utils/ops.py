@@ -1,6 +1,6 @@
 """One-to-one matching of predictions and targets (DETR, arXiv 2005.12872, section 3.1).
 
-Shapes: K outputs (encoder and decoder layers), B batch, Q queries, C classes, T targets of all images, n matched pairs.
+Shapes: K outputs (encoder and decoder layers), B batch, Q queries, nc classes, N targets, n matched pairs.
 Boxes are cx, cy, w, h in 0..1. Targets lie one image after another, `gt_groups[i]` of them for image i.
 """
 
@@ -88,10 +88,10 @@ class HungarianMatcher(nn.Module):
         """Match one output.
 
         Args:
-            pred_bboxes: [B, Q, 4].
-            pred_scores: [B, Q, C] logits.
-            gt_bboxes: [T, 4].
-            gt_cls: [T] class indices.
+            pred_bboxes: (B, Q, 4).
+            pred_scores: (B, Q, nc) logits.
+            gt_bboxes: (N, 4).
+            gt_cls: (N,) class indices.
             gt_groups: Number of targets of each image.
 
         Returns:
@@ -111,17 +111,17 @@ class HungarianMatcher(nn.Module):
         """Match K outputs at once, with one copy to the host and one back.
 
         Args:
-            pred_bboxes: [K, B, Q, 4].
-            pred_scores: [K, B, Q, C] logits.
-            gt_bboxes: [T, 4].
-            gt_cls: [T] class indices.
+            pred_bboxes: (K, B, Q, 4).
+            pred_scores: (K, B, Q, nc) logits.
+            gt_bboxes: (N, 4).
+            gt_cls: (N,) class indices.
             gt_groups: Number of targets of each image.
 
         Returns:
-            Query slots (image * Q + query) and target indices, two tensors [K, n] on the device of the predictions.
+            Query slots (image * Q + query) and target indices, two tensors (K, n) on the device of the predictions.
         """
         pairs = self.match_on_host(pred_bboxes, pred_scores, gt_bboxes, gt_cls, gt_groups)
-        both = torch.from_numpy(pairs).to(pred_bboxes.device, non_blocking=True)  # [2, K, n]
+        both = torch.from_numpy(pairs).to(pred_bboxes.device, non_blocking=True)  # (2, K, n)
         return both[0], both[1]
 
     def match_on_host(
@@ -132,7 +132,7 @@ class HungarianMatcher(nn.Module):
         gt_cls: Tensor,
         gt_groups: Sequence[int],
     ) -> IndexArray:
-        """Match K outputs at once, as `match_outputs` does; return slots and targets as one array [2, K, n]."""
+        """Match K outputs at once, as `match_outputs` does; return slots and targets as one array (2, K, n)."""
         queries = pred_bboxes.shape[2]
         pairs = []
         for blocks in self._solve(pred_bboxes, pred_scores, gt_bboxes, gt_cls, gt_groups):
@@ -151,7 +151,7 @@ class HungarianMatcher(nn.Module):
             return [[(none, none)] * images for _ in range(k)]
         from scipy.optimize import linear_sum_assignment
 
-        cost = self._cost(pred_bboxes, pred_scores, gt_bboxes, gt_cls, gt_groups).cpu().numpy()  # [K, T, Q]
+        cost = self._cost(pred_bboxes, pred_scores, gt_bboxes, gt_cls, gt_groups).cpu().numpy()  # (K, N, Q)
         ends = np.cumsum(gt_groups)
         solved = []
         for per_output in cost:
@@ -165,15 +165,15 @@ class HungarianMatcher(nn.Module):
     def _cost(
         self, pred_bboxes: Tensor, pred_scores: Tensor, gt_bboxes: Tensor, gt_cls: Tensor, gt_groups: Sequence[int]
     ) -> Tensor:
-        """Return the cost [K, T, Q] of each target with the queries of its own image; not finite counts as 0."""
+        """Return the cost (K, N, Q) of each target with the queries of its own image; not finite counts as 0."""
         device = pred_bboxes.device
-        image = torch.repeat_interleave(torch.as_tensor(gt_groups)).to(device, non_blocking=True)  # [T]
+        image = torch.repeat_interleave(torch.as_tensor(gt_groups)).to(device, non_blocking=True)  # (N,)
         scores = at_least_float32(pred_scores)
         if not self.use_fl:
             scores = scores.softmax(-1)
-        scores = scores.transpose(2, 3)[:, image, gt_cls.to(device).long().flatten()]  # [K, T, Q]
-        planes = at_least_float32(pred_bboxes).permute(3, 0, 1, 2)[:, :, image]  # [4, K, T, Q]
-        target = at_least_float32(gt_bboxes).t()[:, None, :, None]  # [4, 1, T, 1]
+        scores = scores.transpose(2, 3)[:, image, gt_cls.to(device).long().flatten()]  # (K, N, Q)
+        planes = at_least_float32(pred_bboxes).permute(3, 0, 1, 2)[:, :, image]  # (4, K, N, Q)
+        target = at_least_float32(gt_bboxes).t()[:, None, :, None]  # (4, 1, N, 1)
         iou, giou = iou_and_giou(planes, target)
         if self.iou_power > 0:
             return (-scores.sigmoid() * iou.clamp(min=0).pow(self.iou_power)).nan_to_num(0.0, 0.0, 0.0)

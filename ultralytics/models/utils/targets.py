@@ -1,6 +1,6 @@
 """The objects of a batch as heads and criteria take them.
 
-Letters: B images, N objects of all images.
+Shapes: B batch, N targets of all images.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a loaded model is to its callers, and the checks that all exported files share.
+"""A loaded model as its callers see it, and the checks that all exported files share.
 
-Legend: B images of a call, N images that a fixed graph takes at once, C channels, H, W height and width of the input.
+Shapes: B batch, n images that a fixed graph takes at once, C channels, H x W input.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ultralytics.nn.backends.metadata import Facts
+from ultralytics.nn.backends.metadata import ExportMetadata
 from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Runner:
-    """A loaded model: its forward, and what callers must know of it."""
+    """A loaded model: its forward, and what callers need to know about it."""
 
     forward: Callable[..., Any]
     names: dict[int, str]
@@ -28,32 +28,32 @@ class Runner:
     imgsz: int | Sequence[int] | None = None
     channels: int = 3
     module: BaseModel | None = None
-    facts: Facts | None = None
+    metadata: ExportMetadata | None = None
 
 
-def exported_runner(call: Callable[[Tensor], Tensor], facts: Facts, origin: str) -> Runner:
+def exported_runner(call: Callable[[Tensor], Tensor], metadata: ExportMetadata, origin: str) -> Runner:
     """Wrap the call of an exported graph, images (B, C, H, W) to its output, with the checks of `ExportedForward`."""
     return Runner(
-        forward=ExportedForward(call, facts, origin),
-        names=facts.names,
-        stride=facts.stride,
-        task=facts.task,
-        imgsz=list(facts.imgsz) if facts.imgsz[0] != facts.imgsz[1] else facts.imgsz[0],
-        channels=facts.channels,
-        facts=facts,
+        forward=ExportedForward(call, metadata, origin),
+        names=metadata.names,
+        stride=metadata.stride,
+        task=metadata.task,
+        imgsz=list(metadata.imgsz) if metadata.imgsz[0] != metadata.imgsz[1] else metadata.imgsz[0],
+        channels=metadata.channels,
+        metadata=metadata,
     )
 
 
 class ExportedForward:
     """Call an exported graph with any number of images.
 
-    A graph of a fixed batch gets N images at a time, the last ones filled up with zeros, whose answers are left out.
+    A graph of a fixed batch gets n images at a time; the last part is padded with zeros, whose output is dropped.
     Raises ConfigError for images of a size that the file does not take, and for `embed`.
     """
 
-    def __init__(self, call: Callable[[Tensor], Tensor], facts: Facts, origin: str) -> None:
+    def __init__(self, call: Callable[[Tensor], Tensor], metadata: ExportMetadata, origin: str) -> None:
         self.call = call
-        self.facts = facts
+        self.metadata = metadata
         self.origin = origin
 
     def __call__(self, im: Tensor, embed: Sequence[int] | None = None) -> Tensor:
@@ -61,24 +61,24 @@ class ExportedForward:
         if embed is not None:
             raise ConfigError(f"embed: {self.origin} gives detections only", "use the weights file (.pt)")
         self._check(im)
-        if self.facts.dynamic or len(im) == self.facts.batch:
+        if self.metadata.dynamic or len(im) == self.metadata.batch:
             return self.call(im.float()).to(im.device)
-        parts = [self._padded(part.float()) for part in im.split(self.facts.batch)]
+        parts = [self._padded(part.float()) for part in im.split(self.metadata.batch)]
         return torch.cat(parts).to(im.device)
 
     def _padded(self, part: Tensor) -> Tensor:
-        """Run at most N images through a graph for exactly N."""
-        missing = self.facts.batch - len(part)
+        """Run at most n images through a graph for exactly n."""
+        missing = self.metadata.batch - len(part)
         if missing:
             part = torch.cat((part, part.new_zeros((missing, *part.shape[1:]))))
-        return self.call(part)[: self.facts.batch - missing]
+        return self.call(part)[: self.metadata.batch - missing]
 
     def _check(self, im: Tensor) -> None:
-        facts, size = self.facts, tuple(im.shape[2:])
-        if not facts.dynamic and size != facts.imgsz:
+        metadata, size = self.metadata, tuple(im.shape[2:])
+        if not metadata.dynamic and size != metadata.imgsz:
             raise ConfigError(
-                f"imgsz={list(size)}: {self.origin} takes {list(facts.imgsz)} only",
-                f"give imgsz={list(facts.imgsz)}, or export with dynamic=True",
+                f"imgsz={list(size)}: {self.origin} takes {list(metadata.imgsz)} only",
+                f"give imgsz={list(metadata.imgsz)}, or export with dynamic=True",
             )
-        if any(side % facts.stride for side in size):
-            raise ConfigError(f"imgsz={list(size)}: {self.origin} takes multiples of {facts.stride} px")
+        if any(side % metadata.stride for side in size):
+            raise ConfigError(f"imgsz={list(size)}: {self.origin} takes multiples of {metadata.stride} px")

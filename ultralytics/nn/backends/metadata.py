@@ -1,22 +1,21 @@
-"""What an exported file says of itself: one JSON text inside the file, read back as data and checked field by field."""
+"""Metadata of an exported file: one JSON string inside the file, read back as data and checked field by field."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from ultralytics.utils.errors import CheckpointError
 
-META_KEY = "rtdetr-shsa"
-MAX_TEXT = 4 << 20  # characters
+METADATA_KEY = "rtdetr-shsa"
+MAX_METADATA_CHARS = 4 << 20  # characters
 PRECISIONS = ("fp32", "fp16", "int8")
 
 
 @dataclass(frozen=True)
-class Facts:
-    """Facts of an exported model.
+class ExportMetadata:
+    """Metadata of an exported model.
 
     Attributes:
         format: Name of the format, such as onnx.
@@ -36,7 +35,7 @@ class Facts:
         source_sha256: Its hash, empty when the model was in memory only.
         version: Version of this package.
         license: Licence of this package and of what it writes.
-        docs: Where to read on.
+        docs: Where to read more.
         date: When it was written.
     """
 
@@ -60,34 +59,34 @@ class Facts:
     docs: str = "docs/export.md"
     date: str = ""
 
-    def to_text(self) -> str:
-        """Return the facts as JSON."""
+    def to_json(self) -> str:
+        """Return the metadata as JSON."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
-    def from_text(cls, text: str | None, origin: str) -> Facts:
-        """Read facts back; `origin` names the file in errors.
+    def from_json(cls, text: str | None, origin: str) -> ExportMetadata:
+        """Read metadata back; `origin` names the file in errors.
 
         Raises:
-            CheckpointError: no facts, not JSON, or a field of a wrong type or size.
+            CheckpointError: no metadata, not JSON, or a field of a wrong type or size.
         """
         if not text:
-            raise CheckpointError(f"{origin}: holds no facts of a model", "only files that `yolo export` wrote can run")
+            raise CheckpointError(f"{origin}: holds no model metadata", "only files that `yolo export` wrote can run")
         try:
-            data = json.loads(text) if len(text) <= MAX_TEXT else None
+            data = json.loads(text) if len(text) <= MAX_METADATA_CHARS else None
         except (ValueError, RecursionError):
             data = None
         if not isinstance(data, dict):
-            raise CheckpointError(f"{origin}: its facts are damaged", "export the model again")
+            raise CheckpointError(f"{origin}: its metadata are damaged", "export the model again")
         for field, good in _CHECKS.items():
             if field not in data or not good(data[field]):
-                raise CheckpointError(f"{origin}: its facts are damaged at '{field}'", "export the model again")
+                raise CheckpointError(f"{origin}: its metadata are damaged at '{field}'", "export the model again")
         data["names"] = {int(k): v for k, v in data["names"].items()}
         data["imgsz"] = tuple(data["imgsz"])
         return cls(**{k: data[k] for k in _CHECKS})
 
     def common_properties(self) -> dict[str, str]:
-        """Return the facts that other tools of the `ultralytics` interface look for, each as a text."""
+        """Return the metadata that other tools of the `ultralytics` interface look for, each as a string."""
         shown = ("stride", "task", "batch", "channels", "version", "license", "docs", "date", "head")
         texts = {key: str(getattr(self, key)) for key in shown}
         return {
@@ -99,25 +98,25 @@ class Facts:
         }
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> bool:
     return isinstance(value, str) and len(value) <= 1000
 
 
-def _is_count(low: int, high: int) -> Callable[[Any], bool]:
+def _is_count(low: int, high: int) -> Callable[[object], bool]:
     return lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
-def _is_names(value: Any) -> bool:
+def _is_names(value: object) -> bool:
     if not isinstance(value, Mapping) or len(value) > 100_000:
         return False
     return all(str(k).isdecimal() and len(str(k)) < 8 and _is_text(v) for k, v in value.items())
 
 
-def _is_size(value: Any) -> bool:
+def _is_size(value: object) -> bool:
     return isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_count(1, 1 << 16), value))
 
 
-_CHECKS: Mapping[str, Callable[[Any], bool]] = {
+_CHECKS: Mapping[str, Callable[[object], bool]] = {
     **dict.fromkeys(
         ("format", "task", "device", "head", "source", "source_sha256", "version", "license", "docs", "date"), _is_text
     ),

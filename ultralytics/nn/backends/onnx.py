@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ultralytics.nn.backends.base import Runner, exported_runner
-from ultralytics.nn.backends.metadata import META_KEY, Facts
+from ultralytics.nn.backends.metadata import METADATA_KEY, ExportMetadata
 from ultralytics.utils.checks import check_file, require
 from ultralytics.utils.errors import CheckpointError
 from ultralytics.utils.log import LOGGER
@@ -27,7 +26,7 @@ _ERRORS = (
 )
 
 
-def onnx_runner(weights: Any, device: torch.device, fp16: bool, fuse: bool) -> Runner:
+def onnx_runner(weights: str | Path, device: torch.device, fp16: bool, fuse: bool) -> Runner:
     """Open an `.onnx` file; it runs in as many threads as torch does.
 
     Raises MissingPackageError without ONNX Runtime, CheckpointError for a file that it cannot read.
@@ -41,14 +40,14 @@ def onnx_runner(weights: Any, device: torch.device, fp16: bool, fuse: bool) -> R
         session = ort.InferenceSession(str(path), options, providers=_providers(ort, device, path))
     except runtime_errors() as e:
         raise CheckpointError(f"{path}: ONNX Runtime cannot read it", str(e).splitlines()[0][:300]) from None
-    facts = Facts.from_text(session.get_modelmeta().custom_metadata_map.get(META_KEY), str(path))
+    metadata = ExportMetadata.from_json(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), str(path))
     name = session.get_inputs()[0].name
 
     def call(im: Tensor) -> Tensor:
         output = session.run(None, {name: np.ascontiguousarray(im.cpu().numpy())})[0]
         return torch.from_numpy(output)
 
-    return exported_runner(call, facts, path.name)
+    return exported_runner(call, metadata, path.name)
 
 
 def runtime_errors() -> tuple[type[Exception], ...]:

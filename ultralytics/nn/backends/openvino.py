@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ultralytics.nn.backends.base import Runner, exported_runner
-from ultralytics.nn.backends.metadata import META_KEY, Facts
+from ultralytics.nn.backends.metadata import METADATA_KEY, ExportMetadata
 from ultralytics.utils.checks import check_file, require
 from ultralytics.utils.errors import CheckpointError, NotFoundError
 
 FOLDER_SUFFIX = "_openvino_model"
 
 
-def openvino_runner(weights: Any, device: torch.device, fp16: bool, fuse: bool) -> Runner:
+def openvino_runner(weights: str | Path, device: torch.device, fp16: bool, fuse: bool) -> Runner:
     """Open a folder, or the `.xml` in it; it runs on the CPU, in as many threads as torch does.
 
     Raises MissingPackageError without OpenVINO, NotFoundError for a folder without a model, CheckpointError for a file
@@ -29,8 +28,8 @@ def openvino_runner(weights: Any, device: torch.device, fp16: bool, fuse: bool) 
     try:
         core = ov.Core()
         model = core.read_model(str(path))
-        text = str(model.get_rt_info([META_KEY]).value) if model.has_rt_info([META_KEY]) else None
-        facts = Facts.from_text(text, str(path))
+        text = str(model.get_rt_info([METADATA_KEY]).value) if model.has_rt_info([METADATA_KEY]) else None
+        metadata = ExportMetadata.from_json(text, str(path))
         compiled = core.compile_model(model, "CPU", settings)
     except RuntimeError as e:
         if isinstance(e, CheckpointError):
@@ -40,14 +39,14 @@ def openvino_runner(weights: Any, device: torch.device, fp16: bool, fuse: bool) 
     def call(im: Tensor) -> Tensor:
         return torch.from_numpy(np.array(compiled(np.ascontiguousarray(im.cpu().numpy()))[0]))
 
-    return exported_runner(call, facts, path.name)
+    return exported_runner(call, metadata, path.name)
 
 
 def xml_file(path: Path) -> Path:
     """Return the `.xml` of a model folder, or the file itself."""
     if not path.is_dir():
         return check_file(path)
-    found = sorted(path.glob("*.xml"))
-    if len(found) != 1:
-        raise NotFoundError(f"{path}: {len(found)} .xml files in it; an OpenVINO model has one")
-    return found[0]
+    files = sorted(path.glob("*.xml"))
+    if len(files) != 1:
+        raise NotFoundError(f"{path}: {len(files)} .xml files in it; an OpenVINO model has one")
+    return files[0]

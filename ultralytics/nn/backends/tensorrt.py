@@ -2,43 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ultralytics.nn.backends.base import Runner, exported_runner
-from ultralytics.nn.backends.metadata import Facts
+from ultralytics.nn.backends.metadata import ExportMetadata
 from ultralytics.utils.checks import check_file, require
 from ultralytics.utils.errors import CheckpointError, DeviceError
 
 LENGTH_BYTES = 4
-MAX_FACTS = 4 << 20
+MAX_METADATA_BYTES = 4 << 20
 
 
-def pack_engine(facts: Facts, engine: bytes) -> bytes:
-    """Return the file: length of the facts (4 bytes, little endian), the facts as JSON, the engine."""
-    text = facts.to_text().encode()
+def pack_engine(metadata: ExportMetadata, engine: bytes) -> bytes:
+    """Return the file: length of the metadata (4 bytes, little endian), metadata as JSON, engine."""
+    text = metadata.to_json().encode()
     return len(text).to_bytes(LENGTH_BYTES, "little") + text + engine
 
 
-def unpack_engine(data: bytes, origin: str) -> tuple[Facts, bytes]:
-    """Return facts and engine of a file. Raises CheckpointError when it is cut off or not ours."""
+def unpack_engine(data: bytes, origin: str) -> tuple[ExportMetadata, bytes]:
+    """Return metadata and engine of a file. Raises CheckpointError when it is truncated or not of this package."""
     length = int.from_bytes(data[:LENGTH_BYTES], "little")
     start = LENGTH_BYTES + length
-    if length > MAX_FACTS or len(data) <= start:
-        raise CheckpointError(f"{origin}: no engine that `yolo export` wrote, or cut off", "export the model again")
+    if length > MAX_METADATA_BYTES or len(data) <= start:
+        raise CheckpointError(
+            f"{origin}: not an engine that `yolo export` wrote, or truncated", "export the model again"
+        )
     text = data[LENGTH_BYTES:start].decode("utf-8", errors="replace")
-    return Facts.from_text(text, origin), data[start:]
+    return ExportMetadata.from_json(text, origin), data[start:]
 
 
-def tensorrt_runner(weights: Any, device: torch.device, fp16: bool, fuse: bool) -> Runner:
+def tensorrt_runner(weights: str | Path, device: torch.device, fp16: bool, fuse: bool) -> Runner:
     """Open an `.engine` file; it runs only on the kind of GPU and the TensorRT that it was built with.
 
-    Raises MissingPackageError without TensorRT, DeviceError without a GPU, CheckpointError for a file of another.
+    Raises MissingPackageError without TensorRT, DeviceError without a GPU, CheckpointError for a file of another GPU or
+    version.
     """
     path = check_file(weights)
-    facts, engine = unpack_engine(path.read_bytes(), str(path))
+    metadata, engine = unpack_engine(path.read_bytes(), str(path))
     trt = require("tensorrt", f"running {path.name}")
     target = device if device.type == "cuda" else torch.device("cuda")
     if not torch.cuda.is_available():
@@ -63,4 +66,4 @@ def tensorrt_runner(weights: Any, device: torch.device, fp16: bool, fuse: bool) 
         stream.synchronize()
         return out
 
-    return exported_runner(call, facts, path.name)
+    return exported_runner(call, metadata, path.name)

@@ -1,8 +1,8 @@
 """From a `ModelSpec` to modules, in two passes.
 
 `plan_model` resolves every row, builds it on the meta device and runs a probe image through it: no memory is spent, and
-every mismatch is found and told with the layer, the file and line, each input's shape and where it comes from, and what
-would fit. `build_model` then makes the real modules from the plans. The builder knows no class by name.
+every mismatch is reported with the layer, the file and line, each input's shape and where it comes from, and what
+would fit. `build_model` then makes the real modules from the plans. The builder does not know any class by name.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,7 @@ class PlannedLayer:
     copies: tuple[tuple[Any, ...], ...]
     repeats: int
     out_channels: int
-    output: Any
+    output: object
 
     def construct(self) -> nn.Module:
         """Make the module on the current default device."""
@@ -83,13 +83,13 @@ def build_model(
         for plan in plans:
             module = plan.construct()
             cls = plan.entry.cls
-            facts = {
+            attributes = {
                 "i": plan.spec.index,
                 "f": plan.spec.route,
                 "type": f"{cls.__module__}.{cls.__qualname__}",
                 "np": sum(p.numel() for p in module.parameters()),
             }
-            for name, value in facts.items():
+            for name, value in attributes.items():
                 setattr(module, name, value)
             layers.append(module)
     set_batch_norm(layers)
@@ -142,16 +142,16 @@ def _activation(spec: ModelSpec) -> contextlib.AbstractContextManager[None]:
     except ModelYAMLError as e:
         raise ModelYAMLError(f"{spec.origin}: activation: {e}") from None
     if not isinstance(act, nn.Module):
-        raise ModelYAMLError(f"{spec.origin}: activation {spec.activation!r} is no module; write nn.ReLU() or alike")
+        raise ModelYAMLError(f"{spec.origin}: activation {spec.activation!r} is not a module; use for example nn.ReLU()")
     return default_activation(act)
 
 
 class _Planner:
-    """Goes down the rows with the probe's feature maps."""
+    """Plans row by row with the feature maps of the probe."""
 
     def __init__(self, spec: ModelSpec, ch: int) -> None:
         if isinstance(ch, bool) or not isinstance(ch, int) or ch < 1:
-            raise ConfigError(f"ch={ch!r}: image channels are a whole number, at least 1")
+            raise ConfigError(f"ch={ch!r}: image channels are an integer, at least 1")
         self.spec = spec
         self.image = torch.empty(1, ch, PROBE_SIZE, PROBE_SIZE, device="meta")
         self.done: list[PlannedLayer] = []
@@ -161,9 +161,9 @@ class _Planner:
         entry = self._find(layer)
         row = self._context(layer)
         self._check_feed(layer, entry)
-        inputs = self._inputs(layer)
+        inputs: object = self._inputs(layer)
         copies: list[tuple[Any, ...]] = []
-        output: Any = None
+        output: object = None
         chained = 1
         while len(copies) < chained:
             plan = self._apply_rule(layer, entry, row)
@@ -199,7 +199,7 @@ class _Planner:
         )
 
     def _check_feed(self, layer: LayerSpec, entry: Entry) -> None:
-        """Hold a row's `from` against what its block takes: one map, or a list of maps."""
+        """Compare the `from` of a row with what its block takes: one map, or a list of maps."""
         takes_list = entry.multi_input or entry.is_head
         sources = "input: " + ", ".join(self.spec.name(i) for i in layer.inputs)
         gets_list = layer.joined or not isinstance(self._inputs(layer), Tensor)
@@ -221,7 +221,7 @@ class _Planner:
         after = len(self.spec.layers) - 1 - layer.index
         if after:
             raise self.spec.error(layer, "a head must be the last row", f"{after} row(s) follow")
-        outputs = self._inputs(layer)
+        outputs = self._outputs_above(layer)
         heights = [o.shape[2] for o in outputs if isinstance(o, Tensor) and o.dim() == 4]
         if len(heights) == len(outputs) and all(a > b for a, b in itertools.pairwise(heights)):
             return
@@ -232,14 +232,17 @@ class _Planner:
             "give each scale once, fine to coarse (strides 8, 16, 32), as the rows above build them",
         )
 
-    def _inputs(self, layer: LayerSpec) -> Any:
-        inputs = [self.image if i < 0 else self.done[i].output for i in layer.inputs]
+    def _outputs_above(self, layer: LayerSpec) -> list[object]:
+        return [self.image if i < 0 else self.done[i].output for i in layer.inputs]
+
+    def _inputs(self, layer: LayerSpec) -> object:
+        inputs = self._outputs_above(layer)
         return inputs if layer.joined else inputs[0]
 
     def _apply_rule(self, layer: LayerSpec, entry: Entry, row: RowContext) -> Plan:
-        """Constructor arguments and output channels; -1 channels where only the dry run can tell."""
+        """Constructor arguments and output channels; -1 channels where only the dry run determines them."""
         if entry.rule is None:
-            first = () if _foreign(entry.cls) else (list(row.in_channels) if layer.joined else row.c1,)
+            first = () if _is_torch_class(entry.cls) else (list(row.in_channels) if layer.joined else row.c1,)
             return Plan((*first, *row.args), -1)
         try:
             return entry.rule(row)
@@ -248,10 +251,10 @@ class _Planner:
             self._fail_args(layer, entry, f"{len(row.args)} argument(s) are too few" if few else _first_line(e))
 
     def _fail_args(self, layer: LayerSpec, entry: Entry, problem: str, plan: Plan | None = None) -> NoReturn:
-        """Arguments that the constructor or the rule refuses: show the signature, and the call where it came so far."""
+        """Arguments that the constructor or the rule refuses: show the signature, and the call if it was reached."""
         call = "" if plan is None else f", called as {entry.cls.__name__}({', '.join(map(repr, plan.args))})"
         hint = "the row leaves out the input channels (and the repeats, where the block takes them)"
-        if entry.rule is None and _foreign(entry.cls):
+        if entry.rule is None and _is_torch_class(entry.cls):
             hint = "the row gives all arguments, the input channels too"
         raise self.spec.error(
             layer,
@@ -260,7 +263,7 @@ class _Planner:
             hint,
         )
 
-    def _run(self, layer: LayerSpec, entry: Entry, plan: Plan, inputs: Any) -> Any:
+    def _run(self, layer: LayerSpec, entry: Entry, plan: Plan, inputs: object) -> object:
         """Build one copy on the meta device and run it."""
         try:
             inspect.signature(entry.cls).bind(*plan.args)
@@ -286,17 +289,18 @@ class _Planner:
             problem = f"it is built for {built} classes, but the model's nc is {self.spec.nc}"
             raise self.spec.error(layer, problem, "write nc in the row, in place of the number")
 
-    def _fail_shapes(self, layer: LayerSpec, entry: Entry, module: nn.Module, problem: str, inputs: Any) -> NoReturn:
-        shapes = [shape_text(x) for x in (inputs if layer.joined else [inputs])]
+    def _fail_shapes(self, layer: LayerSpec, entry: Entry, module: nn.Module, problem: str, inputs: object) -> NoReturn:
+        parts = cast("Sequence[object]", inputs) if layer.joined else [inputs]
+        shapes = [shape_text(x) for x in parts]
         where = describe_sources(self.spec, layer, shapes)
-        advice = self._advice(entry, module, inputs if layer.joined else [inputs])
+        advice = self._advice(entry, module, parts)
         raise self.spec.error(layer, f"does not fit its input: {problem}", where, advice)
 
-    def _advice(self, entry: Entry, module: nn.Module, inputs: Sequence[Any]) -> str:
+    def _advice(self, entry: Entry, module: nn.Module, inputs: Sequence[object]) -> str:
         """Say what would fit: maps of one size for a join, the channels that the block was built for."""
         maps = [p.output for p in self.done]
         first = inputs[0]
-        if len({size_text(x) for x in inputs}) > 1 and not entry.is_head:
+        if len({size_text(x) for x in inputs}) > 1 and not entry.is_head and isinstance(first, Tensor):
             same = matching(maps, 2, None, tuple(first.shape[2:]))
             size = f"{size_text(first)}, as the first input"
             return f"maps of {size}: layers {same}; or resize with nn.Upsample or a stride"
@@ -307,8 +311,8 @@ class _Planner:
             return f"it was built for {wanted} channels; {some}; or write {first.shape[1]} in its arguments"
         return f"signature: {signature_text(type(module))}"
 
-    def _out_channels(self, layer: LayerSpec, entry: Entry, plan: Plan, output: Any) -> int:
-        """Output channels, the rule's word held against the dry run's."""
+    def _out_channels(self, layer: LayerSpec, entry: Entry, plan: Plan, output: object) -> int:
+        """Output channels, those of the rule compared with those of the dry run."""
         seen = output.shape[1] if isinstance(output, Tensor) and output.dim() > 1 else None
         if seen is None or entry.is_head:
             return plan.out_channels
@@ -317,12 +321,12 @@ class _Planner:
                 layer,
                 f"its channel rule says {plan.out_channels} output channels, its forward gives {seen}",
                 f"output: {shape_text(output)}",
-                "mend the rule at @register, or the row's arguments",
+                "fix the rule at @register, or the arguments of the row",
             )
         return seen
 
 
-def _foreign(cls: type) -> bool:
+def _is_torch_class(cls: type) -> bool:
     """Whether a class is torch's own: nothing is put before its arguments."""
     return cls.__module__.startswith(("torch.", "torchvision."))
 

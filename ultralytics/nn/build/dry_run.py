@@ -6,7 +6,7 @@ Blocks are built and run on the meta device, where tensors have shapes but no me
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from ultralytics.utils.torch_tools.meta import MetaShortcuts
 
 
 class ProbeBlock:
-    """A block on the meta device; one that needs values (`.item()`, `.tolist()`) goes to the CPU and sees zeros."""
+    """A block on the meta device; one that needs values (`.item()`, `.tolist()`) runs on the CPU with zeros."""
 
     def __init__(self, cls: type, args: tuple[Any, ...]) -> None:
         self.cls, self.args = cls, args
@@ -31,12 +31,13 @@ class ProbeBlock:
             module = self.cls(*self.args)
         return module.eval()
 
-    def run(self, inputs: Any) -> Any:
+    def run(self, inputs: object) -> object:
         """Return the output for meta inputs, on the meta device."""
         with torch.no_grad():
             try:
                 with torch.device("meta"), MetaShortcuts():
-                    return self.module(inputs)
+                    output: object = self.module(inputs)
+                    return output
             except RuntimeError as e:
                 if not _needs_values(e):
                     raise
@@ -54,11 +55,11 @@ def _needs_values(error: RuntimeError) -> bool:
     return "meta" in str(error).lower()
 
 
-def _zeros(x: Any) -> Any:
-    return [_zeros(v) for v in x] if isinstance(x, (list, tuple)) else torch.zeros(x.shape)
+def _zeros(x: object) -> object:
+    return [_zeros(v) for v in x] if isinstance(x, (list, tuple)) else torch.zeros(cast("Tensor", x).shape)
 
 
-def _to_meta(x: Any) -> Any:
+def _to_meta(x: object) -> object:
     if isinstance(x, Tensor):
         return x.to("meta")
     if isinstance(x, (list, tuple)):
@@ -77,18 +78,18 @@ def expected_channels(module: nn.Module) -> int:
     return 0
 
 
-def size_text(x: Any) -> str:
+def size_text(x: object) -> str:
     """Height and width of a map: `80x80`."""
     return "x".join(str(n) for n in x.shape[2:]) if isinstance(x, Tensor) else "?"
 
 
-def shape_text(x: Any) -> str:
+def shape_text(x: object) -> str:
     """Shape of an output without its batch axis: `256x80x80`."""
     if isinstance(x, Tensor):
         return "x".join(str(n) for n in x.shape[1:])
     return f"{len(x)} outputs" if isinstance(x, (list, tuple)) else type(x).__name__
 
 
-def matching(maps: Sequence[Any], start: int, stop: int | None, like: tuple[int, ...]) -> list[int]:
+def matching(maps: Sequence[object], start: int, stop: int | None, like: tuple[int, ...]) -> list[int]:
     """Indices of the maps whose axes `start:stop` have the sizes `like`."""
     return [i for i, m in enumerate(maps) if isinstance(m, Tensor) and tuple(m.shape[start:stop]) == like]

@@ -1,4 +1,4 @@
-"""From a name in a model YAML to a class, and from a text such as `nn.ReLU()` to a module: by table and syntax tree.
+"""From a name in a model YAML to a class, and from a string such as `nn.ReLU()` to a module: by table and syntax tree.
 
 Names are those of the registry, of `torch.nn` (as `nn.X`) and of `torchvision.ops`. Nothing is evaluated.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import difflib
 import inspect
-from typing import Any
+from types import ModuleType
 
 from torch import nn
 
@@ -38,7 +38,7 @@ def find_entry(name: str) -> Entry:
     entry = REGISTRY.get(name)
     if entry is not None:
         return entry
-    owner: Any = None
+    owner: ModuleType | None = None
     short = name
     if name.startswith("nn."):
         owner, short = nn, name.removeprefix("nn.")
@@ -57,7 +57,7 @@ def find_entry(name: str) -> Entry:
     return Entry(cls, None)
 
 
-def _module_names(owner: Any) -> list[str]:
+def _module_names(owner: ModuleType) -> list[str]:
     return [n for n in dir(owner) if isinstance(getattr(owner, n), type) and issubclass(getattr(owner, n), nn.Module)]
 
 
@@ -65,11 +65,11 @@ def _unknown(name: str, near: list[str] | None = None) -> str:
     near = REGISTRY.nearest(name) if near is None else near
     if name in _module_names(nn):
         near = [f"nn.{name}", *near[:2]]
-    hint = f"did you mean {', '.join(near)}?" if near else "no registered name is like it;"
+    hint = f"did you mean {', '.join(near)}?" if near else "no registered name is similar;"
     return f"unknown module '{name}'\n{hint} own modules: @register on the class, then modules=FILE.py"
 
 
-def resolve_nn_text(value: Any) -> Any:
+def resolve_nn_text(value: object) -> object:
     """Turn `nn.X` into that class and `nn.X(1, a=2)` into an instance; lists item by item; other values stay.
 
     >>> resolve_nn_text("nn.LeakyReLU(0.1)")
@@ -77,7 +77,7 @@ def resolve_nn_text(value: Any) -> Any:
     >>> resolve_nn_text("nearest")
     'nearest'
 
-    Raises ModelYAMLError for a text that starts like this but is neither.
+    Raises ModelYAMLError for a string that starts with these prefixes but is neither.
     """
     if isinstance(value, list):
         return [resolve_nn_text(v) for v in value]
@@ -97,7 +97,8 @@ def resolve_nn_text(value: Any) -> Any:
     try:
         args = [ast.literal_eval(a) for a in tree.args]
         kwargs = {k.arg: ast.literal_eval(k.value) for k in tree.keywords if k.arg}
-        return cls(*args, **kwargs)
+        instance: object = cls(*args, **kwargs)
+        return instance
     except (ValueError, TypeError) as e:
         raise ModelYAMLError(f"{problem}: {e}") from None
 

@@ -20,9 +20,9 @@ from ultralytics.utils.errors import ModelYAMLError, NotFoundError
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.config.yaml_io import load_with_lines
 
-PARTS = ("backbone", "head")
+YAML_PARTS = ("backbone", "head")
 SCALE_IN_NAME = re.compile(r"(yolo(?:e-)?v?\d+)([nsmlx])(6?)")  # of YOLO files only; the letter of rtdetr-l is a name
-MAX_CLASSES = 100_000  # beyond any data set: a slip of the hand that would ask for all memory
+MAX_CLASSES = 100_000  # beyond any data set: a typing error that would take all memory
 # `channels`, `yaml_file` and `names` are written by us; the last row are keys of other heads that share the grammar.
 # `criterion` holds what published models of a family were trained with, see `nn/dfine.py`.
 TOP_KEYS = frozenset(
@@ -37,7 +37,7 @@ class LayerSpec:
     """One row `[from, repeats, module, args]`.
 
     `source` holds the layer indices as written, `joined` says that they were a list. `args` have `nc`, `None` and other
-    literals resolved; texts that start with `nn.` stay for the builder. `line` counts from 1; None: not from a file.
+    literals resolved; strings that start with `nn.` stay for the builder. `line` counts from 1; None: not from a file.
     """
 
     index: int
@@ -84,7 +84,7 @@ class ModelSpec:
 
     @property
     def unused(self) -> list[int]:
-        """Indices of layers whose output goes nowhere; the last layer is the model's output."""
+        """Indices of layers whose output is not used; the last layer is the model's output."""
         used = {i for layer in self.layers for i in layer.inputs}
         return [layer.index for layer in self.layers[:-1] if layer.index not in used]
 
@@ -100,7 +100,7 @@ class ModelSpec:
         return f"layer {index} ({layer.module}" + (")" if layer.line is None else f", line {layer.line})")
 
     def warn_unused(self) -> None:
-        """Log a warning for each layer whose output goes nowhere."""
+        """Log a warning for each layer whose output is not used."""
         for i in self.unused:
             LOGGER.warning(f"{self.place(self.layers[i].line)}: {self.name(i)} is not used: no later `from` names it")
 
@@ -129,11 +129,11 @@ def load_model_yaml(
     data["nc"] = reader.classes(data, nc)
     if name:
         data["scale"] = name
-    rows = [(part, k, row) for part in PARTS for k, row in enumerate(data[part])]
+    rows = [(part, k, row) for part in YAML_PARTS for k, row in enumerate(data[part])]
     layers = tuple(reader.row(i, part, k, row, data["nc"]) for i, (part, k, row) in enumerate(rows))
     activation = data.get("activation")
     if activation is not None and not isinstance(activation, str):
-        reader.fail(("activation",), f"activation must be a text such as nn.ReLU(), not {activation!r}")
+        reader.fail(("activation",), f"activation must be a string such as nn.ReLU(), not {activation!r}")
     return ModelSpec(layers, data["nc"], name, factors, activation, origin, data)
 
 
@@ -181,11 +181,11 @@ def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], dict[
     return data, lines, str(path)
 
 
-def resolve_literal(value: Any, nc: int) -> Any:
+def resolve_literal(value: object, nc: int) -> object:
     """Turn one YAML argument into a Python value.
 
-    The text `nc` becomes the class count; a Python literal written as text (`None`, `True`, `1e-3`, `[1, 2]`) becomes
-    its value; any other text stays.
+    The string `nc` becomes the class count; a Python literal written as a string (`None`, `True`, `1e-3`, `[1, 2]`)
+    becomes its value; any other string stays.
 
     >>> [resolve_literal(v, 3) for v in ("nc", "None", "1e-3", "nearest", 7)]
     [3, None, 0.001, 'nearest', 7]
@@ -197,7 +197,8 @@ def resolve_literal(value: Any, nc: int) -> Any:
     if value == "nc":
         return nc
     try:
-        return ast.literal_eval(value)
+        literal: object = ast.literal_eval(value)
+        return literal
     except (ValueError, SyntaxError):
         return value
 
@@ -217,13 +218,13 @@ class _Reader:
         raise ModelYAMLError("\n".join([f"{self.place(key)}: {problem}", *more[:2]]))
 
     def check_keys(self, data: Mapping[str, Any]) -> None:
-        """Demand the two parts; warn of keys that nobody reads."""
+        """Demand the two parts; warn about keys that are not used."""
         for key in data:
             if key not in TOP_KEYS:
                 near = difflib.get_close_matches(str(key), TOP_KEYS, n=1)
                 hint = f"; did you mean `{near[0]}`?" if near else ""
                 LOGGER.warning(f"{self.place((key,))}: unknown key `{key}` is ignored{hint}")
-        for part in PARTS:
+        for part in YAML_PARTS:
             if part not in data:
                 near = difflib.get_close_matches(part, [str(k) for k in data], n=1)
                 self.fail(
@@ -239,7 +240,7 @@ class _Reader:
         """Return the class count: the caller's, else the YAML's."""
         value = data.get("nc") if nc is None else nc
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            self.fail(("nc",), f"nc is {value!r}; it must be a whole number of classes, at least 1")
+            self.fail(("nc",), f"nc is {value!r}; it must be an integer, at least 1")
         if value > MAX_CLASSES:
             self.fail(("nc",), f"nc is {value:,}; at most {MAX_CLASSES:,} classes are possible")
         if nc is not None and data.get("nc") not in (None, nc):
@@ -274,7 +275,7 @@ class _Reader:
             self.fail(key, f"a scale is [depth, width, max_channels], all positive numbers, not {row!r:.60}")
         return Scale(*row)
 
-    def row(self, index: int, part: str, k: int, row: Any, nc: int) -> LayerSpec:
+    def row(self, index: int, part: str, k: int, row: object, nc: int) -> LayerSpec:
         """Check one row and return it as a `LayerSpec`."""
         key = (part, k)
         place = self.place(key)
@@ -290,7 +291,7 @@ class _Reader:
         if not isinstance(module, str):
             raise _row_error(place, index, "", f"the module (third item) must be a name, not {module!r}")
         if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
-            raise _row_error(place, index, module, f"repeats is {repeats!r}; it must be a whole number, at least 1")
+            raise _row_error(place, index, module, f"repeats is {repeats!r}; it must be an integer, at least 1")
         if not isinstance(args, list):
             raise _row_error(place, index, module, f"args must be a list, not {args!r:.60}", f"write [{args}]")
         self._check_source(place, index, module, source)
@@ -307,8 +308,8 @@ class _Reader:
         )
 
     @staticmethod
-    def _check_source(place: str, index: int, module: str, source: Any) -> None:
-        entries = source if isinstance(source, list) else [source]
+    def _check_source(place: str, index: int, module: str, source: object) -> None:
+        entries: list[Any] = source if isinstance(source, list) else [source]
         if not entries or not all(isinstance(f, int) and not isinstance(f, bool) for f in entries):
             raise _row_error(
                 place,
@@ -318,13 +319,19 @@ class _Reader:
                 "-1 is the layer just above, 4 is layer 4",
             )
         for f in entries:
-            if f >= index and not (index == 0 and f == -1):
-                last = f"a layer sees only those above it: 0 to {index - 1}" if index else "row 0 takes -1, the image"
-                word = "at itself" if f == index else "forward"
-                raise _row_error(place, index, module, f"from {f} points {word}", last)
-            if f < -max(index, 1):
-                hint = f"use -1 to -{index}, or an absolute index" if index else "row 0 takes -1, the image"
-                raise _row_error(place, index, module, f"from {f} points before the first layer", hint)
+            _check_input(place, index, module, f)
+
+
+def _check_input(place: str, index: int, module: str, f: int) -> None:
+    """Demand that one entry of `from` names the image or a layer above row `index`."""
+    image = "row 0 takes -1, the image"
+    if f >= index and not (index == 0 and f == -1):
+        where = "at itself" if f == index else "forward"
+        hint = f"a layer sees only those above it: 0 to {index - 1}" if index else image
+        raise _row_error(place, index, module, f"from {f} points {where}", hint)
+    if f < -max(index, 1):
+        hint = f"use -1 to -{index}, or an absolute index" if index else image
+        raise _row_error(place, index, module, f"from {f} points before the first layer", hint)
 
 
 def scaled_repeats(repeats: int, scale: Scale) -> int:

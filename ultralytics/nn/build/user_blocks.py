@@ -1,4 +1,4 @@
-"""Which blocks of a model are the user's own, and what a checkpoint says of the files that define them."""
+"""Which blocks of a model are the user's own, and what a checkpoint stores about the files that define them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ultralytics.utils.user_modules import UserFile, origin
 def user_blocks(model: nn.Module) -> dict[str, UserFile]:
     """YAML names of the registered blocks in a model that come from a file of the user's, with that file."""
     used = {type(m) for m in model.modules()}
-    found: dict[str, UserFile] = {}
+    blocks: dict[str, UserFile] = {}
     for name in REGISTRY:
         entry = REGISTRY.get(name)
         if entry is not None and entry.cls in used and (file := origin(entry.cls)) is not None:
-            found[name] = file
-    return found
+            blocks[name] = file
+    return blocks
 
 
 def pack_user_modules(model: nn.Module) -> list[dict[str, Any]]:
-    """What a checkpoint stores of the user's files: name, sha256 and the blocks taken from each."""
+    """Return what a checkpoint stores about the files of the user: name, sha256 and the blocks taken from each."""
     files: dict[UserFile, list[str]] = {}
     for block, file in user_blocks(model).items():
         files.setdefault(file, []).append(block)
@@ -33,7 +33,7 @@ def pack_user_modules(model: nn.Module) -> list[dict[str, Any]]:
 
 
 def check_user_modules(stored: Sequence[Any], where: object) -> None:
-    """Hold a checkpoint's `modules` against what is registered: before its model is built.
+    """Compare the `modules` of a checkpoint with the registered blocks, before its model is built.
 
     Raises CheckpointError, with the file to pass, when a block is missing; warns when a file has changed since.
     """

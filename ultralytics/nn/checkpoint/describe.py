@@ -1,4 +1,4 @@
-"""What is inside a weights file, told without building the model."""
+"""Describe the content of a weights file without building the model."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def _form(data: Mapping[str, Any]) -> str:
         form = f"this package, format {data['format_version']}"
     else:
         form = str(data.get("source") or "plain state dict")
-    told = [f"{key} {data[key]}" for key in ("version", "date", "license") if data.get(key)]
-    return ", ".join([form, *told])
+    parts = [f"{key} {data[key]}" for key in ("version", "date", "license") if data.get(key)]
+    return ", ".join([form, *parts])
 
 
 def _model_rows(record: Mapping[str, Any], which: str) -> list[tuple[str, str]]:
@@ -68,9 +68,9 @@ def _training_rows(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     elif isinstance(data.get("epoch"), int) and data["epoch"] >= 0:
         rows.append(("run", f"saved after epoch {data['epoch'] + 1}; for use, not to be resumed"))
     args = data.get("train_args") or {}
-    told = [f"{k}={args[k]}" for k in keys_with(Trait.SHOWN) if args.get(k) is not None]
-    if told:
-        rows.append(("arguments", " ".join(told)))
+    parts = [f"{k}={args[k]}" for k in keys_with(Trait.SHOWN) if args.get(k) is not None]
+    if parts:
+        rows.append(("arguments", " ".join(parts)))
     metrics = {k: v for k, v in (data.get("train_metrics") or {}).items() if isinstance(v, (int, float))}
     if metrics:
         rows.append(("metrics", ", ".join(f"{k} {v:.4g}" for k, v in list(metrics.items())[:8])))

@@ -17,16 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from ultralytics import __version__
-from ultralytics.nn.checkpoint.remap import adapt
+from ultralytics.nn.checkpoint.remap import remap_weights
 from ultralytics.nn.checkpoint.safetensors_io import SUFFIX, read_safetensors, write_safetensors
-from ultralytics.nn.checkpoint.ultralytics_pickle import convert, is_upstream, suspicious
+from ultralytics.nn.checkpoint.ultralytics_pickle import convert_ultralytics, is_upstream, suspicious
 from ultralytics.nn.checkpoint.validate import check_fields
 from ultralytics.nn.checkpoint.zip_archive import Archive, open_archive
 from ultralytics.utils.errors import CheckpointError, NotFoundError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.log import LOGGER
 
-FORMAT = "rtdetr-shsa"
+FORMAT_NAME = "rtdetr-shsa"
 FORMAT_VERSION = 1
 TEMPLATE: Mapping[str, Any] = {
     "epoch": -1,
@@ -45,7 +45,7 @@ TEMPLATE: Mapping[str, Any] = {
     "train_results": {},
     "modules": [],
 }
-PLAIN = (bool, int, float, str, bytes, type(None))
+PLAIN_TYPES = (bool, int, float, str, bytes, type(None))
 
 
 def pack_model(model: nn.Module) -> dict[str, Any]:
@@ -55,25 +55,25 @@ def pack_model(model: nn.Module) -> dict[str, Any]:
     state = {k: v.detach().float() if v.is_floating_point() else v.detach() for k, v in model.state_dict().items()}
     return {
         "class": getattr(model, "checkpoint_name", "") or type(model).__name__,
-        "yaml": plain(getattr(model, "yaml", {})),
+        "yaml": to_plain(getattr(model, "yaml", {})),
         "nc": int(model.nc),  # type: ignore[arg-type]
         "ch": int(model.yaml.get("channels", 3)),  # type: ignore[union-attr, operator]
         "names": {int(k): str(v) for k, v in dict(model.names).items()},  # type: ignore[arg-type]
         "bn_eps": norms[0].eps if norms else None,
         "stride": [float(s) for s in model.stride],  # type: ignore[union-attr]
-        "args": plain(args if isinstance(args, Mapping) else vars(args)),
+        "args": to_plain(args if isinstance(args, Mapping) else vars(args)),
         "fused": bool(getattr(model, "is_fused", lambda: False)()),
         "state_dict": {k: v.cpu().contiguous() for k, v in state.items()},
     }
 
 
-def plain(value: Any) -> Any:
-    """Copy a value into tensors, plain values, dicts and lists; paths and other objects become text."""
+def to_plain(value: object) -> Any:
+    """Copy a value into tensors, plain values, dicts and lists; paths and other objects become strings."""
     if isinstance(value, Mapping):
-        return {k if isinstance(k, int) else str(k): plain(v) for k, v in value.items()}
+        return {k if isinstance(k, int) else str(k): to_plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(v) for v in value]
-    if isinstance(value, Tensor) or type(value) in PLAIN:
+        return [to_plain(v) for v in value]
+    if isinstance(value, Tensor) or type(value) in PLAIN_TYPES:
         return value
     if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:  # numpy scalars
         return value.item()
@@ -86,7 +86,7 @@ def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any]) -> Path:
     Raises CheckpointError for a value that is not plain.
     """
     full = {
-        "format": FORMAT,
+        "format": FORMAT_NAME,
         "format_version": FORMAT_VERSION,
         **TEMPLATE,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -105,17 +105,17 @@ def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any]) -> Path:
     return path
 
 
-def _check_plain(value: Any, where: str) -> None:
+def _check_plain(value: object, where: str) -> None:
     """Demand what `weights_only` loading accepts, so that a bad value is found when it is written."""
     if isinstance(value, Mapping):
         for k, v in value.items():
             if not isinstance(k, (str, int, float, bool, type(None))):
-                raise CheckpointError(f"{where} has a key of type {type(k).__name__}; keys must be texts or numbers")
+                raise CheckpointError(f"{where} has a key of type {type(k).__name__}; keys must be strings or numbers")
             _check_plain(v, f"{where}[{k!r}]")
     elif isinstance(value, (list, tuple)):
         for i, v in enumerate(value):
             _check_plain(v, f"{where}[{i}]")
-    elif not (isinstance(value, Tensor) or type(value) in PLAIN):
+    elif not (isinstance(value, Tensor) or type(value) in PLAIN_TYPES):
         raise CheckpointError(f"{where} is a {type(value).__name__}; a checkpoint holds tensors and plain values only")
 
 
@@ -123,32 +123,32 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read weights of any kind that is known, onto the CPU. Nothing in the file is executed.
 
     Files of this package (`.pt`, `.safetensors`) give their checkpoint dict; a genuine Ultralytics checkpoint gives the
-    same form, taken from its pickle as data (see `upstream`); plain tensors, also under `model`, `state_dict` or
-    `ema.module`, give `{"state_dict": tensors}`; those of other projects come under our keys (see `foreign`).
-    Every field is checked (see `record`).
-    Raises NotFoundError, or CheckpointError for a file that is cut short, foreign, hostile, or of a newer format.
+    same form, taken from its pickle as data (see `ultralytics_pickle`); plain tensors, also under `model`, `state_dict`
+    or `ema.module`, give `{"state_dict": tensors}`; those of other projects come under our keys (see `remap`). Every
+    field is checked (see `validate`). Raises NotFoundError, or CheckpointError for a file that is truncated, unknown,
+    hostile, or of a newer format.
     """
     path = Path(path)
     if not path.is_file():
         raise NotFoundError(f"weights file '{path}' does not exist\ngive the path of a .pt file, or train first")
     try:
-        return check_fields(_migrate(adapt(_read(path))))
+        return check_fields(_migrate(remap_weights(_read(path))))
     except CheckpointError as e:
         raise CheckpointError("\n".join(f"{path}: {e}".splitlines()[:3])) from None
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The content of a file in this package's form; the kind is told by its first bytes, not by its name."""
+    """The content of a file in this package's form; its kind is determined by its first bytes, not by its name."""
     if file_kind(path) == "safetensors":
         return read_safetensors(path)
     with _open(path) as archive:
         if is_upstream(archive.root):
-            found = {**TEMPLATE, **convert(archive)}
+            checkpoint = {**TEMPLATE, **convert_ultralytics(archive)}
         else:
-            found = _own_or_plain(archive.plain(archive.root))
+            checkpoint = _own_or_plain(archive.plain(archive.root))
     if odd := suspicious(archive.names):
         LOGGER.warning(f"{path}: names {', '.join(odd[:5])}, which no checkpoint needs; nothing of it was run")
-    return found
+    return checkpoint
 
 
 def file_kind(path: Path) -> str:
@@ -179,11 +179,11 @@ def _open(path: Path) -> Archive:
         ) from None
 
 
-def _own_or_plain(data: Any) -> dict[str, Any]:
+def _own_or_plain(data: object) -> dict[str, Any]:
     """A checkpoint dict of this package, or the tensors of another's file."""
     if not isinstance(data, dict):
         raise CheckpointError(f"holds a {type(data).__name__}, not a checkpoint")
-    if data.get("format") == FORMAT:
+    if data.get("format") == FORMAT_NAME:
         return data
     ema = data.get("ema")
     nested = ema.get("module") if isinstance(ema, Mapping) else None
@@ -195,7 +195,7 @@ def _own_or_plain(data: Any) -> dict[str, Any]:
 
 
 def _migrate(data: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint dict in the present format; older versions gain what they lack, newer ones are refused."""
+    """Return a checkpoint dict in the current format; older versions get missing keys, newer ones are refused."""
     if "format" not in data:
         return data
     version = data.get("format_version")

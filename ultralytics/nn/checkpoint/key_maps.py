@@ -1,8 +1,8 @@
-"""Key names of other projects' weights and the keys that their tensors have here; data, used by `foreign`.
+"""Key names of other projects' weights and the keys that their tensors have here; data, used by `remap`.
 
-Each row is a pattern for a whole key and what it becomes (`re` syntax; an empty text drops the key: constants that are
-computed here). The first row that fits counts. Layer numbers are those of the YAML that the family names.
-How the names were found: `timm` and `transformers` models were built at random and their state dicts listed; those of
+Each row is a pattern for a whole key and what it becomes (`re` syntax; an empty string drops the key: constants that
+are computed here). The first matching row is used. Layer numbers are those of the YAML that the format names. How the
+names were found: `timm` and `transformers` models were built at random and their state dicts listed; those of
 torchvision are in its public model classes. Those of lyuwenyu/RT-DETR are the ones that a library listed which loads
 that project's backbone files (libreyolo 1.6.0, built at random).
 """
@@ -14,12 +14,13 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Family:
-    """One kind of foreign weights.
+class WeightFormat:
+    """The weight format of another project or library.
 
-    `marker` is a pattern of a key that only this family has. `rows` map keys; `joins` name tensors that are parts of
-    one of ours: (pattern of the parts, order, target). `eps` is the batch-norm epsilon that the family was trained
-    with. `yamls` maps the shape of one telling tensor to the model YAML. `note` is told to the user.
+    `marker` is a pattern of a key that only this format has. `rows` map keys; `joins` name tensors that are parts of
+    one of ours: (pattern of the parts, order, target). `eps` is the batch-norm epsilon that the weights were trained
+    with. `yamls` maps the shape of one characteristic tensor to the model YAML. `note` is logged. `drop_padding_rows`
+    are keys of class tensors with one row for padding; `add_batch_counters`: batch norms lack `num_batches_tracked`.
     """
 
     name: str
@@ -28,9 +29,9 @@ class Family:
     eps: float
     yamls: tuple[tuple[str, tuple[int, ...], str], ...] = ()
     joins: tuple[tuple[str, tuple[str, ...], str], ...] = ()
-    trims: tuple[str, ...] = ()
+    drop_padding_rows: tuple[str, ...] = ()
     note: str = ""
-    fills: bool = True
+    add_batch_counters: bool = True
 
 
 def _conv(source: str, target: str, norm: str = "norm", conv: str = "conv") -> tuple[tuple[str, str], ...]:
@@ -73,7 +74,7 @@ def _hf_backbone() -> tuple[tuple[str, str], ...]:
 
 
 def _fusion(prefix: str) -> tuple[tuple[str, str], ...]:
-    """Rows of the encoder's convolutions, which both writers of RT-DETR name alike."""
+    """Rows of the encoder's convolutions, to which both writers of RT-DETR give the same names."""
     rows: tuple[tuple[str, str], ...] = ()
     blocks = {"fpn_blocks.0": 11, "fpn_blocks.1": 16, "pan_blocks.0": 19, "pan_blocks.1": 22}
     for name, layer in blocks.items():
@@ -117,7 +118,7 @@ _HF_DECODER = (
     (r"(?:class|bbox)_embed\..+", ""),  # a second name of the decoder's heads
 )
 
-HF = Family(
+HF = WeightFormat(
     name="Hugging Face RT-DETR",
     marker=r"model\.encoder\.(?:lateral_convs|fpn_blocks)\.0\..+",
     rows=(*_hf_backbone(), *_hf_encoder(), *_HF_DECODER),
@@ -125,7 +126,7 @@ HF = Family(
         (_HF_AIFI + _HF_PARTS, ("q", "k", "v"), r"model.6.ma.in_proj_\2"),
         (_HF_LAYER + _HF_PARTS, ("q", "k", "v"), r"model.23.decoder.layers.\1.self_attn.in_proj_\3"),
     ),
-    trims=("model.23.denoising_class_embed.weight",),  # one row more, for padding
+    drop_padding_rows=("model.23.denoising_class_embed.weight",),  # one row more, for padding
     eps=1e-5,
     yamls=_RESNETS,
 )
@@ -160,11 +161,11 @@ def _lyu_rows() -> tuple[tuple[str, str], ...]:
     )
 
 
-LYU = Family(
+LYU = WeightFormat(
     name="lyuwenyu/RT-DETR",
     marker=r"backbone\.res_layers\.0\.blocks\.0\.branch2a\.conv\.weight",
     rows=_lyu_rows(),
-    trims=("model.23.denoising_class_embed.weight",),
+    drop_padding_rows=("model.23.denoising_class_embed.weight",),
     eps=1e-5,
     yamls=_RESNETS,
 )
@@ -185,7 +186,7 @@ def _timm_hgnet(blocks: dict[tuple[int, int], int], downs: dict[int, int]) -> tu
     return rows
 
 
-HGNET_L = Family(
+HGNET_L = WeightFormat(
     name="timm HGNetv2-B4",
     marker=r"stages\.2\.blocks\.2\.aggregation\.0\.conv\.weight",
     rows=_timm_hgnet({(0, 0): 1, (1, 0): 3, (2, 0): 5, (2, 1): 6, (2, 2): 7, (3, 0): 9}, {1: 2, 2: 4, 3: 8}),
@@ -193,7 +194,7 @@ HGNET_L = Family(
     yamls=(("model.7.sc.conv.weight", (512, 2176, 1, 1), "rtdetr-hgnetv2-l.yaml"),),
     note="backbone of rtdetr-hgnetv2-l.yaml",
 )
-HGNET_X = Family(
+HGNET_X = WeightFormat(
     name="timm HGNetv2-B5",
     marker=r"stages\.2\.blocks\.4\.aggregation\.0\.conv\.weight",
     rows=_timm_hgnet(
@@ -205,7 +206,7 @@ HGNET_X = Family(
     note="backbone of rtdetr-x.yaml",
 )
 
-TORCHVISION = Family(
+TORCHVISION = WeightFormat(
     name="torchvision ResNet-50 or -101",
     marker=r"layer1\.0\.conv3\.weight",
     rows=(
@@ -225,7 +226,7 @@ TORCHVISION = Family(
     note="backbone of rtdetr-resnet50.yaml or -101; those blocks use SiLU where torchvision has ReLU, so fine-tune",
 )
 
-TIMM_SHVIT = Family(
+TIMM_SHVIT = WeightFormat(
     name="timm SHViT",
     marker=r"stages\.0\.blocks\.0\.conv\.m\.c\.weight",
     rows=(
@@ -237,7 +238,7 @@ TIMM_SHVIT = Family(
         *((rf"stages\.{i}\.blocks\.{j}\.(.+)", rf"blocks{i + 1}.{j + 3}.\1") for i in (1, 2) for j in range(16)),
     ),
     eps=1e-5,
-    fills=False,
+    add_batch_counters=False,
 )
 
-FAMILIES = (HF, LYU, HGNET_X, HGNET_L, TIMM_SHVIT, TORCHVISION)
+WEIGHT_FORMATS = (HF, LYU, HGNET_X, HGNET_L, TIMM_SHVIT, TORCHVISION)

@@ -1,6 +1,6 @@
 """A pickle read as data: a small stack machine that builds lists, dicts and inert records, and calls nothing.
 
-Python's own unpickler imports and calls what a file names, which is why a weights file can take a machine over. This
+Python's own unpickler imports and calls what a file names, which is why a weights file can run arbitrary code. This
 machine knows the opcodes (`pickletools` splits the bytes) but has no way to import: a class or function is only its
 name, calling one makes a `Record` of name and arguments, and setting state fills a field of that record. Tensors are
 recognised by the names of their rebuilders and become a `StoredTensor`, a description that the archive fills later.
@@ -19,7 +19,7 @@ from ultralytics.utils.errors import CheckpointError
 
 MAX_OPCODES = 1_000_000
 MAX_COPIED = 1 << 28
-"""Bytes of containers and texts that the machine may copy; without a bound, calls on one big object multiply it."""
+"""Bytes of containers and strings that the machine may copy; without a bound, calls on one big object multiply it."""
 
 SCALARS = (str, int, float, bool, bytes, type(None))
 
@@ -90,12 +90,12 @@ class _Machine:
     """Stack, memo and names of one reading."""
 
     def __init__(self) -> None:
-        self.stack: list[Any] = []
+        self.stack: list[object] = []
         self.memo: dict[int, Any] = {}
         self.names: set[str] = set()
         self.copied = 0
 
-    def run(self, data: bytes) -> Any:
+    def run(self, data: bytes) -> object:
         """Work through all opcodes up to STOP."""
         for count, (op, arg, _) in enumerate(pickletools.genops(data)):
             if count > MAX_OPCODES:
@@ -113,7 +113,7 @@ class _Machine:
         raise ValueError("it has no end")
 
     # ------------------------------------------------------------------------------------------------------- stack
-    def pop(self) -> Any:
+    def pop(self) -> object:
         """Take the top object, which must not be a mark."""
         value = self.stack.pop()
         if value is _MARK:
@@ -130,14 +130,14 @@ class _Machine:
         raise ValueError("no mark on the stack")
 
     def drop(self) -> None:
-        """Throw the top object away, be it a mark."""
+        """Remove the top object, which may be a mark."""
         del self.stack[-1]
 
     def drop_mark(self) -> None:
-        """Throw everything above the topmost mark away, and the mark."""
+        """Remove everything above the topmost mark, and the mark."""
         self.pop_mark()
 
-    def top(self) -> Any:
+    def top(self) -> object:
         """Return the top object, which must not be a mark."""
         if self.stack[-1] is _MARK:
             raise ValueError("unexpected mark")
@@ -174,10 +174,10 @@ class _Machine:
             raise ValueError(f"keys are set on a {type(target).__name__}")
 
     # ------------------------------------------------------------------------------------------------------ objects
-    def name(self, module: Any, name: Any) -> None:
+    def name(self, module: object, name: object) -> None:
         """Push a name."""
         if not (isinstance(module, str) and isinstance(name, str)):
-            raise ValueError("a class name is not text")
+            raise ValueError("a class name is not a string")
         text = f"{module}.{name}"
         self.names.add(text)
         self.stack.append(Name(text))
@@ -191,7 +191,7 @@ class _Machine:
             self.spend(arg)
         self.stack.append(_call(function, args))
 
-    def spend(self, value: Any) -> None:
+    def spend(self, value: object) -> None:
         """Count what a copy of `value` costs."""
         if isinstance(value, (str, bytes)):
             self.copied += len(value)
@@ -219,7 +219,7 @@ class _Machine:
                     target.state.update({k: v for k, v in part.items() if isinstance(k, str)})
                 elif part is not None:
                     target.items.append(part)
-        elif not isinstance(target, (dict, StoredTensor)):  # those carry attributes that say nothing here
+        elif not isinstance(target, (dict, StoredTensor)):  # their attributes are not needed here
             raise ValueError(f"state is set on a {type(target).__name__}")
 
     def persistent(self) -> None:
@@ -242,8 +242,8 @@ class _Machine:
         self.stack.append(self.memo[index])
 
 
-def _key(key: Any) -> Any:
-    """A dict key: plain, or a short tuple of texts; a record stands for itself by name."""
+def _key(key: object) -> object:
+    """A dict key: plain, or a short tuple of strings; a record stands for itself by name."""
     if isinstance(key, int) and abs(key) >= 1 << 60:  # such numbers can be made to share one hash
         raise ValueError("a dict key is a number of more than 60 bits")
     if isinstance(key, SCALARS):
@@ -255,11 +255,11 @@ def _key(key: Any) -> Any:
     raise ValueError(f"a dict key is a {type(key).__name__}")
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**48
 
 
-def _call(function: Any, args: tuple[Any, ...]) -> Any:
+def _call(function: object, args: tuple[Any, ...]) -> object:
     """The result of calling what a pickle names: tensors and containers by rule, all else as a record."""
     if isinstance(function, Name):
         rule = _REBUILDERS.get(function.text)
@@ -295,7 +295,7 @@ def _mapping(args: tuple[Any, ...]) -> dict[Any, Any]:
 def _sequence(args: tuple[Any, ...]) -> list[Any]:
     items = args[0] if args else []
     if not isinstance(items, (list, tuple)):
-        raise ValueError("a set of something that is no list")
+        raise ValueError("a set of something that is not a list")
     return list(items)
 
 
@@ -312,19 +312,19 @@ def _no_bytes(args: tuple[Any, ...]) -> bytes:
 
 def _encoded(args: tuple[Any, ...]) -> bytes:
     if not isinstance(args[0], str):
-        raise ValueError("encoded bytes without text")
+        raise ValueError("encoded bytes without a string")
     return args[0].encode("latin-1")
 
 
 def _path(args: tuple[Any, ...]) -> str:
     if not all(isinstance(a, str) for a in args):
-        raise ValueError("a path of something that is no text")
+        raise ValueError("a path of something that is not a string")
     return "/".join(args).replace("//", "/")
 
 
 def _text(args: tuple[Any, ...]) -> str:
     if not all(isinstance(a, (str, int)) for a in args) or len(args) > 2:
-        raise ValueError("a device of something that is no text")
+        raise ValueError("a device of something that is not a string")
     return ":".join(map(str, args))
 
 

@@ -1,7 +1,7 @@
 """Checkpoints as `.safetensors`: tensors in a form that holds no code, and a model record as JSON beside them.
 
-Needs the optional package `safetensors`. A file of ours keeps everything but the state of a run, so it can be used and
-trained from, not resumed. Other files give their plain tensors.
+Needs the optional package `safetensors`. A file of this package keeps everything but the state of a run, so it can be
+used and trained from, not resumed. Other files give their plain tensors.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from ultralytics.utils.errors import CheckpointError
 from ultralytics.utils.files import atomic_write
 
 SUFFIX = ".safetensors"
-META_KEY = "rtdetr-shsa"
-MAX_META = 8 << 20
+_METADATA_KEY = "rtdetr-shsa"
+MAX_DESCRIPTION = 8 << 20
 DROPPED = ("optimizer", "scheduler", "scaler", "rng", "stopper", "train_state", "updates", "model", "ema")
 
 
@@ -29,18 +29,18 @@ def write_safetensors(path: Path, checkpoint: Mapping[str, Any]) -> Path:
     record = checkpoint.get("ema") or checkpoint.get("model")
     if not isinstance(record, Mapping):
         raise CheckpointError(f"{path}: there is no model to write")
-    facts = {
+    description = {
         **{k: v for k, v in checkpoint.items() if k not in DROPPED},
         "model": {k: v for k, v in record.items() if k != "state_dict"},
     }
     tensors: dict[str, Tensor] = {k: v.contiguous().clone() for k, v in record["state_dict"].items()}
     with atomic_write(path, "wb") as f:
-        f.write(save(tensors, {"format": "pt", META_KEY: json.dumps(facts)}))
+        f.write(save(tensors, {"format": "pt", _METADATA_KEY: json.dumps(description)}))
     return path
 
 
 def read_safetensors(path: Path) -> dict[str, Any]:
-    """Return the checkpoint dict of a file of ours, or `{"state_dict": tensors}` of any other.
+    """Return the checkpoint dict of a file of this package, or `{"state_dict": tensors}` of any other.
 
     Raises CheckpointError for a damaged file, MissingPackageError without the package.
     """
@@ -51,23 +51,23 @@ def read_safetensors(path: Path) -> dict[str, Any]:
             tensors = {key: f.get_tensor(key) for key in f.keys()}
     except (package.SafetensorError, OSError, ValueError, RuntimeError) as e:
         reason = (str(e).splitlines() or [type(e).__name__])[0][:100]
-        raise CheckpointError(f"the safetensors file is cut short or damaged: {reason}") from None
-    facts = _facts(meta.get(META_KEY))
-    if facts is None:
+        raise CheckpointError(f"the safetensors file is truncated or damaged: {reason}") from None
+    description = _description(meta.get(_METADATA_KEY))
+    if description is None:
         return {"state_dict": tensors}
-    return {**facts, "model": {**facts["model"], "state_dict": tensors}}
+    return {**description, "model": {**description["model"], "state_dict": tensors}}
 
 
-def _facts(text: str | None) -> dict[str, Any] | None:
-    """The JSON of a file of ours."""
+def _description(text: str | None) -> dict[str, Any] | None:
+    """The JSON of a file of this package."""
     if text is None:
         return None
-    if len(text) > MAX_META:
-        raise CheckpointError(f"its description has {len(text):,} letters; at most {MAX_META:,} are read")
+    if len(text) > MAX_DESCRIPTION:
+        raise CheckpointError(f"its description has {len(text):,} letters; at most {MAX_DESCRIPTION:,} are read")
     try:
-        facts = json.loads(text)
+        description = json.loads(text)
     except (ValueError, RecursionError):
-        raise CheckpointError("its description is no JSON") from None
-    if not isinstance(facts, dict) or not isinstance(facts.get("model"), dict):
+        raise CheckpointError("its description is not JSON") from None
+    if not isinstance(description, dict) or not isinstance(description.get("model"), dict):
         raise CheckpointError("its description lacks the model")
-    return facts
+    return description

@@ -30,12 +30,12 @@ HARMLESS_BUILTINS = frozenset("set list dict frozenset object slice getattr byte
 """Getattr stands for a bound method of a fused block."""
 
 
-def is_module(value: Any) -> bool:
+def is_module(value: object) -> bool:
     """Whether a value is the record of a pickled `torch.nn.Module`."""
     return isinstance(value, Record) and isinstance(value.state.get("_modules"), dict)
 
 
-def is_upstream(root: Any) -> bool:
+def is_upstream(root: object) -> bool:
     """Whether the object of a file is a module, or a checkpoint dict that holds one."""
     return is_module(root) or (isinstance(root, dict) and any(is_module(root.get(k)) for k in MODEL_KEYS))
 
@@ -51,10 +51,10 @@ def suspicious(names: frozenset[str]) -> list[str]:
     return sorted(f"{root}.{name}" for root, name in odd)
 
 
-def convert(archive: Archive) -> dict[str, Any]:
-    """Return this package's checkpoint dict of a genuine file; it has weights for use, no optimizer to go on with."""
+def convert_ultralytics(archive: Archive) -> dict[str, Any]:
+    """Return the checkpoint dict of a genuine file: weights for use, without an optimizer state to resume from."""
     root = {"model": archive.root} if is_module(archive.root) else archive.root
-    found = {k: record(archive, root[k]) for k in MODEL_KEYS if is_module(root.get(k))}
+    records = {k: model_record(archive, root[k]) for k in MODEL_KEYS if is_module(root.get(k))}
     copied = {k: _mapping(archive, root.get(k)) for k in COPIED}
     texts = {k: str(archive.plain(root[k]))[:200] for k in ("date", "version", "license", "docs") if root.get(k)}
     epoch = root.get("epoch")
@@ -64,23 +64,23 @@ def convert(archive: Archive) -> dict[str, Any]:
         "epoch": epoch if isinstance(epoch, int) else -1,
         "source": "ultralytics",
         "names_in_file": suspicious(archive.names),
-        **found,
+        **records,
     }
 
 
-def _mapping(archive: Archive, value: Any) -> dict[str, Any]:
+def _mapping(archive: Archive, value: object) -> dict[str, Any]:
     """A dict, or the attributes of an argument namespace, as plain values; empty for anything else."""
     if isinstance(value, Record):
         value = value.state
     return {str(k): archive.plain(v) for k, v in value.items()} if isinstance(value, dict) else {}
 
 
-def record(archive: Archive, module: Record) -> dict[str, Any]:
-    """The model record (see `checkpoint`) of a pickled detection model."""
-    tree = list(walk(module))
+def model_record(archive: Archive, module: Record) -> dict[str, Any]:
+    """The model record (see `format.pack_model`) of a pickled detection model."""
+    tree = list(walk_modules(module))
     state = {key: archive.tensor(t) for _, prefix, m in tree for key, t in _tensors(prefix, m)}
-    found = {float(m.state["eps"]) for _, _, m in tree if m.name == NORM and isinstance(m.state.get("eps"), float)}
-    eps = found.pop() if len(found) == 1 else None
+    epsilons = {float(m.state["eps"]) for _, _, m in tree if m.name == NORM and isinstance(m.state.get("eps"), float)}
+    eps = epsilons.pop() if len(epsilons) == 1 else None
     state = unfold(state, tree, eps or 1e-3)
     yaml = module.state.get("yaml")
     if not isinstance(yaml, dict):
@@ -108,7 +108,7 @@ def _short(module: Record) -> str:
     return module.name.rsplit(".", 1)[-1]
 
 
-def walk(module: Record, prefix: str = "", depth: int = 0) -> Iterator[tuple[int, str, Record]]:
+def walk_modules(module: Record, prefix: str = "", depth: int = 0) -> Iterator[tuple[int, str, Record]]:
     """All modules of a tree with their depth and key prefix, in the order of `state_dict()`."""
     count = 0
     stack = [(depth, prefix, module)]

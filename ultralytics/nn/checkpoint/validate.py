@@ -1,15 +1,15 @@
-"""What a model record of a file may say, and how much may be built from it.
+"""Validate the model record of a file, and bound what is built from it.
 
-A file is not trusted: every field is held against its type and a bound before anything is built, and while the YAML is
-built, the tensors that are made are counted against those that the file holds. So a file of a few kilobytes cannot ask
-for a model of many gigabytes, or for a download.
+A file is not trusted: the type and bound of every field are checked before anything is built, and while the YAML is
+built, the number and size of tensors are compared with those that the file holds. So a file of a few kilobytes cannot
+ask for a model of many gigabytes, or for a download.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -19,10 +19,10 @@ from ultralytics.nn.build.spec import MAX_CLASSES
 from ultralytics.utils.errors import CheckpointError
 
 MAX_CHANNELS = 4096
-MAX_ROWS = 1000
+MAX_YAML_ROWS = 1000
 MAX_REPEATS = 200
 MAX_NUMBER = 1_000_000
-MAX_TEXT = 200
+MAX_STRING = 200
 MAX_NESTING = 6
 
 _FACTORIES = frozenset(
@@ -43,8 +43,8 @@ class ConstructionBudget(TorchFunctionMode):
         self.tensors = 20 * len(state) + 2_000
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> object:
         """Count what a factory makes."""
         made = func(*args, **(kwargs or {}))
         if func in _FACTORIES and isinstance(made, Tensor):
@@ -62,29 +62,32 @@ def check_record(record: Mapping[str, Any]) -> dict[str, Any]:
             raise CheckpointError(f"the checkpoint's model record lacks the key {key!r}")
     if not isinstance(record.get("class"), str):
         _refuse("class", record.get("class"), "the name of a model class")
-    _whole("nc", record["nc"], 1, MAX_CLASSES)
-    _whole("ch", record.get("ch", 3), 1, MAX_CHANNELS)
-    eps = record.get("bn_eps")
-    if eps is not None and not (isinstance(eps, float) and 0 < eps < 1):
-        _refuse("bn_eps", eps, "a number between 0 and 1")
+    _check_integer("nc", record["nc"], 1, MAX_CLASSES)
+    _check_integer("ch", record.get("ch", 3), 1, MAX_CHANNELS)
+    _check_epsilon(record.get("bn_eps"))
     _names(record.get("names"))
     for key in ("args", "state_dict", "yaml"):
         if not isinstance(record.get(key, {}), Mapping):
             _refuse(key, record[key], "a mapping")
     for key, value in record["state_dict"].items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
-            _refuse(f"state_dict[{key!r:.60}]", value, "a tensor under a text")
+            _refuse(f"state_dict[{key!r:.60}]", value, "a tensor under a string")
     if not isinstance(record.get("fused", False), bool):
         _refuse("fused", record["fused"], "true or false")
     return {**record, "yaml": safe_yaml(record["yaml"])}
 
 
+def _check_epsilon(eps: object) -> None:
+    if eps is not None and not (isinstance(eps, float) and 0 < eps < 1):
+        _refuse("bn_eps", eps, "a number between 0 and 1")
+
+
 def check_fields(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return a checkpoint dict with its model records checked; CheckpointError names the first field that is wrong."""
-    for key, (kind, word) in FIELDS.items():
+    for key, (kind, wanted) in FIELDS.items():
         value = data.get(key)
         if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-            _refuse(key, value, word)
+            _refuse(key, value, wanted)
     for entry in data.get("modules") or []:
         blocks = entry.get("blocks") or [] if isinstance(entry, Mapping) else []
         if not isinstance(entry, (str, Mapping)) or not isinstance(blocks, (list, tuple)):
@@ -94,28 +97,28 @@ def check_fields(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 FIELDS: Mapping[str, tuple[tuple[type, ...], str]] = {
-    "epoch": ((int,), "a whole number"),
+    "epoch": ((int,), "an integer"),
     "best_fitness": ((int, float), "a number"),
-    "updates": ((int,), "a whole number"),
+    "updates": ((int,), "an integer"),
     **{
         key: ((Mapping,), "a mapping")
         for key in """model ema optimizer scheduler scaler rng stopper train_state train_args train_metrics
         train_results""".split()
     },
-    **{key: ((str,), "a text") for key in ("date", "version", "license", "docs")},
+    **{key: ((str,), "a string") for key in ("date", "version", "license", "docs")},
     "modules": ((list, tuple), "a list"),
 }
 
 
-def safe_yaml(yaml: Any) -> dict[str, Any]:
+def safe_yaml(yaml: object) -> dict[str, Any]:
     """A copy of a file's model YAML, bounded, and without names of weights that torchvision would download."""
     if not isinstance(yaml, Mapping):
         _refuse("yaml", yaml, "a mapping")
     _bounded("yaml", yaml, 0)
     clean = copy.deepcopy(dict(yaml))
     rows = [row for part in ("backbone", "head") if isinstance(clean.get(part), list) for row in clean[part]]
-    if len(rows) > MAX_ROWS:
-        raise CheckpointError(f"the YAML in it has {len(rows):,} rows; at most {MAX_ROWS:,} are built")
+    if len(rows) > MAX_YAML_ROWS:
+        raise CheckpointError(f"the YAML in it has {len(rows):,} rows; at most {MAX_YAML_ROWS:,} are built")
     for row in rows:
         if not (isinstance(row, list) and len(row) == 4):
             continue  # the YAML reader says what is wrong, with the layer
@@ -126,41 +129,46 @@ def safe_yaml(yaml: Any) -> dict[str, Any]:
     return clean
 
 
-def _bounded(where: str, value: Any, depth: int) -> None:
-    """Bound numbers, texts and nesting of a YAML."""
+def _bounded(where: str, value: object, depth: int) -> None:
+    """Bound numbers, strings and nesting of a YAML."""
     if depth > MAX_NESTING:
         raise CheckpointError(f"{where} in it is nested deeper than {MAX_NESTING}")
     if isinstance(value, (Mapping, list)):
-        if len(value) > MAX_ROWS:
-            raise CheckpointError(f"{where} in it has {len(value):,} items; at most {MAX_ROWS:,}")
+        if len(value) > MAX_YAML_ROWS:
+            raise CheckpointError(f"{where} in it has {len(value):,} items; at most {MAX_YAML_ROWS:,}")
         pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
         for k, v in pairs:
             if k != "names":  # checked by itself
                 _bounded(f"{where}.{k!s:.20}", v, depth + 1)
-    elif isinstance(value, str):
-        if len(value) > MAX_TEXT * (10 if depth < 2 else 1):  # a path, or an argument of a row
-            raise CheckpointError(f"{where} in it is a text of {len(value):,} letters; at most {MAX_TEXT}")
+    else:
+        _bounded_scalar(where, value, depth)
+
+
+def _bounded_scalar(where: str, value: object, depth: int) -> None:
+    if isinstance(value, str):
+        if len(value) > MAX_STRING * (10 if depth < 2 else 1):  # a path, or an argument of a row
+            raise CheckpointError(f"{where} in it is a string of {len(value):,} characters; at most {MAX_STRING}")
     elif isinstance(value, (int, float)) and not abs(value) <= MAX_NUMBER:
         raise CheckpointError(f"{where} in it is above {MAX_NUMBER:,}, the largest number of a YAML in a file")
     elif not isinstance(value, (int, float, type(None))):
         _refuse(where, value, "a plain value")
 
 
-def _names(names: Any) -> None:
+def _names(names: object) -> None:
     if names is None:
         return
     if not isinstance(names, Mapping) or len(names) > MAX_CLASSES:
         _refuse("names", names, "a mapping from class number to name")
     for k, v in names.items():
         if not (isinstance(k, int) or (isinstance(k, str) and k.isdecimal() and len(k) < 9)) or not isinstance(v, str):
-            _refuse(f"names[{k!r:.20}]", v, "a text under a whole number")
+            _refuse(f"names[{k!r:.20}]", v, "a string under an integer")
 
 
-def _whole(key: str, value: Any, low: int, high: int) -> None:
+def _check_integer(key: str, value: object, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        _refuse(key, value, f"a whole number from {low} to {high:,}")
+        _refuse(key, value, f"an integer from {low} to {high:,}")
 
 
-def _refuse(key: str, value: Any, wanted: str) -> None:
+def _refuse(key: str, value: object, wanted: str) -> NoReturn:
     shown = f"{value!r:.40}" if isinstance(value, (str, int, float, bool, type(None))) else f"a {type(value).__name__}"
     raise CheckpointError(f"the checkpoint's {key} is {shown}, not {wanted}")

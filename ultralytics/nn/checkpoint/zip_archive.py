@@ -23,7 +23,7 @@ from ultralytics.utils.errors import CheckpointError
 
 MAX_PICKLE = 64 << 20  # bytes of data.pkl; a large training checkpoint has about 1 MB
 MAX_DIRECTORY = 16 << 20  # bytes of the zip's table of contents, about 70 a member
-MAX_DEPTH = 64  # nesting of plain values
+MAX_VALUE_DEPTH = 64  # nesting of plain values
 MAX_VALUES = 2_000_000  # plain values, each counted as often as it is reached
 ZIP_ERRORS = (
     zipfile.BadZipFile,
@@ -69,7 +69,7 @@ class Archive:
         """The tensor of a description; storages are read once and shared, as in the file."""
         return self.storages.tensor(stored)
 
-    def plain(self, value: Any) -> Any:
+    def plain(self, value: object) -> Any:
         """Copy a value into dicts, lists, plain values and tensors.
 
         Raises CheckpointError where it holds an object of another kind, a cycle, or more than a checkpoint may.
@@ -111,7 +111,7 @@ def _check_directory(f: BinaryIO, size: int) -> None:
     tail = f.read()
     end = tail.rfind(b"PK\x05\x06")
     if end < 0:
-        raise ValueError("it has none, so the file is cut short")
+        raise ValueError("it has none, so the file is truncated")
     (length,) = struct.unpack_from("<I", tail, end + 12)
     long_form = tail.rfind(b"PK\x06\x06", 0, end)
     if long_form >= 0:
@@ -208,11 +208,13 @@ class _Plainer:
         self.elements = 0
         self.tensors: dict[int, Tensor] = {}
 
-    def convert(self, value: Any, depth: int = 0) -> Any:
+    def convert(self, value: object, depth: int = 0) -> Any:
         """Copy a value; see `Archive.plain`."""
         self.count += 1
-        if depth > MAX_DEPTH or self.count > MAX_VALUES:
-            raise CheckpointError(f"its values are nested deeper than {MAX_DEPTH}, or are more than {MAX_VALUES:,}")
+        if depth > MAX_VALUE_DEPTH or self.count > MAX_VALUES:
+            raise CheckpointError(
+                f"its values are nested deeper than {MAX_VALUE_DEPTH}, or are more than {MAX_VALUES:,}"
+            )
         if isinstance(value, SCALARS):
             return value
         if isinstance(value, dict):
@@ -239,7 +241,7 @@ class _Plainer:
         return self.tensors[id(stored)]
 
 
-def numpy_scalar(value: Any) -> float | int | None:
+def numpy_scalar(value: object) -> float | int | None:
     """The number of a pickled NumPy scalar, which old training code left in metrics; None for anything else."""
     if not (isinstance(value, Record) and value.name.endswith("multiarray.scalar") and len(value.args) == 2):
         return None

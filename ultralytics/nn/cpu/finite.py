@@ -1,4 +1,4 @@
-"""Whether a network's weights are numbers: those of a run that diverged are not, and may still give boxes."""
+"""Check that the weights of a network are finite: those of a diverged run are not, and may still give boxes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ultralytics.utils.log import LOGGER
 def check_finite(net: nn.Module, origin: str = "the network") -> bool:
     """Whether all weights of a network are finite; a warning names the first that is not. `origin` says whose it is.
 
-    Of buffers only NaN counts: an allow_inf number in one may be a mask.
+    Of buffers only NaN counts: an infinite value in one may be a mask.
     """
     wrong = [k for k, p in net.named_parameters() if not _is_finite(p)]
     wrong += [k for k, b in net.named_buffers() if not _is_finite(b, allow_inf=True)]
     if wrong:
         LOGGER.warning(
-            f"{origin}: {wrong[0]} holds numbers that are not finite, so what this network returns means nothing; "
+            f"{origin}: {wrong[0]} holds numbers that are not finite, so the output of this network is meaningless; "
             "take an older checkpoint"
         )
     return not wrong

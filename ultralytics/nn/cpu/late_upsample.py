@@ -4,7 +4,7 @@ In front of them, each sum over the channels of the small map is computed for al
 convolution of joined maps is the sum of convolutions of each, and one of 1x1 may as well be enlarged itself.
 
 A block takes part by a class attribute, `late_upsample: ClassVar[tuple[str, ...]]`: the names of the 1x1 convolutions
-that it hands its input to, and to nothing else. A subclass with a `forward` of its own must name them again.
+that alone read its input. A subclass with its own `forward` must name them again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ultralytics.nn.modules.conv import Concat
 
 
 class LazyUpsample(NamedTuple):
-    """A map that stands for itself enlarged: each number copied `factor` times down and across."""
+    """A map to be enlarged: each number copied `factor` times down and across."""
 
     x: Tensor
     factor: int
@@ -32,7 +32,7 @@ class LazyUpsample(NamedTuple):
 
 
 class LazyConcat(NamedTuple):
-    """Maps that stand for one of all their channels."""
+    """Maps to be concatenated on the channel axis."""
 
     parts: tuple[Tensor | LazyUpsample, ...]
 
@@ -42,16 +42,16 @@ class LazyConcat(NamedTuple):
 
 
 class LateUpsample(ForwardOverride):
-    """Leaves a map small. `watched` are the modules that pass it on: with a hook on one of them it is enlarged."""
+    """Leaves a map small. `readers` are the modules that pass it on: with a hook on one of them it is enlarged."""
 
-    def __init__(self, block: nn.Upsample, watched: Sequence[nn.Module]) -> None:
+    def __init__(self, block: nn.Upsample, readers: Sequence[nn.Module]) -> None:
         super().__init__(block)
         self.factor = int(block.scale_factor)  # type: ignore[arg-type]
-        self.watched = (block, *watched)
+        self.readers = (block, *readers)
 
     def __call__(self, x: Tensor) -> Tensor | LazyUpsample:
         """(B, C, H, W), as it is where that may be."""
-        seen = any(m._forward_hooks or m._forward_pre_hooks for m in self.watched)
+        seen = any(m._forward_hooks or m._forward_pre_hooks for m in self.readers)
         return self.plain(x) if seen or not self.applies(x) else LazyUpsample(x, self.factor)
 
 

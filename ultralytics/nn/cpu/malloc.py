@@ -15,7 +15,7 @@ from contextlib import contextmanager
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD = -1, -3, 32 << 20
 
 RETAINED_BETWEEN_CALLS = 512 << 20
-"""Bytes of freed memory that a process may hold between two predictions; more of it goes back to the kernel."""
+"""Bytes of freed memory that a process may hold between two predictions; the rest is returned to the kernel."""
 
 _RETAINED_IN_TRAINING = 2**31 - 1  # the largest number that `mallopt` takes
 

@@ -43,7 +43,7 @@ class ForwardOverride:
     def __reduce__(self) -> tuple[Any, ...]:
         return getattr, (self.block, self.name)
 
-    def plain(self, *args: Any) -> Any:
+    def plain(self, *args: object) -> Any:
         """What the block's own method returns."""
         return getattr(type(self.block), self.name)(self.block, *args)
 
@@ -196,7 +196,7 @@ def prepack(net: nn.Module) -> nn.Module:
 
 
 def _override_for(block: nn.Module) -> Prepacked | None:
-    """Return what shall stand in for a block's forward; None for other kinds, and where a subclass has its own."""
+    """Return the override of a block's forward; None for other kinds, and where a subclass has its own."""
     forward = getattr(block.forward, "__func__", None)
     if isinstance(block, FoldedProjection) and forward is FoldedProjection.forward:
         return ScaledConv(block, block)

@@ -1,4 +1,4 @@
-"""A model as an ONNX file: written by torch, simplified and quantised by tools of the ONNX world, stamped with facts.
+"""A model as an ONNX file: written by torch, simplified and quantised by ONNX tools, with metadata.
 
 Two exporters of torch, chosen by operator set: up to 20 the one that traces, from 21 on the one that captures the
 program. On the same models both gave the same numbers for every batch and size, and the first took a tenth of the time.
@@ -14,21 +14,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ultralytics.nn.backends.metadata import META_KEY, Facts
-from ultralytics.nn.export.prepare import quiet
+from ultralytics.nn.backends.metadata import METADATA_KEY, ExportMetadata
+from ultralytics.nn.export.prepare import suppress_warnings
 from ultralytics.utils.checks import require
 from ultralytics.utils.errors import ConfigError, MissingPackageError
 from ultralytics.utils.log import LOGGER
 
 DEFAULT_OPSET = 17  # the oldest in which every operator used here is standard and which all runtimes read
 MIN_OPSET, MAX_TRACED_OPSET = 16, 20
-INPUT, OUTPUT, BATCH = "images", "output0", "batch"
+INPUT, OUTPUT, BATCH_AXIS = "images", "output0", "batch"
 
 
 def write_onnx(
-    form: nn.Module, example: Tensor, path: Path, facts: Facts, stride: int, open_batch: bool = False
+    form: nn.Module, example: Tensor, path: Path, metadata: ExportMetadata, stride: int, open_batch: bool = False
 ) -> None:
-    """Write `form`, with input `images` and output `output0`, in the operator set `facts.opset`.
+    """Write `form`, with input `images` and output `output0`, in the operator set `metadata.opset`.
 
     `open_batch` leaves the number of images open in a graph of one size, for `set_batch`; of the tracing exporter only.
 
@@ -36,57 +36,57 @@ def write_onnx(
     """
     onnx = require("onnx", "format=onnx", "export")
     newest = onnx.defs.onnx_opset_version()
-    if not MIN_OPSET <= facts.opset <= newest:
+    if not MIN_OPSET <= metadata.opset <= newest:
         raise ConfigError(
-            f"opset={facts.opset}: sampling needs {MIN_OPSET}, and onnx {onnx.__version__} knows {newest}"
+            f"opset={metadata.opset}: sampling needs {MIN_OPSET}, and onnx {onnx.__version__} knows {newest}"
         )
-    with quiet():
-        if facts.opset <= MAX_TRACED_OPSET:
-            _trace(form, example, path, facts, open_batch)
+    with suppress_warnings():
+        if metadata.opset <= MAX_TRACED_OPSET:
+            _trace(form, example, path, metadata, open_batch)
         else:
-            _capture(form, example, path, facts, stride)
+            _capture(form, example, path, metadata, stride)
 
 
-def _trace(form: nn.Module, example: Tensor, path: Path, facts: Facts, open_batch: bool) -> None:
-    open_axes = {INPUT: {0: BATCH, 2: "height", 3: "width"}, OUTPUT: {0: BATCH, 1: "rows"}}
-    if facts.task == "classify" or not facts.dynamic:
-        open_axes[OUTPUT] = {0: BATCH}
-    if not facts.dynamic:
-        open_axes[INPUT] = {0: BATCH}
+def _trace(form: nn.Module, example: Tensor, path: Path, metadata: ExportMetadata, open_batch: bool) -> None:
+    open_axes = {INPUT: {0: BATCH_AXIS, 2: "height", 3: "width"}, OUTPUT: {0: BATCH_AXIS, 1: "rows"}}
+    if metadata.task == "classify" or not metadata.dynamic:
+        open_axes[OUTPUT] = {0: BATCH_AXIS}
+    if not metadata.dynamic:
+        open_axes[INPUT] = {0: BATCH_AXIS}
     torch.onnx.export(
         form,
         (example,),
         str(path),
         dynamo=False,
-        opset_version=facts.opset,
+        opset_version=metadata.opset,
         input_names=[INPUT],
         output_names=[OUTPUT],
-        dynamic_axes=open_axes if facts.dynamic or open_batch else None,
+        dynamic_axes=open_axes if metadata.dynamic or open_batch else None,
     )
 
 
-def _capture(form: nn.Module, example: Tensor, path: Path, facts: Facts, stride: int) -> None:
-    require("onnxscript", f"opset={facts.opset}", "export")
+def _capture(form: nn.Module, example: Tensor, path: Path, metadata: ExportMetadata, stride: int) -> None:
+    require("onnxscript", f"opset={metadata.opset}", "export")
     dim = torch.export.Dim
     open_dims = {0: dim("batch"), 2: stride * dim("rows_of_cells"), 3: stride * dim("columns_of_cells")}
-    if facts.dynamic and len(example) == 1:  # a size of 1 would be taken for a constant
+    if metadata.dynamic and len(example) == 1:  # a size of 1 would be taken for a constant
         example = example.expand(2, -1, -1, -1).contiguous()
     program = torch.onnx.export(
         form,
         (example,),
         None,
         dynamo=True,
-        opset_version=facts.opset,
+        opset_version=metadata.opset,
         input_names=[INPUT],
         output_names=[OUTPUT],
-        dynamic_shapes=(open_dims,) if facts.dynamic else None,
+        dynamic_shapes=(open_dims,) if metadata.dynamic else None,
         verbose=False,
     )
     if program is None:
-        raise ConfigError(f"opset={facts.opset}: torch wrote nothing", f"use opset={MAX_TRACED_OPSET} or lower")
+        raise ConfigError(f"opset={metadata.opset}: torch wrote nothing", f"use opset={MAX_TRACED_OPSET} or lower")
     written = next(o.version for o in program.model_proto.opset_import if o.domain in {"", "ai.onnx"})
-    if written != facts.opset:
-        raise ConfigError(f"opset={facts.opset}: this torch writes {written} instead", f"use opset={written}")
+    if written != metadata.opset:
+        raise ConfigError(f"opset={metadata.opset}: this torch writes {written} instead", f"use opset={written}")
     program.save(str(path))
 
 
@@ -97,31 +97,31 @@ def set_batch(path: Path, batch: int) -> None:
     graph = model.graph
     for value in (*graph.input, *graph.output, *graph.value_info):
         for axis in value.type.tensor_type.shape.dim:
-            if axis.dim_param == BATCH:
+            if axis.dim_param == BATCH_AXIS:
                 axis.dim_value = batch
     onnx.save(model, str(path))
 
 
 def simplify(path: Path) -> None:
-    """Simplify a file in place with onnxslim where it is installed; say so where it is not."""
+    """Simplify a file in place with onnxslim if that is installed; else log that it is not."""
     onnx = require("onnx", "format=onnx", "export")
     try:
         onnxslim = require("onnxslim", "simplify=True", "export")
     except MissingPackageError:
         LOGGER.info("simplify: onnxslim is not installed, the graph stays as torch wrote it (pip install onnxslim)")
         return
-    with quiet():
+    with suppress_warnings():
         onnx.save(onnxslim.slim(onnx.load(str(path))), str(path))
 
 
-def stamp(path: Path, facts: Facts) -> None:
-    """Write the facts into the file, in place."""
+def write_metadata(path: Path, metadata: ExportMetadata) -> None:
+    """Write metadata into the file, in place."""
     onnx = require("onnx", "format=onnx", "export")
     model = onnx.load(str(path))
     del model.metadata_props[:]
-    for key, value in {META_KEY: facts.to_text(), **facts.common_properties()}.items():
+    for key, value in {METADATA_KEY: metadata.to_json(), **metadata.common_properties()}.items():
         model.metadata_props.add(key=key, value=value)
-    model.producer_name = META_KEY
+    model.producer_name = METADATA_KEY
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
 

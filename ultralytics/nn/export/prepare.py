@@ -1,12 +1,11 @@
-"""A model in the form that is exported: fused, fp32 (or fp16 with fragile parts in fp32), giving its rows alone."""
+"""A model prepared for export: fused, fp32 (or fp16 with fragile parts in fp32), with its rows as the only output."""
 
 from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +21,9 @@ FRAGILE = (QueryHead, TransformerEncoderLayer, SHSA, nn.Softmax, *NORMS)
 
 
 def export_form(model: BaseModel, max_det: int, dynamic: bool, half: bool, device: torch.device) -> BaseModel:
-    """Return a fused copy of `model` on `device` whose head gives (B, rows, 6) alone; `model` stays as it is.
+    """Return a fused copy of `model` on `device` whose head gives (B, K, 6), K rows, alone; `model` is not changed.
 
-    `dynamic` leaves batch and size open in a recorded graph; `half` casts all but the `FRAGILE` parts to fp16, whose
+    `dynamic` leaves batch and size open in an exported graph; `half` casts all but the `FRAGILE` parts to fp16, whose
     casts are then part of the graph: images go in and rows come out in fp32.
     """
     form = copy.deepcopy(model).float().to(device).eval()
@@ -62,23 +61,23 @@ def _keep_float(parent: nn.Module, last: nn.Module) -> None:
             child.register_forward_hook(_cast_output(torch.float16))
 
 
-def _cast(value: Any, dtype: torch.dtype) -> Any:
+def _cast(value: object, dtype: torch.dtype) -> object:
     if isinstance(value, (list, tuple)):
         return type(value)(_cast(v, dtype) for v in value)
     return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
-def _cast_inputs(dtype: torch.dtype) -> Any:
+def _cast_inputs(dtype: torch.dtype) -> Callable[[nn.Module, tuple[object, ...]], object]:
     return lambda module, args: _cast(args, dtype)
 
 
-def _cast_output(dtype: torch.dtype) -> Any:
+def _cast_output(dtype: torch.dtype) -> Callable[[nn.Module, tuple[object, ...], object], object]:
     return lambda module, args, output: _cast(output, dtype)
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Silence what torch says of its own exporters, and of choices in the code that do not depend on the input."""
+def suppress_warnings() -> Iterator[None]:
+    """Suppress the warnings of torch about its exporters, and about branches that do not depend on the input."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

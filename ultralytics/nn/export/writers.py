@@ -1,4 +1,4 @@
-"""A model as TorchScript, OpenVINO, TensorRT or Core ML; the facts go inside each file."""
+"""A model as TorchScript, OpenVINO, TensorRT or Core ML; metadata are stored inside each file."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ultralytics.nn.backends.metadata import META_KEY, Facts
+from ultralytics.nn.backends.metadata import METADATA_KEY, ExportMetadata
 from ultralytics.nn.backends.tensorrt import pack_engine
-from ultralytics.nn.backends.torchscript import FACTS_FILE
-from ultralytics.nn.export.prepare import quiet
+from ultralytics.nn.backends.torchscript import METADATA_FILE
+from ultralytics.nn.export.prepare import suppress_warnings
 from ultralytics.utils.checks import require
 from ultralytics.utils.errors import ConfigError, DeviceError
 from ultralytics.utils.files import atomic_write
@@ -19,23 +19,23 @@ from ultralytics.utils.files import atomic_write
 MAX_ENGINE_BATCH = 16
 
 
-def write_torchscript(form: nn.Module, example: Tensor, path: Path, facts: Facts) -> None:
+def write_torchscript(form: nn.Module, example: Tensor, path: Path, metadata: ExportMetadata) -> None:
     """Trace `form` and save it."""
-    with quiet():
+    with suppress_warnings():
         traced = torch.jit.trace(form, (example,), check_trace=False)
-        torch.jit.save(traced, str(path), _extra_files={FACTS_FILE: facts.to_text()})
+        torch.jit.save(traced, str(path), _extra_files={METADATA_FILE: metadata.to_json()})
 
 
-def write_openvino(source: Path, folder: Path, facts: Facts) -> None:
+def write_openvino(source: Path, folder: Path, metadata: ExportMetadata) -> None:
     """Turn an ONNX file into `<folder>/<name>.xml` and `.bin`; precisions stay those of the file."""
     ov = require("openvino", "format=openvino", "export")
     model = ov.convert_model(str(source))
-    model.set_rt_info(facts.to_text(), [META_KEY])
+    model.set_rt_info(metadata.to_json(), [METADATA_KEY])
     folder.mkdir(parents=True)
     ov.save_model(model, str(folder / f"{source.stem}.xml"), compress_to_fp16=False)
 
 
-def write_engine(source: Path, path: Path, facts: Facts, workspace: float | None) -> None:
+def write_engine(source: Path, path: Path, metadata: ExportMetadata, workspace: float | None) -> None:
     """Build a TensorRT engine from an ONNX file, whose own types decide each layer's precision.
 
     Raises MissingPackageError without TensorRT, DeviceError without a GPU, ConfigError when TensorRT refuses the graph.
@@ -54,20 +54,23 @@ def write_engine(source: Path, path: Path, facts: Facts, workspace: float | None
     config = builder.create_builder_config()
     if workspace:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(workspace * 2**30))
-    if facts.dynamic:
-        h, w = facts.imgsz
+    if metadata.dynamic:
+        h, w = metadata.imgsz
         profile = builder.create_optimization_profile()
-        small, large = (1, facts.channels, facts.stride, facts.stride), (MAX_ENGINE_BATCH, facts.channels, 2 * h, 2 * w)
-        profile.set_shape(network.get_input(0).name, small, (facts.batch, facts.channels, h, w), large)
+        small, large = (
+            (1, metadata.channels, metadata.stride, metadata.stride),
+            (MAX_ENGINE_BATCH, metadata.channels, 2 * h, 2 * w),
+        )
+        profile.set_shape(network.get_input(0).name, small, (metadata.batch, metadata.channels, h, w), large)
         config.add_optimization_profile(profile)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
         raise ConfigError(f"TensorRT {trt.__version__} built no engine", "its log above says why")
     with atomic_write(path, "wb") as f:
-        f.write(pack_engine(facts, bytes(engine)))
+        f.write(pack_engine(metadata, bytes(engine)))
 
 
-def write_coreml(form: nn.Module, example: Tensor, path: Path, facts: Facts) -> None:
+def write_coreml(form: nn.Module, example: Tensor, path: Path, metadata: ExportMetadata) -> None:
     """Write a Core ML package.
 
     Raises MissingPackageError without coremltools, DeviceError on Windows, where it cannot write one.
@@ -76,9 +79,9 @@ def write_coreml(form: nn.Module, example: Tensor, path: Path, facts: Facts) -> 
     ct = require("coremltools", "format=coreml")
     if platform.system() == "Windows":
         raise DeviceError("format=coreml: coremltools writes packages on macOS and Linux only")
-    with quiet():
+    with suppress_warnings():
         traced = torch.jit.trace(form, (example,), check_trace=False)
-    precision = ct.precision.FLOAT16 if facts.precision == "fp16" else ct.precision.FLOAT32
+    precision = ct.precision.FLOAT16 if metadata.precision == "fp16" else ct.precision.FLOAT32
     model = ct.convert(
         traced,
         inputs=[ct.TensorType("images", shape=tuple(example.shape))],
@@ -87,6 +90,6 @@ def write_coreml(form: nn.Module, example: Tensor, path: Path, facts: Facts) -> 
         compute_precision=precision,
         minimum_deployment_target=ct.target.iOS16,
     )
-    for key, value in {META_KEY: facts.to_text(), **facts.common_properties()}.items():
+    for key, value in {METADATA_KEY: metadata.to_json(), **metadata.common_properties()}.items():
         model.user_defined_metadata[key] = value
     model.save(str(path))

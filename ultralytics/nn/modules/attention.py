@@ -1,6 +1,7 @@
 """softmax(q k^T * scale) v in several forms, the one place that chooses among them, and self-attention with it.
 
-Shape legend: B batch, M heads, N tokens, K query/key width, P value width; of self-attention Q tokens of width D.
+Shapes: B batch, M heads, N tokens, K query/key width, P value width, R rows of a block; self-attention has Q queries of
+hidden width D, d of them for a head.
 """
 
 from __future__ import annotations
@@ -8,13 +9,12 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ultralytics.nn.modules.products import Products, products_for
+from ultralytics.nn.modules.matmul import MatmulBackend, select_backend
 from ultralytics.nn.modules.utils import is_captured
 from ultralytics.utils.torch_utils import cpu_has_amx
 
@@ -31,7 +31,7 @@ from ultralytics.utils.torch_utils import cpu_has_amx
 BLOCK = 1600 * 1600
 """Numbers of the attention map that a CPU works on at a time: a block and its gradient, which stay in its caches."""
 
-WHOLE = 1 << 24
+MAX_WHOLE_MAP = 1 << 24
 """Numbers in all attention maps of a call that are held whole in bfloat16, by several heads or with a gradient."""
 
 
@@ -41,7 +41,7 @@ def single_head_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tens
     q, k are (B, N, K), v is (B, N, P); returns (B, N, P).
     """
     eager = q.is_cpu and not torch.compiler.is_compiling() and not cpu_has_amx()  # N of a compiled graph may be open
-    if eager and _map_size(q) <= (WHOLE if q.dtype is torch.bfloat16 and q.requires_grad else BLOCK):
+    if eager and _map_size(q) <= (MAX_WHOLE_MAP if q.dtype is torch.bfloat16 and q.requires_grad else BLOCK):
         return attend_plain(q, k, v, scale)
     if torch.onnx.is_in_onnx_export() or q.is_meta:
         return attend_plain(q, k, v, scale)  # standard operators only; on the meta device, FLOPs without the padding
@@ -55,10 +55,10 @@ def multi_head_attention(
 
     q, k are (B, M, N, K), v is (B, M, N, P); returns (B, M, N, P). `mask` broadcasts to (B, M, N, N): boolean, True =
     allowed, or a term. The framework's fused kernel, but for bfloat16 on CPUs where that does not use bfloat16. A token
-    that may look at nothing gets zeros.
+    that may attend to nothing gets zeros.
     """
     plain = q.is_cpu and q.dtype is torch.bfloat16 and not is_captured() and not cpu_has_amx()
-    if not plain or q.shape[:2].numel() * q.shape[2] ** 2 > WHOLE:
+    if not plain or q.shape[:2].numel() * q.shape[2] ** 2 > MAX_WHOLE_MAP:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
     scores = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(2, 3)  # (B, M, N, N)
     if mask is None:
@@ -73,16 +73,16 @@ def multi_head_attention(
 class SelfAttention(nn.MultiheadAttention):
     """The weights of `nn.MultiheadAttention`, by its names, for `attend`.
 
-    Query and key share one input there, so one product projects both; its own `forward` needs three, and transposes for
+    Query and key probs one input there, so one product projects both; its own `forward` needs three, and transposes for
     its own layout.
     """
 
     def project_query_key(self, x: Tensor) -> Tensor:
-        """[B, Q, D] -> [B, Q, 2 D]."""
+        """(B, Q, D) -> (B, Q, 2 D)."""
         return self._project(x, "project_query_key")
 
     def project_value(self, x: Tensor) -> Tensor:
-        """[B, Q, D] -> [B, Q, D]."""
+        """(B, Q, D) -> (B, Q, D)."""
         return self._project(x, "project_value")
 
     def parts(self) -> dict[str, slice]:
@@ -105,18 +105,18 @@ def attend(
 
     Args:
         mha: Holder of the projections.
-        query_key: [B, Q, D], the tokens plus their positions.
-        value: [B, Q, D], the tokens.
-        attn_mask: [Q, Q], boolean (True = blocked) or a float term added to the scores.
-        key_padding_mask: [B, Q], boolean (True = blocked).
+        query_key: (B, Q, D), the tokens plus their positions.
+        value: (B, Q, D), the tokens.
+        attn_mask: (Q, Q), boolean (True = blocked) or a float term added to the scores.
+        key_padding_mask: (B, Q), boolean (True = blocked).
     """
     heads = mha.num_heads
-    qk = mha.project_query_key(query_key).unflatten(-1, (2, heads, -1))  # [B, Q, 2, M, d]
-    v = mha.project_value(value).unflatten(-1, (heads, -1)).transpose(1, 2)  # [B, M, Q, d]
-    q, k = qk.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, M, Q, d]
+    qk = mha.project_query_key(query_key).unflatten(-1, (2, heads, -1))  # (B, Q, 2, M, d)
+    v = mha.project_value(value).unflatten(-1, (heads, -1)).transpose(1, 2)  # (B, M, Q, d)
+    q, k = qk.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, M, Q, d)
     mask = _allowed(attn_mask, key_padding_mask)
     out = multi_head_attention(q, k, v, mask, dropout=mha.dropout if mha.training else 0.0)
-    return mha.out_proj(out.transpose(1, 2).flatten(2))  # [B, Q, D]
+    return mha.out_proj(out.transpose(1, 2).flatten(2))  # (B, Q, D)
 
 
 def _allowed(attn_mask: Tensor | None, key_padding_mask: Tensor | None) -> Tensor | None:
@@ -125,7 +125,7 @@ def _allowed(attn_mask: Tensor | None, key_padding_mask: Tensor | None) -> Tenso
         attn_mask = ~attn_mask
     if key_padding_mask is None:
         return attn_mask
-    padding = ~key_padding_mask[:, None, None, :]  # [B, 1, 1, Q]
+    padding = ~key_padding_mask[:, None, None, :]  # (B, 1, 1, Q)
     if attn_mask is None:
         return padding
     if attn_mask.dtype == torch.bool:
@@ -143,7 +143,7 @@ def _map_size(q: Tensor) -> int:
 
 
 def attend_plain(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """The formula as it stands; memory grows with N squared."""
+    """The formula as it is written; memory grows with N squared."""
     return ((q * scale) @ k.transpose(1, 2)).softmax(-1) @ v  # (B, N, N) @ (B, N, P)
 
 
@@ -160,58 +160,65 @@ def attend_fused(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
 def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     """The plain formula for as many queries at a time as `BLOCK` allows, always in the same buffer; no padding.
 
-    The gradient works the map out again, block by block, as in "FlashAttention" (arXiv 2205.14135, section 3.1). A
+    The backward pass computes the map again, block by block, as in "FlashAttention" (arXiv 2205.14135, section 3.1). A
     second derivative is not available.
     """
     out: Tensor = _Blocks.apply(q, k, v, scale)
     return out
 
 
+class _Context(torch.autograd.function.FunctionCtx):
+    """What the forward pass keeps for the backward pass."""
+
+    scale: float
+    saved_tensors: tuple[Tensor, Tensor, Tensor, Tensor]
+
+
 class _Blocks(torch.autograd.Function):
-    """Attention whose map is never whole."""
+    """Attention that never holds its whole map."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    def forward(ctx: _Context, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         q, k, v = (q * scale).contiguous(), k.contiguous(), v.contiguous()
         out = torch.empty_like(v)
-        by = products_for(q)
+        backend = select_backend(q)
         for image in range(len(q)):
-            keys, values = by.factor(k[image]), by.factor(v[image].t())
-            for rows in _blocks(q, by):
-                share = _softmax(by.product(q[image, rows], keys, 0))  # (R, N)
-                out[image, rows] = by.product(share, values)
+            keys, values = backend.factor(k[image]), backend.factor(v[image].t())
+            for rows in _blocks(q, backend):
+                probs = _softmax(backend.product(q[image, rows], keys, 0))  # (R, N)
+                out[image, rows] = backend.product(probs, values)
         ctx.save_for_backward(q, k, v, out)
         ctx.scale = scale
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: _Context, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         q, k, v, out = ctx.saved_tensors
         grad = grad.contiguous()
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
         mean = (grad.to(torch.promote_types(grad.dtype, torch.float32)) * out).sum(-1, keepdim=True)  # (B, N, 1)
-        by = products_for(q, gradient=True)
+        backend = select_backend(q, gradient=True)
         for image in range(len(q)):
-            keys, back = by.factor(k[image]), by.factor(k[image].t())
-            slopes = by.slopes(grad[image], mean[image], v[image])
-            sum_k, sum_v = by.sums(k[image]), by.sums(v[image])
-            for rows in _blocks(q, by):
+            keys, back = backend.factor(k[image]), backend.factor(k[image].t())
+            score_gradient = backend.score_gradient(grad[image], mean[image], v[image])
+            sum_k, sum_v = backend.accumulator(k[image]), backend.accumulator(v[image])
+            for rows in _blocks(q, backend):
                 queries = q[image, rows]  # (R, K)
-                share = _softmax(by.product(queries, keys, 0))  # (R, N)
-                sum_v.add(share, grad[image, rows])
-                slope = slopes.of(rows, share)  # (R, N)
-                grad_q[image, rows] = by.product(slope, back)
-                sum_k.add(slope, queries)
-                del share, slope  # before there are others
+                probs = _softmax(backend.product(queries, keys, 0))  # (R, N)
+                sum_v.add(probs, grad[image, rows])
+                grad_scores = score_gradient.compute(rows, probs)  # (R, N)
+                grad_q[image, rows] = backend.product(grad_scores, back)
+                sum_k.add(grad_scores, queries)
+                del probs, grad_scores  # before the next block allocates its own
             grad_k[image], grad_v[image] = sum_k.total(), sum_v.total()
         return grad_q * ctx.scale, grad_k, grad_v, None
 
 
-def _blocks(q: Tensor, by: Products) -> Iterator[slice]:
+def _blocks(q: Tensor, backend: MatmulBackend) -> Iterator[slice]:
     """Queries of each block, in blocks of about the same size."""
     n = q.shape[1]
-    count = math.ceil(n / max(1, int(BLOCK * by.size) // max(n, 1)))
+    count = math.ceil(n / max(1, int(BLOCK * backend.size) // max(n, 1)))
     step = math.ceil(n / max(count, 1))
     return (slice(i * step, min((i + 1) * step, n)) for i in range(count) if i * step < n)
 

@@ -229,7 +229,7 @@ class CCRI(HGBlock):
         shortcut: bool = False,
         e: float = 0.25,
     ) -> None:
-        super().__init__(c1, make_divisible(c2 * e), c2, k, n, lightconv, shortcut)
+        super().__init__(c1, make_divisible(c2 * e, 8), c2, k, n, lightconv, shortcut)
 
 
 # ----------------------------------------------------------------------------------------------------------- ResNet

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from ultralytics.models.utils.denoising import DenoisingForm, get_cdn_group
+from ultralytics.models.utils.denoising import DenoisingForm, DenoisingMeta, get_cdn_group
 from ultralytics.nn.modules.query_head import Anchors, QueryHead, check_head_options, head_rule
 from ultralytics.nn.modules.transformer import (
     MLP,
@@ -41,7 +41,7 @@ class DecoderOutput(NamedTuple):
     dec_scores: Tensor  # [K, B, S + Q, C] logits
     enc_bboxes: Tensor  # [B, Q, 4]
     enc_scores: Tensor  # [B, Q, C] logits
-    dn_meta: dict[str, Any] | None
+    dn_meta: DenoisingMeta | None
 
 
 class FoldedProjection(nn.Conv2d):

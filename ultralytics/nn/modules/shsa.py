@@ -2,7 +2,7 @@
 
 Source: "SHViT: Single-Head Vision Transformer with Memory Efficient Macro Design" (CVPR 2024, arXiv 2401.16456).
 State-dict keys are those of the official weights. Each ReLU overwrites what it is given: the output of a convolution,
-batch norm or concatenation, which nothing else reads. Shape legend of this file: B batch, C channels, H x W map,
+batch norm or concatenation, which nothing else reads. Shapes: B batch, C channels, H x W map,
 N = H*W tokens, P attending channels (`pdim`), K query/key width (`qk_dim`).
 """
 
@@ -79,7 +79,7 @@ class BN_Linear(nn.Module):
 
 
 class Residual(nn.Module):
-    """x + m(x); in training m is dropped for a share `drop` of the samples (stochastic depth)."""
+    """x + m(x); in training m is dropped for a fraction `drop` of the samples (stochastic depth)."""
 
     def __init__(self, m: nn.Module, drop: float = 0.0) -> None:
         super().__init__()

@@ -1,14 +1,15 @@
-"""Batch norm whose statistics are those of the batches of all processes, where PyTorch has none: on CPUs.
+"""Batch norm whose statistics are those of the batches of all processes, for CPUs, where PyTorch has none.
 
-Legend: x [B, C, ...], n values of a channel over all processes.
+Shapes: x (B, C, ...), n values of a channel over all processes.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.autograd.function import FunctionCtx
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -16,13 +17,13 @@ class _Sum(torch.autograd.Function):
     """Sum over all processes; its gradient is the sum of their gradients."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
         x = x.clone()
         distributed.all_reduce(x)
         return x
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
         gradient = gradient.clone()
         distributed.all_reduce(gradient)
         return gradient
@@ -41,7 +42,7 @@ class SyncNorm(nn.BatchNorm2d):
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2:
-            raise ValueError(f"batch norm needs [B, C, ...], got {list(input.shape)}")
+            raise ValueError(f"batch norm needs (B, C, ...), got {list(input.shape)}")
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise by the statistics of all processes."""
@@ -52,7 +53,7 @@ class SyncNorm(nn.BatchNorm2d):
         axes = [0, *range(2, x.dim())]
         shape = [1, -1, *[1] * (x.dim() - 2)]
         size = x.new_full((1,), x.numel() / x.shape[1])
-        total = _sum(torch.cat((x.sum(axes), size)))  # [C + 1]
+        total = _sum(torch.cat((x.sum(axes), size)))  # (C + 1,)
         n = total[-1].detach()
         mean = total[:-1] / n
         centred = x - mean.view(shape)
@@ -70,9 +71,9 @@ class SyncNorm(nn.BatchNorm2d):
             return
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
-        share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean, share)
-        self.running_var.lerp_(var, share)
+        momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(var, momentum)
 
 
 def convert_norms(module: nn.Module, device: torch.device) -> nn.Module:

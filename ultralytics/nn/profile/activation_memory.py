@@ -1,7 +1,7 @@
 """An estimate of what a forward pass holds in memory, from a run without values.
 
-The network runs on fake tensors, which have shapes, dtypes and a lifetime but no data. Counted is every storage that an
-operation makes, from then until the last tensor on it goes. Weights are not counted, nor what a kernel needs inside.
+The network runs on fake tensors, which have shapes, dtypes and a lifetime but no data. Every storage that an
+operation creates is counted until its last tensor is freed. Weights and the workspaces of kernels are not counted.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ MAX_TOKENS = 4096
 
 
 UNKNOWN_COUNT = 1 << 20
-"""What a network reads where it counts elements, such as the usable anchors, which only bound something."""
+"""The value that a network reads where it counts elements, such as usable anchors; it serves as a bound only."""
 
 
 class Memory(NamedTuple):
-    """Bytes at the fullest moment, the layer that ran then, and the layers with a wide N x N map: index -> N."""
+    """Peak bytes, the layer that ran then, and the layers with a wide N x N map: index -> N."""
 
     peak: int
     layer: int
@@ -43,8 +43,8 @@ class _Meter(TorchDispatchMode):
         self.wide: dict[int, int] = {}
 
     def __torch_dispatch__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> object:
         """Run an operation and count what it made."""
         if func is torch.ops.aten._local_scalar_dense.default:
             return args[0].dtype.is_floating_point or UNKNOWN_COUNT  # a fake tensor has no number to read
@@ -77,7 +77,7 @@ def estimate_memory(model: nn.Module, imgsz: int | Sequence[int] = 640, channels
 
     None for a network with an operation that needs real values. The model itself is not changed.
     """
-    from torch._subclasses.fake_tensor import FakeTensorMode  # pulls in much of torch that a training does not need
+    from torch._subclasses.fake_tensor import FakeTensorMode  # imports much of torch that training does not need
 
     height, width = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
     clone = deepcopy(model).cpu().float().eval()
@@ -85,7 +85,7 @@ def estimate_memory(model: nn.Module, imgsz: int | Sequence[int] = 640, channels
     kept = [fake.from_tensor(t) for t in [*clone.parameters(), *clone.buffers()]]  # the mode's own copies of them
     meter = _Meter({t.untyped_storage()._cdata for t in kept})
 
-    def enter(layer: nn.Module, _: Any) -> None:
+    def enter(layer: nn.Module, _: object) -> None:
         meter.layer = int(cast("int", layer.i))
 
     for layer in cast("nn.Sequential", clone.model):

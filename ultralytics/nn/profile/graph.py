@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from ultralytics.nn.profile.summary import LayerFacts
+from ultralytics.nn.profile.summary import LayerSummary
 from ultralytics.nn.registry import REGISTRY
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
@@ -18,7 +18,7 @@ from ultralytics.utils.user_modules import origin
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-FORMATS = (".svg", ".png", ".pdf")
+GRAPH_SUFFIXES = (".svg", ".png", ".pdf")
 # Fill and edge by kind; dark text on each has a contrast above 7.
 COLOURS = {
     "layer": ("#eef2f7", "#7b8794"),
@@ -32,7 +32,7 @@ WIDTH, HEIGHT = 2.4, 0.44  # inches of a box
 
 
 def layer_kind(layer: nn.Module) -> str:
-    """A key of `COLOURS`: whether the layer holds SHSA or a block of the user's, is a head, or has no weights."""
+    """Return a key of `COLOURS`: whether the layer holds SHSA or a user block, is a head, or has no weights."""
     entries = {e.cls: e for name in REGISTRY if (e := REGISTRY.get(name)) is not None}
     parts = [type(m) for m in layer.modules()]
     if any(cls in entries and origin(cls) is not None for cls in parts):
@@ -44,41 +44,43 @@ def layer_kind(layer: nn.Module) -> str:
     return "layer" if any(True for _ in layer.parameters()) else "without weights"
 
 
-def places(facts: Sequence[LayerFacts], imgsz: int) -> list[tuple[float, float]]:
+def places(layers: Sequence[LayerSummary], imgsz: int) -> list[tuple[float, float]]:
     """Centre of each layer's box, in inches: a column for each stride, a row for each layer, from the top down.
 
-    A layer whose output is no map, such as the head, stands under the finest of its inputs.
+    A layer whose output is not a map, such as the head, stands under the finest of its inputs.
     """
-    heights = [int(f.shape.split("x")[1]) if f.shape.count("x") == 2 else 0 for f in facts]
+    heights = [int(f.shape.split("x")[1]) if f.shape.count("x") == 2 else 0 for f in layers]
     strides = sorted({round(imgsz / h) for h in heights if h})
     columns: list[int] = []
-    for f, h in zip(facts, heights, strict=True):
+    for f, h in zip(layers, heights, strict=True):
         sources = f.route if isinstance(f.route, list) else [f.route]
         above = [columns[s] for s in (s if s >= 0 else f.i + s for s in sources) if 0 <= s < len(columns)]
         columns.append(strides.index(round(imgsz / h)) if h else min(above, default=0))
     return [(COLUMN * (c + 0.5), -ROW * (k + 0.5)) for k, c in enumerate(columns)]
 
 
-def draw_graph(layers: nn.Sequential, facts: Sequence[LayerFacts], title: str, path: str | Path, imgsz: int) -> Path:
-    """Draw the layers to a `.svg`, `.png` or `.pdf` file and return its path. ConfigError for another ending."""
+def draw_graph(
+    modules: nn.Sequential, layers: Sequence[LayerSummary], title: str, path: str | Path, imgsz: int
+) -> Path:
+    """Draw the layers to a `.svg`, `.png` or `.pdf` file and return its path. ConfigError for another suffix."""
     path = Path(path)
-    if path.suffix.lower() not in FORMATS:
-        raise ConfigError(f"save={path}: a graph is drawn as {', '.join(FORMATS)}", "such as save=graph.svg")
+    if path.suffix.lower() not in GRAPH_SUFFIXES:
+        raise ConfigError(f"save={path}: a graph is drawn as {', '.join(GRAPH_SUFFIXES)}", "such as save=graph.svg")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    spots = places(facts, imgsz)
-    kinds = [layer_kind(layer) for layer in layers]
-    width, height = max(x for x, _ in spots) + 0.8 * COLUMN, ROW * len(facts) + 0.9
+    spots = places(layers, imgsz)
+    kinds = [layer_kind(layer) for layer in modules]
+    width, height = max(x for x, _ in spots) + 0.8 * COLUMN, ROW * len(layers) + 0.9
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.set(xlim=(0, width), ylim=(-ROW * len(facts) - 0.1, 0.1), aspect="equal")
+    axes.set(xlim=(0, width), ylim=(-ROW * len(layers) - 0.1, 0.1), aspect="equal")
     axes.axis("off")
     axes.set_title(literal(title), loc="left", fontsize=11)
-    for f, spot in zip(facts, spots, strict=True):
+    for f, spot in zip(layers, spots, strict=True):
         _draw_inputs(axes, f, spot, spots)
-    for f, spot, kind in zip(facts, spots, kinds, strict=True):
+    for f, spot, kind in zip(layers, spots, kinds, strict=True):
         _draw_box(axes, f, spot, kind)
     _draw_legend(axes, kinds)
     with atomic_write(path, "wb") as file:
@@ -86,7 +88,7 @@ def draw_graph(layers: nn.Sequential, facts: Sequence[LayerFacts], title: str, p
     return path
 
 
-def _draw_box(axes: Axes, f: LayerFacts, spot: tuple[float, float], kind: str) -> None:
+def _draw_box(axes: Axes, f: LayerSummary, spot: tuple[float, float], kind: str) -> None:
     """A box with index, module, repeats, output shape and parameters."""
     from matplotlib.patches import FancyBboxPatch
 
@@ -100,7 +102,7 @@ def _draw_box(axes: Axes, f: LayerFacts, spot: tuple[float, float], kind: str) -
     axes.text(spot[0], spot[1] - 0.1, size, ha="center", va="center", fontsize=7, color="#343a40", zorder=4)
 
 
-def _draw_inputs(axes: Axes, f: LayerFacts, spot: tuple[float, float], spots: Sequence[tuple[float, float]]) -> None:
+def _draw_inputs(axes: Axes, f: LayerSummary, spot: tuple[float, float], spots: Sequence[tuple[float, float]]) -> None:
     """An arrow from each input: straight from the row above; from further off curved, blue, and to the box's side."""
     for source in f.route if isinstance(f.route, list) else [f.route]:
         index = source if source >= 0 else f.i + source

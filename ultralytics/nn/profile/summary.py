@@ -1,4 +1,4 @@
-"""What a model looks like from outside: shape, parameters and operations of each layer, as values and as text."""
+"""Summary of a model: output shape, parameters and operations of each layer, as values and as text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ultralytics.utils.torch_tools.flops import model_flops
 HEADER = ("", "from", "n", "module", "arguments", "output", "params", "GFLOPs")
 
 
-class LayerFacts(NamedTuple):
+class LayerSummary(NamedTuple):
     """One layer: `args` are the resolved constructor arguments, `shape` its output without the batch axis."""
 
     i: int
@@ -33,8 +33,8 @@ class LayerFacts(NamedTuple):
     gflops: float
 
 
-def layer_facts(model: nn.Module, imgsz: int | Sequence[int] = 640) -> list[LayerFacts]:
-    """Facts of each layer of a detection model at an image size (side, or height and width, px)."""
+def layer_summaries(model: nn.Module, imgsz: int | Sequence[int] = 640) -> list[LayerSummary]:
+    """Summary of each layer of a detection model at an image size (side, or height and width, px)."""
     yaml = cast("dict[str, Any]", model.yaml)
     channels = int(yaml.get("channels", 3))
     plans = plan_model(load_model_yaml(yaml), channels)
@@ -42,7 +42,7 @@ def layer_facts(model: nn.Module, imgsz: int | Sequence[int] = 640) -> list[Laye
     shapes = output_shapes(model, imgsz, channels)
     flops = model_flops(model, imgsz, channels)[1]
     return [
-        LayerFacts(
+        LayerSummary(
             i=plan.spec.index,
             route=plan.spec.route,
             repeats=plan.repeats,
@@ -68,13 +68,13 @@ def output_shapes(model: nn.Module, imgsz: int | Sequence[int], channels: int = 
     return shapes
 
 
-def _first_tensor(output: Any) -> Any:
+def _first_tensor(output: object) -> object:
     while isinstance(output, (tuple, list)) and output:
         output = output[0]
     return output
 
 
-def layer_table(facts: Sequence[LayerFacts], wide: Mapping[int, int] | None = None) -> list[str]:
+def layer_table(layers: Sequence[LayerSummary], wide: Mapping[int, int] | None = None) -> list[str]:
     """Aligned lines: a header, then one line a layer.
 
     `wide` are layers that attend over more than `MAX_TOKENS` tokens without the fused path: their rows are flagged.
@@ -82,10 +82,10 @@ def layer_table(facts: Sequence[LayerFacts], wide: Mapping[int, int] | None = No
     wide = wide or {}
     cells = [
         (f"{f.i}", f"{f.route}", f"{f.repeats}", f.module, _short(f.args), f.shape, f"{f.params:,}", f"{f.gflops:.3f}")
-        for f in facts
+        for f in layers
     ]
     lines = aligned([HEADER, *cells], left=(3, 4))
-    for k, f in enumerate(facts):
+    for k, f in enumerate(layers):
         if f.i in wide:
             lines[k + 1] += f"  ! {wide[f.i]:,} tokens"
     return lines
@@ -103,7 +103,7 @@ def wide_lines(wide: Mapping[int, int]) -> list[str]:
 def totals_line(totals: Totals, imgsz: int | Sequence[int]) -> str:
     """`fused: 32,148,140 parameters, 105.7 GFLOPs; activations at 640 px: about 87 MB at the peak (one fp32 image)`."""
     size = f"{imgsz}" if isinstance(imgsz, int) else "x".join(map(str, imgsz))
-    peak = "cannot be told" if totals.peak is None else f"about {totals.peak / 2**20:,.1f} MB"
+    peak = "unknown" if totals.peak is None else f"about {totals.peak / 2**20:,.1f} MB"
     counts = f"fused: {totals.fused_params:,} parameters, {totals.fused_gflops:.1f} GFLOPs"
     return f"{counts}; activations at {size} px: {peak} at the peak (one fp32 image, inference)"
 
@@ -140,7 +140,7 @@ def model_totals(model: nn.Module, imgsz: int | Sequence[int] = 640) -> Totals:
     )
 
 
-COMPARED: tuple[str, ...] = (
+COMPARISON_HEADER: tuple[str, ...] = (
     "model",
     "layers",
     "params",
@@ -158,7 +158,7 @@ def compare_rows(totals: Sequence[Totals]) -> list[tuple[str, ...]]:
 
     A name with `!` has an attention over more than `MAX_TOKENS` tokens without the fused path.
     """
-    rows = [COMPARED]
+    rows = [COMPARISON_HEADER]
     for t in totals:
         first = totals[0]
         rows.append(
@@ -178,10 +178,10 @@ def compare_rows(totals: Sequence[Totals]) -> list[tuple[str, ...]]:
 
 
 def model_title(yaml: Mapping[str, Any]) -> str:
-    """`rtdetr-l`, or where the YAML has several scales and the name does not say which: `rtdetr-l scale n`."""
+    """`rtdetr-l`, or where the YAML has several scales and the name does not contain it: `rtdetr-l scale n`."""
     stem, scale = Path(str(yaml.get("yaml_file") or "Model")).stem, str(yaml.get("scale") or "")
-    told = len(yaml.get("scales") or ()) < 2 or stem.endswith(f"-{scale}")
-    return stem if told else f"{stem} scale {scale}"
+    unambiguous = len(yaml.get("scales") or ()) < 2 or stem.endswith(f"-{scale}")
+    return stem if unambiguous else f"{stem} scale {scale}"
 
 
 def _short(args: tuple[Any, ...], limit: int = 44) -> str:
@@ -189,8 +189,8 @@ def _short(args: tuple[Any, ...], limit: int = 44) -> str:
     return text if len(text) <= limit else text[: limit - 4] + "...]"
 
 
-def summary_line(title: str, fused: bool, facts: tuple[int, int, int, float]) -> str:
+def summary_line(title: str, fused: bool, counts: tuple[int, int, int, float]) -> str:
     """`rtdetr-l summary: 470 layers, 32,970,476 parameters, 32,970,476 gradients, 110.2 GFLOPs`."""
-    layers, parameters, gradients, gflops = facts
-    counts = f"{layers:,} layers, {parameters:,} parameters, {gradients:,} gradients, {gflops:.1f} GFLOPs"
-    return f"{title} summary{' (fused)' if fused else ''}: {counts}"
+    layers, parameters, gradients, gflops = counts
+    text = f"{layers:,} layers, {parameters:,} parameters, {gradients:,} gradients, {gflops:.1f} GFLOPs"
+    return f"{title} summary{' (fused)' if fused else ''}: {text}"

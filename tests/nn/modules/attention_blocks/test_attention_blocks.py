@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tests.golden.blocks.cases_c import load_block_cases
 from tests.golden.comparison import check
 from tests.golden.fill import fill_, tensor
-from tests.nn.modules.slopes import assert_slope
+from tests.nn.modules.finite_differences import assert_gradient
 from ultralytics.nn.modules import (
     DHSA,
     ECA,
@@ -121,7 +121,7 @@ def test_gradient_of_one_image_equals_finite_differences(name: str, training: bo
     for parameter in block.parameters():
         if parameter.ndim > 1:
             nn.init.normal_(parameter, std=0.2)
-    assert_slope(block, training)
+    assert_gradient(block, training)
 
 
 @pytest.mark.parametrize("name", [*ROWS, *PARTS])

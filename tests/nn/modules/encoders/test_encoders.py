@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tests.golden.blocks.cases_c import load_block_cases
 from tests.golden.comparison import check
 from tests.golden.fill import fill_, tensor
-from tests.nn.modules.slopes import assert_slope
+from tests.nn.modules.finite_differences import assert_gradient
 from ultralytics.nn.modules import (
     AIFI_LPE,
     CBAM,
@@ -86,7 +86,7 @@ def test_batch_equals_singles_on_any_map(name: str, size: tuple[int, int]) -> No
 @pytest.mark.parametrize("name", [*ROWS, "AIFI_LPE", "AIFI_RepBN"])
 @pytest.mark.parametrize("training", [False, True])
 def test_gradient_of_one_image_equals_finite_differences(name: str, training: bool) -> None:
-    assert_slope(make(name), training)
+    assert_gradient(make(name), training)
 
 
 @pytest.mark.parametrize("name", [*ROWS, "AIFI_LPE", "AIFI_RepBN"])

@@ -187,7 +187,7 @@ def test_text_parts_refuse_heads_that_do_not_divide_their_width() -> None:
 
 
 def test_the_best_text_opens_the_gate() -> None:
-    """A text more can only raise the gate, and one that repeats another changes nothing."""
+    """A string more can only raise the gate, and one that repeats another changes nothing."""
     block = fill_(MaxSigmoidAttnBlock(8, 8, 2, 8, 5)).eval()
     x, texts = torch.randn(1, 8, 3, 4), torch.randn(1, 2, 5)
     with torch.no_grad():

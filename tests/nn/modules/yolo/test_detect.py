@@ -47,7 +47,7 @@ def test_boxes_of_a_wide_map_equal_the_loop() -> None:
 
 
 @torch.no_grad()
-def test_maps_with_an_equal_first_level_are_told_apart() -> None:
+def test_maps_with_an_equal_first_level_are_distinguished() -> None:
     """The kept anchors belong to all levels, not to the first one's shape alone."""
     detect = head()
     detect(maps(1))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from ultralytics.models.utils.denoising import DenoisingForm, get_cdn_group
+from ultralytics.models.utils.denoising import DenoisingForm, DenoisingMeta, get_cdn_group
 from ultralytics.models.utils.distribution import bin_weights
 from ultralytics.nn.modules.detr.dfine_decoder import FineDecoder, FineForm, FineHeads, FineLayers
 from ultralytics.nn.modules.detr.projections import LevelProjections
@@ -36,7 +36,7 @@ class FineOutput(NamedTuple):
     pre_logits: Tensor | None  # [B, S + Q, C], None in evaluation
     enc_boxes: Tensor  # [B, Q, 4]
     enc_logits: Tensor  # [B, Q, C], or one class
-    dn_meta: dict[str, Any] | None
+    dn_meta: DenoisingMeta | None
 
 
 @register(head_rule, multi_input=True, is_head=True)

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from ultralytics.nn.modules.conv import Conv
 from ultralytics.nn.modules.resampling.upsampling import DySample
-from ultralytics.nn.registry import Plan, RowContext, make_divisible, register
+from ultralytics.nn.registry import Plan, RowContext, register
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.ops import make_divisible
 from ultralytics.utils.torch_utils import fuse_conv_and_bn
 
 
@@ -25,7 +26,7 @@ def _scalseq_rule(row: RowContext) -> Plan:
         raise ValueError(f"it takes three inputs, fine to coarse; the row has {len(row.in_channels)}")
     c = row.args[0]
     row.scaled(c)  # for its errors
-    c2 = make_divisible(c * row.scale.width)
+    c2 = make_divisible(c * row.scale.width, 8)
     return Plan((list(row.in_channels), c2), c2)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 
-def assert_slope(block: nn.Module, training: bool, channels: int = 32, side: int = 7, step: float = 1e-7) -> None:
+def assert_gradient(block: nn.Module, training: bool, channels: int = 32, side: int = 7, step: float = 1e-7) -> None:
     """Hold the gradient of a random sum of outputs against central differences along three random directions."""
     torch.manual_seed(4)
     norm = nn.BatchNorm2d(channels)
@@ -27,5 +27,5 @@ def assert_slope(block: nn.Module, training: bool, channels: int = 32, side: int
 
     for _ in range(3):
         direction = torch.randn_like(x)
-        slope = (value(x + step * direction) - value(x - step * direction)) / (2 * step)
-        assert float((grad * direction).sum()) == pytest.approx(slope, rel=1e-4, abs=1e-4)
+        difference = (value(x + step * direction) - value(x - step * direction)) / (2 * step)
+        assert float((grad * direction).sum()) == pytest.approx(difference, rel=1e-4, abs=1e-4)
