@@ -218,13 +218,13 @@ def test_a_resumed_run_goes_back_to_the_file_that_it_went_on_from(make, tmp_path
     again.recovery.check_every_step = False  # as on a GPU: a failure is found late, and once more
     epochs = []
 
-    def spoil_once(trainer):
+    def corrupt_once(trainer):
         epochs.append(trainer.progress.epoch)
         if len(epochs) == 1:
             with torch.no_grad():
                 next(trainer.model.parameters()).fill_(math.nan)
 
-    again.add_callback("on_train_batch_start", spoil_once)
+    again.add_callback("on_train_batch_start", corrupt_once)
     again.train()
     assert again.recovery.check_every_batch and epochs[:2] == [1, 1]
     assert_same_run(again, straight)

@@ -44,22 +44,22 @@ def make(data, fresh, tmp_path):
     return build
 
 
-def spoil_batch(trainer, step, change):
+def corrupt_batch(trainer, step, change):
     """Let `change` alter the batch of a step, before the network sees it."""
     labels, preprocess = trainer._validate_labels, trainer.preprocess_batch
 
-    def spoil_labels(batch):
+    def corrupt_labels(batch):
         if trainer.progress.step == step and change is not nan_pixel:
             change(batch)
         labels(batch)
 
-    def spoil_images(batch):
+    def corrupt_images(batch):
         batch = preprocess(batch)
         if trainer.progress.step == step and change is nan_pixel:
             change(batch)
         return batch
 
-    trainer._validate_labels, trainer.preprocess_batch = spoil_labels, spoil_images
+    trainer._validate_labels, trainer.preprocess_batch = corrupt_labels, corrupt_images
 
 
 def nan_weight(trainer):
@@ -105,7 +105,7 @@ def test_a_weight_is_named_and_the_replay_fails_in_the_same_place(make):
 
 def test_an_image_is_named(make):
     trainer = make(amp="bf16")
-    spoil_batch(trainer, 3, nan_pixel)
+    corrupt_batch(trainer, 3, nan_pixel)
     lines, file = failed(trainer)  # no other precision helps: it stops at once
     record = read_replay(file)
     culprit = record["batch"]["im_file"][1]
@@ -119,7 +119,7 @@ def test_an_image_is_named(make):
 )
 def test_a_label_is_named_before_the_network_sees_it(make, change, text):
     trainer = make()
-    spoil_batch(trainer, 3, change)
+    corrupt_batch(trainer, 3, change)
     lines, file = failed(trainer)
     record = read_replay(file)
     assert text in lines[0] and "label" in lines[0] and lines[1].removeprefix("images: ") in record["batch"]["im_file"]
@@ -182,9 +182,9 @@ def test_a_second_failure_stops(make):
 def test_a_failure_that_is_found_late_is_found_again(make):
     trainer = make(epochs=1)
     trainer.recovery.check_every_step = False  # as on a GPU, where losses are fetched every few batches
-    trainer.add_callback("on_train_batch_start", lambda t: t.progress.step == 1 and spoil(t))
+    trainer.add_callback("on_train_batch_start", lambda t: t.progress.step == 1 and corrupt(t))
 
-    def spoil(t):
+    def corrupt(t):
         with torch.no_grad():
             t.model.model[5].conv.weight[0] = math.nan
 
@@ -253,7 +253,7 @@ def test_replays_that_are_none(tmp_path):
 
 def test_command_line(make, capsys):
     trainer = make(epochs=1)
-    spoil_batch(trainer, 1, nan_pixel)
+    corrupt_batch(trainer, 1, nan_pixel)
     with pytest.raises(TrainingError):
         trainer.train()
     entrypoint(["replay", str(trainer.save_dir / "replay.pt"), "device=cpu", "amp=fp32"])

@@ -138,11 +138,11 @@ def test_projecting_samples_in_bfloat16():
 @torch.no_grad()
 def test_samples_are_projected_where_tokens_are_many_and_nothing_is_learnt():
     tokens, weights = torch.zeros(2, 480, 16), torch.zeros(2, 4, 8, 12)  # 480 * 16 = 20 * 4 * 8 * 12
-    assert U.projects_samples(tokens, weights)
-    assert not U.projects_samples(tokens[:, 1:], weights)
-    assert not U.projects_samples(tokens.to("meta"), weights)
+    assert U.should_project_after_sampling(tokens, weights)
+    assert not U.should_project_after_sampling(tokens[:, 1:], weights)
+    assert not U.should_project_after_sampling(tokens.to("meta"), weights)
     with torch.enable_grad():
-        assert not U.projects_samples(tokens, weights)
+        assert not U.should_project_after_sampling(tokens, weights)
 
 
 def test_sampling_on_the_meta_device_gives_a_shape():

@@ -17,7 +17,7 @@ from ultralytics.nn.cpu.versions import TensorVersions
 from ultralytics.nn.modules.attention import SelfAttention
 from ultralytics.nn.modules.conv import Conv, RepConv
 from ultralytics.nn.modules.head import FoldedProjection
-from ultralytics.nn.modules.utils import is_captured
+from ultralytics.nn.modules.utils import is_capturing_graph
 from ultralytics.utils.torch_utils import autocast_dtype
 
 ACTIVATIONS = {nn.Identity: "none", nn.ReLU: "relu", nn.SiLU: "swish"}
@@ -49,7 +49,7 @@ class ForwardOverride:
 
     def applies(self, x: Tensor) -> bool:
         """Whether x is to be computed in bfloat16 on the CPU, without a gradient and without a graph to capture."""
-        if torch.is_grad_enabled() or x.device.type != "cpu" or is_captured() or not x.numel():
+        if torch.is_grad_enabled() or x.device.type != "cpu" or is_capturing_graph() or not x.numel():
             return False
         return (autocast_dtype("cpu") or x.dtype) is torch.bfloat16
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ultralytics.nn.modules.matmul import MatmulBackend, select_backend
-from ultralytics.nn.modules.utils import is_captured
+from ultralytics.nn.modules.utils import is_capturing_graph
 from ultralytics.utils.torch_utils import cpu_has_amx
 
 # Milliseconds of plain / fused / blocks, K 16, P 64, torch 2.14, 2 cores of a CPU with AVX512-BF16 and without AMX, on
@@ -45,7 +45,7 @@ def single_head_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tens
         return attend_plain(q, k, v, scale)
     if torch.onnx.is_in_onnx_export() or q.is_meta:
         return attend_plain(q, k, v, scale)  # standard operators only; on the meta device, FLOPs without the padding
-    return attend_in_blocks(q, k, v, scale) if eager and not is_captured() else attend_fused(q, k, v, scale)
+    return attend_in_blocks(q, k, v, scale) if eager and not is_capturing_graph() else attend_fused(q, k, v, scale)
 
 
 def multi_head_attention(
@@ -57,7 +57,7 @@ def multi_head_attention(
     allowed, or a term. The framework's fused kernel, but for bfloat16 on CPUs where that does not use bfloat16. A token
     that may attend to nothing gets zeros.
     """
-    plain = q.is_cpu and q.dtype is torch.bfloat16 and not is_captured() and not cpu_has_amx()
+    plain = q.is_cpu and q.dtype is torch.bfloat16 and not is_capturing_graph() and not cpu_has_amx()
     if not plain or q.shape[:2].numel() * q.shape[2] ** 2 > MAX_WHOLE_MAP:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
     scores = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(2, 3)  # (B, M, N, N)

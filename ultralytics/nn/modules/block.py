@@ -35,7 +35,7 @@ from ultralytics.nn.modules.csp import (
 from ultralytics.nn.modules.detr.hgnetv2 import AffineConv, AffineLightConv
 from ultralytics.nn.modules.fusion.elan import RepNCSPELAN4
 from ultralytics.nn.modules.resampling.downsampling import AConv, ADown
-from ultralytics.nn.modules.utils import is_captured
+from ultralytics.nn.modules.utils import is_capturing_graph
 from ultralytics.nn.modules.yolo import (
     C3TR,
     CIB,
@@ -161,7 +161,7 @@ class HGStem(nn.Module):
 
     def _pooled(self, x: Tensor) -> Tensor:
         """The pool; on a CPU without a gradient as two maxima in a third of the time."""
-        if not x.is_cpu or x.requires_grad or is_captured():
+        if not x.is_cpu or x.requires_grad or is_capturing_graph():
             pooled: Tensor = self.pool(x)
             return pooled
         rows = torch.maximum(x[:, :, 1:], x[:, :, :-1])

@@ -24,7 +24,7 @@ from ultralytics.nn.modules.utils import (
     at_least_float32,
     bias_init_with_prob,
     contiguous_gradient,
-    smallest,
+    sym_min,
 )
 from ultralytics.nn.registry import register
 
@@ -181,7 +181,7 @@ class RTDETRDecoder(QueryHead):
         """
         feats, shapes = self._get_encoder_input(x)
         anchors = self._get_anchors(shapes, feats)
-        queries = smallest(self.num_queries * (1 + aux_groups * self.training), anchors.usable)
+        queries = sym_min(self.num_queries * (1 + aux_groups * self.training), anchors.usable)
         content, logits, mask, meta = get_cdn_group(
             batch,
             self.nc,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ultralytics.nn.modules.utils import at_least_float32, is_recorded, smallest
+from ultralytics.nn.modules.utils import at_least_float32, is_exporting, sym_min
 from ultralytics.nn.registry import Plan, RowContext
 from ultralytics.utils.errors import ConfigError
 
@@ -80,7 +80,7 @@ class QueryHead(nn.Module):
             logits = logits.index_select(-1, wanted)
         classes = logits.shape[-1]
         flat = at_least_float32(logits).flatten(1)  # [B, Q*C]
-        keep = smallest(self.num_queries, flat.shape[1], *([self.max_det] if self.export else []))
+        keep = sym_min(self.num_queries, flat.shape[1], *([self.max_det] if self.export else []))
         best, index = flat.topk(keep, 1)  # the sigmoid keeps the order, so it is taken of the few only
         label = index % classes if wanted is None else wanted[index % classes]
         query = torch.div(index, classes, rounding_mode="floor")[..., None].expand(-1, -1, 4)
@@ -104,7 +104,7 @@ class QueryHead(nn.Module):
         """
         many = select == "one2many"
         confidence = scores.detach() if many else scores.detach().amax(-1, keepdim=True)  # [B, N, C or 1]
-        if is_recorded() or anchors.usable < confidence.shape[1]:
+        if is_exporting() or anchors.usable < confidence.shape[1]:
             confidence = confidence.masked_fill(~anchors.valid, -torch.inf)
         pick = self.best_tokens if self.selector is None else self.selector
         if not many:

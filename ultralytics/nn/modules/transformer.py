@@ -19,10 +19,10 @@ from ultralytics.nn.modules.utils import (
     add_clamped,
     at_least_float32,
     contiguous_gradient,
-    is_recorded,
+    is_exporting,
     multi_scale_deformable_attn_pytorch,
-    projects_samples,
-    refined_box,
+    should_project_after_sampling,
+    refine_box,
     sample_and_project,
 )
 from ultralytics.nn.modules.yolo.transformer import TransformerBlock, TransformerLayer
@@ -177,7 +177,7 @@ class AIFI(TransformerEncoderLayer):
 
         A traced graph holds it as a constant unless `dynamic` is set.
         """
-        if torch.compiler.is_compiling() or (self.dynamic and is_recorded()):
+        if torch.compiler.is_compiling() or (self.dynamic and is_exporting()):
             return self.build_2d_sincos_position_embedding(w, h, dim, like=like)
         key = (w, h, dim, like.dtype, like.device)
         kept = self._position  # looked at once: other threads may put that of their size there
@@ -301,13 +301,13 @@ class MSDeformAttn(nn.Module):
         Raises:
             ValueError: N is not the sum of H*W, or the reference has neither 2 nor 4 numbers.
         """
-        if not is_recorded() and sum(h * w for h, w in value_shapes) != value.shape[1]:
+        if not is_exporting() and sum(h * w for h, w in value_shapes) != value.shape[1]:
             raise ValueError(f"MSDeformAttn: {value.shape[1]} tokens do not fill levels of shape {list(value_shapes)}")
         weights = self.attention_weights(query).unflatten(-1, (self.n_heads, -1)).softmax(-1)  # [B, Q, M, L*P]
         locations = self._locations(self._offsets(query), at_least_float32(refer_bbox), value_shapes)
         if self.discrete:
             locations = self._to_cells(locations.detach(), value_shapes)
-        late = value_mask is None and projects_samples(value, weights)
+        late = value_mask is None and should_project_after_sampling(value, weights)
         if late and isinstance(self.value_proj, nn.Linear):
             sampled = sample_and_project(value, value_shapes, locations, weights, self.value_proj, self.points)
             return self.output_proj(sampled)
@@ -476,12 +476,12 @@ class DeformableTransformerDecoder(nn.Module):
         for i, layer in enumerate(self.layers[: last + 1]):
             embed = layer(embed, refer, feats, shapes, padding_mask, attn_mask, pos_mlp(refer.to(embed.dtype)))
             if not self.training and i < last:  # only the box is needed to go on
-                refer = refined_box(bbox_head[i](embed), refer)
+                refer = refine_box(bbox_head[i](embed), refer)
                 continue
             step = bbox_head[i](embed)
-            refined = refined_box(step, refer)
+            refined = refine_box(step, refer)
             # in training a box also passes gradient to the layer before it, though the reference itself does not
-            boxes.append(refined if previous is None else refined_box(step, previous))
+            boxes.append(refined if previous is None else refine_box(step, previous))
             scores.append(score_head[i](embed))
             previous, refer = refined, refined.detach()
         return torch.stack(boxes), torch.stack(scores)

@@ -24,12 +24,12 @@ __all__ = (
     "bias_init_with_prob",
     "contiguous_gradient",
     "inverse_sigmoid",
-    "is_captured",
-    "is_recorded",
+    "is_capturing_graph",
+    "is_exporting",
     "linear_init",
     "multi_scale_deformable_attn_pytorch",
-    "projects_samples",
-    "refined_box",
+    "should_project_after_sampling",
+    "refine_box",
     "sample_and_project",
     "smallest",
 )
@@ -90,7 +90,7 @@ def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
     return torch.log(x.clamp(min=eps) / (1 - x).clamp(min=eps))
 
 
-def refined_box(step: Tensor, box: Tensor) -> Tensor:
+def refine_box(step: Tensor, box: Tensor) -> Tensor:
     """Return the box moved by a step in logit space, at least float32."""
     return (at_least_float32(step) + inverse_sigmoid(box)).sigmoid()
 
@@ -114,7 +114,7 @@ def multi_scale_deformable_attn_pytorch(
     Returns:
         [B, Q, M*d] in the dtype of `value`.
     """
-    if value.device.type == "cpu" and not is_recorded():
+    if value.device.type == "cpu" and not is_exporting():
         return _sample_by_gather(value, value_spatial_shapes, sampling_locations, attention_weights, points)
     return _sample_by_grid(value, value_spatial_shapes, sampling_locations, attention_weights, points)
 
@@ -124,18 +124,18 @@ def _points_per_level(shapes: Shapes, locations: Tensor, points: Sequence[int] |
     return [locations.shape[3] // len(shapes)] * len(shapes) if points is None else points
 
 
-def is_recorded() -> bool:
+def is_exporting() -> bool:
     """Tell whether the call is being turned into a graph, which must hold standard operators only."""
     tracing = torch.jit.is_tracing()  # type: ignore[attr-defined]
     return torch.compiler.is_exporting() or bool(tracing)  # one of them in an ONNX export as well
 
 
-def is_captured() -> bool:
+def is_capturing_graph() -> bool:
     """Tell whether the call is being turned into a graph of any kind, compiled ones included."""
-    return is_recorded() or torch.compiler.is_compiling()
+    return is_exporting() or torch.compiler.is_compiling()
 
 
-def smallest(*sizes: Any) -> Any:
+def sym_min(*sizes: Any) -> Any:
     """Return the smallest of several sizes; symbols and traced numbers of a recorded graph stay open."""
     least = sizes[0]
     for size in sizes[1:]:
@@ -186,13 +186,13 @@ def _sample_by_gather(
     return bags.view(b, q, heads * value.shape[3]).to(value.dtype)  # [B, Q, M*d]
 
 
-def projects_samples(tokens: Tensor, weights: Tensor) -> bool:
+def should_project_after_sampling(tokens: Tensor, weights: Tensor) -> bool:
     """Tell whether projecting what is sampled of tokens [B, N, D] with weights [B, Q, M, L*P] is the faster order.
 
     Only in inference on a CPU, and where tokens are many: measured with 1 and 2 threads, 1 and 8 images of 160 to
     640 px, D of 128 and 256, 100 and 300 queries, float32 and bfloat16, it takes 0.09 to 0.87 of the time from here on.
     """
-    if torch.is_grad_enabled() or tokens.device.type != "cpu" or is_recorded():
+    if torch.is_grad_enabled() or tokens.device.type != "cpu" or is_exporting():
         return False
     rows = 4 * math.prod(weights.shape[1:])  # that are read of an image
     return tokens.shape[1] * tokens.shape[2] >= 5 * rows

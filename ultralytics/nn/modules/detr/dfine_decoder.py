@@ -19,7 +19,7 @@ from ultralytics.nn.modules.attention import SelfAttention, attend
 from ultralytics.nn.modules.detr.distribution import Integral, LocationQuality
 from ultralytics.nn.modules.detr.gate import Float32RMSNorm, Gate, SwiGLU
 from ultralytics.nn.modules.transformer import MSDeformAttn, Shapes
-from ultralytics.nn.modules.utils import add_clamped, at_least_float32, refined_box
+from ultralytics.nn.modules.utils import add_clamped, at_least_float32, refine_box
 
 __all__ = ("FineDecoder", "FineDecoderLayer", "FineForm", "FineHeads", "FineLayers")
 
@@ -217,7 +217,7 @@ class FineDecoder(nn.Module):
             embed, feats, before, position = (_widened(t, self.widths[i]) for t in (embed, feats, before, position))
             embed = self.layers[i](embed, refer, feats, shapes, attn_mask, position)
             if i == 0:
-                start, first = embed, refined_box(heads.first_box(embed), refer)
+                start, first = embed, refine_box(heads.first_box(embed), refer)
                 base = first.detach()
             corners = at_least_float32(heads.boxes[i](embed + before)) + corners
             boxes = decode_edges(base, self.integral(corners, bins), reg_scale)

@@ -18,7 +18,7 @@ from ultralytics.nn.modules.detr.dfine_decoder import FineDecoder, FineForm, Fin
 from ultralytics.nn.modules.detr.projections import LevelProjections
 from ultralytics.nn.modules.query_head import Anchors, QueryHead, check_head_options, head_rule
 from ultralytics.nn.modules.transformer import MLP
-from ultralytics.nn.modules.utils import at_least_float32, bias_init_with_prob, smallest
+from ultralytics.nn.modules.utils import at_least_float32, bias_init_with_prob, sym_min
 from ultralytics.nn.registry import register
 from ultralytics.utils.errors import ConfigError
 
@@ -149,7 +149,7 @@ class DFINEDecoder(QueryHead):
         """
         feats, shapes = self.input_proj(x)
         anchors = self._get_anchors(shapes, feats)
-        queries = smallest(self.num_queries, anchors.usable)
+        queries = sym_min(self.num_queries, anchors.usable)
         table = self.denoising_class_embed.weight
         content, logits, mask, meta = get_cdn_group(
             batch,

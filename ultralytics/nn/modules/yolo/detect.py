@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ultralytics.nn.modules.conv import Conv, DWConv, fuse_children
-from ultralytics.nn.modules.utils import at_least_float32, is_captured
+from ultralytics.nn.modules.utils import at_least_float32, is_capturing_graph
 from ultralytics.nn.registry import Plan, RowContext, register
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.losses.yolo import RawBranch
@@ -208,7 +208,7 @@ class Detect(nn.Module):
 
     def _anchors(self, feats: Sequence[Tensor], like: Tensor) -> _Grid:
         """Anchor points and strides of maps; kept from call to call, but in a graph that is captured."""
-        if is_captured():
+        if is_capturing_graph():
             return self._make_grid((), feats, like)
         key = (tuple(tuple(f.shape[2:]) for f in feats), like.device, like.dtype, self.stride.data_ptr())
         kept = self._grid
