@@ -126,7 +126,7 @@ def test_unknown_names_are_refused_with_the_list(name: str) -> None:
         lambda: DETRLoss(box_loss=name),
         lambda: get_cfg(overrides={"box_loss": name}),
     ):
-        with pytest.raises(ConfigError, match=r"box_loss=.*give one of giou, diou, .*inner- and focaler-"):
+        with pytest.raises(ConfigError, match=r"box_loss=.*(?:give|use) one of giou, diou, .*inner- and focaler-"):
             build()
 
 

@@ -118,7 +118,7 @@ def test_timm_shvit_is_the_official_one_renamed(size):
     assert mapped.unknown == [] and mapped.dropped == []
     assert all(k.startswith(prefixes) for k in mapped.state)
     report = model.load(dict(mapped.state), verbose=False)
-    assert (report.missing, report.unexpected, report.mismatched) == ([], [], [])
+    assert (report.fresh, report.dropped, report.mismatched) == ([], [], [])
 
 
 @pytest.mark.parametrize("family", ["hf_r18", "hf_v2_r18", "hf_r50", "lyu_r18", "lyu_v2_r18", "lyu_r50"])

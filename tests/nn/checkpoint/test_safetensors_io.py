@@ -51,8 +51,8 @@ def test_a_file_of_others_is_tensors_alone(tmp_path):
 @pytest.mark.parametrize(
     ("meta", "message"),
     [
-        ("{", "no JSON"),
-        ("[" * 100_000, "no JSON"),
+        ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
         ("[]", "lacks the model"),
         ('{"model": 3}', "lacks the model"),
         (" " * (MAX_DESCRIPTION + 1), "at most 8,388,608"),
@@ -67,7 +67,7 @@ def test_descriptions_that_are_refused(tmp_path, meta, message):
 def test_damaged_files(tmp_path, size):
     path = write_safetensors(tmp_path / "m.safetensors", {"model": model_record()})
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(CheckpointError, match="cut short or damaged"):
+    with pytest.raises(CheckpointError, match="truncated or damaged"):
         read_safetensors(path)
 
 
