@@ -2,8 +2,8 @@
 
     python benchmarks/export_parity.py rtdetr-l.pt rtdetr-resnet18.yaml --data data.yaml --imgsz 640 --images 50
 
-A YAML is built with weights drawn at random, of which those that decide boxes and scores are made large enough to tell
-places and classes apart; AP means nothing then and is not measured. Prints a line a file; `--json` writes all figures.
+A YAML is built with weights drawn at random, of which those that decide boxes and scores are made large enough for
+distinct places and classes; AP is not measured then. Prints a line a file; `--json` writes all figures.
 """
 
 from __future__ import annotations

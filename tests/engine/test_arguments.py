@@ -152,7 +152,7 @@ def test_the_recipe_is_for_the_images_that_are_taken(idle, fraction, want):
 
 
 def test_the_arguments_of_a_run_start_another(idle, tmp_path, capsys):
-    """Also those of a resumed one, which name the file that it went on from."""
+    """Also those of a resumed one, which name the file that it resumed from."""
     first = idle(epochs=1, lr0=0.0123)
     first.train()
     idle(resume=str(first.last), epochs=2).train()
@@ -223,7 +223,7 @@ def test_val_on_and_off(make, val, want):
 
 
 def test_a_stop_that_may_come_is_validated(idle):
-    """Without `val`, the epoch that might be the last is measured, since `best.pt` hangs on it."""
+    """Without `val`, the epoch that might be the last is measured, since `best.pt` depends on it."""
     trainer, asked = idle(epochs=9, patience=2), []
     fitness = iter([0.3, 0.2, 0.1])
 

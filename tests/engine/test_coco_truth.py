@@ -225,12 +225,12 @@ def test_conversion_from_coco_to_coco_keeps_crowds_and_areas(tmp_path: Path) -> 
     np.testing.assert_allclose(got, want, atol=1e-9)
     first, second = (json.loads((y.parent / "annotations/instances_val.json").read_text()) for y in (yaml, again))
 
-    def facts(table: dict[str, Any]) -> list[tuple[Any, ...]]:
+    def cells(table: dict[str, Any]) -> list[tuple[Any, ...]]:
         name = {image["id"]: image["file_name"] for image in table["images"]}
         rows = table["annotations"]
         return sorted((name[a["image_id"]], round(a["area"], 2), a["iscrowd"], *np.round(a["bbox"], 2)) for a in rows)
 
-    np.testing.assert_equal(facts(second), facts(first))
+    np.testing.assert_equal(cells(second), cells(first))
     plain = convert(yaml, "yolo", tmp_path / "c")
     lines = sum(len(f.read_text().splitlines()) for f in (plain.parent / "labels/val").glob("*.txt"))
     assert lines == sum(not a["iscrowd"] for a in first["annotations"])  # YOLO's form has no place for crowds

@@ -24,7 +24,7 @@ from ultralytics.utils.errors import ConfigError
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set, and two checkpoints of one training: `late.pt` finds what `early.pt` does not find yet."""
+    """A data set, and two checkpoints of one training run: `late.pt` finds what `early.pt` does not find yet."""
     folder = tmp_path_factory.mktemp("evaluation")
     write_dataset(folder / "data")
     for name, model in zip(("early", "late"), overfitted((40, 100)), strict=True):
@@ -41,7 +41,7 @@ def options(root: Path, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def words(values: dict[str, Any]) -> list[str]:
+def tokens(values: dict[str, Any]) -> list[str]:
     return [f"{k}={v}" for k, v in values.items()]
 
 
@@ -61,7 +61,7 @@ def pycocotools_of(file: Path) -> np.ndarray:
 def test_one_checkpoint_has_one_ap(root: Path) -> None:
     weights = str(root / "late.pt")
     metrics = RTDETR(weights).val(**options(root, name="python", save_json=True))
-    cli.entrypoint(["detect", "val", f"model={weights}", *words(options(root, name="shell", save_json=True))])
+    cli.entrypoint(["detect", "val", f"model={weights}", *tokens(options(root, name="shell", save_json=True))])
     shell = json.loads((root / "runs" / "shell" / "metrics.json").read_text())
     cli_stats = [-1 if row["value"] is None else row["value"] for row in shell["coco"]]
     stats = list(metrics.coco_stats.values())
@@ -125,7 +125,7 @@ def test_intervals_follow_the_seed(root: Path) -> None:
 
 def test_several_weights_side_by_side(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = [str(root / "early.pt"), str(root / "late.pt")]
-    cli.entrypoint(["val", *names, *words(options(root, name="both"))])
+    cli.entrypoint(["val", *names, *tokens(options(root, name="both"))])
     out = capsys.readouterr().out
     assert "Differences to early" in out
     data = json.loads((root / "runs" / "both" / "comparison.json").read_text())
@@ -140,7 +140,7 @@ def test_several_weights_side_by_side(root: Path, capsys: pytest.CaptureFixture[
 
 
 def test_a_single_bare_name_is_the_model(root: Path) -> None:
-    cli.entrypoint(["val", str(root / "late.pt"), *words(options(root, name="single", save_json=True))])
+    cli.entrypoint(["val", str(root / "late.pt"), *tokens(options(root, name="single", save_json=True))])
     assert (root / "runs" / "single" / "predictions.json").is_file()
 
 

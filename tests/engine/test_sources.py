@@ -115,10 +115,10 @@ def test_tensor(predictor: RTDETRPredictor, want: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "words"), [((1, 1, 64, 64), "C=1, .*C=3"), ((4, 64, 64), "C=4, .*C=3"), ((5,), "multiples of 32")]
+    ("shape", "tokens"), [((1, 1, 64, 64), "C=1, .*C=3"), ((4, 64, 64), "C=4, .*C=3"), ((5,), "multiples of 32")]
 )
-def test_a_tensor_that_does_not_fit_is_refused(predictor: RTDETRPredictor, shape: tuple[int, ...], words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
+def test_a_tensor_that_does_not_fit_is_refused(predictor: RTDETRPredictor, shape: tuple[int, ...], tokens: str) -> None:
+    with pytest.raises(ConfigError, match=tokens):
         predictor(torch.zeros(shape))
 
 
@@ -168,10 +168,10 @@ def test_without_buffer_the_newest_frame_is_seen() -> None:
 
 
 def test_a_stream_can_be_left_at_any_time(predictor: RTDETRPredictor) -> None:
-    def endless() -> Iterator[np.ndarray]:
+    def infinite() -> Iterator[np.ndarray]:
         return itertools.repeat(PICTURE)
 
-    with running(http_server({}, endless, pause=0.01)) as place:
+    with running(http_server({}, infinite, pause=0.01)) as place:
         stream = predictor(f"http://{place}/stream", stream=True)
         assert len(list(itertools.islice(stream, 2))) == 2
         stream.close()
@@ -220,7 +220,7 @@ class FakeScreen:
 
 
 @pytest.mark.parametrize(
-    ("words", "shape", "corner"),
+    ("tokens", "shape", "corner"),
     [
         ("screen", (100, 300), (0, 0)),
         ("screen 2", (100, 200), (100, 0)),
@@ -229,11 +229,11 @@ class FakeScreen:
     ],
 )
 def test_screen(
-    predictor: RTDETRPredictor, monkeypatch: pytest.MonkeyPatch, words: str, shape: Any, corner: Any
+    predictor: RTDETRPredictor, monkeypatch: pytest.MonkeyPatch, tokens: str, shape: Any, corner: Any
 ) -> None:
     monkeypatch.setitem(sys.modules, "mss", SimpleNamespace(mss=FakeScreen))
     before = FakeScreen.closed
-    stream = predictor(words, stream=True)
+    stream = predictor(tokens, stream=True)
     result = next(stream)
     assert result.orig_shape == shape and tuple(result.orig_img[0, 0].tolist()) == (*corner, 7)
     assert predictor.source_type.screenshot
@@ -242,11 +242,11 @@ def test_screen(
     assert FakeScreen.closed == before + 1
 
 
-@pytest.mark.parametrize("words", ["screen 3", "screen -1", "screen 1 2", "screen a", "screen 0 0 0 0 0"])
-def test_screens_that_are_not_there(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+@pytest.mark.parametrize("tokens", ["screen 3", "screen -1", "screen 1 2", "screen a", "screen 0 0 0 0 0"])
+def test_screens_that_are_not_there(monkeypatch: pytest.MonkeyPatch, tokens: str) -> None:
     monkeypatch.setitem(sys.modules, "mss", SimpleNamespace(mss=FakeScreen))
     with pytest.raises(ConfigError, match="screen"):
-        LoadScreenshots(words)
+        LoadScreenshots(tokens)
 
 
 def test_screen_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +257,7 @@ def test_screen_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # -------------------------------------------------------------------------------------------------------------- errors
 @pytest.mark.parametrize(
-    ("source", "error", "words"),
+    ("source", "error", "tokens"),
     [
         ("{web}/none.png", NotFoundError, "cannot be read"),
         ("{web}/none", NotFoundError, "cannot be opened"),
@@ -269,12 +269,12 @@ def test_screen_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
         (b"no image", ConfigError, "no image"),
     ],
 )
-def test_what_cannot_be_opened_is_named(web: str, folder: Path, source: Any, error: type, words: str) -> None:
+def test_what_cannot_be_opened_is_named(web: str, folder: Path, source: Any, error: type, tokens: str) -> None:
     texts = [source] if isinstance(source, str) else source
     if not isinstance(source, bytes):
         texts = [t.format(web=web, folder=folder) if isinstance(t, str) else t for t in texts]
         source = texts if isinstance(source, list) else texts[0]
-    with pytest.raises(error, match=words):
+    with pytest.raises(error, match=tokens):
         list(load_inference_source(source))
 
 

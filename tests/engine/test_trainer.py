@@ -202,10 +202,10 @@ def test_frozen_layers_keep_weights_and_statistics(make):
 
 
 @pytest.mark.parametrize(
-    ("share", "epochs", "moving"), [(0.0, 2, [True, True]), (0.5, 2, [True, False]), (1.0, 1, [False])]
+    ("fraction", "epochs", "moving"), [(0.0, 2, [True, True]), (0.5, 2, [True, False]), (1.0, 1, [False])]
 )
-def test_norms_keep_their_statistics_in_the_last_epochs(make, share, epochs, moving):
-    trainer = make(freeze_bn=share, epochs=epochs, val=False)
+def test_norms_keep_their_statistics_in_the_last_epochs(make, fraction, epochs, moving):
+    trainer = make(freeze_bn=fraction, epochs=epochs, val=False)
     means = []
 
     def note(trainer):

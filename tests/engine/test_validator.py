@@ -110,7 +110,7 @@ def test_conf_max_det_and_classes(data, tmp_path):
     assert count(classes=1) == 3
 
 
-def test_class_filter_drops_labels_and_predictions_alike(data, tmp_path):
+def test_class_filter_drops_labels_and_predictions(data, tmp_path):
     metrics, _ = run(truth(), data, tmp_path, classes=[1])
     assert metrics.box.map == pytest.approx(1.0)
     assert metrics.nt_per_class.tolist() == [0, 3, 0]

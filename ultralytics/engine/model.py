@@ -264,7 +264,7 @@ class Model:
     def train(self, trainer: type[Any] | None = None, **kwargs: Any) -> Any:
         """Train; afterwards this object holds the best weights. Returns the metrics of the final validation.
 
-        `pretrained=False` starts from fresh weights even when some were loaded. `resume=True` goes on from this
+        `pretrained=False` starts from fresh weights even when some were loaded. `resume=True` continues from this
         object's weights file, `resume="last.pt"` from that file.
         """
         self._need_network("train")

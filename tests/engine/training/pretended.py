@@ -36,8 +36,8 @@ class Pretended(Tensor):
 
     @staticmethod
     def __new__(cls, real: Tensor) -> Pretended:
-        facts = {"strides": real.stride(), "storage_offset": real.storage_offset(), "dtype": real.dtype}
-        self = Tensor._make_wrapper_subclass(cls, real.shape, requires_grad=real.requires_grad, **facts)
+        properties = {"strides": real.stride(), "storage_offset": real.storage_offset(), "dtype": real.dtype}
+        self = Tensor._make_wrapper_subclass(cls, real.shape, requires_grad=real.requires_grad, **properties)
         self.inner = real.detach()
         return self
 
@@ -140,7 +140,7 @@ def _list(x: Pretended) -> Any:
 
 
 def _no_array(x: Pretended) -> Any:
-    raise TypeError(f"a tensor on {CUDA} is no array of the host; .cpu() first")
+    raise TypeError(f"a tensor on {CUDA} is not an array of the host; .cpu() first")
 
 
 ASKED = {
@@ -194,14 +194,14 @@ MODULE_TO = nn.Module.to
 @contextmanager
 def pretended_gpu(bf16: bool = True) -> Iterator[list[str]]:
     """A machine with one GPU of 16 GiB, which has bfloat16 or not; gives the list of what waited for it."""
-    facts = {"name": "Pretended", "total_memory": 16 * GIB, "major": 8, "minor": 0}
+    properties = {"name": "Pretended", "total_memory": 16 * GIB, "major": 8, "minor": 0}
     answers: dict[str, Any] = {
         "is_available": True,
         "is_initialized": True,
         "device_count": 1,
         "current_device": 0,
         "get_device_name": "Pretended",
-        "get_device_properties": SimpleNamespace(**facts),
+        "get_device_properties": SimpleNamespace(**properties),
         "is_bf16_supported": bf16,
         "mem_get_info": (15 * GIB, 16 * GIB),
         "get_rng_state_all": [],

@@ -32,7 +32,7 @@ def steps_of(trainer, waits):
     assert sum("self._pending" in place for step in steps for place in step) == 1  # losses of several steps at once
     # torch groups gradients by place in compiled code, which sees through the pretence
     known = ("engine/training/console.py", "clip_grad_norm_")
-    return [[place for place in step if not any(words in place for words in known)] for step in steps]
+    return [[place for place in step if not any(tokens in place for tokens in known)] for step in steps]
 
 
 def test_the_pretended_gpu_refuses_what_a_gpu_refuses():

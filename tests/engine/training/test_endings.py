@@ -203,10 +203,10 @@ def test_killed_between_two_files_no_periodic_one_is_lost(make, tmp_path, monkey
     ]
 
 
-# ---- gone on
+# ---- resumed
 
 
-def test_a_resumed_run_goes_back_to_the_file_that_it_went_on_from(make, tmp_path):
+def test_a_resumed_run_goes_back_to_the_file_that_it_resumed_from(make, tmp_path):
     """Not to a last.pt of later epochs, nor to none."""
     straight = make(save_period=1, epochs=3)
     straight.train()

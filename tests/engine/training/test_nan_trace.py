@@ -10,7 +10,7 @@ import torch
 from tests.engine.tiny import IMAGES, write_dataset
 from tests.engine.training.child import network
 from ultralytics.cli.main import entrypoint
-from ultralytics.engine.training.nan_trace import Finding, Step, bad_images, bad_labels, trace
+from ultralytics.engine.training.nan_trace import NanFinding, Step, bad_images, bad_labels, trace
 from ultralytics.engine.training.recovery import safer_precision
 from ultralytics.engine.training.replay import read_replay, replay
 from ultralytics.models.rtdetr.train import RTDETRTrainer
@@ -98,7 +98,7 @@ def test_a_weight_is_named_and_the_replay_fails_in_the_same_place(make):
     assert "weight of layer 5 (Conv), model.5.conv (Conv2d) is not finite" in lines[0]
     assert "loss_giou" in lines[0] and "total=nan" in lines[0]
     assert read_checkpoint(trainer.last)["epoch"] == 0  # the last good state
-    before = Finding.from_record(read_replay(file)["finding"])
+    before = NanFinding.from_record(read_replay(file)["finding"])
     assert before.cause == "weight" and len(before.images) == 2
     assert replay(file, "cpu") == before
 
@@ -110,7 +110,7 @@ def test_an_image_is_named(make):
     record = read_replay(file)
     culprit = record["batch"]["im_file"][1]
     assert f"{culprit} holds pixels that are not finite" in lines[0] and lines[1] == f"images: {culprit}"
-    assert replay(file, "cpu") == Finding.from_record(record["finding"])
+    assert replay(file, "cpu") == NanFinding.from_record(record["finding"])
     assert replay(file, "cpu", amp=False).cause == "image"
 
 
@@ -123,7 +123,7 @@ def test_a_label_is_named_before_the_network_sees_it(make, change, text):
     lines, file = failed(trainer)
     record = read_replay(file)
     assert text in lines[0] and "label" in lines[0] and lines[1].removeprefix("images: ") in record["batch"]["im_file"]
-    assert replay(file, "cpu") == Finding.from_record(record["finding"])
+    assert replay(file, "cpu") == NanFinding.from_record(record["finding"])
 
 
 # ---- continuing
@@ -167,7 +167,7 @@ def test_a_run_continues_once_in_a_safer_precision(make, caplog, where, changes)
     side = "output of" if where == "forward" else "gradient at"
     assert f"the {side} layer 2 (Conv), model.2.act.1 (Overflow) is not finite" in caplog.text
     assert "continuing once with amp=fp32 from epoch 2" in caplog.text
-    assert Finding.from_record(read_replay(trainer.save_dir / "replay.pt")["finding"]).cause == where
+    assert NanFinding.from_record(read_replay(trainer.save_dir / "replay.pt")["finding"]).cause == where
     for name, tensor in read_checkpoint(trainer.last)["model"]["state_dict"].items():
         assert bool(tensor.isfinite().all()), name
 

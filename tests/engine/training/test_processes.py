@@ -107,13 +107,13 @@ def test_one_log_and_one_writer(runs):
 
 
 def test_parts_of_a_validation_are_gathered_in_order(monkeypatch):
-    """Five images in two shares, the second with one batch less."""
+    """Five images in two parts, the second with one batch less."""
     made = [RTDETRValidator(args={"data": "none"}) for _ in range(3)]
     for v in made:
         v.names = {0: "a"}
         v.init_metrics(torch.nn.Identity())
-    shares = [range(0, 5, 2), range(1, 5, 2)]
-    for v, mine in zip(made, [range(5), *shares], strict=True):
+    parts = [range(0, 5, 2), range(1, 5, 2)]
+    for v, mine in zip(made, [range(5), *parts], strict=True):
         for place, image in enumerate(mine):
             v.metrics.stats.append({"image_id": place, "im_name": str(image)})
     made[0].losses = [(torch.tensor([2.0, 5.0]), 4), (torch.tensor([7.0, 1.0]), 3)]

@@ -86,8 +86,8 @@ def test_validation_stands_apart(clock):
     for seconds in (1.0, 3.0):
         clock.now += seconds
         callbacks.run("on_val_batch_end", None)
-    *parts, (name, batches, mean, *_, total, share) = times.rows()
-    assert (name, batches, mean, total, share) == (VALIDATION, 2, 2000.0, 4.0, None)
+    *parts, (name, batches, mean, *_, total, fraction) = times.rows()
+    assert (name, batches, mean, total, fraction) == (VALIDATION, 2, 2000.0, 4.0, None)
     assert sum(row[5] for row in parts) == sum(sum(step.values()) for step in STEPS[1:])
 
 
@@ -138,6 +138,6 @@ def test_the_table_of_a_run(runs):
     # three batches, the first not counted; the second and the third end a step of nbs=4
     counted = {row["part"]: int(row["batches"]) for row in rows}
     assert counted == {**dict.fromkeys(PARTS, 2), VALIDATION: 2}
-    assert sum(float(row["share"]) for row in rows[:-1]) == pytest.approx(1, abs=1e-4) and rows[-1]["share"] == ""
+    assert sum(float(row["fraction"]) for row in rows[:-1]) == pytest.approx(1, abs=1e-4) and rows[-1]["fraction"] == ""
     assert all(float(row["mean_ms"]) > 0 and float(row["total_s"]) > 0 for row in rows)
     assert not runs[1].times.on

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.engine.tiny import TINY
-from ultralytics.engine.training.nan_trace import Finding, Step
+from ultralytics.engine.training.nan_trace import NanFinding, Step
 from ultralytics.engine.training.replay import examine, precision_name, read_replay, replay, write_replay
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils.errors import CheckpointError
@@ -31,7 +31,7 @@ def batch(corrupted: bool = False) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def model() -> RTDETRDetectionModel:
-    """In training mode, with a frozen layer, and a norm at rest elsewhere."""
+    """In training mode, with a frozen layer, and a norm with frozen statistics elsewhere."""
     torch.manual_seed(0)
     model = RTDETRDetectionModel(TINY, verbose=False).train()
     model.model[0].conv.weight.requires_grad_(False)
@@ -42,17 +42,17 @@ def model() -> RTDETRDetectionModel:
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16, torch.float16])
 def test_precisions_are_named(tmp_path: Path, model: Any, dtype: torch.dtype | None) -> None:
     name = {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
-    write_replay(tmp_path / "r.pt", model, batch(), Step(1, 2, 5, dtype, 8.0), Finding("none", "nothing"))
+    write_replay(tmp_path / "r.pt", model, batch(), Step(1, 2, 5, dtype, 8.0), NanFinding("none", "nothing"))
     stored = read_replay(tmp_path / "r.pt")["step"]
     assert precision_name(dtype) == name
     assert stored == {"seed": 1, "rank": 2, "number": 5, "dtype": name, "scale": 8.0, "partial": False}
 
 
 def test_the_network_is_as_it_was(tmp_path: Path, model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights, what is frozen, norms at rest and the batch; the finding is the same."""
+    """Weights, what is frozen, norms with frozen statistics and the batch; the finding is the same."""
     seen: list[tuple[Any, Any, Step]] = []
 
-    def look(network: Any, given: Any, step: Step) -> Finding:
+    def look(network: Any, given: Any, step: Step) -> NanFinding:
         seen.append((copy.deepcopy(network), given, step))
         return examine(network, given, step)
 
@@ -72,7 +72,7 @@ def test_the_network_is_as_it_was(tmp_path: Path, model: Any, monkeypatch: pytes
 
 
 def test_a_step_that_does_not_fail_again(tmp_path: Path, model: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    write_replay(tmp_path / "r.pt", model, batch(), STEP, Finding("loss", "as it was", ("loss_giou",), ("a.png",)))
+    write_replay(tmp_path / "r.pt", model, batch(), STEP, NanFinding("loss", "as it was", ("loss_giou",), ("a.png",)))
     assert replay(tmp_path / "r.pt", "cpu").cause == "none"
     text = capsys.readouterr().out
     assert "step 7, fp32, 2 images on cpu" in text and "NOT reproduced" in text
@@ -90,7 +90,7 @@ class Hostile:
 
 
 def test_a_file_is_data_alone(tmp_path: Path, model: Any) -> None:
-    write_replay(tmp_path / "r.pt", model, batch(), STEP, Finding("none", "nothing"))
+    write_replay(tmp_path / "r.pt", model, batch(), STEP, NanFinding("none", "nothing"))
     whole = read_replay(tmp_path / "r.pt")
     torch.save({**whole, "more": Hostile(tmp_path / "ran")}, tmp_path / "h.pt")
     (tmp_path / "p.pt").write_bytes(pickle.dumps(Hostile(tmp_path / "ran"), protocol=2))

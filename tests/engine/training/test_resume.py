@@ -2,7 +2,7 @@
 
 The hard case throughout: bfloat16, averaged weights, accumulation of four batches with a tail, warm-up, mosaic that
 closes for the last epoch, early stopping and validation; loader workers in the process that is killed, none in the
-one that goes on.
+one that continues.
 """
 
 import signal

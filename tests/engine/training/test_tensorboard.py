@@ -12,7 +12,7 @@ import pytest
 from tests.engine.tiny import IMAGES, small_trainer, write_dataset
 from ultralytics.engine.training import tensorboard
 from ultralytics.engine.training.protocols import RunPaths
-from ultralytics.engine.training.tensorboard import EVENTS, TensorBoard, attach_tensorboard
+from ultralytics.engine.training.tensorboard import _LOGGED_EVENTS, TensorBoard, attach_tensorboard
 from ultralytics.utils.callbacks import CallbackMixin, Callbacks
 from ultralytics.utils.errors import MissingPackageError
 
@@ -218,7 +218,7 @@ def test_the_real_one_reads_whole_curves(make, monkeypatch):
     trainer.train()
     again = make(resume=str(trainer.wdir / "epoch0.pt"), epochs=3)  # its second epoch is written once more
     again.train()
-    assert len(list(again.save_dir.glob(EVENTS))) == 2
+    assert len(list(again.save_dir.glob(_LOGGED_EVENTS))) == 2
     events = EventAccumulator(str(again.save_dir))
     events.Reload()
     read = [(tag, e.step, e.value) for tag in events.Tags()["scalars"] for e in events.Scalars(tag)]

@@ -7,11 +7,12 @@ import torch
 from torch import nn
 
 from tests.nn.modules.sampling import sample_by_loops
+from ultralytics.nn.modules import deformable as D
 from ultralytics.nn.modules import utils as U
 
 SHAPES = [(4, 5), (3, 3), (1, 2)]
 TOKENS = 20 + 9 + 2
-PATHS = {"gather": U._sample_by_gather, "grid": U._sample_by_grid}
+PATHS = {"gather": D._sample_by_gather, "grid": D._sample_by_grid}
 
 
 def sampling_inputs(b=2, q=3, heads=2, d=4, points=2, shapes=SHAPES, dtype=torch.float64, margin=0.3):
@@ -51,17 +52,17 @@ def test_sampling_paths_have_equal_gradients():
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("threads", [1, U.SERIAL_THREADS + 1])
+@pytest.mark.parametrize("threads", [1, D.SERIAL_THREADS + 1])
 def test_sums_of_rows_and_their_gradients(threads, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     table, weight = torch.randn(7, 3, dtype=torch.float64), torch.randn(4, 5, dtype=torch.float64)
     index = torch.randint(0, 6, (4, 5), dtype=torch.int32)  # rows repeat, the last row is in no bag
     index[2] = 1
     want = torch.stack([(table[rows] * w[:, None]).sum(0) for rows, w in zip(index.long(), weight, strict=True)])
-    torch.testing.assert_close(U.sum_rows(table, index, weight), want)
+    torch.testing.assert_close(D.sum_rows(table, index, weight), want)
     leaves = table.requires_grad_(), weight.requires_grad_()
-    assert torch.autograd.gradcheck(lambda t, w: U.sum_rows(t, index, w), leaves)
-    U.sum_rows(table, index, weight).sum().backward()
+    assert torch.autograd.gradcheck(lambda t, w: D.sum_rows(t, index, w), leaves)
+    D.sum_rows(table, index, weight).sum().backward()
     assert table.grad is not None and not bool(table.grad[6].any()) and bool(table.grad[1].all())
 
 
@@ -97,7 +98,7 @@ def test_sampling_survives_places_that_are_no_numbers(bad):
     """A diverged model must show NaN (or nothing there), not an index error."""
     value, places, weights = sampling_inputs(heads=3, dtype=torch.float32)
     places[0, 0] = bad
-    got = U.multi_scale_deformable_attn_pytorch(value, SHAPES, places, weights)
+    got = D.multi_scale_deformable_attn_pytorch(value, SHAPES, places, weights)
     assert bool(got[0, 1:].isfinite().all()) and bool(got[1].isfinite().all())
     if math.isnan(bad):
         assert bool(got[0, 0].isnan().all())
@@ -108,7 +109,7 @@ def test_sampling_is_exported_with_standard_operators():
     value, places, weights = sampling_inputs(dtype=torch.float32)
 
     def run(v, p, w):
-        return U.multi_scale_deformable_attn_pytorch(v, SHAPES, p, w)
+        return D.multi_scale_deformable_attn_pytorch(v, SHAPES, p, w)
 
     graph = str(torch.jit.trace(run, (value, places, weights)).graph)
     assert "grid_sampler" in graph and "embedding_bag" not in graph
@@ -121,16 +122,16 @@ def test_projecting_samples_equals_sampling_projected_tokens(q, heads, d, shapes
     tokens = tokens.flatten(2)  # [B, N, M*d]
     projection = nn.Linear(heads * d, heads * d).double()
     want = sample_by_loops(projection(tokens).unflatten(2, (heads, d)), shapes, places, weights)
-    got = U.sample_and_project(tokens, shapes, places, weights, projection)
+    got = D.sample_and_project(tokens, shapes, places, weights, projection)
     torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
 
 
 def test_projecting_samples_in_bfloat16():
     tokens, places, weights = sampling_inputs(heads=2, d=8, dtype=torch.float32)
     projection = nn.Linear(16, 16)
-    want = U.sample_and_project(tokens.flatten(2), SHAPES, places, weights, projection)
+    want = D.sample_and_project(tokens.flatten(2), SHAPES, places, weights, projection)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        got = U.sample_and_project(tokens.flatten(2).bfloat16(), SHAPES, places, weights, projection)
+        got = D.sample_and_project(tokens.flatten(2).bfloat16(), SHAPES, places, weights, projection)
     assert got.dtype is torch.bfloat16
     torch.testing.assert_close(got.float(), want, rtol=0.02, atol=0.02)
 
@@ -138,16 +139,16 @@ def test_projecting_samples_in_bfloat16():
 @torch.no_grad()
 def test_samples_are_projected_where_tokens_are_many_and_nothing_is_learnt():
     tokens, weights = torch.zeros(2, 480, 16), torch.zeros(2, 4, 8, 12)  # 480 * 16 = 20 * 4 * 8 * 12
-    assert U.should_project_after_sampling(tokens, weights)
-    assert not U.should_project_after_sampling(tokens[:, 1:], weights)
-    assert not U.should_project_after_sampling(tokens.to("meta"), weights)
+    assert D.should_project_after_sampling(tokens, weights)
+    assert not D.should_project_after_sampling(tokens[:, 1:], weights)
+    assert not D.should_project_after_sampling(tokens.to("meta"), weights)
     with torch.enable_grad():
-        assert not U.should_project_after_sampling(tokens, weights)
+        assert not D.should_project_after_sampling(tokens, weights)
 
 
 def test_sampling_on_the_meta_device_gives_a_shape():
     inputs = [t.to("meta") for t in sampling_inputs()]
-    assert U.multi_scale_deformable_attn_pytorch(inputs[0], SHAPES, *inputs[1:]).shape == (2, 3, 8)
+    assert D.multi_scale_deformable_attn_pytorch(inputs[0], SHAPES, *inputs[1:]).shape == (2, 3, 8)
 
 
 @pytest.mark.parametrize(

@@ -84,16 +84,16 @@ def deterministic_mode(args: Args) -> Iterator[None]:
         torch.backends.cudnn.deterministic,
         torch.backends.cudnn.benchmark,
     )
-    fills: Any = torch.utils.deterministic  # its attribute is made at run time
-    filled = fills.fill_uninitialized_memory
-    fills.fill_uninitialized_memory = False
+    fill_switch: Any = torch.utils.deterministic  # its attribute is made at run time
+    filled = fill_switch.fill_uninitialized_memory
+    fill_switch.fill_uninitialized_memory = False
     init_seeds(args.seed, args.deterministic)
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = before[2:]
-        fills.fill_uninitialized_memory = filled
+        fill_switch.fill_uninitialized_memory = filled
 
 
 class Interrupt:

@@ -61,7 +61,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Finding:
+class NanFinding:
     """Where a step went wrong. `cause` is a key of `ADVICE`; `what` describes it; `terms` are the loss terms that
     are not finite; `images` the files at fault, or all of the batch.
     """
@@ -76,12 +76,12 @@ class Finding:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Finding:
+    def from_record(cls, record: Mapping[str, Any]) -> NanFinding:
         """Return the finding of a record."""
         return cls(str(record["cause"]), str(record["what"]), tuple(record["terms"]), tuple(record["images"]))
 
 
-def bad_labels(batch: StepBatch, nc: int) -> Finding | None:
+def bad_labels(batch: StepBatch, nc: int) -> NanFinding | None:
     """Name the first box outside of 0..1, or class outside of 0..nc-1; None when there is none."""
     cls, boxes = batch["cls"].flatten(), batch.get("bboxes")
     if len(cls) and not (0 <= float(cls.min()) and float(cls.max()) < nc):
@@ -97,21 +97,21 @@ def bad_labels(batch: StepBatch, nc: int) -> Finding | None:
     return _label(batch, row, f"box {', '.join(f'{v:g}' for v in boxes[row].tolist())}, which leaves 0..1")
 
 
-def _label(batch: StepBatch, row: int, text: str) -> Finding:
+def _label(batch: StepBatch, row: int, text: str) -> NanFinding:
     owner = batch.get("batch_idx")
     image = int(owner.flatten()[row]) if owner is not None else row
     file = str(batch["im_file"][image])
     first = int((owner.flatten() < image).sum()) if owner is not None else row
-    return Finding("label", f"label {row - first + 1} of {file}: {text}", images=(file,))
+    return NanFinding("label", f"label {row - first + 1} of {file}: {text}", images=(file,))
 
 
-def bad_images(batch: StepBatch) -> Finding | None:
+def bad_images(batch: StepBatch) -> NanFinding | None:
     """Name the images of a batch (B, C, H, W) that hold values which are not finite; None when there is none."""
     wrong = (~batch["img"].isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
     if not wrong:
         return None
     files = tuple(str(batch["im_file"][i]) for i in wrong)
-    return Finding("image", f"{files[0]} holds pixels that are not finite", images=files)
+    return NanFinding("image", f"{files[0]} holds pixels that are not finite", images=files)
 
 
 def bad_weight(model: nn.Module) -> str | None:
@@ -202,7 +202,7 @@ class _Watch:
         return hook
 
 
-def trace(model: Any, batch: StepBatch, step: Step) -> Finding:
+def trace(model: Any, batch: StepBatch, step: Step) -> NanFinding:
     """Run a step again, without its update, and find what is wrong with it.
 
     The network is left with its weights; the statistics of its norms move as in any step. In a distributed run all
@@ -223,22 +223,22 @@ def trace(model: Any, batch: StepBatch, step: Step) -> Finding:
     return _conclude(model, batch, watch, bad, bool(loss.isfinite()))
 
 
-def _conclude(model: nn.Module, batch: StepBatch, watch: _Watch, terms: tuple[str, ...], finite: bool) -> Finding:
+def _conclude(model: nn.Module, batch: StepBatch, watch: _Watch, terms: tuple[str, ...], finite: bool) -> NanFinding:
     """Choose the earliest cause: image, weight, layer output, loss, gradient."""
     files = tuple(map(str, batch["im_file"]))
     found = bad_images(batch)
     if found is not None:
-        return Finding(found.cause, found.what, terms, found.images)
+        return NanFinding(found.cause, found.what, terms, found.images)
     weight = bad_weight(model)
     if weight:
-        return Finding("weight", weight, terms, files)
+        return NanFinding("weight", weight, terms, files)
     if watch.output:
-        return Finding("forward", watch.output, terms, files)
+        return NanFinding("forward", watch.output, terms, files)
     if terms or not finite:
-        return Finding("loss", "the loss itself is not finite, all outputs are", terms, files)
+        return NanFinding("loss", "the loss itself is not finite, all outputs are", terms, files)
     if watch.gradient:
-        return Finding("gradient", watch.gradient, terms, files)
-    return Finding("none", "a second run of the step is finite", (), files)
+        return NanFinding("gradient", watch.gradient, terms, files)
+    return NanFinding("none", "a second run of the step is finite", (), files)
 
 
 def shown_images(images: Sequence[str], limit: int = 3) -> str:

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 from ultralytics.utils.errors import ConfigError
 
-GROUPS = ("weight", "bn", "bias")
+PARAMETER_GROUPS = ("weight", "bn", "bias")
 """Kinds of parameter groups, in the order of the optimizer; only `weight` decays."""
 
 RTDETR_LR = 1e-4
@@ -94,7 +94,9 @@ def parameter_groups(model: nn.Module, backbone_layers: int = 0) -> dict[tuple[s
     outside of the backbone always exist, those of the backbone only when it has layers.
     """
     sides = (False, True) if backbone_layers else (False,)
-    groups: dict[tuple[str, bool], list[nn.Parameter]] = {(kind, side): [] for side in sides for kind in GROUPS}
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {
+        (kind, side): [] for side in sides for kind in PARAMETER_GROUPS
+    }
     prefixes = tuple(f"model.{i}." for i in range(backbone_layers))
     seen: set[int] = set()
     for module_name, module in model.named_modules():

@@ -26,7 +26,7 @@ PARTS = ("data", "to device", "forward", "backward", "optimizer", "ema", "other"
 clipping, step and zeroing; the average; the rest: checks of labels and losses, callbacks, pictures, progress bar."""
 
 VALIDATION = "validation"
-COLUMNS = ("part", "batches", "mean_ms", "median_ms", "p95_ms", "total_s", "share")
+COLUMNS = ("part", "batches", "mean_ms", "median_ms", "p95_ms", "total_s", "fraction")
 FILE = "profile.csv"
 
 SLOW_DATA = 0.2
@@ -89,9 +89,9 @@ class StepTimes:
         for name, spans in self._spans.items():
             if spans:
                 ms = np.array(spans) * 1e3
-                share = None if name == VALIDATION else sum(spans) / whole
+                fraction = None if name == VALIDATION else sum(spans) / whole
                 figures = (float(ms.mean()), float(np.median(ms)), float(np.percentile(ms, 95)), sum(spans))
-                yield (name, len(spans), *figures, share)
+                yield (name, len(spans), *figures, fraction)
 
     def report(self, run: HasEpoch) -> None:
         """Log the table, write `profile.csv` into the run folder, and measure no more."""
@@ -120,8 +120,8 @@ class StepTimes:
 
 def _cells(row: Sequence[Any]) -> list[str]:
     """Return a row as text for the console."""
-    name, batches, *figures, share = row
-    return [name, str(batches), *(f"{v:.2f}" for v in figures), "" if share is None else f"{share:.1%}"]
+    name, batches, *figures, fraction = row
+    return [name, str(batches), *(f"{v:.2f}" for v in figures), "" if fraction is None else f"{fraction:.1%}"]
 
 
 def write_times(path: Path, rows: Sequence[Sequence[Any]]) -> None:

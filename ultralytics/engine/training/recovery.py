@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ultralytics.engine.training.nan_trace import ADVICE, DATA_CAUSES, Finding, Step, StepFailure, shown_images
+from ultralytics.engine.training.nan_trace import ADVICE, DATA_CAUSES, NanFinding, Step, StepFailure, shown_images
 from ultralytics.engine.training.protocols import HasStep
 from ultralytics.engine.training.replay import examine, precision_name, write_replay
 from ultralytics.nn.checkpoint.format import read_checkpoint
@@ -79,7 +79,7 @@ class Recovery:
             YAML.save(run.paths.save_dir / "args.yaml", dict(run.args))
         LOGGER.warning(f"continuing once with amp={safer} from epoch {run.progress.epoch + 1}")
 
-    def _report(self, run: HasStep, failure: StepFailure) -> Finding:
+    def _report(self, run: HasStep, failure: StepFailure) -> NanFinding:
         """Find the cause and write the replay: of the first process that found one."""
         model = unwrap_model(run.model)
         scale = float(run.scaler.get_scale()) if run.scaler.is_enabled() else 1.0
@@ -103,7 +103,7 @@ class Recovery:
         run.go_back(dist.broadcast_object(state))
 
 
-def failure_lines(run: HasStep, failure: StepFailure, finding: Finding) -> tuple[str, str, str]:
+def failure_lines(run: HasStep, failure: StepFailure, finding: NanFinding) -> tuple[str, str, str]:
     """Three lines: where and what, which images, what to do."""
     values = run.meter.bad_text if failure.kind == "loss" else ""
     terms = f"; loss terms: {', '.join(finding.terms)}" if finding.terms else ""

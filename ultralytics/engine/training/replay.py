@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ultralytics.engine.training.nan_trace import ADVICE, Finding, Step, bad_labels, shown_images, trace
+from ultralytics.engine.training.nan_trace import ADVICE, NanFinding, Step, bad_labels, shown_images, trace
 from ultralytics.nn.build.user_blocks import check_user_modules, pack_user_modules
 from ultralytics.nn.checkpoint.format import pack_model, to_plain
 from ultralytics.nn.tasks import unpack_model
@@ -33,12 +33,12 @@ def precision_name(dtype: torch.dtype | None) -> str:
     return next(name for name, known in _PRECISIONS.items() if known == dtype)
 
 
-def examine(model: Any, batch: Mapping[str, Any], step: Step) -> Finding:
+def examine(model: Any, batch: Mapping[str, Any], step: Step) -> NanFinding:
     """Find what is wrong with a step: its labels, else what running it again shows."""
     return bad_labels(batch, model.nc) or trace(model, batch, step)
 
 
-def write_replay(path: Path, model: Any, batch: Mapping[str, Any], step: Step, finding: Finding) -> None:
+def write_replay(path: Path, model: Any, batch: Mapping[str, Any], step: Step, finding: NanFinding) -> None:
     """Write the file, whole or not at all."""
     record = {
         "format": FORMAT,
@@ -70,7 +70,7 @@ def read_replay(path: str | Path) -> dict[str, Any]:
 
 def replay(
     path: str | Path, device: str | int = "", amp: bool | str | None = None, modules: Files | None = None
-) -> Finding:
+) -> NanFinding:
     """Run a failed step again and log whether it fails in the same place; return what was found.
 
     Args:
@@ -83,13 +83,13 @@ def replay(
     load_user_modules(modules)
     check_user_modules(record["modules"], Path(path))
     target = select_device(device, verbose=False)
-    before = Finding.from_record(record["finding"])
-    facts = record["step"]
-    dtype = _PRECISIONS[facts["dtype"]] if amp is None else amp_dtype(amp, target)
-    scale = facts["scale"] if amp is None else 1.0
+    before = NanFinding.from_record(record["finding"])
+    step_record = record["step"]
+    dtype = _PRECISIONS[step_record["dtype"]] if amp is None else amp_dtype(amp, target)
+    scale = step_record["scale"] if amp is None else 1.0
     batch = {k: v.to(target) if isinstance(v, torch.Tensor) else v for k, v in record["batch"].items()}
-    partial = bool(facts.get("partial", batch.get("partial", False)))  # older files have it in the batch
-    step = Step(facts["seed"], facts["rank"], facts["number"], dtype, scale, partial)
+    partial = bool(step_record.get("partial", batch.get("partial", False)))  # older files have it in the batch
+    step = Step(step_record["seed"], step_record["rank"], step_record["number"], dtype, scale, partial)
     found = examine(_network(record, target), batch, step)
     same = "reproduced" if found == before else "NOT reproduced"
     LOGGER.info(f"{path}: step {step.number + 1}, {precision_name(dtype)}, {len(batch['img'])} images on {target}")

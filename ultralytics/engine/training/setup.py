@@ -66,7 +66,7 @@ def per_process_batch(args: Args) -> int:
 class TrainerSetup(TrainerInterface):
     """The set-up of a trainer.
 
-    `cfg` is a set of arguments or a YAML file, `overrides` go on top. Constructing checks arguments, device and data
+    `cfg` is a set of arguments or a YAML file, `overrides` win over it. Constructing checks arguments, device and data
     set, and writes nothing.
     """
 

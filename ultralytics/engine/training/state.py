@@ -331,7 +331,10 @@ def resume_args(args: Args) -> tuple[Args, dict[str, Any]]:
     given = {k: args.get(k) for k in args.user_keys if k not in keys_with(Trait.SELECTS)}
     if args.resume is True:
         given.pop("project", None)  # it said where to look for the newest run
-    saved = {**ckpt["train_args"], "modules": None}  # a file's word is no reason to run code: the user names it again
+    saved = {
+        **ckpt["train_args"],
+        "modules": None,
+    }  # a file cannot make code run: the user names it again
     load_user_modules(given.get("modules"))
     check_user_modules(ckpt["modules"], path)
     ignored = sorted(k for k, v in given.items() if k not in changeable and v != saved.get(k))

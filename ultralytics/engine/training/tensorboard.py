@@ -17,7 +17,7 @@ from ultralytics.utils import LOGGER, SETTINGS, colorstr, dist
 from ultralytics.utils.checks import require
 from ultralytics.utils.tables import markdown
 
-EVENTS = "events.out.tfevents.*"
+_LOGGED_EVENTS = "events.out.tfevents.*"
 PURPOSE = "the setting tensorboard=True (`yolo settings tensorboard=False` takes it back)"
 
 
@@ -53,7 +53,7 @@ class TensorBoard:
     def start(self, run: HasRows) -> None:
         """Open the event file; what an older one in the folder does not hold for certain is written to it."""
         rows = run.progress.rows
-        resumes = bool(rows) and run.resume_from is not None and any(run.paths.save_dir.glob(EVENTS))
+        resumes = bool(rows) and run.resume_from is not None and any(run.paths.save_dir.glob(_LOGGED_EVENTS))
         self._open(run, int(rows[-1]["epoch"]) if resumes else 0)
         LOGGER.info(f"{colorstr('tensorboard:')} tensorboard --logdir {run.paths.save_dir}")
         if not resumes:

@@ -333,8 +333,8 @@ class RTDETRValidator(BaseValidator):
         if self.training:
             return
         if self.drawing or self.args.save_json:
-            facts = {"model": str(self.args.model), "data": str(self.args.data), "images": self.seen}
-            write_tables(self.metrics.tables(), self.folder, "metrics", facts)
+            provenance = {"model": str(self.args.model), "data": str(self.args.data), "images": self.seen}
+            write_tables(self.metrics.tables(), self.folder, "metrics", provenance)
         if self.drawing:  # last, so that a picture that fails costs no number
             self.metrics.plot_curves(self.folder, on_plot=self.on_plot)
             for normalize in (True, False):

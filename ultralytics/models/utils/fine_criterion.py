@@ -152,7 +152,7 @@ class FineCriterion(nn.Module):
         counts, processes = sum_over_processes(counts, device)
         pairs_count, union_count, dn_count = (max(n, 1.0) / processes for n in counts)
         terms: dict[str, Tensor] = {}
-        share = None
+        distill_weights = None
         for part, own in zip(parts, found, strict=True):
             pairs = _Pairs(*(torch.from_numpy(np.ascontiguousarray(side)).to(device) for side in own))
             joint = _everywhere(united, pairs, device) if self.union else pairs
@@ -161,10 +161,10 @@ class FineCriterion(nn.Module):
             )
             if part is parts[0] and self.local is not None:
                 divisor = union_count if self.union else pairs_count
-                local, share = self._edges(preds, targets, joint.of(len(preds.logits)), divisor, None)
+                local, distill_weights = self._edges(preds, targets, joint.of(len(preds.logits)), divisor, None)
                 terms |= self._named(local, part.names)
         if dn is not None and dn_meta is not None:
-            terms |= self._denoising(dn, targets, known, dn_count, share)
+            terms |= self._denoising(dn, targets, known, dn_count, distill_weights)
         return terms
 
     def _check_labels(self, labels: Tensor) -> None:
@@ -241,11 +241,11 @@ class FineCriterion(nn.Module):
         targets: tuple[Tensor, Tensor],
         pairs: _Pairs,
         divisor: float,
-        share: Tensor | None,
+        distill_weights: Tensor | None,
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """Return the terms of the edge distributions of each layer, [L], and the shares of the distillation, [L, 2].
+        """Return the terms of the edge distributions of each layer, [L], and the weights of the distillation, [L, 2].
 
-        The last layer teaches the others; its own distillation term is left out. `share` are the shares to use.
+        The last layer teaches the others; its own distillation term is left out. `distill_weights`: given ones.
         """
         local, corners, refs = self.local, preds.corners, preds.refs
         if local is None or corners is None or refs is None:
@@ -258,13 +258,13 @@ class FineCriterion(nn.Module):
         weight = teacher.expand(len(corners), -1, -1).flatten(1).clone()
         matched = torch.zeros_like(weight, dtype=torch.bool).scatter_(1, pairs.slot, True).view(corners.shape[:3])
         weight = weight.scatter_(1, pairs.slot, quality.to(weight.dtype)).view(corners.shape[:3])
-        share = local.balance(matched) if share is None else share
+        distill_weights = local.balance(matched) if distill_weights is None else distill_weights
         earlier = slice(0, len(corners) - 1)
         ddf = local.distillation(
-            corners[earlier], corners[-1].detach(), weight[earlier], matched[earlier], share[earlier]
+            corners[earlier], corners[-1].detach(), weight[earlier], matched[earlier], distill_weights[earlier]
         )
         terms = {"fgl": fgl * (self.gains["fgl"] / divisor), "ddf": ddf * self.gains["ddf"]}
-        return terms, share
+        return terms, distill_weights
 
     def _denoising(
         self,
@@ -272,7 +272,7 @@ class FineCriterion(nn.Module):
         targets: tuple[Tensor, Tensor],
         known: Sequence[tuple[Tensor, Tensor]],
         count: float,
-        share: Tensor | None,
+        distill_weights: Tensor | None,
     ) -> dict[str, Tensor]:
         """Return the terms of the denoising queries, whose pairs are known; without a target all are zero."""
         (part,) = self._parts(dn._replace(enc_logits=None))
@@ -283,7 +283,7 @@ class FineCriterion(nn.Module):
         pairs = _Pairs(*(side.to(part.boxes.device).expand(len(part.boxes), -1) for side in pairs))
         terms = self._outputs(part, targets, pairs, pairs, (count, count))
         if self.local is not None:
-            local, _ = self._edges(dn, targets, pairs.of(layers), count, share)
+            local, _ = self._edges(dn, targets, pairs.of(layers), count, distill_weights)
             terms |= self._named(local, part.names)
         return terms if len(slot) else {name: value * 0.0 for name, value in terms.items()}
 

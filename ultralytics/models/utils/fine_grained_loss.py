@@ -53,9 +53,9 @@ class FineGrainedLoss(nn.Module):
             target: Of the pairs, [n, 4] or [L, n, 4].
             quality: [L, n] IoU of the decoded boxes, detached.
         """
-        shares = _full(corners).unflatten(-1, (4, self.reg_max + 1)).log_softmax(-1)  # [L, n, 4, R + 1]
-        left = target.bin.long().expand(shares.shape[:-1])[..., None]  # [L, n, 4, 1]
-        loss = shares.gather(-1, left)[..., 0] * target.left + shares.gather(-1, left + 1)[..., 0] * target.right
+        log_probs = _full(corners).unflatten(-1, (4, self.reg_max + 1)).log_softmax(-1)  # [L, n, 4, R + 1]
+        left = target.bin.long().expand(log_probs.shape[:-1])[..., None]  # [L, n, 4, 1]
+        loss = log_probs.gather(-1, left)[..., 0] * target.left + log_probs.gather(-1, left + 1)[..., 0] * target.right
         return -(loss * quality[..., None]).sum((1, 2))
 
     def distillation(self, corners: Tensor, teacher: Tensor, weight: Tensor, matched: Tensor, shares: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class FineGrainedLoss(nn.Module):
 
     @staticmethod
     def balance(matched: Tensor) -> Tensor:
-        """Return the shares [L, 2] of matched and other queries in the distillation: by the roots of their counts.
+        """Return the weights [L, 2] of matched and other queries in the distillation: by the roots of their counts.
 
         Args:
             matched: [L, B, Q], True = the query has a target.

@@ -1,11 +1,10 @@
-"""Helpers of the transformer modules: initialisation, logits, sampling for deformable attention.
+"""Sampling of multi-scale deformable attention (Deformable DETR, arXiv 2010.04159, section 4.1).
 
-Shapes: B batch, Q queries, N tokens of all levels, M heads, L levels, P points, d width of one head.
+Shapes: B batch, Q queries, N tokens of all levels, M heads, L levels, P points, d width of one head, D hidden width.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -16,88 +15,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ultralytics.nn.modules.graph_capture import is_exporting
 from ultralytics.utils.ops import at_least_float32
 
 __all__ = (
-    "add_clamped",
-    "at_least_float32",
-    "bias_init_with_prob",
-    "contiguous_gradient",
-    "inverse_sigmoid",
-    "is_capturing_graph",
-    "is_exporting",
-    "linear_init",
+    "LevelShapes",
     "multi_scale_deformable_attn_pytorch",
-    "should_project_after_sampling",
-    "refine_box",
     "sample_and_project",
-    "smallest",
+    "should_project_after_sampling",
+    "sum_rows",
 )
 
-Shapes = Sequence[Sequence[int]]  # (H, W) of each level
+LevelShapes = Sequence[Sequence[int]]  # (H, W) of each level
 
 SERIAL_THREADS = 4
 """Threads up to which the serial sparse product of the sampling's gradient is taken to be faster than torch's own."""
 
 
-def _get_clones(module: nn.Module, n: int) -> nn.ModuleList:
-    """Return `n` independent deep copies of a module."""
-    return nn.ModuleList(copy.deepcopy(module) for _ in range(n))
-
-
-def bias_init_with_prob(prior_prob: float = 0.01) -> float:
-    """Return the bias whose sigmoid is `prior_prob` (focal loss, arXiv 1708.02002, section 3.3).
-
-    >>> round(bias_init_with_prob(0.01), 4)
-    -4.5951
-    """
-    return -math.log((1 - prior_prob) / prior_prob)
-
-
-def linear_init(module: nn.Linear) -> None:
-    """Draw weight and bias of a linear layer uniformly within 1 / sqrt(output width), in place."""
-    bound = 1 / math.sqrt(module.weight.shape[0])
-    nn.init.uniform_(module.weight, -bound, bound)
-    if module.bias is not None:
-        nn.init.uniform_(module.bias, -bound, bound)
-
-
-def contiguous_gradient(x: Tensor) -> Tensor:
-    """Return a map [B, C, H, W] whose gradient comes back laid out row by row; for maps that become tokens.
-
-    The gradient of tokens is a transposed view. For one image its strides are ambiguous, and the CPU batch norm of
-    torch 2.14 reads them wrongly: no error, but another gradient in all layers before.
-    """
-    if x.requires_grad and not torch.compiler.is_compiling():
-        x.register_hook(lambda grad: None if grad is None else grad.contiguous())
-    return x
-
-
-def add_clamped(x: Tensor, branch: Tensor) -> Tensor:
-    """Return x + branch, kept finite where float16 would overflow (above 65504): the NaN source of fp16 decoders."""
-    if branch.dtype == torch.float16:
-        branch = branch.clamp(-65504.0, 65504.0)
-    out = x + branch
-    return out.clamp(-65504.0, 65504.0) if out.dtype == torch.float16 else out
-
-
-def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
-    """Return the logit of values in 0..1, finite at both ends; at least float32, since bfloat16 has no numbers near 1.
-
-    Values outside 0..1 are clamped; both x and 1 - x are held at `eps` or more.
-    """
-    x = at_least_float32(x).clamp(0, 1)
-    return torch.log(x.clamp(min=eps) / (1 - x).clamp(min=eps))
-
-
-def refine_box(step: Tensor, box: Tensor) -> Tensor:
-    """Return the box moved by a step in logit space, at least float32."""
-    return (at_least_float32(step) + inverse_sigmoid(box)).sigmoid()
-
-
 def multi_scale_deformable_attn_pytorch(
     value: Tensor,
-    value_spatial_shapes: Shapes,
+    value_spatial_shapes: LevelShapes,
     sampling_locations: Tensor,
     attention_weights: Tensor,
     points: Sequence[int] | None = None,
@@ -119,42 +56,20 @@ def multi_scale_deformable_attn_pytorch(
     return _sample_by_grid(value, value_spatial_shapes, sampling_locations, attention_weights, points)
 
 
-def _points_per_level(shapes: Shapes, locations: Tensor, points: Sequence[int] | None) -> Sequence[int]:
+def _points_per_level(shapes: LevelShapes, locations: Tensor, points: Sequence[int] | None) -> Sequence[int]:
     """Return the points of each level: as given, or the same number for all levels."""
     return [locations.shape[3] // len(shapes)] * len(shapes) if points is None else points
 
 
-def is_exporting() -> bool:
-    """Tell whether the call is being turned into a graph, which must hold standard operators only."""
-    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined]
-    return torch.compiler.is_exporting() or bool(tracing)  # one of them in an ONNX export as well
-
-
-def is_capturing_graph() -> bool:
-    """Tell whether the call is being turned into a graph of any kind, compiled ones included."""
-    return is_exporting() or torch.compiler.is_compiling()
-
-
-def sym_min(*sizes: Any) -> Any:
-    """Return the smallest of several sizes; symbols and traced numbers of a recorded graph stay open."""
-    least = sizes[0]
-    for size in sizes[1:]:
-        if isinstance(least, Tensor) or isinstance(size, Tensor):  # what a size is while a graph is traced
-            least = torch.minimum(torch.as_tensor(least), torch.as_tensor(size))
-        else:
-            least = torch.sym_min(least, size)
-    return least
-
-
 def _sample_by_grid(
-    value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor, points: Sequence[int] | None = None
+    value: Tensor, shapes: LevelShapes, locations: Tensor, weights: Tensor, points: Sequence[int] | None = None
 ) -> Tensor:
     """One `grid_sample` per level: for devices other than the CPU, and for export."""
     heads = value.shape[2]
     # one transposition for all levels; float32 because a bfloat16 grid would be off by whole cells
     maps = at_least_float32(value).permute(0, 2, 3, 1).flatten(0, 1)  # [B*M, d, N]
     grid = (2 * at_least_float32(locations) - 1).transpose(1, 2).flatten(0, 1)  # [B*M, Q, L*P, 2]
-    share = at_least_float32(weights).transpose(1, 2).flatten(0, 1)[:, None]  # [B*M, 1, Q, L*P]
+    corner_weights = at_least_float32(weights).transpose(1, 2).flatten(0, 1)[:, None]  # [B*M, 1, Q, L*P]
     out = maps.new_zeros(())
     start = first = 0
     for count, (h, w) in zip(_points_per_level(shapes, locations, points), shapes, strict=True):
@@ -162,14 +77,14 @@ def _sample_by_grid(
         level_map = maps[..., start : start + h * w].unflatten(-1, (h, w))  # [B*M, d, H, W]
         level_grid = grid[:, :, part].to(maps.dtype)
         sampled = F.grid_sample(level_map, level_grid, padding_mode="zeros", align_corners=False)  # [B*M, d, Q, P]
-        out = out + (sampled * share[..., part]).sum(-1)  # [B*M, d, Q]
+        out = out + (sampled * corner_weights[..., part]).sum(-1)  # [B*M, d, Q]
         start += h * w
         first += count
     return out.unflatten(0, (-1, heads)).flatten(1, 2).transpose(1, 2).to(value.dtype)  # [B, Q, M*d]
 
 
 def _sample_by_gather(
-    value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor, points: Sequence[int] | None = None
+    value: Tensor, shapes: LevelShapes, locations: Tensor, weights: Tensor, points: Sequence[int] | None = None
 ) -> Tensor:
     """One weighted sum of table rows for all levels, points and corners.
 
@@ -177,17 +92,17 @@ def _sample_by_gather(
     are read. On the CPU 2 to 4 times as fast as `_sample_by_grid`, and 1.4 times with its gradient.
     """
     points = _points_per_level(shapes, locations, points)
-    index, share = _corners(value, shapes, locations, weights, points)
+    index, corner_weights = _corners(value, shapes, locations, weights, points)
     table = value.reshape(-1, value.shape[3])  # [B*N*M, d]
     if table.requires_grad and torch.is_grad_enabled():
         table = at_least_float32(table)  # many small gradients meet in one row
-    bags = sum_rows(table, index, share.to(table.dtype))  # [B*Q*M, d]
+    sums = sum_rows(table, index, corner_weights.to(table.dtype))  # [B*Q*M, d]
     b, q, heads, _ = weights.shape
-    return bags.view(b, q, heads * value.shape[3]).to(value.dtype)  # [B, Q, M*d]
+    return sums.view(b, q, heads * value.shape[3]).to(value.dtype)  # [B, Q, M*d]
 
 
 def should_project_after_sampling(tokens: Tensor, weights: Tensor) -> bool:
-    """Tell whether projecting what is sampled of tokens [B, N, D] with weights [B, Q, M, L*P] is the faster order.
+    """Return whether projecting what is sampled of tokens [B, N, D] with weights [B, Q, M, L*P] is the faster order.
 
     Only in inference on a CPU, and where tokens are many: measured with 1 and 2 threads, 1 and 8 images of 160 to
     640 px, D of 128 and 256, 100 and 300 queries, float32 and bfloat16, it takes 0.09 to 0.87 of the time from here on.
@@ -200,7 +115,7 @@ def should_project_after_sampling(tokens: Tensor, weights: Tensor) -> bool:
 
 def sample_and_project(
     tokens: Tensor,
-    shapes: Shapes,
+    shapes: LevelShapes,
     locations: Tensor,
     weights: Tensor,
     projection: nn.Linear,
@@ -209,7 +124,7 @@ def sample_and_project(
     """Return what `multi_scale_deformable_attn_pytorch` gives of projected tokens, without projecting all of them.
 
     A sum of samples is linear, so head m may read whole tokens first; its part of the projection is then applied to Q
-    sums instead of N tokens, and the bias to the sum of the shares that lie inside of the map.
+    sums instead of N tokens, and the bias to the sum of the weights that lie inside of the map.
 
     Args:
         tokens: [B, N, D], the levels one after another.
@@ -224,24 +139,24 @@ def sample_and_project(
     """
     b, q, heads, _ = weights.shape
     points = _points_per_level(shapes, locations, points)
-    index, share = _corners(tokens[:, :, None], shapes, locations, weights, points)
+    index, corner_weights = _corners(tokens[:, :, None], shapes, locations, weights, points)
     table = tokens.reshape(-1, tokens.shape[2])  # [B*N, D]
-    bags = sum_rows(table, index, share.to(table.dtype))  # [B*Q*M, D]
-    bags = bags.view(b * q, heads, table.shape[1]).transpose(0, 1)  # [M, B*Q, D]
+    sums = sum_rows(table, index, corner_weights.to(table.dtype))  # [B*Q*M, D]
+    sums = sums.view(b * q, heads, table.shape[1]).transpose(0, 1)  # [M, B*Q, D]
     per_head = projection.weight.unflatten(0, (heads, -1))  # [M, d, D]
-    inside = share.sum(-1).view(b, q, heads, 1)
-    bias = inside.to(bags.dtype) * projection.bias.to(bags.dtype).view(heads, -1)  # [B, Q, M, d]
-    projected = torch.bmm(bags, per_head.transpose(1, 2).to(bags.dtype))  # [M, B*Q, d]
+    inside = corner_weights.sum(-1).view(b, q, heads, 1)
+    bias = inside.to(sums.dtype) * projection.bias.to(sums.dtype).view(heads, -1)  # [B, Q, M, d]
+    projected = torch.bmm(sums, per_head.transpose(1, 2).to(sums.dtype))  # [M, B*Q, d]
     return (projected.transpose(0, 1).unflatten(0, (b, q)) + bias).flatten(2)  # [B, Q, M*d]
 
 
 def _corners(
-    value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor, points: Sequence[int]
+    value: Tensor, shapes: LevelShapes, locations: Tensor, weights: Tensor, points: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """Return which rows each bag reads and their shares, both [B*Q*M, 4*L*P], four corners of each point.
+    """Return which rows each sum reads and their weights, both [B*Q*M, 4*L*P], four corners of each point.
 
     The rows are of `value` [B, N, M, d] as a table [B*N*M, d]; where M is 1, all heads read the same tokens. The cells
-    are two by two inside of the map, and a cell's share falls from 1 at its centre to 0 a cell further, so that cells
+    are two by two inside of the map, and a cell's weight falls from 1 at its centre to 0 a cell further, so that cells
     beside a point that lies outside get their part, or 0.
     """
     b, n, heads, _ = value.shape
@@ -251,9 +166,9 @@ def _corners(
     sizes = sizes[:, None, None, None]  # [2, 1, 1, 1, L*P]
     place = (per_axis * sizes).sub_(0.5)  # in cells, from the centre of the first
     cell = place.detach().floor().minimum(sizes - 2).clamp_(min=0)
-    cell.nan_to_num_(0.0)  # a NaN goes on in the shares, not as an index
+    cell.nan_to_num_(0.0)  # a NaN passes on in the weights, not as an index
     step = place - cell
-    near, far = _Shares.apply(step)
+    near, far = _BilinearWeights.apply(step)
     if any(1 in shape for shape in shapes):
         far = far * (sizes > 1)  # a map of one line has no second
     first, line, corners = _rows(shapes, points, b, n, heads)
@@ -262,12 +177,12 @@ def _corners(
     (left, upper), (right, lower) = near, far
     weights = weights.to(left.dtype)
     upper, lower = upper * weights, lower * weights
-    share = torch.stack([upper * left, upper * right, lower * left, lower * right], 3)
-    return index.flatten(3).flatten(0, 2), share.flatten(3).flatten(0, 2)
+    corner_weights = torch.stack([upper * left, upper * right, lower * left, lower * right], 3)
+    return index.flatten(3).flatten(0, 2), corner_weights.flatten(3).flatten(0, 2)
 
 
-class _Shares(torch.autograd.Function):
-    """Shares of a cell and of the next for a point `step` cells behind the centre of the first; both are tents."""
+class _BilinearWeights(torch.autograd.Function):
+    """Bilinear weights of a cell and of the next, for a point `step` cells behind the centre of the first."""
 
     @staticmethod
     def forward(ctx: Any, step: Tensor) -> tuple[Tensor, Tensor]:
@@ -278,17 +193,17 @@ class _Shares(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, near: Tensor, far: Tensor) -> Tensor:
         (step,) = ctx.saved_tensors
-        cell = step.floor()  # at a centre the slope to its right counts
-        slope = (far - near).mul_(cell == 0)
-        return slope.addcmul_(near, cell == -1).sub_(far * (cell == 1))
+        cell = step.floor()  # at a centre the gradient to its right counts
+        gradient = (far - near).mul_(cell == 0)
+        return gradient.addcmul_(near, cell == -1).sub_(far * (cell == 1))
 
 
 def sum_rows(table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-    """Return for each bag the weighted sum of rows of a table on the CPU.
+    """Return for each sum the weighted sum of rows of a table on the CPU.
 
     Args:
         table: [R, d], float32 or float64 where a gradient is wanted.
-        index: [G, K], rows of each bag, integers.
+        index: [G, K], rows of each sum, integers.
         weight: [G, K], as the table.
 
     Returns:
@@ -297,23 +212,23 @@ def sum_rows(table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
     with_gradient = table.requires_grad and torch.is_grad_enabled()
     if not with_gradient or torch.get_num_threads() > SERIAL_THREADS:
         return F.embedding_bag(index, table, mode="sum", per_sample_weights=weight)
-    bags = F.embedding_bag(index, table.detach(), mode="sum", per_sample_weights=weight)
-    joined: Tensor = _GradientToTable.apply(bags, table, index, weight.detach())
+    sums = F.embedding_bag(index, table.detach(), mode="sum", per_sample_weights=weight)
+    joined: Tensor = _GradientToTable.apply(sums, table, index, weight.detach())
     return joined
 
 
 class _GradientToTable(torch.autograd.Function):
-    """Gives bags [G, d] back as they are, and their gradient to the table [R, d] as well: one sparse product.
+    """Gives sums [G, d] back as they are, and their gradient to the table [R, d] as well: one sparse product.
 
-    In scipy it takes a fifth of the time of `embedding_bag`'s own (one thread: 8 ms against 47 for 9,600 bags of 48 of
+    In scipy it takes a fifth of the time of `embedding_bag`'s own (one thread: 8 ms against 47 for 9,600 sums of 48 of
     67,200 rows of 32), which however uses all threads.
     """
 
     @staticmethod
-    def forward(ctx: Any, bags: Tensor, table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, sums: Tensor, table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(index, weight)
         ctx.rows = len(table)
-        return bags.view_as(bags)
+        return sums.view_as(sums)
 
     @staticmethod
     @once_differentiable
@@ -322,12 +237,12 @@ class _GradientToTable(torch.autograd.Function):
 
         index, weight = ctx.saved_tensors
         ends = np.arange(0, index.numel() + 1, index.shape[1], dtype=np.int64)
-        parts = (weight.flatten().numpy(), index.flatten().numpy(), ends)  # bags are the columns
+        parts = (weight.flatten().numpy(), index.flatten().numpy(), ends)  # sums are the columns
         spread = csc_array(parts, shape=(ctx.rows, len(index)))
         return grad, torch.from_numpy(spread @ grad.numpy()), None, None
 
 
-def _rows(shapes: Shapes, points: Sequence[int], b: int, n: int, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+def _rows(shapes: LevelShapes, points: Sequence[int], b: int, n: int, heads: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return how to number the rows of a table [B*N*M, d].
 
     The first row of each image and head, [B, 1, M, 1]; the rows from one line of a map to the next, [L*P]; and how far

@@ -16,9 +16,9 @@ from ultralytics.models.utils.denoising import DenoisingForm, DenoisingMeta, get
 from ultralytics.nn.modules.query_head import Anchors, QueryHead, check_head_options, head_rule
 from ultralytics.nn.modules.transformer import (
     MLP,
-    Activation,
     DeformableTransformerDecoder,
     DeformableTransformerDecoderLayer,
+    LayerActivation,
 )
 from ultralytics.nn.modules.utils import (
     at_least_float32,
@@ -106,7 +106,7 @@ class RTDETRDecoder(QueryHead):
         ndl: int = 6,
         d_ffn: int = 1024,
         dropout: float = 0.0,
-        act: Activation = None,
+        act: LayerActivation = None,
         eval_idx: int = -1,
         nd: int = 100,
         label_noise_ratio: float = 0.5,

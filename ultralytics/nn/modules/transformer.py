@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ultralytics.nn.modules.attention import SelfAttention, attend
+from ultralytics.nn.modules.deformable import LevelShapes, should_project_after_sampling
 from ultralytics.nn.modules.utils import (
     _get_clones,
     add_clamped,
@@ -21,7 +22,6 @@ from ultralytics.nn.modules.utils import (
     contiguous_gradient,
     is_exporting,
     multi_scale_deformable_attn_pytorch,
-    should_project_after_sampling,
     refine_box,
     sample_and_project,
 )
@@ -39,11 +39,10 @@ __all__ = (
     "TransformerLayer",
 )
 
-Shapes = Sequence[Sequence[int]]
-Activation = nn.Module | type[nn.Module] | None
+LayerActivation = nn.Module | type[nn.Module] | None
 
 
-def _make_act(act: Activation, default: type[nn.Module]) -> nn.Module:
+def _make_act(act: LayerActivation, default: type[nn.Module]) -> nn.Module:
     """Return an activation module from a module, a class, or None for the default class."""
     if act is None:
         return default()
@@ -73,7 +72,7 @@ class MLP(nn.Module):
         hidden_dim: int,
         output_dim: int,
         num_layers: int,
-        act: Activation = nn.ReLU,
+        act: LayerActivation = nn.ReLU,
         sigmoid: bool = False,
         residual: bool = False,
         out_norm: nn.Module | None = None,
@@ -116,7 +115,7 @@ class TransformerEncoderLayer(nn.Module):
         cm: int = 2048,
         num_heads: int = 8,
         dropout: float = 0.0,
-        act: Activation = None,
+        act: LayerActivation = None,
         normalize_before: bool = False,
     ) -> None:
         super().__init__()
@@ -283,7 +282,7 @@ class MSDeformAttn(nn.Module):
         query: Tensor,
         refer_bbox: Tensor,
         value: Tensor,
-        value_shapes: Shapes,
+        value_shapes: LevelShapes,
         value_mask: Tensor | None = None,
     ) -> Tensor:
         """Attend from each query to points around its reference.
@@ -324,18 +323,18 @@ class MSDeformAttn(nn.Module):
             offsets = self.sampling_offsets(query.to(self.sampling_offsets.weight.dtype))
         return at_least_float32(offsets).unflatten(-1, (self.n_heads, -1, 2))
 
-    def _to_cells(self, locations: Tensor, shapes: Shapes) -> Tensor:
+    def _to_cells(self, locations: Tensor, shapes: LevelShapes) -> Tensor:
         """Move points [B, Q, M, L*P, 2] to the centres of their cells, where interpolation reads one value."""
         sizes = self._sizes(shapes, locations)
         cells = (locations * sizes + self.rounding).floor()
         return (cells.clamp(min=0).minimum(sizes - 1) + 0.5) / sizes
 
-    def _sizes(self, shapes: Shapes, like: Tensor) -> Tensor:
+    def _sizes(self, shapes: LevelShapes, like: Tensor) -> Tensor:
         """Return width and height of the level of each point, [L*P, 2]."""
         each = [[w, h] for count, (h, w) in zip(self.points, shapes, strict=True) for _ in range(count)]
         return torch.as_tensor(each, dtype=like.dtype, device=like.device)
 
-    def _locations(self, offsets: Tensor, reference: Tensor, shapes: Shapes) -> Tensor:
+    def _locations(self, offsets: Tensor, reference: Tensor, shapes: LevelShapes) -> Tensor:
         """Place offsets around boxes (in units of half a box over P points) or points (in cells of the level)."""
         if reference.shape[-1] == 4:
             centre, size = reference[..., None, :2], reference[..., None, 2:]  # [B, Q, 1, 1, 2]
@@ -371,7 +370,7 @@ class DeformableTransformerDecoderLayer(nn.Module):
         n_heads: int = 8,
         d_ffn: int = 1024,
         dropout: float = 0.0,
-        act: Activation = None,
+        act: LayerActivation = None,
         n_levels: int = 4,
         n_points: int | Sequence[int] = 4,
     ) -> None:
@@ -394,7 +393,7 @@ class DeformableTransformerDecoderLayer(nn.Module):
         embed: Tensor,
         refer_bbox: Tensor,
         feats: Tensor,
-        shapes: Shapes,
+        shapes: LevelShapes,
         padding_mask: Tensor | None = None,
         attn_mask: Tensor | None = None,
         query_pos: Tensor | None = None,
@@ -445,7 +444,7 @@ class DeformableTransformerDecoder(nn.Module):
         embed: Tensor,
         refer_bbox: Tensor,
         feats: Tensor,
-        shapes: Shapes,
+        shapes: LevelShapes,
         bbox_head: nn.ModuleList,
         score_head: nn.ModuleList,
         pos_mlp: Callable[[Tensor], Tensor],
@@ -475,7 +474,7 @@ class DeformableTransformerDecoder(nn.Module):
         last = self.num_layers - 1 if self.training else self.eval_idx
         for i, layer in enumerate(self.layers[: last + 1]):
             embed = layer(embed, refer, feats, shapes, padding_mask, attn_mask, pos_mlp(refer.to(embed.dtype)))
-            if not self.training and i < last:  # only the box is needed to go on
+            if not self.training and i < last:  # the next layer needs the box alone
                 refer = refine_box(bbox_head[i](embed), refer)
                 continue
             step = bbox_head[i](embed)

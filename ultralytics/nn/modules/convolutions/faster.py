@@ -44,7 +44,7 @@ class Faster_Block(nn.Module):
     """FasterNet block: x + MLP(partial convolution of x); a 1x1 Conv first where the channels change.
 
     The MLP is a 1x1 Conv to c2 * mlp_ratio channels and a 1x1 convolution back. `mlp` replaces it, `attention` follows
-    it: functions of the width. In training the branch is dropped for a share `drop_path` of the images.
+    it: functions of the width. In training the branch is dropped for a fraction `drop_path` of the images.
     YAML `[c2, n_div, mlp_ratio, drop_path]`.
     """
 

@@ -16,7 +16,7 @@ from ultralytics.nn.registry import register, scaled_conv, scaled_repeat
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.torch_utils import bn_affine, fuse_conv_and_bn
 
-HEAD_WIDTH = 16
+IRMB_HEAD_WIDTH = 16
 
 
 @register(scaled_conv)
@@ -40,11 +40,11 @@ class iRMB(nn.Module):
     ) -> None:
         super().__init__()
         hidden = int(c1 * exp_ratio)
-        if c1 % HEAD_WIDTH or hidden % (c1 // HEAD_WIDTH):
-            raise ConfigError(f"iRMB: {c1} channels, {hidden} inside; both must be multiples of {HEAD_WIDTH}")
+        if c1 % IRMB_HEAD_WIDTH or hidden % (c1 // IRMB_HEAD_WIDTH):
+            raise ConfigError(f"iRMB: {c1} channels, {hidden} inside; both must be multiples of {IRMB_HEAD_WIDTH}")
         if window_size < 1:
             raise ConfigError(f"iRMB: window_size={window_size}; it must be at least 1")
-        self.heads, self.window = c1 // HEAD_WIDTH, window_size
+        self.heads, self.window = c1 // IRMB_HEAD_WIDTH, window_size
         self.norm: nn.Module = nn.BatchNorm2d(c1) if norm_in else nn.Identity()
         if attention is None:
             self.qk = nn.Conv2d(c1, 2 * c1, 1, bias=False)
@@ -66,7 +66,7 @@ class iRMB(nn.Module):
         h, w = x.shape[2:]
         q, k = self.qk(x).chunk(2, 1)
         q, k, v = (self._windows(t) for t in (q, k, self.v(x)))  # (B*n*n', M, N, d)
-        y = multi_head_attention(q, k, v, scale=HEAD_WIDTH**-0.5)
+        y = multi_head_attention(q, k, v, scale=IRMB_HEAD_WIDTH**-0.5)
         return self._joined(y, x.shape[0], h, w)
 
     def _windows(self, x: Tensor) -> Tensor:

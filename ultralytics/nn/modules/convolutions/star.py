@@ -20,7 +20,7 @@ class Star_Block(nn.Module):
     """x + depth-wise 7x7 of a projection of ReLU6(f1 u) * f2 u, u a depth-wise 7x7 of x.
 
     `attention` (a function of the inner width dim * mlp_ratio) returns a gate for the product. In training the branch
-    is dropped for a share `drop_path` of the images. YAML `[mlp_ratio, drop_path]`.
+    is dropped for a fraction `drop_path` of the images. YAML `[mlp_ratio, drop_path]`.
     """
 
     def __init__(self, dim: int, mlp_ratio: float = 3, drop_path: float = 0.0, attention: Member | None = None) -> None:

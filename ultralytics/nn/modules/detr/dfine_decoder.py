@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from ultralytics.models.utils.distribution import decode_edges
 from ultralytics.nn.modules.attention import SelfAttention, attend
+from ultralytics.nn.modules.deformable import LevelShapes
 from ultralytics.nn.modules.detr.distribution import Integral, LocationQuality
 from ultralytics.nn.modules.detr.gate import Float32RMSNorm, Gate, SwiGLU
-from ultralytics.nn.modules.transformer import MSDeformAttn, Shapes
+from ultralytics.nn.modules.transformer import MSDeformAttn
 from ultralytics.nn.modules.utils import add_clamped, at_least_float32, refine_box
 
 __all__ = ("FineDecoder", "FineDecoderLayer", "FineForm", "FineHeads", "FineLayers")
@@ -77,7 +78,7 @@ class FineDecoderLayer(nn.Module):
         embed: Tensor,
         refer_bbox: Tensor,
         feats: Tensor,
-        shapes: Shapes,
+        shapes: LevelShapes,
         attn_mask: Tensor | None = None,
         query_pos: Tensor | None = None,
     ) -> Tensor:
@@ -185,7 +186,7 @@ class FineDecoder(nn.Module):
         embed: Tensor,
         refer_bbox: Tensor,
         feats: Tensor,
-        shapes: Shapes,
+        shapes: LevelShapes,
         heads: FineHeads,
         bins: Tensor,
         reg_scale: Tensor,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ultralytics.nn.modules.transformer import MLP, Activation
+from ultralytics.nn.modules.transformer import MLP, LayerActivation
 from ultralytics.nn.modules.utils import at_least_float32
 
 __all__ = ("Integral", "LocationQuality")
@@ -31,8 +31,8 @@ class Integral(nn.Module):
 
     def forward(self, corners: Tensor, bins: Tensor) -> Tensor:
         """Map logits [..., 4 * (R + 1)] and the distance of each bin [R + 1] to distances [..., 4]."""
-        shares = at_least_float32(corners).unflatten(-1, (4, self.reg_max + 1)).softmax(-1)  # [..., 4, R + 1]
-        return shares @ bins.to(shares.dtype)
+        probs = at_least_float32(corners).unflatten(-1, (4, self.reg_max + 1)).softmax(-1)  # [..., 4, R + 1]
+        return probs @ bins.to(probs.dtype)
 
 
 class LocationQuality(nn.Module):
@@ -47,7 +47,7 @@ class LocationQuality(nn.Module):
     """
 
     def __init__(
-        self, k: int = 4, hidden: int = 64, layers: int = 2, reg_max: int = 32, act: Activation = None
+        self, k: int = 4, hidden: int = 64, layers: int = 2, reg_max: int = 32, act: LayerActivation = None
     ) -> None:
         super().__init__()
         self.k = k
@@ -63,7 +63,7 @@ class LocationQuality(nn.Module):
 
     def forward(self, scores: Tensor, corners: Tensor) -> Tensor:
         """Map logits [B, Q, C] and [B, Q, 4 * (R + 1)] to logits [B, Q, C]."""
-        shares = at_least_float32(corners).unflatten(-1, (4, self.reg_max + 1)).softmax(-1)  # [B, Q, 4, R + 1]
-        peaks = shares.topk(self.k, -1).values
-        facts = torch.cat((peaks, peaks.mean(-1, keepdim=True)), -1).flatten(-2)  # [B, Q, 4 * (k + 1)]
-        return scores + self.reg_conf(facts.to(scores.dtype))
+        probs = at_least_float32(corners).unflatten(-1, (4, self.reg_max + 1)).softmax(-1)  # [B, Q, 4, R + 1]
+        peaks = probs.topk(self.k, -1).values
+        features = torch.cat((peaks, peaks.mean(-1, keepdim=True)), -1).flatten(-2)  # [B, Q, 4 * (k + 1)]
+        return scores + self.reg_conf(features.to(scores.dtype))

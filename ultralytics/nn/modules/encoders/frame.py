@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.models.convnext import LayerNorm2d
 
 from ultralytics.nn.modules.encoders.forms import build_mlp, find_attention
-from ultralytics.nn.modules.transformer import Activation, _make_act
+from ultralytics.nn.modules.transformer import LayerActivation, _make_act
 from ultralytics.nn.modules.utils import add_clamped
 from ultralytics.nn.registry import channels_first, register
 
@@ -47,7 +47,7 @@ class AttentionEncoderLayer(nn.Module):
         cm: int = 2048,
         num_heads: int = 8,
         dropout: float = 0.0,
-        act: Activation = None,
+        act: LayerActivation = None,
         normalize_before: bool = False,
         attention: str | None = None,
         mlp: str = "FFN",

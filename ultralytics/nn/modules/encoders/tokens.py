@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ultralytics.nn.modules.attention_blocks.linear import resized_positions
-from ultralytics.nn.modules.transformer import AIFI, Activation
+from ultralytics.nn.modules.transformer import AIFI, LayerActivation
 from ultralytics.nn.registry import channels_first, register
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.torch_utils import bn_affine
@@ -46,7 +46,7 @@ class AIFI_LPE(AIFI):
         num_heads: int = 8,
         tokens: int = 400,
         dropout: float = 0.0,
-        act: Activation = None,
+        act: LayerActivation = None,
         normalize_before: bool = False,
     ) -> None:
         super().__init__(c1, cm, num_heads, dropout, act, normalize_before)
@@ -135,7 +135,7 @@ class AIFI_RepBN(AIFI):
         cm: int = 2048,
         num_heads: int = 8,
         dropout: float = 0.0,
-        act: Activation = None,
+        act: LayerActivation = None,
         normalize_before: bool = False,
     ) -> None:
         super().__init__(c1, cm, num_heads, dropout, act, normalize_before)

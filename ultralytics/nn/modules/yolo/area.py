@@ -14,7 +14,7 @@ from ultralytics.nn.modules.yolo.csp import C3k
 from ultralytics.nn.registry import Plan, RowContext, register, scaled_repeat
 from ultralytics.utils.errors import ConfigError
 
-HEAD_WIDTH = 32
+AREA_HEAD_WIDTH = 32
 
 
 @register
@@ -103,12 +103,12 @@ class A2C2f(nn.Module):
     ) -> None:
         super().__init__()
         hidden = int(c2 * e)
-        if hidden % HEAD_WIDTH:
-            raise ConfigError(f"A2C2f inner width {hidden} is not divisible by {HEAD_WIDTH}; choose c2 * e accordingly")
+        if hidden % AREA_HEAD_WIDTH:
+            raise ConfigError(f"A2C2f inner width {hidden} is not divisible by {AREA_HEAD_WIDTH}; choose another c2")
         self.cv1 = Conv(c1, hidden, 1, 1)
         self.cv2 = Conv((1 + n) * hidden, c2, 1)
         self.gamma = nn.Parameter(0.01 * torch.ones(c2)) if a2 and residual else None
-        heads = hidden // HEAD_WIDTH
+        heads = hidden // AREA_HEAD_WIDTH
         self.m = nn.ModuleList(
             nn.Sequential(*(ABlock(hidden, heads, mlp_ratio, area) for _ in range(2)))
             if a2

@@ -1,6 +1,6 @@
 """Parts of open-vocabulary detectors that read text embeddings beside the image (YOLO-World, arXiv 2401.17270, 3.3).
 
-Shape legend: B batch, C channels, H x W map, N texts, G width of a text embedding, M heads.
+Shape legend: B batch, C channels, H x W map, N texts, G width of an embedded string, M heads.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class ImagePoolingAttn(nn.Module):
 
 
 class ContrastiveHead(nn.Module):
-    """Class logits as cosine of a place and a text, with a learnt scale and bias."""
+    """Class logits as cosine of a cell and an embedded string, with a learnt scale and bias."""
 
     def __init__(self) -> None:
         super().__init__()
