@@ -61,6 +61,7 @@ from ultralytics.nn.modules.block import (
     SCDown,
     TorchVision,
 )
+from ultralytics.nn.modules.compose import CSP
 from ultralytics.nn.modules.conv import (
     CBAM,
     ChannelAttention,
