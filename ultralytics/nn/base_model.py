@@ -75,9 +75,9 @@ class BaseModel(nn.Module):
         """
         if augment:
             raise ConfigError("augment=True: these models have no test-time augmentation\nleave augment out")
-        if embed and not all(self.model[0].i <= i < self.model[-1].i for i in embed):
-            first, last = self.model[0].i, self.model[-1].i - 1
-            raise ConfigError(f"embed={list(embed)}: layers {first} to {last} can be embedded")
+        first, last = (int(cast("int", self.model[k].i)) for k in (0, -1))
+        if embed and not all(first <= i < last for i in embed):
+            raise ConfigError(f"embed={list(embed)}: layers {first} to {last - 1} can be embedded")
         if profile or embed:
             return self._predict_profiled(x, profile, batch, frozenset(embed or ()))
         return self._call(self.model[-1], self.features(x), batch)

@@ -12,6 +12,7 @@ from types import ModuleType
 
 from torch import nn
 
+from ultralytics.nn.modules.backbones.timm_rows import timm_entry
 from ultralytics.nn.registry import REGISTRY, Entry, Plan, RowContext, scaled_conv
 from ultralytics.utils.errors import ModelYAMLError
 
@@ -32,6 +33,8 @@ REGISTRY.add("Silence", Entry(nn.Identity, None))  # its name in YAMLs of the fi
 def find_entry(name: str) -> Entry:
     """Return the registry entry of a module name; classes of torch and torchvision come without a rule.
 
+    A name that no class has may be a model of timm, where that is installed.
+
     Raises ModelYAMLError, with the nearest names, when there is none.
     """
     name = name.removeprefix("torch.") if name.startswith("torch.nn.") else name
@@ -48,7 +51,10 @@ def find_entry(name: str) -> Entry:
         owner = torchvision.ops
         short = name.removeprefix(VISION_PREFIX)
     if owner is None:
-        raise ModelYAMLError(_unknown(name))
+        entry = timm_entry(name)
+        if entry is None:
+            raise ModelYAMLError(_unknown(name))
+        return entry
     cls = getattr(owner, short, None)
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         near = difflib.get_close_matches(short, _module_names(owner), n=3)
