@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ultralytics.nn.modules.head import RTDETRDecoder, _Anchors
+from ultralytics.nn.modules.head import RTDETRDecoder
+from ultralytics.nn.modules.query_head import Anchors
 from ultralytics.nn.modules.transformer import AIFI
 from ultralytics.nn.tasks import RTDETRDetectionModel as OurModel
 
@@ -36,7 +37,7 @@ class _ForkDecoder(RTDETRDecoder):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         eps: float = 1e-2,
-    ) -> _Anchors:
+    ) -> Anchors:
         parts = []
         for level, (h, w) in enumerate(shapes):
             x = ((torch.arange(w, dtype=dtype) + 0.5) / h).expand(h, w)
@@ -46,10 +47,10 @@ class _ForkDecoder(RTDETRDecoder):
         boxes = torch.cat(parts)[None].to(device)  # (1, N, 4)
         valid = ((boxes > eps) & (boxes < 1 - eps)).all(-1, keepdim=True)
         logits = torch.log(boxes / (1 - boxes)).masked_fill(~valid, torch.inf)
-        return _Anchors(logits, valid, boxes.shape[1])
+        return Anchors(logits, valid, boxes.shape[1])
 
     def _get_decoder_input(
-        self, feats: Tensor, anchors: _Anchors, queries: int
+        self, feats: Tensor, anchors: Anchors, queries: int
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return super()._get_decoder_input(feats * anchors.valid, anchors, queries)
 

@@ -12,7 +12,8 @@ from types import ModuleType
 
 from torch import nn
 
-from ultralytics.nn.modules.backbones.timm_rows import timm_entry
+from ultralytics.nn.build.census import origin_of_name
+from ultralytics.nn.modules.backbones.timm_rows import INSTALL, MODEL_NAME, has_timm, timm_entry
 from ultralytics.nn.registry import REGISTRY, Entry, Plan, RowContext, scaled_conv
 from ultralytics.utils.errors import ModelYAMLError
 
@@ -72,7 +73,11 @@ def _unknown(name: str, near: list[str] | None = None) -> str:
     if name in _module_names(nn):
         near = [f"nn.{name}", *near[:2]]
     hint = f"did you mean {', '.join(near)}?" if near else "no registered name is similar;"
-    return f"unknown module '{name}'\n{hint} own modules: @register on the class, then modules=FILE.py"
+    known = origin_of_name(name)
+    if not known and not has_timm() and MODEL_NAME.fullmatch(name) and "_" in name:
+        known = f"a backbone of timm? {INSTALL}"
+    known = f" ({known})" if known else ""
+    return f"unknown module '{name}'{known}\n{hint} own modules: @register on the class, then modules=FILE.py"
 
 
 def resolve_nn_text(value: object) -> object:

@@ -117,7 +117,7 @@ class Timm(MapBackbone):
         if facts is not None and facts.url:
             files.append(hub_file(str(facts.url).rpartition("/")[2]))
         if facts is not None and facts.hf_hub_id and importlib.util.find_spec("huggingface_hub") is not None:
-            from huggingface_hub import try_to_load_from_cache
+            from huggingface_hub import try_to_load_from_cache  # type: ignore[import-not-found, unused-ignore]
 
             cached = (try_to_load_from_cache(facts.hf_hub_id, n) for n in ("model.safetensors", "pytorch_model.bin"))
             files += [Path(name) for name in cached if isinstance(name, str)]

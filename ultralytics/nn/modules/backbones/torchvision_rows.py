@@ -43,7 +43,7 @@ def _known(model: object) -> str:
 STRIDES = (2, 4, 8, 16, 32, 64)
 
 
-@register(name="TorchVisionMaps")
+@register(name="TorchVisionMaps", fills_slots=True)
 class TorchVisionMaps(MapBackbone):
     """The feature maps of a torchvision network; `TorchVision, [resnet18, false, [2, 3, 4]]` builds it.
 
@@ -157,8 +157,8 @@ class TorchVision(nn.Module):
             raise ConfigError("TorchVision: split=True needs unwrap=True")
         if weights is not None and str(weights) != "None":
             LOGGER.warning(
-                f"TorchVision, {model}: weights={weights} is not downloaded; pretrained weights of this disk are taken by "
-                f"the row TorchVision, [{model}, true, stages]"
+                f"TorchVision, {model}: weights={weights} is not downloaded; "
+                f"pretrained weights of this disk are taken by the row TorchVision, [{model}, true, stages]"
             )
         net = torchvision.models.get_model(_known(model), weights=None)
         self.split = split
