@@ -209,7 +209,7 @@ _ROWS = (
         blocks,
         "yolo blocks DySample",
         own=(
-            Key("format", k.WORD, None, "form of the table", choices=tuple(tables.FORMATS)),
+            Key("format", k.WORD, None, "form of the table", choices=tuple(tables.TABLE_FORMATS)),
             Key("modules", k.PATHS, None, "Python files with registered blocks", nullable=True),
         ),
         files=("",),

@@ -6,32 +6,34 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+import ultralytics.nn.modules  # noqa: F401  registers every block
 from ultralytics.nn.build.dry_run import ProbeBlock
 from ultralytics.nn.build.names import signature_text
 from ultralytics.nn.registry import REGISTRY, Entry, Plan, RowContext, channels_first
-from ultralytics.utils.errors import UserError
+from ultralytics.utils import tables
+from ultralytics.utils.errors import NotFoundError, UserError
 from ultralytics.utils.user_modules import origin
 
-CHANNELS, SIDE = 256, 40
-# Arguments with which a row is tried, and channels of the inputs of those that take several maps.
-Arguments = tuple[tuple[Any, ...], ...]
-ARGUMENTS: Arguments = (
+WIDTH_SHOWN, SIDE = 256, 40
+# _Arguments with which a row is tried, and channels of the inputs of those that take several maps.
+_Arguments = tuple[tuple[Any, ...], ...]
+TRIED_ARGUMENTS: _Arguments = (
     (),
-    (CHANNELS,),
-    (CHANNELS, 3),
-    (CHANNELS, 3, 2),
-    (CHANNELS, CHANNELS, 128, 1),
+    (WIDTH_SHOWN,),
+    (WIDTH_SHOWN, 3),
+    (WIDTH_SHOWN, 3, 2),
+    (WIDTH_SHOWN, WIDTH_SHOWN, 128, 1),
 )
-KEPT_WIDTH: Arguments = ((), (8,), (CHANNELS,), (CHANNELS, 3))  # of rows that state no channels
-INPUTS = ((CHANNELS,) * 2, (CHANNELS,) * 3, (CHANNELS,) * 4)
-ROW_ERRORS = (TypeError, ValueError, IndexError, RuntimeError, AttributeError, AssertionError, UserError)
+KEPT_WIDTH: _Arguments = ((), (8,), (WIDTH_SHOWN,), (WIDTH_SHOWN, 3))  # of rows that state no channels
+TRIED_INPUTS = ((WIDTH_SHOWN,) * 2, (WIDTH_SHOWN,) * 3, (WIDTH_SHOWN,) * 4)
+_MISFITS = (TypeError, ValueError, IndexError, RuntimeError, AttributeError, AssertionError, UserError)
 
 
 class BlockFacts(NamedTuple):
@@ -59,7 +61,7 @@ class BlockFacts(NamedTuple):
         return f"- [{source}, 1, {self.name}, {list(self.args or ())}]"
 
 
-HEADER = ("row", "constructor", "parameters", "GFLOPs", "identity", "what it is")
+BLOCK_COLUMNS = ("row", "constructor", "parameters", "GFLOPs", "identity", "what it is")
 
 
 def block_facts(name: str) -> BlockFacts:
@@ -87,13 +89,13 @@ def all_block_facts() -> list[BlockFacts]:
 
 def _plans(entry: Entry) -> Iterator[tuple[RowContext, Plan]]:
     """Rows that the rule takes."""
-    for channels in INPUTS if entry.multi_input else ((CHANNELS,),):
-        for args in KEPT_WIDTH if entry.rule is channels_first else ARGUMENTS:
+    for channels in TRIED_INPUTS if entry.multi_input else ((WIDTH_SHOWN,),):
+        for args in KEPT_WIDTH if entry.rule is channels_first else TRIED_ARGUMENTS:
             row = RowContext(channels, args)
             try:
                 plan = entry.rule(row) if entry.rule else Plan((row.c1, *args), -1)
                 inspect.signature(entry.cls).bind(*plan.args)
-            except ROW_ERRORS:
+            except _MISFITS:
                 continue
             yield row, plan
 
@@ -106,7 +108,7 @@ def _cost(entry: Entry, plan: Plan, row: RowContext) -> tuple[int, float] | None
         counter = FlopCounterMode(display=False)
         with counter:
             block.run(maps if entry.multi_input else maps[0])
-    except ROW_ERRORS:
+    except _MISFITS:
         return None
     return _parameters(block.module), counter.get_total_flops() / 1e9
 
@@ -122,14 +124,43 @@ def markdown_page() -> str:
         "# Blocks",
         "",
         "Every row of a model YAML, written by `yolo blocks format=markdown`. Parameters and GFLOPs are those of an",
-        f"example row at {CHANNELS} channels and a map of {SIDE}x{SIDE}; `-`: it needs arguments or inputs of its own.",
+        f"example row at {WIDTH_SHOWN} channels and a map of {SIDE}x{SIDE}; `-`: it needs arguments or inputs of its",
+        "own.",
         "`identity`: a new row can start as the identity, so that loaded weights keep their outputs.",
         "`yolo blocks NAME` shows one with an example.",
         "",
-        "| " + " | ".join(HEADER) + " |",
+        "| " + " | ".join(BLOCK_COLUMNS) + " |",
         "|:---|:---|---:|---:|:---|:---|",
     ]
     for name, signature, *rest in rows:
         cells = [f"`{name}`", f"`{signature}`", *rest]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def describe_blocks(names: Sequence[str] = (), format: str = "text") -> str:
+    """Return what is known of the named rows, or a table of all (`text`, `csv`, `latex`; `markdown`: the page).
+
+    Raises:
+        NotFoundError: A name is not registered.
+    """
+    if names:
+        return "\n".join(_describe(name) for name in names) + "\n"
+    if format == "markdown":
+        return markdown_page()
+    rows = [BLOCK_COLUMNS, *(facts.cells() for facts in all_block_facts())]
+    return "\n".join(tables.TABLE_FORMATS[format](rows)) + "\n"
+
+
+def _describe(name: str) -> str:
+    if name not in REGISTRY:
+        near = ", ".join(REGISTRY.nearest(name)) or "none"
+        raise NotFoundError(f"no row is called {name}; near names: {near}\nyolo blocks lists them all")
+    facts = block_facts(name)
+    lines = [name, f"  {facts.purpose}", f"  {facts.signature}", f"  {facts.example()}"]
+    if facts.params is not None:
+        size = f"{WIDTH_SHOWN} channels, {SIDE}x{SIDE}"
+        lines.append(f"  {facts.params:,} parameters, {facts.gflops:.3f} GFLOPs at {size}")
+    lines += ["  a new row can start as the identity"] if facts.identity else []
+    lines += [f"  from {facts.file}"] if facts.file else []
+    return "\n".join(lines)

@@ -15,7 +15,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
-from ultralytics.nn.modules.backbones.maps import PROBE, MapBackbone, hub_file
+from ultralytics.nn.modules.backbones.maps import PROBE_MAP, MapBackbone, hub_file
 from ultralytics.nn.registry import Plan, RowContext, register
 from ultralytics.utils.errors import ConfigError, NotFoundError
 from ultralytics.utils.log import LOGGER
@@ -40,7 +40,7 @@ def _known(model: object) -> str:
     return model
 
 
-STRIDES = (2, 4, 8, 16, 32, 64)
+MAP_STRIDES = (2, 4, 8, 16, 32, 64)
 
 
 @register(name="TorchVisionMaps", fills_slots=True)
@@ -100,7 +100,7 @@ def _stage_nodes(model: str) -> list[tuple[str, bool]]:
     extractor = create_feature_extractor(meta, return_nodes=names)
     try:
         with torch.no_grad(), torch.device("meta"):
-            outputs = extractor(torch.empty(1, 3, *PROBE, device="meta"))
+            outputs = extractor(torch.empty(1, 3, *PROBE_MAP, device="meta"))
     except (RuntimeError, AssertionError, ValueError, TypeError) as e:
         raise ConfigError(f"torchvision's {model} takes one image size alone: {e!s:.100}") from None
     maps = [(name, *_stride(out)) for name, out in outputs.items()]
@@ -133,8 +133,8 @@ def _stride(out: Any) -> tuple[int, bool]:
         return 0, False
     for last in (False, True):
         size = tuple(out.shape[1:3] if last else out.shape[2:4])
-        for stride in STRIDES:
-            if size == (PROBE[0] // stride, PROBE[1] // stride):
+        for stride in MAP_STRIDES:
+            if size == (PROBE_MAP[0] // stride, PROBE_MAP[1] // stride):
                 return stride, last
     return 0, False
 
