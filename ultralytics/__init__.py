@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ultralytics.engine.training.replay import replay
     from ultralytics.models import RTDETR, SHViTClassifier
     from ultralytics.models.rtdetr.heatmap import heatmap
+    from ultralytics.nn.profile.block_facts import describe_blocks as blocks
     from ultralytics.utils import ASSETS
     from ultralytics.utils.checks import print_checks as checks
     from ultralytics.utils.config.settings import SETTINGS as settings
@@ -29,6 +30,7 @@ __all__ = [
     "RTDETR",
     "SHViTClassifier",
     "__version__",
+    "blocks",
     "checks",
     "compare",
     "convert",
@@ -44,6 +46,7 @@ _WHERE = {
     "RTDETR": ("ultralytics.models", "RTDETR"),
     "SHViTClassifier": ("ultralytics.models", "SHViTClassifier"),
     "ASSETS": ("ultralytics.utils", "ASSETS"),
+    "blocks": ("ultralytics.nn.profile.block_facts", "describe_blocks"),
     "checks": ("ultralytics.utils.checks", "print_checks"),
     "compare": ("ultralytics.engine.compare", "compare"),
     "convert": ("ultralytics.data.convert", "convert"),

@@ -30,6 +30,8 @@ DOORS = {  # modules that look a name up in a higher layer, when it is asked for
 LOCAL_THIRD_PARTIES = {  # heavy or optional: imported where they are used
     "torch",
     "torchvision",
+    "timm",
+    "huggingface_hub",
     "cv2",
     "matplotlib",
     "pandas",

@@ -17,6 +17,7 @@ from ultralytics.cfg import kinds as k
 from ultralytics.cfg.keys import Key
 from ultralytics.cfg.renames import OLD_NAMES
 from ultralytics.cfg.schema import KEYS, TASKS, Trait, keys_with
+from ultralytics.cli.block_tools import blocks
 from ultralytics.cli.grammar import WEIGHTS, call_arguments, open_model, parse_overrides, user_arguments, value_of
 from ultralytics.utils import tables
 from ultralytics.utils.checks import nearest
@@ -202,6 +203,17 @@ def compare_weights(call: ToolCall) -> None:
 
 
 _ROWS = (
+    Tool(
+        "blocks",
+        "the rows that a model YAML may have, with their cost; one with an example",
+        blocks,
+        "yolo blocks DySample",
+        own=(
+            Key("format", k.WORD, None, "form of the table", choices=tuple(tables.TABLE_FORMATS)),
+            Key("modules", k.PATHS, None, "Python files with registered blocks", nullable=True),
+        ),
+        files=("",),
+    ),
     Tool(
         "info",
         "the layer table of a model, the content of a weights file, or one row for each of several models",

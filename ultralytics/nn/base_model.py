@@ -35,7 +35,7 @@ from ultralytics.utils.log import LOGGER
 from ultralytics.utils.torch_utils import get_flops, get_num_gradients, get_num_params
 
 ImageSize = int | Sequence[int]  # px: a side, or height and width
-LAYER_ATTRIBUTES = ("i", "f", "type", "np")  # set by the builder on each layer
+LAYER_ATTRIBUTES = ("i", "f", "type", "np", "slots")  # set by the builder on each layer
 
 
 class BaseModel(nn.Module):
@@ -75,8 +75,9 @@ class BaseModel(nn.Module):
         """
         if augment:
             raise ConfigError("augment=True: these models have no test-time augmentation\nleave augment out")
-        if embed and not all(0 <= i < len(self.model) - 1 for i in embed):
-            raise ConfigError(f"embed={list(embed)}: layers 0 to {len(self.model) - 2} can be embedded")
+        first, last = (int(cast("int", self.model[k].i)) for k in (0, -1))
+        if embed and not all(first <= i < last for i in embed):
+            raise ConfigError(f"embed={list(embed)}: layers {first} to {last - 1} can be embedded")
         if profile or embed:
             return self._predict_profiled(x, profile, batch, frozenset(embed or ()))
         return self._call(self.model[-1], self.features(x), batch)
@@ -89,7 +90,7 @@ class BaseModel(nn.Module):
         for layer in list(self.model)[:-1]:
             value = self._gather(layer, value, kept)
             value = checkpoint_layer(layer, value) if again else self._call(layer, value, None)
-            kept.append(value if layer.i in self.save else None)
+            value = self._keep(layer, value, kept)
         return self._gather(self.model[-1], value, kept)
 
     def _predict_profiled(
@@ -104,12 +105,20 @@ class BaseModel(nn.Module):
             x = self._call(layer, x, batch)
             if profile:
                 LOGGER.info(f"{(time.perf_counter() - start) * 1e3:10.2f} ms  {layer.i:>3} {layer.type}")
-            kept.append(x if layer.i in self.save else None)
+            x = self._keep(layer, x, kept)
             if layer.i in embed:
                 vectors.append(F.adaptive_avg_pool2d(cast("Tensor", x), 1).flatten(1))  # (B, C)
                 if len(vectors) == len(embed):
                     return torch.cat(vectors, 1).unbind(0)
         return x
+
+    def _keep(self, layer: nn.Module, x: object, kept: list[object]) -> object:
+        """Put an output into its slot and return what the next layer gets: of a one-row backbone the last map."""
+        slots = cast("int", getattr(layer, "slots", 1))
+        maps = list(cast("Sequence[object]", x)) if slots > 1 else [x]
+        outputs = [None] * (slots - len(maps)) + maps
+        kept += [output if len(kept) + k in self.save else None for k, output in enumerate(outputs)]
+        return outputs[-1]
 
     @staticmethod
     def _gather(layer: nn.Module, x: object, kept: list[object]) -> object:
@@ -133,7 +142,7 @@ class BaseModel(nn.Module):
     def fuse(self, verbose: bool = True, imgsz: ImageSize = 640) -> BaseModel:
         """Fold batch norms and re-parameterised branches, in place, for inference; return self."""
         if not self.is_fused():
-            attributes = [{name: getattr(layer, name) for name in LAYER_ATTRIBUTES} for layer in self.model]
+            attributes = [{n: getattr(layer, n) for n in LAYER_ATTRIBUTES if hasattr(layer, n)} for layer in self.model]
             fuse_children(self.model)
             for layer, values in zip(self.model, attributes, strict=True):
                 for name, value in values.items():

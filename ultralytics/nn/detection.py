@@ -16,6 +16,7 @@ from ultralytics.models.utils.loss import RTDETRDetectionLoss
 from ultralytics.models.utils.targets import batch_targets
 from ultralytics.nn.build.builder import PlannedLayer, set_batch_norm
 from ultralytics.nn.build.spec import ModelSpec
+from ultralytics.nn.checkpoint.remap import without_padding_class
 from ultralytics.nn.classify import from_official, is_official
 from ultralytics.nn.families import Criterion, Family, family_of, register_family
 from ultralytics.nn.modules.head import RTDETRDecoder
@@ -143,6 +144,10 @@ class RTDETRDetectionModel(DetectionModel):
             return layer(x)
         groups = LossOptions.from_args(self.args).aux_groups if self.training else 0
         return layer(x, batch, aux_groups=groups) if groups else layer(x, batch)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Take tensors by key as `nn.Module` does, from forks' detectors too (`without_padding_class`)."""
+        return super().load_state_dict(without_padding_class(state_dict), strict, assign)
 
     def init_criterion(self) -> RTDETRDetectionLoss:
         """Return the loss for this model's classes, as `args.loss`, `args.box_loss` and `args.nwd_weight` choose it."""

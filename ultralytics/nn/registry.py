@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar, overload
 
@@ -35,7 +35,8 @@ class Scale(NamedTuple):
 class RowContext:
     """What a rule knows about one YAML row.
 
-    `in_channels` has one entry for each source layer; `args` are the row's arguments with literals and `nc` resolved;
+    `in_channels` has one entry for each source layer; `args` are the row's arguments with literals and `nc` resolved,
+    `kwargs` those written `name=value`;
     `repeats` is the row's count after depth scaling, `scale_name` the letter of the scale ('' without a table).
     `options` are the YAML's top-level keys, `above` the module names of the rows before this one.
     """
@@ -48,6 +49,7 @@ class RowContext:
     scale_name: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     above: tuple[str, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def c1(self) -> int:
@@ -68,14 +70,18 @@ class RowContext:
 
 @dataclass(frozen=True)
 class Plan:
-    """How to construct one row's module: positional arguments, output channels, and who handles the repeats.
+    """How to construct one row's module: arguments, output channels, and who handles the repeats.
 
     With `repeats_inside` the module got the repeat count as an argument; otherwise the builder chains that many copies.
+    `kwargs` are the keyword arguments; None: those of the row. `block` names the registered block to build in place of
+    the row's own, '' for none.
     """
 
     args: tuple[Any, ...]
     out_channels: int
     repeats_inside: bool = False
+    kwargs: Mapping[str, Any] | None = None
+    block: str = ""
 
 
 ChannelRule = Callable[[RowContext], Plan]
@@ -83,12 +89,16 @@ ChannelRule = Callable[[RowContext], Plan]
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered block: its class, its rule (None: found by a dry run) and whether it takes a list of inputs."""
+    """One registered block: its class, its rule (None: found by a dry run) and whether it takes a list of inputs.
+
+    `fills_slots` says for a row's arguments whether its maps take the layer indices 0 to 4 (a one-row backbone).
+    """
 
     cls: type
     rule: ChannelRule | None
     multi_input: bool = False
     is_head: bool = False
+    fills_slots: Callable[[Sequence[Any]], bool] | None = None
 
 
 class Registry:
@@ -135,20 +145,34 @@ def register(rule: ModuleType) -> ModuleType: ...
 
 @overload
 def register(
-    rule: ChannelRule | None = None, *, name: str | None = None, multi_input: bool = False, is_head: bool = False
+    rule: ChannelRule | None = None,
+    *,
+    name: str | None = None,
+    multi_input: bool = False,
+    is_head: bool = False,
+    fills_slots: bool | Callable[[Sequence[Any]], bool] = False,
 ) -> Callable[[ModuleType], ModuleType]: ...
 
 
-def register(rule: Any = None, *, name: str | None = None, multi_input: bool = False, is_head: bool = False) -> Any:
+def register(
+    rule: Any = None,
+    *,
+    name: str | None = None,
+    multi_input: bool = False,
+    is_head: bool = False,
+    fills_slots: bool | Callable[[Sequence[Any]], bool] = False,
+) -> Any:
     """Class decorator: make a block usable in a model YAML under its class name (or `name`).
 
     Used bare (`@register`) or without a rule, the first constructor parameter receives the input channels, the row's
     arguments follow, and a dry run on the meta device finds the output channels. With `multi_input` the block's forward
-    takes the list of its inputs. `is_head` marks the last, predicting layer.
+    takes the list of its inputs. `is_head` marks the last, predicting layer. `fills_slots` marks a backbone of one row:
+    its forward returns two to five maps, finest first, which take the layer indices up to 4; the next row is layer 5.
     """
 
     def add(cls: ModuleType, with_rule: ChannelRule | None) -> ModuleType:
-        REGISTRY.add(name or cls.__name__, Entry(cls, with_rule, multi_input, is_head))
+        slots = fills_slots if callable(fills_slots) else (lambda args: True) if fills_slots else None
+        REGISTRY.add(name or cls.__name__, Entry(cls, with_rule, multi_input, is_head, slots))
         return cls
 
     if isinstance(rule, type):

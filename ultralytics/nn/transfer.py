@@ -410,7 +410,9 @@ def _same_outputs(
     report: TransferReport, pairs: Sequence[AlignedPair], target: ModelSpec | None, source: ModelSpec | None
 ) -> bool:
     """Whether the target computes the source's function: all tensors taken, new rows the identity, routes the same."""
-    if target is None or source is None or target.activation != source.activation or report.rows:
+    if target is None or source is None or target.shift or source.shift:  # slots of one-row backbones are not traced
+        return False
+    if target.activation != source.activation or report.rows:
         return False
     passing = {r.target for r in report.layers if r.state == "new" and r.note == IDENTITY}
     if not all(split_key(key)[0] in passing for key in report.fresh):

@@ -9,9 +9,9 @@ from torch import nn
 
 from tests.nn.yamls import TINY, line_of, with_line, with_row
 from ultralytics.nn.build.builder import build_model, parse_model, plan_model, set_batch_norm
+from ultralytics.nn.build.spec import load_model_yaml
 from ultralytics.nn.modules.conv import Conv
 from ultralytics.nn.registry import REGISTRY, Plan, register
-from ultralytics.nn.build.spec import load_model_yaml
 from ultralytics.nn.tasks import RTDETRDetectionModel, load_checkpoint, pack_model, save_checkpoint
 from ultralytics.utils.errors import ConfigError, ModelYAMLError
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from ultralytics.nn.modules import AIFI, SHSA, C2f, Concat, Conv, RepC3
 from ultralytics.nn.build.dry_run import ProbeBlock, expected_channels, matching, shape_text, size_text
+from ultralytics.nn.modules import AIFI, SHSA, C2f, Concat, Conv, RepC3
 
 Pair = namedtuple("Pair", "a b")
 

@@ -4,8 +4,8 @@ import pytest
 import torchvision
 from torch import nn
 
-from ultralytics.nn.modules import SHSA, Conv
 from ultralytics.nn.build.names import find_entry, resolve_nn_text, signature_text
+from ultralytics.nn.modules import SHSA, Conv
 from ultralytics.utils.errors import ModelYAMLError
 
 

@@ -5,8 +5,8 @@ import logging
 import pytest
 
 from tests.nn.yamls import HEAD_ROW, TINY, line_of, with_line, with_row
-from ultralytics.nn.registry import Scale
 from ultralytics.nn.build.spec import LayerSpec, load_model_yaml, resolve_literal, scaled_repeats
+from ultralytics.nn.registry import Scale
 from ultralytics.utils.errors import ConfigError, ModelYAMLError, NotFoundError
 
 TWO_SCALES = with_line(3, "  n: [0.5, 0.5, 64]\n  s: [1.0, 1.0, 128]")

@@ -10,11 +10,11 @@ import yaml
 from tests.nn.yamls import TINY
 from ultralytics.engine.model import Model
 from ultralytics.models import RTDETR
+from ultralytics.nn.build.user_blocks import check_user_modules, pack_user_modules
 from ultralytics.nn.checkpoint.format import read_checkpoint
 from ultralytics.nn.registry import REGISTRY
 from ultralytics.nn.tasks import RTDETRDetectionModel, load_checkpoint
 from ultralytics.nn.transfer import IDENTITY
-from ultralytics.nn.build.user_blocks import check_user_modules, pack_user_modules
 from ultralytics.utils.errors import CheckpointError, ModelYAMLError
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.user_modules import load_user_modules

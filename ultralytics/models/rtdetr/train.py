@@ -23,6 +23,7 @@ from ultralytics.engine.training.interface import BatchLoader, InitialWeights, M
 from ultralytics.models.rtdetr.post import check_class_filter
 from ultralytics.models.rtdetr.val import RTDETRValidator, build_rtdetr_dataset, on_device
 from ultralytics.nn.families import FAMILIES, family_of
+from ultralytics.nn.modules.backbones import load_row_weights
 from ultralytics.nn.tasks import family_of_yaml
 from ultralytics.nn.yaml_model import YamlModel
 from ultralytics.utils import LOGGER
@@ -85,6 +86,8 @@ class RTDETRTrainer(BaseTrainer):
         model.names = dict(self.data["names"])
         if weights is not None:
             model.load(weights)
+        elif not self.args.resume:
+            load_row_weights(model)
         return model
 
     def get_validator(self) -> RTDETRValidator:

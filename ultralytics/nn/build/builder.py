@@ -11,18 +11,26 @@ import contextlib
 import inspect
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import torch
 from torch import Tensor, nn
 
-from ultralytics.nn.modules.conv import default_activation
 from ultralytics.nn.build.dry_run import ProbeBlock, expected_channels, matching, shape_text, size_text
-from ultralytics.nn.registry import Entry, Plan, RowContext
 from ultralytics.nn.build.names import find_entry, resolve_nn_text, signature_text
-from ultralytics.nn.build.spec import LayerSpec, ModelSpec, describe_sources, load_model_yaml, scaled_repeats
+from ultralytics.nn.build.spec import (
+    SLOTS,
+    LayerSpec,
+    ModelSpec,
+    check_modules,
+    describe_sources,
+    load_model_yaml,
+    scaled_repeats,
+)
+from ultralytics.nn.modules.conv import default_activation
+from ultralytics.nn.registry import REGISTRY, Entry, Plan, RowContext
 from ultralytics.utils.errors import ConfigError, ModelYAMLError
 from ultralytics.utils.log import LOGGER
 
@@ -45,7 +53,8 @@ ROW_ERRORS = (
 class PlannedLayer:
     """One row, resolved: the class, the constructor arguments of each copy, and what the probe image gave.
 
-    `copies` has one entry for each chained copy; `output` is the meta output at `PROBE_SIZE`.
+    `copies` has one entry for each chained copy, all with the same `kwargs`; `output` is the meta output at
+    `PROBE_SIZE`, of a one-row backbone the list of its maps.
     """
 
     spec: LayerSpec
@@ -54,15 +63,17 @@ class PlannedLayer:
     repeats: int
     out_channels: int
     output: object
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def construct(self) -> nn.Module:
         """Make the module on the current default device."""
-        copies = [self.entry.cls(*args) for args in self.copies]
+        copies = [self.entry.cls(*args, **self.kwargs) for args in self.copies]
         return copies[0] if len(copies) == 1 else nn.Sequential(*copies)
 
 
 def plan_model(spec: ModelSpec, ch: int = 3) -> list[PlannedLayer]:
     """Resolve all rows and run the probe; raise ModelYAMLError at the first row that does not fit."""
+    check_modules(spec)
     planner = _Planner(spec, ch)
     with _activation(spec):
         for layer in spec.layers:
@@ -84,11 +95,13 @@ def build_model(
             module = plan.construct()
             cls = plan.entry.cls
             attributes = {
-                "i": plan.spec.index,
+                "i": plan.spec.slot,
                 "f": plan.spec.route,
                 "type": f"{cls.__module__}.{cls.__qualname__}",
                 "np": sum(p.numel() for p in module.parameters()),
             }
+            if fills_slots(plan):
+                attributes["slots"] = SLOTS
             for name, value in attributes.items():
                 setattr(module, name, value)
             layers.append(module)
@@ -113,9 +126,9 @@ def log_layers(layers: nn.Sequential, plans: Sequence[PlannedLayer]) -> None:
     """Log one line a layer: index, from, repeats, parameters, module, arguments."""
     LOGGER.info(f"{'':>3}{'from':>20}{'n':>3}{'params':>11}  {'module':<48}{'arguments'}")
     for plan, layer in zip(plans, layers, strict=True):
-        args = str(list(plan.copies[0]))
+        args = ", ".join([*map(repr, plan.copies[0]), *(f"{k}={v!r}" for k, v in plan.kwargs.items())])
         LOGGER.info(
-            f"{plan.spec.index:>3}{plan.spec.route!s:>20}{plan.repeats:>3}{layer.np:>11}  {layer.type:<48}{args}"
+            f"{plan.spec.slot:>3}{plan.spec.route!s:>20}{plan.repeats:>3}{layer.np:>11}  {layer.type:<48}[{args}]"
         )
 
 
@@ -129,8 +142,14 @@ def set_batch_norm(modules: Iterable[nn.Module], eps: float = BN_EPS, momentum: 
 
 def feature_stride(plans: Sequence[PlannedLayer]) -> int:
     """Largest ratio of the probe image to a feature map."""
-    maps = [p.output for p in plans if isinstance(p.output, Tensor) and p.output.dim() == 4]
+    outputs = [o for p in plans for o in (p.output if fills_slots(p) else [p.output])]
+    maps = [o for o in outputs if isinstance(o, Tensor) and o.dim() == 4]
     return max((round(PROBE_SIZE / m.shape[2]) for m in maps if m.shape[2]), default=1)
+
+
+def fills_slots(plan: PlannedLayer) -> bool:
+    """Whether a layer is a one-row backbone, whose maps have a slot each."""
+    return plan.spec.index == 0 and plan.spec.shift > 0
 
 
 def _activation(spec: ModelSpec) -> contextlib.AbstractContextManager[None]:
@@ -142,7 +161,9 @@ def _activation(spec: ModelSpec) -> contextlib.AbstractContextManager[None]:
     except ModelYAMLError as e:
         raise ModelYAMLError(f"{spec.origin}: activation: {e}") from None
     if not isinstance(act, nn.Module):
-        raise ModelYAMLError(f"{spec.origin}: activation {spec.activation!r} is not a module; use for example nn.ReLU()")
+        raise ModelYAMLError(
+            f"{spec.origin}: activation {spec.activation!r} is not a module; use for example nn.ReLU()"
+        )
     return default_activation(act)
 
 
@@ -155,6 +176,8 @@ class _Planner:
         self.spec = spec
         self.image = torch.empty(1, ch, PROBE_SIZE, PROBE_SIZE, device="meta")
         self.done: list[PlannedLayer] = []
+        self.outputs: list[Any] = []  # by slot, None where a one-row backbone has no map
+        self.channels: list[int] = []
 
     def add(self, layer: LayerSpec) -> None:
         """Plan one row: find its class, check what it is fed, apply its rule, build and run it on the meta device."""
@@ -167,12 +190,34 @@ class _Planner:
         chained = 1
         while len(copies) < chained:
             plan = self._apply_rule(layer, entry, row)
+            entry = self._block_of(plan, entry)
             chained = 1 if plan.repeats_inside else row.repeats
-            output = self._run(layer, entry, plan, inputs)
+            output = self._run(layer, entry, plan, row, inputs)
             out_channels = self._out_channels(layer, entry, plan, output)
             copies.append(plan.args)
             row, inputs = replace(row, in_channels=(out_channels,)), output
-        self.done.append(PlannedLayer(layer, entry, tuple(copies), row.repeats, out_channels, output))
+        keywords = row.kwargs if plan.kwargs is None else plan.kwargs
+        self.done.append(PlannedLayer(layer, entry, tuple(copies), row.repeats, out_channels, output, keywords))
+        self._keep(self.done[-1])
+
+    def _keep(self, plan: PlannedLayer) -> None:
+        """Give the output its slot; the maps of a one-row backbone take the last of five."""
+        if not fills_slots(plan):
+            self.outputs.append(plan.output)
+            self.channels.append(plan.out_channels)
+            return
+        maps = plan.output if isinstance(plan.output, (list, tuple)) else []
+        if not 1 <= len(maps) <= SLOTS or not all(isinstance(m, Tensor) and m.dim() == 4 for m in maps):
+            problem = f"a one-row backbone gives a list of 1 to {SLOTS} maps, not {shape_text(plan.output)}"
+            raise self.spec.error(plan.spec, problem, "return the maps as a list, the finest first")
+        empty = SLOTS - len(maps)
+        self.outputs += [None] * empty + list(maps)
+        self.channels += [-1] * empty + [m.shape[1] for m in maps]
+
+    @staticmethod
+    def _block_of(plan: Plan, entry: Entry) -> Entry:
+        """The entry that is built: the row's, or the one that its rule names."""
+        return (REGISTRY.get(plan.block) or entry) if plan.block else entry
 
     def _find(self, layer: LayerSpec) -> Entry:
         try:
@@ -181,9 +226,11 @@ class _Planner:
             raise self.spec.error(layer, *str(e).splitlines()) from None
 
     def _context(self, layer: LayerSpec) -> RowContext:
-        channels = tuple(self.image.shape[1] if i < 0 else self.done[i].out_channels for i in layer.inputs)
+        self._check_slots(layer)
+        channels = tuple(self.image.shape[1] if i < 0 else self.channels[i] for i in layer.inputs)
         try:
             args = tuple(resolve_nn_text(a) for a in layer.args)
+            kwargs = {name: resolve_nn_text(a) for name, a in layer.kwargs.items()}
         except ModelYAMLError as e:
             raise self.spec.error(layer, *str(e).splitlines()) from None
         spec = self.spec
@@ -196,7 +243,16 @@ class _Planner:
             spec.scale_name,
             spec.data,
             tuple(row.module for row in spec.layers[: layer.index]),
+            kwargs,
         )
+
+    def _check_slots(self, layer: LayerSpec) -> None:
+        """A `from` names a map that the one-row backbone has."""
+        for i in layer.inputs:
+            if 0 <= i < len(self.outputs) and self.outputs[i] is None:
+                first = next(k for k, output in enumerate(self.outputs) if output is not None)
+                problem = f"from {i} names an empty slot: the backbone has {SLOTS - first} maps"
+                raise self.spec.error(layer, problem, f"its maps are layers {first} to {SLOTS - 1}, the coarsest last")
 
     def _check_feed(self, layer: LayerSpec, entry: Entry) -> None:
         """Compare the `from` of a row with what its block takes: one map, or a list of maps."""
@@ -233,7 +289,7 @@ class _Planner:
         )
 
     def _outputs_above(self, layer: LayerSpec) -> list[object]:
-        return [self.image if i < 0 else self.done[i].output for i in layer.inputs]
+        return [self.image if i < 0 else self.outputs[i] for i in layer.inputs]
 
     def _inputs(self, layer: LayerSpec) -> object:
         inputs = self._outputs_above(layer)
@@ -252,22 +308,25 @@ class _Planner:
 
     def _fail_args(self, layer: LayerSpec, entry: Entry, problem: str, plan: Plan | None = None) -> NoReturn:
         """Arguments that the constructor or the rule refuses: show the signature, and the call if it was reached."""
-        call = "" if plan is None else f", called as {entry.cls.__name__}({', '.join(map(repr, plan.args))})"
+        named = plan.kwargs if plan is not None and plan.kwargs is not None else layer.kwargs
+        shown = [*map(repr, plan.args if plan else ()), *(f"{k}={v!r}" for k, v in named.items())]
+        call = "" if plan is None else f", called as {entry.cls.__name__}({', '.join(shown)})"
         hint = "the row leaves out the input channels (and the repeats, where the block takes them)"
         if entry.rule is None and _is_torch_class(entry.cls):
             hint = "the row gives all arguments, the input channels too"
         raise self.spec.error(
             layer,
-            f"wrong arguments {list(layer.args)}: {problem}",
+            f"wrong arguments {[*layer.args, *(f'{k}={v}' for k, v in layer.kwargs.items())]}: {problem}",
             f"signature: {signature_text(entry.cls)}{call}",
             hint,
         )
 
-    def _run(self, layer: LayerSpec, entry: Entry, plan: Plan, inputs: object) -> object:
+    def _run(self, layer: LayerSpec, entry: Entry, plan: Plan, row: RowContext, inputs: object) -> object:
         """Build one copy on the meta device and run it."""
         try:
-            inspect.signature(entry.cls).bind(*plan.args)
-            block = ProbeBlock(entry.cls, plan.args)
+            named = row.kwargs if plan.kwargs is None else plan.kwargs
+            inspect.signature(entry.cls).bind(*plan.args, **named)
+            block = ProbeBlock(entry.cls, plan.args, named)
         except ROW_ERRORS as e:
             self._fail_args(layer, entry, _first_line(e), plan)
         if empty := block.empty_parameter():
@@ -298,7 +357,7 @@ class _Planner:
 
     def _advice(self, entry: Entry, module: nn.Module, inputs: Sequence[object]) -> str:
         """Say what would fit: maps of one size for a join, the channels that the block was built for."""
-        maps = [p.output for p in self.done]
+        maps = self.outputs
         first = inputs[0]
         if len({size_text(x) for x in inputs}) > 1 and not entry.is_head and isinstance(first, Tensor):
             same = matching(maps, 2, None, tuple(first.shape[2:]))

@@ -5,7 +5,7 @@ Blocks are built and run on the meta device, where tensors have shapes but no me
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -17,18 +17,18 @@ from ultralytics.utils.torch_tools.meta import MetaShortcuts
 class ProbeBlock:
     """A block on the meta device; one that needs values (`.item()`, `.tolist()`) runs on the CPU with zeros."""
 
-    def __init__(self, cls: type, args: tuple[Any, ...]) -> None:
-        self.cls, self.args = cls, args
+    def __init__(self, cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> None:
+        self.cls, self.args, self.kwargs = cls, args, dict(kwargs or {})
         self.module = self._construct()
 
     def _construct(self) -> nn.Module:
         try:
             with torch.device("meta"):
-                module: nn.Module = self.cls(*self.args)
+                module: nn.Module = self.cls(*self.args, **self.kwargs)
         except RuntimeError as e:
             if not _needs_values(e):
                 raise
-            module = self.cls(*self.args)
+            module = self.cls(*self.args, **self.kwargs)
         return module.eval()
 
     def run(self, inputs: object) -> object:
@@ -41,7 +41,7 @@ class ProbeBlock:
             except RuntimeError as e:
                 if not _needs_values(e):
                     raise
-                return _to_meta(self.cls(*self.args).eval()(_zeros(inputs)))
+                return _to_meta(self.cls(*self.args, **self.kwargs).eval()(_zeros(inputs)))
 
     def empty_parameter(self) -> str:
         """Name and shape of a parameter without elements, '' when there is none: a width or kernel of 0."""

@@ -12,6 +12,8 @@ from types import ModuleType
 
 from torch import nn
 
+from ultralytics.nn.build.census import origin_of_name
+from ultralytics.nn.modules.backbones.timm_rows import INSTALL, MODEL_NAME, has_timm, timm_entry
 from ultralytics.nn.registry import REGISTRY, Entry, Plan, RowContext, scaled_conv
 from ultralytics.utils.errors import ModelYAMLError
 
@@ -32,6 +34,8 @@ REGISTRY.add("Silence", Entry(nn.Identity, None))  # its name in YAMLs of the fi
 def find_entry(name: str) -> Entry:
     """Return the registry entry of a module name; classes of torch and torchvision come without a rule.
 
+    A name that no class has may be a model of timm, where that is installed.
+
     Raises ModelYAMLError, with the nearest names, when there is none.
     """
     name = name.removeprefix("torch.") if name.startswith("torch.nn.") else name
@@ -48,7 +52,10 @@ def find_entry(name: str) -> Entry:
         owner = torchvision.ops
         short = name.removeprefix(VISION_PREFIX)
     if owner is None:
-        raise ModelYAMLError(_unknown(name))
+        entry = timm_entry(name)
+        if entry is None:
+            raise ModelYAMLError(_unknown(name))
+        return entry
     cls = getattr(owner, short, None)
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         near = difflib.get_close_matches(short, _module_names(owner), n=3)
@@ -66,7 +73,11 @@ def _unknown(name: str, near: list[str] | None = None) -> str:
     if name in _module_names(nn):
         near = [f"nn.{name}", *near[:2]]
     hint = f"did you mean {', '.join(near)}?" if near else "no registered name is similar;"
-    return f"unknown module '{name}'\n{hint} own modules: @register on the class, then modules=FILE.py"
+    known = origin_of_name(name)
+    if not known and not has_timm() and MODEL_NAME.fullmatch(name) and "_" in name:
+        known = f"a backbone of timm? {INSTALL}"
+    known = f" ({known})" if known else ""
+    return f"unknown module '{name}'{known}\n{hint} own modules: @register on the class, then modules=FILE.py"
 
 
 def resolve_nn_text(value: object) -> object:

@@ -10,18 +10,21 @@ import ast
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ultralytics.nn.build.names import find_entry
 from ultralytics.nn.registry import Scale
 from ultralytics.utils.checks import check_yaml
+from ultralytics.utils.config.yaml_io import load_with_lines
 from ultralytics.utils.errors import ModelYAMLError, NotFoundError
 from ultralytics.utils.log import LOGGER
-from ultralytics.utils.config.yaml_io import load_with_lines
 
 YAML_PARTS = ("backbone", "head")
 SCALE_IN_NAME = re.compile(r"(yolo(?:e-)?v?\d+)([nsmlx])(6?)")  # of YOLO files only; the letter of rtdetr-l is a name
+SLOTS = 5  # layer indices that the maps of a one-row backbone take, the coarsest the last
+KEYWORD = re.compile(r"([A-Za-z_]\w*)=(?!=)(.*)", re.DOTALL)
 MAX_CLASSES = 100_000  # beyond any data set: a typing error that would take all memory
 # `channels`, `yaml_file` and `names` are written by us; the last row are keys of other heads that share the grammar.
 # `criterion` holds what published models of a family were trained with, see `nn/dfine.py`.
@@ -37,7 +40,9 @@ class LayerSpec:
     """One row `[from, repeats, module, args]`.
 
     `source` holds the layer indices as written, `joined` says that they were a list. `args` have `nc`, `None` and other
-    literals resolved; strings that start with `nn.` stay for the builder. `line` counts from 1; None: not from a file.
+    literals resolved; strings that start with `nn.` stay for the builder. `kwargs` are the arguments written as
+    `name=value`. `line` counts from 1; None: not from a file. `index` is the position in the file; behind a one-row
+    backbone `from` counts `shift` more.
     """
 
     index: int
@@ -48,6 +53,13 @@ class LayerSpec:
     module: str
     args: tuple[Any, ...] = ()
     line: int | None = None
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    shift: int = 0
+
+    @property
+    def slot(self) -> int:
+        """The number by which `from` of later rows names this layer."""
+        return self.index + self.shift
 
     @property
     def route(self) -> int | list[int]:
@@ -56,12 +68,13 @@ class LayerSpec:
 
     @property
     def inputs(self) -> tuple[int, ...]:
-        """Absolute indices of the input layers; -1 is the network's input."""
-        return tuple(f if f >= 0 else max(self.index + f, -1) for f in self.source)
+        """Absolute slots of the input layers; -1 is the network's input."""
+        first = self.slot if self.index else 0
+        return tuple(f if f >= 0 else max(first + f, -1) for f in self.source)
 
     @property
     def saved(self) -> tuple[int, ...]:
-        """Absolute indices of the outputs that must be kept for this layer (not the one just before it)."""
+        """Absolute slots of the outputs that must be kept for this layer (not the one just before it)."""
         return tuple(i for f, i in zip(self.source, self.inputs, strict=True) if f != -1)
 
 
@@ -79,34 +92,44 @@ class ModelSpec:
 
     @property
     def save(self) -> list[int]:
-        """Sorted indices of the layers whose outputs the forward pass must keep."""
+        """Sorted slots of the outputs that the forward pass must keep."""
         return sorted({i for layer in self.layers for i in layer.saved})
 
     @property
     def unused(self) -> list[int]:
         """Indices of layers whose output is not used; the last layer is the model's output."""
-        used = {i for layer in self.layers for i in layer.inputs}
+        used = {self.position(i) for layer in self.layers for i in layer.inputs}
         return [layer.index for layer in self.layers[:-1] if layer.index not in used]
+
+    @property
+    def shift(self) -> int:
+        """How many more `from` counts than the position in the file: 4 with a one-row backbone."""
+        return self.layers[0].shift if self.layers else 0
+
+    def position(self, slot: int) -> int:
+        """Position in the file of the layer of a slot; -1, the network's input, stays."""
+        return slot if slot < 0 else max(slot - self.shift, 0)
 
     def place(self, line: int | None) -> str:
         """`file:line`, as far as it is known."""
         return self.origin if line is None else f"{self.origin}:{line}"
 
     def name(self, index: int) -> str:
-        """A layer for use in a message: `layer 4 (SHSA, line 20)`."""
+        """The layer of a slot for use in a message: `layer 4 (SHSA, line 20)`."""
         if index < 0:
             return "the network's input"
-        layer = self.layers[index]
+        layer = self.layers[self.position(index)]
         return f"layer {index} ({layer.module}" + (")" if layer.line is None else f", line {layer.line})")
 
     def warn_unused(self) -> None:
         """Log a warning for each layer whose output is not used."""
         for i in self.unused:
-            LOGGER.warning(f"{self.place(self.layers[i].line)}: {self.name(i)} is not used: no later `from` names it")
+            layer = self.layers[i]
+            LOGGER.warning(f"{self.place(layer.line)}: {self.name(layer.slot)} is not used: no later `from` names it")
 
     def error(self, layer: LayerSpec, problem: str, *more: str) -> ModelYAMLError:
         """An error about one layer: where, what, and up to two further lines."""
-        return _row_error(self.place(layer.line), layer.index, layer.module, problem, *more)
+        return _row_error(self.place(layer.line), layer.slot, layer.module, problem, *more)
 
 
 def _row_error(place: str, index: int, module: str, problem: str, *more: str) -> ModelYAMLError:
@@ -124,13 +147,15 @@ def load_model_yaml(
     """
     data, lines, origin = _read(source)
     reader = _Reader(origin, lines)
-    reader.check_keys(data)
+    reader.check_parts(data)
+    reader.variables = _variables(data)
     name, factors = reader.scale(data, scale)
     data["nc"] = reader.classes(data, nc)
     if name:
         data["scale"] = name
     rows = [(part, k, row) for part in YAML_PARTS for k, row in enumerate(data[part])]
-    layers = tuple(reader.row(i, part, k, row, data["nc"]) for i, (part, k, row) in enumerate(rows))
+    layers = reader.with_slots([reader.row(i, *row, data["nc"]) for i, row in enumerate(rows)])
+    reader.warn_keys(data)
     activation = data.get("activation")
     if activation is not None and not isinstance(activation, str):
         reader.fail(("activation",), f"activation must be a string such as nn.ReLU(), not {activation!r}")
@@ -164,6 +189,15 @@ def find_model_yaml(name: str | Path) -> Path:
         except NotFoundError:
             pass
         raise
+
+
+def _variables(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Scalars under keys of the file's own (`head_channel: 256`), which rows may name."""
+    return {
+        str(key): value
+        for key, value in data.items()
+        if key not in TOP_KEYS and isinstance(value, (str, int, float)) and str(key).isidentifier()
+    }
 
 
 def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int], str]:
@@ -209,6 +243,8 @@ class _Reader:
     def __init__(self, origin: str, lines: Mapping[tuple[str | int, ...], int]) -> None:
         self.origin = origin
         self.lines = lines
+        self.variables: Mapping[str, Any] = {}
+        self.used: set[str] = set()  # the variables that a row names
 
     def place(self, key: tuple[str | int, ...]) -> str:
         line = self.lines.get(key)
@@ -217,13 +253,16 @@ class _Reader:
     def fail(self, key: tuple[str | int, ...], problem: str, *more: str) -> NoReturn:
         raise ModelYAMLError("\n".join([f"{self.place(key)}: {problem}", *more[:2]]))
 
-    def check_keys(self, data: Mapping[str, Any]) -> None:
-        """Demand the two parts; warn about keys that are not used."""
+    def warn_keys(self, data: Mapping[str, Any]) -> None:
+        """Warn about keys that are not used."""
         for key in data:
-            if key not in TOP_KEYS:
+            if key not in TOP_KEYS and str(key) not in self.used:
                 near = difflib.get_close_matches(str(key), TOP_KEYS, n=1)
                 hint = f"; did you mean `{near[0]}`?" if near else ""
                 LOGGER.warning(f"{self.place((key,))}: unknown key `{key}` is ignored{hint}")
+
+    def check_parts(self, data: Mapping[str, Any]) -> None:
+        """Demand the two parts."""
         for part in YAML_PARTS:
             if part not in data:
                 near = difflib.get_close_matches(part, [str(k) for k in data], n=1)
@@ -288,14 +327,16 @@ class _Reader:
                 "write `[]` for args where there are none",
             )
         source, repeats, module, args = row
+        module = self._variable(module)
         if not isinstance(module, str):
             raise _row_error(place, index, "", f"the module (third item) must be a name, not {module!r}")
         if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
             raise _row_error(place, index, module, f"repeats is {repeats!r}; it must be an integer, at least 1")
         if not isinstance(args, list):
             raise _row_error(place, index, module, f"args must be a list, not {args!r:.60}", f"write [{args}]")
-        self._check_source(place, index, module, source)
+        self._check_source_form(place, index, module, source)
         joined = isinstance(source, list)
+        positional, keywords = self._arguments(place, index, module, args, nc)
         return LayerSpec(
             index=index,
             part=part,
@@ -303,12 +344,63 @@ class _Reader:
             joined=joined,
             repeats=repeats,
             module=module,
-            args=tuple(resolve_literal(a, nc) for a in args),
+            args=positional,
             line=self.lines.get(key),
+            kwargs=keywords,
         )
 
+    def _variable(self, value: Any) -> Any:
+        """The value of a variable that a row names; anything else as it is."""
+        if not isinstance(value, str) or value not in self.variables:
+            return value
+        self.used.add(value)
+        return self.variables[value]
+
+    def _value(self, value: Any, nc: int) -> Any:
+        """One argument with variables, `nc` and literals resolved; lists item by item."""
+        if isinstance(value, list):
+            return [self._value(v, nc) for v in value]
+        return resolve_literal(self._variable(value), nc)
+
+    def _arguments(
+        self, place: str, index: int, module: str, args: Sequence[Any], nc: int
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Split a row's arguments into positional ones and those written `name=value`, resolved."""
+        positional: list[Any] = []
+        keywords: dict[str, Any] = {}
+        for arg in args:
+            match = KEYWORD.fullmatch(arg) if isinstance(arg, str) else None
+            if match:
+                name, text = match[1], match[2].strip()
+                if name in keywords:
+                    raise _row_error(place, index, module, f"argument `{name}` is given twice", "write it once")
+                keywords[name] = self._value(text, nc)
+            elif keywords:
+                problem = f"{arg!r} stands behind `{next(iter(keywords))}=...`"
+                raise _row_error(place, index, module, problem, "arguments without a name come first")
+            else:
+                positional.append(self._value(arg, nc))
+        return tuple(positional), keywords
+
+    def with_slots(self, layers: Sequence[LayerSpec]) -> tuple[LayerSpec, ...]:
+        """Number the layers as `from` does, and check every `from`.
+
+        The first row decides: a one-row backbone takes the slots 0 to 4. Where a `from` is wrong, unknown modules are
+        reported first, because an unknown backbone shifts the numbers of all rows.
+        """
+        first = layers[0]
+        shift = SLOTS - 1 if _fills_slots(first) else 0
+        done = tuple(replace(layer, shift=shift) for layer in layers)
+        for layer in done:
+            try:
+                self._check_source(layer)
+            except ModelYAMLError:
+                _check_modules(done, self.origin)
+                raise
+        return done
+
     @staticmethod
-    def _check_source(place: str, index: int, module: str, source: object) -> None:
+    def _check_source_form(place: str, index: int, module: str, source: object) -> None:
         entries: list[Any] = source if isinstance(source, list) else [source]
         if not entries or not all(isinstance(f, int) and not isinstance(f, bool) for f in entries):
             raise _row_error(
@@ -318,20 +410,58 @@ class _Reader:
                 f"from is {source!r}; it must be a layer index or a list of them",
                 "-1 is the layer just above, 4 is layer 4",
             )
-        for f in entries:
-            _check_input(place, index, module, f)
+
+    def _check_source(self, layer: LayerSpec) -> None:
+        place = self.origin if layer.line is None else f"{self.origin}:{layer.line}"
+        for f in layer.source:
+            _check_input(place, layer, f)
 
 
-def _check_input(place: str, index: int, module: str, f: int) -> None:
-    """Demand that one entry of `from` names the image or a layer above row `index`."""
+def _check_input(place: str, layer: LayerSpec, f: int) -> None:
+    """Demand that one entry of `from` names the image or a layer above the row."""
+    index, module = layer.slot if layer.index else 0, layer.module
     image = "row 0 takes -1, the image"
     if f >= index and not (index == 0 and f == -1):
         where = "at itself" if f == index else "forward"
         hint = f"a layer sees only those above it: 0 to {index - 1}" if index else image
+        hint += "; the maps of the one-row backbone are 0 to 4" if layer.shift else ""
         raise _row_error(place, index, module, f"from {f} points {where}", hint)
     if f < -max(index, 1):
         hint = f"use -1 to -{index}, or an absolute index" if index else image
         raise _row_error(place, index, module, f"from {f} points before the first layer", hint)
+
+
+def check_modules(spec: ModelSpec) -> None:
+    """Raise ModelYAMLError at the first row whose module is unknown; it names the further ones too."""
+    _check_modules(spec.layers, spec.origin)
+
+
+def _check_modules(layers: Sequence[LayerSpec], origin: str) -> None:
+    """Raise ModelYAMLError at the first row whose module is unknown; it names the further ones too."""
+    unknown: list[tuple[LayerSpec, str]] = []
+    for layer in layers:
+        try:
+            find_entry(layer.module)
+        except ModelYAMLError as e:
+            unknown.append((layer, str(e)))
+    if not unknown:
+        return
+    layer, text = unknown[0]
+    place = origin if layer.line is None else f"{origin}:{layer.line}"
+    others = dict.fromkeys(other.module for other, _ in unknown if other.module != layer.module)
+    problem, *more = text.splitlines()
+    if others:
+        problem += f" (and {', '.join(others)})"
+    raise _row_error(place, layer.slot, layer.module, problem, *more)
+
+
+def _fills_slots(layer: LayerSpec) -> bool:
+    """Whether a first row is a one-row backbone; False where its module is unknown, which is reported later."""
+    try:
+        entry = find_entry(layer.module)
+    except ModelYAMLError:
+        return False
+    return entry.fills_slots is not None and entry.fills_slots(layer.args)
 
 
 def scaled_repeats(repeats: int, scale: Scale) -> int:

@@ -120,6 +120,19 @@ def _drop_padding_rows(state: dict[str, Tensor], source: WeightFormat, classes: 
             state[key] = state[key][:classes]
 
 
+def without_padding_class(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop the last row of a denoising embedding that has one more than the head has classes; nothing reads that row.
+
+    Forks of early releases write it. A copy is returned; other tensors are the same objects.
+    """
+    done = dict(state)
+    for key, value in state.items():
+        scores = state.get(key.removesuffix("denoising_class_embed.weight") + "enc_score_head.weight")
+        if key.endswith("denoising_class_embed.weight") and scores is not None and len(value) == len(scores) + 1:
+            done[key] = value[:-1]
+    return done
+
+
 def _add_batch_counters(state: dict[str, Tensor]) -> None:
     """Give frozen batch norms the counter that ours have."""
     for key in [k for k in state if k.endswith(".running_var")]:

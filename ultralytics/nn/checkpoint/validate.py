@@ -110,8 +110,11 @@ FIELDS: Mapping[str, tuple[tuple[type, ...], str]] = {
 }
 
 
+ROWS_WITH_FILES = ("Timm", "TorchVision")  # the fourth argument may be a path
+
+
 def safe_yaml(yaml: object) -> dict[str, Any]:
-    """A copy of a file's model YAML, bounded, and without names of weights that torchvision would download."""
+    """A copy of a file's model YAML, bounded, and without paths of further weights."""
     if not isinstance(yaml, Mapping):
         _refuse("yaml", yaml, "a mapping")
     _bounded("yaml", yaml, 0)
@@ -124,8 +127,8 @@ def safe_yaml(yaml: object) -> dict[str, Any]:
             continue  # the YAML reader says what is wrong, with the layer
         if isinstance(row[1], int) and row[1] > MAX_REPEATS:
             raise CheckpointError(f"the YAML in it repeats {row[2]!r:.40} {row[1]:,} times; at most {MAX_REPEATS}")
-        if row[2] == "TorchVision" and isinstance(row[3], list) and len(row[3]) > 2:
-            row[3][2] = None
+        if row[2] in ROWS_WITH_FILES and isinstance(row[3], list):
+            row[3] = [arg for k, arg in enumerate(row[3]) if k != 3 and not str(arg).startswith("weights=")]
     return clean
 
 

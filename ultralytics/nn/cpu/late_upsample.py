@@ -119,7 +119,8 @@ def upsample_late(net: nn.Module) -> nn.Module:
     layers = list(getattr(net, "model", ()))
     if not all(hasattr(layer, "f") for layer in layers):
         return net
-    inputs = [_inputs(layer.f, i) for i, layer in enumerate(layers)]
+    shift = int(getattr(layers[0], "slots", 1)) - 1 if layers else 0  # of a one-row backbone, whose maps have slots
+    inputs = [[max(j - shift, 0) for j in _inputs(layer.f, i + shift)] for i, layer in enumerate(layers)]
     for i, concat in enumerate(layers):
         readers = [j for j, numbers in enumerate(inputs) if i in numbers]
         if type(concat) is not Concat or concat.d != 1 or len(readers) != 1:

@@ -32,6 +32,7 @@ from ultralytics.nn.modules.attention_blocks import (
     SimAM,
     TripletAttention,
 )
+from ultralytics.nn.modules.backbones import Timm, TorchVision
 from ultralytics.nn.modules.block import (
     C1,
     C2,
@@ -59,8 +60,8 @@ from ultralytics.nn.modules.block import (
     ResNetDStem,
     ResNetLayer,
     SCDown,
-    TorchVision,
 )
+from ultralytics.nn.modules.compose import CSP
 from ultralytics.nn.modules.conv import (
     CBAM,
     ChannelAttention,
@@ -294,7 +295,7 @@ __all__ = (  # noqa: RUF022
     "C2f_PKIModule", "C2f_SHSA", "C2f_SHSA_CGLU", "C2f_SHSA_EPGO", "C2f_SHSA_EPGO_CGLU", "C2f_Star", "C2f_Star_CAA",
     "C2f_UniRepLKNetBlock", "C2f_iRMB", "C2f_iRMB_Cascaded", "C3", "C3Ghost", "C3TR", "C3f", "C3k", "C3k2", "C3x",
     "CAA", "CAFM", "CAFMFusion", "CARAFE", "CBAM", "CBFuse", "CBLinear", "CCRI", "CGAFusion", "CIB", "CPCA",
-    "CSPOmniKernel", "ChannelAttention", "ChannelAttention_HSFPN", "Concat", "ContextGuideFusionModule",
+    "CSP", "CSPOmniKernel", "ChannelAttention", "ChannelAttention_HSFPN", "Concat", "ContextGuideFusionModule",
     "ContextGuidedBlock", "ContextGuidedBlock_Down", "ContrastiveHead", "Conv", "Conv2", "Conv2d_BN", "ConvNormLayer",
     "ConvTranspose", "ConvolutionalGLU", "CoordAtt", "DAttention", "DBBC3", "DCNv2", "DEConv", "DEIMDecoder",
     "DFINEDecoder", "DFL", "DHSA", "DRBC3", "DRFD", "DSConv", "DWConv", "DWConvTranspose2d", "DWR", "DWRC3",
@@ -312,7 +313,8 @@ __all__ = (  # noqa: RUF022
     "ResNetDBlock", "ResNetDLayer", "ResNetDStem", "ResNetLayer", "Residual", "ResizeLike", "SBA", "SCDown", "SDI",
     "SEAttention", "SHSA", "SHSABlock", "SHViT", "SHViTHead", "SHViTStage", "SHViTStem", "SPDConv", "SPP", "SPPELAN",
     "SPPF", "SRFD", "ScalSeq", "SiLUSHSA", "SimAM", "SimFusion_3in", "SimFusion_4in", "SpatialAttention",
-    "SpatialPrior", "SplitRepC3", "SqueezeExcite", "Star_Block", "Star_Block_CAA", "SwiGLU", "TinyViT", "TorchVision",
+    "SpatialPrior", "SplitRepC3", "SqueezeExcite", "Star_Block", "Star_Block_CAA", "SwiGLU", "Timm", "TinyViT",
+    "TorchVision",
     "TransformerBlock", "TransformerEncoderLayer", "TransformerEncoderLayer_DAttention",
     "TransformerEncoderLayer_DHSA", "TransformerEncoderLayer_EPGO",
     "TransformerEncoderLayer_EfficientAdditiveAttnetion", "TransformerEncoderLayer_HiLo",

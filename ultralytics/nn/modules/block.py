@@ -1,4 +1,4 @@
-"""Backbone blocks: PP-HGNetV2, ResNet, ResNet-D, our CCRI, torchvision's; RepC3; re-exports the cross-stage family.
+"""Backbone blocks: PP-HGNetV2, ResNet, ResNet-D, our CCRI; RepC3; re-exports the cross-stage family and `TorchVision`.
 
 Shape legend of this file: B batch, C channels, H x W map. `n` is a number of repeats, `s` a stride, `e` an expansion.
 """
@@ -9,9 +9,9 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
 
+from ultralytics.nn.modules.backbones.torchvision_rows import TorchVision
 from ultralytics.nn.modules.conv import Conv, LightConv, RepConv
 from ultralytics.nn.modules.csp import (
     C1,
@@ -66,7 +66,6 @@ from ultralytics.nn.modules.yolo import (
     RepVGGDW,
 )
 from ultralytics.nn.registry import Plan, RowContext, register, scaled_conv, scaled_repeat
-from ultralytics.utils.errors import ConfigError, NotFoundError
 from ultralytics.utils.ops import make_divisible
 
 __all__ = (
@@ -378,56 +377,3 @@ class ResizeLike(nn.Module):
         """[(B, C, H, W), (B, C', H', W')] -> (B, C, H', W')."""
         source, like = x
         return F.interpolate(source, size=like.shape[2:], mode=self.mode)
-
-
-def _torchvision_rule(row: RowContext) -> Plan:
-    """`[c2, model, weights, unwrap, truncate, split]` -> (model, ...): the YAML states the channels of the output."""
-    return Plan(row.args[1:], row.args[0])
-
-
-@register(_torchvision_rule)
-class TorchVision(nn.Module):
-    """A backbone of torchvision by name. YAML `[c2, model, weights, unwrap, truncate, split]`.
-
-    With `unwrap` its layers are run in order, without the last `truncate`; with `split` every step's output is
-    returned as a list (the input first), of which `Index` picks. `weights` names pretrained weights, which torchvision
-    then downloads; unlike upstream nothing is downloaded unless asked for. Its batch norms are not
-    folded. NotFoundError for an unknown model name.
-    """
-
-    def __init__(
-        self, model: str, weights: str | None = None, unwrap: bool = True, truncate: int = 2, split: bool = False
-    ) -> None:
-        super().__init__()
-        if model not in torchvision.models.list_models():
-            raise NotFoundError(f"torchvision has no model '{model}'; see torchvision.models.list_models()")
-        if split and not unwrap:
-            raise ConfigError("TorchVision: split=True needs unwrap=True")
-        net = torchvision.models.get_model(model, weights=weights)
-        self.split = split
-        self.m = self._unwrapped(net, truncate) if unwrap else net
-        if not unwrap:
-            self._drop_head()
-
-    @staticmethod
-    def _unwrapped(net: nn.Module, truncate: int) -> nn.Sequential:
-        """Return the net's layers in order, one level of nesting opened where the net is a single sequence."""
-        layers = list(net.children())
-        if layers and isinstance(layers[0], nn.Sequential):
-            layers = [*layers[0].children(), *layers[1:]]
-        return nn.Sequential(*(layers[:-truncate] if truncate else layers))
-
-    def _drop_head(self) -> None:
-        """Replace the classifier by the identity."""
-        for name in ("head", "heads", "fc", "classifier"):
-            if hasattr(self.m, name):
-                setattr(self.m, name, nn.Identity())
-
-    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        """(B, 3, H, W) -> (B, c2, H', W'), or with `split` the list of all steps."""
-        if not self.split:
-            return self.m(x)
-        y = [x]
-        for m in self.m.children():
-            y.append(m(y[-1]))
-        return y

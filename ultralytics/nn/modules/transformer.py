@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -26,7 +27,7 @@ from ultralytics.nn.modules.utils import (
     sample_and_project,
 )
 from ultralytics.nn.modules.yolo.transformer import TransformerBlock, TransformerLayer
-from ultralytics.nn.registry import channels_first, register
+from ultralytics.nn.registry import Plan, RowContext, channels_first, register
 
 __all__ = (
     "AIFI",
@@ -152,11 +153,18 @@ class TransformerEncoderLayer(nn.Module):
         return self.dropout2(self.fc2(self.dropout(self.act(self.fc1(x)))))
 
 
-@register(channels_first)
+def _encoder_rule(row: RowContext) -> Plan:
+    """`[cm, heads]` -> (c1, cm, heads); `attention=` or `mlp=` ask for the layer on maps instead."""
+    plan = channels_first(row)
+    return replace(plan, block="AttentionEncoderLayer") if row.kwargs.keys() & {"attention", "mlp"} else plan
+
+
+@register(_encoder_rule)
 class AIFI(TransformerEncoderLayer):
     """Intra-scale feature interaction: one encoder layer over the cells of a map (RT-DETR, arXiv 2304.08069, 4.2).
 
     YAML: `AIFI, [cm, heads]`; channels are inferred and kept. They must be divisible by 4 and by the heads.
+    `AIFI, [cm, heads, attention=SHSA, mlp=CGLU]` builds an `AttentionEncoderLayer` in its place.
     """
 
     dynamic: bool = False  # map sizes differ from call to call in one exported graph

@@ -53,8 +53,7 @@ def places(layers: Sequence[LayerSummary], imgsz: int) -> list[tuple[float, floa
     strides = sorted({round(imgsz / h) for h in heights if h})
     columns: list[int] = []
     for f, h in zip(layers, heights, strict=True):
-        sources = f.route if isinstance(f.route, list) else [f.route]
-        above = [columns[s] for s in (s if s >= 0 else f.i + s for s in sources) if 0 <= s < len(columns)]
+        above = [columns[r] for r in (_row_of(s, f.i, layers) for s in _sources(f)) if 0 <= r < len(columns)]
         columns.append(strides.index(round(imgsz / h)) if h else min(above, default=0))
     return [(COLUMN * (c + 0.5), -ROW * (k + 0.5)) for k, c in enumerate(columns)]
 
@@ -78,8 +77,8 @@ def draw_graph(
     axes.set(xlim=(0, width), ylim=(-ROW * len(layers) - 0.1, 0.1), aspect="equal")
     axes.axis("off")
     axes.set_title(literal(title), loc="left", fontsize=11)
-    for f, spot in zip(layers, spots, strict=True):
-        _draw_inputs(axes, f, spot, spots)
+    for f in layers:
+        _draw_inputs(axes, [_row_of(s, f.i, layers) for s in _sources(f)], f.i - layers[0].i, spots)
     for f, spot, kind in zip(layers, spots, kinds, strict=True):
         _draw_box(axes, f, spot, kind)
     _draw_legend(axes, kinds)
@@ -102,15 +101,27 @@ def _draw_box(axes: Axes, f: LayerSummary, spot: tuple[float, float], kind: str)
     axes.text(spot[0], spot[1] - 0.1, size, ha="center", va="center", fontsize=7, color="#343a40", zorder=4)
 
 
-def _draw_inputs(axes: Axes, f: LayerSummary, spot: tuple[float, float], spots: Sequence[tuple[float, float]]) -> None:
+def _sources(f: LayerSummary) -> list[int]:
+    return f.route if isinstance(f.route, list) else [f.route]
+
+
+def _row_of(source: int, i: int, layers: Sequence[LayerSummary]) -> int:
+    """Row of the layer that `from` of layer i names; -1 is the network's input. A one-row backbone has number 4."""
+    shift = layers[0].i
+    if i == shift:
+        return -1
+    slot = source if source >= 0 else i + source
+    return max(slot - shift, 0)
+
+
+def _draw_inputs(axes: Axes, sources: Sequence[int], row: int, spots: Sequence[tuple[float, float]]) -> None:
     """An arrow from each input: straight from the row above; from further off curved, blue, and to the box's side."""
-    for source in f.route if isinstance(f.route, list) else [f.route]:
-        index = source if source >= 0 else f.i + source
+    for index in sources:
         if index < 0:
             continue
-        (x0, y0), (x1, y1) = spots[index], spot
+        (x0, y0), (x1, y1) = spots[index], spots[row]
         line = {"arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0}
-        if index == f.i - 1:
+        if index == row - 1:
             start, end, bend = (x0, y0 - HEIGHT / 2), (x1, y1 + HEIGHT / 2), 0.0
             line |= {"color": "#495057", "lw": 1.0}
         else:

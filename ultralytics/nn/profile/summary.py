@@ -43,7 +43,7 @@ def layer_summaries(model: nn.Module, imgsz: int | Sequence[int] = 640) -> list[
     flops = model_flops(model, imgsz, channels)[1]
     return [
         LayerSummary(
-            i=plan.spec.index,
+            i=plan.spec.slot,
             route=plan.spec.route,
             repeats=plan.repeats,
             module=plan.spec.module,

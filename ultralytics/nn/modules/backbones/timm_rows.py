@@ -1,0 +1,143 @@
+"""Backbones of timm by one row. timm is imported when a row asks for it.
+
+Shape legend: B batch, C channels, H x W map.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor, nn
+
+from ultralytics.nn.modules.backbones.maps import MapBackbone, hub_file
+from ultralytics.nn.registry import Entry, Plan, RowContext, register
+from ultralytics.utils.errors import ConfigError, NotFoundError
+
+INSTALL = "pip install rtdetr-shsa[timm]"
+MODEL_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)?")
+# Ways to let a network of a fixed image size take other sizes, as far as it has them.
+ANY_SIZE: tuple[dict[str, bool], ...] = ({"strict_img_size": False}, {"dynamic_img_size": True}, {})
+
+
+def has_timm() -> bool:
+    """Whether timm is installed; it is not imported."""
+    return importlib.util.find_spec("timm") is not None
+
+
+def _library() -> ModuleType:
+    if not has_timm():
+        raise ConfigError(f"this backbone is one of timm, which is not installed: {INSTALL}")
+    import timm
+
+    return timm
+
+
+def _timm_rule(row: RowContext) -> Plan:
+    """`[model, pretrained, stages, weights]` as they are; the channels are found by the dry run."""
+    return Plan(row.args, -1, kwargs={**row.kwargs, **({} if row.c1 == 3 else {"ch": row.c1})})
+
+
+@register(_timm_rule, fills_slots=True)
+class Timm(MapBackbone):
+    """A backbone of timm by name. YAML `[model, pretrained, stages]`, first row: `[convnext_tiny, false, [1, 2, 3]]`.
+
+    Its maps take the layer indices up to 4, the next row is layer 5. Tensors have timm's own names. A bare model name
+    in place of `Timm` does the same: `[-1, 1, convnext_tiny, [false]]`, then an optional file of weights.
+
+    Args:
+        model: Name of the model, with or without a tag.
+        pretrained: As for `MapBackbone`.
+        stages: timm's feature levels; None for the last five.
+        weights: A file of weights in timm's form.
+        ch: Image channels.
+
+    Raises:
+        ConfigError: timm is not installed, or the model gives no feature maps.
+        NotFoundError: timm has no such model.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        pretrained: bool = False,
+        stages: Sequence[int] | None = None,
+        weights: str | None = None,
+        ch: int = 3,
+    ) -> None:
+        super().__init__(model, pretrained, stages, weights)
+        library = _library()
+        if not isinstance(model, str) or not library.is_model(model):
+            near = ", ".join(library.list_models(f"*{str(model).split('_')[0]}*")[:5])
+            raise NotFoundError(f"timm {library.__version__} has no model {model!r}; near: {near or 'none'}")
+        self.ch = ch
+        self.picked = self.pick(len(self._create(None).feature_info.channels()))
+        net = self._create(self.picked)
+        self.channels_last = str(getattr(net, "output_fmt", "NCHW")).endswith("NHWC")
+        # The network shares its tables of children with this module: tensors have timm's names, and a child that is
+        # exchanged in one is exchanged in both.
+        self._modules, self._parameters, self._buffers = net._modules, net._parameters, net._buffers
+        self.net = (net,)
+
+    def _create(self, stages: Sequence[int] | None, **options: Any) -> Any:
+        """Return timm's network of feature maps."""
+        library = _library()
+        if stages is not None:
+            options["out_indices"] = tuple(stages)
+        facts = library.get_pretrained_cfg(self.source)
+        ways = ANY_SIZE if facts is not None and facts.fixed_input_size else ({},)
+        for way in ways:
+            try:
+                return library.create_model(self.source, features_only=True, in_chans=self.ch, **options, **way)
+            except TypeError as e:
+                if way:
+                    continue  # the network does not know this argument
+                raise ConfigError(f"timm's {self.source} gives no feature maps: {e!s:.120}") from None
+            except (RuntimeError, AttributeError, AssertionError) as e:
+                if "meta" in str(e).lower():  # the dry run builds it with values then
+                    raise
+                raise ConfigError(f"timm's {self.source} gives no feature maps: {e!s:.120}") from None
+        raise ConfigError(f"timm's {self.source} cannot be built")
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, ch, H, W) -> [(B, C_i, H_i, W_i), ...], finest first."""
+        maps = self.net[0](x)
+        return [m.permute(0, 3, 1, 2).contiguous() if self.channels_last else m for m in maps]  # (B, C, H, W)
+
+    def candidates(self) -> list[Path]:
+        """Return `<model>.<tag>.safetensors` or `.pth` among torch's weights, and the cache of timm's own hub."""
+        facts = _library().get_pretrained_cfg(self.source)
+        tag = f".{facts.tag}" if facts is not None and facts.tag else ""
+        stem = self.source.partition(".")[0] + tag
+        files = [hub_file(f"{stem}.safetensors"), hub_file(f"{stem}.pth")]
+        if facts is not None and facts.url:
+            files.append(hub_file(str(facts.url).rpartition("/")[2]))
+        if facts is not None and facts.hf_hub_id and importlib.util.find_spec("huggingface_hub") is not None:
+            from huggingface_hub import try_to_load_from_cache  # type: ignore[import-not-found, unused-ignore]
+
+            cached = (try_to_load_from_cache(facts.hf_hub_id, n) for n in ("model.safetensors", "pytorch_model.bin"))
+            files += [Path(name) for name in cached if isinstance(name, str)]
+        return files
+
+    def read_weights(self, path: Path) -> None:
+        """Take the weights of a file in timm's form: of the whole classifier, as timm publishes them."""
+        overlay = {"file": str(path), "url": "", "hf_hub_id": None}
+        filled: nn.Module = self._create(self.picked, pretrained=True, pretrained_cfg_overlay=overlay)
+        self.load_state_dict(filled.state_dict())
+
+
+def timm_entry(name: str) -> Entry | None:
+    """Return the entry of a bare model name of timm; None where timm is missing or has no such model."""
+    if not MODEL_NAME.fullmatch(name) or not has_timm() or not _library().is_model(name):
+        return None
+
+    def rule(row: RowContext) -> Plan:
+        """`[pretrained, weights]` as forks write them -> (model, pretrained, None, weights)."""
+        pretrained, *weights = row.args or (False,)
+        return _timm_rule(RowContext(row.in_channels, (name, pretrained, None, *weights), kwargs=row.kwargs))
+
+    return Entry(Timm, rule, fills_slots=lambda args: True)

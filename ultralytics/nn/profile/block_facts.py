@@ -1,0 +1,166 @@
+"""What can be said of every registered row: signature, purpose, cost and whether it can start as the identity.
+
+`yolo blocks` and the page of blocks are written from this.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import ultralytics.nn.modules  # noqa: F401  registers every block
+from ultralytics.nn.build.dry_run import ProbeBlock
+from ultralytics.nn.build.names import signature_text
+from ultralytics.nn.registry import REGISTRY, Entry, Plan, RowContext, channels_first
+from ultralytics.utils import tables
+from ultralytics.utils.errors import NotFoundError, UserError
+from ultralytics.utils.user_modules import origin
+
+WIDTH_SHOWN, SIDE = 256, 40
+# _Arguments with which a row is tried, and channels of the inputs of those that take several maps.
+_Arguments = tuple[tuple[Any, ...], ...]
+TRIED_ARGUMENTS: _Arguments = (
+    (),
+    (WIDTH_SHOWN,),
+    (WIDTH_SHOWN, 3),
+    (WIDTH_SHOWN, 3, 2),
+    (WIDTH_SHOWN, WIDTH_SHOWN, 128, 1),
+)
+KEPT_WIDTH: _Arguments = ((), (8,), (WIDTH_SHOWN,), (WIDTH_SHOWN, 3))  # of rows that state no channels
+TRIED_INPUTS = ((WIDTH_SHOWN,) * 2, (WIDTH_SHOWN,) * 3, (WIDTH_SHOWN,) * 4)
+_MISFITS = (TypeError, ValueError, IndexError, RuntimeError, AttributeError, AssertionError, UserError)
+
+
+class BlockFacts(NamedTuple):
+    """Facts of one row. `args` are the example's arguments; None, and no cost, where no example was found."""
+
+    name: str
+    signature: str
+    purpose: str
+    file: str
+    args: tuple[Any, ...] | None
+    inputs: int
+    params: int | None
+    gflops: float | None
+    identity: bool
+
+    def cells(self) -> tuple[str, ...]:
+        """The cells of a table: name, arguments, parameters, GFLOPs, identity, purpose."""
+        params = "-" if self.params is None else f"{self.params:,}"
+        gflops = "-" if self.gflops is None else f"{self.gflops:.3f}"
+        return self.name, self.signature, params, gflops, "yes" if self.identity else "", self.purpose
+
+    def example(self) -> str:
+        """A row of a model YAML."""
+        source = "-1" if self.inputs == 1 else str([-1, *range(4, 4 + self.inputs - 1)])
+        return f"- [{source}, 1, {self.name}, {list(self.args or ())}]"
+
+
+BLOCK_COLUMNS = ("row", "constructor", "parameters", "GFLOPs", "identity", "what it is")
+
+
+def block_facts(name: str) -> BlockFacts:
+    """Facts of a registered row, of a user's too; KeyError for another name."""
+    entry = REGISTRY.get(name)
+    if entry is None:
+        raise KeyError(name)
+    purpose = (inspect.getdoc(entry.cls) or "").strip().split("\n\n")[0].replace("\n", " ")
+    file = origin(entry.cls)
+    identity = callable(getattr(entry.cls, "start_as_identity", None))
+    facts = BlockFacts(name, signature_text(entry.cls), purpose, str(file or ""), None, 1, None, None, identity)
+    if entry.is_head or (entry.fills_slots is not None and entry.cls.__module__.startswith("ultralytics.")):
+        return facts
+    for row, plan in _plans(entry):
+        cost = _cost(entry, plan, row)
+        if cost is not None:
+            return facts._replace(args=row.args, inputs=len(row.in_channels), params=cost[0], gflops=cost[1])
+    return facts
+
+
+def all_block_facts() -> list[BlockFacts]:
+    """Facts of every registered row, by name."""
+    return [block_facts(name) for name in REGISTRY]
+
+
+def _plans(entry: Entry) -> Iterator[tuple[RowContext, Plan]]:
+    """Rows that the rule takes."""
+    for channels in TRIED_INPUTS if entry.multi_input else ((WIDTH_SHOWN,),):
+        for args in KEPT_WIDTH if entry.rule is channels_first else TRIED_ARGUMENTS:
+            row = RowContext(channels, args)
+            try:
+                plan = entry.rule(row) if entry.rule else Plan((row.c1, *args), -1)
+                inspect.signature(entry.cls).bind(*plan.args)
+            except _MISFITS:
+                continue
+            yield row, plan
+
+
+def _cost(entry: Entry, plan: Plan, row: RowContext) -> tuple[int, float] | None:
+    """Parameters and GFLOPs of a block on the meta device; None when it does not run on such inputs."""
+    try:
+        block = ProbeBlock(entry.cls, plan.args)
+        maps = [torch.empty(1, c, SIDE, SIDE, device="meta") for c in row.in_channels]
+        counter = FlopCounterMode(display=False)
+        with counter:
+            block.run(maps if entry.multi_input else maps[0])
+    except _MISFITS:
+        return None
+    return _parameters(block.module), counter.get_total_flops() / 1e9
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def markdown_page() -> str:
+    """The page of blocks: a table of every row of this package."""
+    rows = [facts.cells() for facts in all_block_facts() if not facts.file]
+    lines = [
+        "# Blocks",
+        "",
+        "Every row of a model YAML, written by `yolo blocks format=markdown`. Parameters and GFLOPs are those of an",
+        f"example row at {WIDTH_SHOWN} channels and a map of {SIDE}x{SIDE}; `-`: it needs arguments or inputs of its",
+        "own.",
+        "`identity`: a new row can start as the identity, so that loaded weights keep their outputs.",
+        "`yolo blocks NAME` shows one with an example.",
+        "",
+        "| " + " | ".join(BLOCK_COLUMNS) + " |",
+        "|:---|:---|---:|---:|:---|:---|",
+    ]
+    for name, signature, *rest in rows:
+        cells = [f"`{name}`", f"`{signature}`", *rest]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def describe_blocks(names: Sequence[str] = (), format: str = "text") -> str:
+    """Return what is known of the named rows, or a table of all (`text`, `csv`, `latex`; `markdown`: the page).
+
+    Raises:
+        NotFoundError: A name is not registered.
+    """
+    if names:
+        return "\n".join(_describe(name) for name in names) + "\n"
+    if format == "markdown":
+        return markdown_page()
+    rows = [BLOCK_COLUMNS, *(facts.cells() for facts in all_block_facts())]
+    return "\n".join(tables.TABLE_FORMATS[format](rows)) + "\n"
+
+
+def _describe(name: str) -> str:
+    if name not in REGISTRY:
+        near = ", ".join(REGISTRY.nearest(name)) or "none"
+        raise NotFoundError(f"no row is called {name}; near names: {near}\nyolo blocks lists them all")
+    facts = block_facts(name)
+    lines = [name, f"  {facts.purpose}", f"  {facts.signature}", f"  {facts.example()}"]
+    if facts.params is not None:
+        size = f"{WIDTH_SHOWN} channels, {SIDE}x{SIDE}"
+        lines.append(f"  {facts.params:,} parameters, {facts.gflops:.3f} GFLOPs at {size}")
+    lines += ["  a new row can start as the identity"] if facts.identity else []
+    lines += [f"  from {facts.file}"] if facts.file else []
+    return "\n".join(lines)
