@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ultralytics.engine.compare import compare
     from ultralytics.engine.show import show
     from ultralytics.engine.training.replay import replay
-    from ultralytics.models import RTDETR, SHViTClassifier
+    from ultralytics.models import RTDETR, YOLO, SHViTClassifier
     from ultralytics.models.rtdetr.heatmap import heatmap
     from ultralytics.nn.profile.block_facts import describe_blocks as blocks
     from ultralytics.utils import ASSETS
@@ -28,6 +28,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ASSETS",
     "RTDETR",
+    "YOLO",
     "SHViTClassifier",
     "__version__",
     "blocks",
@@ -45,6 +46,7 @@ __all__ = [
 _WHERE = {
     "RTDETR": ("ultralytics.models", "RTDETR"),
     "SHViTClassifier": ("ultralytics.models", "SHViTClassifier"),
+    "YOLO": ("ultralytics.models", "YOLO"),
     "ASSETS": ("ultralytics.utils", "ASSETS"),
     "blocks": ("ultralytics.nn.profile.block_facts", "describe_blocks"),
     "checks": ("ultralytics.utils.checks", "print_checks"),

@@ -11,8 +11,8 @@ import pytest
 
 from ultralytics.cfg import MODES, TASKS, apply_recipe, get_cfg, get_save_dir
 from ultralytics.cfg.renames import migrate, suggestions
-from ultralytics.cfg.resolution import load_recipe, recipe_names, resolve, user_values
-from ultralytics.cfg.schema import KEYS, UPSTREAM_KEYS, defaults
+from ultralytics.cfg.resolution import drop_foreign, load_recipe, recipe_names, resolve, user_values
+from ultralytics.cfg.schema import KEYS, UPSTREAM_KEYS, Trait, defaults
 from ultralytics.utils import DEFAULT_CFG, SETTINGS, YAML, IterableSimpleNamespace
 from ultralytics.utils.config.paths import DEFAULT_CFG_PATH
 from ultralytics.utils.errors import ConfigError, ConfigTypeError, NotFoundError, UnknownArgumentError, UserError
@@ -104,12 +104,10 @@ def test_wrong_arguments(given: dict[str, Any], error: type[UserError], parts: l
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ({"iou": 0.5}, "iou=0.5 has no effect: RT-DETR has no non-maximum suppression"),
-        ({"agnostic_nms": True}, "agnostic_nms=True"),
+        ({"task": "classify", "iou": 0.5}, "iou=0.5 has no effect: it is for detect only"),
         ({"nms": False}, "nms=False"),
         ({"rect": True}, "rect=True"),
         ({"optimize": True}, "optimize=True"),
-        ({"box": 3.0}, "box=3.0"),
         ({"mask_ratio": 2}, "mask_ratio=2"),
         ({"overlap_mask": False}, "overlap_mask=False"),
         ({"dnn": True}, "dnn=True"),
@@ -118,7 +116,6 @@ def test_wrong_arguments(given: dict[str, Any], error: type[UserError], parts: l
         ({"task": "classify", "classes": 0}, "classes=0 has no effect: it is for detect only"),
         ({"task": "classify", "mosaic": 0.5}, "mosaic=0.5"),
         ({"task": "classify", "conf": 0.5}, "conf=0.5"),
-        ({"cls_pw": 0.5}, "it is for classify only"),
         ({"mode": "train", "compile": True}, "compile=True has no effect: denoising"),
         ({"mode": "train", "augment": True}, "augment=True has no effect: it fuses views"),
     ],
@@ -134,6 +131,28 @@ def test_an_argument_without_effect_warns_once_and_is_set_to_the_default(
     get_cfg(args)
     get_cfg(overrides=user_values(args))
     assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"iou": 0.5}, "iou=0.5 has no effect: RT-DETR has no non-maximum suppression"),
+        ({"agnostic_nms": True}, "agnostic_nms=True has no effect"),
+        ({"box": 3.0}, "box=3.0 has no effect"),
+        ({"cls_pw": 0.5}, "cls_pw=0.5 has no effect: RT-DETR's loss has no class weights"),
+    ],
+)
+def test_an_argument_of_other_families_warns_and_is_set_to_the_default(
+    given: dict[str, Any], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = get_cfg(overrides=given)
+    name, value = next(iter(given.items()))
+    assert drop_foreign(args, Trait.SUPPRESSION | Trait.GAIN) is args and args.get(name) == value
+    assert not capsys.readouterr().out
+    dropped = drop_foreign(args, Trait.NONE)
+    assert reason in capsys.readouterr().out
+    assert dropped.get(name) == defaults()[name] and name not in dropped.user_keys
+    assert drop_foreign(dropped, Trait.NONE) is dropped and not capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

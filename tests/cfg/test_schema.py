@@ -152,13 +152,15 @@ def test_an_operator_set_below_the_lowest_is_raised(capsys: pytest.CaptureFixtur
 
 @pytest.mark.parametrize("value", [True, "other", 0.5, [1], None])
 def test_any_value_of_an_inert_argument_is_taken(value: Any) -> None:
-    assert KEYS["box"].check(value) == value
+    assert KEYS["pose"].check(value) == value
 
 
 def test_keys_with_a_trait_and_a_task() -> None:
     assert keys_with(Trait.PLACE) == ("project", "name", "exist_ok", "save_dir")
     assert keys_with(Trait.EXPORT_VAL, task="classify") == ("data", "workers", "split")
     assert set(keys_with(Trait.EXPORT_VAL)) - set(keys_with(Trait.EXPORT_VAL, task="classify")) == {
+        "iou",
+        "agnostic_nms",
         "single_cls",
         "max_det",
         "letterbox",

@@ -151,7 +151,7 @@ OURS = {
     "nwd_weight": 0.0,
     "model_scale": None,
     "modules": None,
-    "letterbox": False,
+    "letterbox": None,
     "reduced_decode": False,
     "photometric": 0.0,
     "zoom_out": 0.0,
@@ -233,7 +233,9 @@ TRAITS = {
     Trait.SHOWN: "data imgsz epochs batch optimizer lr0 recipe seed",
     Trait.OPTIMIZER: "lr0 momentum",
     Trait.INFO: "model imgsz modules task cfg model_scale",
-    Trait.EXPORT_VAL: "data split workers letterbox max_det single_cls",
+    Trait.EXPORT_VAL: "data split workers letterbox max_det single_cls iou agnostic_nms",
+    Trait.SUPPRESSION: "iou agnostic_nms",
+    Trait.GAIN: "box cls dfl cls_pw",
 }
 
 

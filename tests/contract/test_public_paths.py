@@ -14,8 +14,14 @@ import sys
 import pytest
 
 PATHS = {
-    "ultralytics": "RTDETR SHViTClassifier settings checks ASSETS download convert doctor show __version__",
-    "ultralytics.models": "RTDETR SHViTClassifier",
+    "ultralytics": "RTDETR YOLO SHViTClassifier settings checks ASSETS download convert doctor show __version__",
+    "ultralytics.models": "RTDETR SHViTClassifier YOLO",
+    "ultralytics.models.yolo": "YOLO",
+    "ultralytics.models.yolo.model": "YOLO",
+    "ultralytics.models.yolo.detect": "DetectionTrainer DetectionValidator DetectionPredictor",
+    "ultralytics.models.yolo.detect.train": "DetectionTrainer",
+    "ultralytics.models.yolo.detect.val": "DetectionValidator",
+    "ultralytics.models.yolo.detect.predict": "DetectionPredictor",
     "ultralytics.models.shvit": "SHViTClassifier ClassificationTrainer ClassificationValidator ClassificationPredictor",
     "ultralytics.models.rtdetr": "RTDETR RTDETRPredictor RTDETRValidator",
     "ultralytics.models.rtdetr.model": "RTDETR",

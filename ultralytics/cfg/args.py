@@ -144,7 +144,7 @@ class Args(TypedNamespace):
     activation_checkpointing: bool
     model_scale: str | None
     modules: str | list[str] | None
-    letterbox: bool
+    letterbox: bool | None
     reduced_decode: bool
     ci: bool
     smoothing: float

@@ -38,6 +38,10 @@ class Trait(Flag):
     """Used by `yolo info`."""
     EXPORT_VAL = auto()
     """Passed by an export to the validation of the exported file."""
+    SUPPRESSION = auto()
+    """Steers the suppression of overlapping boxes; acts in families that do it."""
+    GAIN = auto()
+    """Weighs the terms of a loss; acts in families whose loss reads it."""
     EVERY_MODE = auto()
     """Has a meaning in every mode, so the help of each mode lists it."""
 
@@ -48,8 +52,9 @@ class Key:
 
     `low` and `high` bound numbers; with `raised` a number below `low` becomes `low`, and a warning gives the reason.
     `choices` lists the allowed strings. An `inert` argument exists in the interface but has no effect here; the string
-    says why. `only` names the one task that has the argument, `inert_in` maps a mode without it to the reason. A value
-    without effect is reported by a warning and replaced by the default (`resolution.drop_inert`).
+    says why. `only` names the one task that has the argument, `inert_in` maps a mode without it to the reason. The
+    reason in `foreign` holds for detector families whose `Family.arguments` have no trait of the argument. A value
+    without effect is reported by a warning and replaced by the default (`drop_inert`, `drop_foreign` in `resolution`).
     """
 
     name: str
@@ -61,6 +66,7 @@ class Key:
     choices: tuple[str, ...] = ()
     nullable: bool = False
     inert: str = ""
+    foreign: str = ""
     only: str = ""
     inert_in: Mapping[str, str] = field(default_factory=dict)
     raised: str = ""

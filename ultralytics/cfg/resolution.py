@@ -99,6 +99,25 @@ def drop_inert(args: Args) -> Args:
     return new
 
 
+def drop_foreign(args: Args, acting: Trait) -> Args:
+    """Replace the values of the user that have no effect in a detector family by the defaults, with a warning each.
+
+    Of the arguments with a reason `foreign` those act that have one of the traits `acting`.
+    """
+    idle = [
+        key
+        for name, key in KEYS.items()
+        if key.foreign and not key.traits & acting and name in args.user_keys and args.get(name) != key.default
+    ]
+    for key in idle:
+        LOGGER.warning(f"{key.name}={args.get(key.name)} has no effect: {key.foreign}")
+    if not idle:
+        return args
+    new = args.replace(**{key.name: key.default for key in idle})
+    new.user_keys = args.user_keys - {key.name for key in idle}
+    return new
+
+
 def _has_no_effect(key: Key, args: Args, mode: str | None) -> bool:
     """Whether an argument asks for something that it does not do; switched off it asks for nothing."""
     value = args.get(key.name)

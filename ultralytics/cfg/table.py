@@ -17,6 +17,7 @@ _SEGMENT = "segmentation only"
 _POSE = "pose estimation only"
 _DEPTH = "depth estimation only"
 _GAINS = "RT-DETR's loss gains are fixed (class 1, L1 5, GIoU 2), as in its paper"
+_NO_WEIGHTS = "RT-DETR's loss has no class weights"
 _NO_NMS = "RT-DETR has no non-maximum suppression"
 
 _AUGMENT = T.AUGMENT | T.RESUME
@@ -234,7 +235,15 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
                 nullable=True,
                 only="detect",
             ),
-            Key("iou", k.UNIT, 0.7, "overlap of suppression", inert=_NO_NMS),
+            Key(
+                "iou",
+                k.UNIT,
+                0.7,
+                "overlap of suppression",
+                foreign=_NO_NMS,
+                only="detect",
+                traits=T.SUPPRESSION | T.EXPORT_VAL,
+            ),
             Key("max_det", k.INT, 300, "most detections an image", low=1, only="detect", traits=T.EXPORT_VAL),
             Key(
                 "quantize",
@@ -267,7 +276,15 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
                 inert_in={"train": "it fuses views in val and predict; training has mosaic, fliplr and the others"},
                 only="detect",
             ),
-            Key("agnostic_nms", k.BOOL, False, "suppression across classes", inert=_NO_NMS),
+            Key(
+                "agnostic_nms",
+                k.BOOL,
+                False,
+                "suppression across classes",
+                foreign=_NO_NMS,
+                only="detect",
+                traits=T.SUPPRESSION | T.EXPORT_VAL,
+            ),
             Key("classes", k.INT_OR_INTS, None, "keep only these class indices", nullable=True, only="detect"),
             Key("retina_masks", k.BOOL, False, "masks at full size", inert=_SEGMENT),
             Key("embed", k.INTS, None, "return feature vectors of these layers", nullable=True),
@@ -309,10 +326,17 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
             Key("warmup_bias_lr", k.UNIT, 0.1, "rate of biases at its start"),
             Key("distill_model", k.PATH, None, "weights of a teacher to learn from", nullable=True, only="classify"),
             Key("dis", k.FLOAT, 6.0, "gain of the distillation loss", only="classify"),
-            Key("box", k.FLOAT, 7.5, "box gain", inert=_GAINS),
-            Key("cls", k.FLOAT, 0.5, "class gain", inert=_GAINS),
-            Key("cls_pw", k.UNIT, 0.0, "power of class weights; 1 gives all classes the same weight", only="classify"),
-            Key("dfl", k.FLOAT, 1.5, "distribution gain", inert=_GAINS),
+            Key("box", k.FLOAT, 7.5, "box gain", low=0, foreign=_GAINS, only="detect", traits=T.GAIN),
+            Key("cls", k.FLOAT, 0.5, "class gain", low=0, foreign=_GAINS, only="detect", traits=T.GAIN),
+            Key(
+                "cls_pw",
+                k.UNIT,
+                0.0,
+                "power of class weights; 1 gives all classes the same weight",
+                foreign=_NO_WEIGHTS,
+                traits=T.GAIN,
+            ),
+            Key("dfl", k.FLOAT, 1.5, "distribution gain", low=0, foreign=_GAINS, only="detect", traits=T.GAIN),
             Key("pose", k.FLOAT, 12.0, "pose gain", inert=_POSE),
             Key("kobj", k.FLOAT, 1.0, "keypoint objectness gain", inert=_POSE),
             Key("rle", k.FLOAT, 1.0, "keypoint likelihood gain", inert=_POSE),

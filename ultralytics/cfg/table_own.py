@@ -107,8 +107,9 @@ OWN: tuple[Key, ...] = (
     Key(
         "letterbox",
         k.BOOL,
-        False,
-        "keep the aspect ratio and pad, instead of stretching to the square",
+        None,
+        "keep the aspect ratio and pad (true), or stretch to the square; null: as the model's family",
+        nullable=True,
         only="detect",
         traits=T.WEIGHTS | T.EXPORT_VAL | T.EVERY_MODE,
     ),

@@ -11,6 +11,7 @@ import copy
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -25,6 +26,7 @@ from ultralytics.engine.export.parity import ParityReport
 from ultralytics.engine.results.result_list import ResultList
 from ultralytics.engine.results.results import Results
 from ultralytics.nn.autobackend import EXPORTED, AutoBackend, exported_suffix
+from ultralytics.nn.build.spec import find_model_yaml
 from ultralytics.nn.build.user_blocks import pack_user_modules
 from ultralytics.nn.checkpoint.describe import describe_file
 from ultralytics.nn.checkpoint.format import pack_model, save_checkpoint
@@ -32,7 +34,7 @@ from ultralytics.nn.export.stock_state_dict import export_state_dict, loading_li
 from ultralytics.nn.families import FAMILIES, Family
 from ultralytics.nn.tasks import BaseModel, family_of_yaml, load_checkpoint
 from ultralytics.utils.callbacks import Callback, Callbacks
-from ultralytics.utils.checks import check_file, check_imgsz, check_yaml
+from ultralytics.utils.checks import check_file, check_imgsz
 from ultralytics.utils.errors import ConfigError, ConfigTypeError
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.metrics import DetMetrics
@@ -40,6 +42,14 @@ from ultralytics.utils.torch_utils import select_device
 from ultralytics.utils.user_modules import Files, load_user_modules
 
 YAML_SUFFIXES = (".yaml", ".yml")
+ABSENT: Mapping[str, str] = MappingProxyType(
+    {
+        "track": "tracking is not part of this package; predict(stream=True) gives the boxes of each frame",
+        "tune": "a search for arguments is not part of this package; train() takes them all",
+        "profile": "use benchmark() for exported forms, train(profile=True) for training steps",
+    }
+)
+"""Methods of the interface that are not here, and what to use instead."""
 WEIGHTS_SUFFIXES = (".pt", ".pth", ".safetensors")
 
 
@@ -108,7 +118,10 @@ class Model:
     # ------------------------------------------------------------------------------------------------ construction
     def _new(self, cfg: str | dict[str, Any], verbose: bool, scale: str | None) -> None:
         """Build a network from a YAML."""
-        self.cfg = cfg if isinstance(cfg, dict) else str(check_yaml(cfg))
+        self.cfg = cfg
+        if not isinstance(cfg, dict):  # a name with a scale letter stays as it is: the letter chooses the scale
+            found = find_model_yaml(cfg)
+            self.cfg = str(found) if found.name == Path(cfg).name else cfg
         self._take_family(family_of_yaml(self.cfg, scale))
         self.model = self._class("model")(copy.deepcopy(self.cfg), verbose=verbose, scale=scale)
         self.model_name = "model" if isinstance(cfg, dict) else Path(cfg).stem
@@ -145,8 +158,8 @@ class Model:
         self.overrides = {"task": self.task, "model": path, "imgsz": list(metadata.imgsz)}
         if metadata.imgsz[0] == metadata.imgsz[1]:
             self.overrides["imgsz"] = metadata.imgsz[0]
-        if metadata.letterbox:
-            self.overrides["letterbox"] = True
+        if self.task == "detect":
+            self.overrides["letterbox"] = metadata.letterbox
 
     def _check_task(self, path: str) -> None:
         if self.model.task != self.task:
@@ -466,6 +479,8 @@ class Model:
     def __getattr__(self, name: str) -> Any:
         """Look unknown attributes up on the network."""
         model = self.__dict__.get("model")
+        if name in ABSENT:
+            raise AttributeError(f"{type(self).__name__}.{name}: {ABSENT[name]}")
         if model is None or name.startswith("__"):
             raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
         return getattr(model, name)

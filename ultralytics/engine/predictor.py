@@ -39,6 +39,7 @@ from ultralytics.engine.validator import (
 from ultralytics.engine.writers import ResultWriter
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.cpu.versions import ModelVersion
+from ultralytics.nn.families import letterboxes
 from ultralytics.utils import LOGGER, TQDM, IterableSimpleNamespace
 from ultralytics.utils.callbacks import Callback, CallbackMixin, Callbacks
 from ultralytics.utils.checks import check_imgsz
@@ -452,8 +453,8 @@ class BasePredictor(CallbackMixin):
         return im.half() if self.model.fp16 else im
 
     def pre_transform(self, im: list[Image]) -> list[Image]:
-        """Resize images to the network input: stretched, or with `letterbox` padded to keep their aspect."""
-        resize = LetterBox(self.imgsz, scale_fill=not self.args.letterbox)
+        """Resize images to the network input: stretched, or padded where `letterbox` or the family wants it."""
+        resize = LetterBox(self.imgsz, scale_fill=not letterboxes(self.model, self.args.letterbox))
         if self.channels == 1:
             im = [np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)[..., None] for image in im]
         return [resize(image=image) for image in im]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -113,6 +114,9 @@ class BaseTrainer(TrainerSetup):
         self.optimizer.zero_grad()
         self.run_callbacks("on_train_epoch_start")
         take_unfrozen(self, frozen)
+        network: Any = unwrap_model(self.model)
+        if hasattr(network, "start_epoch"):
+            network.start_epoch(self.epoch, self.epochs)
         parts = TrainParts(self.model, self.optimizer, self.ema, self.scaler, self.amp_dtype)
         checks = StepChecks(self.meter, self.recovery, self.device)
         self.train_step = TrainStep(parts, self.warmup, self.args.clip_norm, checks, self.times)

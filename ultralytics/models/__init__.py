@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ultralytics.models.rtdetr import RTDETR
     from ultralytics.models.shvit import SHViTClassifier
+    from ultralytics.models.yolo import YOLO
 
-__all__ = ["RTDETR", "SHViTClassifier"]
+__all__ = ["RTDETR", "YOLO", "SHViTClassifier"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,4 +22,8 @@ def __getattr__(name: str) -> Any:
         from ultralytics.models.shvit import SHViTClassifier
 
         return SHViTClassifier
+    if name == "YOLO":
+        from ultralytics.models.yolo import YOLO
+
+        return YOLO
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

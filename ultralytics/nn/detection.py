@@ -39,6 +39,8 @@ class DetectionModel(YamlModel):
     """Family of a head that no family owns; None: such a head cannot be trained."""
     partial_layers: ClassVar[bool] = False
     """Whether `load` takes the fitting parts of a layer whose shapes differ."""
+    frozen_parts: ClassVar[tuple[str, ...]] = ()
+    """Parts of the names of parameters that are constants, which no run trains."""
     criterion: Any
 
     def __init__(
@@ -84,6 +86,13 @@ class DetectionModel(YamlModel):
         img = batch["img"]
         preds = self.predict(img) if preds is None else preds
         return self.criterion(preds, batch_targets(batch, len(img), img.device))
+
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Let the criterion know that epoch `epoch` (from 0) of `epochs` begins, if it has a method `start_epoch`."""
+        if not hasattr(self, "criterion"):
+            self.criterion = self.init_criterion()
+        if hasattr(self.criterion, "start_epoch"):
+            self.criterion.start_epoch(epoch, epochs)
 
     def prepare_for(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Make ready to take over a state dict; return it, or a changed copy. Families have rules of their own here."""

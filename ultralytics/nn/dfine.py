@@ -58,6 +58,8 @@ class DFINEDetectionModel(DetectionModel):
 
     checkpoint_name = "DFINEDetectionModel"
     default_family = "dfine"
+    epoch = 0
+    """Epoch of the run, from 0, which decides the matching of DEIMv2."""
 
     def __init__(
         self,
@@ -96,8 +98,13 @@ class DFINEDetectionModel(DetectionModel):
         union = chosen.union and isinstance(head, DFINEDecoder)
         return FineCriterion(self.nc, _classification(name), "class", plan, None, local, union)
 
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Note the epoch (from 0) for the matching."""
+        super().start_epoch(epoch, epochs)
+        self.epoch = epoch
+
     def loss(
-        self, batch: dict[str, Any], preds: Any = None, *, partial: bool = False, epoch: int = 0
+        self, batch: dict[str, Any], preds: Any = None, *, partial: bool = False, epoch: int | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return the total loss of a batch and the detached [GIoU, classification, L1] of the last decoder layer.
 
@@ -105,7 +112,7 @@ class DFINEDetectionModel(DetectionModel):
             batch: As for `DetectionModel.loss`.
             preds: What the network gave for it, in training or evaluation form; None: it is run.
             partial: Has no effect: a batch without targets has the same loss here as others.
-            epoch: Epoch, from 0: the matching of DEIMv2 changes late.
+            epoch: Epoch, from 0: the matching of DEIMv2 changes late. None: that of the run.
         """
         if not hasattr(self, "criterion"):
             self.criterion = self.init_criterion()
@@ -114,7 +121,7 @@ class DFINEDetectionModel(DetectionModel):
         preds = self.predict(img, batch=targets) if preds is None else preds
         raw = preds if isinstance(preds, (FineOutput, DecoderOutput)) else preds[1]
         ordinary, noised = split_predictions(raw)
-        terms = self.criterion(ordinary, targets, noised, raw.dn_meta, epoch)
+        terms = self.criterion(ordinary, targets, noised, raw.dn_meta, self.epoch if epoch is None else epoch)
         items = torch.stack([terms[f"loss_{k}"].detach() for k in ("giou", "class", "bbox")])
         return torch.stack(list(terms.values())).sum(), items
 

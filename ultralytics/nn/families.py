@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
 
 from torch import Tensor, nn
 
+from ultralytics.cfg.keys import Trait
 from ultralytics.models.utils.targets import Targets
-from ultralytics.utils.errors import ConfigError
+from ultralytics.nn.build.names import find_entry
+from ultralytics.utils.errors import ConfigError, ModelYAMLError
 
 if TYPE_CHECKING:
     from ultralytics.nn.yaml_model import YamlModel
@@ -31,13 +33,17 @@ class Criterion(Protocol):
 
 
 class PostOptions(NamedTuple):
-    """Options of a post-process: thresholds in 0..1, and the class indices to keep (None: all)."""
+    """Options of a post-process: thresholds in 0..1, and the class indices to keep (None: all).
+
+    With `multi_label` a place may give a row for each of its classes above `conf`, as average precision wants it.
+    """
 
     conf: float
     max_det: int
     classes: tuple[int, ...] | None = None
     iou: float = 0.7
     agnostic: bool = False
+    multi_label: bool = False
 
 
 class Postprocess(Protocol):
@@ -63,7 +69,8 @@ class Family:
         postprocess: Turns the head's output into rows; None where the head gives rows (B, K, 6) in evaluation.
         geometry: How images meet the square of the network input: stretched, or letterboxed.
         package: Import path of the package with `CLASSES`: trainer, validator and predictor.
-        defaults: Arguments whose default differs in this family.
+        arguments: Traits of arguments that act in this family, but not in every one (`Key.foreign`).
+        defaults: Training arguments whose default differs in this family.
     """
 
     name: str
@@ -75,6 +82,7 @@ class Family:
     postprocess: Postprocess | None = None
     geometry: Literal["stretch", "letterbox"] = "stretch"
     package: str = "ultralytics.models.rtdetr"
+    arguments: Trait = Trait.NONE
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def classes(self) -> dict[str, type[Any]]:
@@ -108,8 +116,14 @@ class FamilyTable:
         return next((by_head[base] for base in head.__mro__ if base in by_head), None)
 
     def of_head_name(self, name: str) -> Family | None:
-        """Return the family whose head class has this name, as an exported file gives it; None if there is none."""
-        return next((family for family in self._families.values() if family.head.__name__ == name), None)
+        """Return the family of the head class of this name, as an exported file gives it; None if there is none."""
+        named = next((family for family in self._families.values() if family.head.__name__ == name), None)
+        if named is not None or not name:
+            return named
+        try:
+            return self.of_head(find_entry(name).cls)
+        except ModelYAMLError:  # a block of a user's file that is not loaded
+            return None
 
     def named(self, name: str) -> Family:
         """Return a family by name; ConfigError lists the known ones."""
@@ -144,6 +158,24 @@ def family_of_head(head: type[nn.Module], default: str | None = None) -> Family:
     if default is None:
         raise ConfigError(f"{head.__name__}: no detector family has this head", "add it by register_family")
     return FAMILIES.named(default)
+
+
+def find_family(model: Any) -> Family | None:
+    """Return the family of a network or of what runs one, which may be an exported file; None where it is not known."""
+    metadata = getattr(model, "metadata", None)
+    if metadata is not None:
+        return FAMILIES.of_head_name(metadata.head)
+    network = getattr(model, "model", None)  # of an AutoBackend the network, of a network its layers
+    layers = getattr(network, "model", network)
+    return FAMILIES.of_head(type(layers[-1])) if isinstance(layers, nn.Sequential) and len(layers) else None
+
+
+def letterboxes(model: Any, asked: bool | None) -> bool:
+    """Whether images are letterboxed for a network or what runs one: as asked, else (None) as its family wants it."""
+    if asked is not None:
+        return asked
+    family = find_family(model)
+    return family is not None and family.geometry == "letterbox"
 
 
 def _path(cls: type) -> str:

@@ -14,13 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ultralytics.cfg.keys import Trait
 from ultralytics.nn.build.builder import PROBE_SIZE, PlannedLayer
 from ultralytics.nn.build.spec import ModelSpec
 from ultralytics.nn.detection import DetectionModel
 from ultralytics.nn.families import Family, PostOptions, register_family
 from ultralytics.nn.modules.yolo.detect import Detect
 from ultralytics.utils.log import LOGGER
-from ultralytics.utils.losses.yolo import E2ELoss, v8DetectionLoss
+from ultralytics.utils.losses.yolo import E2ELoss, class_frequency_weights, v8DetectionLoss
 from ultralytics.utils.nms import non_max_suppression
 from ultralytics.utils.ops import xyxy2xywh
 
@@ -39,6 +40,10 @@ class YOLODetectionModel(DetectionModel):
 
     checkpoint_name = "YOLODetectionModel"
     partial_layers = True
+    frozen_parts = (".dfl.",)
+
+    class_weights: Tensor | None = None
+    """Factors (nc,) of the class term of the loss; None: all 1."""
 
     def __init__(
         self,
@@ -134,6 +139,18 @@ class YOLODetectionModel(DetectionModel):
         """Return the loss for this head and the present `args`."""
         return E2ELoss(self) if self.head.is_dual else v8DetectionLoss(self)
 
+    @property
+    def loss_names(self) -> tuple[str, str, str]:
+        """Names of the three terms."""
+        return "box_loss", "cls_loss", "dfl_loss" if self.head.reg_max > 1 else "l1_loss"
+
+    def weigh_classes(self, counts: Tensor, power: float) -> None:
+        """Weigh the class term by (1 / count) ** `power`, from the number of boxes of each class (nc,); 0: not at all.
+
+        Acts on the loss that is made next.
+        """
+        self.class_weights = class_frequency_weights(counts, power) if power else None
+
     def loss(  # type: ignore[override]
         self, batch: dict[str, Any], preds: Any = None, *, partial: bool = False
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -167,6 +184,10 @@ class YOLODetectionModel(DetectionModel):
         if not fits or own.shape[1] == kernel.shape[1]:
             return state
         return {**state, FIRST_KERNEL: _fit_filters(own, kernel)}
+
+
+YOLODetectionModel.__name__ = "DetectionModel"
+"""The name by which scripts of the upstream interface know such a network."""
 
 
 def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -207,8 +228,8 @@ def detect_rows(output: Any, size: tuple[int, int], options: PostOptions) -> lis
         wanted = torch.zeros(y.shape[1] - 4, dtype=torch.bool)
         wanted[list(classes)] = True
         y, classes = torch.cat((y[:, :4], y[:, 4:] * wanted.to(y.device)[:, None]), 1), None
-    conf, max_det, _, iou, agnostic = options
-    found = non_max_suppression(y, conf, iou, classes, agnostic, max_det=max_det, end2end=end2end)
+    conf, max_det, _, iou, agnostic, multi_label = options
+    found = non_max_suppression(y, conf, iou, classes, agnostic, multi_label, max_det=max_det, end2end=end2end)
     height, width = size
     scale = y.new_tensor([width, height, width, height])
     return [torch.cat((xyxy2xywh(rows[:, :4]) / scale, rows[:, 4:6]), 1) for rows in cast("list[Tensor]", found)]
@@ -222,5 +243,8 @@ YOLO_FAMILY = register_family(
         loss_names=("box_loss", "cls_loss", "dfl_loss"),
         postprocess=detect_rows,
         geometry="letterbox",
+        package="ultralytics.models.yolo.detect",
+        defaults={"clip_norm": 10.0},
+        arguments=Trait.SUPPRESSION | Trait.GAIN,
     )
 )

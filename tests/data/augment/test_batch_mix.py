@@ -19,7 +19,7 @@ def test_mixing_keeps_the_objects_of_both() -> None:
     mixed, found = mix_batch(images, labels(2, 0, 1), 0.75)
     torch.testing.assert_close(mixed[0], 0.75 * images[0] + 0.25 * images[2])
     assert [t.cls.tolist() for t in found] == [[0, 1, 0], [0, 1], [0]]
-    assert [t.share.tolist() for t in found] == [[0.75, 0.75, 0.25], [0.25, 0.25], [0.75]]
+    assert [t.weight.tolist() for t in found] == [[0.75, 0.75, 0.25], [0.25, 0.25], [0.75]]
 
 
 def test_one_image_alone_mixes_with_itself() -> None:
@@ -39,7 +39,7 @@ def test_a_pasted_object_of_an_image_that_is_not_square() -> None:
     torch.testing.assert_close(out[1], want)
     assert torch.equal(out[0], images[0])
     torch.testing.assert_close(found[1].bboxes, torch.tensor([[7 / 40, 13 / 20, 10 / 40, 10 / 20]]))
-    assert found[1].share.tolist() == pytest.approx([0.6])
+    assert found[1].weight.tolist() == pytest.approx([0.6])
 
 
 def test_small_objects_are_not_sources() -> None:

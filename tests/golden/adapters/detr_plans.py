@@ -58,7 +58,7 @@ def named(images: Tensor, labels: list[ImageLabels], mixed: bool) -> dict[str, A
     """Return images and objects by the names of the cases."""
     return {
         "images": images,
-        "targets": [{"boxes": t.bboxes, "labels": t.cls} | ({"mixup": t.share} if mixed else {}) for t in labels],
+        "targets": [{"boxes": t.bboxes, "labels": t.cls} | ({"mixup": t.weight} if mixed else {}) for t in labels],
     }
 
 

@@ -22,7 +22,7 @@ class ImageLabels(NamedTuple):
 
     cls: Tensor  # (N,)
     bboxes: Tensor  # (N, 4)
-    share: Tensor  # (N,)
+    weight: Tensor  # (N,)
 
     def join(self, other: ImageLabels) -> ImageLabels:
         """Return the objects of both."""
@@ -62,8 +62,8 @@ def mix_batch(images: Tensor, labels: Sequence[ImageLabels], beta: float) -> tup
     found = []
     for i, own in enumerate(labels):
         before = labels[i - 1]
-        seen = own._replace(share=own.share * beta)
-        found.append(seen.join(before._replace(share=before.share * (1 - beta))))
+        seen = own._replace(weight=own.weight * beta)
+        found.append(seen.join(before._replace(weight=before.weight * (1 - beta))))
     return mixed, found
 
 
@@ -125,8 +125,8 @@ def paste_objects(
             source = sources[paste.source]
             box = _blend(out[i], images[source.image], source.corners, paste, beta)
             label = labels[source.image].cls[source.row : source.row + 1]
-            share = own.share.new_full((1,), 1 - beta)
-            joined = joined.join(ImageLabels(label, box.to(own.bboxes)[None], share))
+            weight = own.weight.new_full((1,), 1 - beta)
+            joined = joined.join(ImageLabels(label, box.to(own.bboxes)[None], weight))
         found.append(joined)
     return out, found
 

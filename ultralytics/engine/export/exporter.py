@@ -50,6 +50,7 @@ from ultralytics.nn.export.onnx import (
 )
 from ultralytics.nn.export.prepare import export_form
 from ultralytics.nn.export.writers import write_coreml, write_engine, write_openvino, write_torchscript
+from ultralytics.nn.families import PostOptions, Postprocess, find_family, letterboxes
 from ultralytics.nn.modules.head import RTDETRDecoder
 from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils.checks import check_imgsz, nearest, require
@@ -60,6 +61,7 @@ from ultralytics.utils.tables import aligned
 from ultralytics.utils.torch_utils import select_device
 
 COMPARED_IMAGES = 8  # images of a data set on which the file and the model are compared
+COMPARED_PLACES = 300  # of an image, where the rows are found after the network
 CALIBRATION_IMAGES = 128  # at most; int8 ranges come from them
 PRECISION_OF_BITS = {None: "fp32", 32: "fp32", 16: "fp16", 8: "int8"}
 
@@ -138,6 +140,11 @@ class Export:
         """Image sides are multiples of it."""
         return int(self.network.stride.max())
 
+    @property
+    def letterbox(self) -> bool:
+        """Whether images keep their aspect ratio and are padded."""
+        return letterboxes(self.network, self.args.letterbox)
+
     @cached_property
     def metadata(self) -> ExportMetadata:
         """The metadata that are stored in the file."""
@@ -152,7 +159,7 @@ class Export:
             batch=int(self.args.batch),
             channels=int(self.network.yaml.get("channels", 3)),
             dynamic=bool(self.args.dynamic),
-            letterbox=bool(self.args.letterbox),
+            letterbox=self.letterbox,
             precision=self.precision,
             device=self.device.type,
             opset=0 if self.name == "torchscript" else self.args.opset or DEFAULT_OPSET,
@@ -171,7 +178,9 @@ class Export:
     @cached_property
     def inputs(self) -> ParityInputs:
         """Turns images into network input."""
-        options = {"task": self.network.task, "letterbox": True} if self.args.letterbox else {"task": self.network.task}
+        options: dict[str, Any] = {"task": self.network.task}
+        if self.network.task == "detect":
+            options["letterbox"] = self.letterbox
         return ParityInputs(self.predictor, self.reference, options)
 
     @cached_property
@@ -236,6 +245,10 @@ class Export:
             report.add_logits(self.reference(images), got)
             return
         exact = self.precision == "fp32"
+        family = find_family(self.network)
+        if family is not None and family.postprocess is not None:
+            self._compare_places(family.postprocess, self.reference(images), got, images, report)
+            return
         if not isinstance(self.network.model[-1], RTDETRDecoder):  # the selection of a user's head is unknown
             report.add_rows(self.reference(images)[0], got, tuple(images.shape[2:]), slack=None if exact else SLACK)
             return
@@ -243,6 +256,16 @@ class Export:
         for image, rows in zip(images.split(1), got, strict=True):
             want, swapped = resolver(image, rows, resolve=exact)
             report.add_rows(want[None], rows[None], tuple(images.shape[2:]), swapped, None if exact else SLACK)
+
+    def _compare_places(self, rows: Postprocess, want: Any, got: Any, images: Tensor, report: ParityReport) -> None:
+        """Compare the best places of a head whose rows are found afterwards, before any is suppressed.
+
+        The model's list is twice as long, so that a place at the end of the file's list is found in it.
+        """
+        size = (images.shape[2], images.shape[3])
+        lists = [rows(y, size, PostOptions(0.0, n * COMPARED_PLACES, iou=1.0)) for y, n in ((want, 2), (got, 1))]
+        for ours, theirs in zip(*lists, strict=True):
+            report.add_rows(ours[None], theirs[None], size, slack=SLACK)
 
     def _compare_metrics(self, file: AutoBackend, report: ParityReport) -> None:
         if self.size[0] != self.size[1] and not self.args.dynamic:

@@ -71,7 +71,7 @@ class NanFinding:
     terms: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
 
-    def record(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """Return plain values, for a file."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 

@@ -289,14 +289,16 @@ def freeze_layers(model: nn.Module, freeze: int | str | Iterable[int | str] | No
     """Stop training of layers and return the names of the frozen parameters.
 
     `freeze` = n means the first n layers; a list holds layer indices or parts of parameter names. All other parameters
-    become trainable. Raises ConfigError when an entry matches nothing or when nothing is left to train.
+    become trainable, but for those that the network names in `frozen_parts`. Raises ConfigError when an entry matches
+    nothing or when nothing is left to train.
     """
     entries = range(freeze) if isinstance(freeze, int) else [freeze] if isinstance(freeze, str) else (freeze or ())
     layers = tuple(f"model.{e}." for e in entries if isinstance(e, int))
     parts = [e for e in entries if isinstance(e, str)]
+    constants = tuple(getattr(model, "frozen_parts", ()))
     frozen = []
     for name, parameter in model.named_parameters():
-        hit = name.startswith(layers) or any(part in name for part in parts)
+        hit = name.startswith(layers) or any(part in name for part in (*parts, *constants))
         parameter.requires_grad_(not hit and parameter.is_floating_point())
         if hit:
             frozen.append(name)

@@ -49,7 +49,7 @@ def write_replay(path: Path, model: Any, batch: Mapping[str, Any], step: Step, f
         "resting_norms": [name for name, norm in _norms(model) if not norm.training],
         "batch": to_plain(batch),
         "step": {**vars(step), "dtype": precision_name(step.dtype)},
-        "finding": finding.record(),
+        "finding": finding.as_dict(),
     }
     with atomic_write(path, "wb") as f:
         torch.save(record, f)

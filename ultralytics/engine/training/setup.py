@@ -187,6 +187,7 @@ class TrainerSetup(TrainerInterface):
         if wants_channels_last(args.channels_last, self.device):
             self.model = self.model.to(memory_format=torch.channels_last)
         self.set_model_attributes()
+        args = self.args
         frozen = self.freeze_layer_names = optim.freeze_layers(self.model, args.freeze)
         if frozen:
             LOGGER.info(f"Frozen: {len(frozen)} parameters, {frozen[0]} ... {frozen[-1]}")

@@ -1,4 +1,4 @@
-"""Post-process: from the rows of an RT-DETR head to boxes in the original image; shared by prediction and validation.
+"""Post-process: from the output of a head to boxes in the original image; shared by prediction and validation.
 
 Shapes: B batch, K rows that the head returns, n selected rows of one image. A row is cx, cy, w, h in 0..1 of the
 network input, score, class; rows come best score first.
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
 
+from ultralytics.nn.families import Family, PostOptions
 from ultralytics.nn.modules.query_head import QueryHead
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.ops import RatioPad, clip_boxes, xywh2xyxy, xyxy2xywhn
@@ -35,6 +36,17 @@ def select_rows(
     if classes is not None:
         keep &= torch.isin(rows[..., 5].long(), torch.as_tensor(list(classes), device=rows.device, dtype=torch.long))
     return [row[k][:max_det] for row, k in zip(rows, keep, strict=True)]
+
+
+def image_rows(family: Family | None, preds: Any, size: tuple[int, int], options: PostOptions) -> list[torch.Tensor]:
+    """Return the rows (N, 6) of each image, on the CPU in fp32, from a head's output for an input (height, width).
+
+    The family's post-process gives them; a head without one gives rows itself, which are only selected.
+    """
+    if family is None or family.postprocess is None:
+        rows = output_rows(preds).cpu()  # one copy for the whole batch
+        return select_rows(rows, options.conf, options.max_det, options.classes)
+    return [rows.float().cpu() for rows in family.postprocess(preds, size, options)]
 
 
 def stretch_geometry(original: Sequence[int], network: Sequence[int]) -> RatioPad:

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ultralytics.cfg.resolution import drop_foreign
+from ultralytics.cfg.schema import KEYS
 from ultralytics.data.build import build_dataloader
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.doctor import Finding, preflight
@@ -22,7 +24,7 @@ from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.engine.training.interface import BatchLoader, InitialWeights, ModelSource, stride_of
 from ultralytics.models.rtdetr.post import check_class_filter
 from ultralytics.models.rtdetr.val import RTDETRValidator, build_rtdetr_dataset, on_device
-from ultralytics.nn.families import FAMILIES, family_of
+from ultralytics.nn.families import FAMILIES, family_of, letterboxes
 from ultralytics.nn.modules.backbones import load_row_weights
 from ultralytics.nn.tasks import family_of_yaml
 from ultralytics.nn.yaml_model import YamlModel
@@ -49,7 +51,7 @@ def report_findings(findings: Sequence[Finding]) -> None:
 
 
 class RTDETRTrainer(BaseTrainer):
-    """Train RT-DETR on square images (stretched, or padded with `letterbox=True`).
+    """Train a detector on square images, stretched or padded as its family wants it unless `letterbox` is given.
 
     trainer = RTDETRTrainer(overrides={"model": "rtdetr-l.yaml", "data": "data.yaml", "epochs": 50})
     metrics = trainer.train()
@@ -89,6 +91,18 @@ class RTDETRTrainer(BaseTrainer):
         elif not self.args.resume:
             load_row_weights(model)
         return model
+
+    def set_model_attributes(self) -> None:
+        """Settle the arguments by the network's family, and give them to the network.
+
+        Those that do not act in the family are reported and left out; what the family does in another way than most is
+        set where neither user nor recipe did.
+        """
+        family = family_of(unwrap_model(self.model), "rtdetr")
+        args = drop_foreign(self.args, family.arguments)
+        plain = {k: v for k, v in family.defaults.items() if k not in args.user_keys and args.get(k) == KEYS[k].default}
+        self.args = args.replace(**plain, letterbox=letterboxes(self.model, args.letterbox))
+        super().set_model_attributes()
 
     def get_validator(self) -> RTDETRValidator:
         """Return a validator on the loader of the evaluated split; the parts of the loss get the family's names."""

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torchvision.ops import batched_nms, box_iou
 
 from ultralytics.models.rtdetr.post import output_rows
+from ultralytics.nn.families import find_family
+from ultralytics.utils.log import LOGGER
 from ultralytics.utils.ops import xywh2xyxy, xyxy2xywh
 
 FUSE_IOU = 0.65  # boxes of one class with a larger IoU are one object
@@ -28,6 +30,21 @@ class View(NamedTuple):
 
 
 VIEWS = (View(1.0, False), View(1.0, True), View(1.25, False))
+
+
+def augmented_output(model: Any, im: torch.Tensor, stride: int) -> Any:
+    """Return the output of a network (or of what runs it) for several views of `im` (B, C, H, W), put together.
+
+    A family with a post-process has views of its own, by `augment=True`; a head that gives rows has those below. An
+    exported file of such a family is run once, with a warning.
+    """
+    family = find_family(model)
+    if family is None or family.postprocess is None:
+        return augmented_rows(model, im, stride, getattr(model, "pt", True))
+    if getattr(model, "pt", True):
+        return model(im, augment=True)
+    LOGGER.warning("augment=True has no effect: an exported file gives one view")
+    return model(im)
 
 
 def augmented_rows(

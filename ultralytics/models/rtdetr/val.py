@@ -1,4 +1,4 @@
-"""Validation of RT-DETR: data set with its resize rule, post-processing without NMS, COCO metrics, pictures.
+"""Validation of detectors: data set with its resize rule, the family's post-process, COCO metrics, pictures.
 
 Legend: B images in a batch, N predictions of one image, T targets of one image.
 """
@@ -19,24 +19,26 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ultralytics.cfg import Args
+from ultralytics.cfg.resolution import drop_foreign
+from ultralytics.cfg.schema import Trait
 from ultralytics.data.build import build_dataloader, build_yolo_dataset
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.formats import CocoReader, open_reader
 from ultralytics.data.types import Batch
 from ultralytics.data.utils import list_images
 from ultralytics.engine.results.results import Results
-from ultralytics.engine.validator import BaseValidator, Module, Prediction, RawOutput
+from ultralytics.engine.validator import BaseValidator, Module, Prediction, RawOutput, WeightsSource
 from ultralytics.models.rtdetr.post import (
     class_filter,
+    image_rows,
     network_to_original,
-    output_rows,
-    select_rows,
     stretch_geometry,
     to_network_xywhn,
     to_network_xyxy,
     to_original_xyxy,
 )
-from ultralytics.models.rtdetr.tta import augmented_rows
+from ultralytics.models.rtdetr.tta import augmented_output
+from ultralytics.nn.families import PostOptions, find_family, letterboxes
 from ultralytics.utils import LOGGER, colorstr, dist
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
@@ -101,7 +103,7 @@ def build_rtdetr_dataset(
 
 
 class RTDETRValidator(BaseValidator):
-    """Evaluate RT-DETR as COCO does: AP over IoU 0.50:0.95, from at most `max_det` boxes an image, in original pixels.
+    """Evaluate a detector as COCO does: AP over IoU 0.50:0.95, from at most `max_det` boxes an image, in original px.
 
     Confusion matrices are filled at the confidence that a user sees (0.25 unless `conf` is given), AP from 0.001 on.
     """
@@ -113,12 +115,20 @@ class RTDETRValidator(BaseValidator):
 
     def build_dataset(self, img_path: str | list[str], mode: str = "val", batch: int | None = None) -> YOLODataset:
         """Return the data set of the evaluated split."""
-        return build_rtdetr_dataset(self.args, img_path, self.data, batch or 16, mode=mode, stride=self.stride)
+        args = self.args.replace(letterbox=letterboxes(getattr(self, "model", None), self.args.letterbox))
+        return build_rtdetr_dataset(args, img_path, self.data, batch or 16, mode=mode, stride=self.stride)
 
     def get_dataloader(self, dataset_path: str | list[str], batch_size: int) -> DataLoader[Batch]:
         """Return the loader of the evaluated split: never shuffled, never augmented."""
         dataset = self.build_dataset(dataset_path, mode="val", batch=batch_size)
         return build_dataloader(dataset, batch_size, self.args.workers, shuffle=False)
+
+    def _setup_standalone(self, model: WeightsSource | None) -> Module:
+        """Load model and data set; arguments that do not act in the model's family are reported and left out."""
+        module = super()._setup_standalone(model)
+        family = find_family(module)
+        self.args = drop_foreign(self.args, family.arguments if family else Trait.NONE)
+        return module
 
     def class_filter(self, model: Module) -> AbstractContextManager[None]:
         """Let the head select its top rows among the classes asked for."""
@@ -128,7 +138,7 @@ class RTDETRValidator(BaseValidator):
         """Run the network; with `augment`, outside of training, on several views."""
         if not self.args.augment or self.training:
             return super().infer(module, im)
-        return augmented_rows(module, im, self.stride, getattr(module, "pt", True))
+        return augmented_output(module, im, self.stride)
 
     def preprocess(self, batch: Batch) -> Batch:
         """Move images to the device; they become floats in 0..1 (half precision where the backend wants it)."""
@@ -140,10 +150,13 @@ class RTDETRValidator(BaseValidator):
     # -------------------------------------------------------------------------------------------- post-processing
     def postprocess(self, preds: RawOutput) -> list[Prediction]:
         """Return one dict per image, on the CPU: bboxes (N, 4) xyxy network px, conf (N,), cls (N,)."""
-        rows = output_rows(preds).cpu()  # one copy for the whole batch
+        family = find_family(getattr(self, "model", None))
+        args, classes = self.args, None if self.classes is None else tuple(self.classes)
+        agnostic = bool(args.agnostic_nms or args.single_cls)
+        options = PostOptions(self.conf, args.max_det, classes, args.iou, agnostic, multi_label=True)
         return [
             {"bboxes": to_network_xyxy(row[:, :4], self.network_size), "conf": row[:, 4], "cls": row[:, 5]}
-            for row in select_rows(rows, self.conf, self.args.max_det, self.classes)
+            for row in image_rows(family, preds, self.network_size, options)
         ]
 
     def _prepare_batch(self, si: int, batch: Batch) -> ImageTruth:

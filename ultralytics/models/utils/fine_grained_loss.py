@@ -58,7 +58,9 @@ class FineGrainedLoss(nn.Module):
         loss = log_probs.gather(-1, left)[..., 0] * target.left + log_probs.gather(-1, left + 1)[..., 0] * target.right
         return -(loss * quality[..., None]).sum((1, 2))
 
-    def distillation(self, corners: Tensor, teacher: Tensor, weight: Tensor, matched: Tensor, shares: Tensor) -> Tensor:
+    def distillation(
+        self, corners: Tensor, teacher: Tensor, weight: Tensor, matched: Tensor, balance: Tensor
+    ) -> Tensor:
         """Return the divergence of each layer's edges from the teacher's, [L].
 
         Args:
@@ -66,7 +68,7 @@ class FineGrainedLoss(nn.Module):
             teacher: [B, Q, 4 * (R + 1)] logits of the last layer, detached.
             weight: [L, B, Q] weight of each query, detached.
             matched: [L, B, Q], True = the query has a target.
-            shares: Shares of the means over matched and other queries, [L, 2], see `balance`.
+            balance: Shares of the means over matched and other queries, [L, 2], see `balance`.
         """
         edges = (4, self.reg_max + 1)
         own = (_full(corners) / self.temperature).unflatten(-1, edges).log_softmax(-1)  # [L, B, Q, 4, R + 1]
@@ -77,7 +79,7 @@ class FineGrainedLoss(nn.Module):
             torch.where(chosen, loss, 0.0).sum((1, 2)) / chosen.sum((1, 2)).clamp(min=1)
             for chosen in (matched, ~matched)
         ]
-        return (torch.stack(means, -1) * shares).sum(-1)
+        return (torch.stack(means, -1) * balance).sum(-1)
 
     @staticmethod
     def balance(matched: Tensor) -> Tensor:

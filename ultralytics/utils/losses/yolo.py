@@ -187,7 +187,11 @@ class E2ELoss:
 
     def update(self, epochs: int = 1) -> None:
         """Advance by finished epochs; a resumed run gives all of them at once."""
-        self.updates += epochs
+        self.start_epoch(self.updates + epochs, self.epochs)
+
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Set the weights of the branches for epoch `epoch` (from 0) of `epochs`."""
+        self.updates, self.epochs = epoch, epochs
         left = max(1 - self.updates / max(self.epochs - 1, 1), 0.0)
         self.o2m = left * (self.START - self.END) + self.END
         self.o2o = max(1 - self.o2m, 0.0)
