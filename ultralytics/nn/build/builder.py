@@ -142,7 +142,7 @@ def set_batch_norm(modules: Iterable[nn.Module], eps: float = BN_EPS, momentum: 
 
 def feature_stride(plans: Sequence[PlannedLayer]) -> int:
     """Largest ratio of the probe image to a feature map."""
-    outputs = [o for p in plans for o in (p.output if fills_slots(p) else [p.output])]
+    outputs = [o for p in plans for o in (cast("Sequence[object]", p.output) if fills_slots(p) else [p.output])]
     maps = [o for o in outputs if isinstance(o, Tensor) and o.dim() == 4]
     return max((round(PROBE_SIZE / m.shape[2]) for m in maps if m.shape[2]), default=1)
 
