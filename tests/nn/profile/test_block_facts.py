@@ -32,18 +32,18 @@ def test_the_page_is_what_the_code_writes() -> None:
 )
 def test_costs(name: str, params: int, gflops: float | None) -> None:
     """Parameters against published counts; operations of a 1x1 convolution by hand."""
-    facts = block_facts(name)
-    assert facts.params == params
-    assert gflops is None or facts.gflops == pytest.approx(gflops)
+    properties = block_facts(name)
+    assert properties.params == params
+    assert gflops is None or properties.gflops == pytest.approx(gflops)
 
 
 @pytest.mark.parametrize("name", ["Conv", "CSP", "EMA", "C2f_Faster", "AIFI"])
 def test_examples_build(name: str) -> None:
-    facts = block_facts(name)
-    assert facts.example().startswith(f"- [-1, 1, {name}, ")
-    rows = [[-1, 1, "Conv", [256, 3, 16]], [-1, 1, name, list(facts.args or ())]]
+    properties = block_facts(name)
+    assert properties.example().startswith(f"- [-1, 1, {name}, ")
+    rows = [[-1, 1, "Conv", [256, 3, 16]], [-1, 1, name, list(properties.args or ())]]
     plan = plan_model(load_model_yaml({"nc": 2, "backbone": rows[:1], "head": rows[1:]}))[1]
-    assert sum(p.numel() for p in plan.construct().parameters()) == facts.params
+    assert sum(p.numel() for p in plan.construct().parameters()) == properties.params
 
 
 def test_a_users_block_has_its_facts_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,9 +60,9 @@ def test_a_users_block_has_its_facts_too(monkeypatch: pytest.MonkeyPatch) -> Non
         def forward(self, x: Tensor) -> Tensor:
             return self.factor * x
 
-    facts = block_facts("Scale")
-    assert isinstance(facts, BlockFacts)
-    assert (facts.purpose, facts.params, facts.gflops) == ("Multiply by one number.", 1, 0.0)
+    properties = block_facts("Scale")
+    assert isinstance(properties, BlockFacts)
+    assert (properties.purpose, properties.params, properties.gflops) == ("Multiply by one number.", 1, 0.0)
 
 
 def test_heads_and_unknown_names() -> None:

@@ -68,7 +68,7 @@ class FineGrainedLoss(nn.Module):
             teacher: [B, Q, 4 * (R + 1)] logits of the last layer, detached.
             weight: [L, B, Q] weight of each query, detached.
             matched: [L, B, Q], True = the query has a target.
-            balance: Shares of the means over matched and other queries, [L, 2], see `balance`.
+            balance: Weights of the means over matched and other queries, [L, 2], see `balance`.
         """
         edges = (4, self.reg_max + 1)
         own = (_full(corners) / self.temperature).unflatten(-1, edges).log_softmax(-1)  # [L, B, Q, 4, R + 1]

@@ -72,14 +72,14 @@ def block_facts(name: str) -> BlockFacts:
     purpose = (inspect.getdoc(entry.cls) or "").strip().split("\n\n")[0].replace("\n", " ")
     file = origin(entry.cls)
     identity = callable(getattr(entry.cls, "start_as_identity", None))
-    facts = BlockFacts(name, signature_text(entry.cls), purpose, str(file or ""), None, 1, None, None, identity)
+    properties = BlockFacts(name, signature_text(entry.cls), purpose, str(file or ""), None, 1, None, None, identity)
     if entry.is_head or (entry.fills_slots is not None and entry.cls.__module__.startswith("ultralytics.")):
-        return facts
+        return properties
     for row, plan in _plans(entry):
         cost = _cost(entry, plan, row)
         if cost is not None:
-            return facts._replace(args=row.args, inputs=len(row.in_channels), params=cost[0], gflops=cost[1])
-    return facts
+            return properties._replace(args=row.args, inputs=len(row.in_channels), params=cost[0], gflops=cost[1])
+    return properties
 
 
 def all_block_facts() -> list[BlockFacts]:
@@ -119,7 +119,7 @@ def _parameters(module: nn.Module) -> int:
 
 def markdown_page() -> str:
     """The page of blocks: a table of every row of this package."""
-    rows = [facts.cells() for facts in all_block_facts() if not facts.file]
+    rows = [properties.cells() for properties in all_block_facts() if not properties.file]
     lines = [
         "# Blocks",
         "",
@@ -148,7 +148,7 @@ def describe_blocks(names: Sequence[str] = (), format: str = "text") -> str:
         return "\n".join(_describe(name) for name in names) + "\n"
     if format == "markdown":
         return markdown_page()
-    rows = [BLOCK_COLUMNS, *(facts.cells() for facts in all_block_facts())]
+    rows = [BLOCK_COLUMNS, *(properties.cells() for properties in all_block_facts())]
     return "\n".join(tables.TABLE_FORMATS[format](rows)) + "\n"
 
 
@@ -156,11 +156,11 @@ def _describe(name: str) -> str:
     if name not in REGISTRY:
         near = ", ".join(REGISTRY.nearest(name)) or "none"
         raise NotFoundError(f"no row is called {name}; near names: {near}\nyolo blocks lists them all")
-    facts = block_facts(name)
-    lines = [name, f"  {facts.purpose}", f"  {facts.signature}", f"  {facts.example()}"]
-    if facts.params is not None:
+    properties = block_facts(name)
+    lines = [name, f"  {properties.purpose}", f"  {properties.signature}", f"  {properties.example()}"]
+    if properties.params is not None:
         size = f"{WIDTH_SHOWN} channels, {SIDE}x{SIDE}"
-        lines.append(f"  {facts.params:,} parameters, {facts.gflops:.3f} GFLOPs at {size}")
-    lines += ["  a new row can start as the identity"] if facts.identity else []
-    lines += [f"  from {facts.file}"] if facts.file else []
+        lines.append(f"  {properties.params:,} parameters, {properties.gflops:.3f} GFLOPs at {size}")
+    lines += ["  a new row can start as the identity"] if properties.identity else []
+    lines += [f"  from {properties.file}"] if properties.file else []
     return "\n".join(lines)
