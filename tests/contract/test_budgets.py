@@ -49,13 +49,13 @@ def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 def complexity(function: ast.AST) -> int:
-    """Branches plus 1; nested functions count for themselves."""
+    """Branches, operands of `and` and `or` beyond the first, plus 1; nested functions count for themselves."""
     total, stack = 1, list(ast.iter_child_nodes(function))
     while stack:
         node = stack.pop()
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
             continue
-        total += isinstance(node, _BRANCHES)
+        total += isinstance(node, _BRANCHES) + (len(node.values) - 1 if isinstance(node, ast.BoolOp) else 0)
         stack += ast.iter_child_nodes(node)
     return total
 
@@ -78,6 +78,7 @@ def parse(source: str) -> ast.FunctionDef:
         ("def f():\n    'doc'", 0, 1),
         ("def f():\n    'doc'\n    return 1", 1, 1),
         ("def f(a):\n    if a:\n        return 1\n    return 2 if b else 3", 3, 3),
+        ("def f(a):\n    return a and b or c", 1, 3),
         (
             "def f(a):\n    try:\n        pass\n    except OSError:\n        pass\n    def g():\n        if a: pass",
             6,

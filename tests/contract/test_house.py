@@ -14,14 +14,14 @@ from tests.contract.source import ROOT
 TREE = ROOT.parent
 CEILINGS = {
     "modules in a package": 15,
-    "duplicate names without a reason": 60,  # goal: 0
-    "functions named as their module": 1,  # goal: 0
-    "denied words": 618,  # goal: 0
-    "per cent of plain Any, arguments": 6.3,  # goal: 2.0
-    "per cent of plain Any, all annotations": 6.0,  # goal: 2.0
+    "duplicate names without a reason": 0,
+    "functions named as their module": 0,
+    "denied words": 0,
+    "per cent of plain Any, arguments": 2.0,
+    "per cent of plain Any, all annotations": 2.1,  # goal: 2.0
     "names on self of the trainer": 110,
     "writes to args outside cfg": 0,
-    "functions above the complexity": 12,  # goal: 0
+    "functions above the complexity": 0,
     "long files": 0,
 }
 """The most that a measure may show. Lower a figure when the tree has come below it; never raise one."""

@@ -112,9 +112,14 @@ def migrate(values: Mapping[str, Any]) -> dict[str, Any]:
             LOGGER.warning(f"task={value} is a mode, not a task, and is ignored")
         else:
             result[name] = value
-    if result.get("name") == "model" and result.get("model"):
-        result["name"] = Path(str(result["model"])).stem
-    return result
+    return _named_after_model(result)
+
+
+def _named_after_model(values: dict[str, Any]) -> dict[str, Any]:
+    """Put the stem of the model's file in the place of `name=model`."""
+    if values.get("name") == "model" and values.get("model"):
+        values["name"] = Path(str(values["model"])).stem
+    return values
 
 
 def _shown(values: Mapping[str, Any]) -> str:

@@ -58,12 +58,17 @@ def join_pieces(argv: Sequence[str]) -> list[str]:
         elif text:
             joined.append(text)
     for text in joined:
-        key, equals, value = text.partition("=")
-        if _depth(text):
-            raise ConfigError(f"the brackets of {text!r} do not match")
-        if equals and not (key and value):
-            raise ConfigError(f"{text!r} needs a key and a value: key=value")
+        _check_joined(text)
     return joined
+
+
+def _check_joined(text: str) -> None:
+    """Raise ConfigError for an open bracket, or an `=` without key or value."""
+    key, equals, value = text.partition("=")
+    if _depth(text):
+        raise ConfigError(f"the brackets of {text!r} do not match")
+    if equals and not (key and value):
+        raise ConfigError(f"{text!r} needs a key and a value: key=value")
 
 
 def unquoted(text: str) -> str:

@@ -410,9 +410,7 @@ def _same_outputs(
     report: TransferReport, pairs: Sequence[AlignedPair], target: ModelSpec | None, source: ModelSpec | None
 ) -> bool:
     """Whether the target computes the source's function: all tensors taken, new rows the identity, routes the same."""
-    if target is None or source is None or target.shift or source.shift:  # slots of one-row backbones are not traced
-        return False
-    if target.activation != source.activation or report.rows:
+    if target is None or source is None or report.rows or not _comparable(target, source):
         return False
     passing = {r.target for r in report.layers if r.state == "new" and r.note == IDENTITY}
     if not all(split_key(key)[0] in passing for key in report.fresh):
@@ -431,6 +429,11 @@ def _same_outputs(
         if pair_cost(to, of) != 0 or inputs != source.layers[of.index].inputs:
             return False
     return origin(len(target.layers) - 1) == len(source.layers) - 1
+
+
+def _comparable(target: ModelSpec, source: ModelSpec) -> bool:
+    """Whether routes can be traced in both, which slots of one-row backbones prevent, and activations are the same."""
+    return target.activation == source.activation and not (target.shift or source.shift)
 
 
 # -------------------------------------------------------------------------------------------------------- class names

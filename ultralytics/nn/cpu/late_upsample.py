@@ -134,10 +134,15 @@ def upsample_late(net: nn.Module) -> nn.Module:
         concat.forward = LateConcat(concat)  # type: ignore[assignment, method-assign]
         for upsample in small:
             upsample.forward = LateUpsample(upsample, (concat, reader, *convs))
-        for conv in convs:
-            packed = conv.forward
-            conv.forward = SplitInputConv(conv, packed.layer, packed.name, packed.act)
+        _split_inputs(convs)
     return net
+
+
+def _split_inputs(convs: Sequence[nn.Module]) -> None:
+    """Let prepacked convolutions take two maps that were not joined, in place."""
+    for conv in convs:
+        packed: Any = conv.forward
+        conv.forward = SplitInputConv(conv, packed.layer, packed.name, packed.act)
 
 
 def _pointwise_readers(block: type[nn.Module]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from torch import nn
 from ultralytics.utils.errors import ConfigError, NotFoundError
 from ultralytics.utils.log import LOGGER
 
-PROBE_MAP = (256, 320)  # height and width of the image by which maps are reported apart; no two strides agree in both
+PROBE_MAP = (256, 320)  # height and width of the probe image; no two strides agree in both sides
 
 
 class MapBackbone(nn.Module):

@@ -88,8 +88,8 @@ class Timm(MapBackbone):
         library = _library()
         if stages is not None:
             options["out_indices"] = tuple(stages)
-        channel_info = library.get_pretrained_cfg(self.source)
-        ways = ANY_SIZE if channel_info is not None and channel_info.fixed_input_size else ({},)
+        weights_info = library.get_pretrained_cfg(self.source)
+        ways = ANY_SIZE if weights_info is not None and weights_info.fixed_input_size else ({},)
         for way in ways:
             try:
                 return library.create_model(self.source, features_only=True, in_chans=self.ch, **options, **way)
@@ -110,21 +110,23 @@ class Timm(MapBackbone):
 
     def candidates(self) -> list[Path]:
         """Return `<model>.<tag>.safetensors` or `.pth` among torch's weights, and the cache of timm's own hub."""
-        channel_info = _library().get_pretrained_cfg(self.source)
-        tag = f".{channel_info.tag}" if channel_info is not None and channel_info.tag else ""
+        weights_info = _library().get_pretrained_cfg(self.source)
+        tag = f".{weights_info.tag}" if weights_info is not None and weights_info.tag else ""
         stem = self.source.partition(".")[0] + tag
         files = [hub_file(f"{stem}.safetensors"), hub_file(f"{stem}.pth")]
-        if channel_info is not None and channel_info.url:
-            files.append(hub_file(str(channel_info.url).rpartition("/")[2]))
+        if weights_info is None:
+            return files
+        if weights_info.url:
+            files.append(hub_file(str(weights_info.url).rpartition("/")[2]))
         if (
-            channel_info is not None
-            and channel_info.hf_hub_id
+            weights_info is not None
+            and weights_info.hf_hub_id
             and importlib.util.find_spec("huggingface_hub") is not None
         ):
             from huggingface_hub import try_to_load_from_cache  # type: ignore[import-not-found, unused-ignore]
 
             cached = (
-                try_to_load_from_cache(channel_info.hf_hub_id, n) for n in ("model.safetensors", "pytorch_model.bin")
+                try_to_load_from_cache(weights_info.hf_hub_id, n) for n in ("model.safetensors", "pytorch_model.bin")
             )
             files += [Path(name) for name in cached if isinstance(name, str)]
         return files
