@@ -48,8 +48,9 @@ def rows(model: RTDETR) -> torch.Tensor:
 
 def test_public_doors():
     assert ultralytics.RTDETR is models.RTDETR is RTDETR
+    assert ultralytics.YOLO is models.YOLO
     with pytest.raises(AttributeError):
-        models.YOLO  # noqa: B018
+        models.NoSuchModel  # noqa: B018
 
 
 @pytest.mark.parametrize("wrong", [torch.nn.Linear(1, 1), 5, None, ["m.yaml"]])
