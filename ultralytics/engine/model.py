@@ -32,7 +32,7 @@ from ultralytics.nn.checkpoint.describe import describe_file
 from ultralytics.nn.checkpoint.format import pack_model, save_checkpoint
 from ultralytics.nn.export.stock_state_dict import export_state_dict, loading_lines
 from ultralytics.nn.families import FAMILIES, Family
-from ultralytics.nn.tasks import BaseModel, family_of_yaml, load_checkpoint
+from ultralytics.nn.tasks import BaseModel, check_rebuilds, family_of_yaml, load_checkpoint
 from ultralytics.utils.callbacks import Callback, Callbacks
 from ultralytics.utils.checks import check_file, check_imgsz
 from ultralytics.utils.errors import ConfigError, ConfigTypeError
@@ -399,6 +399,7 @@ class Model:
     def save(self, filename: str | Path = "saved_model.pt") -> Path:
         """Write the model as it is now; arguments and metrics of the file it came from are kept. Returns the path."""
         self._need_network("be saved as weights")
+        check_rebuilds(self.model)
         kept = {k: v for k, v in (self.ckpt or {}).items() if k in {"train_args", "train_metrics", "train_results"}}
         record = {"model": pack_model(self.model), "modules": pack_user_modules(self.model)}
         return Path(save_checkpoint(filename, {**kept, **record}))
