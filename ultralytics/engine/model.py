@@ -241,7 +241,7 @@ class Model:
     def embed(self, source: Any = None, stream: bool = False, **kwargs: Any) -> list[Any] | Iterator[Any]:
         """Return a feature vector per image: pooled outputs of the layers in `embed` (default: the last but one)."""
         self._need_network("embed")
-        return self.predict(source, stream, **{"embed": [len(self.model.model) - 2], **kwargs})
+        return self.predict(source, stream, **{**kwargs, "embed": kwargs.get("embed") or [len(self.model.model) - 2]})
 
     def _start(self, cls: type[Any], args: Mapping[str, Any], source: Any) -> Iterator[Results]:
         """Open the source for a pass with these arguments, which other threads' calls do not change."""
