@@ -8,7 +8,6 @@ the call.
 from __future__ import annotations
 
 import copy
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -35,6 +34,7 @@ from ultralytics.nn.families import FAMILIES, Family
 from ultralytics.nn.tasks import BaseModel, check_rebuilds, family_of_yaml, load_checkpoint
 from ultralytics.utils.callbacks import Callback, Callbacks
 from ultralytics.utils.checks import check_file, check_imgsz
+from ultralytics.utils.dist import ProcessLock
 from ultralytics.utils.errors import ConfigError, ConfigTypeError
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.metrics import DetMetrics
@@ -98,7 +98,7 @@ class Model:
         if isinstance(model, Model):
             self.__dict__ = model.__dict__
             return
-        self._lock = threading.RLock()
+        self._lock = ProcessLock()
         self.user_files = [str(path) for path in load_user_modules(modules)]
         self.callbacks = Callbacks()
         self.predictor = self.trainer = self.ckpt = self.ckpt_path = self.cfg = self.metrics = None
@@ -475,7 +475,7 @@ class Model:
         return {k: v for k, v in self.__dict__.items() if k not in {"predictor", "_lock"}}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self.__dict__.update(state, predictor=None, _lock=threading.RLock())
+        self.__dict__.update(state, predictor=None, _lock=ProcessLock())
 
     def __getattr__(self, name: str) -> Any:
         """Look unknown attributes up on the network."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import nn
@@ -26,6 +26,7 @@ from ultralytics.nn.dfine import DFINEDetectionModel
 from ultralytics.nn.families import FAMILIES, Family
 from ultralytics.nn.yaml_model import YamlModel
 from ultralytics.nn.yolo import YOLODetectionModel
+from ultralytics.utils.config.absent import absent
 from ultralytics.utils.errors import CheckpointError, ModelYAMLError
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "RTDETRDetectionModel",
     "YOLODetectionModel",
     "YamlModel",
+    "attempt_load_one_weight",
     "attempt_load_weights",
     "check_rebuilds",
     "family_of_yaml",
@@ -45,6 +47,7 @@ __all__ = [
     "pack_model",
     "parse_model",
     "save_checkpoint",
+    "torch_safe_load",
     "unpack_model",
     "yaml_model_load",
 ]
@@ -158,3 +161,24 @@ def guess_model_task(model: object) -> str:
         model = load_model_yaml(model).data
     task = model.get("task") if isinstance(model, Mapping) else getattr(model, "task", None)
     return task if isinstance(task, str) else "detect"
+
+
+def attempt_load_one_weight(
+    weight: str | Path, device: str | torch.device = "cpu", inplace: bool = True, fuse: bool = False
+) -> tuple[YamlModel, dict[str, Any]]:
+    """Return `load_checkpoint` of a file, with `fuse` folded; `inplace` has no effect."""
+    model, ckpt = load_checkpoint(weight, device)
+    if fuse:
+        model.fuse(verbose=False)
+    return model, ckpt
+
+
+def torch_safe_load(weight: str | Path, safe_only: bool = True) -> tuple[dict[str, Any], str]:
+    """Return the content of a weights file and its path; the file is read as data, whatever `safe_only` says."""
+    return read_checkpoint(weight), str(weight)
+
+
+if not TYPE_CHECKING:  # a type checker shall see what is missing
+
+    def __getattr__(name: str) -> NoReturn:
+        raise absent(__name__, name)

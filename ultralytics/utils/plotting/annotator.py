@@ -204,3 +204,31 @@ def write_image(file: str | Path, im: npt.NDArray[Any], jpeg_quality: int = 95) 
     with atomic_write(file, "wb") as f:
         f.write(data.tobytes())
     return str(file)
+
+
+def save_one_box(
+    xyxy: Sequence[float] | torch.Tensor,
+    im: Pixels,
+    file: str | Path = "im.jpg",
+    gain: float = 1.02,
+    pad: int = 10,
+    square: bool = False,
+    BGR: bool = False,
+    save: bool = True,
+) -> Pixels:
+    """Cut a box out of an image (H, W, 3) in BGR order, and with `save` write it to `file`; return the crop.
+
+    `xyxy` is (4,) in pixels. The box is made a square if asked for, then its sides grow by `gain` and `pad` pixels. The
+    crop that is returned is in RGB order, with `BGR` in that of the image.
+    """
+    x1, y1, x2, y2 = (float(v) for v in torch.as_tensor(xyxy).flatten()[:4])
+    w, h = x2 - x1, y2 - y1
+    if square:
+        w = h = max(w, h)
+    half_w, half_h = (w * gain + pad) / 2, (h * gain + pad) / 2
+    left, right = (round(min(max((x1 + x2) / 2 + s * half_w, 0), im.shape[1])) for s in (-1, 1))
+    top, bottom = (round(min(max((y1 + y2) / 2 + s * half_h, 0), im.shape[0])) for s in (-1, 1))
+    crop = np.ascontiguousarray(im[top:bottom, left:right])  # (h, w, 3)
+    if save and crop.size:
+        write_image(file, crop)
+    return crop if BGR else np.ascontiguousarray(crop[..., ::-1])
