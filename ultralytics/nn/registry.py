@@ -168,8 +168,9 @@ def register(
     Used bare (`@register`) or without a rule, the first constructor parameter receives the input channels, the row's
     arguments follow, and a dry run on the meta device finds the output channels. A class whose first parameter cannot
     be a number of channels (its default is not an integer, or there is none) gets the row's arguments alone and keeps
-    the channels. With `multi_input` the block's forward takes the list of its inputs. `is_head` marks the last, predicting layer. `fills_slots` marks a backbone of one row:
-    its forward returns two to five maps, finest first, which take the layer indices up to 4; the next row is layer 5.
+    the channels. With `multi_input` the block's forward takes the list of its inputs. `is_head`
+    marks the last, predicting layer. `fills_slots` marks a backbone of one row: its forward returns two to five maps,
+    finest first, which take the layer indices up to 4; the next row is layer 5.
     """
 
     def add(cls: ModuleType, with_rule: ChannelRule | None) -> ModuleType:

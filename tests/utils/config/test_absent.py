@@ -14,13 +14,13 @@ from ultralytics import RTDETR, utils
 from ultralytics.cfg import cfg2dict
 from ultralytics.nn import tasks
 from ultralytics.utils.checks import check_file, check_imgsz, check_requirements, check_yaml
-from ultralytics.utils.config.absent import ABSENT
+from ultralytics.utils.config.absent import ABSENT_NAMES
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.ops import convert_torch2numpy_batch
 from ultralytics.utils.plotting import save_one_box
 from ultralytics.utils.torch_utils import intersect_dicts, model_info, select_device
 
-PAIRS = [(module, name) for module, names in ABSENT.items() for name in names]
+PAIRS = [(module, name) for module, names in ABSENT_NAMES.items() for name in names]
 
 
 @pytest.mark.parametrize(("module", "name"), PAIRS)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 _OTHER_TASK = "is not available here: of the interface's networks use RTDETRDetectionModel instead"
 
-ABSENT: Mapping[str, Mapping[str, str]] = {
+ABSENT_NAMES: Mapping[str, Mapping[str, str]] = {
     "ultralytics": {
         **dict.fromkeys(("YOLOWorld", "YOLOE"), "is not available here: use YOLO or RTDETR instead"),
         **dict.fromkeys(("SAM", "FastSAM", "NAS"), "is a model of another task: use the upstream package instead"),
@@ -34,12 +34,13 @@ ABSENT: Mapping[str, Mapping[str, str]] = {
 }
 """What to use instead, by module and name."""
 
+
 def absent(module: str, name: str) -> ImportError | AttributeError:
     """Return the error for a name that a module does not have.
 
     For a name of the interface it is an ImportError: `from ... import` replaces the text of an AttributeError.
     """
-    text = ABSENT.get(module, {}).get(name)
+    text = ABSENT_NAMES.get(module, {}).get(name)
     if text is None:
         return AttributeError(f"module {module!r} has no attribute {name!r}")
     return ImportError(f"{name} {text}", name=module)
