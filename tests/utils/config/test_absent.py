@@ -26,7 +26,7 @@ PAIRS = [(module, name) for module, names in ABSENT_NAMES.items() for name in na
 @pytest.mark.parametrize(("module", "name"), PAIRS)
 def test_an_import_of_a_name_that_is_absent_says_what_to_use(module: str, name: str) -> None:
     found = importlib.import_module(module)
-    with pytest.raises(ImportError, match=f"^{name} .* instead"):
+    with pytest.raises(ImportError, match=f"^{name}: use .* instead"):
         getattr(found, name)
 
 

@@ -7,29 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-_OTHER_TASK = "is not available here: of the interface's networks use RTDETRDetectionModel instead"
-
 ABSENT_NAMES: Mapping[str, Mapping[str, str]] = {
     "ultralytics": {
-        **dict.fromkeys(("YOLOWorld", "YOLOE"), "is not available here: use YOLO or RTDETR instead"),
-        **dict.fromkeys(("SAM", "FastSAM", "NAS"), "is a model of another task: use the upstream package instead"),
+        **dict.fromkeys(("YOLOWorld", "YOLOE"), "use YOLO or RTDETR instead; open vocabularies are not available here"),
+        **dict.fromkeys(
+            ("SAM", "FastSAM", "NAS"), "use the upstream package instead; such models are not available here"
+        ),
     },
     "ultralytics.engine.exporter": {
-        "Exporter": "is not available here: use RTDETR(weights).export(format=...) instead",
-        "export_formats": "is not available here: use `yolo help export` instead, which lists the formats",
+        "Exporter": "use model.export(format=...) instead",
+        "export_formats": "use `yolo help export` instead, which lists the formats",
     },
     "ultralytics.data.converter": dict.fromkeys(
         ("convert_coco", "coco91_to_coco80_class", "convert_dota_to_yolo_obb", "convert_segment_masks_to_yolo_seg"),
-        "is not available here: use ultralytics.convert(data, to=...) or `yolo convert` instead",
+        "use ultralytics.convert or `yolo convert` instead",
     ),
     "ultralytics.utils.torch_utils": {
-        "strip_optimizer": "is not needed here: best.pt and last.pt of a finished run are stripped; use "
-        "RTDETR(weights).save(path) instead to write a file without the state of training",
-        "torch_distributed_zero_first": "is not available here: use torch.distributed.barrier instead",
+        "strip_optimizer": "use model.save(path) instead; weights of a finished run are stripped",
+        "torch_distributed_zero_first": "use torch.distributed.barrier instead",
     },
     "ultralytics.nn.tasks": dict.fromkeys(
         ("SegmentationModel", "PoseModel", "OBBModel", "WorldModel", "YOLOEModel", "YOLOESegModel", "Ensemble"),
-        _OTHER_TASK,
+        "use DetectionModel instead; networks of other tasks are not available here",
     ),
 }
 """What to use instead, by module and name."""
@@ -43,4 +42,4 @@ def absent(module: str, name: str) -> ImportError | AttributeError:
     text = ABSENT_NAMES.get(module, {}).get(name)
     if text is None:
         return AttributeError(f"module {module!r} has no attribute {name!r}")
-    return ImportError(f"{name} {text}", name=module)
+    return ImportError(f"{name}: {text}", name=module)
