@@ -63,7 +63,7 @@ _WHERE = {
 
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise importlib.import_module("ultralytics.utils.config.absent").absent(__name__, name)
     module, attribute = _WHERE[name]
     return getattr(importlib.import_module(module), attribute)
 

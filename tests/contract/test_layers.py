@@ -26,6 +26,7 @@ DOORS = {  # modules that look a name up in a higher layer, when it is asked for
     "ultralytics.models",
     "ultralytics.cfg",
     "ultralytics.nn.families",
+    "ultralytics.utils.ops",
 }
 LOCAL_THIRD_PARTIES = {  # heavy or optional: imported where they are used
     "torch",

@@ -103,7 +103,7 @@ def test_signatures_that_callers_spell_out() -> None:
 
     assert list(inspect.signature(RTDETRDetectionModel.__init__).parameters)[1:5] == ["cfg", "ch", "nc", "verbose"]
     assert list(inspect.signature(Results.__init__).parameters)[1:5] == ["orig_img", "path", "names", "boxes"]
-    assert list(inspect.signature(select_device).parameters) == ["device", "batch", "verbose"]
+    assert list(inspect.signature(select_device).parameters) == ["device", "batch", "newline", "verbose"]
 
 
 @pytest.mark.parametrize(

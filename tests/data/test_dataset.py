@@ -394,3 +394,18 @@ def test_caches_of_both_ways_are_apart(tmp_path: Path) -> None:
         data = dataset(tmp_path, cache="disk", reduced_decode=on)
         assert np.array_equal(data.images[0], dataset(tmp_path, reduced_decode=on).images[0])
     assert len(list(path.parent.glob("a.jpg.*.npy"))) == 2
+
+
+def test_labels_beside_their_images_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = write_set(tmp_path, {"a": GOOD, "b": None})
+    (images / "b.txt").write_text(GOOD)
+    dataset(tmp_path)
+    out = capsys.readouterr().out
+    assert "1 images count as backgrounds" in out and str(images / "b.txt") in out
+
+
+def test_errors_carry_no_colour_codes(tmp_path: Path) -> None:
+    write_set(tmp_path, {"a": None})
+    with pytest.raises(DatasetError) as caught:
+        dataset(tmp_path, augment=True, prefix="\x1b[34m\x1b[1mtrain: \x1b[0m")
+    assert str(caught.value).startswith("train: no labels found")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -207,3 +210,39 @@ def test_four_channels_are_upright_too(tmp_path: Path, suffix: str, orientation:
     red = colour[..., 2] > 100
     assert red.mean() == pytest.approx(0.25, abs=0.01)
     assert ((got[..., 3] < 250) == red).mean() > 0.99 and ((got[..., 2] > 100) == red).mean() > 0.99
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("suffix", [".tiff", ".tif"])
+def test_floating_images_of_three_channels_are_read(tmp_path: Path, channels: int, suffix: str) -> None:
+    file = tmp_path / f"f{suffix}"
+    cv2.imwrite(str(file), np.full((12, 14, 3), (0.0, 0.5, 1.0), np.float32))
+    image = imread(file, channels)
+    assert image is not None and image.shape == (12, 14, channels)
+    assert channels == 1 or image[0, 0].tolist() == [0, 127, 255]
+
+
+def test_a_program_named_as_a_picture_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow chooses by content and starts the program `gs` for PostScript."""
+    called = tmp_path / "called"
+    program = tmp_path / "bin" / "gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {called}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    file = tmp_path / "a.jpg"
+    file.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 50 50\n%%EndComments\nshowpage\n%%EOF\n")
+    assert imread(file) is None and imread(file, 4) is None
+    with pytest.raises(ValueError, match="not an image"):
+        probe(file)
+    assert not called.exists()
+
+
+def test_a_header_that_claims_too_many_pixels_is_not_decoded(tmp_path: Path) -> None:
+    header = b"\x89PNG\r\n\x1a\n" + b"\x00\x00\x00\rIHDR" + (20000).to_bytes(4, "big") * 2 + b"\x08\x02\x00\x00\x00"
+    crc = zlib.crc32(header[12:]).to_bytes(4, "big")
+    file = tmp_path / "a.png"
+    file.write_bytes(header + crc + b"\x00\x00\x00\x00IEND\xaeB`\x82")
+    assert imread(file) is None and imread(file, 4) is None
+    with pytest.raises(ValueError, match="too many pixels"):
+        probe(file)

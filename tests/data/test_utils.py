@@ -275,3 +275,24 @@ def test_fractions_are_seeded_and_keep_order() -> None:
         picked = pick_fraction(files, fraction, seed=3)
         assert len(picked) == n and picked == sorted(picked) and picked == pick_fraction(files, fraction, seed=3)
     assert pick_fraction(files, 0.25, 3) not in (files[:25], pick_fraction(files, 0.25, 4))
+
+
+@pytest.mark.parametrize("blank", ["test:", "test: ''", "test: []", "test: null"])
+def test_a_split_left_blank_is_absent(root: Path, blank: str) -> None:
+    file = yaml(root, SPLITS + NAMES + blank + "\n")
+    with pytest.raises(NotFoundError, match=r"there is no split 'test' \(the file has train, val\)"):
+        check_det_dataset(file, split="test")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("names: [a, [b, c]]", "class 1 is .* not a string or a number"),
+        ("names: {0: a, 1: {b: 2}}", "class 1 is .* not a string or a number"),
+        ('names: [a, "b\\e[31m"]', "characters that cannot be shown"),
+        ("nc: 100000000", "at most 1,000,000"),
+    ],
+)
+def test_names_that_are_not_names(root: Path, names: str, message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        check_det_dataset(yaml(root, SPLITS + names + "\n"))

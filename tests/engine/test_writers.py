@@ -14,7 +14,6 @@ from tests.engine.tiny import IMAGES, NAMES, draw, oracle, predict_args, write_d
 from ultralytics.engine.results.results import Results
 from ultralytics.engine.writers import ResultWriter, VideoSink
 from ultralytics.models.rtdetr.predict import RTDETRPredictor
-from ultralytics.utils.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
@@ -129,13 +128,13 @@ def test_video_sink_writes_nothing_before_the_first_frame(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_show_without_a_screen_is_refused(folder, tmp_path, monkeypatch):
+def test_show_without_a_screen_warns_once_and_the_run_continues(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.platform", "linux")
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(cv2, "imshow", lambda *args: pytest.fail("Qt would end the process here"))
-    with pytest.raises(ConfigError, match="DISPLAY"):
-        oracle(tmp_path, show=True)(str(folder))
+    assert len(oracle(tmp_path, show=True)(str(folder))) > 1
+    assert capsys.readouterr().out.count("neither DISPLAY") == 1
 
 
 def test_writer_makes_no_folder_when_nothing_is_asked_for(tmp_path):

@@ -3,14 +3,17 @@
 import math
 
 import pytest
+from torch import nn
 
 from ultralytics.nn.registry import (
+    REGISTRY,
     Entry,
     Plan,
     Registry,
     RowContext,
     Scale,
     channels_first,
+    register,
     same_channels,
     scaled_conv,
     scaled_repeat,
@@ -81,3 +84,32 @@ def test_scaled_refuses(channels, error):
 )
 def test_rules(rule, row, want):
     assert rule(row) == want
+
+
+class _Option(nn.Module):
+    def __init__(self, eps=1e-4):
+        super().__init__()
+        self.eps = eps
+
+
+class _Keyword(nn.Module):
+    def __init__(self, *, c=8):
+        super().__init__()
+
+
+class _Bare(nn.Module):
+    def __init__(self):
+        super().__init__()
+
+
+class _Channels(nn.Module):
+    def __init__(self, c1=8, eps=1e-4):
+        super().__init__()
+
+
+@pytest.mark.parametrize(
+    ("block", "rule"), [(_Option, same_channels), (_Keyword, same_channels), (_Bare, same_channels), (_Channels, None)]
+)
+def test_a_first_parameter_that_is_not_a_number_gets_no_channels(block, rule):
+    register(name=f"of_test_{block.__name__}")(block)
+    assert REGISTRY.get(f"of_test_{block.__name__}").rule is rule

@@ -298,3 +298,16 @@ def test_report_is_compact():
         "5-11 4-10 moved Conv, AIFI, nn.Upsample, Concat, RepC3, ...",
     ]
     assert len(build(TINY_DICT).load(donor(), verbose=False).lines()) == 2  # all kept: nothing to tabulate
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "model."])
+def test_prefixes_of_wrappers_are_taken_off(prefix):
+    source, target = (RTDETRDetectionModel(copy.deepcopy(TINY_DICT), verbose=False) for _ in range(2))
+    fill_(source)
+    report = target.load({prefix + k: v for k, v in source.state_dict().items()}, verbose=False)
+    assert not report.fresh and all(torch.equal(v, source.state_dict()[k]) for k, v in target.state_dict().items())
+
+
+def test_weights_of_which_nothing_fits_give_a_warning(capsys):
+    RTDETRDetectionModel(copy.deepcopy(TINY_DICT), verbose=False).load({"other.weight": torch.ones(3)}, verbose=False)
+    assert "nothing was taken" in capsys.readouterr().out

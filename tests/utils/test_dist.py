@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import os
+import signal
+import threading
+
 import pytest
 import torch
 
 from ultralytics.utils import dist
+from ultralytics.utils.dist import ProcessLock
 
 NAMES = ("WORLD_SIZE", "RANK", "LOCAL_RANK")
 
@@ -49,3 +54,29 @@ def _work(rank: int, world: int, store: str) -> None:
 
 def test_two_processes(tmp_path: object) -> None:
     torch.multiprocessing.spawn(_work, (2, f"{tmp_path}/store"), nprocs=2)
+
+
+def test_a_lock_is_free_in_a_forked_child() -> None:
+    if not hasattr(os, "fork"):
+        pytest.skip("this system has no fork")
+    lock, held, release = ProcessLock(), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            release.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(5)
+        with lock, lock:
+            os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    release.set()
+    thread.join()
+    assert status == 0
+    with lock:
+        pass

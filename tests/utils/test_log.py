@@ -2,10 +2,16 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import shlex
+import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
+import ultralytics
 from ultralytics.utils.log import LOGGER, ProgressBar, colorstr, get_logger, write_text
 
 
@@ -135,3 +141,19 @@ def test_bar_without_a_total_counts() -> None:
     bar = ProgressBar[int](iter([1, 2]), disable=True)
     assert len(bar) == 0 and list(bar) == [1, 2]
     assert bar.text().startswith("2it")
+
+
+def test_a_reader_that_has_gone_does_not_end_the_run() -> None:
+    lines = [
+        "import time",
+        "from ultralytics.utils.log import LOGGER, ProgressBar",
+        "for i in range(2000): LOGGER.info('x' * 100)",
+        "list(ProgressBar(range(3)))",
+        "open('done', 'w').close()",
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        command = f"{shlex.quote(sys.executable)} -c {shlex.quote(chr(10).join(lines))} | head -1"
+        root = str(Path(ultralytics.__file__).parents[1])
+        environment = {**os.environ, "PYTHONPATH": root}
+        done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, env=environment)
+        assert done.stderr == "" and Path(folder, "done").exists()

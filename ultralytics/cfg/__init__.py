@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,9 +15,10 @@ from ultralytics.cfg.args import Args
 from ultralytics.cfg.resolution import Overrides, Source, apply_recipe, resolve
 from ultralytics.cfg.schema import MODES, TASKS
 from ultralytics.utils.config.settings import SETTINGS
+from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.files import increment_path
 
-__all__ = ["MODES", "TASKS", "Args", "apply_recipe", "entrypoint", "get_cfg", "get_save_dir"]
+__all__ = ["MODES", "TASKS", "Args", "apply_recipe", "cfg2dict", "entrypoint", "get_cfg", "get_save_dir"]
 
 
 def get_cfg(cfg: Source = None, overrides: Overrides = None) -> Args:
@@ -48,6 +50,13 @@ def get_save_dir(args: SimpleNamespace, name: str | None = None) -> Path:
         return Path(save_dir)
     parent = Path(args.project) if args.project else Path(SETTINGS["runs_dir"]) / args.task
     return increment_path(parent / (name or args.name or args.mode), exist_ok=args.exist_ok)
+
+
+def cfg2dict(cfg: str | Path | Mapping[str, Any] | SimpleNamespace) -> dict[str, Any]:
+    """Return arguments as a dictionary, from a YAML file, a mapping or a namespace."""
+    if isinstance(cfg, (str, Path)):
+        return YAML.load(cfg)
+    return dict(cfg) if isinstance(cfg, Mapping) else dict(vars(cfg))
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,7 @@ Nothing here imports torch, so help, version, cfg and settings are fast.
 
 from __future__ import annotations
 
-import os
+import errno
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,7 +36,7 @@ from ultralytics.utils.config.paths import DEFAULT_CFG_PATH
 from ultralytics.utils.config.settings import SETTINGS
 from ultralytics.utils.errors import ConfigError, UserError
 from ultralytics.utils.files import atomic_write, resumed_file
-from ultralytics.utils.log import LOGGER, write_text
+from ultralytics.utils.log import LOGGER, mute, write_text
 
 COPY_NAME = "default_copy.yaml"
 DEFAULT_MODEL = {"detect": "rtdetr-l.yaml", "classify": "shvit_s1.yaml"}
@@ -44,6 +44,13 @@ DEFAULT_DATA = "demo.yaml"
 
 _ABSENT_TASKS = ("segment", "semantic", "depth", "pose", "obb", "solutions")
 """Tasks of the interface that this package does not have."""
+
+
+FILE_SYSTEM_ERRORS = frozenset(
+    (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOTDIR, errno.EISDIR)
+) | {errno.ENAMETOOLONG, errno.EIO, errno.EMFILE, errno.ENOENT}
+"""What a system reports of a folder that cannot be written, a full disk or a wrong path: not a bug."""
+_REMEDY = "choose a folder that can be written to (project=, save_dir=) with enough space"
 
 
 @contextmanager
@@ -62,7 +69,12 @@ def user_errors() -> Iterator[None]:
         write_text(sys.stderr, "\ninterrupted\n")
         raise SystemExit(130) from None
     except BrokenPipeError:  # the reader of `yolo cfg | head` has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        mute(sys.stdout)
+        raise SystemExit(1) from None
+    except OSError as e:
+        if e.errno not in FILE_SYSTEM_ERRORS:
+            raise
+        write_text(sys.stderr, f"ERROR ❌ {e.strerror}: {e.filename or 'a file of this run'}\n{_REMEDY}\n")
         raise SystemExit(1) from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,18 @@ class YOLODataset(Reporting, BaseDataset):
             if self.augment:
                 raise DatasetError(text, "put label files there, one per image, or correct the paths in the data YAML")
             LOGGER.warning(text)
+        beside = self._labels_beside_images()
+        if beside:
+            LOGGER.warning(
+                f"{self.img_path}: {len(beside)} images count as backgrounds, but a .txt file lies beside them "
+                f"({beside[0]}): labels are read from {Path(self.label_files[0]).parent}, move them there"
+            )
+
+    def _labels_beside_images(self) -> list[str]:
+        """Return the .txt files beside images that have none at the place where labels are read."""
+        pairs = zip(self.im_files, self.label_files, strict=False)
+        beside = ((os.path.splitext(image)[0] + ".txt", label) for image, label in pairs if label.endswith(".txt"))
+        return [near for near, label in beside if near != label and os.path.exists(near) and not os.path.exists(label)]
 
     def build_transforms(self, hyp: object = None, clean: bool = False) -> Compose:
         """Return the training or the validation chain."""

@@ -5,6 +5,7 @@ Shape legend: H height, W width, C channels.
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 from pathlib import Path
@@ -16,6 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ultralytics.utils.torch_tools.arrays import Pixels
+
+PIL_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF")
+"""Kinds that Pillow may decode. It chooses by content, and would run a PostScript file of any name."""
+_MAX_PIXELS = 178_956_970  # as Pillow's bound, beyond which `probe` refuses an image
+_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, AttributeError, Image.DecompressionBombError)
+"""What Pillow's decoders raise for files that are damaged or claim to be too large."""
 
 MIN_SIDE = 10  # pixels; smaller images hold nothing to detect
 _TAIL = 4096  # bytes searched for an end marker; cameras and editors append a few
@@ -66,6 +73,8 @@ def decode(data: NDArray[np.uint8], channels: int = 3) -> Pixels | None:
     """Decode the bytes of an image file; see `imread`."""
     if data.size == 0:
         return None
+    if _claims_too_much(data):
+        return None
     decoders = [_decode_with_opencv, _decode_with_pil]
     if data[4:8].tobytes() == b"ftyp":  # AVIF and HEIC: OpenCV, where it reads them at all, ignores their orientation
         decoders.reverse()
@@ -74,6 +83,29 @@ def decode(data: NDArray[np.uint8], channels: int = 3) -> Pixels | None:
         if image is not None:
             return as_uint8(image)
     return None
+
+
+def _claims_too_much(data: NDArray[np.uint8]) -> bool:
+    """Return whether the header of a file states more pixels than are decoded; a file of 100 KB may claim 5 GB."""
+    try:
+        with _open(io.BytesIO(data.tobytes())) as image:
+            return image.size[0] * image.size[1] > _MAX_PIXELS
+    except Image.DecompressionBombError:
+        return True
+    except _UNREADABLE:
+        return False
+
+
+def _open(file: io.BytesIO | io.BufferedReader) -> Image.Image:
+    """Open an image with Pillow by the decoders of photographs alone."""
+    return Image.open(file, formats=[kind for kind in PIL_FORMATS if kind in _registered()])
+
+
+@functools.cache
+def _registered() -> frozenset[str]:
+    """Return the kinds that this Pillow has a decoder for."""
+    Image.init()
+    return frozenset(Image.OPEN)
 
 
 def _file_bytes(path: str | Path, count: int = -1) -> NDArray[np.uint8]:
@@ -87,17 +119,30 @@ def _file_bytes(path: str | Path, count: int = -1) -> NDArray[np.uint8]:
 def _decode_with_opencv(data: NDArray[np.uint8], channels: int) -> NDArray[Any] | None:
     mode = _MODE.get(channels)
     if mode is not None:
-        return _imdecode(data, mode)
+        image = _imdecode(data, mode)
+        return image if image is not None else _floats(data, channels)
     image = _imdecode(data, cv2.IMREAD_UNCHANGED)
     return None if image is None else _turned(image, _orientation(data))  # that mode ignores it
+
+
+def _floats(data: NDArray[np.uint8], channels: int) -> NDArray[Any] | None:
+    """Decode an image of floating-point numbers, which OpenCV reads only as it is."""
+    image = _imdecode(data, cv2.IMREAD_UNCHANGED)
+    if image is None or image.dtype.kind != "f":
+        return None
+    image = np.asarray(image, np.float32)
+    if image.ndim == 2:
+        return image if channels == 1 else cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+    image = image[..., :3]
+    return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if channels == 1 else image
 
 
 def _orientation(data: NDArray[np.uint8]) -> int:
     """Return the EXIF orientation that the bytes of an image file have, 1 for none or where OpenCV sees to it."""
     try:
-        with Image.open(io.BytesIO(data.tobytes())) as image:
+        with _open(io.BytesIO(data.tobytes())) as image:
             return int(image.getexif().get(_ORIENTATION, 1)) if image.format in _ORIENTED else 1
-    except (OSError, ValueError, SyntaxError):
+    except _UNREADABLE:
         return 1
 
 
@@ -122,9 +167,9 @@ def _imdecode(data: NDArray[np.uint8], mode: int) -> NDArray[Any] | None:
 def _decode_with_pil(data: NDArray[np.uint8], channels: int) -> NDArray[Any] | None:
     """Decode what OpenCV cannot, when Pillow knows it."""
     try:
-        with Image.open(io.BytesIO(data.tobytes())) as image:
+        with _open(io.BytesIO(data.tobytes())) as image:
             return pil_to_bgr(image, channels)
-    except (OSError, ValueError, SyntaxError):
+    except _UNREADABLE:
         return None
 
 
@@ -211,7 +256,7 @@ def probe(path: str | Path) -> tuple[int, int]:
         size = os.path.getsize(path)
         if size == 0:
             raise ValueError("empty file (0 bytes)")
-        with open(path, "rb") as file, Image.open(file) as image:
+        with open(path, "rb") as file, _open(file) as image:
             turned = _is_turned(image)
             _check_complete(image, file, size)
             height, width = image.size if turned else image.size[::-1]
@@ -222,6 +267,8 @@ def probe(path: str | Path) -> tuple[int, int]:
     except (OSError, SyntaxError, EOFError, MemoryError) as error:
         kind = TemporaryReadError if is_transient(error) else ValueError
         raise kind(str(error) or "cannot be read") from None
+    except (RuntimeError, AttributeError) as error:  # plugins of Pillow, for damaged files
+        raise ValueError(f"cannot be decoded ({error})") from None
     if min(width, height) < MIN_SIDE:
         raise ValueError(f"{width}x{height} px, smaller than {MIN_SIDE} px")
     return height, width

@@ -32,6 +32,7 @@ __all__ = [
     "suffix_of",
 ]
 
+MAX_CLASSES = 1_000_000
 SPLITS = ("train", "val", "test", "minival")
 
 _TYPES: Mapping[str, tuple[type, ...]] = {
@@ -107,8 +108,8 @@ def check_det_dataset(data: str | Path, autodownload: bool = True, split: str = 
     _check_keys(spec, values)
     root = _root(spec, values)
     needed = split or "val"
-    if needed not in values:
-        have = ", ".join(s for s in SPLITS if s in values)
+    if not values.get(needed):  # absent, or left blank
+        have = ", ".join(s for s in SPLITS if values.get(s))
         raise NotFoundError(f"{spec.file}: there is no split '{needed}' (the file has {have})")
     if autodownload and not _exists(_resolve(values[needed], root)) and values.get("download"):
         _fetch_dataset(spec, values["download"], root)
@@ -168,6 +169,16 @@ def _integer(spec: _DataYAML, key: str, value: Any) -> int:
     raise spec.error(key, f"{key}: {value!r} is not an integer")
 
 
+def _class_name(spec: _DataYAML, key: Any, value: Any) -> str:
+    """Return the name of a class: a string that can be written to a file, or a number."""
+    if isinstance(value, (list, dict)) or value is None:
+        raise DatasetError(f"{spec.file}: names: class {key!r:.20} is {value!r:.60}, not a string or a number")
+    name = str(value)
+    if not name.isprintable() or any("\ud800" <= letter <= "\udfff" for letter in name):
+        raise DatasetError(f"{spec.file}: names: class {key!r:.20} has characters that cannot be shown: {name!a:.60}")
+    return name
+
+
 def _class_names(spec: _DataYAML, values: Mapping[str, Any]) -> dict[int, str]:
     """Return {id: name} from `names` (list, or mapping with the ids 0..n-1), else from a COCO file or from `nc`."""
     names, nc = values.get("names"), values.get("nc")
@@ -178,14 +189,17 @@ def _class_names(spec: _DataYAML, values: Mapping[str, Any]) -> dict[int, str]:
     if not names:
         if not nc or nc < 1:
             raise spec.error("names", "no classes", "list them under 'names:', or give their number as 'nc:'")
+        if nc > MAX_CLASSES:
+            raise spec.error("nc", f"nc: {nc:.6g} classes; at most {MAX_CLASSES:,} are supported", "correct nc")
         return {i: f"class_{i}" for i in range(nc)}
     table = dict(enumerate(names)) if isinstance(names, list) else names
     try:
-        table = {int(k): str(v) for k, v in table.items()}
+        table = {int(k): _class_name(spec, k, v) for k, v in table.items()}
     except (TypeError, ValueError):
         raise spec.error("names", "names: the keys must be integers 0, 1, 2, ...") from None
     if sorted(table) != list(range(len(table))):
-        raise spec.error("names", f"names: ids must run from 0 to {len(table) - 1} without a gap, not {sorted(table)}")
+        ids = f"{sorted(table)[:8]}"[:80]
+        raise spec.error("names", f"names: ids must run from 0 to {len(table) - 1} without a gap, not {ids}")
     if nc is not None and nc != len(table):
         raise spec.error("nc", f"nc: {nc} but {len(table)} names", "correct one, or leave nc out")
     return dict(sorted(table.items()))

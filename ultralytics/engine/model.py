@@ -8,7 +8,6 @@ the call.
 from __future__ import annotations
 
 import copy
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -32,9 +31,10 @@ from ultralytics.nn.checkpoint.describe import describe_file
 from ultralytics.nn.checkpoint.format import pack_model, save_checkpoint
 from ultralytics.nn.export.stock_state_dict import export_state_dict, loading_lines
 from ultralytics.nn.families import FAMILIES, Family
-from ultralytics.nn.tasks import BaseModel, family_of_yaml, load_checkpoint
+from ultralytics.nn.tasks import BaseModel, check_rebuilds, family_of_yaml, load_checkpoint
 from ultralytics.utils.callbacks import Callback, Callbacks
 from ultralytics.utils.checks import check_file, check_imgsz
+from ultralytics.utils.dist import ProcessLock
 from ultralytics.utils.errors import ConfigError, ConfigTypeError
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.metrics import DetMetrics
@@ -98,7 +98,7 @@ class Model:
         if isinstance(model, Model):
             self.__dict__ = model.__dict__
             return
-        self._lock = threading.RLock()
+        self._lock = ProcessLock()
         self.user_files = [str(path) for path in load_user_modules(modules)]
         self.callbacks = Callbacks()
         self.predictor = self.trainer = self.ckpt = self.ckpt_path = self.cfg = self.metrics = None
@@ -241,7 +241,7 @@ class Model:
     def embed(self, source: Any = None, stream: bool = False, **kwargs: Any) -> list[Any] | Iterator[Any]:
         """Return a feature vector per image: pooled outputs of the layers in `embed` (default: the last but one)."""
         self._need_network("embed")
-        return self.predict(source, stream, **{"embed": [len(self.model.model) - 2], **kwargs})
+        return self.predict(source, stream, **{**kwargs, "embed": kwargs.get("embed") or [len(self.model.model) - 2]})
 
     def _start(self, cls: type[Any], args: Mapping[str, Any], source: Any) -> Iterator[Results]:
         """Open the source for a pass with these arguments, which other threads' calls do not change."""
@@ -399,6 +399,7 @@ class Model:
     def save(self, filename: str | Path = "saved_model.pt") -> Path:
         """Write the model as it is now; arguments and metrics of the file it came from are kept. Returns the path."""
         self._need_network("be saved as weights")
+        check_rebuilds(self.model)
         kept = {k: v for k, v in (self.ckpt or {}).items() if k in {"train_args", "train_metrics", "train_results"}}
         record = {"model": pack_model(self.model), "modules": pack_user_modules(self.model)}
         return Path(save_checkpoint(filename, {**kept, **record}))
@@ -474,7 +475,7 @@ class Model:
         return {k: v for k, v in self.__dict__.items() if k not in {"predictor", "_lock"}}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self.__dict__.update(state, predictor=None, _lock=threading.RLock())
+        self.__dict__.update(state, predictor=None, _lock=ProcessLock())
 
     def __getattr__(self, name: str) -> Any:
         """Look unknown attributes up on the network."""

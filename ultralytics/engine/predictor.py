@@ -6,7 +6,6 @@ H x W network input, D length of an embedding.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -43,6 +42,7 @@ from ultralytics.nn.families import letterboxes
 from ultralytics.utils import LOGGER, TQDM, IterableSimpleNamespace
 from ultralytics.utils.callbacks import Callback, CallbackMixin, Callbacks
 from ultralytics.utils.checks import check_imgsz
+from ultralytics.utils.dist import ProcessLock
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.ops import Profile
 from ultralytics.utils.torch_utils import select_device
@@ -182,7 +182,7 @@ class BasePredictor(CallbackMixin):
         self.speed = dict.fromkeys(STAGES, 0.0)
         self.seen = 0
         self._folder = RunFolder()
-        self.lock = threading.RLock()
+        self.lock = ProcessLock()
 
     @property
     def args(self) -> Args:

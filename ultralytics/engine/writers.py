@@ -72,6 +72,7 @@ class ResultWriter:
         self._labels = 0
         self.label_file: Path | None = None  # the last label file
         self._fps: float | None = None  # of the source of the last image
+        self._screen = True  # whether a window could be opened so far
         self.drawn: Pixels | None = None  # the last annotated image
 
     @property
@@ -125,7 +126,16 @@ class ResultWriter:
         if a.save or a.save_frames:
             save(self.root / name, self._frames[name])
         if a.show:
-            show_image(name, drawn, wait_ms=1 if self._fps is not None else 500)
+            self._show(name, drawn)
+
+    def _show(self, name: str, drawn: Pixels) -> None:
+        """Show a picture; where no window can be opened, warn once and continue with the other outputs."""
+        if self._screen:
+            try:
+                show_image(name, drawn, wait_ms=1 if self._fps is not None else 500)
+            except ConfigError as error:
+                self._screen = False
+                LOGGER.warning(str(error))
 
     def save_drawn(self, path: Path, frame: int, drawn: Pixels | None = None) -> None:
         """Write a picture, by default the last one that was drawn, as an image, or as a frame of a video or stream."""

@@ -6,7 +6,6 @@ metadata.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,16 +22,20 @@ from ultralytics.nn.backends.tensorrt import tensorrt_runner
 from ultralytics.nn.backends.torchscript import torchscript_runner
 from ultralytics.nn.cpu import optimize_for_cpu
 from ultralytics.nn.cpu.finite import check_finite
-from ultralytics.nn.tasks import BaseModel, load_checkpoint
+from ultralytics.nn.tasks import BaseModel, load_checkpoint, pack_model, unpack_model
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.torch_tools.copying import copy_network, has_hooks, share_hooks
 from ultralytics.utils.torch_utils import autocast
 
 
 def _torch_runner(weights: str | Path | BaseModel, device: torch.device, fp16: bool, fuse: bool) -> Runner:
-    """Open a checkpoint file, or a copy of a model in memory, which itself is not changed."""
-    model = copy.deepcopy(weights) if isinstance(weights, BaseModel) else load_checkpoint(weights, device)[0]
+    """A checkpoint file, or a copy of a model in memory, which itself stays as it is.
+
+    The copy has the hooks of the model. With any it is not fused, as folding drops the modules that they are on.
+    """
+    model = _copy(weights) if isinstance(weights, BaseModel) else load_checkpoint(weights, device)[0]
     model = model.to(device).eval()
-    if fuse:
+    if fuse and not has_hooks(model):
         model.fuse(verbose=False)
     model.half() if fp16 else model.float()
     args = model.args if isinstance(model.args, Mapping) else vars(model.args)
@@ -45,6 +48,16 @@ def _torch_runner(weights: str | Path | BaseModel, device: torch.device, fp16: b
         channels=int(model.yaml.get("channels", 3)),
         module=model,
     )
+
+
+def _copy(network: BaseModel) -> BaseModel:
+    """Return a copy that shares the hooks; one with attributes that cannot be copied is built from its YAML."""
+    try:
+        return copy_network(network, share_hooks=True)
+    except (TypeError, RuntimeError, NotImplementedError):  # a lock, a generator, an open file
+        built = unpack_model(pack_model(network))
+        share_hooks(network, built)
+        return built
 
 
 Loader = Callable[[Any, torch.device, bool, bool], Runner]

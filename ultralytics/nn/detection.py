@@ -114,6 +114,8 @@ class DetectionModel(YamlModel):
         if report.copied and source.eps:
             set_batch_norm([self], eps=source.eps)
         self._adopt_names(report, source.names)
+        if not report.copied and not report.rows:
+            LOGGER.warning("nothing was taken from these weights: no layer fits, the network stays as it is")
         if verbose:
             for line in report.lines():
                 LOGGER.info(line)

@@ -13,6 +13,7 @@ imports only `utils.ops` of the package.
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -165,12 +166,15 @@ def register(
     """Class decorator: make a block usable in a model YAML under its class name (or `name`).
 
     Used bare (`@register`) or without a rule, the first constructor parameter receives the input channels, the row's
-    arguments follow, and a dry run on the meta device finds the output channels. With `multi_input` the block's forward
-    takes the list of its inputs. `is_head` marks the last, predicting layer. `fills_slots` marks a backbone of one row:
-    its forward returns two to five maps, finest first, which take the layer indices up to 4; the next row is layer 5.
+    arguments follow, and a dry run on the meta device finds the output channels. A class whose first parameter cannot
+    be a number of channels (its default is not an integer, or there is none) gets the row's arguments alone and keeps
+    the channels. With `multi_input` the block's forward takes the list of its inputs. `is_head`
+    marks the last, predicting layer. `fills_slots` marks a backbone of one row: its forward returns two to five maps,
+    finest first, which take the layer indices up to 4; the next row is layer 5.
     """
 
     def add(cls: ModuleType, with_rule: ChannelRule | None) -> ModuleType:
+        with_rule = same_channels if with_rule is None and not _takes_channels(cls) else with_rule
         slots = fills_slots if callable(fills_slots) else (lambda args: True) if fills_slots else None
         REGISTRY.add(name or cls.__name__, Entry(cls, with_rule, multi_input, is_head, slots))
         return cls
@@ -178,6 +182,18 @@ def register(
     if isinstance(rule, type):
         return add(rule, None)
     return lambda cls: add(cls, rule)
+
+
+def _takes_channels(cls: type) -> bool:
+    """Whether the first positional parameter of a block's constructor can be the number of input channels."""
+    try:
+        first = next(iter(inspect.signature(cls).parameters.values()), None)
+    except (TypeError, ValueError):  # without a signature that Python can read
+        return True
+    if first is None or first.kind is inspect.Parameter.KEYWORD_ONLY:
+        return False
+    default = first.default
+    return default is inspect.Parameter.empty or default is None or type(default) is int
 
 
 def scaled_conv(row: RowContext) -> Plan:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
+from torch import nn
 
 from ultralytics.nn.base_model import BaseModel
 from ultralytics.nn.build.builder import parse_model, set_batch_norm
@@ -18,13 +19,14 @@ from ultralytics.nn.build.names import find_entry
 from ultralytics.nn.build.spec import guess_model_scale, load_model_yaml
 from ultralytics.nn.build.user_blocks import check_user_modules
 from ultralytics.nn.checkpoint.format import pack_model, read_checkpoint, save_checkpoint, to_plain
-from ultralytics.nn.checkpoint.validate import ConstructionBudget
+from ultralytics.nn.checkpoint.validate import ConstructionBudget, safe_yaml
 from ultralytics.nn.classify import ClassificationModel
 from ultralytics.nn.detection import DetectionModel, RTDETRDetectionModel
 from ultralytics.nn.dfine import DFINEDetectionModel
 from ultralytics.nn.families import FAMILIES, Family
 from ultralytics.nn.yaml_model import YamlModel
 from ultralytics.nn.yolo import YOLODetectionModel
+from ultralytics.utils.config.absent import absent
 from ultralytics.utils.errors import CheckpointError, ModelYAMLError
 
 __all__ = [
@@ -35,7 +37,9 @@ __all__ = [
     "RTDETRDetectionModel",
     "YOLODetectionModel",
     "YamlModel",
+    "attempt_load_one_weight",
     "attempt_load_weights",
+    "check_rebuilds",
     "family_of_yaml",
     "guess_model_scale",
     "guess_model_task",
@@ -43,6 +47,7 @@ __all__ = [
     "pack_model",
     "parse_model",
     "save_checkpoint",
+    "torch_safe_load",
     "unpack_model",
     "yaml_model_load",
 ]
@@ -83,6 +88,34 @@ def unpack_model(record: Mapping[str, Any], device: str | torch.device = "cpu") 
     model.names = {int(k): str(v) for k, v in (record.get("names") or model.names).items()}
     model.args = dict(record.get("args") or {})
     return model.to(device).eval()
+
+
+def check_rebuilds(network: nn.Module) -> None:
+    """Raise CheckpointError when a checkpoint of the network could not be read back, before there is one.
+
+    A checkpoint holds the YAML, the name of the nearest class of this package, and tensors. They are compared with
+    those of a network that is built from the YAML on the meta device: parts that a subclass adds to the network, and
+    pruning that is not made permanent, do not come back.
+    """
+    cls = FAMILIES.networks().get(getattr(network, "checkpoint_name", ""))
+    if cls is None or not isinstance(network, YamlModel):
+        raise CheckpointError(
+            f"a {type(network).__name__} cannot be read back from a checkpoint: derive the class of the network from "
+            f"one of {', '.join(sorted(FAMILIES.networks()))}"
+        )
+    with torch.device("meta"):
+        built = cls(safe_yaml(network.yaml), ch=int(network.yaml.get("channels", 3)), nc=network.nc, verbose=False)
+    if network.is_fused() and not built.is_fused():
+        built.fuse(verbose=False)
+    has, needs = ({k: tuple(v.shape) for k, v in net.state_dict().items()} for net in (network, built))
+    odd = sorted(k for k in has.keys() | needs.keys() if has.get(k) != needs.get(k))
+    if odd:
+        name = odd[0]
+        raise CheckpointError(
+            f"{len(odd)} of {len(has)} tensors would not be read back from a checkpoint, as the network's YAML does "
+            f"not build them: {name} is {has.get(name, 'absent')}, the YAML gives {needs.get(name, 'none')}\n"
+            "a block of your own belongs into a row of the YAML (@register); after pruning call prune.remove"
+        )
 
 
 def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tuple[YamlModel, dict[str, Any]]:
@@ -128,3 +161,24 @@ def guess_model_task(model: object) -> str:
         model = load_model_yaml(model).data
     task = model.get("task") if isinstance(model, Mapping) else getattr(model, "task", None)
     return task if isinstance(task, str) else "detect"
+
+
+def attempt_load_one_weight(
+    weight: str | Path, device: str | torch.device = "cpu", inplace: bool = True, fuse: bool = False
+) -> tuple[YamlModel, dict[str, Any]]:
+    """Return `load_checkpoint` of a file, with `fuse` folded; `inplace` has no effect."""
+    model, ckpt = load_checkpoint(weight, device)
+    if fuse:
+        model.fuse(verbose=False)
+    return model, ckpt
+
+
+def torch_safe_load(weight: str | Path, safe_only: bool = True) -> tuple[dict[str, Any], str]:
+    """Return the content of a weights file and its path; the file is read as data, whatever `safe_only` says."""
+    return read_checkpoint(weight), str(weight)
+
+
+if not TYPE_CHECKING:  # a type checker shall see what is missing
+
+    def __getattr__(name: str) -> NoReturn:
+        raise absent(__name__, name)

@@ -8,6 +8,7 @@ only asks for the result. SHSA in `modules/shsa.py` is the worked example.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,6 +72,10 @@ class YamlModel(BaseModel):
         raise NotImplementedError(f"{type(self).__name__} takes no weights")
 
 
+WRAPPERS = ("module.", "_orig_mod.", "module.", "model.")
+"""Prefixes that wrappers put before the keys of a state dict, in the order in which they are taken off."""
+
+
 class Weights(NamedTuple):
     """A source of weights: what it holds beside the tensors is empty where it is unknown."""
 
@@ -91,7 +96,7 @@ def weights_of(weights: str | Path | Mapping[str, Any] | nn.Module) -> Weights:
         for key in ("ema", "model"):
             if isinstance(record.get(key), (Mapping, nn.Module)):
                 return weights_of(record[key])
-    state = without_padding_class(record.get("state_dict", record))
+    state = without_padding_class(_own_keys(record.get("state_dict", record)))
     tensors = {k: v.float() if v.is_floating_point() else v for k, v in state.items() if isinstance(v, Tensor)}
     if not tensors:
         raise CheckpointError(f"no tensors to load; found the keys {', '.join(map(str, list(record)[:8]))}")
@@ -102,3 +107,16 @@ def weights_of(weights: str | Path | Mapping[str, Any] | nn.Module) -> Weights:
         yaml=record.get("yaml") or {},
         fused=bool(record.get("fused")),
     )
+
+
+def _own_keys(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a state dict without the prefixes of wrappers before all its keys: DataParallel, torch.compile, a façade.
+
+    Keys of a network here begin with `model.` and the index of a layer.
+    """
+    for prefix in WRAPPERS:
+        keys = [str(k).removeprefix(prefix) for k in state]
+        inner = all(str(k).startswith(prefix) for k in state)
+        if inner and state and all(re.match(r"(module|_orig_mod|model)\.", key) for key in keys):
+            state = dict(zip(keys, state.values(), strict=True))
+    return state

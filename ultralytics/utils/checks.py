@@ -13,6 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from packaging.requirements import Requirement
+
 from ultralytics import __version__
 from ultralytics.utils.config.paths import CFG_DIR, ROOT
 from ultralytics.utils.errors import ConfigError, ConfigTypeError, MissingPackageError, NotFoundError
@@ -23,6 +25,10 @@ IMPORT_NAME = "ultralytics"
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python", "pyyaml", "matplotlib", "pandas", "scipy")
 
 
+MAX_SIDE = 32_767
+"""The longest side of an image that OpenCV can resize to, in pixels."""
+
+
 class Conflict(NamedTuple):
     """Another owner of the import name `ultralytics`."""
 
@@ -31,10 +37,13 @@ class Conflict(NamedTuple):
     location: str
 
 
-def check_imgsz(imgsz: int | Sequence[int], stride: int = 32, min_dim: int = 1) -> int | list[int]:
+def check_imgsz(
+    imgsz: int | Sequence[int], stride: int = 32, min_dim: int = 1, max_dim: int = 2, floor: int = 0
+) -> int | list[int]:
     """Return the image size with each side rounded up to a multiple of `stride`, in pixels.
 
-    `min_dim=2` asks for `[height, width]`; a single number is then used for both. A change is logged as a warning.
+    `min_dim=2` asks for `[height, width]`; a single number is then used for both. With `max_dim=1` the longer of two
+    sides is used. No side is below `floor`. A change is logged as a warning.
 
     Raises:
         ConfigTypeError: not an integer or a pair of integers.
@@ -48,7 +57,11 @@ def check_imgsz(imgsz: int | Sequence[int], stride: int = 32, min_dim: int = 1) 
         raise ConfigTypeError(f"imgsz={imgsz!r} must be an integer, or [height, width]")
     if min(sides) < 1:
         raise ConfigError(f"imgsz={imgsz!r} is too small: each side must be at least 1 px")
-    rounded = [max(-(-int(s) // stride) * stride, stride) for s in sides]
+    if max_dim == 1:
+        sides = [max(sides)]
+    rounded = [-(-max(int(s), stride, floor) // stride) * stride for s in sides]
+    if max(rounded) > MAX_SIDE:
+        raise ConfigError(f"imgsz={imgsz!r} is too large: each side can be at most {MAX_SIDE:,} px")
     if rounded != [int(s) for s in sides]:
         LOGGER.warning(f"imgsz={imgsz} is not a multiple of the stride {stride}; {rounded} is used")
     if len(rounded) == 1:
@@ -68,26 +81,30 @@ def nearest(name: str, candidates: Iterable[str], n: int = 3) -> list[str]:
     return difflib.get_close_matches(name, list(candidates), n=n, cutoff=0.5)
 
 
-def check_file(name: str | Path, suffix: str | Iterable[str] = ()) -> Path:
+def check_file(file: str | Path, suffix: str | Iterable[str] = (), download: bool = False, hard: bool = True) -> Path:
     """Return the path of an existing file.
+
+    Nothing is fetched: `download` has no effect. With `hard=False` a path that is not there is returned as it is.
 
     Raises:
         NotFoundError: there is no such file; the message names files of similar name in that folder.
         ConfigError: its suffix is not one of `suffix`.
     """
-    check_suffix(name, suffix)
-    path = Path(name).expanduser()
+    check_suffix(file, suffix)
+    path = Path(file).expanduser()
     if path.is_file():
         return path
+    if not hard:
+        return path
     if path.is_dir():
-        raise NotFoundError(f"{name}: is a folder, a file is needed")
+        raise NotFoundError(f"{file}: is a folder, a file is needed")
     folder = path.parent
     near = nearest(path.name, (p.name for p in folder.iterdir() if p.is_file())) if folder.is_dir() else []
     hint = f"In that folder: {', '.join(near)}." if near else f"Looked in {folder.resolve()}."
-    raise NotFoundError(f"{name}: no such file\n{hint}")
+    raise NotFoundError(f"{file}: no such file\n{hint}")
 
 
-def check_yaml(name: str | Path, kind: str = "models") -> Path:
+def check_yaml(file: str | Path, kind: str = "models") -> Path:
     """Return the path of a YAML file: an existing path, else the file of that name that the package ships.
 
     `kind` is the folder of `ultralytics/cfg` that is searched: models, datasets or recipes; "" searches all.
@@ -96,8 +113,8 @@ def check_yaml(name: str | Path, kind: str = "models") -> Path:
         NotFoundError: neither exists; the message names the nearest ones.
         ConfigError: the suffix is not .yaml or .yml.
     """
-    check_suffix(name, (".yaml", ".yml"))
-    path = Path(name).expanduser()
+    check_suffix(file, (".yaml", ".yml"))
+    path = Path(file).expanduser()
     if path.is_file():
         return path
     shipped = {p.name: p for p in sorted((CFG_DIR / kind).rglob("*.yaml"))}
@@ -112,7 +129,32 @@ def check_yaml(name: str | Path, kind: str = "models") -> Path:
         if near
         else f"Give the path of a file, or a name from ultralytics/cfg/{kind}."
     )
-    raise NotFoundError(f"{name}: no such file in {folder.resolve()}, and none shipped with that name\n{hint}")
+    raise NotFoundError(f"{file}: no such file in {folder.resolve()}, and none shipped with that name\n{hint}")
+
+
+def check_requirements(
+    requirements: str | Path | Sequence[str], exclude: Sequence[str] = (), install: bool = True, cmds: str = ""
+) -> bool:
+    """Whether packages are installed, named as pip does or in a requirements file; those that are not are logged.
+
+    Nothing is installed: `install` and `cmds` have no effect.
+    """
+    if isinstance(requirements, Path):
+        requirements = requirements.read_text(encoding="utf-8").splitlines()
+    names = [requirements] if isinstance(requirements, str) else list(requirements)
+    wanted = [Requirement(text) for name in names if (text := str(name).split("#")[0].strip())]
+    lacking = [str(r) for r in wanted if r.name not in exclude and not _is_met(r)]
+    if lacking:
+        listed = " ".join(f"'{r}'" for r in lacking)
+        LOGGER.warning(f"not installed: {', '.join(lacking)}\npip install {listed}")
+    return not lacking
+
+
+def _is_met(requirement: Requirement) -> bool:
+    try:
+        return requirement.specifier.contains(importlib.metadata.version(requirement.name), prereleases=True)
+    except importlib.metadata.PackageNotFoundError:
+        return False
 
 
 def require(package: str, purpose: str, extra: str | None = None) -> ModuleType:

@@ -6,7 +6,9 @@ The launcher (torchrun) sets WORLD_SIZE, RANK and LOCAL_RANK; RANK counts only w
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -93,3 +95,25 @@ def barrier() -> None:
 
     if is_initialized():
         distributed.barrier()
+
+
+class ProcessLock:
+    """A reentrant lock of the threads of one process.
+
+    A child made by `os.fork` while another thread holds a lock would wait for ever, as that thread does not exist
+    there. The child gets a free one.
+    """
+
+    def __init__(self) -> None:
+        self._owner = os.getpid()
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> bool:
+        if self._owner != os.getpid():
+            self._owner, self._lock = os.getpid(), threading.RLock()
+        return self._lock.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.__exit__(kind, error, trace)

@@ -5,12 +5,19 @@ line prints the message of a `UserError` alone (at most three lines) and exits w
 keeps its traceback.
 """
 
+from __future__ import annotations
+
+import re
+
+_CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Colour codes, and what else would steer a terminal: a value may come from a file."""
+
 
 class UserError(Exception):
     """Base of all errors that the user can correct."""
 
     def __str__(self) -> str:
-        return "\n".join(str(a) for a in self.args)
+        return _CONTROL.sub("", "\n".join(str(a) for a in self.args))
 
 
 class ConfigError(UserError, ValueError):

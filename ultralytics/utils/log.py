@@ -69,6 +69,16 @@ def write_text(stream: TextIO, text: str) -> None:
     stream.flush()
 
 
+def mute(stream: TextIO) -> None:
+    """Send what is written to a stream nowhere: its reader has gone (`yolo predict | head -1`), or its disk is full."""
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+    except (OSError, ValueError):  # not a stream of the system
+        pass
+
+
 class _StdoutHandler(logging.Handler):
     """Writes to whatever `sys.stdout` is when a record arrives."""
 
@@ -76,7 +86,9 @@ class _StdoutHandler(logging.Handler):
         try:
             if sys.stdout is not None:
                 write_text(sys.stdout, self.format(record) + "\n")
-        except (OSError, ValueError):
+        except OSError:  # the run is worth more than its messages
+            mute(sys.stdout)
+        except ValueError:
             self.handleError(record)
 
 
@@ -201,10 +213,13 @@ class ProgressBar(Generic[T]):
         if self.disable or stream is None:
             return
         self._drawn = time.monotonic()
-        if stream.isatty():
-            write_text(stream, f"\r\033[K{self.text()}" + ("\n" if final else ""))
-        elif final:
-            write_text(stream, self.text() + "\n")
+        try:
+            if stream.isatty():
+                write_text(stream, f"\r\033[K{self.text()}" + ("\n" if final else ""))
+            elif final:
+                write_text(stream, self.text() + "\n")
+        except OSError:
+            mute(stream)
 
 
 TQDM = ProgressBar

@@ -11,11 +11,12 @@ NumPy arrays and torch tensors, and is safe on empty input. Formats:
 
 from __future__ import annotations
 
+import importlib
 import math
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -329,3 +330,18 @@ class Profile:
         if self.device is not None and self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
+
+
+def convert_torch2numpy_batch(batch: torch.Tensor) -> npt.NDArray[np.uint8]:
+    """Turn a batch (B, C, H, W) of floats in 0..1 into images (B, H, W, C) of integers in 0..255."""
+    images = (batch.permute(0, 2, 3, 1) * 255).clamp(0, 255).to(torch.uint8)  # (B, H, W, C)
+    return np.asarray(images.contiguous().cpu().numpy())
+
+
+if not TYPE_CHECKING:  # a type checker shall see what is missing
+
+    def __getattr__(name: str) -> Any:
+        """Look up `non_max_suppression`, which was a member of this module."""
+        if name == "non_max_suppression":
+            return getattr(importlib.import_module("ultralytics.utils.nms"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,13 +9,14 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
 import torch
 from torch import nn
 
 from ultralytics.utils import dist
+from ultralytics.utils.config.absent import absent
 from ultralytics.utils.errors import ConfigError, DeviceError
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.torch_tools.flops import model_flops
@@ -51,6 +52,7 @@ __all__ = [
     "init_seeds",
     "intersect_dicts",
     "linear_lr",
+    "model_info",
     "native_bf16",
     "select_device",
     "time_sync",
@@ -115,7 +117,7 @@ def device_ids(device: Device) -> list[int]:
     return ids
 
 
-def select_device(device: Device = "", batch: int = 0, verbose: bool = True) -> torch.device:
+def select_device(device: Device = "", batch: int = 0, newline: bool = False, verbose: bool = True) -> torch.device:
     """Turn a device argument into a torch device.
 
     Nothing given (`""`, None): GPU 0 where there is one, else the CPU. Several GPUs (`"0,1"`): this process's one by
@@ -352,8 +354,22 @@ def time_sync(device: torch.device | str | None = None) -> float:
 
 
 def intersect_dicts(
-    a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor], exclude: Iterable[str] = ()
+    da: Mapping[str, torch.Tensor], db: Mapping[str, torch.Tensor], exclude: Iterable[str] = ()
 ) -> dict[str, torch.Tensor]:
-    """Entries of `a` whose key is in `b` with the same shape, and holds none of the strings in `exclude`."""
+    """Entries of `da` whose key is in `db` with the same shape, and holds none of the strings in `exclude`."""
     skip = tuple(exclude)
-    return {k: v for k, v in a.items() if k in b and v.shape == b[k].shape and not any(x in k for x in skip)}
+    return {k: v for k, v in da.items() if k in db and v.shape == db[k].shape and not any(x in k for x in skip)}
+
+
+def model_info(
+    model: Any, detailed: bool = False, verbose: bool = True, imgsz: int | Sequence[int] = 640
+) -> tuple[int, int, int, float] | None:
+    """Log and return (layers, parameters, gradients, GFLOPs) of a network of this package; None when not `verbose`."""
+    found: tuple[int, int, int, float] | None = model.info(detailed=detailed, verbose=verbose, imgsz=imgsz)
+    return found
+
+
+if not TYPE_CHECKING:  # a type checker shall see what is missing
+
+    def __getattr__(name: str) -> NoReturn:
+        raise absent(__name__, name)

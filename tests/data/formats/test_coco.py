@@ -278,3 +278,27 @@ def test_categories_of_one_name_are_distinguished_by_id_or_reported(tmp_path: Pa
         assert found.labels[0]["cls"].ravel().tolist() == classes
         assert [i.kind for i in found.report] == ["merged"] * len(findings)
         assert all(text in i.reason for text, i in zip(findings, found.report, strict=True))
+
+
+def test_ids_may_be_strings_in_one_table_and_numbers_in_another(tmp_path: Path) -> None:
+    table = content([{"image_id": "5", "category_id": "17"}])
+    got = scan(tmp_path, table)
+    by_name = {Path(d["im_file"]).name: d for d in got.labels}
+    assert by_name["x.png"]["cls"].ravel().tolist() == [1] and not got.issues
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"image_id": [5]},
+        {"image_id": {"a": 1}},
+        {"category_id": [17]},
+        {"category_id": 10**400},
+        {"bbox": [10**400, 1, 2, 3]},
+        {"segmentation": [[10**400, 1, 2, 3, 4, 5]], "bbox": [1, 1, 5, 5]},
+        {"area": 10**400},
+    ],
+)
+def test_values_of_any_type_damage_one_annotation_alone(tmp_path: Path, damage: dict[str, Any]) -> None:
+    got = scan(tmp_path, content([{}, damage]))
+    assert next(len(d["cls"]) for d in got.labels if d["im_file"].endswith("x.png")) >= 1

@@ -146,3 +146,20 @@ def test_the_exact_name_wins_and_ambiguous_ones_are_reported(
     got = VocReader(Split(folder, list_images(folder), dict(enumerate(names)))).scan()
     assert [d["cls"].ravel().tolist() for d in got.labels] == ([] if classes is None else [classes])
     assert [i.kind for i in got.issues] == kinds
+
+
+@pytest.mark.parametrize("encoding", ["GB2312", "GB18030", "Big5", "Shift-JIS", "UTF-16", "ISO-8859-15"])
+def test_the_declared_encoding_is_read(tmp_path: Path, encoding: str) -> None:
+    name = "x" if encoding.startswith("ISO") else "\u4eba"
+    text = f'<?xml version="1.0" encoding="{encoding}"?><annotation><object><name>{name}</name></object></annotation>'
+    file = tmp_path / "a.xml"
+    file.write_bytes(text.encode(encoding))
+    assert read_voc(file).objects[0].fields["name"] == name
+
+
+@pytest.mark.parametrize("encoding", ["no-such", "utf-8"])
+def test_an_unknown_or_wrong_encoding_is_a_finding(tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "a.xml"
+    file.write_bytes(f'<?xml version="1.0" encoding="{encoding}"?><a>'.encode() + b"\xff\xc0</a>")
+    with pytest.raises(RowError, match="encoding"):
+        read_voc(file)

@@ -166,6 +166,7 @@ def test_lower_precision(folder: Path, photos: Path, form: str, given: dict[str,
     given = {**given, "data": str(photos)} if given.get("quantize") == 8 else given
     path = RTDETR(folder / "m.pt").export(format=form, **FAST, **given)
     metadata = AutoBackend(path).metadata
+    assert Path(path).stem == ("m_int8" if given.get("quantize") == 8 else "m_fp16")
     assert metadata is not None and metadata.precision == ("int8" if given.get("quantize") == 8 else "fp16")
     got, want = rows(path, (1, 3, 64, 64)), rows(folder / "m.pt", (1, 3, 64, 64))
     assert got.dtype == torch.float32 and 0 < (got - want)[..., 4].abs().max() < 0.1

@@ -67,16 +67,66 @@ def _drop(net):
     net[0].bias = None
 
 
-@pytest.mark.parametrize("change", [_prune, _replace_parameter, _replace_module, _train, _drop, torch.nn.Module.double])
+def _hook(net):
+    net[0].register_forward_hook(lambda *_: None)
+
+
+def _pre_hook_of_a_module_without_tensors(net):
+    net[2].register_forward_pre_hook(lambda *_: None)
+
+
+def _set_attribute(net):
+    net[2].negative_slope = 0.5
+
+
+def _gain_of_a_module_without_tensors(net):
+    net[2].register_buffer("extra", torch.ones(1))
+
+
+def _change_a_list(net):
+    net.sizes[0] = 4
+
+
+def _change_a_dictionary(net):
+    net.options["a"] = 2
+
+
+CHANGES = [
+    _prune,
+    _replace_parameter,
+    _replace_module,
+    _train,
+    _drop,
+    torch.nn.Module.double,
+    _hook,
+    _pre_hook_of_a_module_without_tensors,
+    _set_attribute,
+    _gain_of_a_module_without_tensors,
+    _change_a_list,
+    _change_a_dictionary,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_changes_of_a_network_are_seen(change):
-    net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2))
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2), torch.nn.LeakyReLU())
     net[0].register_module("none", None)
+    net.sizes, net.options = [1, 2], {"a": 1}
+    net.eval()
     watched = ModelVersion(net)
     with torch.no_grad():
         net.eval()(torch.randn(4, 1, 2, 2))
     assert watched.unchanged(net)
     assert not watched.unchanged(copy.deepcopy(net))
     change(net)
+    assert not watched.unchanged(net)
+
+
+def test_a_hook_that_is_removed_is_seen():
+    net = torch.nn.Sequential(torch.nn.ReLU())
+    handle = net[0].register_forward_hook(lambda *_: None)
+    watched = ModelVersion(net)
+    handle.remove()
     assert not watched.unchanged(net)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def test_load(text: str, want: dict[Any, Any], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "word"),
     [
-        ("a: 1\nb: [1, 2\nc: 3\n", 3, "not valid"),
+        ("a: 1\nb: [1, 2\nc: 3\n", 2, "not valid"),
         ("a: 1\na: 2\n", 2, "twice"),
         ("x:\n  a: 1\n  b: 2\n  a: 3\n", 4, "twice"),
         ("a: !!python/object/apply:os.system ['true']\n", 1, "python/object"),
@@ -107,3 +108,32 @@ def test_plain_values() -> None:
 def test_print(capsys: pytest.CaptureFixture[str]) -> None:
     YAML.print({"b": 1, "a": [1]})
     assert capsys.readouterr().out == "b: 1\na:\n- 1\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("names: [a\uff0c b\n", "full-width comma"),
+        ("a:\n\tb: 1\n", "a tab"),
+        ("a: [1, 2\nb: 3\n", "line|1: .*is the bracket that opens here closed"),
+    ],
+)
+def test_the_character_that_is_not_yaml_is_named(text: str, hint: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=hint):
+        YAML.load(write(tmp_path, text))
+
+
+def test_aliases_do_not_take_all_memory(tmp_path: Path) -> None:
+    rows = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    rows += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
+    with pytest.raises(ConfigError, match="aliases"):
+        YAML.load(write(tmp_path, "\n".join(rows)))
+    with pytest.raises(ConfigError, match=r"aliases|contains itself"):
+        YAML.load(write(tmp_path, "a: &a\n  b: *a\n"))
+
+
+def test_saved_with_a_header_and_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    YAML.save(file=file, data={"path": os.fsdecode(b"caf\xe9")}, header="# made by a test\n")
+    assert file.read_text(encoding="utf-8").startswith("# made by a test\npath:")
+    assert YAML.load(file=file, append_filename=True)["yaml_file"] == str(file)

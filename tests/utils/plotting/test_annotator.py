@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from ultralytics.utils.plotting import annotator as module
 from ultralytics.utils.plotting.annotator import Annotator, Colors, colors, write_image
@@ -131,3 +132,20 @@ def test_save_and_rectangle(tmp_path):
     drawn = Annotator(np.zeros((20, 20, 3), np.uint8))
     drawn.rectangle((2, 2, 10, 10), BLUE)
     assert cv2.imread(drawn.save(tmp_path / "x.png"))[2, 5].tolist() == list(BLUE)
+
+
+def test_arguments_of_the_interface():
+    image = np.zeros((40, 60, 3), np.uint8)
+    annotator = Annotator(torch.from_numpy(image), line_width=0.5, font="Arial.ttf", pil=False, example="names")
+    assert annotator.lw == 1
+    annotator.text((2, 2), "x", box_color=(0, 0, 255))
+    assert (annotator.result() == (0, 0, 255)).all(-1).any()
+    assert annotator.result(pil=True).size == (60, 40)
+
+
+@pytest.mark.parametrize("edge", [float("nan"), float("inf"), 1e30])
+def test_boxes_of_diverged_weights_are_left_out_or_cut_off(edge):
+    annotator = Annotator(np.zeros((40, 60, 3), np.uint8))
+    annotator.box_label([edge, 2, 20, 30], "a")
+    annotator.box_label([1, 2, edge, 30], "caf\udce9")
+    assert annotator.result().shape == (40, 60, 3)

@@ -6,6 +6,7 @@ Boxes are left, top, width, height in pixels of the image that the file describe
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -33,6 +34,7 @@ from ultralytics.data.labels.parse import (
 from ultralytics.utils.errors import DatasetError
 from ultralytics.utils.torch_tools.arrays import Float32Array, Float64Array
 
+MAX_NAME = 200  # letters of an id that are compared
 MAX_JSON_BYTES = 8 << 30
 MATCHING = 2  # number of the rules by which images are found; others make a cached scan invalid
 ASPECT_TOLERANCE = 0.02  # of the noted aspect: a resized copy of the labelled image still has it
@@ -79,6 +81,7 @@ class CocoReader(LabelReader):
         self._lock = Lock()
         self._listing: _Listing | None = None
         self._classes: dict[Any, int] = {}
+        self._by_key: dict[str, int] = {}
 
     def options(self) -> Mapping[str, Any]:
         """Return the number of the rules of matching."""
@@ -148,16 +151,18 @@ class CocoReader(LabelReader):
         self._classes = match_categories(content["categories"], self.split.names)
         if self.split.single_cls:  # as in YOLO's format: whatever it is, it is an object
             self._classes = {category: max(c, 0) for category, c in self._classes.items()}
-        by_id: dict[Any, _Entry] = {}
+        self._by_key = {_id_key(category): c for category, c in self._classes.items()}
+        by_id: dict[str, _Entry] = {}
         issues = [] if self.split.single_cls else same_names(self.file, self.split.names, self._classes)
         for image in content["images"]:
             size = (_number(image.get("width")), _number(image.get("height")))
             entry = _Entry(str(image.get("file_name", "")), size, image.get("id"))
-            if by_id.setdefault(entry.id, entry) is not entry:
-                reason = f"image id {entry.id} of '{entry.name}' is that of '{by_id[entry.id].name}' already"
+            first = by_id.setdefault(_id_key(entry.id), entry)
+            if first is not entry:
+                reason = f"image id {entry.id} of '{entry.name}' is that of '{first.name}' already"
                 issues.append(Issue(self.file, 0, "listed", reason))
         for annotation in content["annotations"]:
-            owner = by_id.get(annotation.get("image_id"))
+            owner = by_id.get(_id_key(annotation.get("image_id")))
             if owner is None:
                 reason = f"annotation {annotation.get('id')} belongs to image {annotation.get('image_id')}, not listed"
                 issues.append(Issue(self.file, 0, "category", reason))
@@ -222,9 +227,9 @@ class CocoReader(LabelReader):
             raise RowError("crowd", "a crowd region is not a training target; validation ignores what lies in it")
         if annotation.get("ignore"):
             raise RowError("crowd", "an annotation marked 'ignore' is not a training target")
-        if annotation.get("category_id") not in self._classes:
-            raise RowError("category", f"category {annotation.get('category_id')} is not listed")
-        class_id = self._classes[annotation["category_id"]]
+        class_id = self._class_of(annotation)
+        if class_id is None:
+            raise RowError("category", f"category {annotation.get('category_id')!s:.40} is not listed")
         if class_id < 0:
             known = ", ".join(map(str, list(self.split.names.values())[:8]))
             reason = f"category {annotation['category_id']} is not among the data YAML's names ({known})"
@@ -233,20 +238,24 @@ class CocoReader(LabelReader):
         polygon = _polygon(annotation.get("segmentation"), size)
         rows.add(0, 0 if self.split.single_cls else class_id, box, polygon, name)
 
+    def _class_of(self, annotation: Mapping[str, Any]) -> int | None:
+        """Return the class of an annotation's category, -1 where it has no name here, None where it is not listed."""
+        return self._by_key.get(_id_key(annotation.get("category_id")))
+
     def _truth_row(self, annotation: Mapping[str, Any], gain: Float64Array, row: int) -> list[list[float]]:
         """Return the annotation as a row of `TRUTH_COLUMNS`, none where it has no class or no box.
 
         As in pycocotools it need not lie within the image, nor be trained on; `ignore` has no effect there.
         """
-        class_id = self._classes.get(annotation.get("category_id"), -1)
+        class_id = self._class_of(annotation)
         try:
             x, y, w, h = _ltwh(annotation.get("bbox"))
         except RowError:
             return []
-        if class_id < 0 or min(w, h) < 0:
+        if class_id is None or class_id < 0 or min(w, h) < 0:
             return []
         stated = annotation.get("area")
-        area = float(stated) if isinstance(stated, (int, float)) and np.isfinite(stated) else w * h
+        area = float(stated) if _is_finite(stated) else w * h
         corners = (np.array([x, y, x + w, y + h]) * gain).tolist()
         label = 0 if self.split.single_cls else class_id
         return [[label, *corners, area * gain[0] * gain[1], bool(annotation.get("iscrowd")), row]]
@@ -269,7 +278,7 @@ def load_coco(file: str | Path) -> dict[str, Any]:
             content = json.load(stream)
     except json.JSONDecodeError as error:
         raise DatasetError(f"{file}:{error.lineno}: not well-formed JSON: {error.msg}", "export it again") from None
-    except (OSError, UnicodeDecodeError, RecursionError, MemoryError) as error:
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
         raise DatasetError(f"{file}: cannot be read: {error}", "need COCO's JSON in UTF-8") from None
     for key in ("images", "categories", "annotations"):
         rows = content.get(key) if isinstance(content, dict) else None
@@ -286,7 +295,20 @@ def category_names(file: str | Path) -> dict[int, str]:
 
 def _by_id(category: Mapping[str, Any]) -> tuple[bool, float, str]:
     number = category.get("id")
-    return (False, number, "") if isinstance(number, (int, float)) else (True, 0.0, str(number))
+    return (False, number, "") if _is_finite(number) else (True, 0.0, str(number)[:MAX_NAME])
+
+
+def _id_key(value: Any) -> str:
+    """Return an id for comparison: some tools write the ids of one table as numbers and of another as strings."""
+    return str(int(value)) if _is_finite(value) and value == int(value) else str(value)[:MAX_NAME].strip()
+
+
+def _is_finite(value: Any) -> TypeGuard[float]:
+    """Whether a value is a number that a float can hold."""
+    try:
+        return isinstance(value, (int, float)) and math.isfinite(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return False
 
 
 def match_categories(categories: Sequence[Mapping[str, Any]], names: Mapping[int, str]) -> dict[Any, int]:
@@ -307,7 +329,7 @@ def match_categories(categories: Sequence[Mapping[str, Any]], names: Mapping[int
         name = str(category.get("name", category.get("id")))
         same = class_of.exact.get(name, [])
         index = seen[name] if len(same) == total[name] else 0
-        classes[category.get("id")] = same[index] if same else class_of.find(name)
+        classes[_hashable(category.get("id"))] = same[index] if same else class_of.find(name)
         seen[name] += 1
     return classes
 
@@ -322,6 +344,10 @@ def same_names(file: str, names: Mapping[int, str], classes: Mapping[Any, int]) 
         if len(same) > 1:
             reasons.append(f"categories {', '.join(same)} all become class {i} '{name}'")
     return [Issue(file, 0, "merged", reason) for reason in reasons]
+
+
+def _hashable(value: Any) -> Any:
+    return value if isinstance(value, (str, int, float, type(None))) else str(value)[:MAX_NAME]
 
 
 class ClassNames:
@@ -358,7 +384,7 @@ def noted_size(noted: tuple[float, float], shape: tuple[int, int]) -> tuple[floa
 
 
 def _number(value: object) -> float:
-    return float(value) if isinstance(value, (int, float)) and np.isfinite(value) else 0.0
+    return float(value) if _is_finite(value) else 0.0
 
 
 def _box(box: object, size: tuple[float, float]) -> list[float]:
@@ -371,7 +397,7 @@ def _ltwh(box: object) -> list[float]:
     """Return the four numbers of a `bbox`; raise RowError where they are not."""
     if not isinstance(box, list) or len(box) != 4:
         raise RowError("columns", f"bbox {str(box)[:40]} needs 4 numbers: left, top, width, height", fatal=True)
-    if not all(isinstance(v, (int, float)) and np.isfinite(v) for v in box):
+    if not all(map(_is_finite, box)):
         raise RowError("number", f"bbox {str(box)[:40]} holds something that is not a number")
     return [float(v) for v in box]
 
@@ -384,7 +410,7 @@ def _polygon(segmentation: object, size: tuple[float, float]) -> Float32Array | 
         parts = [np.asarray(p, np.float64).reshape(-1, 2) / size for p in segmentation]  # (P, 2)
         outline = join_outlines([p for p in parts if len(p) >= 3])
         return checked_polygon(outline.ravel().tolist()) if len(outline) and np.isfinite(outline).all() else None
-    except (ValueError, TypeError, RowError):
+    except (ValueError, TypeError, OverflowError, RowError):
         return None
 
 

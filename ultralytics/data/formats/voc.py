@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,7 +154,8 @@ class _Handler:
     """Follows a document's elements and keeps the few that count."""
 
     def __init__(self, parser: Any) -> None:
-        self.parser, self.path, self.text, self.found = parser, [], "", VocFile()  # type: ignore[var-annotated]
+        self.parser, self.path, self.parts, self.found = parser, [], [], VocFile()  # type: ignore[var-annotated]
+        parser.buffer_text = True
         self.size: dict[str, str] = {}
         parser.StartElementHandler, parser.EndElementHandler = self.start, self.end
         parser.CharacterDataHandler = self.characters
@@ -165,22 +167,34 @@ class _Handler:
             raise RowError("syntax", f"elements are nested more than {MAX_XML_DEPTH} deep")
         if self.path[1:] == ["object"]:
             self.found.objects.append(VocObject(self.parser.CurrentLineNumber))
-        self.text = ""
+        self.parts = []
 
     def characters(self, text: str) -> None:
-        self.text += text
+        self.parts.append(text)
 
     def end(self, name: str) -> None:
-        inner = self.path[1:]
+        inner, text = self.path[1:], "".join(self.parts).strip()
         if inner[:1] == ["size"] and len(inner) == 2:
-            self.size[name] = self.text.strip()
+            self.size[name] = text
         elif inner[:1] == ["object"] and (len(inner) == 2 or (len(inner) == 3 and inner[1] == "bndbox")):
-            self.found.objects[-1].fields.setdefault(name, self.text.strip())
+            self.found.objects[-1].fields.setdefault(name, text)
         self.path.pop()
-        self.text = ""
+        self.parts = []
 
     def refuse(self, *args: object) -> None:
         raise RowError("syntax", "document types and entities are refused")
+
+
+def _as_utf8(content: bytes) -> bytes:
+    """Return a document in UTF-8, from the encoding that its first line names (GB2312, Big5, UTF-16 and others)."""
+    if content[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+        return content.decode("utf-16", "replace").encode()
+    named = re.match(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']""", content[:300])
+    encoding = named[1].decode() if named else "utf-8"
+    try:
+        return content.decode(encoding).encode() if named else content
+    except (LookupError, UnicodeError):
+        raise RowError("syntax", f"its encoding {encoding!r} is unknown or wrong: save it as UTF-8") from None
 
 
 def read_voc(file: str | Path) -> VocFile:
@@ -196,11 +210,11 @@ def read_voc(file: str | Path) -> VocFile:
     except OSError as error:
         kind = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
         raise RowError(kind, f"label file cannot be read: {error}", transient=is_transient(error)) from None
-    parser = expat.ParserCreate()
+    parser = expat.ParserCreate("utf-8")
     handler = _Handler(parser)
     try:
-        parser.Parse(content, True)
-    except expat.ExpatError as error:
+        parser.Parse(_as_utf8(content), True)
+    except (expat.ExpatError, ValueError) as error:
         raise RowError("syntax", f"not well-formed XML: {error}") from None
     numbers = [_size(handler.size.get(key, "")) for key in ("width", "height")]
     handler.found.size = (numbers[0], numbers[1])

@@ -202,7 +202,8 @@ class Export:
         Raises CheckpointError when the file differs from the model beyond the tolerance of its precision.
         """
         start = time.perf_counter()
-        target = self.target.with_name(self.target.name + self.format.suffix)
+        precision = "" if self.precision == "fp32" else f"_{self.precision}"  # beside the fp32 file, not over it
+        target = self.target.with_name(f"{self.target.name}{precision}{self.format.suffix}")
         with work_folder(target) as folder:
             path = folder / target.name
             self.format.write(self, path)

@@ -104,8 +104,21 @@ class Results:
         """Return the same image without boxes and probabilities."""
         return self._with(None, None)
 
-    def update(self, boxes: Data | None = None, probs: Data | None = None) -> None:
-        """Replace the boxes, which are clipped to the image, or the probabilities."""
+    def update(
+        self,
+        boxes: Data | None = None,
+        masks: None = None,
+        probs: Data | None = None,
+        obb: None = None,
+        keypoints: None = None,
+    ) -> None:
+        """Replace the boxes, which are clipped to the image, or the probabilities; there is nothing else to replace.
+
+        Raises:
+            ConfigError: masks, oriented boxes or keypoints, which results do not have here.
+        """
+        if any(part is not None for part in (masks, obb, keypoints)):
+            raise ConfigError("masks, obb, keypoints: results hold boxes or class probabilities", "leave them out")
         if probs is not None:
             self.probs = Probs(probs, self.orig_shape)
         if boxes is None:

@@ -47,7 +47,7 @@ from ultralytics.engine.training.state import (
 from ultralytics.engine.training.tensorboard import attach_tensorboard
 from ultralytics.engine.validator import refuse_uncalled
 from ultralytics.nn.modules.sync_norm import convert_norms
-from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.nn.tasks import check_rebuilds, load_checkpoint
 from ultralytics.utils import LOGGER, YAML, IterableSimpleNamespace, colorstr, dist
 from ultralytics.utils.callbacks import Callback, Callbacks
 from ultralytics.utils.checks import check_imgsz
@@ -158,6 +158,7 @@ class TrainerSetup(TrainerInterface):
         if self.resume_from is None and self.rank <= 0:
             self.check_data()
         self._setup_optimizer()
+        check_rebuilds(unwrap_model(self.model))
         self.validator = self.get_validator()
         self.meter = LossMeter(self.loss_names)
         self._setup_folder()

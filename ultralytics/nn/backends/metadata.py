@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from ultralytics.utils.errors import CheckpointError
 
 METADATA_KEY = "rtdetr-shsa"
 MAX_METADATA_CHARS = 4 << 20  # characters
+CONFIG_FILE, METADATA_YAML = "config.txt", "metadata.yaml"
+"""Where the interface looks for the values: inside a TorchScript file, and beside an OpenVINO model."""
 PRECISIONS = ("fp32", "fp16", "int8")
 
 
@@ -87,14 +90,17 @@ class ExportMetadata:
 
     def common_properties(self) -> dict[str, str]:
         """Return the metadata that other tools of the `ultralytics` interface look for, each as a string."""
+        return {key: str(value) for key, value in self.common_values().items()}
+
+    def common_values(self) -> dict[str, Any]:
+        """Return the same as plain values, as the interface writes them beside TorchScript and OpenVINO models."""
         shown = ("stride", "task", "batch", "channels", "version", "license", "docs", "date", "head")
-        texts = {key: str(getattr(self, key)) for key in shown}
         return {
-            **texts,
-            "imgsz": str(list(self.imgsz)),
-            "names": str(self.names),
+            **{key: getattr(self, key) for key in shown},
+            "imgsz": list(self.imgsz),
+            "names": self.names,
             "description": f"{self.source or 'model'} in the form {self.format}",
-            "args": str({"dynamic": self.dynamic, "precision": self.precision}),
+            "args": {"dynamic": self.dynamic, "precision": self.precision},
         }
 
 

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from operator import is_
 
 from torch import Tensor, nn
+
+WATCHED = ("_parameters", "_buffers", "_modules", "_forward_pre_hooks", "_forward_hooks")
+"""Dictionaries of a module whose entries are part of what it computes."""
 
 
 class TensorVersions:
@@ -25,17 +29,21 @@ class TensorVersions:
 
 
 class ModelVersion:
-    """The modules, parameters and buffers of a network as they are now, which it keeps alive.
+    """The modules, parameters, buffers, hooks and plain attributes of a network as they are now; keeps them alive.
 
-    Between two looks a network may run, and its objects have left the caches: as few as can be are touched. What a
-    module without tensors or modules gains is not seen; a change of type or device is seen by that of the first tensor.
+    Between two looks a network may run, and its objects have left the caches: each is touched once and compared by
+    identity. Of an attribute that is a list, tuple or dictionary the elements are compared, not what these hold. A
+    change of type or device is seen by that of the first tensor.
     """
 
     def __init__(self, net: nn.Module) -> None:
         self._net = net
-        owners = [m for m in net.modules() if m._parameters or m._buffers]
-        self._places: list[Mapping[str, object]] = [d for m in owners for d in (m._parameters, m._buffers)]
-        self._places += [m._modules for m in net.modules() if m._modules]
+        modules = list(net.modules())
+        self._places: list[Mapping[str, object]] = [vars(m) for m in modules]
+        self._places += [vars(m)[name] for m in modules for name in WATCHED]
+        public = [value for m in modules for name, value in vars(m).items() if not name.startswith("_")]
+        self._places += [value for value in public if isinstance(value, dict)]
+        self._sequences = [value for value in public if isinstance(value, (list, tuple))]
         self._things = self._now()
         tensors = [t for t in self._things if isinstance(t, Tensor)]
         self._tensors = [t for t in tensors if not t.is_inference()]  # those of inference mode count no changes
@@ -48,7 +56,8 @@ class ModelVersion:
         return same and self._stamps() == self._stamp
 
     def _now(self) -> list[object]:
-        return [thing for place in self._places for thing in place.values()]
+        values = chain.from_iterable(place.values() for place in self._places)
+        return [*values, *chain.from_iterable(self._sequences)]
 
     def _stamps(self) -> list[int]:
         return [t._version for t in self._tensors] + [t.data_ptr() for t in self._tensors[:1]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from ultralytics.nn.modules.query_head import QueryHead
 from ultralytics.nn.modules.shsa import SHSA
 from ultralytics.nn.modules.transformer import TransformerEncoderLayer
 from ultralytics.nn.tasks import BaseModel
+from ultralytics.utils.torch_tools.copying import copy_network
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
 FRAGILE = (QueryHead, TransformerEncoderLayer, SHSA, nn.Softmax, *NORMS)
@@ -26,7 +26,7 @@ def export_form(model: BaseModel, max_det: int, dynamic: bool, half: bool, devic
     `dynamic` leaves batch and size open in an exported graph; `half` casts all but the `FRAGILE` parts to fp16, whose
     casts are then part of the graph: images go in and rows come out in fp32.
     """
-    form = copy.deepcopy(model).float().to(device).eval()
+    form = copy_network(model).float().to(device).eval()
     form.fuse(verbose=False)
     form.requires_grad_(False)
     for module in form.modules():

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ultralytics.nn.backends.metadata import METADATA_KEY, ExportMetadata
+from ultralytics.nn.backends.metadata import CONFIG_FILE, METADATA_KEY, METADATA_YAML, ExportMetadata
 from ultralytics.nn.backends.tensorrt import pack_engine
 from ultralytics.nn.backends.torchscript import METADATA_FILE
 from ultralytics.nn.export.prepare import suppress_warnings
 from ultralytics.utils.checks import require
+from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import ConfigError, DeviceError
 from ultralytics.utils.files import atomic_write
 
@@ -23,7 +25,11 @@ def write_torchscript(form: nn.Module, example: Tensor, path: Path, metadata: Ex
     """Trace `form` and save it."""
     with suppress_warnings():
         traced = torch.jit.trace(form, (example,), check_trace=False)
-        torch.jit.save(traced, str(path), _extra_files={METADATA_FILE: metadata.to_json()})
+        torch.jit.save(
+            traced,
+            str(path),
+            _extra_files={METADATA_FILE: metadata.to_json(), CONFIG_FILE: json.dumps(metadata.common_values())},
+        )
 
 
 def write_openvino(source: Path, folder: Path, metadata: ExportMetadata) -> None:
@@ -32,6 +38,7 @@ def write_openvino(source: Path, folder: Path, metadata: ExportMetadata) -> None
     model = ov.convert_model(str(source))
     model.set_rt_info(metadata.to_json(), [METADATA_KEY])
     folder.mkdir(parents=True)
+    YAML.save(folder / METADATA_YAML, metadata.common_values())
     ov.save_model(model, str(folder / f"{source.stem}.xml"), compress_to_fp16=False)
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from ultralytics.utils.torch_tools.copying import copy_network
 
 MAX_TOKENS = 4096
 """Tokens above which an attention that holds its N x N map is flagged."""
@@ -80,7 +81,7 @@ def estimate_memory(model: nn.Module, imgsz: int | Sequence[int] = 640, channels
     from torch._subclasses.fake_tensor import FakeTensorMode  # imports much of torch that training does not need
 
     height, width = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
-    clone = deepcopy(model).cpu().float().eval()
+    clone = copy_network(model).cpu().float().eval()
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     kept = [fake.from_tensor(t) for t in [*clone.parameters(), *clone.buffers()]]  # the mode's own copies of them
     meter = _Meter({t.untyped_storage()._cdata for t in kept})

@@ -15,6 +15,7 @@ from ultralytics.nn.build.dry_run import shape_text
 from ultralytics.nn.build.spec import load_model_yaml
 from ultralytics.nn.profile.activation_memory import MAX_TOKENS, estimate_memory
 from ultralytics.utils.tables import aligned
+from ultralytics.utils.torch_tools.copying import copy_network
 from ultralytics.utils.torch_tools.flops import model_flops
 
 HEADER = ("", "from", "n", "module", "arguments", "output", "params", "GFLOPs")
@@ -59,7 +60,7 @@ def layer_summaries(model: nn.Module, imgsz: int | Sequence[int] = 640) -> list[
 def output_shapes(model: nn.Module, imgsz: int | Sequence[int], channels: int = 3) -> list[str]:
     """Text of each layer's output shape (without the batch axis), from a run of a copy on the meta device."""
     height, width = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
-    clone = deepcopy(model).to("meta").float().eval()
+    clone = copy_network(model).to("meta").float().eval()
     shapes: list[str] = []
     for layer in cast("nn.Sequential", clone.model):
         layer.register_forward_hook(lambda _module, _inputs, out: shapes.append(shape_text(_first_tensor(out))))
@@ -126,7 +127,7 @@ def model_totals(model: nn.Module, imgsz: int | Sequence[int] = 640) -> Totals:
     yaml = cast("dict[str, Any]", model.yaml)
     channels = int(yaml.get("channels", 3))
     memory = estimate_memory(model, imgsz, channels)
-    clone = deepcopy(model).to("meta").float().eval()
+    clone = copy_network(model).to("meta").float().eval()
     fused = cast("Any", deepcopy(clone)).fuse(verbose=False)
     return Totals(
         name=model_title(yaml),

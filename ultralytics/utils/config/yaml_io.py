@@ -26,6 +26,25 @@ _FLOAT = re.compile(
 )
 
 
+MAX_ITEMS, MAX_NESTING = 500_000, 100
+"""Bounds on what a file may stand for: a file of 300 bytes with nested aliases would take all memory."""
+
+FOREIGN = {
+    "\t": "a tab: indent with spaces",
+    "\uff0c": "a full-width comma '\uff0c': write ','",
+    "\uff1a": "a full-width colon '\uff1a': write ':'",
+    "\uff08": "a full-width bracket '\uff08': write '('",
+    "\uff3b": "a full-width bracket '\uff3b': write '['",
+    "\uff3d": "a full-width bracket '\uff3d': write ']'",
+    "\u3010": "a bracket '\u3010': write '['",
+    "\u3011": "a bracket '\u3011': write ']'",
+    "\u201c": "a typographic quote '\u201c': write a straight one",
+    "\u201d": "a typographic quote '\u201d': write a straight one",
+    "\u3001": "an ideographic comma '\u3001': write ','",
+}
+"""Characters that input methods and editors write in place of those of YAML, and what to do."""
+
+
 class _Loader(_BASE):
     """The safe loader with YAML 1.2 scalars and an error for a key that occurs twice."""
 
@@ -69,20 +88,23 @@ class YAML:
     """Load, save and print YAML files."""
 
     @staticmethod
-    def load(path: str | Path) -> dict[str, Any]:
+    def load(file: str | Path = "data.yaml", append_filename: bool = False) -> dict[str, Any]:
         """Read a YAML file that holds a mapping; an empty file gives an empty one.
+
+        `append_filename` adds the path as the key `yaml_file`.
 
         Raises:
             NotFoundError: there is no such file.
             ConfigError: the syntax is wrong (with file:line), or the top level is not a mapping.
         """
-        return load_with_lines(path)[0]
+        data = load_with_lines(file)[0]
+        return {**data, "yaml_file": str(file)} if append_filename else data
 
     @staticmethod
-    def save(path: str | Path, data: Mapping[str, Any]) -> None:
-        """Write a mapping of plain values, paths and tuples; the file is whole or not there."""
-        text = YAML.dumps(data)
-        with atomic_write(path) as f:
+    def save(file: str | Path = "data.yaml", data: Mapping[str, Any] | None = None, header: str = "") -> None:
+        """Write `header`, then a mapping of plain values, paths and tuples; the file is whole or not there."""
+        text = header + YAML.dumps(data or {})
+        with atomic_write(file) as f:
             f.write(text)
 
     @staticmethod
@@ -102,7 +124,9 @@ def plain(value: Any) -> Any:
         return {k if isinstance(k, int) else str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(v) for v in value]
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()  # a file name may not be UTF-8
+    if value is None or isinstance(value, (bool, int, float)):
         return value
     if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:  # numpy and torch scalars
         return value.item()
@@ -129,16 +153,39 @@ def load_with_lines(source: str | Path) -> tuple[dict[str, Any], dict[KeyPath, i
             return {}, {}
         data = loader.construct_document(node)
     except yaml.MarkedYAMLError as e:
-        mark = e.problem_mark or e.context_mark
-        line = mark.line + 1 if mark else 1
-        raise ConfigError(f"{name}:{line}: not valid YAML: {e.problem or e.context}") from None
-    except (yaml.YAMLError, ValueError) as e:
-        raise ConfigError(f"{name}: not valid YAML: {str(e).splitlines()[0]}") from None
+        raise _syntax_error(name, text, e) from None
+    except RecursionError:
+        raise ConfigError(f"{name}: nested too deep, or an alias that contains itself") from None
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as e:
+        raise ConfigError(f"{name}: not valid YAML: {(str(e).splitlines() or [type(e).__name__])[0]:.200}") from None
     finally:
         loader.dispose()
     if not isinstance(data, dict):
         raise ConfigError(f"{name}:1: expected `key: value` lines at the top level, found {type(data).__name__}")
-    return data, dict(_lines(node, (), data))
+    lines: dict[KeyPath, int] = {}
+    for place, line in _lines(node, (), data):
+        lines[place] = line
+        if len(lines) > MAX_ITEMS or len(place) > MAX_NESTING:
+            raise ConfigError(
+                f"{name}:{line}: its aliases (*name) stand for more than {MAX_ITEMS:,} items or {MAX_NESTING} levels",
+                "write the values out",
+            )
+    return data, lines
+
+
+def _syntax_error(name: str, text: str, error: yaml.MarkedYAMLError) -> ConfigError:
+    """Return the error with its line: that of the bracket which is not closed, and the character that is not YAML's."""
+    opened = error.context_mark if "flow" in (error.context or "") else None
+    mark = opened or error.problem_mark or error.context_mark
+    number = mark.line + 1 if mark else 1
+    problem = error.problem or error.context
+    if opened is not None:
+        problem = f"{problem}; is the bracket that opens here closed?"
+    hints = []
+    for line in sorted({number, error.problem_mark.line + 1 if error.problem_mark else number}):
+        content = (text.split("\n") + [""] * line)[line - 1]
+        hints += [f"line {line} has {FOREIGN[letter]}" for letter in content if letter in FOREIGN]
+    return ConfigError(f"{name}:{number}: not valid YAML: {problem}", *list(dict.fromkeys(hints))[:2])
 
 
 def _read(path: Path) -> str:
@@ -155,9 +202,10 @@ def _read(path: Path) -> str:
 def _lines(node: yaml.Node, path: KeyPath, data: Any) -> Iterator[tuple[KeyPath, int]]:
     """Walk the node tree beside the values; keys that a merge brought in keep the line of the anchor's mapping."""
     if isinstance(node, yaml.MappingNode):
+        keys: dict[str, Any] = {str(k): k for k in reversed(list(data))} if isinstance(data, dict) else {}
         for key_node, value_node in node.value:
             if isinstance(key_node, yaml.ScalarNode) and isinstance(data, dict):
-                key = next((k for k in data if str(k) == key_node.value), key_node.value)
+                key: Any = keys.get(key_node.value, key_node.value)
                 yield (*path, key), key_node.start_mark.line + 1
                 yield from _lines(value_node, (*path, key), data.get(key))
     elif isinstance(node, yaml.SequenceNode):

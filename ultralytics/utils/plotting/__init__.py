@@ -1,6 +1,6 @@
 """Images and figures: annotated images, batches, label statistics, curves, confusion matrices."""
 
-from ultralytics.utils.plotting.annotator import Annotator, Colors, colors
+from ultralytics.utils.plotting.annotator import Annotator, Colors, colors, save_one_box
 from ultralytics.utils.plotting.batch import plot_images
 from ultralytics.utils.plotting.curves import (
     plot_confusion_matrix,
@@ -20,4 +20,5 @@ __all__ = [
     "plot_mc_curve",
     "plot_pr_curve",
     "plot_results",
+    "save_one_box",
 ]

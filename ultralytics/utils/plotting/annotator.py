@@ -7,6 +7,7 @@ lies inside the image.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
+from PIL import Image as PilImage
 
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.torch_tools.arrays import Pixels
@@ -25,6 +28,7 @@ _PALETTE = (
     "1f5fe0", "f2a900", "d7263d", "16a34a", "8e44ad", "00b4d8", "ff6f91", "7f5539", "b5e48c", "5f0f40",
     "ff7b00", "023e8a", "06d6a0", "c77dff", "9a031e", "ffd60a", "3a5a40", "4cc9f0", "e5989b", "6c757d",
 )  # fmt: skip
+_FAR = 1e6  # pixels; OpenCV takes 32-bit integers
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FONT_HEIGHT = 22  # pixels of a capital letter at font scale 1
 
@@ -75,14 +79,23 @@ def _drawable(im: npt.NDArray[Any]) -> Pixels:
 class Annotator:
     """Draws on a copy of an image."""
 
-    def __init__(self, im: npt.NDArray[Any], line_width: int | None = None, font_size: float | None = None) -> None:
+    def __init__(
+        self,
+        im: npt.NDArray[Any] | torch.Tensor,
+        line_width: float | None = None,
+        font_size: float | None = None,
+        font: str = "Arial.ttf",
+        pil: bool = False,
+        example: str = "abc",
+    ) -> None:
         """Take a (H, W[, C]) BGR image; `line_width` in pixels, `font_size` = height of a capital letter in pixels.
 
-        Both default to sizes that suit the image.
+        Both default to sizes that suit the image. `font`, `pil` and `example` are taken for scripts of the interface
+        and have no effect: OpenCV draws all letters.
         """
-        self.im = _drawable(im)
+        self.im = _drawable(im.detach().cpu().numpy() if isinstance(im, torch.Tensor) else im)
         h, w = self.im.shape[:2]
-        self.lw = line_width or max(round((h + w) / 2 * 0.003), 2)
+        self.lw = max(round(line_width), 1) if line_width else max(round((h + w) / 2 * 0.003), 2)
         letter = font_size or min(max((h + w) / 2 * 0.017, 9.0), max(max(h, w) / 10, 7.0))
         self.scale = letter / _FONT_HEIGHT
         self.tf = max(round(letter / 9), 1)  # thickness of the strokes
@@ -95,7 +108,10 @@ class Annotator:
         txt_color: Color | None = None,
     ) -> None:
         """Draw an xyxy box in pixels and its label, in BGR colours; letters are black or white by default."""
-        x1, y1, x2, y2 = (round(float(v)) for v in box[:4])
+        edges = [float(v) for v in box[:4]]
+        if not all(map(math.isfinite, edges)):
+            return  # of weights that diverged: nothing to draw
+        x1, y1, x2, y2 = (round(min(max(v, -_FAR), _FAR)) for v in edges)
         cv2.rectangle(self.im, (x1, y1), (x2, y2), color, self.lw)
         if label:
             self._label((x1, y1), label, color, txt_color or _contrast(color))
@@ -130,8 +146,11 @@ class Annotator:
         text: str,
         txt_color: Color = (255, 255, 255),
         anchor: str = "top",
+        box_color: Color | None = None,
     ) -> None:
-        """Write text on a strip of black or white, by contrast; `xy` is its left top (bottom: `anchor="bottom"`).
+        """Write text on a strip; `xy` is its left top (bottom: `anchor="bottom"`).
+
+        The strip is black or white, by contrast, unless `box_color` is given.
 
         Of several lines, those that do not fit below the first are left out.
         """
@@ -140,7 +159,7 @@ class Annotator:
         top = round(xy[1]) - (height * len(lines) if anchor == "bottom" else 0)
         for i, line in enumerate(lines):
             if i == 0 or top + (i + 1) * height <= self.im.shape[0]:
-                self._tag((round(xy[0]), top + i * height), line, _contrast(txt_color), txt_color)
+                self._tag((round(xy[0]), top + i * height), line, box_color or _contrast(txt_color), txt_color)
 
     def legend(self, rows: Sequence[tuple[str, Color]]) -> None:
         """Write one line for each text and colour at the left bottom, letters in black or white by contrast."""
@@ -153,9 +172,9 @@ class Annotator:
         x1, y1, x2, y2 = (round(float(v)) for v in xy)
         cv2.rectangle(self.im, (x1, y1), (x2, y2), color, width)
 
-    def result(self) -> Pixels:
-        """Return the annotated BGR image."""
-        return self.im
+    def result(self, pil: bool = False) -> Any:
+        """Return the annotated image, (H, W, 3) BGR, or with `pil` as a Pillow image."""
+        return PilImage.fromarray(np.ascontiguousarray(self.im[..., ::-1])) if pil else self.im
 
     def save(self, filename: str | Path = "image.jpg") -> str:
         """Write the image and return the file's name."""
@@ -164,7 +183,8 @@ class Annotator:
 
 def _printable(text: str) -> str:
     """Replace what OpenCV's font lacks by question marks: before OpenCV 5, whose font covers Unicode, all but ASCII."""
-    return text if int(cv2.__version__.split(".")[0]) >= 5 else text.encode("ascii", "replace").decode()
+    known = "utf-8" if int(cv2.__version__.split(".")[0]) >= 5 else "ascii"
+    return text.encode(known, "replace").decode(known)  # OpenCV crashes on lone surrogates
 
 
 def write_image(file: str | Path, im: npt.NDArray[Any], jpeg_quality: int = 95) -> str:
@@ -184,3 +204,31 @@ def write_image(file: str | Path, im: npt.NDArray[Any], jpeg_quality: int = 95) 
     with atomic_write(file, "wb") as f:
         f.write(data.tobytes())
     return str(file)
+
+
+def save_one_box(
+    xyxy: Sequence[float] | torch.Tensor,
+    im: Pixels,
+    file: str | Path = "im.jpg",
+    gain: float = 1.02,
+    pad: int = 10,
+    square: bool = False,
+    BGR: bool = False,
+    save: bool = True,
+) -> Pixels:
+    """Cut a box out of an image (H, W, 3) in BGR order, and with `save` write it to `file`; return the crop.
+
+    `xyxy` is (4,) in pixels. The box is made a square if asked for, then its sides grow by `gain` and `pad` pixels. The
+    crop that is returned is in RGB order, with `BGR` in that of the image.
+    """
+    x1, y1, x2, y2 = (float(v) for v in torch.as_tensor(xyxy).flatten()[:4])
+    w, h = x2 - x1, y2 - y1
+    if square:
+        w = h = max(w, h)
+    half_w, half_h = (w * gain + pad) / 2, (h * gain + pad) / 2
+    left, right = (round(min(max((x1 + x2) / 2 + s * half_w, 0), im.shape[1])) for s in (-1, 1))
+    top, bottom = (round(min(max((y1 + y2) / 2 + s * half_h, 0), im.shape[0])) for s in (-1, 1))
+    crop = np.ascontiguousarray(im[top:bottom, left:right])  # (h, w, 3)
+    if save and crop.size:
+        write_image(file, crop)
+    return crop if BGR else np.ascontiguousarray(crop[..., ::-1])

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import nn
 
+from ultralytics.utils.torch_tools.copying import copy_network
 from ultralytics.utils.torch_tools.meta import MetaShortcuts
 
 _Shape = Sequence[int]
@@ -83,8 +83,8 @@ def model_flops(model: nn.Module, imgsz: int | Sequence[int] = 640, ch: int = 3)
     h, w = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
     probe = torch.zeros(1, ch, h, w, device="meta")
     try:
-        return count_flops(deepcopy(model).to("meta").float().eval(), probe)
+        return count_flops(copy_network(model).to("meta").float().eval(), probe)
     except (NotImplementedError, RuntimeError):
-        clone = deepcopy(model).float().eval()
+        clone = copy_network(model).float().eval()
         device = next(clone.parameters()).device
         return count_flops(clone, torch.zeros(probe.shape, device=device))

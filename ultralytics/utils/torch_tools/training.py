@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from copy import deepcopy
 from typing import Any, TypeAlias
 
 import torch
 from torch import nn
+
+from ultralytics.utils.torch_tools.copying import copy_network
 
 LRCurve: TypeAlias = Callable[[float], float]
 
@@ -44,7 +45,7 @@ class ModelEMA:
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.9999, tau: float = 2000, updates: int = 0) -> None:
-        self.ema = deepcopy(unwrap_model(model)).eval()
+        self.ema = copy_network(unwrap_model(model)).eval()
         self.updates = updates
         self.base_decay = decay
         self.tau = tau

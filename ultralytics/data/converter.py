@@ -1,0 +1,11 @@
+"""Conversions of the interface's module of this name; here `ultralytics.convert` does their work."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from ultralytics.utils.config.absent import absent
+
+
+def __getattr__(name: str) -> NoReturn:
+    raise absent(__name__, name)
