@@ -230,6 +230,26 @@ def test_a_resumed_run_goes_back_to_the_file_that_it_resumed_from(make, tmp_path
     assert_same_run(again, straight)
 
 
+def test_a_file_from_elsewhere_does_not_resume_in_a_run_of_the_users_own(make, tmp_path):
+    """The folder that its arguments name holds a run of another seed: nothing of it changes."""
+    theirs = make(epochs=1, seed=1)
+    theirs.train()
+    sent = tmp_path / "sent.pt"
+    shutil.copy(theirs.last, sent)
+    folder = theirs.save_dir
+    shutil.rmtree(folder)
+    own = make(epochs=1, seed=5)
+    own.train()
+    assert own.save_dir == folder
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    with pytest.raises(CheckpointError, match=r"holds another run\nname the folder to resume in: save_dir="):
+        make(resume=str(sent), epochs=2)
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+    copied = tmp_path / "copied.pt"
+    shutil.copy(own.last, copied)
+    assert make(resume=str(copied), epochs=2).save_dir == folder
+
+
 def test_in_another_folder_the_best_weights_go_along(make, tmp_path):
     first = make(epochs=3)
     worse_each_epoch(first)

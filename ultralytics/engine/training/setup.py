@@ -334,7 +334,7 @@ class TrainerSetup(TrainerInterface):
         if Path(str(self.args.resume)).resolve() == self.paths.last.resolve():
             self.saved_step = p.step
         if self.rank <= 0:
-            folder = run_folder(Path(str(self.args.resume)), ckpt["train_args"])
+            folder = run_folder(Path(str(self.args.resume)), ckpt)
             source = folder / "weights" / self.paths.best.name if folder else None
             p.best_saved = p.best_saved and source is not None and source.exists()
             if p.best_saved and source is not None:

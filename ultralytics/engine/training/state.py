@@ -12,11 +12,12 @@ Random numbers of a run are three kinds of streams, and none depends on what ran
 
 from __future__ import annotations
 
+import csv
 import errno
 import math
 import os
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -249,16 +250,33 @@ def find_resume(args: Args) -> Path:
     return resumed_file(args.resume if named else True, args.project)
 
 
-def run_folder(path: Path, saved: Mapping[str, Any]) -> Path | None:
+def run_folder(path: Path, ckpt: Mapping[str, Any]) -> Path | None:
     """Return the folder of the run that a checkpoint is of, None when it is not here.
 
-    It lies around the folder `weights`; of a file that was copied out of there, it is the one that its arguments name.
+    It lies around the folder `weights`. For a file that was copied out of there, it is the one that its arguments name,
+    if that holds this run: its results.csv begins with the epochs of the checkpoint. A file from elsewhere names a
+    folder in which a run of the user's own may lie.
     """
     place = path.resolve().parent
     if place.name == "weights":
         return place.parent
-    folder = Path(saved.get("save_dir") or "")
-    return folder if saved.get("save_dir") and (folder / "weights").is_dir() else None
+    named = ckpt["train_args"].get("save_dir")
+    if not named or not (Path(named) / "weights").is_dir():
+        return None
+    return Path(named) if _may_hold(Path(named), rows_of(ckpt["train_results"])) else None
+
+
+def _may_hold(folder: Path, rows: Sequence[Mapping[str, float]]) -> bool:
+    """Whether a folder holds no run, or one whose results.csv begins with these rows, values as they are written."""
+    table = folder / "results.csv"
+    if not table.is_file():
+        return not (folder / "weights" / "last.pt").exists()
+    with table.open(encoding="utf-8", newline="") as file:
+        written = list(csv.DictReader(file))
+    known = [{key: f"{value:.6g}" for key, value in row.items()} for row in rows]
+    return 0 < len(known) <= len(written) and all(
+        theirs.get(key) == value for theirs, ours in zip(written, known, strict=False) for key, value in ours.items()
+    )
 
 
 def planned_epochs(args: Args, ckpt: Mapping[str, Any]) -> int:
@@ -296,12 +314,13 @@ def check_classes(args: Args, nc: int, saved: int) -> None:
         )
 
 
-def _place(path: Path, saved: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+def _place(path: Path, ckpt: Mapping[str, Any], given: Mapping[str, Any]) -> str:
     """Return the folder that the run resumes in: the given one, else its own."""
-    folder = given.get("save_dir") or run_folder(path, saved)
+    folder = given.get("save_dir") or run_folder(path, ckpt)
     if folder is None:
+        named = ckpt["train_args"].get("save_dir")
         raise CheckpointError(
-            f"{path} lies in no folder `weights`, and the folder of its run, {saved.get('save_dir')}, is not here",
+            f"{path} lies in no folder `weights`, and {named}, which it names, is not here or holds another run",
             "name the folder to resume in: save_dir=runs/exp",
         )
     return str(folder)
@@ -344,7 +363,7 @@ def resume_args(args: Args) -> tuple[Args, dict[str, Any]]:
         raise CheckpointError(
             f"{path} was saved inside an epoch; batch cannot change there", f"resume with batch={saved['batch']}"
         )
-    own = {"resume": str(path), "save_dir": _place(path, saved, given), "cfg": None}
+    own = {"resume": str(path), "save_dir": _place(path, ckpt, given), "cfg": None}
     new = get_cfg(overrides={**saved, **{k: v for k, v in given.items() if k in changeable}, **own})
     new = new.replace(cfg=saved.get("cfg"))  # its values are among those saved, and the file may have changed or gone
     _check_unfinished(path, new, ckpt)
