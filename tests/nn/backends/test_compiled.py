@@ -14,11 +14,9 @@ import torch
 from torch import nn
 
 from tests.engine.tiny import spread_network
-from ultralytics.engine.training.environment import check_arguments
 from ultralytics.nn.autobackend import AutoBackend, _compilable
 from ultralytics.nn.backends import compiled
 from ultralytics.nn.backends.compiled import Compiled, CompiledRows, compile_mode
-from ultralytics.utils import IterableSimpleNamespace
 from ultralytics.utils.errors import ConfigError
 
 IMAGES = torch.rand(3, 3, 64, 96, generator=torch.Generator().manual_seed(0))
@@ -155,12 +153,6 @@ def test_exported_files_are_refused():
     backend.model = None
     with pytest.raises(ConfigError, match="already"):
         _compilable(backend, "x.onnx", True)
-
-
-def test_training_refuses():
-    args = IterableSimpleNamespace(compile=True, batch=1)
-    with pytest.raises(ConfigError, match="predict and val only"):
-        check_arguments(args)
 
 
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="no C++ compiler")
