@@ -32,7 +32,7 @@ __all__ = [
     "suffix_of",
 ]
 
-MAX_CLASSES = 1_000_000
+_MAX_CLASSES = 1_000_000
 SPLITS = ("train", "val", "test", "minival")
 
 _TYPES: Mapping[str, tuple[type, ...]] = {
@@ -187,11 +187,7 @@ def _class_names(spec: _DataYAML, values: Mapping[str, Any]) -> dict[int, str]:
     if not names and not nc:
         names = names_of(values)
     if not names:
-        if not nc or nc < 1:
-            raise spec.error("names", "no classes", "list them under 'names:', or give their number as 'nc:'")
-        if nc > MAX_CLASSES:
-            raise spec.error("nc", f"nc: {nc:.6g} classes; at most {MAX_CLASSES:,} are supported", "correct nc")
-        return {i: f"class_{i}" for i in range(nc)}
+        return _numbered_classes(spec, nc)
     table = dict(enumerate(names)) if isinstance(names, list) else names
     try:
         table = {int(k): _class_name(spec, k, v) for k, v in table.items()}
@@ -203,6 +199,15 @@ def _class_names(spec: _DataYAML, values: Mapping[str, Any]) -> dict[int, str]:
     if nc is not None and nc != len(table):
         raise spec.error("nc", f"nc: {nc} but {len(table)} names", "correct one, or leave nc out")
     return dict(sorted(table.items()))
+
+
+def _numbered_classes(spec: _DataYAML, nc: int | None) -> dict[int, str]:
+    """Return names that are made of the number of classes."""
+    if not nc or nc < 1:
+        raise spec.error("names", "no classes", "list them under 'names:', or give their number as 'nc:'")
+    if nc > _MAX_CLASSES:
+        raise spec.error("nc", f"nc: {nc:.6g} classes; at most {_MAX_CLASSES:,} are supported", "correct nc")
+    return {i: f"class_{i}" for i in range(nc)}
 
 
 # ---- paths ------------------------------------------------------------------------------------------------------

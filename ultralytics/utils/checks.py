@@ -25,7 +25,7 @@ IMPORT_NAME = "ultralytics"
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python", "pyyaml", "matplotlib", "pandas", "scipy")
 
 
-MAX_SIDE = 32_767
+MAX_IMAGE_SIDE = 32_767
 """The longest side of an image that OpenCV can resize to, in pixels."""
 
 
@@ -60,8 +60,8 @@ def check_imgsz(
     if max_dim == 1:
         sides = [max(sides)]
     rounded = [-(-max(int(s), stride, floor) // stride) * stride for s in sides]
-    if max(rounded) > MAX_SIDE:
-        raise ConfigError(f"imgsz={imgsz!r} is too large: each side can be at most {MAX_SIDE:,} px")
+    if max(rounded) > MAX_IMAGE_SIDE:
+        raise ConfigError(f"imgsz={imgsz!r} is too large: each side can be at most {MAX_IMAGE_SIDE:,} px")
     if rounded != [int(s) for s in sides]:
         LOGGER.warning(f"imgsz={imgsz} is not a multiple of the stride {stride}; {rounded} is used")
     if len(rounded) == 1:

@@ -70,11 +70,11 @@ def computed_buffer(net: nn.Sequential) -> None:
 
 
 @pytest.mark.parametrize("change", [pruned, normed, computed_buffer])
-@pytest.mark.parametrize("share", [False, True])
-def test_computed_tensors_are_copied(change: object, share: bool) -> None:
+@pytest.mark.parametrize("shared", [False, True])
+def test_computed_tensors_are_copied(change: object, shared: bool) -> None:
     net = network()
     change(net)  # type: ignore[operator]
-    copied = copy_network(net, share)
+    copied = copy_network(net, shared)
     assert torch.equal(copied(X), net(X))
     assert copied[0].weight.data_ptr() != net[0].weight.data_ptr()
     with torch.no_grad():

@@ -26,7 +26,7 @@ ABSENT_TASKS: Mapping[str, str] = MappingProxyType(
 )
 """Tasks of the interface that are not here, and what they are."""
 
-ABSENT_NAMES: Mapping[str, str] = MappingProxyType(
+_ABSENT_FORMS: Mapping[str, str] = MappingProxyType(
     {
         "-seg": "instance segmentation",
         "-pose": "pose estimation",
@@ -111,6 +111,6 @@ def refuse_absent(task: str | None, model: Any) -> None:
     if not isinstance(model, (str, Path)) or Path(model).exists():
         return
     stem = Path(model).stem.lower()
-    for part, what in ABSENT_NAMES.items():
+    for part, what in _ABSENT_FORMS.items():
         if part in stem:
             raise ConfigError(f"{model}: {what} is not part of this package", HERE)

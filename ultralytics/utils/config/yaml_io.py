@@ -26,7 +26,7 @@ _FLOAT = re.compile(
 )
 
 
-MAX_ITEMS, MAX_NESTING = 500_000, 100
+MAX_ITEMS, _MAX_LEVELS = 500_000, 100
 """Bounds on what a file may stand for: a file of 300 bytes with nested aliases would take all memory."""
 
 FOREIGN = {
@@ -162,15 +162,20 @@ def load_with_lines(source: str | Path) -> tuple[dict[str, Any], dict[KeyPath, i
         loader.dispose()
     if not isinstance(data, dict):
         raise ConfigError(f"{name}:1: expected `key: value` lines at the top level, found {type(data).__name__}")
+    return data, _bounded_lines(name, node, data)
+
+
+def _bounded_lines(name: str, node: yaml.Node, data: dict[str, Any]) -> dict[KeyPath, int]:
+    """Return the line of each key and list item; ConfigError when aliases stand for too many of them."""
     lines: dict[KeyPath, int] = {}
     for place, line in _lines(node, (), data):
         lines[place] = line
-        if len(lines) > MAX_ITEMS or len(place) > MAX_NESTING:
+        if len(lines) > MAX_ITEMS or len(place) > _MAX_LEVELS:
             raise ConfigError(
-                f"{name}:{line}: its aliases (*name) stand for more than {MAX_ITEMS:,} items or {MAX_NESTING} levels",
+                f"{name}:{line}: its aliases (*name) stand for more than {MAX_ITEMS:,} items or {_MAX_LEVELS} levels",
                 "write the values out",
             )
-    return data, lines
+    return lines
 
 
 def _syntax_error(name: str, text: str, error: yaml.MarkedYAMLError) -> ConfigError:
