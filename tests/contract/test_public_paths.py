@@ -15,6 +15,7 @@ import pytest
 
 PATHS = {
     "ultralytics": "RTDETR YOLO SHViTClassifier settings checks ASSETS download convert doctor show __version__",
+    "ultralytics.cli": "entrypoint parse_overrides user_errors",
     "ultralytics.models": "RTDETR SHViTClassifier YOLO",
     "ultralytics.models.yolo": "YOLO",
     "ultralytics.models.yolo.model": "YOLO",
