@@ -1,1 +1,11 @@
 """Inference sources: files, streams, URLs, arrays, opened by one function."""
+
+from ultralytics.data.loaders.files import (
+    LoadImagesAndVideos,
+    LoadPilAndNumpy,
+    LoadScreenshots,
+    LoadStreams,
+    LoadTensor,
+)
+
+__all__ = ["LoadImagesAndVideos", "LoadPilAndNumpy", "LoadScreenshots", "LoadStreams", "LoadTensor"]
