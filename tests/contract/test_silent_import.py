@@ -117,3 +117,8 @@ def test_light_commands_load_nothing_heavy(arguments: list[str], tmp_path: Path)
 def test_light_modules_do_not_import_torch(module: str) -> None:
     code = f"import sys, {module}; print(sorted({{'torch', 'cv2', 'numpy', 'pandas'}} & set(sys.modules)))"
     assert run(code).stdout.strip() == "[]"
+
+
+def test_the_command_line_does_not_import_what_few_commands_need() -> None:
+    code = "import sys, ultralytics.cli.main; print(sorted({'packaging', 'importlib.metadata', 'email'} & set(sys.modules)))"
+    assert run(code).stdout.strip() == "[]"

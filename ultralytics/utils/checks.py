@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.metadata
 import os
 import platform
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
-
-from packaging.requirements import Requirement
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ultralytics import __version__
 from ultralytics.utils.config.paths import CFG_DIR, ROOT
 from ultralytics.utils.errors import ConfigError, ConfigTypeError, MissingPackageError, NotFoundError
 from ultralytics.utils.log import LOGGER
+
+if TYPE_CHECKING:  # importing either takes as long as the rest of `yolo version` that is ours
+    from importlib.metadata import Distribution
+
+    from packaging.requirements import Requirement
 
 DISTRIBUTION = "rtdetr-shsa"
 IMPORT_NAME = "ultralytics"
@@ -139,6 +141,8 @@ def check_requirements(
 
     Nothing is installed: `install` and `cmds` have no effect.
     """
+    from packaging.requirements import Requirement
+
     if isinstance(requirements, Path):
         requirements = requirements.read_text(encoding="utf-8").splitlines()
     names = [requirements] if isinstance(requirements, str) else list(requirements)
@@ -151,10 +155,8 @@ def check_requirements(
 
 
 def _is_met(requirement: Requirement) -> bool:
-    try:
-        return requirement.specifier.contains(importlib.metadata.version(requirement.name), prereleases=True)
-    except importlib.metadata.PackageNotFoundError:
-        return False
+    version = _installed_version(requirement.name)
+    return version is not None and requirement.specifier.contains(version, prereleases=True)
 
 
 def require(package: str, purpose: str, extra: str | None = None) -> ModuleType:
@@ -172,8 +174,10 @@ def require(package: str, purpose: str, extra: str | None = None) -> ModuleType:
 
 def installed_conflicts() -> list[Conflict]:
     """Other distributions, or folders on the import path, that own a package named `ultralytics` as well."""
+    from importlib import metadata
+
     found = {}
-    for dist in importlib.metadata.distributions():
+    for dist in metadata.distributions():
         name = dist.metadata["Name"] or ""
         if name and name.lower().replace("_", "-") != DISTRIBUTION and _owns_import_name(dist):
             found[name] = Conflict(name, dist.version, str(dist.locate_file(IMPORT_NAME)))
@@ -185,16 +189,19 @@ def installed_conflicts() -> list[Conflict]:
     return list(found.values())
 
 
-def _owns_import_name(dist: importlib.metadata.Distribution) -> bool:
+def _owns_import_name(dist: Distribution) -> bool:
     top = (dist.read_text("top_level.txt") or "").split()
     return IMPORT_NAME in top or any(f.parts[:1] == (IMPORT_NAME,) for f in (dist.files or ()))
 
 
-def _version(package: str) -> str:
+def _installed_version(package: str) -> str | None:
+    """The version of an installed distribution; None where there is none of that name."""
+    from importlib import metadata
+
     try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _cpu_name() -> str:
@@ -237,13 +244,13 @@ def collect_system_info() -> dict[str, Any]:
     return {
         "ultralytics": __version__,
         "imported from": str(ROOT),
-        "distribution": f"{DISTRIBUTION} {_version(DISTRIBUTION)}",
+        "distribution": f"{DISTRIBUTION} {_installed_version(DISTRIBUTION) or 'not installed'}",
         "OS": platform.platform(),
         "Python": f"{platform.python_version()} ({sys.executable})",
         "CPU": f"{_cpu_name()}, {cpu_count()} cores usable",
         "RAM": "unknown" if memory is None else f"{memory:.1f} GiB",
         "devices": ", ".join(_devices()) or "cpu only",
-        **{package: _version(package) for package in PACKAGES},
+        **{package: _installed_version(package) or "not installed" for package in PACKAGES},
     }
 
 
