@@ -120,5 +120,6 @@ def test_light_modules_do_not_import_torch(module: str) -> None:
 
 
 def test_the_command_line_does_not_import_what_few_commands_need() -> None:
-    code = "import sys, ultralytics.cli.main; print(sorted({'packaging', 'importlib.metadata', 'email'} & set(sys.modules)))"
+    rare = {"packaging", "importlib.metadata", "email"}
+    code = f"import sys, ultralytics.cli.main; print(sorted({rare} & set(sys.modules)))"
     assert run(code).stdout.strip() == "[]"
