@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ultralytics.engine.training.replay import replay
     from ultralytics.models import RTDETR, YOLO, SHViTClassifier
     from ultralytics.models.rtdetr.heatmap import heatmap
+    from ultralytics.nn.build.insertion import insert_into_file as insert
     from ultralytics.nn.profile.block_facts import describe_blocks as blocks
     from ultralytics.utils import ASSETS
     from ultralytics.utils.checks import print_checks as checks
@@ -38,6 +39,7 @@ __all__ = [
     "doctor",
     "download",
     "heatmap",
+    "insert",
     "replay",
     "settings",
     "show",
@@ -55,6 +57,7 @@ _WHERE = {
     "doctor": ("ultralytics.data.doctor.run", "doctor"),
     "download": ("ultralytics.utils.downloads", "download"),
     "heatmap": ("ultralytics.models.rtdetr.heatmap", "heatmap"),
+    "insert": ("ultralytics.nn.build.insertion", "insert_into_file"),
     "replay": ("ultralytics.engine.training.replay", "replay"),
     "settings": ("ultralytics.utils.config.settings", "SETTINGS"),
     "show": ("ultralytics.engine.show", "show"),

@@ -21,11 +21,16 @@ from ultralytics.cli.block_tools import blocks
 from ultralytics.cli.grammar import WEIGHTS, call_arguments, open_model, parse_overrides, user_arguments, value_of
 from ultralytics.utils import tables
 from ultralytics.utils.checks import nearest
+from ultralytics.utils.config.yaml_io import load_with_lines
 from ultralytics.utils.errors import ConfigError, UnknownArgumentError
 from ultralytics.utils.log import LOGGER, write_text
 
 YAMLS = (".yaml", ".yml")
 PIXEL = k.Kind("two integers x,y", lambda value: _pixel(value), "list[int]")
+MODEL_ROW = k.Kind("a list such as [SHSA, []]", lambda value: _row(value), "list[Any]")
+LAYER_OF_MODEL = k.Kind(
+    "an integer or a name", lambda value: value if isinstance(value, str) else k.INT.convert(value), "int | str"
+)
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,23 @@ def _pixel(value: Any) -> list[int]:
     return [int(v) for v in point]
 
 
+def _layer(value: object) -> int | str:
+    layer: int | str = value if isinstance(value, str) else k.INT.convert(value)
+    return layer
+
+
+def _row(value: object) -> list[object]:
+    """A row as the YAML of a model has it; the shell passes it as a string."""
+    if isinstance(value, str):
+        try:
+            value = load_with_lines(f"row: {value}\n")[0]["row"]
+        except ConfigError:
+            raise ValueError from None
+    if not isinstance(value, list):
+        raise ValueError
+    return value
+
+
 def info(call: ToolCall) -> None:
     """Print the layer table of a model, the content of a weights file, or one row for each of several models."""
     names = [*([call.values["model"]] if call.values.get("model") is not None else []), *call.files]
@@ -174,6 +196,14 @@ def doctor(call: ToolCall) -> None:
     """Report on a data set; exit code 1 when training on it is not safe."""
     if not ultralytics.doctor(**call.own).safe:
         raise SystemExit(1)
+
+
+def insert(call: ToolCall) -> None:
+    """Write a model YAML with a row put in."""
+    kept = ultralytics.insert(**call.own)
+    LOGGER.info(f"{call.own['out']} written; `yolo info model={call.own['out']}` shows it")
+    if not kept:
+        LOGGER.warning("the comments of the file could not be kept: its rows are not of the form - [from, ...]")
 
 
 def replay(call: ToolCall) -> None:
@@ -267,6 +297,19 @@ _ROWS = (
             Key("save_dir", k.PATH, None, "folder of the report", nullable=True),
         ),
         required=("data",),
+    ),
+    Tool(
+        "insert",
+        "a row put into a model YAML, the indices below it renumbered",
+        insert,
+        "yolo insert model=rtdetr-l.yaml after=6 row='[SHSA, []]' out=my.yaml",
+        own=(
+            Key("model", k.PATH, None, "model YAML"),
+            Key("after", LAYER_OF_MODEL, None, "index of the layer behind which the row goes, or the name of its row"),
+            Key("row", MODEL_ROW, None, "the row: [module, args], or with from and repeats in front"),
+            Key("out", k.PATH, None, "new file"),
+        ),
+        required=("model", "after", "row", "out"),
     ),
     Tool(
         "replay",

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ultralytics.nn.build.builder import PlannedLayer, set_batch_norm
+from ultralytics.nn.build.builder import set_batch_norm
+from ultralytics.nn.build.plans import PlannedLayer
 from ultralytics.nn.build.spec import ModelSpec
 from ultralytics.nn.families import Family, register_family
 from ultralytics.nn.modules.shsa import SHViTHead, SHViTStage, SHViTStem

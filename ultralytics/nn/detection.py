@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ultralytics.models.utils.loss import RTDETRDetectionLoss
 from ultralytics.models.utils.targets import batch_targets
-from ultralytics.nn.build.builder import PlannedLayer, set_batch_norm
+from ultralytics.nn.build.builder import set_batch_norm
+from ultralytics.nn.build.plans import PlannedLayer
 from ultralytics.nn.build.spec import ModelSpec
 from ultralytics.nn.checkpoint.remap import without_padding_class
 from ultralytics.nn.classify import from_official, is_official

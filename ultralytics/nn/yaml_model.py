@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from ultralytics.nn.base_model import BaseModel
-from ultralytics.nn.build.builder import PlannedLayer, build_model, feature_stride, log_layers, plan_model
+from ultralytics.nn.build.advice import warn_model
+from ultralytics.nn.build.builder import build_model, feature_stride, log_layers, plan_model
+from ultralytics.nn.build.plans import PlannedLayer
 from ultralytics.nn.build.spec import ModelSpec, load_model_yaml
 from ultralytics.nn.checkpoint.format import pack_model, read_checkpoint
 from ultralytics.nn.checkpoint.remap import remap_weights, without_padding_class
@@ -49,7 +51,6 @@ class YamlModel(BaseModel):
     ) -> None:
         super().__init__()
         spec = load_model_yaml(cfg, scale=scale, nc=nc)
-        spec.warn_unused()
         plans = plan_model(spec, ch)
         self.check_last_row(spec, plans[-1])
         self.model, self.save = build_model(spec, ch, plans)
@@ -63,6 +64,7 @@ class YamlModel(BaseModel):
         if verbose:
             log_layers(self.model, plans)
             self.info()
+        warn_model(spec, plans)
 
     def check_last_row(self, spec: ModelSpec, last: PlannedLayer) -> None:
         """Raise ModelYAMLError when the last row cannot end a network of this class."""

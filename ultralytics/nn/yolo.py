@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ultralytics.cfg.keys import Trait
-from ultralytics.nn.build.builder import PROBE_SIZE, PlannedLayer
+from ultralytics.nn.build.builder import PROBE_SIZE
+from ultralytics.nn.build.plans import PlannedLayer
 from ultralytics.nn.build.spec import ModelSpec
 from ultralytics.nn.detection import DetectionModel
 from ultralytics.nn.families import Family, PostOptions, register_family

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from tests.nn.yamls import HEAD_ROW, TINY, line_of, with_line, with_row
+from tests.nn.yamls import HEAD_ROW, TINY, line_of, with_line
 from ultralytics.nn.build.spec import LayerSpec, load_model_yaml, resolve_literal, scaled_repeats
 from ultralytics.nn.registry import Scale
 from ultralytics.utils.errors import ConfigError, ModelYAMLError, NotFoundError
@@ -112,18 +112,6 @@ def test_old_multiples(load):
     assert load(text).scale == Scale(0.5, 0.25)
 
 
-def test_unused_layer_warns(load, caplog):
-    logger = logging.getLogger("ultralytics")
-    logger.addHandler(caplog.handler)
-    try:
-        load(with_row(8, "[[-1, 3], 1, Concat, [1]]")).warn_unused()
-        load(with_row(10, "[[3, 6], 1, RTDETRDecoder, [nc]]")).warn_unused()
-    finally:
-        logger.removeHandler(caplog.handler)
-    assert "model.yaml:15: layer 9 (RepC3, line 15) is not used" in caplog.text
-    assert "layer 8" not in caplog.text
-
-
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
@@ -142,18 +130,19 @@ def test_unused_layer_warns(load, caplog):
         (with_line(2, "scales: 3", with_line(3, "")), 2, ["scales", "letter"]),
         (TINY + "scale: q\n", 17, ["no scale 'q'", "n"]),
         (TINY + "activation: 3\n", 17, ["activation", "nn.ReLU()"]),
+        (with_line(2, "scale:"), 2, ["`scale` is the letter of one size", "write `scales:`"]),
     ],
 )
 def test_mistakes_at_the_top(load, text, line, message):
     with pytest.raises(ModelYAMLError) as e:
         load(text)
-    message = str(e.value)
-    assert len(message.splitlines()) <= 3
-    assert "model.yaml" in message
+    text = str(e.value)
+    assert len(text.splitlines()) <= 3
+    assert "model.yaml" in text
     if line:
-        assert f"model.yaml:{line}:" in message
-    for word in message:
-        assert word in message
+        assert f"model.yaml:{line}:" in text
+    for part in message:
+        assert part in text
 
 
 def test_unknown_scale_lists_them(load):
@@ -172,6 +161,16 @@ def test_unknown_key_warns(load, caplog):
         logger.removeHandler(caplog.handler)
     assert "model.yaml:17: unknown key `activaton`" in caplog.text
     assert "`activation`" in caplog.text
+
+
+def test_letter_without_a_table_warns(load, caplog):
+    logger = logging.getLogger("ultralytics")
+    logger.addHandler(caplog.handler)
+    try:
+        load(with_line(2, "scale: n", with_line(3, "")))
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert "model.yaml:2: scale: n has no effect" in caplog.text
 
 
 def test_missing_file_and_bad_syntax(load):

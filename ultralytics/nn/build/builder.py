@@ -11,15 +11,17 @@ import contextlib
 import inspect
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import torch
 from torch import Tensor, nn
 
+from ultralytics.nn.build.advice import warn_model
 from ultralytics.nn.build.dry_run import ProbeBlock, expected_channels, matching, shape_text, size_text
 from ultralytics.nn.build.names import find_entry, resolve_nn_text, signature_text
+from ultralytics.nn.build.plans import PlannedLayer
 from ultralytics.nn.build.spec import (
     SLOTS,
     LayerSpec,
@@ -47,28 +49,6 @@ ROW_ERRORS = (
     ArithmeticError,
     RuntimeError,
 )
-
-
-@dataclass(frozen=True)
-class PlannedLayer:
-    """One row, resolved: the class, the constructor arguments of each copy, and what the probe image gave.
-
-    `copies` has one entry for each chained copy, all with the same `kwargs`; `output` is the meta output at
-    `PROBE_SIZE`, of a one-row backbone the list of its maps.
-    """
-
-    spec: LayerSpec
-    entry: Entry
-    copies: tuple[tuple[Any, ...], ...]
-    repeats: int
-    out_channels: int
-    output: object
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-
-    def construct(self) -> nn.Module:
-        """Make the module on the current default device."""
-        copies = [self.entry.cls(*args, **self.kwargs) for args in self.copies]
-        return copies[0] if len(copies) == 1 else nn.Sequential(*copies)
 
 
 def plan_model(spec: ModelSpec, ch: int = 3) -> list[PlannedLayer]:
@@ -114,11 +94,11 @@ def parse_model(
 ) -> tuple[nn.Sequential, list[int]]:
     """Build from a YAML mapping or path (upstream's entry point); `verbose` logs the layer table."""
     spec = load_model_yaml(d)
-    spec.warn_unused()
     plans = plan_model(spec, ch)
     layers, save = build_model(spec, ch, plans)
     if verbose:
         log_layers(layers, plans)
+    warn_model(spec, plans)
     return layers, save
 
 

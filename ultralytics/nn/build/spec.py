@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ultralytics.nn.build.names import find_entry
+from ultralytics.nn.build.row_names import has_names, plain_rows
 from ultralytics.nn.registry import Scale
 from ultralytics.utils.checks import check_yaml
 from ultralytics.utils.config.yaml_io import load_with_lines
@@ -121,12 +122,6 @@ class ModelSpec:
         layer = self.layers[self.position(index)]
         return f"layer {index} ({layer.module}" + (")" if layer.line is None else f", line {layer.line})")
 
-    def warn_unused(self) -> None:
-        """Log a warning for each layer whose output is not used."""
-        for i in self.unused:
-            layer = self.layers[i]
-            LOGGER.warning(f"{self.place(layer.line)}: {self.name(layer.slot)} is not used: no later `from` names it")
-
     def error(self, layer: LayerSpec, problem: str, *more: str) -> ModelYAMLError:
         """An error about one layer: where, what, and up to two further lines."""
         return _row_error(self.place(layer.line), layer.slot, layer.module, problem, *more)
@@ -153,6 +148,8 @@ def load_model_yaml(
     data["nc"] = reader.classes(data, nc)
     if name:
         data["scale"] = name
+    if has_names([row for part in YAML_PARTS for row in data[part]]):
+        data.update(reader.without_names(data))
     rows = [(part, k, row) for part in YAML_PARTS for k, row in enumerate(data[part])]
     layers = reader.with_slots([reader.row(i, *row, data["nc"]) for i, row in enumerate(rows)])
     reader.warn_keys(data)
@@ -291,6 +288,7 @@ class _Reader:
         table = data.get("scales")
         asked = wanted or data.get("scale") or ""
         if not table:
+            self._check_lone_scale(data.get("scale"))
             if wanted:
                 self.fail(
                     ("nc",),
@@ -308,6 +306,16 @@ class _Reader:
             )
         return name, self._factors(("scales", name), table[name])
 
+    def _check_lone_scale(self, value: object) -> None:
+        """Raise ModelYAMLError for a table under `scale`; warn about a letter, which without a table has no effect."""
+        if isinstance(value, (dict, list)):
+            self.fail(
+                ("scale",), f"`scale` is the letter of one size, not {value!r:.60}", "write `scales:` for the table"
+            )
+        if value:
+            place = self.place(("scale",))
+            LOGGER.warning(f"{place}: scale: {value} has no effect, since the YAML has no `scales`")
+
     def _factors(self, key: tuple[str | int, ...], row: Any) -> Scale:
         numbers = isinstance(row, list) and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in row)
         if not numbers or not 1 <= len(row) <= 3 or not all(v > 0 for v in row):
@@ -324,7 +332,7 @@ class _Reader:
                 index,
                 "",
                 f"a row is [from, repeats, module, args], not {row!r:.80}",
-                "write `[]` for args where there are none",
+                "write `[]` for args where there are none; a fifth item can name the row: {name: p3}",
             )
         source, repeats, module, args = row
         module = self._variable(module)
@@ -348,6 +356,21 @@ class _Reader:
             line=self.lines.get(key),
             kwargs=keywords,
         )
+
+    def without_names(self, data: Mapping[str, Any]) -> dict[str, list[object]]:
+        """The rows of both parts with layer indices in place of names."""
+        keys = [(part, k) for part in YAML_PARTS for k in range(len(data[part]))]
+        rows = [data[part][k] for part, k in keys]
+
+        def fail(k: int, problem: str, hint: str) -> NoReturn:
+            module = rows[k][2] if isinstance(rows[k][2], str) else ""
+            raise _row_error(self.place(keys[k]), k + shift, module, problem, hint)
+
+        first = rows[0][:4] if isinstance(rows[0], list) else rows[0]
+        shift = SLOTS - 1 if _fills_slots(self.row(0, *keys[0], first, data["nc"])) else 0
+        plain = plain_rows(rows, shift, fail)
+        count = len(data[YAML_PARTS[0]])
+        return {YAML_PARTS[0]: plain[:count], YAML_PARTS[1]: plain[count:]}
 
     def _variable(self, value: Any) -> Any:
         """The value of a variable that a row names; anything else as it is."""
