@@ -17,8 +17,8 @@ CEILINGS = {
     "duplicate names without a reason": 0,
     "functions named as their module": 0,
     "denied words": 0,
-    "per cent of plain Any, arguments": 2.0,
-    "per cent of plain Any, all annotations": 2.1,  # goal: 2.0
+    "per cent of plain Any, arguments": 1.2,
+    "per cent of plain Any, all annotations": 1.9,
     "names on self of the trainer": 110,
     "writes to args outside cfg": 0,
     "functions above the complexity": 0,

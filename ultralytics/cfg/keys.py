@@ -59,7 +59,7 @@ class Key:
 
     name: str
     kind: k.Kind
-    default: Any
+    default: object
     meaning: str
     low: float | None = None
     high: float | None = None
@@ -72,7 +72,7 @@ class Key:
     raised: str = ""
     traits: Trait = Trait.NONE
 
-    def check(self, value: Any, origin: str = "") -> Any:
+    def check(self, value: object, origin: str = "") -> Any:
         """Return the value in its stored form; numbers of NumPy and torch become Python's.
 
         `origin` (for example a file and line) is added to the message of an error. The value of an inert argument is
@@ -113,7 +113,7 @@ class Key:
             return f"it is for {self.only} only"
         return self.inert_in.get(mode or "", "")
 
-    def is_off(self, value: Any) -> bool:
+    def is_off(self, value: object) -> bool:
         """Whether a value asks for nothing: the default, or switched off. Of indices, 0 is the first one."""
         return bool(value == self.default or (not value and (value != 0 or self.kind is not k.INT_OR_INTS)))
 
@@ -132,12 +132,12 @@ class Key:
         """The type of the stored value, as Python source."""
         return f"{self.kind.annotation} | None" if self.nullable else self.kind.annotation
 
-    def _choice(self, value: Any) -> Any:
+    def _choice(self, value: object) -> Any:
         """The choice as it is spelt here, whatever the letter case of the value."""
         spelt = {c.lower(): c for c in self.choices}
         return spelt.get(value.lower(), value) if isinstance(value, str) else value
 
-    def _inside(self, value: Any) -> bool:
+    def _inside(self, value: object) -> bool:
         if self.choices:
             return value in self.choices
         if isinstance(value, (int, float)) and not isinstance(value, bool):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ultralytics.cfg.box_loss_names import BOX_LOSS_RULE, parse_box_loss
+from ultralytics.utils.config.precision import AMP_TYPES, BITS_OF_NAME
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,11 @@ class Kind:
     """One kind of value: its description in messages, its conversion, and the type of the result as Python source."""
 
     meaning: str
-    convert: Callable[[Any], Any]
+    convert: Callable[[object], Any]
     annotation: str
 
 
-def to_python(value: Any) -> Any:
+def to_python(value: object) -> object:
     """Return scalars of NumPy and torch as Python's numbers, and their one-dimensional arrays as lists.
 
     >>> import numpy as np
@@ -34,58 +35,62 @@ def to_python(value: Any) -> Any:
     return tolist() if callable(tolist) and shape is not None and len(shape) <= 1 else value
 
 
-def _bool(value: Any) -> bool:
+def _bool(value: object) -> bool:
     if not isinstance(value, bool):
         raise TypeError
     return value
 
 
-def _number(value: Any) -> float:
+def _real(value: object) -> int | float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError
     if value != value:
         raise ValueError
-    return float(value)
+    return value
 
 
-def _int(value: Any) -> int:
-    number = _number(value)
-    if not number.is_integer():
+def _number(value: object) -> float:
+    return float(_real(value))
+
+
+def _int(value: object) -> int:
+    number = _real(value)
+    if not float(number).is_integer():
         raise TypeError
-    return int(value)
+    return int(number)
 
 
-def _count(value: Any) -> int:
+def _count(value: object) -> int:
     return int(value) if isinstance(value, bool) else _int(value)
 
 
-def _unit(value: Any) -> float:
+def _unit(value: object) -> float:
     number = float(value) if isinstance(value, bool) else _number(value)
     if not 0.0 <= number <= 1.0:
         raise ValueError
     return number
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int, float, Path)):
         raise TypeError
     return str(value)
 
 
-def _path(value: Any) -> str:
+def _path(value: object) -> str:
     if not isinstance(value, (str, Path)):
         raise TypeError
     return str(value)
 
 
-def _word(value: Any) -> str:
+def _word(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError
     return value
 
 
-def _list_of(item: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:
-    def convert(value: Any) -> list[Any]:
+def _list_of(item: Callable[[object], Any]) -> Callable[[object], list[Any]]:
+    def convert(value: object) -> list[Any]:
         if not isinstance(value, (list, tuple)):
             raise TypeError
         return [item(v) for v in value]
@@ -93,10 +98,10 @@ def _list_of(item: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:
     return convert
 
 
-def _either(*converts: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _either(*converts: Callable[[object], Any]) -> Callable[[object], Any]:
     """The first conversion that takes the value; if none takes its type, TypeError."""
 
-    def convert(value: Any) -> Any:
+    def convert(value: object) -> Any:
         for attempt in converts:
             try:
                 return attempt(value)
@@ -107,7 +112,7 @@ def _either(*converts: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return convert
 
 
-def _imgsz(value: Any) -> int | list[int]:
+def _imgsz(value: object) -> int | list[int]:
     sides: int | list[int] = _either(_int, _list_of(_int))(value)
     listed = [sides] if isinstance(sides, int) else sides
     if len(listed) not in {1, 2} or min(listed) < 1:
@@ -115,7 +120,7 @@ def _imgsz(value: Any) -> int | list[int]:
     return sides
 
 
-def _batch(value: Any) -> int | float:
+def _batch(value: object) -> int | float:
     number = _number(value)
     if number == -1 or (number >= 1 and number.is_integer()):
         return int(number)
@@ -124,23 +129,23 @@ def _batch(value: Any) -> int | float:
     raise ValueError
 
 
-def _tiles(value: Any) -> int:
+def _tiles(value: object) -> int:
     number = _int(value)
     if number not in {4, 9}:
         raise ValueError
     return number
 
 
-def _amp(value: Any) -> bool | str:
+def _amp(value: object) -> bool | str:
     if isinstance(value, bool):
         return value
     text = _word(value).lower()
-    if text not in {"fp16", "bf16", "fp32"}:
+    if text not in AMP_TYPES:
         raise ValueError
     return text
 
 
-def _cache(value: Any) -> bool | str:
+def _cache(value: object) -> bool | str:
     if isinstance(value, bool):
         return value
     text = _word(value).lower()
@@ -149,7 +154,7 @@ def _cache(value: Any) -> bool | str:
     return text
 
 
-def _fraction_part(value: Any) -> int | float:
+def _fraction_part(value: object) -> int | float:
     """A ratio in (0, 1] or a count above 1; the number 1 is a ratio."""
     number = _number(value)
     if not 0 < number or (number > 1 and not number.is_integer()):
@@ -157,14 +162,14 @@ def _fraction_part(value: Any) -> int | float:
     return int(number) if number > 1 else number
 
 
-def _fraction(value: Any) -> Any:
+def _fraction(value: object) -> float | list[float]:
     parts = _either(_fraction_part, _list_of(_fraction_part))(value)
     if isinstance(parts, list) and len(parts) not in {2, 3}:
         raise ValueError
     return parts
 
 
-def _gain(value: Any) -> Any:
+def _gain(value: object) -> float | list[float]:
     """A number in [0, 1], or a pair (low, high) of positive factors."""
     gain = _either(_unit, _list_of(_number))(value)
     if isinstance(gain, list) and (len(gain) != 2 or not 0 < gain[0] <= gain[1]):
@@ -172,13 +177,13 @@ def _gain(value: Any) -> Any:
     return gain
 
 
-def _device(value: Any) -> Any:
+def _device(value: object) -> int | str | list[int | str]:
     if type(value).__name__ == "device":  # torch.device, which this file must not import
         return str(value)
     return _either(_int, _word, _list_of(_either(_int, _word)))(value)
 
 
-def _layers(value: Any) -> int | list[int | str]:
+def _layers(value: object) -> int | list[int | str]:
     """A number, or a list of numbers and names; a string, as a command line gives it, is split at its commas."""
     if isinstance(value, str):
         items = [item.strip(" '\"") for item in value.strip("[]() ").split(",")]
@@ -189,23 +194,14 @@ def _layers(value: Any) -> int | list[int | str]:
     return layers
 
 
-_PRECISIONS: dict[str, int | str] = {
-    **dict.fromkeys(("8", "int8", "w8a8"), 8),
-    **dict.fromkeys(("16", "fp16", "w16a16"), 16),
-    **dict.fromkeys(("32", "fp32", "w32a32"), 32),
-    "w8a16": "w8a16",
-    "w8a32": "w8a32",
-}
-
-
-def _quantize(value: Any) -> int | str:
+def _quantize(value: object) -> int | str:
     text = str(_either(_int, _word)(value)).lower()
-    if text not in _PRECISIONS:
+    if text not in BITS_OF_NAME:
         raise ValueError
-    return _PRECISIONS[text]
+    return BITS_OF_NAME[text]
 
 
-def _box_loss(value: Any) -> str:
+def _box_loss(value: object) -> str:
     return str(parse_box_loss(_word(value)))
 
 

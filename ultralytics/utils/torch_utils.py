@@ -17,6 +17,7 @@ from torch import nn
 
 from ultralytics.utils import dist
 from ultralytics.utils.config.absent import absent
+from ultralytics.utils.config.precision import AMP_TYPES
 from ultralytics.utils.errors import ConfigError, DeviceError
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.torch_tools.flops import model_flops
@@ -207,7 +208,9 @@ def has_onednn_operators() -> bool:
     return x86 and torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)
 
 
-AMP_DTYPES: Mapping[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+AMP_DTYPES: Mapping[str, torch.dtype | None] = {
+    name: None if kind == "float32" else getattr(torch, kind) for name, kind in AMP_TYPES.items()
+}
 """Precisions of mixed precision by name, with the data type of autocast; None: plain float32."""
 
 

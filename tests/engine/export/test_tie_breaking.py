@@ -38,13 +38,9 @@ def flat() -> torch.Tensor:
 def file_rows(network: RTDETRDetectionModel, image: torch.Tensor, change: Change | None = None) -> torch.Tensor:
     """The rows (K, 6) of a runtime whose scores of places are changed before it selects."""
     head = network.model[-1]
-    if change is not None:
-        head.selector = lambda confidence, queries: head.best_tokens(change(confidence), queries)
-    try:
-        with torch.no_grad():
-            return network(image)[0][0]
-    finally:
-        head.selector = None
+    select = head.best_tokens if change is None else lambda values, queries: head.best_tokens(change(values), queries)
+    with torch.no_grad(), head.selecting_by(select):
+        return network(image)[0][0]
 
 
 def level(network: RTDETRDetectionModel, image: torch.Tensor) -> tuple[torch.Tensor, float]:
@@ -82,12 +78,9 @@ def tied_model(network: RTDETRDetectionModel, change: Change, monkeypatch: pytes
     real = type(head)._get_decoder_input
 
     def shown(self, feats, anchors, queries):  # type: ignore[no-untyped-def]
-        pick = self.selector or self.best_tokens
-        self.selector = lambda confidence, n: pick(change(confidence), n)
-        try:
+        pick = self.selector
+        with self.selecting_by(lambda confidence, n: pick(change(confidence), n)):
             return real(self, feats, anchors, queries)
-        finally:
-            self.selector = None if pick is self.best_tokens else pick
 
     monkeypatch.setattr(type(head), "_get_decoder_input", shown)
 
@@ -174,6 +167,6 @@ def test_a_picture_without_any_detail(network: RTDETRDetectionModel):
 
 def test_another_number_of_rows_is_an_error(network: RTDETRDetectionModel, flat: torch.Tensor):
     got = file_rows(network, flat)
-    with pytest.raises(CheckpointError, match="29 rows for 30"):
+    with pytest.raises(CheckpointError, match="29 rows, expected 30"):
         TieResolver(AutoBackend(network))(flat, got[:-1])
     assert len(TieResolver(AutoBackend(network), max_det=7)(flat, got[:7])[0]) == 14

@@ -21,6 +21,7 @@ from ultralytics.models.utils.distribution import bin_weights, decode_edges, enc
 from ultralytics.nn.modules.block import HGBlock, HGStem, RepC3, ResNetDBlock, SCDown
 from ultralytics.nn.modules.block import ResNetDBottleneck
 from ultralytics.nn.modules.conv import Conv, LightConv, RepConv, fuse_children
+from ultralytics.nn.modules.deformable import PointReading
 from ultralytics.nn.modules.detr import deimv2_backbone, gate
 from ultralytics.nn.modules.detr.dfine_decoder import FineDecoderLayer, FineForm
 from ultralytics.nn.modules.detr.dfine_head import FineOutput
@@ -115,18 +116,16 @@ def same(c: Config, key: str) -> list[str]:
 
 # ----------------------------------------------------------------------------------------------------- decoder parts
 def attention(c: Config) -> MSDeformAttn:
-    layer = MSDeformAttn(c["d"], c["levels"], c["heads"], c["points"], projected=c["family"] == "rtdetrv2")
-    layer.discrete, layer.rounding = c["method"] == "discrete", 0.5
-    return layer
+    reading = PointReading(c["method"] == "discrete", 0.5)
+    return MSDeformAttn(c["d"], c["levels"], c["heads"], c["points"], c["family"] == "rtdetrv2", reading)
 
 
 def decoder_layer(c: Config) -> nn.Module:
     if c["family"] == "rtdetrv2":
-        layer = DeformableTransformerDecoderLayer(
-            c["d"], c["heads"], c["ffn"], 0.0, ACTS[c.get("act")], c["levels"], c["points"]
+        reading = PointReading(c["method"] == "discrete", 0.5)
+        return DeformableTransformerDecoderLayer(
+            c["d"], c["heads"], c["ffn"], 0.0, ACTS[c.get("act")], c["levels"], c["points"], reading
         )
-        layer.cross_attn.discrete, layer.cross_attn.rounding = c["method"] == "discrete", 0.5
-        return layer
     form = FineForm(
         ACTS[c.get("act")], c["family"] == "deimv2", c.get("gateway", True), discrete=c["method"] == "discrete"
     )
@@ -154,8 +153,8 @@ def head(c: Config) -> nn.Module:
 
 def sampling(c: Config, value: Tensor, shapes: Any, locations: Tensor, weights: Tensor) -> Tensor:
     if c["method"] == "discrete":
-        layer = MSDeformAttn(value.shape[2] * value.shape[3], len(shapes), value.shape[2], c["points"], projected=False)
-        layer.rounding = 0.5
+        width, heads = value.shape[2] * value.shape[3], value.shape[2]
+        layer = MSDeformAttn(width, len(shapes), heads, c["points"], False, PointReading(True, 0.5))
         locations = layer._to_cells(locations, shapes)
     return multi_scale_deformable_attn_pytorch(value, shapes, locations, weights, c["points"])
 

@@ -143,13 +143,10 @@ def test_answers_are_the_rows_of_the_head(model: Any, im: torch.Tensor) -> None:
 
 def test_a_class_filter_counts(model: Any, im: torch.Tensor) -> None:
     head = head_of(model)
-    head.classes = [2]
-    try:
+    with head.restricted_to([2]):
         choice = gradient_maps(model, im)[1]
         assert choice.cls == 2
         assert [*choice.box, choice.score, 2] == pytest.approx(model(im)[0][0, 0].tolist(), abs=1e-6)
-    finally:
-        head.classes = None
 
 
 # ---------------------------------------------------------------------------------------------------------------- SHSA

@@ -158,6 +158,6 @@ def test_class_filter_without_a_head_goes_by_the_names(names, fits):
 def test_class_filter_is_lifted_after_an_error():
     model = RTDETRDetectionModel(TINY, verbose=False).eval()
     with pytest.raises(RuntimeError, match="stop"), class_filter(model, [1]):
-        assert model.model[-1].classes == [1]
+        assert model.model[-1].classes == (1,)
         raise RuntimeError("stop")
     assert model.model[-1].classes is None

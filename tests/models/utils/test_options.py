@@ -6,6 +6,7 @@ import torch
 from tests.engine.training.child import network
 from ultralytics.cfg.resolution import load_recipe
 from ultralytics.models.utils.loss import DETRLoss, RTDETRDetectionLoss
+from ultralytics.nn.modules.deformable import PointReading
 from ultralytics.nn.modules.transformer import MSDeformAttn
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils.errors import ConfigError
@@ -74,11 +75,10 @@ def test_terms_of_further_groups_are_their_mean():
 
 def test_discrete_sampling_reads_single_cells():
     torch.manual_seed(0)
-    attention = MSDeformAttn(8, n_levels=1, n_heads=1, n_points=1)
+    attention = MSDeformAttn(8, n_levels=1, n_heads=1, n_points=1, reading=PointReading(discrete=True))
     value, shapes = torch.rand(1, 6, 8), [(2, 3)]
     refer = torch.tensor([[[[0.99, 0.51]], [[-0.3, 0.2]]]])  # the lower right cell; left of the map: its nearest cell
     torch.nn.init.zeros_(attention.sampling_offsets.bias)
-    attention.discrete = True
     out = attention(torch.rand(1, 2, 8), refer, value, shapes)
     want = attention.output_proj(attention.value_proj(value[:, [5, 0]]))
     torch.testing.assert_close(out, want)
@@ -86,7 +86,7 @@ def test_discrete_sampling_reads_single_cells():
 
 def test_a_model_with_discrete_sampling_trains():
     net = model([0.0, None, -1, 8, 0.5, 1.0, False, True], box_loss="ciou", aux_groups=2)
-    assert all(layer.cross_attn.discrete for layer in net.model[-1].decoder.layers)
+    assert all(layer.cross_attn.reading.discrete for layer in net.model[-1].decoder.layers)
     loss, items = net.loss(batch())
     loss.backward()
     assert bool(items.isfinite().all()) and bool(loss.isfinite())

@@ -206,8 +206,8 @@ def rows_by_sorting(boxes, logits, classes, rows):
 @pytest.mark.parametrize("classes", [None, [2], [2, 0], (1, 0, 2)])
 def test_rows_are_the_best_pairs(classes):
     module = trained().eval()
-    module.classes = classes
-    rows, raw = module(maps())
+    with module.restricted_to(classes):
+        rows, raw = module(maps())
     for b in range(2):
         chosen = range(3) if classes is None else classes
         want = rows_by_sorting(raw.dec_bboxes[-1, b], raw.dec_scores[-1, b], chosen, 10)
@@ -218,8 +218,8 @@ def test_a_wanted_class_is_not_crowded_out():
     module = trained().eval()
     module.dec_score_head[-1].bias.data = torch.tensor([9.0, -9.0, 9.0])
     assert not (module(maps())[0][..., 5] == 1).any()
-    module.classes = [1]
-    rows = module(maps())[0]
+    with module.restricted_to([1]):
+        rows = module(maps())[0]
     assert rows.shape == (2, 10, 6) and bool((rows[..., 5] == 1).all())
 
 

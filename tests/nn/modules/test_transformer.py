@@ -10,6 +10,7 @@ from torch import nn
 
 from tests.nn.modules.sampling import sample_by_loops
 from ultralytics.nn.modules import transformer as T
+from ultralytics.nn.modules.deformable import PointReading
 from ultralytics.nn.registry import REGISTRY, RowContext
 
 FACTS = json.loads((Path(__file__).parents[2] / "golden" / "facts.json").read_text())
@@ -150,8 +151,7 @@ def test_masked_tokens_do_not_count():
 @pytest.mark.parametrize("discrete", [False, True])
 def test_deformable_attention_is_the_same_in_inference_on_a_large_map(discrete):
     """There it projects what is sampled, not all tokens; with a mask, or where a gradient is wanted, all tokens."""
-    layer, shapes = T.MSDeformAttn(16, 2, 4, 2), [(20, 30), (10, 15)]
-    layer.discrete = discrete
+    layer, shapes = T.MSDeformAttn(16, 2, 4, 2, reading=PointReading(discrete)), [(20, 30), (10, 15)]
     for p in layer.parameters():
         nn.init.normal_(p, std=0.3)
     ran = []

@@ -54,6 +54,7 @@ from ultralytics.nn.families import PostOptions, Postprocess, find_family, lette
 from ultralytics.nn.modules.head import RTDETRDecoder
 from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils.checks import check_imgsz, nearest, require
+from ultralytics.utils.config.precision import EXPORTED_PRECISIONS, NAME_OF_BITS
 from ultralytics.utils.errors import CheckpointError, ConfigError
 from ultralytics.utils.files import file_size
 from ultralytics.utils.log import LOGGER
@@ -63,7 +64,6 @@ from ultralytics.utils.torch_utils import select_device
 COMPARED_IMAGES = 8  # images of a data set on which the file and the model are compared
 COMPARED_PLACES = 300  # of an image, where the rows are found after the network
 CALIBRATION_IMAGES = 128  # at most; int8 ranges come from them
-PRECISION_OF_BITS = {None: "fp32", 32: "fp32", 16: "fp16", 8: "int8"}
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,9 @@ class Export:
         self.name = format_name(args.format)
         self.format = EXPORT_FORMATS[self.name]
         self.device = select_device("cpu" if args.device is None else args.device, verbose=False)
-        if args.quantize not in PRECISION_OF_BITS:
+        if args.quantize not in NAME_OF_BITS:
             raise ConfigError(f"quantize={args.quantize}: exports are in 8, 16 or 32 bits")
-        self.precision = PRECISION_OF_BITS[args.quantize]
+        self.precision = NAME_OF_BITS[args.quantize]
         self._check()
         size = check_imgsz(args.imgsz, stride=self.stride, min_dim=2)
         self.size = (int(size[0]), int(size[1])) if isinstance(size, list) else (int(size), int(size))
@@ -349,13 +349,17 @@ def _write_coreml(job: Export, path: Path) -> None:
     write_coreml(job.form, job.example, path, job.metadata)
 
 
-_ALL = ("fp32", "fp16", "int8")
 EXPORT_FORMATS: Mapping[str, ExportFormat] = {
     "torchscript": ExportFormat(".torchscript", (), ("fp32", "fp16"), _write_torchscript),
-    "onnx": ExportFormat(".onnx", ("onnx", "onnxruntime"), _ALL, _write_onnx),
-    "openvino": ExportFormat(FOLDER_SUFFIX, ("openvino", "onnx", "onnxruntime"), _ALL, _write_openvino),
+    "onnx": ExportFormat(".onnx", ("onnx", "onnxruntime"), EXPORTED_PRECISIONS, _write_onnx),
+    "openvino": ExportFormat(FOLDER_SUFFIX, ("openvino", "onnx", "onnxruntime"), EXPORTED_PRECISIONS, _write_openvino),
     "engine": ExportFormat(
-        ".engine", ("onnx", "onnxruntime", "tensorrt"), _ALL, _write_engine, extra=None, runs_anywhere=False
+        ".engine",
+        ("onnx", "onnxruntime", "tensorrt"),
+        EXPORTED_PRECISIONS,
+        _write_engine,
+        extra=None,
+        runs_anywhere=False,
     ),
     "coreml": ExportFormat(
         ".mlpackage", ("coremltools",), ("fp32", "fp16"), _write_coreml, extra=None, dynamic=False, runs_anywhere=False

@@ -11,8 +11,6 @@ of the model: the K that fit, and as many beyond them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -100,7 +98,7 @@ class TieResolver:
             seen.extend((confidence[0], index[0]))
             return index
 
-        with _selected_by(self.head, select):
+        with self.head.selecting_by(select):
             raw: DecoderOutput = self.backend(image)[1]
         confidence, index = (t.cpu() for t in seen)
         return QueryOutput(confidence.double(), index, raw.dec_bboxes[-1, 0].cpu(), raw.dec_scores[-1, 0].cpu())
@@ -188,13 +186,3 @@ def _exchange_is_a_tie(first: QueryOutput, tokens: Tensor) -> bool:
     came = first.confidence[tokens[~torch.isin(tokens, first.tokens)]]
     went = first.confidence[first.tokens[~torch.isin(first.tokens, tokens)]]
     return not len(came) or bool(went.max() - came.min() <= TIE)
-
-
-@contextmanager
-def _selected_by(head: RTDETRDecoder, selector: object) -> Iterator[None]:
-    before = head.selector
-    head.selector = selector  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        head.selector = before

@@ -21,16 +21,15 @@ from ultralytics.nn.tasks import unpack_model
 from ultralytics.utils import LOGGER
 from ultralytics.utils.errors import CheckpointError, NotFoundError
 from ultralytics.utils.files import atomic_write
-from ultralytics.utils.torch_utils import amp_dtype, select_device
+from ultralytics.utils.torch_utils import AMP_DTYPES, amp_dtype, select_device
 from ultralytics.utils.user_modules import Files, load_user_modules
 
 FORMAT = "rtdetr-shsa-replay"
-_PRECISIONS: Mapping[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def precision_name(dtype: torch.dtype | None) -> str:
     """The value of `amp` that stands for a data type."""
-    return next(name for name, known in _PRECISIONS.items() if known == dtype)
+    return next(name for name, known in AMP_DTYPES.items() if known == dtype)
 
 
 def examine(model: Any, batch: Mapping[str, Any], step: Step) -> NanFinding:
@@ -85,7 +84,7 @@ def replay(
     target = select_device(device, verbose=False)
     before = NanFinding.from_record(record["finding"])
     step_record = record["step"]
-    dtype = _PRECISIONS[step_record["dtype"]] if amp is None else amp_dtype(amp, target)
+    dtype = AMP_DTYPES[step_record["dtype"]] if amp is None else amp_dtype(amp, target)
     scale = step_record["scale"] if amp is None else 1.0
     batch = {k: v.to(target) if isinstance(v, torch.Tensor) else v for k, v in record["batch"].items()}
     partial = bool(step_record.get("partial", batch.get("partial", False)))  # older files have it in the batch

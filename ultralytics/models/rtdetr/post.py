@@ -7,7 +7,7 @@ network input, score, class; rows come best score first.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
 import torch
@@ -104,11 +104,7 @@ def class_filter(model: object, classes: Sequence[int] | None) -> Iterator[None]
     names = getattr(model, "names", None) or ()
     for nc in [head.nc for head in heads] or [len(names)] * bool(names):
         check_class_filter(classes, nc)
-    before = [head.classes for head in heads]
-    try:
+    with ExitStack() as restricted:
         for head in heads:
-            head.classes = list(classes)
+            restricted.enter_context(head.restricted_to(classes))
         yield
-    finally:
-        for head, old in zip(heads, before, strict=True):
-            head.classes = old

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ultralytics.utils.config.precision import EXPORTED_PRECISIONS
 from ultralytics.utils.errors import CheckpointError
 
 METADATA_KEY = "rtdetr-shsa"
 MAX_METADATA_CHARS = 4 << 20  # characters
 CONFIG_FILE, METADATA_YAML = "config.txt", "metadata.yaml"
 """Where the interface looks for the values: inside a TorchScript file, and beside an OpenVINO model."""
-PRECISIONS = ("fp32", "fp16", "int8")
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,6 @@ _CHECKS: Mapping[str, Callable[[object], bool]] = {
     "batch": _is_count(1, 1 << 16),
     "channels": _is_count(1, 1024),
     **dict.fromkeys(("dynamic", "letterbox"), lambda value: isinstance(value, bool)),
-    "precision": lambda value: value in PRECISIONS,
+    "precision": lambda value: value in EXPORTED_PRECISIONS,
     "opset": _is_count(0, 1000),
 }

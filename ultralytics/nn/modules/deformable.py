@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from ultralytics.utils.ops import at_least_float32
 
 __all__ = (
     "LevelShapes",
+    "PointReading",
     "multi_scale_deformable_attn_pytorch",
     "sample_and_project",
     "should_project_after_sampling",
@@ -30,6 +31,23 @@ LevelShapes = Sequence[Sequence[int]]  # (H, W) of each level
 
 SERIAL_THREADS = 4
 """Threads up to which the serial sparse product of the sampling's gradient is taken to be faster than torch's own."""
+
+
+class PointReading(NamedTuple):
+    """How attention reads a sampling point of a map.
+
+    Fields:
+        discrete: Read the cell that the point lies in, the nearest one outside of the map, instead of interpolating;
+            offsets then get no gradient.
+        rounding: Added to the place of the point, in cells, before `discrete` cuts it to a cell: 0.5 is what published
+            RT-DETRv2 weights were trained with (arXiv 2407.17140, section 3.1).
+    """
+
+    discrete: bool = False
+    rounding: float = 0.0
+
+
+INTERPOLATED = PointReading()
 
 
 def multi_scale_deformable_attn_pytorch(

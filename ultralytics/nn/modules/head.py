@@ -7,12 +7,13 @@ Boxes are cx, cy, w, h in 0..1 of the image; box logits are their inverse sigmoi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from ultralytics.models.utils.denoising import DenoisingForm, DenoisingMeta, get_cdn_group
+from ultralytics.nn.modules.deformable import PointReading
 from ultralytics.nn.modules.query_head import Anchors, QueryHead, check_head_options, head_rule
 from ultralytics.nn.modules.transformer import (
     MLP,
@@ -94,6 +95,8 @@ class RTDETRDecoder(QueryHead):
     """
 
     denoising = DenoisingForm()
+    rounding: ClassVar[float] = 0.0
+    """See `PointReading`."""
 
     def __init__(
         self,
@@ -128,8 +131,8 @@ class RTDETRDecoder(QueryHead):
         self.learnt_init_query = learnt_init_query
 
         self.input_proj = nn.ModuleList(nn.Sequential(nn.Conv2d(c, hd, 1, bias=False), nn.BatchNorm2d(hd)) for c in ch)
-        layer = DeformableTransformerDecoderLayer(hd, nh, d_ffn, dropout, act, self.nl, ndp)
-        layer.cross_attn.discrete = discrete
+        reading = PointReading(discrete, self.rounding)
+        layer = DeformableTransformerDecoderLayer(hd, nh, d_ffn, dropout, act, self.nl, ndp, reading)
         self.decoder = DeformableTransformerDecoder(hd, layer, ndl, eval_idx)
         self.denoising_class_embed = nn.Embedding(nc, hd)
         if learnt_init_query:

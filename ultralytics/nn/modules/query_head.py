@@ -6,8 +6,9 @@ are their inverse sigmoid.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,9 @@ from ultralytics.utils.errors import ConfigError
 __all__ = ("Anchors", "QueryHead", "check_head_options", "head_rule")
 
 SELECTIONS = ("default", "one2many", "agnostic")
+
+Selector: TypeAlias = Callable[[Tensor, int], Tensor]
+"""Chooses tokens: from confidences [B, N] and a number Q of queries their places [B, Q]."""
 
 
 class Anchors(NamedTuple):
@@ -51,11 +55,9 @@ class QueryHead(nn.Module):
     Attributes:
         nc: Number of classes.
         num_queries: Queries Q.
-        classes: Only these class indices can come out; None for all. Applied before the top-k, so none is crowded out.
         max_det: Bound on the rows of an exported model.
         export: Return the rows alone.
         dynamic: Map shapes may differ from call to call in one exported graph: do not keep anchors.
-        selector: Called instead of `best_tokens`, to look at the query selection or to prescribe it.
     """
 
     nc: int
@@ -64,9 +66,40 @@ class QueryHead(nn.Module):
     format: str | None = None
     dynamic: bool = False
     max_det: int = 300
-    classes: Sequence[int] | None = None
-    selector: Callable[[Tensor, int], Tensor] | None = None
+    _classes: tuple[int, ...] | None = None
+    _selector: Selector | None = None
     _anchors: tuple[tuple[object, ...], Anchors] | None = None  # last anchors with what they were made for
+
+    @property
+    def classes(self) -> tuple[int, ...] | None:
+        """The class indices that can come out, None for all; see `restricted_to`."""
+        return self._classes
+
+    @contextmanager
+    def restricted_to(self, classes: Sequence[int] | None) -> Iterator[None]:
+        """Give rows of these classes alone until the block ends; None: of all.
+
+        The others are left out before the top-k, so that no row of a wanted class is crowded out.
+        """
+        before, self._classes = self._classes, None if classes is None else tuple(classes)
+        try:
+            yield
+        finally:
+            self._classes = before
+
+    @property
+    def selector(self) -> Selector:
+        """What selects the queries: `best_tokens`, or the function of `selecting_by`."""
+        return self.best_tokens if self._selector is None else self._selector
+
+    @contextmanager
+    def selecting_by(self, selector: Selector) -> Iterator[None]:
+        """Let a function select the queries until the block ends: to look at the selection, or to prescribe it."""
+        before, self._selector = self._selector, selector
+        try:
+            yield
+        finally:
+            self._selector = before
 
     def postprocess(self, boxes: Tensor, logits: Tensor) -> Tensor:
         """Return the best pairs of query and class as rows [B, rows, 6]: cx, cy, w, h, score, class.
@@ -75,7 +108,7 @@ class QueryHead(nn.Module):
             boxes: [B, Q, 4].
             logits: [B, Q, C].
         """
-        wanted = None if self.classes is None else torch.as_tensor(list(self.classes), device=logits.device)
+        wanted = None if self._classes is None else torch.as_tensor(list(self._classes), device=logits.device)
         if wanted is not None:
             logits = logits.index_select(-1, wanted)
         classes = logits.shape[-1]
@@ -106,7 +139,7 @@ class QueryHead(nn.Module):
         confidence = scores.detach() if many else scores.detach().amax(-1, keepdim=True)  # [B, N, C or 1]
         if is_exporting() or anchors.usable < confidence.shape[1]:
             confidence = confidence.masked_fill(~anchors.valid, -torch.inf)
-        pick = self.best_tokens if self.selector is None else self.selector
+        pick = self.selector
         if not many:
             return pick(confidence[..., 0], queries)
         return torch.div(pick(confidence.flatten(1), queries), confidence.shape[2], rounding_mode="floor")

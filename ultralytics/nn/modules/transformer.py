@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ultralytics.nn.modules.attention import SelfAttention, attend
-from ultralytics.nn.modules.deformable import LevelShapes, should_project_after_sampling
+from ultralytics.nn.modules.deformable import INTERPOLATED, LevelShapes, PointReading, should_project_after_sampling
 from ultralytics.nn.modules.utils import (
     _get_clones,
     add_clamped,
@@ -227,18 +227,11 @@ class MSDeformAttn(nn.Module):
         n_heads: Heads M.
         n_points: Points P per head and level; or the points of each level (D-FINE, arXiv 2410.13842).
         projected: Project the values and the output. Without it a head reads its part of the tokens as they are.
-
-    Attributes:
-        discrete: Read the cell that a point lies in, the nearest one outside of the map; offsets then get no gradient.
-        rounding: Added to the place of a point, in cells, before `discrete` cuts it to a cell: 0.5 is what published
-            RT-DETRv2 weights were trained with (arXiv 2407.17140, section 3.1).
+        reading: How a point is read.
 
     Raises:
         ValueError: D is not divisible by the heads, or `n_points` does not name the points of every level.
     """
-
-    discrete: bool = False
-    rounding: float = 0.0
 
     def __init__(
         self,
@@ -247,6 +240,7 @@ class MSDeformAttn(nn.Module):
         n_heads: int = 8,
         n_points: int | Sequence[int] = 4,
         projected: bool = True,
+        reading: PointReading = INTERPOLATED,
     ) -> None:
         super().__init__()
         if d_model % n_heads:
@@ -255,6 +249,7 @@ class MSDeformAttn(nn.Module):
         if len(self.points) != n_levels or min(self.points, default=0) < 1:
             raise ValueError(f"MSDeformAttn: points {n_points} must be at least 1 for each of {n_levels} levels")
         self.projected = projected
+        self.reading = reading
         self.d_model = d_model
         self.n_levels = n_levels
         self.n_heads = n_heads
@@ -312,7 +307,7 @@ class MSDeformAttn(nn.Module):
             raise ValueError(f"MSDeformAttn: {value.shape[1]} tokens do not fill levels of shape {list(value_shapes)}")
         weights = self.attention_weights(query).unflatten(-1, (self.n_heads, -1)).softmax(-1)  # [B, Q, M, L*P]
         locations = self._locations(self._offsets(query), at_least_float32(refer_bbox), value_shapes)
-        if self.discrete:
+        if self.reading.discrete:
             locations = self._to_cells(locations.detach(), value_shapes)
         late = value_mask is None and should_project_after_sampling(value, weights)
         if late and isinstance(self.value_proj, nn.Linear):
@@ -334,7 +329,7 @@ class MSDeformAttn(nn.Module):
     def _to_cells(self, locations: Tensor, shapes: LevelShapes) -> Tensor:
         """Move points [B, Q, M, L*P, 2] to the centres of their cells, where interpolation reads one value."""
         sizes = self._sizes(shapes, locations)
-        cells = (locations * sizes + self.rounding).floor()
+        cells = (locations * sizes + self.reading.rounding).floor()
         return (cells.clamp(min=0).minimum(sizes - 1) + 0.5) / sizes
 
     def _sizes(self, shapes: LevelShapes, like: Tensor) -> Tensor:
@@ -370,6 +365,7 @@ class DeformableTransformerDecoderLayer(nn.Module):
         act: Activation of the feed-forward part; ReLU when None.
         n_levels: Feature levels L.
         n_points: Points P.
+        reading: How the maps are read at a point.
     """
 
     def __init__(
@@ -381,12 +377,13 @@ class DeformableTransformerDecoderLayer(nn.Module):
         act: LayerActivation = None,
         n_levels: int = 4,
         n_points: int | Sequence[int] = 4,
+        reading: PointReading = INTERPOLATED,
     ) -> None:
         super().__init__()
         self.self_attn = SelfAttention(d_model, n_heads, dropout=dropout)
         self.dropout1 = nn.Dropout(dropout)
         self.norm1 = nn.LayerNorm(d_model)
-        self.cross_attn = MSDeformAttn(d_model, n_levels, n_heads, n_points)
+        self.cross_attn = MSDeformAttn(d_model, n_levels, n_heads, n_points, reading=reading)
         self.dropout2 = nn.Dropout(dropout)
         self.norm2 = nn.LayerNorm(d_model)
         self.linear1 = nn.Linear(d_model, d_ffn)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ultralytics.nn.modules import DEIMDecoder, DFINEDecoder, MSDeformAttn, RTDETRDecoderv2
 from ultralytics.nn.modules.conv import fuse_children
+from ultralytics.nn.modules.deformable import PointReading
 from ultralytics.nn.modules.detr.dfine_decoder import FineForm
 from ultralytics.utils.errors import ConfigError
 
@@ -105,8 +106,8 @@ def test_fused_gives_the_same(name: str) -> None:
 @pytest.mark.parametrize("name", HEADS)
 def test_a_wanted_class_is_not_crowded_out(name: str) -> None:
     module = head(name).eval()
-    module.classes = [3]
-    rows, _ = module(maps())
+    with module.restricted_to([3]):
+        rows, _ = module(maps())
     assert set(rows[..., 5].flatten().tolist()) == {3.0}
 
 
@@ -143,8 +144,7 @@ def test_wrong_options_are_refused(name: str, option: dict[str, Any]) -> None:
 
 def test_discrete_sampling_off_square_reads_the_nearest_cell() -> None:
     """Columns are held to the width and rows to the height; offsets get no gradient."""
-    layer = MSDeformAttn(4, 1, 1, [1], projected=False)
-    layer.discrete, layer.rounding = True, 0.5
+    layer = MSDeformAttn(4, 1, 1, [1], projected=False, reading=PointReading(discrete=True, rounding=0.5))
     nn.init.zeros_(layer.sampling_offsets.bias)
     value = torch.arange(2 * 5 * 4.0).view(1, 10, 4)  # 2 rows of 5 cells
     places = [(0.5, 0.5), (0.95, 0.95), (1.5, -0.5), (0.31, 0.2)]

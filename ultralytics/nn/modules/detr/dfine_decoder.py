@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ultralytics.models.utils.distribution import decode_edges
 from ultralytics.nn.modules.attention import SelfAttention, attend
-from ultralytics.nn.modules.deformable import LevelShapes
+from ultralytics.nn.modules.deformable import LevelShapes, PointReading
 from ultralytics.nn.modules.detr.distribution import Integral, LocationQuality
 from ultralytics.nn.modules.detr.gate import Float32RMSNorm, Gate, SwiGLU
 from ultralytics.nn.modules.transformer import MSDeformAttn
@@ -65,9 +65,8 @@ class FineDecoderLayer(nn.Module):
         norm: type[nn.Module] = Float32RMSNorm if form.modern else nn.LayerNorm
         self.self_attn = SelfAttention(d_model, n_heads)
         self.norm1 = norm(d_model)
-        self.cross_attn = MSDeformAttn(d_model, len(points), n_heads, points, projected=False)
-        self.cross_attn.discrete = form.discrete
-        self.cross_attn.rounding = 0.5
+        reading = PointReading(form.discrete, rounding=0.5)
+        self.cross_attn = MSDeformAttn(d_model, len(points), n_heads, points, projected=False, reading=reading)
         self.gateway = Gate(d_model, norm) if form.gated else None
         self.norm2 = None if form.gated else norm(d_model)
         self.ffn: nn.Module = SwiGLU(d_model, d_ffn // 2) if form.modern else _FeedForward(d_model, d_ffn, form.act)

@@ -36,6 +36,7 @@ class RTDETRDecoderv2(RTDETRDecoder):
     """
 
     denoising = DenoisingForm(padded=True, capped=False, dummy=True)
+    rounding = 0.5
 
     def __init__(
         self,
@@ -74,7 +75,6 @@ class RTDETRDecoderv2(RTDETRDecoder):
         self.dec_bbox_head = nn.ModuleList(MLP(hd, hd, 4, 3, act) for _ in range(ndl))
         for module in self.decoder.modules():
             if isinstance(module, MSDeformAttn):
-                module.rounding = 0.5
                 module.sampling_offsets.requires_grad_(not discrete)
         self.reset_parameters()
 
