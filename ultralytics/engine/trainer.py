@@ -346,8 +346,8 @@ class BaseTrainer(TrainerSetup):
         LOGGER.info(f"\nValidating {self.paths.best}...")
         if self.rank == 0:  # the other processes have gone
             stop_workers(self.test_loader)
-            self.validator.dataloader = self.test_loader = self.val_loader(-1)
-        self.validator.args = self.validator.args.replace(plots=self.args.plots)
+            self.test_loader = self.val_loader(-1)
+        self.validator.configure(plots=bool(self.args.plots), dataloader=self.test_loader)
         report = self.validator(model=self.paths.best)
         self.metrics = {k: round(float(v), 5) for k, v in report.items()}
         self.run_callbacks("on_fit_epoch_end")

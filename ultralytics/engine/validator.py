@@ -194,6 +194,27 @@ class BaseValidator(CallbackMixin):
         self.plots = {}
         self.losses = []
 
+    def configure(
+        self,
+        save_dir: Path | None = None,
+        plots: bool | None = None,
+        dataloader: DataLoader[Batch] | None = None,
+        data: dict[str, Any] | None = None,
+    ) -> None:
+        """Take what the run that this validator belongs to knows by now; None changes nothing.
+
+        Args:
+            save_dir: Folder of the run.
+            plots: Whether to draw figures.
+            dataloader: Loader of the evaluated split.
+            data: Checked data-set description.
+        """
+        self.save_dir = self.save_dir if save_dir is None else save_dir
+        self.dataloader = self.dataloader if dataloader is None else dataloader
+        self.data = self.data if data is None else data
+        if plots is not None:
+            self.args = self.args.replace(plots=plots)
+
     # ------------------------------------------------------------------------------------------------------ hooks
     def get_dataset(self, data: str | Path | dict[str, Any]) -> dict[str, Any]:
         """Return the checked data-set description."""

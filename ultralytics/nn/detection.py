@@ -74,6 +74,12 @@ class DetectionModel(YamlModel):
             raise NotImplementedError(f"family '{self.family.name}' has no criterion: give Family(criterion=...)")
         return make(self)
 
+    def ensure_criterion(self) -> Any:
+        """Return `criterion`, which the first call makes."""
+        if not hasattr(self, "criterion"):
+            self.criterion = self.init_criterion()
+        return self.criterion
+
     def loss(self, batch: dict[str, Any], preds: Any = None, *, partial: bool = False) -> tuple[Tensor, Tensor]:
         """Return the total loss of a batch and its detached parts, `Family.loss_names`.
 
@@ -82,18 +88,15 @@ class DetectionModel(YamlModel):
             preds: What the network gave for it; None: it is run.
             partial: Whether other batches belong to the same optimizer step.
         """
-        if not hasattr(self, "criterion"):
-            self.criterion = self.init_criterion()
         img = batch["img"]
         preds = self.predict(img) if preds is None else preds
-        return self.criterion(preds, batch_targets(batch, len(img), img.device))
+        return self.ensure_criterion()(preds, batch_targets(batch, len(img), img.device))
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Let the criterion know that epoch `epoch` (from 0) of `epochs` begins, if it has a method `start_epoch`."""
-        if not hasattr(self, "criterion"):
-            self.criterion = self.init_criterion()
-        if hasattr(self.criterion, "start_epoch"):
-            self.criterion.start_epoch(epoch, epochs)
+        criterion = self.ensure_criterion()
+        if hasattr(criterion, "start_epoch"):
+            criterion.start_epoch(epoch, epochs)
 
     def prepare_for(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Make ready to take over a state dict; return it, or a changed copy. Families have rules of their own here."""
@@ -174,8 +177,6 @@ class RTDETRDetectionModel(DetectionModel):
             preds: What the network gave for it, in training or evaluation form; None: it is run.
             partial: Other batches belong to the same optimizer step: one without targets then counts like the others.
         """
-        if not hasattr(self, "criterion"):
-            self.criterion = self.init_criterion()
         img = batch["img"]
         targets = batch_targets(batch, len(img), img.device)
         preds = self.predict(img, batch=targets) if preds is None else preds
@@ -189,7 +190,7 @@ class RTDETRDetectionModel(DetectionModel):
         denoising = {"dn_bboxes": dn_boxes, "dn_scores": dn_scores, "dn_meta": dn_meta}
         group = int(getattr(self.model[-1], "num_queries", 0))
         more = {"partial": True} if partial else {}  # a loss in user code need not know it
-        terms = self.criterion((boxes, scores), targets, **denoising, group=group, **more)
+        terms = self.ensure_criterion()((boxes, scores), targets, **denoising, group=group, **more)
         items = torch.stack([terms[k].detach() for k in ("loss_giou", "loss_class", "loss_bbox")])
         return torch.stack(list(terms.values())).sum(), items
 

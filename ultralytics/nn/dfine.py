@@ -114,14 +114,12 @@ class DFINEDetectionModel(DetectionModel):
             partial: Has no effect: a batch without targets has the same loss here as others.
             epoch: Epoch, from 0: the matching of DEIMv2 changes late. None: that of the run.
         """
-        if not hasattr(self, "criterion"):
-            self.criterion = self.init_criterion()
         img = batch["img"]
         targets = batch_targets(batch, len(img), img.device)
         preds = self.predict(img, batch=targets) if preds is None else preds
         raw = preds if isinstance(preds, (FineOutput, DecoderOutput)) else preds[1]
         ordinary, noised = split_predictions(raw)
-        terms = self.criterion(ordinary, targets, noised, raw.dn_meta, self.epoch if epoch is None else epoch)
+        terms = self.ensure_criterion()(ordinary, targets, noised, raw.dn_meta, self.epoch if epoch is None else epoch)
         items = torch.stack([terms[f"loss_{k}"].detach() for k in ("giou", "class", "bbox")])
         return torch.stack(list(terms.values())).sum(), items
 

@@ -160,10 +160,8 @@ class YOLODetectionModel(DetectionModel):
         `batch` holds `img` (B, C, H, W), `batch_idx` (N,), `cls` (N,) or (N, 1) and `bboxes` (N, 4) as cx, cy, w, h in
         0..1, in any order. `preds` is what the model gave for it (train or eval form); None: the model is run.
         """
-        if not hasattr(self, "criterion"):
-            self.criterion = self.init_criterion()
         preds = self.predict(batch["img"]) if preds is None else preds
-        terms, items = self.criterion(preds, batch)
+        terms, items = self.ensure_criterion()(preds, batch)
         return terms, items
 
     # ----------------------------------------------------------------------------------------------------- transfer

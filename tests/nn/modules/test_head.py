@@ -223,6 +223,29 @@ def test_a_wanted_class_is_not_crowded_out():
     assert rows.shape == (2, 10, 6) and bool((rows[..., 5] == 1).all())
 
 
+def test_a_restriction_ends_with_its_block_and_is_not_set_from_outside():
+    module = trained().eval()
+    with pytest.raises(RuntimeError, match="stop"), module.restricted_to([1, 2]):
+        with module.restricted_to([0]):
+            assert module.classes == (0,)
+        assert module.classes == (1, 2)
+        raise RuntimeError("stop")
+    assert module.classes is None
+    for name in ("classes", "selector"):
+        with pytest.raises(AttributeError, match=name):
+            setattr(module, name, None)
+
+
+def test_the_selection_can_be_prescribed():
+    module = trained().eval()
+    with module.selecting_by(lambda confidence, queries: torch.arange(queries).flip(0).expand(len(confidence), -1)):
+        prescribed = module(maps())[1]
+    own = module(maps())[1]
+    assert module.selector == module.best_tokens and not torch.equal(own.enc_bboxes, prescribed.enc_bboxes)
+    with module.selecting_by(lambda confidence, queries: torch.arange(queries).expand(len(confidence), -1)):
+        torch.testing.assert_close(module(maps())[1].enc_bboxes, prescribed.enc_bboxes.flip(1))
+
+
 def test_fewer_tokens_than_queries():
     rows, raw = trained(nq=50).eval()(maps(1, ((2, 2), (1, 1))))
     assert raw.dec_bboxes.shape == (1, 1, 5, 4) and rows.shape == (1, 15, 6)

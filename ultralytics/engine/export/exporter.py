@@ -276,7 +276,7 @@ class Export:
 
     def _metrics(self, backend: AutoBackend) -> dict[str, float]:
         run = self.validator(args=self._val_args())
-        run.data = self.data
+        run.configure(data=self.data)
         with log_level(logging.WARNING):
             metrics: dict[str, float] = run(model=backend)
         return metrics

@@ -208,8 +208,8 @@ def trace(model: Any, batch: StepBatch, step: Step) -> NanFinding:
     The network is left with its weights; the statistics of its norms move as in any step. In a distributed run all
     processes must come here together.
     """
-    if not hasattr(model, "criterion") and hasattr(model, "init_criterion"):
-        model.criterion = model.init_criterion()
+    if hasattr(model, "ensure_criterion"):
+        model.ensure_criterion()  # which is watched, too
     device = next(model.parameters()).device
     seed_step(step.seed, step.rank, step.number)
     model.zero_grad()

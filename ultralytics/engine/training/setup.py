@@ -310,9 +310,7 @@ class TrainerSetup(TrainerInterface):
             if self.args.plots:
                 self.plot_training_labels()
         self.paths = RunPaths.under(dist.broadcast_object(self.paths.save_dir))
-        self.validator.save_dir = self.paths.save_dir
-        if self.rank > 0:
-            self.validator.args = self.validator.args.replace(plots=False)
+        self.validator.configure(self.paths.save_dir, plots=False if self.rank > 0 else None)
 
     def claim_folder(self) -> None:
         """Choose the first free folder of the run's name, and make it; a folder that was given is taken as it is."""

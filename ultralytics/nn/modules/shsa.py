@@ -8,7 +8,7 @@ N = H*W tokens, P attending channels (`pdim`), K query/key width (`qk_dim`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -111,12 +111,12 @@ class Residual(nn.Module):
 
 
 class FFN(nn.Module):
-    """1x1 to `h` channels, ReLU, 1x1 back; the second batch norm starts at zero."""
+    """1x1 to `h` channels, activation (ReLU), 1x1 back; the second batch norm starts at zero."""
 
-    def __init__(self, ed: int, h: int) -> None:
+    def __init__(self, ed: int, h: int, act: Callable[..., nn.Module] = nn.ReLU) -> None:
         super().__init__()
         self.pw1 = Conv2d_BN(ed, h)
-        self.act = nn.ReLU(inplace=True)
+        self.act = act(inplace=True)
         self.pw2 = Conv2d_BN(h, ed, bn_weight_init=0)
 
     def forward(self, x: Tensor) -> Tensor:

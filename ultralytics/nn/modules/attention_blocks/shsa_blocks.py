@@ -67,9 +67,7 @@ class SHSABlock(nn.Module):
         if cglu:
             self.ffn = gated_mlp(dim, dim * 2)
             return
-        ffn = FFN(dim, dim * 2)
-        ffn.act = nn.SiLU(inplace=True)  # type: ignore[assignment]
-        self.ffn = _Shortcut(ffn)
+        self.ffn = _Shortcut(FFN(dim, dim * 2, nn.SiLU))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, dim, H, W) -> the same shape."""
