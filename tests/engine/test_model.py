@@ -342,6 +342,28 @@ def test_callbacks(model):
     model.reset_callbacks()
 
 
+def test_callbacks_of_a_predictor_of_the_user_stay(model):
+    """Those of the model come beside them: each once, and gone when they are cleared there."""
+    seen: list[str] = []
+
+    def both(_: object) -> None:
+        seen.append("both")
+
+    model.predict(IMAGE, **FAST)
+    model.predictor.add_callback("on_predict_start", lambda _: seen.append("predictor"))
+    model.predictor.add_callback("on_predict_start", both)
+    model.add_callback("on_predict_start", lambda _: seen.append("model"))
+    model.add_callback("on_predict_start", both)
+    before = model.predictor
+    for _ in range(2):
+        model.predict(IMAGE, **FAST)
+    model.reset_callbacks()
+    model.predict(IMAGE, **FAST)
+    assert model.predictor is before
+    assert seen == ["predictor", "both", "model"] * 2 + ["predictor", "both"]
+    model.predictor = None
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_callbacks_of_an_export(model, monkeypatch, fails):
     seen: list[Any] = []

@@ -11,7 +11,12 @@ import torch
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
 from tests.engine.tiny import FAST_RUN, IMAGES, TINY, oracle, small_trainer, spread_network, tiny_network, write_dataset
-from ultralytics.engine.training.optimizer import build_optimizer, choose_optimizer, load_optimizer_state
+from ultralytics.engine.training.optimizer import (
+    build_optimizer,
+    choose_optimizer,
+    load_optimizer_state,
+    report_unfrozen,
+)
 from ultralytics.models.rtdetr.model import RTDETR
 from ultralytics.models.rtdetr.predict import RTDETRPredictor
 from ultralytics.models.rtdetr.train import RTDETRTrainer
@@ -72,6 +77,31 @@ def unfreeze(trainer: RTDETRTrainer) -> None:
     if trainer.epoch == 1:
         for parameter in trainer.model.parameters():
             parameter.requires_grad = True
+
+
+class Started(RuntimeError):
+    """A run has taken its network."""
+
+
+class Unstarted(RTDETRTrainer):
+    """Ends before the run."""
+
+    def start_from(self, network: torch.nn.Module, trained: bool) -> None:
+        raise Started
+
+
+@pytest.mark.parametrize(("frozen", "options", "warned"), [(2, {}, 2), (2, {"freeze": 1}, 0), (0, {}, 0)])
+def test_parameters_frozen_by_hand_are_reported(
+    data: Path, capsys: pytest.CaptureFixture[str], frozen: int, options: dict[str, Any], warned: int
+) -> None:
+    model = RTDETR(TINY)
+    for parameter in list(model.model.model[1].parameters())[:frozen]:
+        parameter.requires_grad_(False)
+    with pytest.raises(Started):
+        model.train(trainer=Unstarted, data=str(data), **FAST_RUN, **options)
+    out = capsys.readouterr().out
+    text = f"{frozen} parameters with requires_grad=False are trained, model.1."
+    assert out.count(text) == bool(warned) and out.count("pass freeze=[...]") == bool(warned)
 
 
 def test_layers_that_a_callback_unfreezes_train(make: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tests.golden.fill import fill_
+from ultralytics.nn import tasks
 from ultralytics.nn.build.spec import find_model_yaml, guess_model_scale, load_model_yaml
 from ultralytics.nn.families import PostOptions, family_of
 from ultralytics.nn.tasks import load_checkpoint, pack_model, unpack_model
@@ -96,6 +98,12 @@ def test_strides_come_from_the_maps(name: str, strides: list[int]) -> None:
     with torch.device("meta"):
         model = YOLODetectionModel(name, verbose=False)
     assert model.stride.tolist() == strides == model.head.stride.tolist()
+
+
+def test_the_class_has_the_name_that_scripts_know() -> None:
+    assert YOLODetectionModel.__name__ == YOLODetectionModel.__qualname__ == "DetectionModel"
+    assert pickle.loads(pickle.dumps(YOLODetectionModel)) is YOLODetectionModel
+    assert issubclass(YOLODetectionModel, tasks.DetectionModel) and tasks.YOLODetectionModel is YOLODetectionModel
 
 
 def test_another_head_is_refused() -> None:

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import torch
 
+from ultralytics.data.augment import LetterBox
 from ultralytics.utils import ops
+from ultralytics.utils.instance import Instances
 
 PAIRS = [
     (ops.xyxy2xywh, ops.xywh2xyxy),
@@ -97,6 +99,26 @@ def test_scale_boxes_undoes_letterbox(shape):
     for ratio_pad in (None, ((gain, gain), (left, top))):
         got = ops.scale_boxes((256, 256), found, shape, ratio_pad)
         assert np.abs(got - want).max() <= 1.5 / min(gain, 1)  # the square was moved by whole pixels
+
+
+@pytest.mark.parametrize("shape", [(100, 200), (61, 120), (1001, 753), (2000, 3), (3, 2000)])
+@pytest.mark.parametrize("scaleup", [True, False])
+def test_scale_boxes_undoes_what_a_letterbox_does_to_labels(shape, scaleup):
+    """Without `ratio_pad`, too: both have the geometry of the resized pixels, so that the whole image comes back."""
+    h, w = shape
+    whole = np.array([[0.0, 0.0, w, h], [w / 4, h / 3, w / 2, h]], np.float32)
+    sample = {
+        "img": np.zeros((h, w, 3), np.uint8),
+        "instances": Instances(whole.copy(), bbox_format="xyxy", normalized=False),
+        "ratio_pad": (1.0, 1.0),
+    }
+    fitted = LetterBox((64, 96), scaleup=scaleup)(sample)
+    inside = np.argwhere(LetterBox((64, 96), scaleup=scaleup)(image=np.zeros((h, w, 3), np.uint8))[..., 0] == 0)
+    (top, left), (bottom, right) = inside.min(0), inside.max(0) + 1
+    boxes = fitted["instances"].bboxes
+    np.testing.assert_allclose(boxes[0], [left, top, right, bottom], atol=1e-4)
+    np.testing.assert_allclose(ops.scale_boxes((64, 96), boxes, shape, fitted["ratio_pad"]), whole, atol=1e-2)
+    np.testing.assert_allclose(ops.scale_boxes((64, 96), boxes, shape), whole, atol=1e-2)
 
 
 @pytest.mark.parametrize("shape", [(100, 200), (300, 130)])

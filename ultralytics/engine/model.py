@@ -24,6 +24,7 @@ from ultralytics.engine.export.exporter import Export, weights_format
 from ultralytics.engine.export.parity import ParityReport
 from ultralytics.engine.results.result_list import ResultList
 from ultralytics.engine.results.results import Results
+from ultralytics.engine.training.optimizer import report_unfrozen
 from ultralytics.nn.autobackend import EXPORTED, AutoBackend, exported_suffix
 from ultralytics.nn.build.spec import find_model_yaml
 from ultralytics.nn.build.user_blocks import pack_user_modules
@@ -249,12 +250,12 @@ class Model:
         with self._lock:
             run = self.predictor
             if not isinstance(run, cls) or not self._is_current(run, resolved):
-                run = cls(overrides=user_values(resolved), _callbacks=self.callbacks)
+                run = cls(overrides=user_values(resolved))
                 run.setup_model(self._runnable(resolved))
                 self.predictor = run
             with run.lock:
                 run.update_args(resolved, reset=True)
-                run.callbacks = Callbacks(self.callbacks)
+                run.follow(self.callbacks)
                 found: Iterator[Results] = run(source, stream=True)
                 return found
 
@@ -288,7 +289,10 @@ class Model:
         run = self.trainer = cls(overrides=args, _callbacks=self.callbacks)
         if not args.get("resume"):
             keep = self.ckpt is not None and args.get("pretrained", True) is not False
-            run.start_from(run.get_model(cfg=self.model.yaml, weights=self.model if keep else None), trained=keep)
+            network = run.get_model(cfg=self.model.yaml, weights=self.model if keep else None)
+            if not args.get("freeze"):
+                report_unfrozen(self.model, network)
+            run.start_from(network, trained=keep)
         self.metrics = run.train()
         self._take_trained(run)
         return self.metrics

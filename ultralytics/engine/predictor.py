@@ -173,6 +173,7 @@ class BasePredictor(CallbackMixin):
         self.args = get_cfg(overrides=given) if cfg is None else get_cfg(cfg, given)
         refuse_unsupported(self.args)
         self.callbacks = Callbacks(_callbacks)
+        self._followed = Callbacks()
         self.model = None
         self._version: ModelVersion | None = None  # of the network that `model` is a copy of
         self.dataset = self.source_type = self.batch = self.txt_path = None
@@ -235,6 +236,11 @@ class BasePredictor(CallbackMixin):
         refuse_unsupported(self.args)
         if [self.args.get(k) for k in keys_with(Trait.PLACE)] != before:
             self._folder = RunFolder()
+
+    def follow(self, callbacks: Callbacks) -> None:
+        """Call another owner's functions beside those added here, each once, in place of those of the last call."""
+        self.callbacks.remove(self._followed)
+        self._followed = self.callbacks.add_missing(callbacks)
 
     # ------------------------------------------------------------------------------------------------------ hooks
     def postprocess(self, preds: RawOutput, img: Tensor, orig_imgs: Images) -> list[Results]:

@@ -7,6 +7,7 @@ is in `engine.training.state.TrainState`.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -28,8 +29,10 @@ from ultralytics.engine.training.step import StepChecks, TrainParts, TrainStep, 
 from ultralytics.engine.training.torchrun import train_in_processes
 from ultralytics.nn.checkpoint.format import to_plain
 from ultralytics.nn.cpu.malloc import retained_memory
+from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER, TQDM, colorstr, dist
 from ultralytics.utils.files import file_size
+from ultralytics.utils.log import log_level
 from ultralytics.utils.metrics import DetMetrics
 from ultralytics.utils.plotting.curves import plot_results
 from ultralytics.utils.torch_utils import unwrap_model
@@ -44,10 +47,9 @@ CUDA_FETCH = 10
 class BaseTrainer(TrainerSetup):
     """Train a network; a model family fills the methods of `TrainerInterface`, and a user may replace any of them.
 
-    `train()` returns the metrics object of the last validation, usually that of the best weights; of several processes
-    the figures alone, by name. Setting `stop` in a callback ends the run after the current batch or epoch. At the end
-    `best` is last.pt when this run has written no best.pt. `final_val=False` leaves out the validation of the weights
-    that the run ends with.
+    `train()` returns the metrics object of the last validation, usually that of the best weights. Setting `stop` in a
+    callback ends the run after the current batch or epoch. At the end `best` is last.pt when this run has written no
+    best.pt. `final_val=False` leaves out the validation of the weights that the run ends with.
     """
 
     def train(self) -> DetMetrics | dict[str, float]:
@@ -58,7 +60,7 @@ class BaseTrainer(TrainerSetup):
                 self.metrics, best = train_in_processes(self, processes)
             if best == self.paths.last:
                 self.paths = self.paths.ending_with_last()
-            return self.metrics
+            return measure_best(self) if self.final_val else self.metrics
         memory = retained_memory(self.device.type == "cpu")
         with naming_write_errors(self), process_group(self.device), deterministic_mode(self.args), memory:
             try:
@@ -351,6 +353,16 @@ class BaseTrainer(TrainerSetup):
         report = self.validator(model=self.paths.best)
         self.metrics = {k: round(float(v), 5) for k, v in report.items()}
         self.run_callbacks("on_fit_epoch_end")
+
+
+def measure_best(trainer: BaseTrainer) -> DetMetrics | dict[str, float]:
+    """Return the metrics object of a run of other processes, which leave files alone: validate its weights again."""
+    trainer.model, _ = load_checkpoint(trainer.paths.best)
+    trainer.validator = trainer.get_validator()
+    trainer.validator.configure(plots=False)
+    with log_level(logging.WARNING):
+        trainer.validator(model=trainer.model)
+    return getattr(trainer.validator, "metrics", trainer.metrics)
 
 
 def log_start(trainer: BaseTrainer) -> None:

@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ultralytics.cfg.keys import Trait
+from ultralytics.nn import detection
 from ultralytics.nn.build.builder import PROBE_SIZE
 from ultralytics.nn.build.plans import PlannedLayer
 from ultralytics.nn.build.spec import ModelSpec
-from ultralytics.nn.detection import DetectionModel
 from ultralytics.nn.families import Family, PostOptions, register_family
 from ultralytics.nn.modules.yolo.detect import Detect
 from ultralytics.utils.log import LOGGER
@@ -32,8 +32,11 @@ GREY = 0.447  # mean of ImageNet: the border of a view
 FIRST_KERNEL = "model.0.conv.weight"
 
 
-class YOLODetectionModel(DetectionModel):
-    """A YOLO detector from a YAML file or mapping; parameters as `DetectionModel`.
+class DetectionModel(detection.DetectionModel):
+    """A YOLO detector from a YAML file or mapping; parameters as those of its base.
+
+    Its name is the one by which scripts of the interface know such a network; here it is imported as
+    `YOLODetectionModel`.
 
     Predictions are what its head gives (see `Detect.forward`). A dual network answers with its one-to-many branch, for
     NMS, until `end2end` is switched on.
@@ -185,8 +188,7 @@ class YOLODetectionModel(DetectionModel):
         return {**state, FIRST_KERNEL: _fit_filters(own, kernel)}
 
 
-YOLODetectionModel.__name__ = "DetectionModel"
-"""The name by which scripts of the upstream interface know such a network."""
+YOLODetectionModel = DetectionModel
 
 
 def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -80,6 +80,23 @@ class Callbacks:
             raise ConfigTypeError(f"the callback for {event!r} must be a function of one argument, not {fn!r}")
         self.table[check_event(event)].append(fn)
 
+    def add_missing(self, other: Callbacks) -> Callbacks:
+        """Append the functions of another table that are not here yet; return a table of them."""
+        added = Callbacks()
+        for event, functions in other.table.items():
+            for fn in functions:
+                if fn not in self.table[event]:
+                    self.add(event, fn)
+                    added.add(event, fn)
+        return added
+
+    def remove(self, other: Callbacks) -> None:
+        """Take out the functions of another table, where they are still here."""
+        for event, functions in other.table.items():
+            for fn in functions:
+                if fn in self.table[event]:
+                    self.table[event].remove(fn)
+
     def __getitem__(self, event: str) -> list[Callback]:
         """The list of an event's functions."""
         return self.table[check_event(event)]

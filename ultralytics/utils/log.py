@@ -12,6 +12,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Generic, TextIO, TypeVar, cast
 
@@ -120,6 +121,17 @@ def get_logger(name: str = NAME) -> logging.Logger:
 
 
 LOGGER = get_logger()
+
+
+@contextmanager
+def log_level(level: int) -> Iterator[None]:
+    """Log nothing below `level` (as in `logging`) until the block ends."""
+    before = LOGGER.level
+    LOGGER.setLevel(level)
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(before)
 
 
 def _clock(seconds: float) -> str:

@@ -144,13 +144,19 @@ def clip_boxes(boxes: ArrayLike, shape: Sequence[float]) -> ArrayLike:
     return _join((_clamp(x1, 0, w), _clamp(y1, 0, h), _clamp(x2, 0, w), _clamp(y2, 0, h)), boxes)
 
 
-def aspect_gains(shape: Sequence[int], target: Sequence[int], scaleup: bool = True) -> tuple[float, float]:
-    """Return what height and width of an image (h, w) are multiplied by to fit into `target` (h, w).
+def letterbox_gains(shape: Sequence[int], target: Sequence[int], scaleup: bool = True) -> tuple[float, float]:
+    """Return what height and width of an image (h, w) are multiplied by to fit into `target` (h, w), its aspect kept.
 
-    Both are the same, unless that would leave nothing of the shorter side: it becomes one pixel.
+    The resized image has whole pixels, at least one, so each side has a gain of its own: its new pixels over its old
+    ones. The side that fills the target has the exact one.
+
+    >>> letterbox_gains((50, 30), (20, 16))
+    (0.4, 0.4)
+    >>> letterbox_gains((2000, 3), (64, 64))
+    (0.032, 0.3333333333333333)
     """
     gain = min(target[0] / shape[0], target[1] / shape[1], *([] if scaleup else [1.0]))
-    gain_h, gain_w = (gain if round(side * gain) else 1 / side for side in shape[:2])
+    gain_h, gain_w = (max(round(side * gain), 1) / side for side in shape[:2])
     return gain_h, gain_w
 
 
@@ -169,23 +175,9 @@ def letterbox_geometry(original: Sequence[int], network: Sequence[int]) -> Ratio
     >>> letterbox_geometry((100, 200), (64, 64))
     ((0.32, 0.32), (0.0, 16.0))
     """
-    gains = aspect_gains(original, network)
+    gains = letterbox_gains(original, network)
     top, left = (border_before(t - round(s * gain)) for s, t, gain in zip(original, network, gains, strict=True))
     return gains, (float(left), float(top))
-
-
-def _gain_and_pad(
-    img1_shape: Sequence[int], img0_shape: Sequence[int], ratio_pad: tuple[Sequence[float], Sequence[float]] | None
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return ((gain_x, gain_y), (pad_x, pad_y)) of the resize from the original to the network's image."""
-    if ratio_pad is not None:
-        gains, pads = ratio_pad
-        return (float(gains[-1]), float(gains[0])), (float(pads[0]), float(pads[1]))
-    gain = min(img1_shape[0] / img0_shape[0], img1_shape[1] / img0_shape[1])
-    # The letterbox rounds the resized sides, so each side has a gain of its own.
-    new_h, new_w = (max(round(side * gain), 1) for side in img0_shape[:2])
-    pad_x, pad_y = border_before(img1_shape[1] - new_w), border_before(img1_shape[0] - new_h)
-    return (new_w / img0_shape[1], new_h / img0_shape[0]), (pad_x, pad_y)
 
 
 def scale_boxes(
@@ -208,9 +200,8 @@ def scale_boxes(
     >>> scale_boxes((64, 64), np.array([[16.0, 16.0, 32.0, 64.0]]), (128, 32), ((0.5, 2.0), (0, 0))).tolist()
     [[8.0, 32.0, 16.0, 128.0]]
     """
-    (gain_x, gain_y), (pad_x, pad_y) = _gain_and_pad(img1_shape, img0_shape, ratio_pad)
-    if not padding:
-        pad_x = pad_y = 0.0
+    gains, pads = letterbox_geometry(img0_shape[:2], img1_shape[:2]) if ratio_pad is None else ratio_pad
+    (gain_y, gain_x), (pad_x, pad_y) = (gains[0], gains[-1]), pads if padding else (0.0, 0.0)
     a, b, c, d = _columns(boxes)
     # Sizes (the last two columns of xywh) are not moved by the border.
     size_pad_x, size_pad_y = (0.0, 0.0) if xywh else (pad_x, pad_y)

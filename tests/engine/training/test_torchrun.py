@@ -12,10 +12,12 @@ from ultralytics.engine.training import environment as session
 from ultralytics.engine.training import torchrun as launch
 from ultralytics.engine.training.protocols import RunPaths
 from ultralytics.models.rtdetr.train import RTDETRTrainer
-from ultralytics.nn.checkpoint.format import save_checkpoint
+from ultralytics.models.rtdetr.val import RTDETRValidator
+from ultralytics.nn.checkpoint.format import pack_model, save_checkpoint
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import DeviceError, TrainingError
+from ultralytics.utils.metrics import DetMetrics
 
 
 @pytest.fixture
@@ -44,6 +46,7 @@ def test_the_processes_get_the_same_arguments(make, loaded):
     trainer, started = make(name="run", batch=4, classes=[0, 1], exist_ok=True)
     trainer.start_from(trainer.model, trained=loaded)
     save_checkpoint(trainer.best, {"best_fitness": 0.5, "train_metrics": {"metrics/mAP50(B)": 0.25}})
+    trainer.final_val = False
     assert trainer.train() == {"metrics/mAP50(B)": 0.25, "fitness": 0.5}
     (command,) = started
     folder = trainer.save_dir
@@ -62,8 +65,23 @@ def test_the_best_of_an_older_run_is_not_the_result(make):
     save_checkpoint(trainer.best, {"best_fitness": 0.9, "train_metrics": {"metrics/mAP50(B)": 0.75}})
     record = {"best_fitness": 0.5, "train_metrics": {"metrics/mAP50(B)": 0.25}}
     save_checkpoint(trainer.last, {**record, "train_state": {"best_saved": False}})
+    trainer.final_val = False
     assert trainer.train() == {"metrics/mAP50(B)": 0.25, "fitness": 0.5}
     assert trainer.best == trainer.last  # which the caller then holds
+
+
+def test_the_caller_gets_the_metrics_object_of_the_best_weights(make, capsys):
+    """As of a run in one process: here the weights are validated once more, since processes leave files alone."""
+    trainer, _ = make(name="run", exist_ok=True, batch=2, workers=0)
+    trainer.start_from(trainer.model, trained=False)
+    record = {"best_fitness": 0.5, "train_metrics": {"metrics/mAP50(B)": 0.25}}
+    save_checkpoint(trainer.best, {**record, "model": pack_model(trainer.model)})
+    metrics = trainer.train()
+    assert isinstance(metrics, DetMetrics) and len(metrics.stats) > 0 and metrics.confusion_matrix is not None
+    assert metrics is trainer.validator.metrics and trainer.metrics["fitness"] == 0.5
+    alone = RTDETRValidator(args={"model": str(trainer.best), "data": trainer.args.data, "imgsz": 64, "device": "cpu"})
+    assert alone() == pytest.approx(metrics.results_dict, abs=1e-6)
+    assert trainer.train_loader is None  # nothing of a run was set up here
 
 
 def test_a_fresh_network_of_a_yaml_is_built_by_the_processes(make):

@@ -77,10 +77,9 @@ def test_letterbox_geometry_is_where_letterbox_puts_the_image(original, network)
     boxed = LetterBox(network)(image=image)
     inside = np.argwhere(boxed[..., 0] == 0)
     (top, left), (bottom, right) = inside.min(0), inside.max(0) + 1
-    (gain, same), (pad_x, pad_y) = letterbox_geometry(original, network)
-    assert gain == same
+    (gain_h, gain_w), (pad_x, pad_y) = letterbox_geometry(original, network)
     assert (left, top) == (pad_x, pad_y)
-    assert (bottom - top, right - left) == (round(original[0] * gain), round(original[1] * gain))
+    assert (bottom - top, right - left) == (round(original[0] * gain_h), round(original[1] * gain_w))
 
 
 @pytest.mark.parametrize(("original", "middle"), [((2000, 3), [31.5, 32]), ((3, 2000), [32, 31.5])])

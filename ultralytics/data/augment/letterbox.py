@@ -10,7 +10,7 @@ import numpy as np
 from ultralytics.data.augment.base import BaseTransform
 from ultralytics.data.images import resize
 from ultralytics.data.types import Sample
-from ultralytics.utils.ops import aspect_gains, border_before
+from ultralytics.utils.ops import border_before, letterbox_gains
 from ultralytics.utils.torch_tools.arrays import Pixels
 
 
@@ -59,7 +59,7 @@ class LetterBox(BaseTransform):
     def _fit(self, image: Pixels, target: tuple[int, int]) -> tuple[Pixels, tuple[float, float], tuple[int, int]]:
         """Return the fitted image, (gain_h, gain_w), and the border (left, top)."""
         (h, w), (th, tw) = image.shape[:2], target
-        ratio = aspect_gains((h, w), target, self.scaleup)
+        ratio = letterbox_gains((h, w), target, self.scaleup)
         new_h, new_w = round(h * ratio[0]), round(w * ratio[1])
         pad_h, pad_w = float(th - new_h), float(tw - new_w)
         if self.auto:

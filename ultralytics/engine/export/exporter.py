@@ -57,7 +57,7 @@ from ultralytics.utils.checks import check_imgsz, nearest, require
 from ultralytics.utils.config.precision import EXPORTED_PRECISIONS, NAME_OF_BITS
 from ultralytics.utils.errors import CheckpointError, ConfigError
 from ultralytics.utils.files import file_size
-from ultralytics.utils.log import LOGGER
+from ultralytics.utils.log import LOGGER, log_level
 from ultralytics.utils.tables import aligned
 from ultralytics.utils.torch_utils import select_device
 
@@ -409,17 +409,6 @@ def work_folder(target: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def log_level(level: int) -> Iterator[None]:
-    """Log nothing below `level` (as in `logging`) until the block ends."""
-    before = LOGGER.level
-    LOGGER.setLevel(level)
-    try:
-        yield
-    finally:
-        LOGGER.setLevel(before)
 
 
 def move_into_place(path: Path, target: Path) -> None:

@@ -17,6 +17,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.log import LOGGER
 
 PARAMETER_GROUPS = ("weight", "bn", "bias")
 """Kinds of parameter groups, in the order of the optimizer; only `weight` decays."""
@@ -312,6 +313,17 @@ def freeze_layers(model: nn.Module, freeze: int | str | Iterable[int | str] | No
     if not any(p.requires_grad for p in model.parameters()):
         raise ConfigError(f"freeze={freeze} leaves nothing to train; freeze fewer layers")
     return frozen
+
+
+def report_unfrozen(before: nn.Module, after: nn.Module) -> None:
+    """Warn when parameters that were frozen in one network train in another, by their names."""
+    trained = {name for name, p in after.named_parameters() if p.requires_grad}
+    lost = [name for name, p in before.named_parameters() if not p.requires_grad and name in trained]
+    if lost:
+        LOGGER.warning(
+            f"{len(lost)} parameters with requires_grad=False are trained, {lost[0]} ... {lost[-1]}: "
+            "pass freeze=[...], a list of layer numbers or parts of names, to keep them as they are"
+        )
 
 
 def norms_of(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
