@@ -15,7 +15,6 @@ from ultralytics.engine.training.optimizer import (
     build_optimizer,
     choose_optimizer,
     load_optimizer_state,
-    report_unfrozen,
 )
 from ultralytics.models.rtdetr.model import RTDETR
 from ultralytics.models.rtdetr.predict import RTDETRPredictor

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ultralytics.utils.losses.yolo import DFLoss, E2ELoss, v8DetectionLoss
+from ultralytics.utils.ops import at_least_float32
 
 __all__ = (
     "BinaryCrossEntropy",
@@ -23,10 +24,6 @@ __all__ = (
     "VarifocalLoss",
     "v8DetectionLoss",
 )
-
-
-def _full(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 class ClassificationLoss(nn.Module):
@@ -46,11 +43,11 @@ class BinaryCrossEntropy(ClassificationLoss):
 
     def negative(self, logits: Tensor) -> Tensor:
         """Return -log(1 - p)."""
-        return F.softplus(_full(logits))
+        return F.softplus(at_least_float32(logits))
 
     def positive(self, logits: Tensor, quality: Tensor) -> Tensor:
         """Return the cross entropy towards `quality`."""
-        x = _full(logits)
+        x = at_least_float32(logits)
         return F.softplus(x) - quality * x
 
 
@@ -73,13 +70,13 @@ class FocalLoss(ClassificationLoss):
 
     def negative(self, logits: Tensor) -> Tensor:
         """Return (1 - alpha) p^gamma (-log(1 - p))."""
-        x = _full(logits)
+        x = at_least_float32(logits)
         weight = 1 - self.alpha if self.alpha > 0 else 1.0
         return F.softplus(x) * x.sigmoid().pow(self.gamma) * weight
 
     def positive(self, logits: Tensor, quality: Tensor) -> Tensor:
         """Return alpha (1 - p)^gamma (-log p); the quality is not used."""
-        x = -_full(logits)
+        x = -at_least_float32(logits)
         weight = self.alpha if self.alpha > 0 else 1.0
         return F.softplus(x) * x.sigmoid().pow(self.gamma) * weight
 
@@ -88,7 +85,7 @@ class FocalLoss(ClassificationLoss):
 
         Labels may lie between 0 and 1.
         """
-        x, y = _full(pred), label.to(_full(pred).dtype)
+        x, y = at_least_float32(pred), label.to(at_least_float32(pred).dtype)
         p = x.sigmoid()
         p_t = y * p + (1 - y) * (1 - p)
         loss = F.binary_cross_entropy_with_logits(x, y, reduction="none") * (1 - p_t).pow(self.gamma)
@@ -97,16 +94,16 @@ class FocalLoss(ClassificationLoss):
         return loss.mean(1).sum()
 
 
-class VarifocalLoss(ClassificationLoss):
-    """Varifocal loss (arXiv 2008.13367): positives are weighted by, and drawn to, the quality of their box.
+class FocalNegatives(ClassificationLoss):
+    """Base of losses whose negatives are weighted by alpha p^gamma.
 
     Args:
         gamma: Exponent on the negatives.
         alpha: Weight of the negatives.
-        detached: The weight p^gamma of a negative gets no gradient, as in RT-DETRv2 and D-FINE.
+        detached: The weight p^gamma of a negative gets no gradient, as in RT-DETRv2, D-FINE and DEIM.
     """
 
-    def __init__(self, gamma: float = 2.0, alpha: float = 0.75, detached: bool = False) -> None:
+    def __init__(self, gamma: float, alpha: float, detached: bool = False) -> None:
         super().__init__()
         self.gamma = gamma
         self.alpha = alpha
@@ -118,14 +115,10 @@ class VarifocalLoss(ClassificationLoss):
 
     def negative(self, logits: Tensor) -> Tensor:
         """Return alpha p^gamma (-log(1 - p))."""
-        x = _full(logits)
+        x = at_least_float32(logits)
         p = x.detach().sigmoid() if self.detached else x.sigmoid()
-        return F.softplus(x) * p.pow(self.gamma) * self.alpha
-
-    def positive(self, logits: Tensor, quality: Tensor) -> Tensor:
-        """Return q times the cross entropy towards q."""
-        x = _full(logits)
-        return quality * (F.softplus(x) - quality * x)
+        loss = F.softplus(x) * p.pow(self.gamma)
+        return loss if self.alpha == 1 else loss * self.alpha
 
     def forward(self, pred_score: Tensor, gt_score: Tensor, label: Tensor) -> Tensor:
         """Return the loss of [B, N, ...]: mean over axis 1, sum over the rest.
@@ -135,48 +128,36 @@ class VarifocalLoss(ClassificationLoss):
             gt_score: Quality, 0 where the label is 0.
             label: 1 for the class of a matched target, else 0.
         """
-        return _by_label(self, pred_score, gt_score, label)
+        quality = gt_score.to(at_least_float32(pred_score).dtype)
+        return torch.where(label > 0, self.positive(pred_score, quality), self.negative(pred_score)).mean(1).sum()
 
 
-class MatchabilityAwareLoss(ClassificationLoss):
+class VarifocalLoss(FocalNegatives):
+    """Varifocal loss (arXiv 2008.13367): positives are weighted by, and drawn to, the quality of their box.
+
+    Arguments are those of `FocalNegatives`.
+    """
+
+    def __init__(self, gamma: float = 2.0, alpha: float = 0.75, detached: bool = False) -> None:
+        super().__init__(gamma, alpha, detached)
+
+    def positive(self, logits: Tensor, quality: Tensor) -> Tensor:
+        """Return q times the cross entropy towards q."""
+        x = at_least_float32(logits)
+        return quality * (F.softplus(x) - quality * x)
+
+
+class MatchabilityAwareLoss(FocalNegatives):
     """Matchability-aware loss of DEIM (arXiv 2412.04234, section 3.3): low-quality matches count too.
 
-    Positives: -q^gamma log p - (1 - q^gamma) log(1 - p). Negatives: -alpha p^gamma log(1 - p).
-
-    Args:
-        gamma: Exponent on the quality and on the negatives.
-        alpha: Weight of the negatives; published models use 1.
-        detached: The weight p^gamma of a negative gets no gradient, as in DEIM.
+    Positives: -q^gamma log p - (1 - q^gamma) log(1 - p). Negatives: -alpha p^gamma log(1 - p). Arguments are those of
+    `FocalNegatives`; published models have alpha = 1.
     """
 
     def __init__(self, gamma: float = 1.5, alpha: float = 1.0, detached: bool = False) -> None:
-        super().__init__()
-        self.gamma = gamma
-        self.alpha = alpha
-        self.detached = detached
-
-    def extra_repr(self) -> str:
-        """Name the constants."""
-        return f"gamma={self.gamma}, alpha={self.alpha}"
-
-    def negative(self, logits: Tensor) -> Tensor:
-        """Return alpha p^gamma (-log(1 - p))."""
-        x = _full(logits)
-        p = x.detach().sigmoid() if self.detached else x.sigmoid()
-        loss = F.softplus(x) * p.pow(self.gamma)
-        return loss if self.alpha == 1 else loss * self.alpha
+        super().__init__(gamma, alpha, detached)
 
     def positive(self, logits: Tensor, quality: Tensor) -> Tensor:
         """Return the cross entropy towards q^gamma."""
-        x = _full(logits)
+        x = at_least_float32(logits)
         return F.softplus(x) - quality.pow(self.gamma) * x
-
-    def forward(self, pred_score: Tensor, gt_score: Tensor, label: Tensor) -> Tensor:
-        """Return the loss of [B, N, ...], with arguments and reduction of `VarifocalLoss`."""
-        return _by_label(self, pred_score, gt_score, label)
-
-
-def _by_label(loss: ClassificationLoss, pred: Tensor, quality: Tensor, label: Tensor) -> Tensor:
-    """Return the dense form: positive part where the label is 1, else negative; mean over axis 1, sum over the rest."""
-    quality = quality.to(_full(pred).dtype)
-    return torch.where(label > 0, loss.positive(pred, quality), loss.negative(pred)).mean(1).sum()

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ultralytics.utils.ops import at_least_float32
+
 __all__ = ("EdgeTarget", "bin_weights", "decode_edges", "encode_edges")
 
 
@@ -21,10 +23,6 @@ class EdgeTarget(NamedTuple):
     bin: Tensor  # [..., 4] float, the left bin; R - 0.1 where the distance is beyond the last
     left: Tensor  # [..., 4] weight of the left bin
     right: Tensor  # [..., 4] weight of the next bin
-
-
-def _full(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def bin_weights(reg_max: int, up: Tensor, reg_scale: Tensor) -> Tensor:
@@ -43,7 +41,7 @@ def bin_weights(reg_max: int, up: Tensor, reg_scale: Tensor) -> Tensor:
     """
     if reg_max < 4 or reg_max % 2:
         raise ValueError(f"reg_max={reg_max} must be an even number, at least 4, so that a bin lies in the middle")
-    bound = (_full(up).abs() * _full(reg_scale).abs()).reshape(1)
+    bound = (at_least_float32(up).abs() * at_least_float32(reg_scale).abs()).reshape(1)
     step = (bound + 1) ** (2 / (reg_max - 2))
     inner = step ** torch.arange(1, reg_max // 2, dtype=step.dtype, device=step.device) - 1  # [R/2 - 1]
     return torch.cat((-2 * bound, -inner.flip(0), torch.zeros_like(bound), inner, 2 * bound))
@@ -51,8 +49,8 @@ def bin_weights(reg_max: int, up: Tensor, reg_scale: Tensor) -> Tensor:
 
 def decode_edges(reference: Tensor, distance: Tensor, reg_scale: Tensor | float) -> Tensor:
     """Return the boxes [..., 4] whose edges lie at distances [..., 4] from reference boxes [..., 4]; not clipped."""
-    centre, size = _full(reference).split(2, -1)
-    near, far = _full(distance).split(2, -1)
+    centre, size = at_least_float32(reference).split(2, -1)
+    near, far = at_least_float32(distance).split(2, -1)
     unit, half = size / reg_scale, 0.5 * reg_scale
     low = centre - (half + near) * unit
     high = centre + (half + far) * unit
@@ -68,7 +66,7 @@ def encode_edges(reference: Tensor, boxes: Tensor, bins: Tensor, reg_scale: Tens
         bins: [R + 1] from `bin_weights`.
         reg_scale: The curvature.
     """
-    (centre, size), (goal, side) = _full(reference).split(2, -1), _full(boxes).split(2, -1)
+    (centre, size), (goal, side) = at_least_float32(reference).split(2, -1), at_least_float32(boxes).split(2, -1)
     unit = size / reg_scale + 1e-16
     near = (centre - (goal - side / 2)) / unit
     far = ((goal + side / 2) - centre) / unit

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ultralytics.models.utils.distribution import EdgeTarget, bin_weights, encode_edges
+from ultralytics.utils.ops import at_least_float32
 
 __all__ = ("FineGrainedLoss",)
 
@@ -53,7 +54,7 @@ class FineGrainedLoss(nn.Module):
             target: Of the pairs, [n, 4] or [L, n, 4].
             quality: [L, n] IoU of the decoded boxes, detached.
         """
-        log_probs = _full(corners).unflatten(-1, (4, self.reg_max + 1)).log_softmax(-1)  # [L, n, 4, R + 1]
+        log_probs = at_least_float32(corners).unflatten(-1, (4, self.reg_max + 1)).log_softmax(-1)  # [L, n, 4, R + 1]
         left = target.bin.long().expand(log_probs.shape[:-1])[..., None]  # [L, n, 4, 1]
         loss = log_probs.gather(-1, left)[..., 0] * target.left + log_probs.gather(-1, left + 1)[..., 0] * target.right
         return -(loss * quality[..., None]).sum((1, 2))
@@ -71,8 +72,8 @@ class FineGrainedLoss(nn.Module):
             balance: Weights of the means over matched and other queries, [L, 2], see `balance`.
         """
         edges = (4, self.reg_max + 1)
-        own = (_full(corners) / self.temperature).unflatten(-1, edges).log_softmax(-1)  # [L, B, Q, 4, R + 1]
-        goal = (_full(teacher.detach()) / self.temperature).unflatten(-1, edges).log_softmax(-1)
+        own = (at_least_float32(corners) / self.temperature).unflatten(-1, edges).log_softmax(-1)  # [L, B, Q, 4, R + 1]
+        goal = (at_least_float32(teacher.detach()) / self.temperature).unflatten(-1, edges).log_softmax(-1)
         loss = F.kl_div(own, goal.expand_as(own), reduction="none", log_target=True).sum((-1, -2)) * self.temperature**2
         loss = loss * weight / 4  # [L, B, Q]: mean over the edges
         means = [
@@ -91,7 +92,3 @@ class FineGrainedLoss(nn.Module):
         counts = torch.stack((matched.sum((1, 2)), (~matched).sum((1, 2))), -1).float()
         roots = (counts * (8 / max(matched.shape[1], 1))).sqrt()
         return roots / roots.sum(-1, keepdim=True).clamp(min=math.ulp(1.0))
-
-
-def _full(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

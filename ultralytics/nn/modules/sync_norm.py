@@ -12,6 +12,8 @@ from torch import Tensor, distributed, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ultralytics.utils.ops import at_least_float32
+
 
 class _Sum(torch.autograd.Function):
     """Sum over all processes; its gradient is the sum of their gradients."""
@@ -49,7 +51,7 @@ class SyncNorm(nn.BatchNorm2d):
         if not (self.training and distributed.is_initialized()):
             return super().forward(input)
         self._check_input_dim(input)
-        x = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
+        x = at_least_float32(input)
         axes = [0, *range(2, x.dim())]
         shape = [1, -1, *[1] * (x.dim() - 2)]
         size = x.new_full((1,), x.numel() / x.shape[1])

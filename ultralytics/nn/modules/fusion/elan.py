@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ultralytics.nn.modules.conv import Conv, RepConv
-from ultralytics.nn.modules.csp import C3
+from ultralytics.nn.modules.yolo.elan import RepBottleneck, RepCSP
 from ultralytics.nn.registry import Plan, RowContext, register, scaled_conv, scaled_repeat
 
 
@@ -22,30 +22,16 @@ class RepConvN(RepConv):
 
 
 @register(scaled_conv)
-class RepNBottleneck(nn.Module):
-    """RepConvN, then a 3x3 Conv; plus the input when `shortcut` and c1 = c2."""
+class RepNBottleneck(RepBottleneck):
+    """RepBottleneck with 3x3 kernels. YAML `[c2, shortcut, g, e]`."""
 
     def __init__(self, c1: int, c2: int, shortcut: bool = True, g: int = 1, e: float = 0.5) -> None:
-        super().__init__()
-        hidden = int(c2 * e)
-        self.cv1 = RepConvN(c1, hidden)
-        self.cv2 = Conv(hidden, c2, 3, 1, g=g)
-        self.add = shortcut and c1 == c2
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, c1, H, W) -> (B, c2, H, W)."""
-        y = self.cv2(self.cv1(x))
-        return x + y if self.add else y
+        super().__init__(c1, c2, shortcut, g, e=e)
 
 
 @register(scaled_repeat)
-class RepNCSP(C3):
-    """C3 whose bottlenecks begin with a RepConvN."""
-
-    def __init__(self, c1: int, c2: int, n: int = 1, shortcut: bool = True, g: int = 1, e: float = 0.5) -> None:
-        super().__init__(c1, c2, 0, shortcut, g, e)
-        hidden = int(c2 * e)
-        self.m = nn.Sequential(*(RepNBottleneck(hidden, hidden, shortcut, g, 1.0) for _ in range(n)))
+class RepNCSP(RepCSP):
+    """RepCSP whose width is scaled in a YAML, and which takes the row's repeats."""
 
 
 def _elan_rule(row: RowContext) -> Plan:

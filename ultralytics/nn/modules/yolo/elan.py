@@ -30,9 +30,7 @@ class RepCSP(C3):
     """C3 with re-parameterisable bottlenecks."""
 
     def __init__(self, c1: int, c2: int, n: int = 1, shortcut: bool = True, g: int = 1, e: float = 0.5) -> None:
-        super().__init__(c1, c2, n, shortcut, g, e)
-        hidden = int(c2 * e)
-        self.m = nn.Sequential(*(RepBottleneck(hidden, hidden, shortcut, g, e=1.0) for _ in range(n)))
+        super().__init__(c1, c2, n, shortcut, g, e, member=lambda c: RepBottleneck(c, c, shortcut, g, e=1.0))
 
 
 @register(scaled_conv)
