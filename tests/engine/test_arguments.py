@@ -240,7 +240,6 @@ def test_a_stop_that_may_come_is_validated(idle):
 def test_multi_scale_stays_in_its_bounds(make, images, low):
     """A batch of one image needs more than one cell at the coarsest level, for its statistics."""
     trainer, sizes = make(multi_scale=0.5), set()
-    trainer.imgsz = 64
     for trainer.progress.step in range(60):
         sizes.add(trainer._rescaled(torch.zeros(images, 3, 64, 64)).shape[-1])
     assert {s % 32 for s in sizes} == {0} and min(sizes) == low and max(sizes) == 96

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,8 +23,16 @@ from ultralytics.engine.training import optimizer as optim
 from ultralytics.engine.training.autobatch import explain_out_of_memory, is_out_of_memory
 from ultralytics.engine.training.console import RunClock, memory_text, progress_text, write_csv
 from ultralytics.engine.training.environment import Interrupt, deterministic_mode, devices_to_start, process_group
+from ultralytics.engine.training.interface import EpochOutcome
 from ultralytics.engine.training.nan_trace import StepFailure, bad_labels
-from ultralytics.engine.training.setup import TrainerSetup, count_of, lr_curve, trainable_names
+from ultralytics.engine.training.protocols import StepPlace
+from ultralytics.engine.training.setup import (
+    DataParallelNetwork,
+    TrainerSetup,
+    count_of,
+    lr_curve,
+    trainable_names,
+)
 from ultralytics.engine.training.state import naming_write_errors, pack_best, seed_step, write
 from ultralytics.engine.training.step import StepChecks, TrainParts, TrainStep, mean_items
 from ultralytics.engine.training.torchrun import train_in_processes
@@ -57,10 +66,10 @@ class BaseTrainer(TrainerSetup):
         processes = devices_to_start(self.args)
         if processes:
             with naming_write_errors(self):
-                self.metrics, best = train_in_processes(self, processes)
+                self.outcome.metrics, best = train_in_processes(self, processes)
             if best == self.paths.last:
                 self.paths = self.paths.ending_with_last()
-            return measure_best(self) if self.final_val else self.metrics
+            return measure_best(self) if self.final_val else self.outcome.metrics
         memory = retained_memory(self.device.type == "cpu")
         with naming_write_errors(self), process_group(self.device), deterministic_mode(self.args), memory:
             try:
@@ -71,7 +80,7 @@ class BaseTrainer(TrainerSetup):
                     if loader is not None:
                         stop_workers(loader)
                 self.run_callbacks("teardown")
-        return getattr(self.validator, "metrics", self.metrics)
+        return getattr(self.validator, "metrics", self.outcome.metrics)
 
     # ------------------------------------------------------------------------------------------------------- loop
     def _do_train(self) -> None:
@@ -119,7 +128,7 @@ class BaseTrainer(TrainerSetup):
         network: Any = unwrap_model(self.model)
         if hasattr(network, "start_epoch"):
             network.start_epoch(self.epoch, self.epochs)
-        parts = TrainParts(self.model, self.optimizer, self.ema, self.scaler, self.amp_dtype)
+        parts = TrainParts(self.model, self.optimizer, self.ema, *self.precision)
         checks = StepChecks(self.meter, self.recovery, self.device)
         self.train_step = TrainStep(parts, self.warmup, self.args.clip_norm, checks, self.times)
         LOGGER.info(self.progress_string())
@@ -154,13 +163,18 @@ class BaseTrainer(TrainerSetup):
             for batch in self.train_loader:
                 self.times.lap("data")
                 self.run_callbacks("on_train_batch_start")
-                self.step, self.where = p.step, p.place()
+                self.at = StepPlace(p.step, p.place())
                 self._validate_labels(batch)
                 self.times.lap("other")
                 batch = self.batch = self.preprocess_batch(batch)
                 self.times.lap("to device")
-                stepped = self._train_batch(batch)
-                if not self.recovery.check_every_step and (p.batch % CUDA_FETCH == 0 or p.batch == self.batches):
+                prepare_step(self)
+                self.times.lap("other")
+                self.result = self.train_step(batch, p.step, last=p.batch + 1 == self.batches)
+                p.batch, p.step = p.batch + 1, p.step + 1
+                if self.result.complete:
+                    self.optimizer_step()
+                if fetches_losses(self):
                     self.train_step.fetch_losses()
                 self.tloss = torch.tensor(self.meter.mean)
                 show_progress(bar, f"{self.epoch + 1}/{self.epochs}", self.meter.mean, batch, self.device)
@@ -169,7 +183,7 @@ class BaseTrainer(TrainerSetup):
                 self.run_callbacks("on_train_batch_end")
                 if self.stop:
                     break
-                if stepped and p.batch < self.batches:
+                if self.result.complete and p.batch < self.batches:
                     self._save_inside()
                 self.times.end_batch()
         if self.meter.pending:
@@ -177,20 +191,6 @@ class BaseTrainer(TrainerSetup):
         self.train_step.release()
         self.batch = None
         self.tloss = mean_items(self.meter.sum, self.meter.count, self.device)
-
-    def _train_batch(self, batch: Batch) -> bool:
-        """One batch; with the last one of an accumulation group or epoch the weights move (then True)."""
-        p = self.progress
-        seed_step(self.args.seed, self.rank, p.step)
-        if p.step < self.warmup.iterations:  # afterwards the rates are the scheduler's, and those of callbacks
-            self.warmup.set_rates(self.optimizer, [float(lr) for lr in self.scheduler.get_last_lr()], p.step)
-        self.times.lap("other")
-        result = self.train_step(batch, p.step, last=p.batch + 1 == self.batches)
-        self.loss, self.loss_items = result.loss, result.items
-        p.batch, p.step = p.batch + 1, p.step + 1
-        if result.complete:
-            self.optimizer_step()
-        return result.complete
 
     def optimizer_step(self) -> None:
         """Unscale and clip the gradients, step, zero them, and move the average."""
@@ -214,7 +214,7 @@ class BaseTrainer(TrainerSetup):
 
     def _leave_if_interrupted(self) -> None:
         if self.interrupt.requested and self.progress.epoch < self.epochs:
-            if self.rank <= 0 and self.saved_step != self.progress.step:
+            if self.rank <= 0 and self.recovery.saved_step != self.progress.step:
                 self._write_last()
             LOGGER.info(f"Saved {self.paths.last}; resume with resume={self.paths.last}")
             raise KeyboardInterrupt
@@ -230,12 +230,13 @@ class BaseTrainer(TrainerSetup):
         last = self.epoch + 1 >= self.epochs or self.stop
         measured = self.args.val or last or self.stopper.possible_stop
         best = p.best_fitness
-        self.metrics, self.fitness = self._metrics_of_epoch(measured)
-        self.is_best = self.fitness is not None and (best is None or self.fitness > best)
-        if self.is_best:
-            p.best_fitness = self.fitness
-        self.save_metrics({**self.label_loss_items(self.tloss), **self.metrics, **self.lr})
-        if self.stopper(self.epoch, self.fitness):
+        metrics, fitness = self._metrics_of_epoch(measured)
+        better = fitness is not None and (best is None or fitness > best)
+        if better:
+            p.best_fitness = fitness
+        self.outcome = EpochOutcome(metrics, fitness, better)
+        self.save_metrics({**self.label_loss_items(self.tloss), **metrics, **self.lr})
+        if self.stopper(self.epoch, fitness):
             LOGGER.info(
                 f"patience={self.args.patience}: no better fitness since epoch {self.stopper.best_epoch + 1}, stopping"
             )
@@ -296,32 +297,26 @@ class BaseTrainer(TrainerSetup):
 
         In this order a kill in between repeats the epoch and loses nothing.
         """
-        if self.is_best:
-            best = pack_best(self.state, to_plain(dict(self.args)), self.metrics)
+        if self.outcome.is_best:
+            best = pack_best(self.state, to_plain(dict(self.args)), self.outcome.metrics)
             write(self.paths.best, best, self.recovery.on_disk)
             self.progress.best_saved = True
         period = self.args.save_period
         if period > 0 and self.epoch % period == 0:
-            self._write_state(f"epoch{self.epoch}.pt")
+            write_state(self, self.paths.wdir / f"epoch{self.epoch}.pt")
         self._write_last()
 
     def _write_last(self) -> None:
         """Write last.pt, whole or not at all."""
-        self._write_state(self.paths.last.name)
-        self.recovery.saved(self.paths.last)
-        self.saved_step = self.progress.step
+        write_state(self, self.paths.last)
+        self.recovery.saved(self.paths.last, self.progress.step)
         self.clock.saved()
-
-    def _write_state(self, name: str) -> None:
-        """Write a file that the run can be resumed from."""
-        self.progress.elapsed, self.progress.epochs = self._elapsed(), self.epochs
-        write(self.paths.wdir / name, self.state.pack(to_plain(dict(self.args)), self.metrics), self.recovery.on_disk)
 
     # --------------------------------------------------------------------------------------------------------- end
     def _finish(self) -> None:
         """Report, draw the curves and validate the weights that the run ends with."""
         p = self.progress
-        if self.saved_step != p.step:  # stopped after the epoch's end, or without `save`
+        if self.recovery.saved_step != p.step:  # stopped after the epoch's end, or without `save`
             self._write_last()
         LOGGER.info(f"\n{p.epoch} epochs completed in {self._elapsed() / 3600:.3f} hours.")
         found = self.paths.best.exists()
@@ -351,7 +346,7 @@ class BaseTrainer(TrainerSetup):
             self.test_loader = self.val_loader(-1)
         self.validator.configure(plots=bool(self.args.plots), dataloader=self.test_loader)
         report = self.validator(model=self.paths.best)
-        self.metrics = {k: round(float(v), 5) for k, v in report.items()}
+        self.outcome.metrics = {k: round(float(v), 5) for k, v in report.items()}
         self.run_callbacks("on_fit_epoch_end")
 
 
@@ -385,6 +380,27 @@ def first_frozen_epoch(freeze_bn: float, epochs: int) -> int:
     return epochs - round(freeze_bn * epochs)
 
 
+def prepare_step(trainer: BaseTrainer) -> None:
+    """Seed a step, and set the rates of one inside the warm-up; afterwards they are the scheduler's and callbacks'."""
+    number = trainer.progress.step
+    seed_step(trainer.args.seed, trainer.rank, number)
+    if number < trainer.warmup.iterations:
+        trainer.warmup.set_rates(trainer.optimizer, [float(lr) for lr in trainer.scheduler.get_last_lr()], number)
+
+
+def fetches_losses(trainer: BaseTrainer) -> bool:
+    """Whether the losses are fetched from the device after this batch."""
+    done = trainer.progress.batch
+    return not trainer.recovery.check_every_step and (done % CUDA_FETCH == 0 or done == trainer.batches)
+
+
+def write_state(trainer: BaseTrainer, path: Path) -> None:
+    """Write a file that the run can be resumed from, whole or not at all."""
+    trainer.progress.elapsed, trainer.progress.epochs = trainer._elapsed(), trainer.epochs
+    record = trainer.state.pack(to_plain(dict(trainer.args)), trainer.metrics)
+    write(path, record, trainer.recovery.on_disk)
+
+
 def draws(plots: bool, steps: Sequence[int], step: int) -> bool:
     """Whether the batch of a step is drawn."""
     return plots and step in steps
@@ -402,5 +418,6 @@ def take_unfrozen(trainer: BaseTrainer, frozen: Sequence[nn.Module]) -> None:
     if trainer.epoch < first_frozen_epoch(trainer.args.freeze_bn, trainer.epochs):
         for norm in set(frozen) - set(optim.frozen_norms(trainer.model)):
             norm.train()
-    if trainer.ddp and trainable_names(trainer.model) != trainer.wrapped_names:
+    wrapper = trainer.model
+    if isinstance(wrapper, DataParallelNetwork) and trainable_names(wrapper) != wrapper.trained:
         trainer.wrap_model()

@@ -93,7 +93,7 @@ def test_a_run_out_of_memory_names_what_fits(make, error, want):
     def fail(batch):
         raise error
 
-    trainer._train_batch = fail
+    trainer.preprocess_batch = fail
     with pytest.raises(want) as e:
         trainer.train()
     assert ("try batch=2" in str(e.value)) == (want is TrainingError)

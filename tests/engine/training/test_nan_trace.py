@@ -226,7 +226,6 @@ def test_images_without_and_with_a_hole():
 
 def test_a_good_step_has_no_finding(make, fresh):
     trainer = make()
-    trainer.imgsz = 64
     trainer._setup_data()
     batch = trainer.preprocess_batch(next(iter(trainer.train_loader)))
     model = copy.deepcopy(fresh).train()

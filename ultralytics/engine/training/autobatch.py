@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ultralytics.cfg import Args
 from ultralytics.engine.training.protocols import HasModel
+from ultralytics.utils import LOGGER, dist
 from ultralytics.utils.errors import TrainingError
 from ultralytics.utils.torch_utils import autocast, unwrap_model
 
@@ -69,6 +71,17 @@ def measure_line(step: Callable[[int], float], limit: float) -> Line | None:
     (a, low), (b, high) = seen[-2:]
     image = (high - low) / (b - a)
     return Line(low - a * image, image)
+
+
+def provisional_batch(args: Args, device: torch.device) -> tuple[Args, float]:
+    """Put a number in the place of an automatic batch; also return the fraction of GPU memory to fill, 0 for none."""
+    wanted = float(args.batch)
+    if wanted >= 1:
+        return args, 0.0
+    args = args.replace(batch=FALLBACK * dist.world_size())
+    if device.type != "cuda":
+        LOGGER.info(f"batch={wanted:g} measures a GPU's memory; on {device} it is batch={args.batch}")
+    return args, MEMORY_FRACTION if wanted < 0 else wanted
 
 
 def trial_step(run: HasModel, objects: int = OBJECTS) -> Callable[[int], float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias, overload
 
@@ -25,11 +26,11 @@ from ultralytics.engine.training.console import LossMeter, RunClock, choose_reci
 from ultralytics.engine.training.environment import Interrupt
 from ultralytics.engine.training.optimizer import Warmup
 from ultralytics.engine.training.profiler import StepTimes
-from ultralytics.engine.training.protocols import RunPaths
+from ultralytics.engine.training.protocols import RunPaths, StepPlace
 from ultralytics.engine.training.recovery import Recovery
 from ultralytics.engine.training.state import Progress, TrainState
-from ultralytics.engine.training.step import TrainStep
-from ultralytics.engine.validator import BaseValidator
+from ultralytics.engine.training.step import MixedPrecision, StepResult, TrainStep
+from ultralytics.engine.validator import BaseValidator, max_side
 from ultralytics.utils import dist
 from ultralytics.utils.callbacks import CallbackMixin
 from ultralytics.utils.errors import ConfigError
@@ -57,6 +58,15 @@ TRAINER_NOT_CALLED: Mapping[str, str] = {
 """Methods of the interface that a run has no place for, and what to replace instead."""
 
 
+@dataclass
+class EpochOutcome:
+    """What an epoch has come to."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    fitness: float | None = None
+    is_best: bool = False
+
+
 def stride_of(model: nn.Module) -> int:
     """Multiple that the image side of a network must be, at least 32."""
     network: Any = unwrap_model(model)
@@ -81,7 +91,6 @@ class TrainerInterface(CallbackMixin):
     epochs: int
     batch_size: int  # of one process
     batches: int  # in an epoch
-    imgsz: int
     start_epoch: int = 0  # the epoch that this process starts with
     # Where it writes
     paths: RunPaths
@@ -94,8 +103,7 @@ class TrainerInterface(CallbackMixin):
     scheduler: LRScheduler
     lf: Callable[[float], float]  # rate factor as a function of the epoch
     warmup: Warmup
-    scaler: torch.amp.GradScaler
-    amp_dtype: torch.dtype | None
+    precision: MixedPrecision
     stopper: EarlyStopping
     train_loader: BatchLoader
     test_loader: BatchLoader
@@ -109,22 +117,16 @@ class TrainerInterface(CallbackMixin):
     clock: RunClock
     # Run time
     epoch: int
-    step: int  # number and place of the current step, for messages
-    where: str
+    at: StepPlace  # the current step, for messages
     stop: bool
     batch: Batch | None  # the current batch; None between epochs
-    loss: Tensor  # of the last batch
-    loss_items: Tensor
+    result: StepResult  # of the last batch
     tloss: Tensor  # mean of the loss items over the epoch so far
     lr: dict[str, float]  # of the epoch's last step
-    metrics: dict[str, float]
-    fitness: float | None
-    is_best: bool  # whether the epoch's fitness is the best so far
+    outcome: EpochOutcome  # of the last epoch
     freeze_layer_names: list[str]
-    wrapped_names: frozenset[str]  # parameters that were trainable when the network was wrapped
     # Saved
     progress: Progress
-    saved_step: int | None  # the step that last.pt is of
 
     # ------------------------------------------------------------------------------------------------- derived values
     @property
@@ -156,7 +158,7 @@ class TrainerInterface(CallbackMixin):
     def state(self) -> TrainState:
         """Everything that a checkpoint holds."""
         model = unwrap_model(self.model)
-        parts = (model, self.ema, self.optimizer, self.scheduler, self.scaler, self.stopper, self.progress)
+        parts = (model, self.ema, self.optimizer, self.scheduler, self.precision.scaler, self.stopper, self.progress)
         return TrainState(*parts)
 
     @property
@@ -167,6 +169,11 @@ class TrainerInterface(CallbackMixin):
     @best_fitness.setter
     def best_fitness(self, value: float | None) -> None:
         self.progress.best_fitness = value
+
+    @property
+    def imgsz(self) -> int:
+        """Longer side of the network input, px."""
+        return max_side(self.args.imgsz)
 
     @property
     def nb(self) -> int:
@@ -181,7 +188,50 @@ class TrainerInterface(CallbackMixin):
     @property
     def amp(self) -> bool:
         """Whether the forward pass is in a half precision."""
-        return self.amp_dtype is not None
+        return self.precision.dtype is not None
+
+    @property
+    def amp_dtype(self) -> torch.dtype | None:
+        """Precision of the forward pass; None is float32."""
+        return self.precision.dtype
+
+    @property
+    def scaler(self) -> torch.amp.GradScaler:
+        """The scaler of the loss, which acts in float16 alone."""
+        return self.precision.scaler
+
+    @property
+    def loss(self) -> Tensor:
+        """Loss of the last batch."""
+        return self.result.loss
+
+    @property
+    def loss_items(self) -> Tensor:
+        """Parts of the loss of the last batch, by `loss_names`."""
+        return self.result.items
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics of the last validation."""
+        return self.outcome.metrics
+
+    @metrics.setter
+    def metrics(self, value: dict[str, float]) -> None:
+        self.outcome.metrics = value
+
+    @property
+    def fitness(self) -> float | None:
+        """What the best epoch is chosen by, of the last epoch; None when it was not measured."""
+        return self.outcome.fitness
+
+    @fitness.setter
+    def fitness(self, value: float | None) -> None:
+        self.outcome.fitness = value
+
+    @property
+    def is_best(self) -> bool:
+        """Whether the last epoch's fitness is the best so far."""
+        return self.outcome.is_best
 
     @property
     def stride(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from torch import nn
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ultralytics.engine.training.console import LossMeter
     from ultralytics.engine.training.optimizer import Warmup
     from ultralytics.engine.training.state import Progress, TrainState
+    from ultralytics.engine.training.step import MixedPrecision
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,13 @@ class RunPaths:
     def ending_with_last(self) -> RunPaths:
         """Return the paths of a run that ends with last.pt."""
         return replace(self, best=self.last)
+
+
+class StepPlace(NamedTuple):
+    """A step of a run: its number among all batches, and the words for it in messages."""
+
+    number: int = 0
+    text: str = ""
 
 
 class HasSaved(Protocol):
@@ -90,22 +98,24 @@ class HasModel(Protocol):
     device: torch.device
     data: dict[str, Any]
     model: nn.Module
-    imgsz: int
     batch_size: int
-    amp_dtype: torch.dtype | None
     optimizer: Optimizer
+
+    @property
+    def imgsz(self) -> int: ...
+
+    @property
+    def amp_dtype(self) -> torch.dtype | None: ...
 
 
 class HasStep(HasRun, Protocol):
     """A run in a step, which can return to a state that it had and continue in another precision."""
 
     model: nn.Module
-    amp_dtype: torch.dtype | None
-    scaler: torch.amp.GradScaler
+    precision: MixedPrecision
     meter: LossMeter
     warmup: Warmup
-    step: int
-    where: str
+    at: StepPlace
 
     @property
     def state(self) -> TrainState: ...

@@ -44,6 +44,7 @@ class Recovery:
         self.check_every_batch = self.retried = False
         self._first: dict[str, Any] | None = None
         self._saved = resumed
+        self.saved_step: int | None = None  # that the newest checkpoint is of
 
     def begin(self, run: HasStep) -> None:
         """Keep the state that the run starts from, unless it is on disk."""
@@ -55,9 +56,9 @@ class Recovery:
         """The checkpoint that this run could resume from after a crash, None before the first one."""
         return self._saved
 
-    def saved(self, path: Path) -> None:
-        """The last good state is on disk now."""
-        self._saved, self._first = path, None
+    def saved(self, path: Path, step: int) -> None:
+        """The last good state, that of a step, is on disk now."""
+        self._saved, self._first, self.saved_step = path, None, step
 
     def handle(self, run: HasStep, failure: StepFailure) -> None:
         """Bring the run back to its last good state, or raise TrainingError when there is nothing more to try."""
@@ -68,7 +69,7 @@ class Recovery:
             return
         finding = self._report(run, failure)
         text = failure_lines(run, failure, finding)
-        safer = safer_precision(run.amp_dtype, run.device)
+        safer = safer_precision(run.precision.dtype, run.device)
         if self.retried or safer is None or finding.cause in DATA_CAUSES:
             raise TrainingError(*text)
         LOGGER.warning("\n".join(text))
@@ -82,8 +83,9 @@ class Recovery:
     def _report(self, run: HasStep, failure: StepFailure) -> NanFinding:
         """Find the cause and write the replay: of the first process that found one."""
         model = unwrap_model(run.model)
-        scale = float(run.scaler.get_scale()) if run.scaler.is_enabled() else 1.0
-        step = Step(run.args.seed, run.rank, run.step, run.amp_dtype, scale, run.warmup.accumulate > 1)
+        scaler, dtype = run.precision
+        scale = float(scaler.get_scale()) if scaler.is_enabled() else 1.0
+        step = Step(run.args.seed, run.rank, run.at.number, dtype, scale, run.warmup.accumulate > 1)
         own = examine(model, failure.batch, step)
         if failure.kind == "label":  # seen by one process alone, which stops here
             write_replay(run.paths.save_dir / REPLAY, model, failure.batch, step, own)
@@ -107,10 +109,10 @@ def failure_lines(run: HasStep, failure: StepFailure, finding: NanFinding) -> tu
     """Three lines: where and what, which images, what to do."""
     values = run.meter.bad_text if failure.kind == "loss" else ""
     terms = f"; loss terms: {', '.join(finding.terms)}" if finding.terms else ""
-    amp = precision_name(run.amp_dtype)
+    amp = precision_name(run.precision.dtype)
     verb = "wrong" if failure.kind == "label" else "not finite"
     return (
-        f"the {failure.kind} is {verb} at {run.where}, {amp}{values}: {finding.what}{terms}",
+        f"the {failure.kind} is {verb} at {run.at.text}, {amp}{values}: {finding.what}{terms}",
         f"images: {shown_images(finding.images)}",
         f"yolo replay {run.paths.save_dir / REPLAY} runs this step again; {ADVICE[finding.cause]}",
     )

@@ -28,13 +28,14 @@ from ultralytics.engine.training.environment import check_arguments, run_device
 from ultralytics.engine.training.interface import (
     TRAINER_NOT_CALLED,
     BatchLoader,
+    EpochOutcome,
     InitialWeights,
     ModelSource,
     TrainerInterface,
     stride_of,
 )
 from ultralytics.engine.training.profiler import StepTimes
-from ultralytics.engine.training.protocols import RunPaths
+from ultralytics.engine.training.protocols import RunPaths, StepPlace
 from ultralytics.engine.training.recovery import Recovery
 from ultralytics.engine.training.state import (
     Progress,
@@ -44,8 +45,9 @@ from ultralytics.engine.training.state import (
     resume_args,
     run_folder,
 )
+from ultralytics.engine.training.step import MixedPrecision, StepResult
 from ultralytics.engine.training.tensorboard import attach_tensorboard
-from ultralytics.engine.validator import refuse_uncalled
+from ultralytics.engine.validator import max_side, refuse_uncalled
 from ultralytics.nn.modules.sync_norm import convert_norms
 from ultralytics.nn.tasks import check_rebuilds, load_checkpoint
 from ultralytics.utils import LOGGER, YAML, IterableSimpleNamespace, colorstr, dist
@@ -61,6 +63,15 @@ from ultralytics.utils.user_modules import load_user_modules
 def per_process_batch(args: Args) -> int:
     """Images per step of one process; `batch` counts those of all."""
     return max(int(args.batch) // dist.world_size(), 1)
+
+
+class DataParallelNetwork(DistributedDataParallel):
+    """The network of one of several processes; `trained` are the parameters that were trainable when it was wrapped."""
+
+    def __init__(self, network: nn.Module) -> None:
+        # without device_ids, which would take labels to the device too
+        super().__init__(network, find_unused_parameters=True)
+        self.trained = trainable_names(network)
 
 
 class TrainerSetup(TrainerInterface):
@@ -83,12 +94,11 @@ class TrainerSetup(TrainerInterface):
         self.resume_from = None
         if args.resume:
             args, self.resume_from = resume_args(args)
-        self.args = args
         check_arguments(args)
         load_user_modules(args.modules)
         self.callbacks = Callbacks(_callbacks)
         self.rank, self.device = dist.rank(), run_device(args)
-        self._memory_share = self._provisional_batch()
+        self.args, self._memory_share = memory.provisional_batch(args, self.device)
         self.batch_size, self.epochs = per_process_batch(args), int(args.epochs)
         self.model = args.model
         self.data = self.get_dataset()
@@ -101,23 +111,13 @@ class TrainerSetup(TrainerInterface):
         resumed = Path(str(self.args.resume)) if self.resume_from is not None else None
         self.recovery = Recovery(self.device.type != "cuda", resumed)
         self.times = StepTimes(self.args.profile and self.rank <= 0)
-        self.epoch, self.step, self.where, self.stop = 0, 0, "", False
-        self.metrics, self.fitness, self.is_best, self.saved_step = {}, None, False, None
+        self.epoch, self.at, self.stop = 0, StepPlace(), False
+        self.outcome = EpochOutcome()
         self.plots, self.plot_idx, self.lr, self.batch, self.freeze_layer_names = {}, [0, 1, 2], {}, None, []
-        self.loss, self.loss_items, self.tloss = torch.zeros(()), torch.zeros(0), torch.zeros(0)
+        self.result, self.tloss = StepResult(torch.zeros(()), torch.zeros(0), complete=False), torch.zeros(0)
         self.clock = RunClock()
         absent: Any = None  # the loaders are made by `_setup_train`
         self.train_loader = self.test_loader = absent
-
-    def _provisional_batch(self) -> float:
-        """Put a number in the place of an automatic batch; return the fraction of GPU memory to fill, 0 for none."""
-        wanted = float(self.args.batch)
-        if wanted >= 1:
-            return 0.0
-        self.args = self.args.replace(batch=memory.FALLBACK * dist.world_size())
-        if self.device.type != "cuda":
-            LOGGER.info(f"batch={wanted:g} measures a GPU's memory; on {self.device} it is batch={self.args.batch}")
-        return memory.MEMORY_FRACTION if wanted < 0 else wanted
 
     def auto_batch(self, max_num_obj: int = 0) -> int:
         """Return the images per step that fit into the memory of this process's GPU; on a CPU a fixed number.
@@ -193,8 +193,7 @@ class TrainerSetup(TrainerInterface):
         if frozen:
             LOGGER.info(f"Frozen: {len(frozen)} parameters, {frozen[0]} ... {frozen[-1]}")
         size = check_imgsz(args.imgsz, stride=stride_of(self.model), min_dim=1)
-        self.imgsz = int(size if isinstance(size, int) else max(size))
-        self.args = args.replace(imgsz=self.imgsz)
+        self.args = args.replace(imgsz=max_side(size))
 
     def _setup_data(self) -> None:
         """Scan both splits and build their loaders."""
@@ -202,8 +201,9 @@ class TrainerSetup(TrainerInterface):
         self.test_loader = self.val_loader(self.rank if self.shared_validation else -1)
         self.batches, images = len(self.train_loader), count_of(self.train_loader)
         self.batch_size = min(self.batch_size, images)
-        if self.imgsz < 64 and (images % self.batch_size == 1 or self.batch_size == 1):
-            raise ConfigError(f"imgsz={self.imgsz}: a batch of one image has no statistics", "use imgsz=64 or above")
+        size = max_side(self.args.imgsz)
+        if size < 64 and (images % self.batch_size == 1 or self.batch_size == 1):
+            raise ConfigError(f"imgsz={size}: a batch of one image has no statistics", "use imgsz=64 or above")
         if not isinstance(self.train_loader.sampler, EpochSampler):
             kind = type(self.train_loader.sampler).__name__
             LOGGER.warning(f"{kind} keeps no position: a run that resumes inside an epoch draws other images")
@@ -273,9 +273,7 @@ class TrainerSetup(TrainerInterface):
 
     def wrap_model(self) -> None:
         """Wrap the network for several processes; again when other parameters are trainable than before."""
-        self.wrapped_names = trainable_names(self.model)
-        # without device_ids, which would take labels to the device too
-        self.model = DistributedDataParallel(unwrap_model(self.model), find_unused_parameters=True)
+        self.model = DataParallelNetwork(unwrap_model(self.model))
 
     def _setup_scheduler(self) -> None:
         """Make the rate curve and its scheduler, standing at `start_epoch`."""
@@ -285,8 +283,7 @@ class TrainerSetup(TrainerInterface):
     def set_precision(self, amp: bool | str) -> None:
         """Compute in the precision that a value of `amp` stands for, from the next epoch on."""
         self.args = self.args.replace(amp=amp)
-        self.amp_dtype = amp_dtype(amp, self.device)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp_dtype is torch.float16)
+        self.precision = MixedPrecision.of_dtype(amp_dtype(amp, self.device), self.device)
 
     def go_back(self, ckpt: dict[str, Any]) -> None:
         """Return to a state that this run had."""
@@ -330,7 +327,7 @@ class TrainerSetup(TrainerInterface):
             for group, lr in zip(self.optimizer.param_groups, self.scheduler.get_last_lr(), strict=False):
                 group["lr"] = lr
         if Path(str(self.args.resume)).resolve() == self.paths.last.resolve():
-            self.saved_step = p.step
+            self.recovery.saved(self.paths.last, p.step)
         if self.rank <= 0:
             folder = run_folder(Path(str(self.args.resume)), ckpt)
             source = folder / "weights" / self.paths.best.name if folder else None

@@ -31,6 +31,18 @@ from ultralytics.utils.torch_tools.training import ModelEMA
 from ultralytics.utils.torch_utils import autocast, unwrap_model
 
 
+class MixedPrecision(NamedTuple):
+    """The scaler of the loss, and the data type of the forward pass; None is float32."""
+
+    scaler: torch.amp.GradScaler
+    dtype: torch.dtype | None = None
+
+    @classmethod
+    def of_dtype(cls, dtype: torch.dtype | None, device: torch.device) -> MixedPrecision:
+        """Return a data type with the scaler that it needs."""
+        return cls(torch.amp.GradScaler(device.type, enabled=dtype is torch.float16), dtype)
+
+
 @dataclass
 class TrainParts:
     """What a step moves: the network (possibly wrapped for several processes), its optimizer, average and scaler."""
