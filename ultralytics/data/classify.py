@@ -1,7 +1,7 @@
 """Image classification data: a folder for each class, listed, checked, augmented by torchvision, reproducibly.
 
 Layout: `<root>/train/<class>/*.jpg` and `<root>/val/<class>/*.jpg` (or `test`). Classes are the folders of the training
-split in alphabetical order. Shape legend: B images, H x W of a file, S side of the network's input.
+split in alphabetical order. Shapes: B images, H x W of a file, S side of the network's input.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Five classes that differ in shape, in varied size, rotation, overlap, light and colour, with shadows, lens blur and
 sensor noise. The same seed gives the same images. A box is the tight frame of the whole object, hidden parts
-included, cut off at the image. Shape legend: H, W image; S side of one object's patch.
+included, cut off at the image. Shapes: H, W image; S side of one object's patch.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Reading images: decoding to BGR, and a quick check of size and completeness that does not decode.
 
-Shape legend: H height, W width, C channels.
+Shapes: H height, W width, C channels.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The types of an image's data from label file to batch: labels, sample, batch.
 
-Shape legend: n objects of one image, P polygon points, B images of a batch, N objects of a batch.
+Shapes: n objects of one image, P polygon points, B images of a batch, N objects of a batch.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Prediction on any source: read, preprocess, infer, post-process, draw, write, one batch at a time.
 
-Memory is flat with `stream=True`: nothing of an earlier batch is kept. Legend: B images in a batch, C channels,
+Memory is flat with `stream=True`: nothing of an earlier batch is kept. Shapes: B images in a batch, C channels,
 H x W network input, D length of an embedding.
 """
 

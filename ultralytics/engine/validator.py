@@ -1,7 +1,7 @@
 """The validation loop, without knowledge of a model family: set up, iterate, time each stage, report.
 
 `postprocess` gives boxes in pixels of the network input; metrics are taken in pixels of the original image, so that a
-metric means what a user sees. Legend: B images in a batch, C channels, H x W network input.
+metric means what a user sees. Shapes: B images in a batch, C channels, H x W network input.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ class BaseValidator(CallbackMixin):
         return output
 
     def postprocess(self, preds: RawOutput) -> list[Prediction]:
-        """Turn raw model output into one dict per image: bboxes (N, 4) xyxy network px, conf (N,), cls (N,)."""
+        """Turn raw model output into one dict per image: bboxes (n, 4) xyxy network px, conf (n,), cls (n,)."""
         raise NotImplementedError
 
     def init_metrics(self, model: Module) -> None:

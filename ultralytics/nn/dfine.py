@@ -1,6 +1,6 @@
 """Detectors with the heads of RT-DETRv2, D-FINE, DEIM and DEIMv2.
 
-Shape legend: B batch, C channels, H x W image, Q queries, N targets of the whole batch.
+Shapes: B batch, C channels, H x W image, Q queries, N targets of the whole batch.
 """
 
 from __future__ import annotations

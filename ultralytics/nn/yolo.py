@@ -1,6 +1,6 @@
 """Networks with a Detect head (YOLO v3 to 26): strides, loss, test-time augmentation, and taking over weights.
 
-Shape legend: B batch, C channels, H x W image, A anchors (cells of all levels), L levels, nc classes, N targets.
+Shapes: B batch, C channels, H x W image, A anchors (cells of all levels), L levels, nc classes, N targets.
 """
 
 from __future__ import annotations

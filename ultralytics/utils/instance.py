@@ -1,6 +1,6 @@
 """Boxes and polygons of one image, as values that the augmentations move.
 
-Shape legend: N objects, P polygon points. All arrays are float32. Pixel coordinates have their origin at the image's
+Shapes: N objects, P polygon points. All arrays are float32. Pixel coordinates have their origin at the image's
 upper left corner; normalised ones are divided by the image's width and height.
 """
 

@@ -81,7 +81,7 @@ class FocalLoss(ClassificationLoss):
         return F.softplus(x) * x.sigmoid().pow(self.gamma) * weight
 
     def forward(self, pred: Tensor, label: Tensor) -> Tensor:
-        """Return the loss of logits and labels of one shape [B, N, ...]: mean over axis 1, sum over the rest.
+        """Return the loss of logits and labels of one shape (B, N, ...): mean over axis 1, sum over the rest.
 
         Labels may lie between 0 and 1.
         """
@@ -121,7 +121,7 @@ class FocalNegatives(ClassificationLoss):
         return loss if self.alpha == 1 else loss * self.alpha
 
     def forward(self, pred_score: Tensor, gt_score: Tensor, label: Tensor) -> Tensor:
-        """Return the loss of [B, N, ...]: mean over axis 1, sum over the rest.
+        """Return the loss of (B, N, ...): mean over axis 1, sum over the rest.
 
         Args:
             pred_score: Logits.

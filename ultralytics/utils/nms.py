@@ -1,6 +1,6 @@
 """From scored boxes to detections: non-maximum suppression, and the rows of heads that need none.
 
-Shape legend: B batch, A anchors, nc classes, E further values of an anchor, K rows. Boxes in pixels.
+Shapes: B batch, A anchors, nc classes, E further values of an anchor, K rows. Boxes in pixels.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Anchor points, boxes as distances, and task-aligned label assignment (TOOD, arXiv 2108.07755, section 3.2).
 
-Shape legend: B batch, A anchors (cells of all levels), N targets of an image (padded), nc classes, K picks of a target.
+Shapes: B batch, A anchors (cells of all levels), N targets of an image (padded), nc classes, K picks of a target.
 Boxes are xyxy unless a name says otherwise. An anchor is the centre of a cell; units are cells or pixels as stated.
 """
 

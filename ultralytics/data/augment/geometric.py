@@ -1,6 +1,6 @@
 """Changes of geometry: affine and perspective warps, and mirroring. Boxes and polygons follow the pixels.
 
-Shape legend: N objects, P polygon points.
+Shapes: N objects, P polygon points.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Mixing two images: blended (MixUp), a window of one in the other (CutMix), cut-out objects (CopyPaste).
 
-Shape legend: N, M objects of the two images.
+Shapes: N, M objects of the two images.
 """
 
 from __future__ import annotations

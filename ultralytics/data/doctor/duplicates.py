@@ -1,6 +1,6 @@
 """Images that are there more than once: by content, or nearly, within a split and across splits.
 
-Shape legend: N images, K bits of a fingerprint.
+Shapes: N images, K bits of a fingerprint.
 """
 
 from __future__ import annotations

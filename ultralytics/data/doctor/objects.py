@@ -1,6 +1,6 @@
 """Findings about boxes that are well formed but suspicious.
 
-Shape legend: n objects of one image.
+Shapes: n objects of one image.
 """
 
 from __future__ import annotations

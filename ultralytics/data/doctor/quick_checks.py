@@ -1,6 +1,6 @@
 """The quick checks before a run's first epoch: what the scanned labels and the file sizes show.
 
-Nothing is decoded and nothing on disk is changed. Shape legend: n objects of one image, T of all.
+Nothing is decoded and nothing on disk is changed. Shapes: n objects of one image, T of all.
 """
 
 from __future__ import annotations

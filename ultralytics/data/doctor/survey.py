@@ -1,6 +1,6 @@
 """What the doctor examines: the files of a split, their contents as digests and fingerprints, and their labels.
 
-Shape legend: N images.
+Shapes: N images.
 """
 
 from __future__ import annotations

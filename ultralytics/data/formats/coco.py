@@ -1,6 +1,6 @@
 """COCO's JSON: one file with the images, categories and annotations of a split.
 
-Boxes are left, top, width, height in pixels of the image that the file describes. Shape legend: P polygon points.
+Boxes are left, top, width, height in pixels of the image that the file describes. Shapes: P polygon points.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A cache is an npz archive of plain arrays, valid for one digest of all the files' sizes and times of change. It is
 written under another name and renamed, so that processes which share it see a complete one, an older one or none.
-Shape legend: N images.
+Shapes: N images.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Label files in YOLO text form: parsed and verified row by row, scanned for a whole split.
 
 A row is `class cx cy w h`, or `class x1 y1 x2 y2 x3 y3 ...` for a polygon, all coordinates as fractions of the image.
-A bad row never takes its image's good rows with it. Shape legend: n rows of one file, N images, P polygon points.
+A bad row never takes its image's good rows with it. Shapes: n rows of one file, N images, P polygon points.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The labels of a split in a few arrays, of which the dict of an image is made on access.
 
 A dict for each image is a thousand bytes and more, which every worker process of a loader copies page by page: to read
-an object is to count its readers, in its own memory. Shape legend: N images, T rows of all of them, S polygons.
+an object is to count its readers, in its own memory. Shapes: N images, T rows of all of them, S polygons.
 """
 
 from __future__ import annotations

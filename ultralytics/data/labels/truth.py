@@ -1,6 +1,6 @@
 """The rows that an evaluation compares with, kept in step with labels that a custom data set changes.
 
-Shape legend: n objects of one image.
+Shapes: n objects of one image.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 While all values are finite, only the check of a batch's labels on the host costs time. After a failure the step is run
 once more with hooks on every module (`trace`); its random numbers depend on (seed, rank, step) alone, so it fails again
-in the same place. Legend: B images in a batch, T objects in a batch.
+in the same place. Shapes: B images in a batch, N targets of a batch.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def bad_labels(batch: StepBatch, nc: int) -> NanFinding | None:
     low, high = boxes.aminmax()
     if float(low) >= -BOX_SLACK and float(high) <= 1 + BOX_SLACK:
         return None
-    wrong = ~((boxes >= -BOX_SLACK) & (boxes <= 1 + BOX_SLACK))  # (T, 4), true for NaN too
+    wrong = ~((boxes >= -BOX_SLACK) & (boxes <= 1 + BOX_SLACK))  # (N, 4), true for NaN too
     row = int(wrong.any(1).nonzero()[0])
     return _label(batch, row, f"box {', '.join(f'{v:g}' for v in boxes[row].tolist())}, which leaves 0..1")
 

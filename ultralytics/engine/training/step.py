@@ -6,7 +6,7 @@
         if result.complete:
             step.update()
 
-Legend: T objects in a batch.
+Shapes: N targets of a batch.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def select_rows(
 
 
 def image_rows(family: Family | None, preds: Any, size: tuple[int, int], options: PostOptions) -> list[torch.Tensor]:
-    """Return the rows (N, 6) of each image, on the CPU in fp32, from a head's output for an input (height, width).
+    """Return the rows (n, 6) of each image, on the CPU in fp32, from a head's output for an input (height, width).
 
     The family's post-process gives them; a head without one gives rows itself, which are only selected.
     """

@@ -1,6 +1,6 @@
 """Training of RT-DETR (Zhao et al., "DETRs Beat YOLOs on Real-time Object Detection", CVPR 2024).
 
-Legend: B images in a batch, T objects in a batch, S image side in pixels.
+Shapes: B images in a batch, N targets of a batch, S image side in pixels.
 """
 
 from __future__ import annotations

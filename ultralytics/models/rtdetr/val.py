@@ -1,6 +1,6 @@
 """Validation of detectors: data set with its resize rule, the family's post-process, COCO metrics, pictures.
 
-Legend: B images in a batch, N predictions of one image, T targets of one image.
+Shapes: B images in a batch, n predictions and N targets of one image.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ LABELS = ("cls", "bboxes", "batch_idx")
 
 
 class ImageTruth(TypedDict, total=False):
-    """The labels of one image: `cls` (T,), `bboxes` (T, 4) xyxy original px, and how it lies in the network input.
+    """The labels of one image: `cls` (N,), `bboxes` (N, 4) xyxy original px, and how it lies in the network input.
 
-    `areas` (T,) and `crowd` (T,) bool where the reader of the data knows them. Sizes are (h, w) in px.
+    `areas` (N,) and `crowd` (N,) bool where the reader of the data knows them. Sizes are (h, w) in px.
     """
 
     cls: Tensor
@@ -149,7 +149,7 @@ class RTDETRValidator(BaseValidator):
 
     # -------------------------------------------------------------------------------------------- post-processing
     def postprocess(self, preds: RawOutput) -> list[Prediction]:
-        """Return one dict per image, on the CPU: bboxes (N, 4) xyxy network px, conf (N,), cls (N,)."""
+        """Return one dict per image, on the CPU: bboxes (n, 4) xyxy network px, conf (n,), cls (n,)."""
         family = find_family(getattr(self, "model", None))
         args, classes = self.args, None if self.classes is None else tuple(self.classes)
         agnostic = bool(args.agnostic_nms or args.single_cls)
@@ -227,14 +227,14 @@ class RTDETRValidator(BaseValidator):
                 self._save_predictions(predn, pbatch)
 
     def _process_batch(self, preds: Prediction, batch: ImageTruth) -> dict[str, NDArray[np.bool_]]:
-        """Return `tp` (N, 10): which predictions of an image are right at which IoU threshold."""
-        iou = box_iou(batch["bboxes"].to(preds["bboxes"]), preds["bboxes"])  # (T, N)
+        """Return `tp` (n, 10): which predictions of an image are right at which IoU threshold."""
+        iou = box_iou(batch["bboxes"].to(preds["bboxes"]), preds["bboxes"])  # (N, n)
         return {"tp": np.asarray(self.match_predictions(preds["cls"], batch["cls"], iou), dtype=bool)}
 
     def match_predictions(
         self, pred_classes: Tensor, true_classes: Tensor, iou: Tensor, use_scipy: bool = False
     ) -> Tensor:
-        """Match predictions (N,) with targets (T,) by IoU (T, N); return right or not at each threshold, (N, 10) bool.
+        """Match predictions (n,) with targets (N,) by IoU (N, n); return right or not at each threshold, (n, 10) bool.
 
         Pairs are taken in the order of their IoU. Raises ConfigError for `use_scipy`, which matches otherwise.
         """
@@ -363,7 +363,7 @@ class RTDETRValidator(BaseValidator):
 
     def save_one_txt(self, predn: Prediction, save_conf: bool, shape: tuple[int, int], file: Path) -> None:
         """Write the label file of an image of (h, w) px."""
-        data = torch.cat([predn["bboxes"], predn["conf"][:, None], predn["cls"][:, None]], 1)  # (N, 6)
+        data = torch.cat([predn["bboxes"], predn["conf"][:, None], predn["cls"][:, None]], 1)  # (n, 6)
         result = Results(np.zeros((*shape, 0), np.uint8), path=str(file), names=self.names, boxes=data)
         file.unlink(missing_ok=True)
         result.save_txt(file, save_conf=save_conf)

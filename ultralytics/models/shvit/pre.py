@@ -1,4 +1,4 @@
-"""From bytes to what a classifier's network takes, and back. Legend: B images, S side of the input."""
+"""From bytes to what a classifier's network takes, and back. Shapes: B images, S side of the input."""
 
 from __future__ import annotations
 

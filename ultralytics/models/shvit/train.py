@@ -1,6 +1,6 @@
 """Training of classifiers, from scratch, from loaded weights, or by distillation from a teacher.
 
-Legend: B images in a batch, nc classes, S side of the input.
+Shapes: B images in a batch, nc classes, S side of the input.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Validation of classifiers: top-1 and top-5 accuracy, accuracy per class, confusion matrix, plots.
 
-Legend: B images in a batch, N images in the split, nc classes.
+Shapes: B images in a batch, N images in the split, nc classes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Set loss of RT-DETRv2, D-FINE, DEIM and DEIMv2 (arXiv 2407.17140, 2410.13842, 2412.04234, 2509.20787).
 
-Shapes: L decoder layers, K outputs (the layers, then the first box, then the encoder), B batch, Q queries, C classes, T
-targets of all images, n pairs, R + 1 bins. Boxes are cx, cy, w, h in 0..1. Targets are as those of `DETRLoss`.
+Shapes: L decoder layers, K outputs (the layers, then the first box, then the encoder), B batch, Q queries, nc classes,
+N targets of all images, n pairs, R + 1 bins. Boxes are cx, cy, w, h in 0..1. Targets are as those of `DETRLoss`.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ GAINS = {"class": 1.0, "bbox": 5.0, "giou": 2.0, "fgl": 0.15, "ddf": 1.5}
 class FinePredictions(NamedTuple):
     """What the decoder predicts; parts that a family lacks are None."""
 
-    logits: Tensor  # [L, B, Q, C]
-    boxes: Tensor  # [L, B, Q, 4]
-    corners: Tensor | None = None  # [L, B, Q, 4 * (R + 1)]
-    refs: Tensor | None = None  # [B, Q, 4]
-    pre_logits: Tensor | None = None  # [B, Q, C]
-    pre_boxes: Tensor | None = None  # [B, Q, 4]
-    enc_logits: Tensor | None = None  # [B, Q, C], or one class
-    enc_boxes: Tensor | None = None  # [B, Q, 4]
+    logits: Tensor  # (L, B, Q, nc)
+    boxes: Tensor  # (L, B, Q, 4)
+    corners: Tensor | None = None  # (L, B, Q, 4 * (R + 1))
+    refs: Tensor | None = None  # (B, Q, 4)
+    pre_logits: Tensor | None = None  # (B, Q, nc)
+    pre_boxes: Tensor | None = None  # (B, Q, 4)
+    enc_logits: Tensor | None = None  # (B, Q, nc), or one class
+    enc_boxes: Tensor | None = None  # (B, Q, 4)
 
 
 class MatcherPlan(NamedTuple):
@@ -51,14 +51,14 @@ class MatcherPlan(NamedTuple):
 
 
 class BoxQuality(NamedTuple):
-    """IoU and GIoU of pairs, [K, n]."""
+    """IoU and GIoU of pairs, (K, n)."""
 
     iou: Tensor
     giou: Tensor
 
 
 class _Pairs(NamedTuple):
-    """Query slots (image * Q + query) and flat target indices, [K, n]."""
+    """Query slots (image * Q + query) and flat target indices, (K, n)."""
 
     slot: Tensor
     target: Tensor
@@ -71,8 +71,8 @@ class _Pairs(NamedTuple):
 class _Outputs(NamedTuple):
     """Outputs of one class count in a row, with the suffix of their loss names."""
 
-    logits: Tensor  # [K, B, Q, C]
-    boxes: Tensor  # [K, B, Q, 4]
+    logits: Tensor  # (K, B, Q, nc)
+    boxes: Tensor  # (K, B, Q, 4)
     names: list[str]
 
 
@@ -192,7 +192,7 @@ class FineCriterion(nn.Module):
         return [_Outputs(torch.stack(logits), torch.stack(boxes), names), own]
 
     def _match(self, part: _Outputs, batch: Mapping[str, Any], epoch: int) -> IndexArray:
-        """Return slots and targets of each output, [2, K, n]."""
+        """Return slots and targets of each output, (2, K, n)."""
         labels = batch["cls"] if part.logits.shape[-1] == self.nc else torch.zeros_like(batch["cls"])
         matcher = self.matchers.at(epoch)
         return matcher.match_on_host(
@@ -218,15 +218,15 @@ class FineCriterion(nn.Module):
         return self._named(terms | self._box_terms(part.boxes, boxes, joint, divisors[1]), part.names)
 
     def _class_terms(self, logits: Tensor, pairs: _Pairs, labels: Tensor, quality: Tensor) -> Tensor:
-        """Return the classification loss of each output, summed, [K]: all scores negative, the matched corrected."""
-        flat = logits.flatten(1)  # [K, B*Q*C]
-        matched = flat.gather(1, pairs.slot * logits.shape[-1] + labels[pairs.target])  # [K, n]
+        """Return the classification loss of each output, summed, (K,): all scores negative, the matched corrected."""
+        flat = logits.flatten(1)  # (K, B*Q*nc)
+        matched = flat.gather(1, pairs.slot * logits.shape[-1] + labels[pairs.target])  # (K, n)
         correction = self.classification.positive(matched, quality) - self.classification.negative(matched)
         return self.classification.negative(flat).sum(1) + correction.sum(1)
 
     def _box_terms(self, boxes: Tensor, goals: Tensor, pairs: _Pairs, divisor: float) -> dict[str, Tensor]:
-        """Return L1 and GIoU terms of each output, [K]."""
-        found = _of_slots(boxes, pairs.slot)  # [K, n, 4]
+        """Return L1 and GIoU terms of each output, (K,)."""
+        found = _of_slots(boxes, pairs.slot)  # (K, n, 4)
         found = found.to(torch.promote_types(found.dtype, torch.float32))
         quality = _quality(boxes, goals, pairs)
         weight = 1.0 if self.box_weight is None else getattr(quality, self.box_weight).detach()
@@ -243,7 +243,7 @@ class FineCriterion(nn.Module):
         divisor: float,
         distill_weights: Tensor | None,
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """Return the terms of the edge distributions of each layer, [L], and the weights of the distillation, [L, 2].
+        """Return the terms of the edge distributions of each layer, (L,), and the weights of the distillation, (L, 2).
 
         The last layer teaches the others; its own distillation term is left out. `distill_weights`: given ones.
         """
@@ -251,10 +251,10 @@ class FineCriterion(nn.Module):
         if local is None or corners is None or refs is None:
             raise ConfigError("a loss on edge distributions needs a head that predicts them; use local=None")
         goals = targets[0]
-        quality = _quality(preds.boxes, goals, pairs).iou.detach()  # [L, n]
+        quality = _quality(preds.boxes, goals, pairs).iou.detach()  # (L, n)
         target = local.targets(_of_slots(refs.expand_as(preds.boxes), pairs.slot), goals[pairs.target])
         fgl = local.localisation(_of_slots(corners, pairs.slot), target, quality)
-        teacher = preds.logits[-1].detach().float().sigmoid().amax(-1)  # [B, Q]
+        teacher = preds.logits[-1].detach().float().sigmoid().amax(-1)  # (B, Q)
         weight = teacher.expand(len(corners), -1, -1).flatten(1).clone()
         matched = torch.zeros_like(weight, dtype=torch.bool).scatter_(1, pairs.slot, True).view(corners.shape[:3])
         weight = weight.scatter_(1, pairs.slot, quality.to(weight.dtype)).view(corners.shape[:3])
@@ -298,17 +298,17 @@ class FineCriterion(nn.Module):
 
 
 def _of_slots(values: Tensor, slot: Tensor) -> Tensor:
-    """Return the rows [K, n, X] of query slots [K, n] from [K, B, Q, X]."""
+    """Return the rows (K, n, X) of query slots (K, n) from (K, B, Q, X)."""
     flat = values.flatten(1, 2)
     return flat.gather(1, slot[..., None].expand(-1, -1, flat.shape[-1]))
 
 
 def _quality(boxes: Tensor, goals: Tensor, pairs: _Pairs) -> BoxQuality:
-    """Return IoU and GIoU of pairs from boxes [K, B, Q, 4] and targets [T, 4]."""
+    """Return IoU and GIoU of pairs from boxes (K, B, Q, 4) and targets (N, 4)."""
     found = _of_slots(boxes, pairs.slot)
     return BoxQuality(*iou_and_giou(found.movedim(-1, 0), goals[pairs.target].movedim(-1, 0)))
 
 
 def _everywhere(united: tuple[IndexArray, IndexArray], like: _Pairs, device: torch.device) -> _Pairs:
-    """Return the united pairs [m] for as many outputs as there are, [K, m]."""
+    """Return the united pairs (m,) for as many outputs as there are, (K, m)."""
     return _Pairs(*(torch.from_numpy(side).to(device).expand(len(like.slot), -1) for side in united))

@@ -43,39 +43,39 @@ class FineGrainedLoss(nn.Module):
         return f"reg_max={self.reg_max}, reg_scale={self.reg_scale}, temperature={self.temperature}"
 
     def targets(self, refs: Tensor, boxes: Tensor) -> EdgeTarget:
-        """Return the bins of target boxes [..., 4] seen from reference boxes [..., 4]."""
+        """Return the bins of target boxes (..., 4) seen from reference boxes (..., 4)."""
         return encode_edges(refs.detach(), boxes, self.bins.to(refs.device), self.reg_scale)
 
     def localisation(self, corners: Tensor, target: EdgeTarget, quality: Tensor) -> Tensor:
-        """Return the sum over pairs and edges of the cross entropy to both bins, weighted by the quality, [L].
+        """Return the sum over pairs and edges of the cross entropy to both bins, weighted by the quality, (L,).
 
         Args:
-            corners: [L, n, 4 * (R + 1)] logits of the matched queries.
-            target: Of the pairs, [n, 4] or [L, n, 4].
-            quality: [L, n] IoU of the decoded boxes, detached.
+            corners: (L, n, 4 * (R + 1)) logits of the matched queries.
+            target: Of the pairs, (n, 4) or (L, n, 4).
+            quality: (L, n) IoU of the decoded boxes, detached.
         """
-        log_probs = at_least_float32(corners).unflatten(-1, (4, self.reg_max + 1)).log_softmax(-1)  # [L, n, 4, R + 1]
-        left = target.bin.long().expand(log_probs.shape[:-1])[..., None]  # [L, n, 4, 1]
+        log_probs = at_least_float32(corners).unflatten(-1, (4, self.reg_max + 1)).log_softmax(-1)  # (L, n, 4, R + 1)
+        left = target.bin.long().expand(log_probs.shape[:-1])[..., None]  # (L, n, 4, 1)
         loss = log_probs.gather(-1, left)[..., 0] * target.left + log_probs.gather(-1, left + 1)[..., 0] * target.right
         return -(loss * quality[..., None]).sum((1, 2))
 
     def distillation(
         self, corners: Tensor, teacher: Tensor, weight: Tensor, matched: Tensor, balance: Tensor
     ) -> Tensor:
-        """Return the divergence of each layer's edges from the teacher's, [L].
+        """Return the divergence of each layer's edges from the teacher's, (L,).
 
         Args:
-            corners: [L, B, Q, 4 * (R + 1)] logits.
-            teacher: [B, Q, 4 * (R + 1)] logits of the last layer, detached.
-            weight: [L, B, Q] weight of each query, detached.
-            matched: [L, B, Q], True = the query has a target.
-            balance: Weights of the means over matched and other queries, [L, 2], see `balance`.
+            corners: (L, B, Q, 4 * (R + 1)) logits.
+            teacher: (B, Q, 4 * (R + 1)) logits of the last layer, detached.
+            weight: (L, B, Q) weight of each query, detached.
+            matched: (L, B, Q), True = the query has a target.
+            balance: Weights of the means over matched and other queries, (L, 2), see `balance`.
         """
         edges = (4, self.reg_max + 1)
-        own = (at_least_float32(corners) / self.temperature).unflatten(-1, edges).log_softmax(-1)  # [L, B, Q, 4, R + 1]
+        own = (at_least_float32(corners) / self.temperature).unflatten(-1, edges).log_softmax(-1)  # (L, B, Q, 4, R + 1)
         goal = (at_least_float32(teacher.detach()) / self.temperature).unflatten(-1, edges).log_softmax(-1)
         loss = F.kl_div(own, goal.expand_as(own), reduction="none", log_target=True).sum((-1, -2)) * self.temperature**2
-        loss = loss * weight / 4  # [L, B, Q]: mean over the edges
+        loss = loss * weight / 4  # (L, B, Q): mean over the edges
         means = [
             torch.where(chosen, loss, 0.0).sum((1, 2)) / chosen.sum((1, 2)).clamp(min=1)
             for chosen in (matched, ~matched)
@@ -84,10 +84,10 @@ class FineGrainedLoss(nn.Module):
 
     @staticmethod
     def balance(matched: Tensor) -> Tensor:
-        """Return the weights [L, 2] of matched and other queries in the distillation: by the roots of their counts.
+        """Return the weights (L, 2) of matched and other queries in the distillation: by the roots of their counts.
 
         Args:
-            matched: [L, B, Q], True = the query has a target.
+            matched: (L, B, Q), True = the query has a target.
         """
         counts = torch.stack((matched.sum((1, 2)), (~matched).sum((1, 2))), -1).float()
         roots = (counts * (8 / max(matched.shape[1], 1))).sqrt()

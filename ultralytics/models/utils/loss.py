@@ -1,8 +1,8 @@
 """Set losses of DETR-like detectors (arXiv 2005.12872, section 3.1; RT-DETR, arXiv 2304.08069).
 
-Shapes: K outputs (encoder first, then decoder layers), B batch, Q queries, C classes, T targets of all images, n pairs.
-Boxes are cx, cy, w, h in 0..1. A batch of targets is `cls` [T], `bboxes` [T, 4] and `gt_groups`, the number of targets
-of each image; targets lie one image after another.
+Shapes: K outputs (encoder first, then decoder layers), B batch, Q queries, nc classes, N targets of all images, n
+pairs. Boxes are cx, cy, w, h in 0..1. A batch of targets is `cls` (N,), `bboxes` (N, 4) and `gt_groups`, the number
+of targets of each image; targets lie one image after another.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MatchIndices = Sequence[tuple[Tensor, Tensor]]
 
 
 class _Pairs(NamedTuple):
-    """Matched pairs: query slots (image * Q + query) and flat target indices, [K, n], or [1, n] for all outputs."""
+    """Matched pairs: query slots (image * Q + query) and flat target indices, (K, n), or (1, n) for all outputs."""
 
     slot: Tensor
     target: Tensor
@@ -132,8 +132,8 @@ class DETRLoss(nn.Module):
         """Return the loss terms by name, weighted; their sum is to be minimised.
 
         Args:
-            pred_bboxes: [K, B, Q, 4].
-            pred_scores: [K, B, Q, C] logits.
+            pred_bboxes: (K, B, Q, 4).
+            pred_scores: (K, B, Q, nc) logits.
             batch: Targets.
             postfix: Appended to the names.
             match_indices: For each image the query and target indices that all outputs use, instead of matching.
@@ -175,14 +175,14 @@ class DETRLoss(nn.Module):
         count: _Count,
         partial: bool = False,
     ) -> dict[str, Tensor]:
-        """Return the weighted terms of each output, [K]."""
+        """Return the weighted terms of each output, (K,)."""
         slot, target = (index.expand(len(pred_bboxes), -1) for index in pairs)
-        boxes = pred_bboxes.flatten(1, 2).gather(1, slot[..., None].expand(-1, -1, 4))  # [K, n, 4]
-        wanted = batch["bboxes"].to(boxes.device)[target]  # [K, n, 4]
-        planes, wanted_planes = boxes.movedim(-1, 0), wanted.movedim(-1, 0)  # [4, K, n]
-        iou, giou = iou_and_giou(planes, wanted_planes)  # [K, n]
-        overlap = self._overlap(boxes, wanted, iou.detach(), giou)  # [K, n]
-        labels = batch["cls"].to(boxes.device).long().flatten()[target]  # [K, n]
+        boxes = pred_bboxes.flatten(1, 2).gather(1, slot[..., None].expand(-1, -1, 4))  # (K, n, 4)
+        wanted = batch["bboxes"].to(boxes.device)[target]  # (K, n, 4)
+        planes, wanted_planes = boxes.movedim(-1, 0), wanted.movedim(-1, 0)  # (4, K, n)
+        iou, giou = iou_and_giou(planes, wanted_planes)  # (K, n)
+        overlap = self._overlap(boxes, wanted, iou.detach(), giou)  # (K, n)
+        labels = batch["cls"].to(boxes.device).long().flatten()[target]  # (K, n)
         return {
             "class": self._class_terms(pred_scores, slot, labels, iou.detach(), count, partial)
             * self.loss_gain["class"],
@@ -191,7 +191,7 @@ class DETRLoss(nn.Module):
         }
 
     def _overlap(self, boxes: Tensor, wanted: Tensor, iou: Tensor, giou: Tensor) -> Tensor:
-        """Return the chosen overlap loss of each pair, [K, n]."""
+        """Return the chosen overlap loss of each pair, (K, n)."""
         if self.box_loss == "giou" and not self.nwd_weight:
             return 1 - giou
         if self.training and torch.is_grad_enabled():
@@ -208,15 +208,15 @@ class DETRLoss(nn.Module):
     def _class_terms(
         self, scores: Tensor, slot: Tensor, labels: Tensor, quality: Tensor, count: _Count, partial: bool = False
     ) -> Tensor:
-        """Return the classification loss of each output, [K].
+        """Return the classification loss of each output, (K,).
 
         All scores count as negatives at first; the few matched ones are then put right, so no target tensor of the size
         of the scores is built. Without a target in the whole step the focal loss is used. Plain cross entropy, which
         does not fade out easy negatives, is divided by the number of queries instead of pairs.
         """
         loss = self.cls_loss if count.pairs or partial else self.fl
-        flat = scores.flatten(1)  # [K, B*Q*C]
-        matched = flat.gather(1, slot * scores.shape[-1] + labels)  # [K, n]
+        flat = scores.flatten(1)  # (K, B*Q*nc)
+        matched = flat.gather(1, slot * scores.shape[-1] + labels)  # (K, n)
         correction = loss.positive(matched, quality) - loss.negative(matched)
         divisor = scores.shape[2] / count.processes if isinstance(loss, BinaryCrossEntropy) else count.divisor
         return (loss.negative(flat).sum(1) + correction.sum(1)) / divisor
@@ -248,10 +248,10 @@ class RTDETRDetectionLoss(DETRLoss):
         mean of the gradients over processes is the gradient of the whole batch.
 
         Args:
-            preds: Boxes [K, B, Q, 4] and score logits [K, B, Q, C]; the encoder's output first.
+            preds: Boxes (K, B, Q, 4) and score logits (K, B, Q, nc); the encoder's output first.
             batch: Targets.
-            dn_bboxes: [layers, B, slots, 4] boxes of the denoising queries.
-            dn_scores: [layers, B, slots, C] their logits.
+            dn_bboxes: (layers, B, slots, 4) boxes of the denoising queries.
+            dn_scores: (layers, B, slots, nc) their logits.
             dn_meta: Layout of the denoising queries, from `get_cdn_group`.
             group: Queries of a group; those behind the first group are matched group by group, and the mean of their
                 terms is added to those with `_aux`. 0: all queries are one group.
@@ -295,7 +295,7 @@ def _from_indices(indices: MatchIndices, pred_bboxes: Tensor) -> _Pairs:
     queries = pred_bboxes.shape[2]
     slot = torch.cat([image * queries + query for image, (query, _) in enumerate(indices)])
     target = torch.cat([target for _, target in indices])
-    pairs = torch.stack((slot, target))[:, None]  # [2, 1, n]
+    pairs = torch.stack((slot, target))[:, None]  # (2, 1, n)
     return _Pairs(*pairs.to(pred_bboxes.device, non_blocking=True).unbind(0))
 
 

@@ -30,7 +30,7 @@ def unite_pairs(slots: Sequence[IndexArray], targets: Sequence[IndexArray]) -> t
     >>> unite_pairs([np.array([1, 4]), np.array([1, 5])], [np.array([0, 1]), np.array([0, 1])])
     (array([1, 4, 5]), array([0, 1, 1]))
     """
-    pairs = np.stack((np.concatenate(slots), np.concatenate(targets)), 1)  # [K * n, 2]
+    pairs = np.stack((np.concatenate(slots), np.concatenate(targets)), 1)  # (K * n, 2)
     if not len(pairs):
         return pairs[:, 0], pairs[:, 1]
     distinct, counts = np.unique(pairs, axis=0, return_counts=True)

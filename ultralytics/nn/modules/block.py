@@ -1,6 +1,6 @@
 """Backbone blocks: PP-HGNetV2, ResNet, ResNet-D, our CCRI; RepC3; re-exports the cross-stage family and `TorchVision`.
 
-Shape legend of this file: B batch, C channels, H x W map. `n` is a number of repeats, `s` a stride, `e` an expansion.
+Shapes: B batch, C channels, H x W map. `n` is a number of repeats, `s` a stride, `e` an expansion.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One cross-stage row from named parts, in place of a class for each combination.
 
 `CSP, [256, block=Faster, attention=EMA, mlp=CGLU]`: each part is a name of a table below or a registered block that
-keeps its channels. Shape legend: B batch, C channels, H x W map.
+keeps its channels. Shapes: B batch, C channels, H x W map.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Convolutional building blocks: Conv and its relatives, the re-parameterisable RepConv, CBAM, and list plumbing.
 
-Names, signatures, attribute names and state-dict keys are those of the upstream interface. Shape legend of this file:
+Names, signatures, attribute names and state-dict keys are those of the upstream interface. Shapes:
 B batch, C channels, H x W map. Every map is (B, C, H, W); `s` is a stride, `g` a number of groups, `d` a dilation.
 
 Folding: `fuse()` on a block folds its batch norms for inference and returns what shall stand in its place (the block

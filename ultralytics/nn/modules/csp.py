@@ -3,7 +3,7 @@
 A cross-stage (CSP) block sends a part of its channels through a chain of small blocks and joins them with the rest.
 What the chain is made of can be given: `member` of C2f, C3 and RepC3, with `ResidualC2f` and `BottleneckC2f` for rows
 that have a name of their own.
-Upstream names are imported from `ultralytics.nn.modules.block`, which re-exports this file. Shape legend: B batch,
+Upstream names are imported from `ultralytics.nn.modules.block`, which re-exports this file. Shapes: B batch,
 C channels, H x W map, N = H*W tokens, M heads, K query/key width of a head, V value width of a head.
 """
 

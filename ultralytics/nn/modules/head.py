@@ -1,6 +1,6 @@
 """The detection head of RT-DETR: query selection, denoising, decoder, and the rows that come out (arXiv 2304.08069).
 
-Shapes: B batch, N tokens of all levels, D hidden width, Q queries, C classes, K decoder outputs, S denoising slots.
+Shapes: B batch, N tokens of all levels, D hidden width, Q queries, nc classes, K decoder outputs, S denoising slots.
 Boxes are cx, cy, w, h in 0..1 of the image; box logits are their inverse sigmoid.
 """
 
@@ -38,10 +38,10 @@ class DecoderOutput(NamedTuple):
     With denoising, the first S of the S + Q queries of the decoder are denoising queries.
     """
 
-    dec_bboxes: Tensor  # [K, B, S + Q, 4]
-    dec_scores: Tensor  # [K, B, S + Q, C] logits
-    enc_bboxes: Tensor  # [B, Q, 4]
-    enc_scores: Tensor  # [B, Q, C] logits
+    dec_bboxes: Tensor  # (K, B, S + Q, 4)
+    dec_scores: Tensor  # (K, B, S + Q, nc) logits
+    enc_bboxes: Tensor  # (B, Q, 4)
+    enc_scores: Tensor  # (B, Q, nc) logits
     dn_meta: DenoisingMeta | None
 
 
@@ -172,7 +172,7 @@ class RTDETRDecoder(QueryHead):
         """Detect objects in feature maps.
 
         Args:
-            x: One map [B, channels, H, W] per level.
+            x: One map (B, channels, H, W) per level.
             batch: Targets for denoising in training: `cls`, `bboxes`, `gt_groups`; see `get_cdn_group`.
             aux_groups: Further groups of Q queries in training, from the next best tokens. Each group sees only itself
                 and is matched by itself, so that a target trains several queries (Group DETR, arXiv 2207.13085;
@@ -180,7 +180,7 @@ class RTDETRDecoder(QueryHead):
 
         Returns:
             In training a `DecoderOutput`. In evaluation (rows, `DecoderOutput`), when exporting the rows alone:
-            [B, rows, 6] with cx, cy, w, h in 0..1, score, class; best first, of all pairs of query and class.
+            (B, rows, 6) with cx, cy, w, h in 0..1, score, class; best first, of all pairs of query and class.
         """
         feats, shapes = self._get_encoder_input(x)
         anchors = self._get_anchors(shapes, feats)
@@ -200,8 +200,8 @@ class RTDETRDecoder(QueryHead):
             mask = self._separate_groups(mask, queries, feats.device)
         embed, refer, enc_bboxes, enc_scores = self._get_decoder_input(feats, anchors, queries)
         if content is not None and logits is not None:
-            embed = torch.cat((content.to(embed.dtype), embed), 1)  # [B, S + Q, D]
-            refer = torch.cat((logits.to(refer.dtype), refer), 1)  # [B, S + Q, 4]
+            embed = torch.cat((content.to(embed.dtype), embed), 1)  # (B, S + Q, D)
+            refer = torch.cat((logits.to(refer.dtype), refer), 1)  # (B, S + Q, 4)
         dec_bboxes, dec_scores = self.decoder(
             embed, refer, feats, shapes, self.dec_bbox_head, self.dec_score_head, self.query_pos_head, mask
         )
@@ -215,8 +215,8 @@ class RTDETRDecoder(QueryHead):
         return rows if self.export else (rows, raw)
 
     def _separate_groups(self, mask: Tensor | None, queries: int, device: torch.device) -> Tensor:
-        """Block the attention between groups of queries, the last ones of the mask [S + Q', S + Q'], True = blocked."""
-        group = torch.arange(queries, device=device) // self.num_queries  # [Q']
+        """Block the attention between groups of queries, the last ones of the mask (S + Q', S + Q'), True = blocked."""
+        group = torch.arange(queries, device=device) // self.num_queries  # (Q',)
         apart = group[:, None] != group
         if mask is None:
             return apart
@@ -238,7 +238,7 @@ class RTDETRDecoder(QueryHead):
         return [cast("nn.Sequential", projection) for projection in self.input_proj]
 
     def _get_encoder_input(self, x: Sequence[Tensor]) -> tuple[Tensor, list[list[int]]]:
-        """Project all levels to D and lay them one after another: tokens [B, N, D] and the (H, W) of each level."""
+        """Project all levels to D and lay them one after another: tokens (B, N, D) and the (H, W) of each level."""
         maps = [project(level) for project, level in zip(self.input_proj, x, strict=True)]
         shapes = [list(level.shape[2:]) for level in maps]
         return torch.cat([contiguous_gradient(level).flatten(2).transpose(1, 2) for level in maps], 1), shapes
@@ -246,10 +246,10 @@ class RTDETRDecoder(QueryHead):
     def _get_decoder_input(
         self, feats: Tensor, anchors: Anchors, queries: int
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Select the most confident tokens: content [B, Q, D], box logits, boxes [B, Q, 4], score logits [B, Q, C]."""
-        memory = self.enc_output(feats)  # [B, N, D]
-        scores = self.enc_score_head(memory)  # [B, N, C]
-        index = self.selected(scores, anchors, queries)[..., None]  # [B, Q, 1]
+        """Select the most confident tokens: content (B, Q, D), box logits, boxes (B, Q, 4), score logits (B, Q, nc)."""
+        memory = self.enc_output(feats)  # (B, N, D)
+        scores = self.enc_score_head(memory)  # (B, N, nc)
+        index = self.selected(scores, anchors, queries)[..., None]  # (B, Q, 1)
         content = memory.gather(1, index.expand(-1, -1, memory.shape[-1]))
         reference = anchors.logits.expand(feats.shape[0], -1, -1).gather(1, index.expand(-1, -1, 4))
         refer = at_least_float32(self.enc_bbox_head(content)) + reference

@@ -1,6 +1,6 @@
 """What detection heads with query selection have in common: anchors, selection, and the rows that come out.
 
-Shapes: B batch, N tokens of all levels, Q queries, C classes. Boxes are cx, cy, w, h in 0..1 of the image; box logits
+Shapes: B batch, N tokens of all levels, Q queries, nc classes. Boxes are cx, cy, w, h in 0..1 of the image; box logits
 are their inverse sigmoid.
 """
 
@@ -22,14 +22,14 @@ __all__ = ("Anchors", "QueryHead", "check_head_options", "head_rule")
 SELECTIONS = ("default", "one2many", "agnostic")
 
 Selector: TypeAlias = Callable[[Tensor, int], Tensor]
-"""Chooses tokens: from confidences [B, N] and a number Q of queries their places [B, Q]."""
+"""Chooses tokens: from confidences (B, N) and a number Q of queries their places (B, Q)."""
 
 
 class Anchors(NamedTuple):
     """Anchors of one set of map shapes."""
 
-    logits: Tensor  # [1, N, 4], infinite where invalid
-    valid: Tensor  # [1, N, 1]
+    logits: Tensor  # (1, N, 4), infinite where invalid
+    valid: Tensor  # (1, N, 1)
     usable: int  # number of valid ones
 
 
@@ -102,23 +102,23 @@ class QueryHead(nn.Module):
             self._selector = before
 
     def postprocess(self, boxes: Tensor, logits: Tensor) -> Tensor:
-        """Return the best pairs of query and class as rows [B, rows, 6]: cx, cy, w, h, score, class.
+        """Return the best pairs of query and class as rows (B, rows, 6): cx, cy, w, h, score, class.
 
         Args:
-            boxes: [B, Q, 4].
-            logits: [B, Q, C].
+            boxes: (B, Q, 4).
+            logits: (B, Q, nc).
         """
         wanted = None if self._classes is None else torch.as_tensor(list(self._classes), device=logits.device)
         if wanted is not None:
             logits = logits.index_select(-1, wanted)
         classes = logits.shape[-1]
-        flat = at_least_float32(logits).flatten(1)  # [B, Q*C]
+        flat = at_least_float32(logits).flatten(1)  # (B, Q*nc)
         keep = sym_min(self.num_queries, flat.shape[1], *([self.max_det] if self.export else []))
         best, index = flat.topk(keep, 1)  # the sigmoid keeps the order, so it is taken of the few only
         label = index % classes if wanted is None else wanted[index % classes]
         query = torch.div(index, classes, rounding_mode="floor")[..., None].expand(-1, -1, 4)
         columns = (boxes.gather(1, query), best.sigmoid()[..., None], label[..., None].to(boxes.dtype))
-        return torch.cat(columns, -1)  # [B, rows, 6]
+        return torch.cat(columns, -1)  # (B, rows, 6)
 
     @staticmethod
     def check_select(select: str) -> None:
@@ -127,16 +127,16 @@ class QueryHead(nn.Module):
             raise ConfigError(f"select={select!r} is not known; choose {', '.join(SELECTIONS)}")
 
     def selected(self, scores: Tensor, anchors: Anchors, queries: int, select: str = "default") -> Tensor:
-        """Return the places [B, Q] of the most confident tokens with a valid anchor.
+        """Return the places (B, Q) of the most confident tokens with a valid anchor.
 
         Args:
-            scores: [B, N, C] logits.
+            scores: (B, N, nc) logits.
             anchors: Anchors of the N tokens.
             queries: Tokens wanted, Q.
             select: `one2many`: the best pairs of token and class, so that a token may come several times.
         """
         many = select == "one2many"
-        confidence = scores.detach() if many else scores.detach().amax(-1, keepdim=True)  # [B, N, C or 1]
+        confidence = scores.detach() if many else scores.detach().amax(-1, keepdim=True)  # (B, N, nc or 1)
         if is_exporting() or anchors.usable < confidence.shape[1]:
             confidence = confidence.masked_fill(~anchors.valid, -torch.inf)
         pick = self.selector
@@ -145,14 +145,14 @@ class QueryHead(nn.Module):
         return torch.div(pick(confidence.flatten(1), queries), confidence.shape[2], rounding_mode="floor")
 
     def start_of_queries(self, like: Tensor, queries: int) -> Tensor:
-        """Return learnt contents `tgt_embed` for a number of queries, [B, Q, D], repeated where there are fewer."""
+        """Return learnt contents `tgt_embed` for a number of queries, (B, Q, D), repeated where there are fewer."""
         start: Tensor = self.get_parameter("tgt_embed.weight")
         start = start[:queries] if queries <= len(start) else start[torch.arange(queries) % len(start)]
         return start.expand(like.shape[0], -1, -1)
 
     @staticmethod
     def best_tokens(confidence: Tensor, queries: int) -> Tensor:
-        """Return the places [B, Q] of the most confident tokens, from confidences [B, N]."""
+        """Return the places (B, Q) of the most confident tokens, from confidences (B, N)."""
         return confidence.topk(queries, 1).indices
 
     def _get_anchors(self, shapes: Sequence[Sequence[int]], like: Tensor) -> Anchors:
@@ -188,8 +188,8 @@ class QueryHead(nn.Module):
                 indexing="ij",
             )
             side = torch.full_like(x, grid_size * 2.0**level)
-            parts.append(torch.stack((x, y, side, side), -1).flatten(0, 1))  # [H*W, 4]
-        boxes = torch.cat(parts)[None]  # [1, N, 4]
+            parts.append(torch.stack((x, y, side, side), -1).flatten(0, 1))  # (H*W, 4)
+        boxes = torch.cat(parts)[None]  # (1, N, 4)
         valid = ((boxes > eps) & (boxes < 1 - eps)).all(-1, keepdim=True)
         logits = torch.log(boxes / (1 - boxes)).masked_fill(~valid, torch.inf)
         count = _count_valid(shapes, grid_size, eps)

@@ -2,7 +2,7 @@
 
 Names, arguments and state-dict keys are those of the published code and of the model YAMLs made for it. Inside `Blocks`
 the inner block is a string, such as `BasicBlock` or `BottleNeck_DCNv2`, that means something there only: SHViT's
-`BasicBlock` is another class. Shape legend of this file: B batch, C channels, H x W map; every map is (B, C, H, W).
+`BasicBlock` is another class. Shapes: B batch, C channels, H x W map; every map is (B, C, H, W).
 `s` is a stride.
 """
 

@@ -1,6 +1,6 @@
 """Transformer parts of RT-DETR: encoder layer, AIFI, deformable attention, decoder (arXiv 2304.08069, 2010.04159).
 
-Shapes: B batch, Q queries, N tokens of all levels, D hidden width, M heads, L levels, P points, C classes, K outputs.
+Shapes: B batch, Q queries, N tokens of all levels, D hidden width, M heads, L levels, P points, nc classes, K outputs.
 Boxes are cx, cy, w, h in 0..1 of the image; box logits are their inverse sigmoid. Boolean masks: True = blocked.
 """
 
@@ -90,7 +90,7 @@ class MLP(nn.Module):
         self.out_norm = out_norm if out_norm is not None else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [..., input_dim] to [..., output_dim]."""
+        """Map (..., input_dim) to (..., output_dim)."""
         y = x
         for i, layer in enumerate(self.layers):
             y = layer(y) if i == self.num_layers - 1 else self.act(layer(y))
@@ -138,7 +138,7 @@ class TransformerEncoderLayer(nn.Module):
         src_key_padding_mask: Tensor | None = None,
         pos: Tensor | None = None,
     ) -> Tensor:
-        """Return tokens [B, Q, D] like `src`; `pos` is added to queries and keys, masks are as in `attend`."""
+        """Return tokens (B, Q, D) like `src`; `pos` is added to queries and keys, masks are as in `attend`."""
 
         def mix(x: Tensor) -> Tensor:
             return attend(self.ma, x if pos is None else x + pos, x, src_mask, src_key_padding_mask)
@@ -171,13 +171,13 @@ class AIFI(TransformerEncoderLayer):
     _position: tuple[tuple[object, ...], Tensor] | None = None  # last embedding with what it was made for
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """Map [B, D, H, W] to [B, D, H, W], channels last where the input is, else contiguous."""
+        """Map (B, D, H, W) to (B, D, H, W), channels last where the input is, else contiguous."""
         b, c, h, w = x.shape
-        tokens = contiguous_gradient(x).flatten(2).transpose(1, 2)  # [B, H*W, D]
+        tokens = contiguous_gradient(x).flatten(2).transpose(1, 2)  # (B, H*W, D)
         tokens = super().forward(tokens, pos=self._positions(w, h, c, x))
         last = x.is_contiguous(memory_format=torch.channels_last)
         layout = torch.channels_last if last else torch.contiguous_format
-        return tokens.transpose(1, 2).reshape(b, c, h, w).contiguous(memory_format=layout)  # [B, D, H, W]
+        return tokens.transpose(1, 2).reshape(b, c, h, w).contiguous(memory_format=layout)  # (B, D, H, W)
 
     def _positions(self, w: int, h: int, dim: int, like: Tensor) -> Tensor:
         """Return the embedding of the last map size from memory; when a graph is exported, compute it in the graph.
@@ -197,7 +197,7 @@ class AIFI(TransformerEncoderLayer):
     def build_2d_sincos_position_embedding(
         w: int, h: int, embed_dim: int = 256, temperature: float = 10000.0, like: Tensor | None = None
     ) -> Tensor:
-        """Return the fixed sine-cosine embedding [1, H*W, D] of a map, row-major.
+        """Return the fixed sine-cosine embedding (1, H*W, D) of a map, row-major.
 
         Quarters of the channels: sin and cos of the row, then sin and cos of the column, at D/4 frequencies from 1 to
         1 / temperature. Computed in float32, then given the dtype and device of `like`.
@@ -210,11 +210,11 @@ class AIFI(TransformerEncoderLayer):
         device = None if like is None else like.device
         quarter = embed_dim // 4
         omega = temperature ** -(torch.arange(quarter, dtype=torch.float32, device=device) / quarter)
-        rows = torch.arange(h, dtype=torch.float32, device=device)[:, None] * omega  # [H, D/4]
-        cols = torch.arange(w, dtype=torch.float32, device=device)[:, None] * omega  # [W, D/4]
+        rows = torch.arange(h, dtype=torch.float32, device=device)[:, None] * omega  # (H, D/4)
+        cols = torch.arange(w, dtype=torch.float32, device=device)[:, None] * omega  # (W, D/4)
         rows = torch.cat((rows.sin(), rows.cos()), 1)[:, None].expand(h, w, -1)
         cols = torch.cat((cols.sin(), cols.cos()), 1)[None].expand(h, w, -1)
-        out = torch.cat((rows, cols), 2).reshape(1, h * w, embed_dim)  # [1, H*W, D]
+        out = torch.cat((rows, cols), 2).reshape(1, h * w, embed_dim)  # (1, H*W, D)
         return out if like is None else out.to(like.dtype)
 
 
@@ -271,8 +271,8 @@ class MSDeformAttn(nn.Module):
         theta = torch.arange(self.n_heads, dtype=torch.float32) * (2 * math.pi / self.n_heads)
         direction = torch.stack((theta.cos(), theta.sin()), -1)
         direction = direction / direction.abs().amax(-1, keepdim=True)
-        reach = torch.cat([torch.arange(1, count + 1, dtype=torch.float32) for count in self.points])  # [L*P]
-        self.sampling_offsets.bias.copy_((direction[:, None] * reach[:, None]).reshape(-1))  # [M, L*P, 2] flattened
+        reach = torch.cat([torch.arange(1, count + 1, dtype=torch.float32) for count in self.points])  # (L*P,)
+        self.sampling_offsets.bias.copy_((direction[:, None] * reach[:, None]).reshape(-1))  # (M, L*P, 2) flattened
         nn.init.zeros_(self.attention_weights.weight)
         nn.init.zeros_(self.attention_weights.bias)
         for proj in (self.value_proj, self.output_proj):
@@ -291,21 +291,21 @@ class MSDeformAttn(nn.Module):
         """Attend from each query to points around its reference.
 
         Args:
-            query: [B, Q, D].
-            refer_bbox: [B, Q, 1, 4] boxes, or [B, Q, 1, 2] points, in 0..1.
-            value: [B, N, D], levels one after another.
+            query: (B, Q, D).
+            refer_bbox: (B, Q, 1, 4) boxes, or (B, Q, 1, 2) points, in 0..1.
+            value: (B, N, D), levels one after another.
             value_shapes: (H, W) of each level.
-            value_mask: [B, N], True = treated as zero.
+            value_mask: (B, N), True = treated as zero.
 
         Returns:
-            [B, Q, D].
+            (B, Q, D).
 
         Raises:
             ValueError: N is not the sum of H*W, or the reference has neither 2 nor 4 numbers.
         """
         if not is_exporting() and sum(h * w for h, w in value_shapes) != value.shape[1]:
             raise ValueError(f"MSDeformAttn: {value.shape[1]} tokens do not fill levels of shape {list(value_shapes)}")
-        weights = self.attention_weights(query).unflatten(-1, (self.n_heads, -1)).softmax(-1)  # [B, Q, M, L*P]
+        weights = self.attention_weights(query).unflatten(-1, (self.n_heads, -1)).softmax(-1)  # (B, Q, M, L*P)
         locations = self._locations(self._offsets(query), at_least_float32(refer_bbox), value_shapes)
         if self.reading.discrete:
             locations = self._to_cells(locations.detach(), value_shapes)
@@ -316,38 +316,38 @@ class MSDeformAttn(nn.Module):
         v = self.value_proj(value)
         if value_mask is not None:
             v = v.masked_fill(value_mask[..., None], 0.0)
-        v = v.unflatten(-1, (self.n_heads, -1))  # [B, N, M, d]
+        v = v.unflatten(-1, (self.n_heads, -1))  # (B, N, M, d)
         return self.output_proj(multi_scale_deformable_attn_pytorch(v, value_shapes, locations, weights, self.points))
 
     def _offsets(self, query: Tensor) -> Tensor:
-        """Return the offsets [B, Q, M, L*P, 2], out of autocast: 8 bits of a bfloat16 cannot place a point in a map."""
+        """Return the offsets (B, Q, M, L*P, 2), out of autocast: 8 bits of a bfloat16 cannot place a point in a map."""
         kind = "cpu" if query.is_meta else query.device.type  # autocast knows no meta device
         with torch.autocast(kind, enabled=False):
             offsets = self.sampling_offsets(query.to(self.sampling_offsets.weight.dtype))
         return at_least_float32(offsets).unflatten(-1, (self.n_heads, -1, 2))
 
     def _to_cells(self, locations: Tensor, shapes: LevelShapes) -> Tensor:
-        """Move points [B, Q, M, L*P, 2] to the centres of their cells, where interpolation reads one value."""
+        """Move points (B, Q, M, L*P, 2) to the centres of their cells, where interpolation reads one value."""
         sizes = self._sizes(shapes, locations)
         cells = (locations * sizes + self.reading.rounding).floor()
         return (cells.clamp(min=0).minimum(sizes - 1) + 0.5) / sizes
 
     def _sizes(self, shapes: LevelShapes, like: Tensor) -> Tensor:
-        """Return width and height of the level of each point, [L*P, 2]."""
+        """Return width and height of the level of each point, (L*P, 2)."""
         each = [[w, h] for count, (h, w) in zip(self.points, shapes, strict=True) for _ in range(count)]
         return torch.as_tensor(each, dtype=like.dtype, device=like.device)
 
     def _locations(self, offsets: Tensor, reference: Tensor, shapes: LevelShapes) -> Tensor:
         """Place offsets around boxes (in units of half a box over P points) or points (in cells of the level)."""
         if reference.shape[-1] == 4:
-            centre, size = reference[..., None, :2], reference[..., None, 2:]  # [B, Q, 1, 1, 2]
+            centre, size = reference[..., None, :2], reference[..., None, 2:]  # (B, Q, 1, 1, 2)
             return centre + offsets * (size * self._reach(offsets))
         if reference.shape[-1] != 2:
             raise ValueError(f"MSDeformAttn: a reference has 2 or 4 numbers, got {reference.shape[-1]}")
-        return reference[..., None, :] + offsets / self._sizes(shapes, offsets)  # [L*P, 2] broadcast
+        return reference[..., None, :] + offsets / self._sizes(shapes, offsets)  # (L*P, 2) broadcast
 
     def _reach(self, like: Tensor) -> float | Tensor:
-        """Return what an offset of 1 means in box sides: half of one over the points of the level, [L*P, 1]."""
+        """Return what an offset of 1 means in box sides: half of one over the points of the level, (L*P, 1)."""
         if len(set(self.points)) == 1:
             return 0.5 / self.points[0]
         each = [0.5 / count for count in self.points for _ in range(count)]
@@ -403,16 +403,16 @@ class DeformableTransformerDecoderLayer(nn.Module):
         attn_mask: Tensor | None = None,
         query_pos: Tensor | None = None,
     ) -> Tensor:
-        """Return updated queries [B, Q, D].
+        """Return updated queries (B, Q, D).
 
         Args:
-            embed: [B, Q, D] queries.
-            refer_bbox: [B, Q, 4] boxes in 0..1 (or [B, Q, 2] points).
-            feats: [B, N, D] tokens of all levels.
+            embed: (B, Q, D) queries.
+            refer_bbox: (B, Q, 4) boxes in 0..1 (or (B, Q, 2) points).
+            feats: (B, N, D) tokens of all levels.
             shapes: (H, W) of each level.
-            padding_mask: [B, N], True = token counts as zero.
-            attn_mask: [Q, Q], True = may not attend.
-            query_pos: [B, Q, D], added to queries and keys.
+            padding_mask: (B, N), True = token counts as zero.
+            attn_mask: (Q, Q), True = may not attend.
+            query_pos: (B, Q, D), added to queries and keys.
         """
 
         def with_pos(x: Tensor) -> Tensor:
@@ -459,18 +459,18 @@ class DeformableTransformerDecoder(nn.Module):
         """Refine boxes layer by layer.
 
         Args:
-            embed: [B, Q, D] queries.
-            refer_bbox: [B, Q, 4] box logits.
-            feats: [B, N, D] tokens.
+            embed: (B, Q, D) queries.
+            refer_bbox: (B, Q, 4) box logits.
+            feats: (B, N, D) tokens.
             shapes: (H, W) of each level.
             bbox_head: One module per layer, D -> 4 box-logit steps.
-            score_head: One module per layer, D -> C logits.
-            pos_mlp: Maps boxes [B, Q, 4] to position embeddings [B, Q, D].
-            attn_mask: [Q, Q], True = may not attend.
-            padding_mask: [B, N], True = token counts as zero.
+            score_head: One module per layer, D -> nc logits.
+            pos_mlp: Maps boxes (B, Q, 4) to position embeddings (B, Q, D).
+            attn_mask: (Q, Q), True = may not attend.
+            padding_mask: (B, N), True = token counts as zero.
 
         Returns:
-            Boxes [K, B, Q, 4] in 0..1 and score logits [K, B, Q, C]; K = layers in training, else 1.
+            Boxes (K, B, Q, 4) in 0..1 and score logits (K, B, Q, nc); K = layers in training, else 1.
         """
         boxes: list[Tensor] = []
         scores: list[Tensor] = []

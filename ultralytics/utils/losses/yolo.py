@@ -1,6 +1,6 @@
 """The losses of the YOLO family: class scores, boxes by CIoU, and distances as distributions (or plain numbers).
 
-Positives come from the task-aligned assigner. Shape legend: B batch, A anchors (cells of all levels), R bins of each
+Positives come from the task-aligned assigner. Shapes: B batch, A anchors (cells of all levels), R bins of each
 side's distribution, nc classes, N targets of the whole batch, P positives. Boxes are xyxy unless a name says otherwise.
 """
 

@@ -1,6 +1,6 @@
 """Average precision as upstream computes it, and the matching of predictions to targets that feeds it.
 
-Letters: N predictions, M targets, T IoU thresholds (10: 0.50 to 0.95), C classes that have targets. A perfect detector
+Shapes: n predictions, N targets, T IoU thresholds (10: 0.50 to 0.95), C classes that have targets. A perfect detector
 gets 0.995 here because the curve is integrated by trapezoids that end below recall 1; the AP that this package reports
 is COCO's (`coco.py`). Precision, recall, F1 and the curves come from here.
 """
@@ -46,7 +46,7 @@ class ClassCurves(NamedTuple):
 def match_predictions(pred_cls: Tensor, true_cls: Tensor, iou: Tensor, iouv: Tensor) -> Tensor:
     """Decide which predictions are true positives.
 
-    `pred_cls` (N,) in falling confidence, `true_cls` (M,), `iou` (M, N), `iouv` (T,) thresholds; returns (N, T) bool on
+    `pred_cls` (n,) in falling confidence, `true_cls` (N,), `iou` (N, n), `iouv` (T,) thresholds; returns (n, T) bool on
     the device of `pred_cls`. At each threshold on its own, each prediction in turn claims the best target of its class
     that is still free and overlaps enough. Ties go to the first target.
 
@@ -57,12 +57,12 @@ def match_predictions(pred_cls: Tensor, true_cls: Tensor, iou: Tensor, iouv: Ten
     thresholds = iouv.cpu().numpy()
     correct = np.zeros((len(pred_cls), len(thresholds)), dtype=bool)
     if len(true_cls) and len(pred_cls):
-        overlap = (iou * (true_cls[:, None] == pred_cls[None])).cpu().numpy().T  # (N, M)
+        overlap = (iou * (true_cls[:, None] == pred_cls[None])).cpu().numpy().T  # (n, N)
         free = np.ones((len(true_cls), len(thresholds)), dtype=bool)
         rows = np.arange(len(thresholds))
         # Most predictions of a DETR touch nothing: only those that reach the lowest threshold can change the state.
         for i in np.flatnonzero(overlap.max(1) >= thresholds.min()):
-            open_iou = overlap[i][:, None] * free  # (M, T)
+            open_iou = overlap[i][:, None] * free  # (N, T)
             best = open_iou.argmax(0)
             hit = open_iou[best, rows] >= thresholds
             correct[i] = hit
@@ -133,8 +133,8 @@ def ap_per_class(
 ) -> ClassCurves:
     """Return AP, precision, recall and F1 of each class that has targets.
 
-    `tp` (N, T) is, for each prediction and IoU threshold, whether it is a true positive, `conf` (N,) its confidence,
-    `pred_cls` (N,) and `target_cls` (M,) the class ids. With `plot`, the curves are drawn into `save_dir`, labelled by
+    `tp` (n, T) is, for each prediction and IoU threshold, whether it is a true positive, `conf` (n,) its confidence,
+    `pred_cls` (n,) and `target_cls` (N,) the class ids. With `plot`, the curves are drawn into `save_dir`, labelled by
     `names`, and `on_plot` is called with each file.
     """
     order = np.argsort(-conf, kind="stable")

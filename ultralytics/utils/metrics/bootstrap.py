@@ -5,8 +5,8 @@ only weighs each image by how often it was drawn, and precision and recall are s
 what the metrics would be on the drawn list. Two models on the same images and seed see the same draws, so the
 differences of their replicates are paired.
 
-Letters: R replicates, I images, n detections of one class, U those of them that ever match, A sizes, T thresholds,
-K classes.
+Shapes: R replicates, I images, n detections of one class, U those of them that ever match, A sizes, T thresholds,
+nc classes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Interval(NamedTuple):
 class Bootstrap:
     """Replicates of COCO's numbers; NaN where a replicate has no target to measure.
 
-    `stats` (R, 12) in the order of `STAT_NAMES`, `class_ap` (R, K) AP of the classes in `classes` (K,).
+    `stats` (R, 12) in the order of `STAT_NAMES`, `class_ap` (R, nc) AP of the classes in `classes` (nc,).
     """
 
     stats: Float64Array
@@ -189,7 +189,7 @@ def _average_precision(hits: Float64Array, seen: Float64Array, total: Float64Arr
 
 
 def _summaries(ap: Float64Array, recall: Float64Array) -> Float64Array:
-    """Return (R, 12) from AP (R, K, A, T) and recall (R, K, A, T, limits), means over what is defined."""
+    """Return (R, 12) from AP (R, nc, A, T) and recall (R, nc, A, T, limits), means over what is defined."""
     precisions = [ap[:, :, 0], ap[:, :, 0, :1], ap[:, :, 0, 5:6], ap[:, :, 1], ap[:, :, 2], ap[:, :, 3]]
     recalls = [recall[:, :, 0, :, 0], recall[:, :, 0, :, 1], *(recall[:, :, a, :, 2] for a in range(len(AREA_RANGES)))]
     out = np.full((len(ap), len(STAT_NAMES)), np.nan)

@@ -1,4 +1,4 @@
-"""Top-1 and top-5 accuracy of a classifier. Legend: N images, K classes."""
+"""Top-1 and top-5 accuracy of a classifier. Shapes: N images, nc classes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ClassifyMetrics:
         self.confusion_matrix: ConfusionMatrix | None = None
 
     def process(self, targets: npt.NDArray[Any], scores: npt.NDArray[Any]) -> None:
-        """Measure: `targets` (N,) class ids, `scores` (N, K), of which the highest count. No image gives 0."""
+        """Measure: `targets` (N,) class ids, `scores` (N, nc), of which the highest count. No image gives 0."""
         if not len(targets):
             return
         places = np.argsort(-scores, axis=1, kind="stable")[:, :5] == np.asarray(targets)[:, None]  # (N, 5)

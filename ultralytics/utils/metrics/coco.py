@@ -4,8 +4,8 @@ The definitions are those of the COCO evaluation page (cocodataset.org, "Detecti
 pycocotools'. Everything is computed on flat arrays over the whole data set: the greedy matching takes one step per
 *rank* of a detection within its image and class, for all images, classes, sizes and thresholds at once.
 
-Letters: D detections and G targets of the data set, P overlapping pairs of them, A size ranges (all, small, medium,
-large), T IoU thresholds, K classes. Boxes are xyxy in pixels of the original image.
+Shapes: D detections and N targets of the data set, P overlapping pairs of them, A size ranges (all, small, medium,
+large), T IoU thresholds, nc classes. Boxes are xyxy in pixels of the original image.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ class CocoResult:
     size, IoU threshold (and detection limit), `classes` the ids of their first axis."""
 
     stats: Float64Array  # (12,)
-    classes: IntArray  # (K,)
-    ap: Float64Array  # (K, A, T)
-    recall: Float64Array  # (K, A, T, 3)
+    classes: IntArray  # (nc,)
+    ap: Float64Array  # (nc, A, T)
+    recall: Float64Array  # (nc, A, T, 3)
 
     def as_dict(self) -> dict[str, float]:
         """Return the 12 numbers by name."""
@@ -75,10 +75,10 @@ class Detections(NamedTuple):
 class CocoTargets(NamedTuple):
     """All targets in the order of the images."""
 
-    image: IntArray  # (G,) place of the image in the sorted list
-    classes: IntArray  # (G,)
-    crowd: BoolArray  # (G,)
-    ignore: BoolArray  # (G, A) crowd, or area not in the range
+    image: IntArray  # (N,) place of the image in the sorted list
+    classes: IntArray  # (N,)
+    crowd: BoolArray  # (N,)
+    ignore: BoolArray  # (N, A) crowd, or area not in the range
 
 
 class _Pairs(NamedTuple):
@@ -188,7 +188,7 @@ def _precision(tp: BoolArray, fp: BoolArray, positives: int) -> Float64Array:
 def _accumulate(
     dets: Detections, targets: CocoTargets, matched: BoolArray, ignored: BoolArray
 ) -> tuple[IntArray, Float64Array, Float64Array]:
-    """Return (classes, AP (K, A, T), recall (K, A, T, limits)); -1 where a class has no target of that size."""
+    """Return (classes, AP (nc, A, T), recall (nc, A, T, limits)); -1 where a class has no target of that size."""
     classes = np.unique(np.concatenate([targets.classes, dets.classes]))
     ap = np.full((len(classes), len(AREA_RANGES), len(IOU_THRESHOLDS)), -1.0)
     recall = np.full((*ap.shape, len(MAX_DETS)), -1.0)

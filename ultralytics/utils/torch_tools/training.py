@@ -1,6 +1,6 @@
 """Helpers of a training run: weight averaging, early stopping, learning-rate curves.
 
-Legend: u number of updates, e epoch counted from 0, E number of epochs.
+Symbols: u number of updates, e epoch counted from 0, E number of epochs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """ACmix: local attention and convolution of the same projections.
 
-Shape legend of this file: B batch, C channels, H x W map, M heads of width D, T taps of the attention window.
+Shapes: B batch, C channels, H x W map, M heads of width D, T taps of the attention window.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Gates made of rows, columns and rotations of a map: coordinate, triplet and efficient multi-scale attention.
 
-Shape legend of this file: B batch, C channels, H x W map, G groups. Every map is (B, C, H, W).
+Shapes: B batch, C channels, H x W map, G groups. Every map is (B, C, H, W).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Gates that weigh channels or cells of a map and keep its shape.
 
-Shape legend of this file: B batch, C channels, H x W map. Every map is (B, C, H, W).
+Shapes: B batch, C channels, H x W map. Every map is (B, C, H, W).
 """
 
 from __future__ import annotations

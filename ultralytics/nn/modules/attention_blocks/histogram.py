@@ -1,6 +1,6 @@
 """Dynamic-range histogram self-attention (DHSA) of Histoformer.
 
-Shape legend of this file: B batch, C channels, H x W map of N cells, M heads, L = N / M cells of a bin, padded.
+Shapes: B batch, C channels, H x W map of N cells, M heads, L = N / M cells of a bin, padded.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Attention by large depth-wise kernels: LSKA, LSK, CPCA.
 
-Shape legend of this file: B batch, C channels, H x W map. Every map is (B, C, H, W).
+Shapes: B batch, C channels, H x W map. Every map is (B, C, H, W).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Attention of linear cost: efficient additive attention and polarity-aware linear attention.
 
-Shape legend of this file: B batch, C channels, H x W map of N cells, M heads of width D.
+Shapes: B batch, C channels, H x W map of N cells, M heads of width D.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Cutting maps into windows and joining them again.
 
-Shape legend of this file: B batch, C channels, H x W map, R rows of windows of h x w cells, S windows in a row.
+Shapes: B batch, C channels, H x W map, R rows of windows of h x w cells, S windows in a row.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Single-head attention in the form of forks, and attention that keeps the largest entries of each query (EPGO).
 
-Shape legend of this file: B batch, C channels, H x W map of N cells, M heads, K query/key width, P attending channels.
+Shapes: B batch, C channels, H x W map of N cells, M heads, K query/key width, P attending channels.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Deformable attention of DAT: all queries read keys and values at positions that the map itself moves.
 
-Shape legend of this file: B batch, C channels, H x W map, G groups, M heads.
+Shapes: B batch, C channels, H x W map, G groups, M heads.
 """
 
 from __future__ import annotations

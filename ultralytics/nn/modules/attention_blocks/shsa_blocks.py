@@ -1,6 +1,6 @@
 """Blocks of forks around single-head attention: SHSABlock and the cross-stage C2f_SHSA family.
 
-Shape legend of this file: B batch, C channels, H x W map. Every map is (B, C, H, W).
+Shapes: B batch, C channels, H x W map. Every map is (B, C, H, W).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Attention inside windows and between regions: cascaded group attention, bi-level routing, HiLo.
 
-Shape legend of this file: B batch, C channels, H x W map, M heads, R windows of T cells, K query/key width.
+Shapes: B batch, C channels, H x W map, M heads, R windows of T cells, K query/key width.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What the backbones of other libraries have in common: a list of maps, and weights from a file on this disk.
 
-Shape legend: B batch, C channels, H x W map.
+Shapes: B batch, C channels, H x W map.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Backbones of timm by one row. timm is imported when a row asks for it.
 
-Shape legend: B batch, C channels, H x W map.
+Shapes: B batch, C channels, H x W map.
 """
 
 from __future__ import annotations

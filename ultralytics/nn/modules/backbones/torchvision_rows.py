@@ -1,6 +1,6 @@
 """Backbones of torchvision by one row.
 
-Shape legend: B batch, C channels, H x W map.
+Shapes: B batch, C channels, H x W map.
 """
 
 from __future__ import annotations

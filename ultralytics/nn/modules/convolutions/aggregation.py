@@ -1,6 +1,6 @@
 """Aggregation blocks: MANet and HyperComputeModule of Hyper-YOLO (TPAMI 2025, arXiv 2408.04804), RGCSPELAN.
 
-Shape legend: B batch, C channels, H x W map, N = H*W tokens.
+Shapes: B batch, C channels, H x W map, N = H*W tokens.
 """
 
 from __future__ import annotations

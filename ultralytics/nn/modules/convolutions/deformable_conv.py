@@ -1,6 +1,6 @@
 """Deformable convolution with modulation, DCNv2 (arXiv 1811.11168), on torchvision's operator.
 
-Shape legend: B batch, C channels, H x W map, h x w the map after the stride, P = k*k places of the kernel.
+Shapes: B batch, C channels, H x W map, h x w the map after the stride, P = k*k places of the kernel.
 """
 
 from __future__ import annotations

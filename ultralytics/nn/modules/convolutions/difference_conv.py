@@ -1,6 +1,6 @@
 """Detail-enhanced convolution (DEA-Net, TIP 2024, arXiv 2301.04805): differences of neighbours as kernels.
 
-Shape legend: B batch, C channels, H x W map; kernels are (c, c, 3, 3).
+Shapes: B batch, C channels, H x W map; kernels are (c, c, 3, 3).
 """
 
 from __future__ import annotations

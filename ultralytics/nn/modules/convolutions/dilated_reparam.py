@@ -1,6 +1,6 @@
 """Dilated re-parameterisation and the UniRepLKNet block (CVPR 2024, arXiv 2311.15599).
 
-Shape legend: B batch, C channels, H x W map, k kernel size, F hidden channels of the feed-forward part.
+Shapes: B batch, C channels, H x W map, k kernel size, F hidden channels of the feed-forward part.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Diverse branch block (CVPR 2021, arXiv 2103.13425): four branches in training, one convolution for inference.
 
-Shape legend: B batch, C channels, H x W map, g groups, I channels between the 1x1 and the k x k convolution.
+Shapes: B batch, C channels, H x W map, g groups, I channels between the 1x1 and the k x k convolution.
 """
 
 from __future__ import annotations

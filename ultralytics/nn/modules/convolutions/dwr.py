@@ -1,6 +1,6 @@
 """Dilation-wise residual block (DWRSeg, arXiv 2212.01173); this is the definition that forks share.
 
-Shape legend: B batch, C channels, H x W map.
+Shapes: B batch, C channels, H x W map.
 """
 
 from __future__ import annotations

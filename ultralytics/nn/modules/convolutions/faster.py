@@ -1,6 +1,6 @@
 """Partial convolution and the FasterNet block (CVPR 2023, arXiv 2303.03667), with other attention or another MLP.
 
-Shape legend: B batch, C channels, H x W map.
+Shapes: B batch, C channels, H x W map.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Convolutional gated linear unit (TransNeXt, CVPR 2024, arXiv 2311.17132, sec. 3.3).
 
-Shape legend: B batch, C channels, H x W map.
+Shapes: B batch, C channels, H x W map.
 """
 
 from __future__ import annotations

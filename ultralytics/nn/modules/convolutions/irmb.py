@@ -1,6 +1,6 @@
 """Inverted residual mobile block (EMO, ICCV 2023, arXiv 2301.01146), in the form of the forks.
 
-Shape legend: B batch, C channels, H x W map, N = k*k tokens of a window, M heads, d width of a head.
+Shapes: B batch, C channels, H x W map, N = k*k tokens of a window, M heads, d width of a head.
 """
 
 from __future__ import annotations

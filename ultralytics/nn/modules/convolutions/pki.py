@@ -1,6 +1,6 @@
 """Poly-kernel inception module and its context anchor attention (PKINet, CVPR 2024, arXiv 2403.06258), forks' form.
 
-Shape legend: B batch, C channels, H x W map.
+Shapes: B batch, C channels, H x W map.
 """
 
 from __future__ import annotations

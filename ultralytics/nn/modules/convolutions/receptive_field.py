@@ -1,7 +1,7 @@
 """Receptive-field attention: RFAConv, RFCBAMConv and RFCAConv (arXiv 2304.03198).
 
 Each weighs the places *inside* a kernel's window: a depth-wise convolution spreads every window to k x k values, these
-are laid out side by side, and a last convolution of stride k reads each window once. Shape legend: B batch, C channels,
+are laid out side by side, and a last convolution of stride k reads each window once. Shapes: B batch, C channels,
 H x W map, h x w the map after the stride, k kernel size.
 """
 

@@ -1,6 +1,6 @@
 """Dynamic snake convolution (ICCV 2023, arXiv 2307.08388): kernels that bend along thin structures.
 
-Shape legend: B batch, C channels, H x W map, k places of the kernel. "Along" is the axis of the kernel (columns for
+Shapes: B batch, C channels, H x W map, k places of the kernel. "Along" is the axis of the kernel (columns for
 `morph` 0, rows for 1); the places move across it.
 """
 

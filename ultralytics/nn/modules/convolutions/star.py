@@ -1,6 +1,6 @@
 """StarNet's block, which multiplies two projections (CVPR 2024, arXiv 2403.19967), in the form of the forks.
 
-Shape legend: B batch, C channels, H x W map.
+Shapes: B batch, C channels, H x W map.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Convolution in the wavelet domain, WTConv2d (ECCV 2024, arXiv 2407.05848).
 
-Shape legend: B batch, C channels, H x W map. One level of the Haar transform turns a map into four bands of half the
+Shapes: B batch, C channels, H x W map. One level of the Haar transform turns a map into four bands of half the
 size, in the order mean, difference of rows, difference of columns, difference of both; channel-major (4C).
 """
 

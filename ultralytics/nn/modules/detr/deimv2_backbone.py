@@ -1,6 +1,6 @@
 """Backbone of DEIMv2 S and M: a tiny vision transformer with a convolutional spatial prior (arXiv 2509.20787).
 
-Shape legend of this file: B batch, C channels, H x W map, N tokens, D token width, M heads, d head width, P = h * w
+Shapes: B batch, C channels, H x W map, N tokens, D token width, M heads, d head width, P = h * w
 patches of 16 x 16 pixels.
 """
 
@@ -28,8 +28,8 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class ViTFeatures(NamedTuple):
     """Tokens after one block."""
 
-    patches: Tensor  # [B, P, D]
-    cls: Tensor  # [B, D]
+    patches: Tensor  # (B, P, D)
+    cls: Tensor  # (B, D)
 
 
 class RotaryEmbedding(nn.Module):
@@ -54,13 +54,13 @@ class RotaryEmbedding(nn.Module):
         kind = self.periods
         rows = 2 * (torch.arange(h, dtype=torch.float32, device=kind.device) + 0.5) / h - 1
         columns = 2 * (torch.arange(w, dtype=torch.float32, device=kind.device) + 0.5) / w - 1
-        places = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), -1).flatten(0, 1)  # [P, 2]
-        angles = (2 * math.pi * places[..., None] / kind.float()).flatten(1).repeat(1, 2)  # [P, d]
+        places = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), -1).flatten(0, 1)  # (P, 2)
+        angles = (2 * math.pi * places[..., None] / kind.float()).flatten(1).repeat(1, 2)  # (P, d)
         return angles.sin(), angles.cos()
 
 
 def rotated(x: Tensor, sine: Tensor, cosine: Tensor) -> Tensor:
-    """Return patch tokens [B, M, N, d] turned by their positions; leading tokens beyond those of `sine` stay."""
+    """Return patch tokens (B, M, N, d) turned by their positions; leading tokens beyond those of `sine` stay."""
     extra = x.shape[2] - sine.shape[0]
     first, patches = x[:, :, :extra], x[:, :, extra:]
     a, b = patches.chunk(2, -1)
@@ -78,10 +78,10 @@ class _Attention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, sine: Tensor, cosine: Tensor) -> Tensor:
-        """Map [B, N, D] to [B, N, D]."""
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each [B, M, N, d]
+        """Map (B, N, D) to (B, N, D)."""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, M, N, d)
         mixed = multi_head_attention(rotated(q, sine, cosine), rotated(k, sine, cosine), v)
-        return self.proj(mixed.transpose(1, 2).flatten(2))  # [B, N, D]
+        return self.proj(mixed.transpose(1, 2).flatten(2))  # (B, N, D)
 
 
 class _MLP(nn.Module):
@@ -106,7 +106,7 @@ class _Block(nn.Module):
         self.mlp = _MLP(dim, 4 * dim)
 
     def forward(self, x: Tensor, sine: Tensor, cosine: Tensor) -> Tensor:
-        """Map [B, N, D] to [B, N, D]."""
+        """Map (B, N, D) to (B, N, D)."""
         x = x + self.attn(self.norm1(x), sine, cosine)
         return x + self.mlp(self.norm2(x))
 
@@ -148,12 +148,12 @@ class TinyViT(nn.Module):
 
     def forward(self, x: Tensor) -> list[ViTFeatures]:
         """Return the tokens after each block of `out` for images (B, 3, H, W), sides divisible by 16."""
-        maps = self.patch_embed(x)  # [B, D, h, w]
+        maps = self.patch_embed(x)  # (B, D, h, w)
         sine, cosine = self.rope_embed(maps.shape[2], maps.shape[3])
         tokens = torch.cat((self.cls_token.expand(len(x), -1, -1), maps.flatten(2).transpose(1, 2)), 1)
         found = []
         for i, block in enumerate(self.blocks[: max(self.out) + 1]):
-            tokens = block(tokens, sine, cosine)  # [B, 1 + P, D]
+            tokens = block(tokens, sine, cosine)  # (B, 1 + P, D)
             if i in self.out:
                 found.append(ViTFeatures(tokens[:, 1:], tokens[:, 0]))
         return found
@@ -240,7 +240,7 @@ class ViTAdapter(nn.Module):
         h, w = x.shape[2] // PATCH, x.shape[3] // PATCH
         found = []
         for i, (layer, detail) in enumerate(zip(tokens, self.sta(x), strict=True)):
-            level = layer.transpose(1, 2).unflatten(2, (h, w))  # [B, D, h, w]
+            level = layer.transpose(1, 2).unflatten(2, (h, w))  # (B, D, h, w)
             if level.shape[2:] != detail.shape[2:]:
                 level = F.interpolate(level, size=detail.shape[2:], mode="bilinear", align_corners=False)
             conv, norm = self.convs[i], self.norms[i]

@@ -1,6 +1,6 @@
 """Decoder of D-FINE: box edges as distributions that each layer refines (arXiv 2410.13842, section 3.1).
 
-Shapes: B batch, Q queries, N tokens of all levels, D hidden width, L layers, R + 1 bins, C classes. Boxes are cx, cy,
+Shapes: B batch, Q queries, N tokens of all levels, D hidden width, L layers, R + 1 bins, nc classes. Boxes are cx, cy,
 w, h in 0..1 of the image. Boolean masks: True = blocked.
 """
 
@@ -81,15 +81,15 @@ class FineDecoderLayer(nn.Module):
         attn_mask: Tensor | None = None,
         query_pos: Tensor | None = None,
     ) -> Tensor:
-        """Return updated queries [B, Q, D].
+        """Return updated queries (B, Q, D).
 
         Args:
-            embed: [B, Q, D] queries.
-            refer_bbox: [B, Q, 4] boxes in 0..1.
-            feats: [B, N, D] tokens of all levels.
+            embed: (B, Q, D) queries.
+            refer_bbox: (B, Q, 4) boxes in 0..1.
+            feats: (B, N, D) tokens of all levels.
             shapes: (H, W) of each level.
-            attn_mask: [Q, Q], True = may not attend.
-            query_pos: [B, Q, D], added to queries and keys.
+            attn_mask: (Q, Q), True = may not attend.
+            query_pos: (B, Q, D), added to queries and keys.
         """
 
         def with_pos(x: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ class _FeedForward(nn.Module):
         nn.init.xavier_uniform_(self.linear2.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [..., D] to [..., D]."""
+        """Map (..., D) to (..., D)."""
         return self.linear2(self.act(self.linear1(x)))
 
 
@@ -128,20 +128,20 @@ class FineHeads(NamedTuple):
     """The head's modules that the decoder calls."""
 
     boxes: nn.ModuleList  # per layer, D -> 4 * (R + 1)
-    scores: nn.ModuleList  # per layer, D -> C
+    scores: nn.ModuleList  # per layer, D -> nc
     first_box: Callable[[Tensor], Tensor]  # D -> 4 box-logit steps, after the first layer
-    position: Callable[[Tensor], Tensor]  # boxes [B, Q, 4] -> [B, Q, D]
+    position: Callable[[Tensor], Tensor]  # boxes (B, Q, 4) -> (B, Q, D)
 
 
 class FineLayers(NamedTuple):
     """Outputs of K layers: of all in training, else of one, without `pre_boxes` and `pre_logits`."""
 
-    logits: Tensor  # [K, B, Q, C]
-    boxes: Tensor  # [K, B, Q, 4]
-    corners: Tensor  # [K, B, Q, 4 * (R + 1)]
-    refs: Tensor  # [B, Q, 4], the box from which the distances of all layers count, detached
-    pre_boxes: Tensor | None  # [B, Q, 4], that box with its gradient
-    pre_logits: Tensor | None  # [B, Q, C]
+    logits: Tensor  # (K, B, Q, nc)
+    boxes: Tensor  # (K, B, Q, 4)
+    corners: Tensor  # (K, B, Q, 4 * (R + 1))
+    refs: Tensor  # (B, Q, 4), the box from which the distances of all layers count, detached
+    pre_boxes: Tensor | None  # (B, Q, 4), that box with its gradient
+    pre_logits: Tensor | None  # (B, Q, nc)
 
 
 class FineDecoder(nn.Module):
@@ -194,14 +194,14 @@ class FineDecoder(nn.Module):
         """Refine the edges layer by layer.
 
         Args:
-            embed: [B, Q, D] queries.
-            refer_bbox: [B, Q, 4] box logits.
-            feats: [B, N, D] tokens.
+            embed: (B, Q, D) queries.
+            refer_bbox: (B, Q, 4) box logits.
+            feats: (B, N, D) tokens.
             shapes: (H, W) of each level.
             heads: Box, score and position heads.
-            bins: [R + 1], see `bin_weights`.
+            bins: (R + 1,), see `bin_weights`.
             reg_scale: One number, see `bin_weights`.
-            attn_mask: [Q, Q], True = may not attend.
+            attn_mask: (Q, Q), True = may not attend.
         """
         refer = at_least_float32(refer_bbox).sigmoid()
         first = base = refer
@@ -235,5 +235,5 @@ class FineDecoder(nn.Module):
 
 
 def _widened(x: Tensor, width: int) -> Tensor:
-    """Return x [B, N, D] with its channels repeated to another width, or as it is where it has that width."""
+    """Return x (B, N, D) with its channels repeated to another width, or as it is where it has that width."""
     return x if x.shape[-1] == width else F.interpolate(x, size=width)

@@ -1,6 +1,6 @@
 """Detection heads of D-FINE, DEIM and DEIMv2 (arXiv 2410.13842, 2412.04234, 2509.20787).
 
-Shapes: B batch, N tokens of all levels, D hidden width, Q queries, C classes, L layers, S denoising slots, R + 1 bins.
+Shapes: B batch, N tokens of all levels, D hidden width, Q queries, nc classes, L layers, S denoising slots, R + 1 bins.
 Boxes are cx, cy, w, h in 0..1 of the image; box logits are their inverse sigmoid.
 """
 
@@ -28,14 +28,14 @@ __all__ = ("DEIMDecoder", "DFINEDecoder", "FineOutput")
 class FineOutput(NamedTuple):
     """Everything that the loss reads; with denoising, the first S of the S + Q queries are denoising queries."""
 
-    logits: Tensor  # [L, B, S + Q, C]; one layer in evaluation
-    boxes: Tensor  # [L, B, S + Q, 4]
-    corners: Tensor  # [L, B, S + Q, 4 * (R + 1)]
-    refs: Tensor  # [B, S + Q, 4], what the distances of all layers count from
-    pre_boxes: Tensor | None  # [B, S + Q, 4], None in evaluation
-    pre_logits: Tensor | None  # [B, S + Q, C], None in evaluation
-    enc_boxes: Tensor  # [B, Q, 4]
-    enc_logits: Tensor  # [B, Q, C], or one class
+    logits: Tensor  # (L, B, S + Q, nc); one layer in evaluation
+    boxes: Tensor  # (L, B, S + Q, 4)
+    corners: Tensor  # (L, B, S + Q, 4 * (R + 1))
+    refs: Tensor  # (B, S + Q, 4), what the distances of all layers count from
+    pre_boxes: Tensor | None  # (B, S + Q, 4), None in evaluation
+    pre_logits: Tensor | None  # (B, S + Q, nc), None in evaluation
+    enc_boxes: Tensor  # (B, Q, 4)
+    enc_logits: Tensor  # (B, Q, nc), or one class
     dn_meta: DenoisingMeta | None
 
 
@@ -142,7 +142,7 @@ class DFINEDecoder(QueryHead):
     def forward(
         self, x: Sequence[Tensor], batch: Mapping[str, Any] | None = None
     ) -> FineOutput | tuple[Tensor, FineOutput] | Tensor:
-        """Detect objects in feature maps; arguments and rows [B, rows, 6] as those of `RTDETRDecoder`.
+        """Detect objects in feature maps; arguments and rows (B, rows, 6) as those of `RTDETRDecoder`.
 
         Returns:
             In training a `FineOutput`. In evaluation (rows, `FineOutput`), when exporting the rows alone.
@@ -163,8 +163,8 @@ class DFINEDecoder(QueryHead):
         )
         embed, refer, enc_boxes, enc_logits = self._queries(feats, anchors, queries)
         if content is not None and logits is not None:
-            embed = torch.cat((content.to(embed.dtype), embed), 1)  # [B, S + Q, D]
-            refer = torch.cat((logits.to(refer.dtype), refer), 1)  # [B, S + Q, 4]
+            embed = torch.cat((content.to(embed.dtype), embed), 1)  # (B, S + Q, D)
+            refer = torch.cat((logits.to(refer.dtype), refer), 1)  # (B, S + Q, 4)
         layers = self._decode(embed, refer, feats, shapes, mask)
         if self.training and meta is None:
             # no denoising in this step: an empty sum ties the embedding to the loss, since DDP waits for its gradient
@@ -199,10 +199,10 @@ class DFINEDecoder(QueryHead):
         return self.decoder(embed, refer, feats, shapes, heads, bins, self.reg_scale, mask)
 
     def _queries(self, feats: Tensor, anchors: Anchors, queries: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Select the most confident tokens: content [B, Q, D], box logits, boxes [B, Q, 4], score logits [B, Q, C]."""
-        memory = feats if self.enc_output is None else self.enc_output(feats)  # [B, N, D]
-        scores = self.enc_score_head(memory)  # [B, N, C]
-        index = self.selected(scores, anchors, queries, self.select)[..., None]  # [B, Q, 1]
+        """Select the most confident tokens: content (B, Q, D), box logits, boxes (B, Q, 4), score logits (B, Q, nc)."""
+        memory = feats if self.enc_output is None else self.enc_output(feats)  # (B, N, D)
+        scores = self.enc_score_head(memory)  # (B, N, nc)
+        index = self.selected(scores, anchors, queries, self.select)[..., None]  # (B, Q, 1)
         content = memory.gather(1, index.expand(-1, -1, memory.shape[-1]))
         reference = anchors.logits.expand(feats.shape[0], -1, -1).gather(1, index.expand(-1, -1, 4))
         refer = at_least_float32(self.enc_bbox_head(content)) + reference

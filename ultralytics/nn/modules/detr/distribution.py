@@ -1,6 +1,6 @@
 """Layers on distributions of box edges (D-FINE, arXiv 2410.13842, section 3.1).
 
-Shapes: B batch, Q queries, R + 1 bins, C classes. Edges in the order left, top, right, bottom.
+Shapes: B batch, Q queries, R + 1 bins, nc classes. Edges in the order left, top, right, bottom.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Integral(nn.Module):
         return f"reg_max={self.reg_max}"
 
     def forward(self, corners: Tensor, bins: Tensor) -> Tensor:
-        """Map logits [..., 4 * (R + 1)] and the distance of each bin [R + 1] to distances [..., 4]."""
-        probs = at_least_float32(corners).unflatten(-1, (4, self.reg_max + 1)).softmax(-1)  # [..., 4, R + 1]
+        """Map logits (..., 4 * (R + 1)) and the distance of each bin (R + 1,) to distances (..., 4)."""
+        probs = at_least_float32(corners).unflatten(-1, (4, self.reg_max + 1)).softmax(-1)  # (..., 4, R + 1)
         return probs @ bins.to(probs.dtype)
 
 
@@ -62,8 +62,8 @@ class LocationQuality(nn.Module):
         nn.init.zeros_(last.get_parameter("bias"))
 
     def forward(self, scores: Tensor, corners: Tensor) -> Tensor:
-        """Map logits [B, Q, C] and [B, Q, 4 * (R + 1)] to logits [B, Q, C]."""
-        probs = at_least_float32(corners).unflatten(-1, (4, self.reg_max + 1)).softmax(-1)  # [B, Q, 4, R + 1]
+        """Map logits (B, Q, nc) and (B, Q, 4 * (R + 1)) to logits (B, Q, nc)."""
+        probs = at_least_float32(corners).unflatten(-1, (4, self.reg_max + 1)).softmax(-1)  # (B, Q, 4, R + 1)
         peaks = probs.topk(self.k, -1).values
-        features = torch.cat((peaks, peaks.mean(-1, keepdim=True)), -1).flatten(-2)  # [B, Q, 4 * (k + 1)]
+        features = torch.cat((peaks, peaks.mean(-1, keepdim=True)), -1).flatten(-2)  # (B, Q, 4 * (k + 1))
         return scores + self.reg_conf(features.to(scores.dtype))

@@ -1,6 +1,6 @@
 """Blocks of the hybrid encoders of D-FINE (arXiv 2410.13842) and DEIMv2 (arXiv 2509.20787).
 
-Shape legend of this file: B batch, C channels, H x W map. `n` is a number of repeats, `e` an expansion.
+Shapes: B batch, C channels, H x W map. `n` is a number of repeats, `e` an expansion.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ class Float32RMSNorm(nn.RMSNorm):
         super().__init__(dim, eps=eps)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [..., D] to the same shape."""
+        """Map (..., D) to the same shape."""
         full = at_least_float32(x)
         out = full * torch.rsqrt(full.square().mean(-1, keepdim=True) + (self.eps or 0.0))
         return (out * self.weight.to(full.dtype)).to(x.dtype)
@@ -52,7 +52,7 @@ class Gate(nn.Module):
         zero_gate(self.gate)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Map two streams [B, Q, D] to one."""
+        """Map two streams (B, Q, D) to one."""
         first, second = self.gate(torch.cat((a, b), -1)).sigmoid().chunk(2, -1)
         return self.norm(first * a + second * b)
 
@@ -78,6 +78,6 @@ class SwiGLU(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [..., D] to [..., D]."""
+        """Map (..., D) to (..., D)."""
         a, b = self.w12(x).chunk(2, -1)
         return self.w3(F.silu(a) * b)

@@ -1,6 +1,6 @@
 """Convolutions of PP-HGNetV2 with a learnable affine step after the activation (PP-LCNetV3; D-FINE's small backbones).
 
-Shape legend of this file: B batch, C channels, H x W map.
+Shapes: B batch, C channels, H x W map.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class LevelProjections(nn.ModuleList):
         self.inputs = len(ch)
 
     def forward(self, x: Sequence[Tensor]) -> tuple[Tensor, list[list[int]]]:
-        """Return the tokens [B, N, D] of the maps, one level after another, and the (H, W) of each level."""
+        """Return the tokens (B, N, D) of the maps, one level after another, and the (H, W) of each level."""
         own, further = list(self)[: self.inputs], list(self)[self.inputs :]
         maps = [project(level) for project, level in zip(own, x, strict=True)]
         below = x[-1]

@@ -1,6 +1,6 @@
 """Encoder layer on maps with any attention and feed-forward part.
 
-Shape legend of this file: B batch, C channels, H x W map. Every map is (B, C, H, W).
+Shapes: B batch, C channels, H x W map. Every map is (B, C, H, W).
 """
 
 from __future__ import annotations

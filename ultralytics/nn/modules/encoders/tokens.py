@@ -1,6 +1,6 @@
 """AIFI with another position embedding or another norm: the layer on tokens stays.
 
-Shape legend of this file: B batch, N tokens, D width, H x W map.
+Shapes: B batch, N tokens, D width, H x W map.
 """
 
 from __future__ import annotations

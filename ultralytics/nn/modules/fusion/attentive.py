@@ -1,6 +1,6 @@
 """Joins of two maps by attention: CGAFusion, CAFMFusion, SBA; GLSA and the gate of HSFPN.
 
-Shape legend of this file: B batch, C channels, H x W map, N = H*W places, M heads; every map is (B, C, H, W).
+Shapes: B batch, C channels, H x W map, N = H*W places, M heads; every map is (B, C, H, W).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """YOLOv9's aggregation block and what it consists of (arXiv 2402.13616).
 
-Shape legend of this file: B batch, C channels, H x W map; every map is (B, C, H, W). `n` is a number of repeats.
+Shapes: B batch, C channels, H x W map; every map is (B, C, H, W). `n` is a number of repeats.
 """
 
 from __future__ import annotations

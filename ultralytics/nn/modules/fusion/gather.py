@@ -1,6 +1,6 @@
 """Gather steps of Gold-YOLO (arXiv 2309.11331), and the two modules of a pack's focusing diffusion neck.
 
-Shape legend of this file: B batch, C channels, H x W map; every map is (B, C, H, W).
+Shapes: B batch, C channels, H x W map; every map is (B, C, H, W).
 """
 
 from __future__ import annotations

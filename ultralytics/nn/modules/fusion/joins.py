@@ -1,6 +1,6 @@
 """Joins without much of their own: sums, products, picks, weighted sums, and Zoom_cat.
 
-Shape legend of this file: B batch, C channels, H x W map, N inputs. Inputs are a list of maps (B, C, H, W).
+Shapes: B batch, C channels, H x W map, N inputs. Inputs are a list of maps (B, C, H, W).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """OmniKernel of OKNet (AAAI 2024) and its cross-stage form: large depth-wise kernels, gates in the frequency domain.
 
-Fourier transforms run in float32 at least: in float16 they need sides that are powers of two. Shape legend of this
-file: B batch, C channels, H x W map; every map is (B, C, H, W).
+Fourier transforms run in float32 at least: in float16 they need sides that are powers of two.
+Shapes: B batch, C channels, H x W map; every map is (B, C, H, W).
 """
 
 from __future__ import annotations

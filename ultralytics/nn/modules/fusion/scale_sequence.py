@@ -1,6 +1,6 @@
 """The neck of ASF-YOLO: scale sequences of three levels, and its attention (arXiv 2312.06458).
 
-Shape legend of this file: B batch, C channels, H x W map of the finest level; every map is (B, C, H, W).
+Shapes: B batch, C channels, H x W map of the finest level; every map is (B, C, H, W).
 """
 
 from __future__ import annotations

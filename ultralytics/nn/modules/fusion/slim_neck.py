@@ -1,6 +1,6 @@
 """Slim-neck: GSConv and the cross-stage blocks of it (arXiv 2206.02424), with SiLU, as circulated.
 
-Official weights were trained with Mish and give other numbers. Shape legend of this file: B batch, C channels, H x W
+Official weights were trained with Mish and give other numbers. Shapes: B batch, C channels, H x W
 map; every map is (B, C, H, W). `n` is a number of repeats, `e` the hidden width as a part of c2.
 """
 

@@ -1,7 +1,7 @@
 """Context guided blocks of CGNet (arXiv 1811.08201, TIP 2020), with SiLU in place of its PReLU, as circulated.
 
-A local and a dilated depth-wise 3x3 of one map are joined, normalised and scaled by a gate of the whole map. Shape
-legend of this file: B batch, C channels, H x W map; every map is (B, C, H, W).
+A local and a dilated depth-wise 3x3 of one map are joined, normalised and scaled by a gate of the whole map.
+Shapes: B batch, C channels, H x W map; every map is (B, C, H, W).
 """
 
 from __future__ import annotations

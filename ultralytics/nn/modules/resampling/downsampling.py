@@ -1,6 +1,6 @@
 """Downsampling by two: YOLOv9's pooled convolutions, space to depth, a weighted choice of quadrants.
 
-Shape legend of this file: B batch, C channels, H x W map; every map is (B, C, H, W).
+Shapes: B batch, C channels, H x W map; every map is (B, C, H, W).
 """
 
 from __future__ import annotations

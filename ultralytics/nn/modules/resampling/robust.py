@@ -1,6 +1,6 @@
 """Robust feature downsampling: a stem of stride 4 and a step of stride 2 that join three ways to halve a map.
 
-RFD, IEEE TGRS 2023. Shape legend of this file: B batch, C channels, H x W map; every map is (B, C, H, W).
+RFD, IEEE TGRS 2023. Shapes: B batch, C channels, H x W map; every map is (B, C, H, W).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Upsampling by content: CARAFE, DySample, EUCB.
 
-Shape legend of this file: B batch, C channels, H x W map; every map is (B, C, H, W). `s` is the scale, G groups.
+Shapes: B batch, C channels, H x W map; every map is (B, C, H, W). `s` is the scale, G groups.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Haar wavelet downsampling. Shape legend: B batch, C channels, H x W map; every map is (B, C, H, W)."""
+"""Haar wavelet downsampling. Shapes: B batch, C channels, H x W map; every map is (B, C, H, W)."""
 
 from __future__ import annotations
 

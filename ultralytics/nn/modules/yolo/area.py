@@ -1,6 +1,6 @@
 """Area attention of YOLO12 (arXiv 2502.12524, section 3): tokens attend within equal runs of the map.
 
-Shape legend: B batch, C channels, H x W map, N = H*W tokens, M heads, d width of a head, A areas.
+Shapes: B batch, C channels, H x W map, N = H*W tokens, M heads, d width of a head, A areas.
 """
 
 from __future__ import annotations

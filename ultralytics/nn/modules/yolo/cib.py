@@ -1,6 +1,6 @@
 """Compact inverted blocks of YOLOv10 (arXiv 2405.14458, section 3.2).
 
-Shape legend: B batch, C channels, H x W map.
+Shapes: B batch, C channels, H x W map.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Cross-stage blocks of the YOLO family: C3k, C3k2, C3x, C3f, C2fPSA and the BottleneckCSP of the first generations.
 
-Names, arguments and state-dict keys are those of the upstream interface. Shape legend: B batch, C channels, H x W map.
+Names, arguments and state-dict keys are those of the upstream interface. Shapes: B batch, C channels, H x W map.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 One branch has two towers a level: distances to the four sides of a box, as distributions over R bins (R = 1: plain
 numbers), and class logits. Dual heads (YOLOv10, arXiv 2405.14458, section 3.1) have a one-to-one branch beside it,
-which is trained to give one row an object. Shape legend: B batch, C channels, H x W map, L levels, A anchors (cells of
+which is trained to give one row an object. Shapes: B batch, C channels, H x W map, L levels, A anchors (cells of
 all levels), R bins, nc classes, K rows.
 """
 

@@ -1,6 +1,6 @@
 """Aggregation blocks of YOLOv9 (GELAN, arXiv 2402.13616, section 4.2) beside RepNCSPELAN4, AConv and ADown.
 
-Shape legend: B batch, C channels, H x W map.
+Shapes: B batch, C channels, H x W map.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Ghost blocks: half of the channels are cheap depth-wise copies of the others (GhostNet, arXiv 1911.11907, sec. 3).
 
-Shape legend: B batch, C channels, H x W map; `s` is a stride.
+Shapes: B batch, C channels, H x W map; `s` is a stride.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Mask prototypes of segmentation heads (YOLACT, arXiv 1904.02689, section 3.1).
 
-Shape legend: B batch, C channels, H x W map, K prototypes.
+Shapes: B batch, C channels, H x W map, K prototypes.
 """
 
 from __future__ import annotations

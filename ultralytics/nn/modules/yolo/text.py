@@ -1,6 +1,6 @@
 """Parts of open-vocabulary detectors that read text embeddings beside the image (YOLO-World, arXiv 2401.17270, 3.3).
 
-Shape legend: B batch, C channels, H x W map, N texts, G width of an embedded string, M heads.
+Shapes: B batch, C channels, H x W map, N texts, G width of an embedded string, M heads.
 """
 
 from __future__ import annotations

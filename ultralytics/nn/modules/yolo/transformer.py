@@ -1,6 +1,6 @@
 """Transformer layers without norms, and the cross-stage block C3TR around them.
 
-Shape legend: B batch, C channels, H x W map, N = H*W tokens.
+Shapes: B batch, C channels, H x W map, N = H*W tokens.
 """
 
 from __future__ import annotations
