@@ -98,7 +98,8 @@ class TrainerSetup(TrainerInterface):
         load_user_modules(args.modules)
         self.callbacks = Callbacks(_callbacks)
         self.rank, self.device = dist.rank(), run_device(args)
-        self.args, self._memory_share = memory.provisional_batch(args, self.device)
+        args, self._memory_share = memory.provisional_batch(args, self.device)
+        self.args = args
         self.batch_size, self.epochs = per_process_batch(args), int(args.epochs)
         self.model = args.model
         self.data = self.get_dataset()
