@@ -1,6 +1,7 @@
 """Compare what golden cases give with the recorded numbers; the entries are `load_cases` and `check`."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -181,9 +182,9 @@ CHECK = {"module": check_module, "model": check_model, "matcher": check_matcher,
          "cdn": check_cdn, "metrics": check_metrics, "iou": check_iou}
 
 
-def load_cases():
-    """Return the list of all cases, with `"@other"` state dicts resolved."""
-    cases = json.loads((HERE / "cases.json").read_text())["cases"]
+def load_cases(file=HERE / "cases.json"):
+    """Return the list of all cases of a file, with `"@other"` state dicts resolved."""
+    cases = json.loads(Path(file).read_text(encoding="utf-8"))["cases"]
     by_id = {c["id"]: c for c in cases}
     for c in cases:
         if isinstance(c.get("state_dict"), str):
@@ -191,8 +192,17 @@ def load_cases():
     return cases
 
 
-def check(case):
+@cache
+def read_arrays(file):
+    """Return the recorded arrays of a file by the id of their case."""
+    found = {}
+    with np.load(file) as z:
+        for key in z.files:
+            found.setdefault(key.partition("/")[0], {})[key] = z[key]
+    return found
+
+
+def check(case, folder=HERE, groups=CHECK):
     """Return the list of differences between the project's numbers and the golden ones; empty when the case passes."""
-    with np.load(HERE / case["file"]) as z:
-        arrays = {k: z[k] for k in z.files if k.startswith(case["id"] + "/")}
-    return CHECK[case["group"]](case, arrays)
+    arrays = read_arrays(folder / case["file"]).get(case["id"], {}) if case.get("file") else {}
+    return groups[case["group"]](case, {k: v.copy() for k, v in arrays.items()})

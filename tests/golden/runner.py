@@ -12,7 +12,12 @@ import torch
 
 from tests.golden import fill
 
-MAP = {"shvit": "ultralytics.nn.modules.shsa"}
+MAP = {
+    "shvit": "ultralytics.nn.modules.shsa",
+    "blocks:box_loss": "ultralytics.models.utils.box_losses:box_loss",
+    "blocks": "ultralytics.nn.modules",
+    **{f"ultralytics.nn.modules.head:{n}": f"ultralytics.nn.modules:{n}" for n in ("Detect", "v10Detect")},
+}
 PATHS = {
     "HungarianMatcher": "ultralytics.models.utils.ops:HungarianMatcher",
     "get_cdn_group": "ultralytics.models.utils.ops:get_cdn_group",
@@ -21,6 +26,7 @@ PATHS = {
     "RTDETRDetectionModel": "ultralytics.nn.tasks:RTDETRDetectionModel",
     "metrics": "ultralytics.utils.metrics",
     "fuse_conv_and_bn": "ultralytics.utils.torch_utils:fuse_conv_and_bn",
+    "fuse_deconv_and_bn": "ultralytics.utils.torch_utils:fuse_deconv_and_bn",
 }
 
 
@@ -60,6 +66,8 @@ def make(spec, dtype=torch.float32):
         return torch.tensor(spec["$long"], dtype=torch.long)
     if "$f32" in spec:
         return torch.tensor(spec["$f32"], dtype=torch.float32).reshape(-1, 4).to(dtype)
+    if "$floats" in spec:  # 1-D float tensor
+        return torch.tensor(spec["$floats"], dtype=torch.float32).to(dtype)
     if "$tensor" in spec:
         t = spec["$tensor"]
         x = fill.tensor(t["name"], t["shape"], t["kind"])
@@ -76,6 +84,17 @@ def flatten(out):
     if isinstance(out, (list, tuple)):
         return [t for v in out for t in flatten(v)]
     return []
+
+
+def pick(out, paths):
+    """Return the parts of a nested output that the paths (lists of indices and keys) name, in order."""
+    res = []
+    for path in paths:
+        o = out
+        for k in path:
+            o = o[k]
+        res.append(o)
+    return res
 
 
 def fuse_children(net):
@@ -100,6 +119,27 @@ def fuse(module, how):
             if hasattr(m, "fuse_convs"):
                 m.fuse_convs()
                 m.forward = m.forward_fuse
+    elif how == "deep":  # what a whole YOLO model does: every kind of block, parents first
+        for m in list(module.modules()):
+            if hasattr(m, "fuse_convs") and hasattr(m, "forward_fuse"):  # RepConv, Conv2
+                m.fuse_convs()
+                if hasattr(m, "bn") and isinstance(getattr(m, "bn", None), torch.nn.BatchNorm2d):
+                    m.conv = resolve(PATHS["fuse_conv_and_bn"])(m.conv, m.bn)
+                    delattr(m, "bn")
+                m.forward = m.forward_fuse
+            elif hasattr(m, "conv1") and hasattr(m, "fuse") and hasattr(m, "forward_fuse"):  # RepVGGDW
+                m.fuse()
+                m.forward = m.forward_fuse
+            elif hasattr(m, "conv_transpose") and hasattr(m, "bn") and hasattr(m, "forward_fuse"):
+                m.conv_transpose = resolve(PATHS["fuse_deconv_and_bn"])(m.conv_transpose, m.bn)
+                delattr(m, "bn")
+                m.forward = m.forward_fuse
+            elif hasattr(m, "bn") and isinstance(getattr(m, "conv", None), torch.nn.Conv2d) and hasattr(m, "forward_fuse"):
+                m.conv = resolve(PATHS["fuse_conv_and_bn"])(m.conv, m.bn)
+                delattr(m, "bn")
+                m.forward = m.forward_fuse
+    elif how == "head":  # Detect.fuse(): works in place, drops the branch that inference does not use
+        module.fuse()
     elif how == "method":
         module = module.fuse()
     elif how == "children":
@@ -110,9 +150,17 @@ def fuse(module, how):
 
 
 def build_module(case, dtype=torch.float32):
-    module = resolve(case["class"])(*make(case.get("args", []), dtype), **make(case.get("kwargs", {}), dtype))
+    cls = resolve(case["class"])
+    old = {k: getattr(cls, k) for k in case.get("class_attrs", {})}
+    for k, v in case.get("class_attrs", {}).items():
+        setattr(cls, k, v)
+    try:
+        module = cls(*make(case.get("args", []), dtype), **make(case.get("kwargs", {}), dtype))
+    finally:
+        for k, v in old.items():
+            setattr(cls, k, v)
     for k, v in case.get("attrs", {}).items():
-        setattr(module, k, v)
+        setattr(module, k, make(v, dtype))
     fill.fill_(module, case["fill"]["prefix"], case["fill"]["conv_gain"])
     return module.to(dtype)
 
@@ -150,7 +198,8 @@ def run_module(case, dtype=torch.float32):
     for t in leaves:
         t.requires_grad_(grad)
     with torch.set_grad_enabled(grad):
-        out = flatten(module(*args, **kwargs))
+        out = module(*args, **kwargs)
+        out = flatten(pick(out, case["pick"]) if "pick" in case else out)
     if grad:
         fl = [o for o in out if o.is_floating_point() and o.requires_grad]
         loss = sum((o * fill.tensor(f"{case['id']}/g{i}", o.shape).to(dtype)).sum() for i, o in enumerate(fl))

@@ -11,15 +11,12 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from tests.golden import fill, runner
+from tests.golden import comparison, fill
 from tests.golden.comparison import close, close_grads, match_rows, same_keys
-from tests.golden.runner import flatten, summarize_grads, table
+from tests.golden.runner import make, resolve, summarize_grads, table
 
 HERE = Path(__file__).resolve().parent
-HEADS = {f"ultralytics.nn.modules.head:{n}": f"ultralytics.nn.modules:{n}" for n in ("Detect", "v10Detect")}
 PATHS = {
-    "fuse_conv_and_bn": "ultralytics.utils.torch_utils:fuse_conv_and_bn",
-    "fuse_deconv_and_bn": "ultralytics.utils.torch_utils:fuse_deconv_and_bn",
     "DetectionModel": "ultralytics.nn.yolo:YOLODetectionModel",
     "TaskAlignedAssigner": "ultralytics.utils.tal:TaskAlignedAssigner",
     "v8DetectionLoss": "ultralytics.utils.loss:v8DetectionLoss",
@@ -32,128 +29,6 @@ PATHS = {
     "guess_model_task": "ultralytics.nn.tasks:guess_model_task",
     "yaml_model_load": "ultralytics.nn.tasks:yaml_model_load",
 }
-
-
-def resolve(path):
-    """Import 'module:Name'; the heads are looked up in the package of all modules."""
-    return runner.resolve(HEADS.get(path, path))
-
-
-def make(spec, dtype=torch.float32):
-    """Turn a JSON value spec into a Python value."""
-    if isinstance(spec, dict) and "$floats" in spec:  # 1-D float tensor
-        return torch.tensor(spec["$floats"], dtype=torch.float32).to(dtype)
-    return runner.make(spec, dtype)
-
-
-def pick(out, paths):
-    """Return the parts of a nested output that the paths (lists of indices and keys) name, in order."""
-    res = []
-    for path in paths:
-        o = out
-        for k in path:
-            o = o[k]
-        res.append(o)
-    return res
-
-
-def fuse(module, how):
-    if how == "conv_bn":  # Conv, DWConv and everything built of them
-        for m in module.modules():
-            if hasattr(m, "bn") and hasattr(m, "conv") and hasattr(m, "forward_fuse"):
-                m.conv = resolve(PATHS["fuse_conv_and_bn"])(m.conv, m.bn)
-                delattr(m, "bn")
-                m.forward = m.forward_fuse
-    elif how == "repconv":
-        for m in module.modules():
-            if hasattr(m, "fuse_convs"):
-                m.fuse_convs()
-                m.forward = m.forward_fuse
-    elif how == "deep":  # what a whole YOLO model does: every kind of block, parents first
-        for m in list(module.modules()):
-            if hasattr(m, "fuse_convs") and hasattr(m, "forward_fuse"):  # RepConv, Conv2
-                m.fuse_convs()
-                if hasattr(m, "bn") and isinstance(getattr(m, "bn", None), torch.nn.BatchNorm2d):
-                    m.conv = resolve(PATHS["fuse_conv_and_bn"])(m.conv, m.bn)
-                    delattr(m, "bn")
-                m.forward = m.forward_fuse
-            elif hasattr(m, "conv1") and hasattr(m, "fuse") and hasattr(m, "forward_fuse"):  # RepVGGDW
-                m.fuse()
-                m.forward = m.forward_fuse
-            elif hasattr(m, "conv_transpose") and hasattr(m, "bn") and hasattr(m, "forward_fuse"):
-                m.conv_transpose = resolve(PATHS["fuse_deconv_and_bn"])(m.conv_transpose, m.bn)
-                delattr(m, "bn")
-                m.forward = m.forward_fuse
-            elif hasattr(m, "bn") and isinstance(getattr(m, "conv", None), torch.nn.Conv2d) and hasattr(m, "forward_fuse"):
-                m.conv = resolve(PATHS["fuse_conv_and_bn"])(m.conv, m.bn)
-                delattr(m, "bn")
-                m.forward = m.forward_fuse
-    elif how == "head":  # Detect.fuse(): works in place, drops the branch that inference does not use
-        module.fuse()
-    elif how == "method":
-        module = module.fuse()
-    elif how == "children":
-        module = fuse_children(module)
-    elif how is not None:
-        raise ValueError(how)
-    return module
-
-
-def build_module(case, dtype=torch.float32):
-    cls = resolve(case["class"])
-    old = {k: getattr(cls, k) for k in case.get("class_attrs", {})}
-    for k, v in case.get("class_attrs", {}).items():
-        setattr(cls, k, v)
-    try:
-        module = cls(*make(case.get("args", []), dtype), **make(case.get("kwargs", {}), dtype))
-    finally:
-        for k, v in old.items():
-            setattr(cls, k, v)
-    for k, v in case.get("attrs", {}).items():
-        setattr(module, k, make(v, dtype))
-    fill.fill_(module, case["fill"]["prefix"], case["fill"]["conv_gain"])
-    return module.to(dtype)
-
-
-def run_module(case, dtype=torch.float32):
-    """Run a module case; return {array name: array} and the (unfused) state-dict shapes."""
-    res = {}
-    if case.get("function"):
-        module, shapes = resolve(case["class"]), {}
-    else:
-        module = build_module(case, dtype)
-        shapes = {k: list(v.shape) for k, v in module.state_dict().items()}
-        module.train(case["mode"] == "train")
-        if case.get("fuse"):
-            module = fuse(module, case["fuse"])
-            if case.get("fused_state"):
-                for k, v in module.state_dict().items():
-                    res[f"fused/{k}"] = v.detach().numpy()
-    args, kwargs = make(case["inputs"], dtype), make(case.get("input_kwargs", {}), dtype)
-    for m in [*args, *kwargs.values()]:  # sub-modules given as inputs
-        if isinstance(m, torch.nn.Module):
-            m.train(case["mode"] == "train")
-    leaves = [t for t in flatten(args) if t.is_floating_point()]
-    grad = bool(case.get("grad"))
-    for t in leaves:
-        t.requires_grad_(grad)
-    with torch.set_grad_enabled(grad):
-        out = module(*args, **kwargs)
-        out = flatten(pick(out, case["pick"]) if "pick" in case else out)
-    if grad:
-        fl = [o for o in out if o.is_floating_point() and o.requires_grad]
-        loss = sum((o * fill.tensor(f"{case['id']}/g{i}", o.shape).to(dtype)).sum() for i, o in enumerate(fl))
-        loss.backward()
-        res["grad/inputs"] = summarize_grads([(f"{case['id']}/in{i}", t.grad) for i, t in enumerate(leaves)])
-        if not case.get("function"):
-            res["grad/params"] = summarize_grads([(n, p.grad) for n, p in module.named_parameters()])
-    for i, o in enumerate(out):
-        res[f"out{i}"] = o.detach().numpy()
-    if case.get("state_after"):
-        for k, v in module.state_dict().items():
-            if k.endswith(("running_mean", "running_var")):
-                res[f"after/{k}"] = v.detach().numpy()
-    return res, shapes
 
 
 def hyper(**kw):
@@ -342,30 +217,6 @@ def run_transfer(case):
     return res, dict(dst.names)
 
 
-def check_module(case, z):
-    res, shapes = run_module(case)
-    errors = [] if case.get("function") else same_keys(shapes, case["state_dict"])
-    for o in case["outputs"]:
-        k = o["name"]
-        if k not in res:
-            errors.append(f"{k}: missing")
-        elif o.get("rows"):  # rows sorted by score: near-equal scores may swap
-            want = z[f"{case['id']}/{k}"]
-            if res[k].shape != want.shape:
-                errors.append(f"{k}: shape {res[k].shape}, want {want.shape}")
-            else:
-                errors += [f"{k}[{b}]: {e}" for b in range(len(want)) for e in match_rows(res[k][b], want[b], o["atol"], o["atol"])]
-        elif k.startswith("grad/"):
-            errors += close_grads(k, res[k], z[f"{case['id']}/{k}"], o["rtol"])
-        else:
-            errors += close(k, res[k], z[f"{case['id']}/{k}"], o["rtol"], o["atol"])
-    n = sum(k.startswith("out") for k in res)
-    m = sum(o["name"].startswith("out") for o in case["outputs"])
-    if n != m:
-        errors.append(f"{n} outputs, want {m}")
-    return errors
-
-
 def check_yolo(case, z):
     res, facts = run_yolo(case)
     errors = same_keys(facts["state_dict"], case["state_dict"])
@@ -551,23 +402,14 @@ def check_guess(case, z):
 
 CHECK = {"yolo": check_yolo, "init": check_init, "assigner": check_assigner, "yololoss": check_yololoss, "nms": check_nms,
          "musgd": check_musgd, "e2e": check_e2e, "transfer": check_transfer, "letterbox": check_letterbox,
-         "parse": check_parse, "guess": check_guess, "module": check_module}
+         "parse": check_parse, "guess": check_guess, "module": comparison.check_module}
 
 
 def load_cases():
     """Return the list of all cases, with `"@other"` state dicts resolved."""
-    cases = json.loads((HERE / "cases.json").read_text())["cases"]
-    by_id = {c["id"]: c for c in cases}
-    for c in cases:
-        if isinstance(c.get("state_dict"), str):
-            c["state_dict"] = by_id[c["state_dict"][1:]]["state_dict"]
-    return cases
+    return comparison.load_cases(HERE / "cases.json")
 
 
 def check(case):
     """Return the list of differences between the project's numbers and the golden ones; empty when the case passes."""
-    arrays = {}
-    if case.get("file"):
-        with np.load(HERE / case["file"]) as z:
-            arrays = {k: z[k] for k in z.files if k.startswith(case["id"] + "/")}
-    return CHECK[case["group"]](case, arrays)
+    return comparison.check(case, HERE, CHECK)

@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from tests.golden import comparison, runner
-from tests.golden.blocks import fill
-from ultralytics.nn import modules
+from tests.golden import comparison
+from tests.golden.blocks.cases import load_block_cases
 from ultralytics.nn.registry import REGISTRY
 
-FOLDER = Path(fill.__file__).parent
-CASES: list[dict[str, Any]] = json.loads((FOLDER / "cases_a.json").read_text(encoding="utf-8"))["cases"]
+CASES = load_block_cases("a")
 
 
 @pytest.fixture(autouse=True)
-def _blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Case names lead to this package, and computed tables are left as built."""
-    monkeypatch.setitem(runner.MAP, "blocks", modules.__name__)
-    monkeypatch.setattr(runner, "fill", fill)
+def _reset_seed() -> None:
     torch.manual_seed(0)
-
-
-def errors_of(case: dict[str, Any]) -> list[str]:
-    with np.load(FOLDER / case["file"]) as stored:
-        arrays = {k: stored[k] for k in stored.files if k.startswith(case["id"] + "/")}
-    return comparison.check_module(case, arrays)
 
 
 NEEDS = {"blocks_dcnv2": "DCNv2", "blocks_faster_cglu": "Faster_Block_CGLU"}
@@ -42,7 +29,7 @@ def test_recorded_numbers(case: dict[str, Any]) -> None:
     other = NEEDS.get(case["id"])
     if other is not None and other not in REGISTRY:
         pytest.skip(f"the block '{other}' is not registered")
-    assert errors_of(case) == []
+    assert comparison.check(case) == []
 
 
 def test_a_wrong_number_is_seen() -> None:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.golden.blocks.cases_c import load_block_cases
+from tests.golden.blocks.cases import BOX_LOSS, load_block_cases
 from tests.golden.comparison import check
 from tests.golden.fill import fill_, tensor
 from tests.nn.modules.finite_differences import assert_gradient
@@ -38,7 +38,7 @@ from ultralytics.nn.registry import REGISTRY, RowContext
 from ultralytics.nn.tasks import parse_model
 from ultralytics.utils.errors import ConfigError, ModelYAMLError
 
-CASES = [case for case in load_block_cases(losses=False) if not case["id"].startswith("aifi_")]
+CASES = [c for c in load_block_cases("c") if c["class"] != BOX_LOSS and not c["id"].startswith("aifi_")]
 BUILT_WITH_GLU = "C2f_SHSA_CGLU"
 ROWS: dict[str, list[Any]] = {  # each row on 32 channels
     "EMA": [],

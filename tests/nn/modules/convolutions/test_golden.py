@@ -5,38 +5,23 @@ One case records a gradient that this project does not stop: see `test_ends_of_a
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
-
 import pytest
 import torch
 
-from tests.golden import blocks, runner
-from tests.golden.blocks import fill
+from tests.golden import fill, runner
+from tests.golden.blocks.cases import load_block_cases
 from tests.golden.comparison import check
 from ultralytics.nn.registry import REGISTRY
 
-FOLDER = Path(blocks.__file__).resolve().parent
-MODULES = "ultralytics.nn.modules"
 FROZEN = {"dysnake_k5"}  # holds the gradient of the official code, in which the ends of a snake do not learn
 NEEDS = {"c2f_faster_ema": "EMA"}  # blocks of another package
 
 
-def _cases() -> list[dict[str, Any]]:
-    cases: list[dict[str, Any]] = json.loads((FOLDER / "cases_b.json").read_text(encoding="utf-8"))["cases"]
-    for case in cases:
-        case["class"] = case["class"].replace("blocks:", f"{MODULES}:")
-    return cases
-
-
-CASES = {case["id"]: case for case in _cases()}
+CASES = {case["id"]: case for case in load_block_cases("b")}
 
 
 @pytest.fixture(autouse=True)
-def _fill_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The blocks have computed tables of their own, which are not filled."""
-    monkeypatch.setattr(runner, "fill", fill)
+def _reset_seed() -> None:
     torch.manual_seed(0)
 
 
@@ -49,7 +34,7 @@ def test_golden(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(FROZEN))
 def test_golden_of_the_official_gradient(name: str) -> None:
-    case = {**CASES[name], "class": f"{MODULES}:DySnakeConvFrozen"}
+    case = {**CASES[name], "class": "blocks:DySnakeConvFrozen"}
     assert check(case) == []
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.golden.blocks.cases_c import load_block_cases
+from tests.golden.blocks.cases import load_block_cases
 from tests.golden.comparison import check
 from tests.golden.fill import fill_, tensor
 from tests.nn.modules.finite_differences import assert_gradient
@@ -32,7 +32,7 @@ from ultralytics.nn.registry import REGISTRY
 from ultralytics.nn.tasks import parse_model
 from ultralytics.utils.errors import ConfigError, ModelYAMLError
 
-CASES = [case for case in load_block_cases(losses=False) if case["id"].startswith("aifi_")]
+CASES = [case for case in load_block_cases("c") if case["id"].startswith("aifi_")]
 PREFIX = "TransformerEncoderLayer_"
 ROWS = sorted(name for name in REGISTRY if name.startswith(PREFIX))
 AT_256 = {  # parameters with 256 channels, hidden width 1024 and 8 heads (4 for windows)
