@@ -1,7 +1,6 @@
 """Runs of a tiny network on a drawn data set: what is written, in which order, and that a continued run is the same."""
 
 import copy
-import csv
 import math
 import multiprocessing
 from pathlib import Path
@@ -9,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.engine.same import assert_same_run, rows
 from tests.engine.tiny import IMAGES, TINY, write_dataset
-from tests.engine.training.test_state import assert_equal
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.nn.checkpoint.format import pack_model, read_checkpoint, save_checkpoint
 from ultralytics.nn.tasks import load_checkpoint
@@ -48,24 +47,8 @@ def make(data, network, tmp_path):
     return build
 
 
-def rows(trainer):
-    """Rows of results.csv without the time."""
-    with open(trainer.csv) as f:
-        return [{k: v for k, v in row.items() if k != "time"} for row in csv.DictReader(f)]
-
-
 def weights(trainer):
     return {k: v.clone() for k, v in trainer.model.state_dict().items()}
-
-
-def assert_same_run(a, b):
-    """Demand equal weights, average, optimizer, early stopping and results.csv, bit for bit."""
-    one, two = read_checkpoint(a.last), read_checkpoint(b.last)
-    for key in ("epoch", "best_fitness", "updates", "optimizer", "scheduler", "stopper"):
-        assert_equal(one[key], two[key], key)
-    for key in ("model", "ema"):
-        assert_equal(one[key]["state_dict"], two[key]["state_dict"], key)
-    assert rows(a) == rows(b)
 
 
 class Killed(Exception):

@@ -16,7 +16,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from tests.engine.tiny import IMAGES, write_dataset
 from tests.engine.training.child import network
-from tests.engine.training.test_processes import EMPTY, NO_DENOISING, PLAIN
+from tests.engine.training.plain import EMPTY, NO_DENOISING, PLAIN
 from ultralytics.data.build import EpochSampler
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 

@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 
-from tests.engine.test_trainer import assert_same_run
+from tests.engine.same import assert_same_run
 from tests.engine.tiny import IMAGES, small_trainer, tiny_network, write_dataset
 from ultralytics.engine import trainer as engine
 from ultralytics.models import RTDETR

@@ -13,28 +13,10 @@ import torch
 
 from tests.engine.tiny import IMAGES, write_dataset
 from tests.engine.training.child import finish, start
+from tests.engine.training.plain import EMPTY, NO_DENOISING, PLAIN
 from ultralytics.data.build import EpochSampler
 from ultralytics.models.rtdetr.val import RTDETRValidator
 from ultralytics.nn.checkpoint.format import read_checkpoint
-
-NO_DENOISING = [0.0, None, -1, 0]
-PLAIN = {
-    **{
-        "imgsz": 64,
-        "batch": 8,
-        "nbs": 1,
-        "workers": 0,
-        "device": "cpu",
-        "amp": False,
-        "plots": False,
-        "verbose": False,
-    },
-    **{"mosaic": 0.0, "hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0, "scale": 0.0, "translate": 0.0, "fliplr": 0.0},
-    **{"optimizer": "SGD", "lr0": 0.01, "momentum": 0.9, "warmup_epochs": 0.0, "recipe": "small", "epochs": 4},
-    **{"sync_bn": True, "ema_warmup": 5.0, "loss": "vfl"},
-    "channels_last": False,  # rounds otherwise, and these plain images have many equally good tokens
-}
-EMPTY = IMAGES[2]
 
 
 def free_port():

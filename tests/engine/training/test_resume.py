@@ -10,7 +10,7 @@ import signal
 import pytest
 import torch
 
-from tests.engine.test_trainer import assert_same_run
+from tests.engine.same import assert_same_run
 from tests.engine.tiny import IMAGES, write_dataset
 from tests.engine.training.child import finish, network, start
 from ultralytics.models.rtdetr.train import RTDETRTrainer

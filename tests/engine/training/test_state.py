@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from tests.engine.same import assert_equal
 from tests.engine.tiny import TINY
 from ultralytics.cfg import get_cfg
 from ultralytics.engine.training import state as ck
@@ -40,23 +41,6 @@ def make_state(seed=0, rows=()):
     progress = ck.Progress(epoch=2, step=9, elapsed=1.5, best_fitness=0.5, rows=list(rows))
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     return ck.TrainState(model, ema, optimizer, scheduler, scaler, stopper, progress)
-
-
-def assert_equal(a, b, where=""):
-    """Demand two nested structures to be the same, tensors bit for bit."""
-    assert type(a) is type(b), where
-    if isinstance(a, dict):
-        assert list(a) == list(b), where
-        for k in a:
-            assert_equal(a[k], b[k], f"{where}.{k}")
-    elif isinstance(a, (list, tuple)):
-        assert len(a) == len(b), where
-        for i, (x, y) in enumerate(zip(a, b, strict=True)):
-            assert_equal(x, y, f"{where}[{i}]")
-    elif isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), where
-    else:
-        assert a == b, where
 
 
 # ---- random streams

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.utils.metrics.test_coco import KINDS, make_set
+from tests.utils.metrics.coco_sets import KINDS, make_set
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.metrics.bootstrap import Bootstrap, bootstrap_coco, draw_weights, percentile_interval
 from ultralytics.utils.metrics.coco import STAT_NAMES, CocoImage, coco_ap

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.utils.metrics.test_coco import KINDS, make_set, pycoco
+from tests.utils.metrics.coco_sets import KINDS, make_set, pycoco
 from ultralytics.utils.metrics import DetMetrics
 from ultralytics.utils.metrics.coco import CocoImage
 from ultralytics.utils.metrics.report import Table, at_conf, best_conf, class_agnostic, times_of, write_tables
