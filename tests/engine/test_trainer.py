@@ -31,12 +31,11 @@ def network(data):
     return RTDETRTrainer(overrides={**QUICK, "data": str(data)}).get_model(cfg=TINY, verbose=False)
 
 
-@pytest.fixture
-def make(data, network, tmp_path):
-    """Makes trainers of runs below `tmp_path/runs`; without `final` they skip the validation of the best weights."""
+def maker(data, network, folder):
+    """Makes trainers of runs below `folder/runs`; without `final` they skip the validation of the best weights."""
 
     def build(name="run", final=False, **changes):
-        overrides = {"data": str(data), "project": str(tmp_path / "runs"), "name": name}
+        overrides = {"data": str(data), "project": str(folder / "runs"), "name": name}
         overrides = QUICK if changes.get("resume") else {**QUICK, "epochs": 2, **overrides}
         trainer = RTDETRTrainer(overrides={**overrides, **changes})
         trainer.model = copy.deepcopy(network)
@@ -45,6 +44,11 @@ def make(data, network, tmp_path):
         return trainer
 
     return build
+
+
+@pytest.fixture
+def make(data, network, tmp_path):
+    return maker(data, network, tmp_path)
 
 
 def weights(trainer):
@@ -287,10 +291,10 @@ def test_without_validation_only_the_last_epoch_is_measured(make):
 HARD = {"mosaic": 1.0, "nbs": 4, "warmup_epochs": 1.0, "epochs": 3, "close_mosaic": 1}
 
 
-@pytest.fixture
-def straight(make):
+@pytest.fixture(scope="module")
+def straight(data, network, tmp_path_factory):
     """Three epochs without a break, with mosaic, accumulation, its tail, warm-up and closing mosaic."""
-    trainer = make("straight", **HARD)
+    trainer = maker(data, network, tmp_path_factory.mktemp("straight"))("straight", **HARD)
     trainer.train()
     return trainer
 

@@ -104,7 +104,7 @@ def test_one_batch_ahead_and_no_more():
 
 
 def test_memory_is_flat():
-    source, most = Counted(30), 0
+    source, most = Counted(8), 0
     for item in read_ahead(source):
         del item
         gc.collect()

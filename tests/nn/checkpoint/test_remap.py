@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +31,14 @@ def meta(shapes):
     return {k: torch.empty(v, device="meta") for k, v in shapes.items()}
 
 
-def own_shapes(yaml, nc, last=10**9):
+@cache
+def shapes_of(yaml, nc):
     with torch.device("meta"):
-        state = RTDETRDetectionModel(yaml, nc=nc, verbose=False).state_dict()
-    return {k: tuple(v.shape) for k, v in state.items() if int(k.split(".")[1]) <= last}
+        return {k: tuple(v.shape) for k, v in RTDETRDetectionModel(yaml, nc=nc, verbose=False).state_dict().items()}
+
+
+def own_shapes(yaml, nc, last=10**9):
+    return {k: v for k, v in shapes_of(yaml, nc).items() if int(k.split(".")[1]) <= last}
 
 
 def in_memory(key):

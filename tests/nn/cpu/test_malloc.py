@@ -13,9 +13,10 @@ from ultralytics.nn.cpu import malloc as heap
 from ultralytics.nn.cpu.malloc import retain_freed_memory
 
 MB = 1 << 20
-CODE = """
-import ctypes, os, resource
-from ultralytics.nn.cpu.malloc import retain_freed_memory, retained_memory
+CODE = f"""
+import ctypes, os, resource, runpy
+functions = runpy.run_path({heap.__file__!r})  # without the package, which imports torch
+retain_freed_memory, retained_memory = functions["retain_freed_memory"], functions["retained_memory"]
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
 

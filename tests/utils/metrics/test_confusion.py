@@ -85,7 +85,7 @@ def test_tables(tmp_path, caplog):
     assert matrix.to_df().shape == (4, 5) and matrix.to_csv().count("\n") == 5
 
 
-@pytest.mark.parametrize("nc", [1, 5, 120])
+@pytest.mark.parametrize("nc", [1, 120])
 def test_plot(tmp_path, nc):
     matrix, drawn = ConfusionMatrix([f"class {i}" for i in range(nc)]), []
     matrix.matrix += np.eye(nc + 1, dtype=int) * 7
