@@ -46,6 +46,12 @@ def runtime_nodes(node: ast.AST, inside_function: bool = False) -> Iterator[tupl
         yield from runtime_nodes(child, deeper)
 
 
+@cache
+def nodes_of(path: Path) -> tuple[tuple[ast.AST, bool], ...]:
+    """The run-time nodes of a file."""
+    return tuple(runtime_nodes(tree(path)))
+
+
 def targets(node: ast.AST) -> list[str]:
     """Modules that an import statement names; `from package import submodule` names the submodule."""
     if isinstance(node, ast.Import):
@@ -61,20 +67,23 @@ def imports() -> tuple[tuple[str, str, int, bool], ...]:
     """Run-time imports of our own modules: (importer, imported, line, inside a function)."""
     found = []
     for path in files():
-        for node, inside in runtime_nodes(tree(path)):
+        for node, inside in nodes_of(path):
             found += [
                 (name_of(path), t, node.lineno, inside) for t in targets(node) if t.split(".")[0] == "ultralytics"
             ]
     return tuple(found)
 
 
-def functions() -> Iterator[tuple[Path, str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+@cache
+def functions() -> tuple[tuple[Path, str, ast.FunctionDef | ast.AsyncFunctionDef], ...]:
     """Every function: its file, its class (or ""), and its node."""
+    found: list[tuple[Path, str, ast.FunctionDef | ast.AsyncFunctionDef]] = []
     for path in files():
         stack: list[tuple[ast.AST, str]] = [(tree(path), "")]
         while stack:
             node, owner = stack.pop()
             for child in ast.iter_child_nodes(node):
                 if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                    yield path, owner, child
+                    found.append((path, owner, child))
                 stack.append((child, child.name if isinstance(child, ast.ClassDef) else owner))
+    return tuple(found)

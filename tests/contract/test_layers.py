@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from tests.contract.source import files, imports, modules, name_of, runtime_nodes, targets, tree
+from tests.contract.source import files, imports, modules, name_of, nodes_of, targets, tree
 
 LAYERS = {  # the longest prefix counts
     "ultralytics.utils": 0,
@@ -129,9 +129,9 @@ def test_imports_go_down() -> None:
 
 def test_lower_layers_take_nothing_but_the_version_from_the_package_file() -> None:
     bad = []
-    for path in files():
-        for node, _ in runtime_nodes(tree(path)):
-            if layer(name_of(path))[0] < 6 and "ultralytics" in targets(node):
+    for path in (path for path in files() if layer(name_of(path))[0] < 6):
+        for node, _ in nodes_of(path):
+            if "ultralytics" in targets(node):
                 names = {a.name for a in getattr(node, "names", [])}
                 bad += [] if names == {"__version__"} else [f"{path}:{node.lineno} {ast.unparse(node)}"]
     assert not bad, "\n".join(bad)
@@ -146,7 +146,7 @@ def test_own_modules_are_imported_at_the_top() -> None:
 def test_local_imports_are_heavy_third_parties() -> None:
     bad = []
     for path in files():
-        for node, inside in runtime_nodes(tree(path)):
+        for node, inside in nodes_of(path):
             names = {t.split(".")[0] for t in targets(node)} - {"ultralytics"}
             bad += [f"{path}:{node.lineno} {n}" for n in names if inside and n not in LOCAL_THIRD_PARTIES]
     assert not bad, "\n".join(bad)

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from tests.engine.tiny import IMAGES, small_trainer, write_dataset
+from tests.engine.tiny import IMAGES, StandInTrainer, small_trainer, write_dataset
 from ultralytics.engine.training.protocols import RunPaths
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.nn.checkpoint.format import read_checkpoint
@@ -30,9 +30,9 @@ def idle(make):
 
     def build(**changes):
         trainer = make(**changes)
-        trainer._train_epoch = lambda: setattr(trainer, "tloss", [0.0] * 3)
+        trainer.batches_cost_nothing = True
         trainer.add_callback("on_train_epoch_end", lambda t: t.optimizer.step())  # without gradients it moves nothing
-        trainer._metrics_of_epoch = lambda wanted: ({}, None)
+        trainer.metrics_of = lambda wanted: ({}, None)
         return trainer
 
     return build
@@ -77,7 +77,7 @@ def test_the_rate_follows_its_schedule(idle, given, curve):
 )
 def test_which_checkpoints_are_kept(idle, given, want):
     trainer = idle(epochs=4, **given)
-    trainer._metrics_of_epoch = lambda wanted: ({}, 0.1 * (trainer.epoch + 1))
+    trainer.metrics_of = lambda wanted: ({}, 0.1 * (trainer.epoch + 1))
     trainer.train()
     assert sorted(file.stem for file in trainer.wdir.iterdir()) == want.split()
     assert read_checkpoint(trainer.last)["train_state"]["epoch"] == 4
@@ -86,7 +86,7 @@ def test_which_checkpoints_are_kept(idle, given, want):
 @pytest.mark.parametrize(("hours", "spent", "want"), [(1.0, 600, 6), (0.25, 600, 2), (0.1, 600, 1), (None, 600, 3)])
 def test_time_decides_on_the_number_of_epochs(idle, hours, spent, want):
     trainer = idle(epochs=3, time=hours)
-    trainer._elapsed = lambda: spent * (trainer.epoch + 1.0)
+    trainer.seconds = lambda: spent * (trainer.epoch + 1.0)
     trainer.train()
     assert len(rows(trainer)) == want
 
@@ -101,7 +101,7 @@ def test_a_run_under_time_continues_past_its_epochs(idle, done):
 
     def run(**changes):
         trainer = idle(**changes)
-        trainer._elapsed = lambda: 600 * (trainer.epoch + 1.0)
+        trainer.seconds = lambda: 600 * (trainer.epoch + 1.0)
         trainer.add_callback(
             "on_train_epoch_start", lambda t: t.warmup.set_rates(t.optimizer, t.scheduler.get_last_lr(), t.epoch)
         )
@@ -144,9 +144,9 @@ def test_fraction(idle, fraction, sizes):
 @pytest.mark.parametrize(
     ("fraction", "want"), [(1.0, 5), (0.4, 2), (3, 3), ([0.6, 0.2], 3), (0.01, 1), (50, 5)], ids=str
 )
-def test_the_recipe_is_for_the_images_that_are_taken(idle, fraction, want):
+def test_the_recipe_is_for_the_images_that_are_taken(idle, monkeypatch, fraction, want):
     trainer, counted = idle(epochs=1, fraction=fraction), []
-    trainer.auto_recipe = lambda images: counted.append(images) or ("trial", "")
+    monkeypatch.setattr(StandInTrainer, "auto_recipe", lambda _, images: counted.append(images) or ("trial", ""))
     trainer.train()
     assert counted == [want]
 
@@ -161,7 +161,7 @@ def test_the_arguments_of_a_run_start_another(idle, tmp_path, capsys):
     assert (again.args.lr0, again.args.resume, again.resume_from) == (0.0123, False, None)
     again.model, again.get_model = first.model, lambda **_: first.model
     again._train_epoch = lambda: setattr(again, "tloss", [0.0] * 3)
-    again._metrics_of_epoch = lambda wanted: ({}, None)
+    again.metrics_of = lambda wanted: ({}, None)
     again.final_val = False
     again.add_callback("on_train_epoch_end", lambda t: t.optimizer.step())
     again.train()
@@ -231,7 +231,7 @@ def test_a_stop_that_may_come_is_validated(idle):
         asked.append(wanted)
         return {}, next(fitness)
 
-    trainer._metrics_of_epoch = measure
+    trainer.metrics_of = measure
     trainer.train()
     assert asked == [False, False, True] and len(rows(trainer)) == 3
 

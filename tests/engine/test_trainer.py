@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.engine.same import assert_same_run, rows
-from tests.engine.tiny import IMAGES, TINY, write_dataset
+from tests.engine.tiny import IMAGES, TINY, StandInTrainer, write_dataset
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.nn.checkpoint.format import pack_model, read_checkpoint, save_checkpoint
 from ultralytics.nn.tasks import load_checkpoint
@@ -37,9 +37,9 @@ def maker(data, network, folder):
     def build(name="run", final=False, **changes):
         overrides = {"data": str(data), "project": str(folder / "runs"), "name": name}
         overrides = QUICK if changes.get("resume") else {**QUICK, "epochs": 2, **overrides}
-        trainer = RTDETRTrainer(overrides={**overrides, **changes})
-        trainer.model = copy.deepcopy(network)
-        trainer.get_model = lambda **_: copy.deepcopy(network)
+        trainer = StandInTrainer(overrides={**overrides, **changes})
+        trainer.network = network
+        trainer.model = trainer.get_model()
         trainer.final_val = final
         return trainer
 
@@ -210,10 +210,9 @@ def test_multi_scale_draws_multiples_of_the_stride(make):
     def sizes():
         trainer = make(multi_scale=0.4, epochs=3, imgsz=96, val=False)
         seen = []
-        original = trainer.preprocess_batch
-        trainer.preprocess_batch = lambda batch: seen.append(original(batch)) or seen[-1]
+        trainer.model.model[0].register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[-1]))
         trainer.train()
-        return [b["img"].shape[-1] for b in seen]
+        return seen
 
     first = sizes()
     assert len(set(first)) > 1 and all(s % 32 == 0 and 32 <= s <= 160 for s in first)
@@ -256,7 +255,7 @@ def test_what_the_user_gives_wins_over_the_recipe(make):
 def test_early_stop(make, capsys):
     trainer = make(epochs=9, patience=2)
     fitness = iter([0.3, 0.2, 0.3, 0.2])
-    trainer._metrics_of_epoch = lambda wanted: ({"metrics/mAP50(B)": 0.0}, next(fitness))
+    trainer.metrics_of = lambda wanted: ({"metrics/mAP50(B)": 0.0}, next(fitness))
     trainer.train()
     assert trainer.epoch == 2 and trainer.progress.best_fitness == 0.3
     assert "patience=2: no better fitness since epoch 1" in capsys.readouterr().out

@@ -21,6 +21,7 @@ from torch import nn
 from ultralytics.models.rtdetr.predict import RTDETRPredictor
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.nn.tasks import RTDETRDetectionModel
+from ultralytics.nn.yaml_model import YamlModel
 
 NAMES = {0: "red", 1: "green", 2: "blue"}
 COLORS = ((40, 40, 220), (40, 200, 40), (220, 80, 40))  # BGR
@@ -184,15 +185,41 @@ FAST_RUN: dict[str, Any] = {
 }
 
 
-def small_trainer(data: Path, folder: Path, **changes: Any) -> RTDETRTrainer:
+class StandInTrainer(RTDETRTrainer):
+    """Trains copies of `network`; a test may stand in for parts of a run that it is not about, by these attributes."""
+
+    network: YamlModel | None = None
+    metrics_of: Callable[[bool], tuple[dict[str, float], float | None]] | None = None
+    """The metrics and the fitness of an epoch, given whether they are wanted."""
+    seconds: Callable[[], float] | None = None
+    """Seconds of training so far."""
+    batches_cost_nothing = False
+    """No batch is trained; epochs, rates and files are those of a real run."""
+
+    def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> YamlModel:
+        return super().get_model(cfg, weights, verbose) if self.network is None else copy.deepcopy(self.network)
+
+    def _metrics_of_epoch(self, wanted: bool) -> tuple[dict[str, float], float | None]:
+        return super()._metrics_of_epoch(wanted) if self.metrics_of is None else self.metrics_of(wanted)
+
+    def _elapsed(self) -> float:
+        return super()._elapsed() if self.seconds is None else self.seconds()
+
+    def _train_epoch(self) -> None:
+        if self.batches_cost_nothing:
+            self.tloss = [0.0] * 3
+        else:
+            super()._train_epoch()
+
+
+def small_trainer(data: Path, folder: Path, **changes: Any) -> StandInTrainer:
     """A trainer of `TINY` on a data set, whose run goes to `folder/run`; it skips the validation of the best weights.
 
     A resumed run takes data and folder from its checkpoint.
     """
     given = {} if changes.get("resume") else {"data": str(data), "project": str(folder), "name": "run"}
-    trainer = RTDETRTrainer(overrides={**FAST_RUN, **given, **changes})
-    network = trainer.get_model(TINY, verbose=False) if trainer.data["nc"] != 3 else copy.deepcopy(tiny_network())
-    trainer.get_model = lambda **_: copy.deepcopy(network)  # type: ignore[method-assign]
+    trainer = StandInTrainer(overrides={**FAST_RUN, **given, **changes})
+    trainer.network = trainer.get_model(TINY, verbose=False) if trainer.data["nc"] != 3 else tiny_network()
     trainer.model = trainer.get_model()
     trainer.final_val = False
     return trainer

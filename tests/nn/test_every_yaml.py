@@ -18,6 +18,8 @@ TIMM = importlib.util.find_spec("timm") is not None
 FILES = sorted(p.name for p in (ROOT / "cfg" / "models" / "rt-detr").glob("rtdetr-*.yaml"))
 YAMLS = [name for name in FILES if TIMM or "timm" not in name]
 PARSED = json.loads((Path(__file__).parents[1] / "golden" / "parse.json").read_text())["models"]
+DEEPER = {"r34", "resnet34", "resnet101vd", "resnet50vd-m", "shvit-s2", "shvit-s3"}
+"""Models with the rows of another one and other repeats or widths."""
 TABLES = {t["cfg"]: t for t in PARSED if isinstance(t["cfg"], str)}
 
 
@@ -45,7 +47,13 @@ def image(count):
     return torch.linspace(0, 40, count * 3 * 32 * 64).view(count, 3, 32, 64).sin().abs()
 
 
-@pytest.fixture(scope="module", params=YAMLS)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=[pytest.mark.slow] if name[len("rtdetr-") : -len(".yaml")] in DEEPER else [])
+        for name in YAMLS
+    ],
+)
 def model(request):
     """One model at a time: pytest runs all tests of one YAML before the next is built.
 

@@ -7,6 +7,7 @@ import threading
 import pytest
 import torch
 
+from tests.processes import process_context
 from ultralytics.utils import dist
 from ultralytics.utils.dist import ProcessLock
 
@@ -53,7 +54,8 @@ def _work(rank: int, world: int, store: str) -> None:
 
 
 def test_two_processes(tmp_path: object) -> None:
-    torch.multiprocessing.spawn(_work, (2, f"{tmp_path}/store"), nprocs=2)
+    method = process_context().get_start_method()
+    torch.multiprocessing.start_processes(_work, (2, f"{tmp_path}/store"), nprocs=2, start_method=method)
 
 
 def test_a_lock_is_free_in_a_forked_child() -> None:

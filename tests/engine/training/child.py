@@ -1,8 +1,8 @@
-"""One training run of the tiny network in a process of its own, which may be killed.
+"""Training runs of the tiny network in processes of their own, which may be killed.
 
-`python -m tests.engine.training.child JOB`, with JOB in JSON: `overrides` are arguments; `kill` = [event, n] sends
-SIGKILL at the n-th such event; `autosave` are the seconds between checkpoints inside an epoch; `head` are further
-arguments of the decoder; `losses` is a file that the total loss of each step is written to, with the rank in its name.
+A job is a dictionary: `overrides` are arguments; `kill` = [event, n] sends SIGKILL at the n-th such event; `autosave`
+are the seconds between checkpoints inside an epoch; `head` are further arguments of the decoder; `losses` is a file for
+the total loss of each step, with the rank in its name.
 """
 
 from __future__ import annotations
@@ -11,35 +11,62 @@ import copy
 import json
 import os
 import signal
-import subprocess
 import sys
+import tempfile
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+
+from tests.processes import process_context
 
 ROOT = Path(__file__).parents[3]
 
 
-def start(job: dict[str, Any], ranks: int = 1, port: int = 0) -> list[subprocess.Popen[str]]:
+@dataclass(frozen=True)
+class Child:
+    """A process, and the file that its output goes to."""
+
+    process: BaseProcess
+    output: Path
+
+
+def start(job: dict[str, Any], ranks: int = 1, port: int = 0) -> list[Child]:
     """Start the processes of a run; each has one thread, and the variables that torchrun would set."""
     group = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)} if ranks > 1 else {}
     started = []
     for rank in range(ranks):
         own = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if ranks > 1 else {}
-        command = [sys.executable, "-m", "tests.engine.training.child", json.dumps(job)]
-        env = {**os.environ, "OMP_NUM_THREADS": "1", **group, **own}
-        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        started.append(subprocess.Popen(command, cwd=ROOT, env=env, **pipes))
+        handle, output = tempfile.mkstemp(suffix=".log")
+        os.close(handle)
+        process = process_context().Process(target=work, args=(job, output, {**group, **own}))
+        process.start()
+        started.append(Child(process, Path(output)))
     return started
 
 
-def finish(processes: list[subprocess.Popen[str]], limit: float = 240) -> list[tuple[int, str]]:
+def finish(children: list[Child], limit: float = 240) -> list[tuple[int, str]]:
     """Wait for the processes: exit status and output of each. None is left behind."""
-    try:
-        outputs = [p.communicate(timeout=limit)[0] for p in processes]
-    finally:
-        for p in processes:
-            p.kill()
-    return [(p.returncode, output) for p, output in zip(processes, outputs, strict=True)]
+    ended = []
+    for child in children:
+        child.process.join(limit)
+        child.process.kill()  # no effect on one that has ended
+    for child in children:
+        child.process.join()
+        ended.append((child.process.exitcode or 0, child.output.read_text(encoding="utf-8", errors="replace")))
+        child.output.unlink()
+    return ended
+
+
+def work(job: dict[str, Any], output: str, variables: dict[str, str]) -> None:
+    """Run the job in this process, with these environment variables; what it prints goes to a file."""
+    with open(output, "a", encoding="utf-8") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ.update(variables)
+    os.chdir(ROOT)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a killed process does not flush
+    main(job)
 
 
 def network(head: list[Any] | None = None) -> dict[str, Any]:
@@ -86,7 +113,3 @@ def main(job: dict[str, Any]) -> None:
     run.train()
     if job.get("losses"):
         Path(f"{job['losses']}.{max(dist.rank(), 0)}").write_text(json.dumps(losses))
-
-
-if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))

@@ -73,7 +73,7 @@ def test_the_time_that_a_validation_takes_counts(make):
     """Else one more epoch would begin."""
     trainer = make(epochs=50, time=1.0)
     clock = [0.0]
-    trainer._elapsed = lambda: clock[0] + 1e-3
+    trainer.seconds = lambda: clock[0] + 1e-3
     trainer.add_callback("on_val_end", lambda _: clock.__setitem__(0, 3600.0))
     trainer.train()
     assert trainer.epoch == 0
@@ -84,7 +84,7 @@ def test_processes_meet_as_often_in_each_epoch(make, monkeypatch, changes):
     """Only the main one may know whether an epoch was measured: who meets on that alone waits for ever."""
     trainer, met = make(epochs=3, **changes), []
     monkeypatch.setattr(engine.dist, "broadcast_object", lambda value: met.append(trainer.epoch) or value)
-    trainer._metrics_of_epoch = lambda wanted: ({}, 0.5 if wanted else None)
+    trainer.metrics_of = lambda wanted: ({}, 0.5 if wanted else None)
     trainer.add_callback("on_train_start", lambda _: met.clear())
     trainer.train()
     assert {met.count(epoch) for epoch in range(trainer.epoch + 1)} == {2}
@@ -133,7 +133,7 @@ def older_best(folder):
 
 def worse_each_epoch(trainer):
     fitness = iter([0.5, 0.1, 0.05])
-    trainer._metrics_of_epoch = lambda wanted: ({}, next(fitness))
+    trainer.metrics_of = lambda wanted: ({}, next(fitness))
 
 
 @pytest.mark.parametrize("save", [False, True])
@@ -160,7 +160,7 @@ def test_a_resumed_run_knows_whose_best_it_is(make, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         first.train()
     second = make(final=True, resume=str(first.last), epochs=3)
-    second._metrics_of_epoch = lambda wanted: ({}, 0.1)
+    second.metrics_of = lambda wanted: ({}, 0.1)
     second.train()
     assert second.progress.best_fitness == 0.5 and second.best == second.last
 
@@ -256,7 +256,7 @@ def test_in_another_folder_the_best_weights_go_along(make, tmp_path):
     first.train()
     best = first.best.read_bytes()
     second = make(final=True, resume=str(first.last), save_dir=str(tmp_path / "new"), epochs=4)
-    second._metrics_of_epoch = lambda wanted: ({}, 0.2)
+    second.metrics_of = lambda wanted: ({}, 0.2)
     second.train()
     assert second.best == tmp_path / "new" / "weights" / "best.pt" and second.best.read_bytes() == best
     assert read_checkpoint(second.last)["train_state"]["epoch"] == 4
