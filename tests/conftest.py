@@ -23,8 +23,8 @@ CORE = (
     *("utils/metrics/test_ap.py", "utils/config"),
 )
 """Files and folders of the inner loop, `pytest -m core`: a test of every layer of the package."""
-NOT_CORE = ("contract/test_silent_import.py", "nn/build/test_user_blocks.py")
-"""Files of these folders that start processes of their own."""
+NOT_CORE = ("contract/test_silent_import.py", "contract/test_extension_points.py", "nn/build/test_user_blocks.py")
+"""Files of these folders that start processes, or train."""
 
 
 def is_core(path: Path) -> bool:

@@ -29,6 +29,8 @@ DOORS = {  # modules that look a name up in a higher layer, when it is asked for
     "ultralytics.utils.ops",
 }
 LOCAL_THIRD_PARTIES = {  # heavy or optional: imported where they are used
+    "importlib",  # its `metadata`, which few commands read
+    "packaging",
     "torch",
     "torchvision",
     "timm",

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.processes import process_context
+from ultralytics.utils.log import LOGGER, get_logger
 
 ROOT = Path(__file__).parents[3]
 
@@ -65,6 +66,8 @@ def work(job: dict[str, Any], output: str, variables: dict[str, str]) -> None:
         os.dup2(file.fileno(), 2)
     os.environ.update(variables)
     os.chdir(ROOT)
+    LOGGER.handlers.clear()
+    get_logger()  # sets the level by the rank, as at the import in a new process
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a killed process does not flush
     main(job)
 
