@@ -67,6 +67,7 @@ from ultralytics.nn.modules.yolo import (
 )
 from ultralytics.nn.registry import Plan, RowContext, register, scaled_conv, scaled_repeat
 from ultralytics.utils.ops import make_divisible
+from ultralytics.utils.torch_tools.reproducible import interpolate_bilinear
 
 __all__ = (
     "C1",
@@ -376,4 +377,6 @@ class ResizeLike(nn.Module):
     def forward(self, x: list[Tensor]) -> Tensor:
         """[(B, C, H, W), (B, C', H', W')] -> (B, C, H', W')."""
         source, like = x
+        if self.mode == "bilinear":
+            return interpolate_bilinear(source, like.shape[2:])
         return F.interpolate(source, size=like.shape[2:], mode=self.mode)

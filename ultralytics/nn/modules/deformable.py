@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from ultralytics.nn.modules.graph_capture import is_exporting
 from ultralytics.utils.ops import at_least_float32
+from ultralytics.utils.torch_tools.reproducible import needs_one_order, sum_rows_in_order
 
 __all__ = (
     "LevelShapes",
@@ -69,7 +70,7 @@ def multi_scale_deformable_attn_pytorch(
     Returns:
         (B, Q, M*d) in the dtype of `value`.
     """
-    if value.device.type == "cpu" and not is_exporting():
+    if (value.device.type == "cpu" or needs_one_order(value)) and not is_exporting():
         return _sample_by_gather(value, value_spatial_shapes, sampling_locations, attention_weights, points)
     return _sample_by_grid(value, value_spatial_shapes, sampling_locations, attention_weights, points)
 
@@ -82,7 +83,7 @@ def _points_per_level(shapes: LevelShapes, locations: Tensor, points: Sequence[i
 def _sample_by_grid(
     value: Tensor, shapes: LevelShapes, locations: Tensor, weights: Tensor, points: Sequence[int] | None = None
 ) -> Tensor:
-    """One `grid_sample` per level: for devices other than the CPU, and for export."""
+    """One `grid_sample` per level: for devices other than the CPU where any order will do, and for export."""
     heads = value.shape[2]
     # one transposition for all levels; float32 because a bfloat16 grid would be off by whole cells
     maps = at_least_float32(value).permute(0, 2, 3, 1).flatten(0, 1)  # (B*M, d, N)
@@ -180,7 +181,7 @@ def _corners(
     b, n, heads, _ = value.shape
     per_axis = at_least_float32(locations).movedim(-1, 0).contiguous()  # (2, B, Q, M, L*P): long rows for the loops
     each = [(w, h) for count, (h, w) in zip(points, shapes, strict=True) for _ in range(count)]  # of a point
-    sizes = per_axis.new_tensor(each).T.contiguous()
+    sizes = torch.tensor(each, dtype=per_axis.dtype).T.contiguous().to(value.device, non_blocking=True)
     sizes = sizes[:, None, None, None]  # (2, 1, 1, 1, L*P)
     place = (per_axis * sizes).sub_(0.5)  # in cells, from the centre of the first
     cell = place.detach().floor().minimum(sizes - 2).clamp_(min=0)
@@ -189,7 +190,7 @@ def _corners(
     near, far = _BilinearWeights.apply(step)
     if any(1 in shape for shape in shapes):
         far = far * (sizes > 1)  # a map of one line has no second
-    first, line, corners = _rows(shapes, points, b, n, heads)
+    first, line, corners = (t.to(value.device, non_blocking=True) for t in _rows(shapes, points, b, n, heads))
     x, y = cell.to(first.dtype)
     index = (y * line).add_(x, alpha=heads).add_(first).unsqueeze(3) + corners  # (B, Q, M, 4, L*P)
     (left, upper), (right, lower) = near, far
@@ -217,7 +218,7 @@ class _BilinearWeights(torch.autograd.Function):
 
 
 def sum_rows(table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-    """Return for each sum the weighted sum of rows of a table on the CPU.
+    """Return for each sum the weighted sum of rows of a table.
 
     Args:
         table: (R, d), float32 or float64 where a gradient is wanted.
@@ -227,6 +228,8 @@ def sum_rows(table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
     Returns:
         (G, d).
     """
+    if table.device.type != "cpu":
+        return sum_rows_in_order(table, index, weight)
     with_gradient = table.requires_grad and torch.is_grad_enabled()
     if not with_gradient or torch.get_num_threads() > SERIAL_THREADS:
         return F.embedding_bag(index, table, mode="sum", per_sample_weights=weight)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ultralytics.nn.modules.attention_blocks.window import require_heads
 from ultralytics.nn.modules.utils import at_least_float32
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.torch_tools.reproducible import interpolate_bilinear
 
 __all__ = ("EfficientAdditiveAttention", "PolaAttention", "resized_positions")
 
@@ -34,7 +35,7 @@ def resized_positions(table: Tensor, h: int, w: int) -> Tensor:
             f"{h * w} positions"
         )
     square = at_least_float32(table).transpose(1, 2).unflatten(2, (side, side))  # (1, C, side, side)
-    square = F.interpolate(square, size=(h, w), mode="bilinear", align_corners=False)
+    square = interpolate_bilinear(square, (h, w))
     return square.flatten(2).transpose(1, 2).to(table.dtype)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ultralytics.nn.modules.attention_blocks.window import require_heads
 from ultralytics.nn.modules.utils import at_least_float32
+from ultralytics.utils.torch_tools.reproducible import grid_sample
 
 __all__ = ("DAttention",)
 
@@ -59,7 +60,7 @@ class DAttention(nn.Module):
         query = self.proj_q(x)
         positions = self._positions(query)  # (B*G, H, W, 2)
         values = at_least_float32(self._grouped(x))
-        sampled = F.grid_sample(values, positions, mode="bilinear", align_corners=True).to(x.dtype)
+        sampled = grid_sample(values, positions, align_corners=True).to(x.dtype)
         sampled = sampled.reshape(x.shape)
         q, k, v = (
             t.unflatten(1, (self.num_heads, -1)).flatten(3).transpose(2, 3)  # (B, M, H*W, C/M)

@@ -7,7 +7,6 @@ Shapes: B batch, C channels, H x W map, k places of the kernel. "Along" is the a
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ultralytics.nn.modules.conv import Conv
@@ -15,6 +14,7 @@ from ultralytics.nn.modules.csp import BottleneckC2f
 from ultralytics.nn.modules.utils import at_least_float32
 from ultralytics.nn.registry import Plan, RowContext, register, scaled_repeat
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.torch_tools.reproducible import grid_sample
 from ultralytics.utils.torch_utils import fuse_conv_and_bn
 
 
@@ -82,7 +82,7 @@ class DSConv(nn.Module):
         inside = ((places >= 0) & (places < size)).all(-1)  # (B, H*k, W) or (B, H, W*k)
         grid = 2 * places / (size - 1).clamp(min=1) - 1
         value = at_least_float32(x)
-        sampled = F.grid_sample(value, grid.to(value.dtype), padding_mode="border", align_corners=True)
+        sampled = grid_sample(value, grid.to(value.dtype), "border", align_corners=True)
         return (sampled * inside[:, None]).to(x.dtype)
 
     def fuse(self) -> nn.Module:

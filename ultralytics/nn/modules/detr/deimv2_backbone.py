@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ultralytics.nn.modules.attention import multi_head_attention
 from ultralytics.nn.registry import Plan, RowContext, register
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.torch_tools.reproducible import interpolate_bilinear
 from ultralytics.utils.torch_utils import fuse_conv_and_bn
 
 __all__ = ("RotaryEmbedding", "SpatialPrior", "TinyViT", "ViTAdapter", "ViTFeatures")
@@ -242,7 +242,7 @@ class ViTAdapter(nn.Module):
         for i, (layer, detail) in enumerate(zip(tokens, self.sta(x), strict=True)):
             level = layer.transpose(1, 2).unflatten(2, (h, w))  # (B, D, h, w)
             if level.shape[2:] != detail.shape[2:]:
-                level = F.interpolate(level, size=detail.shape[2:], mode="bilinear", align_corners=False)
+                level = interpolate_bilinear(level, detail.shape[2:])
             conv, norm = self.convs[i], self.norms[i]
             found.append(norm(conv(torch.cat((level, detail), 1))))
         return found

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ultralytics.nn.modules.conv import Conv
 from ultralytics.nn.registry import Plan, RowContext, channels_first, register, scaled_conv
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.torch_tools.reproducible import interpolate_bilinear
 
 
 # ------------------------------------------------------------------------------------------------ content guided sums
@@ -186,7 +187,7 @@ class SBA(nn.Module):
 
 def _bilinear(x: Tensor, like: Tensor) -> Tensor:
     """Return a map at the size of another."""
-    return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)
+    return interpolate_bilinear(x, like.shape[2:])
 
 
 class _LocalContext(nn.Module):

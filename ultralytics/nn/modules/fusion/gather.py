@@ -16,6 +16,7 @@ from ultralytics.nn.modules.resampling.downsampling import ADown
 from ultralytics.nn.modules.resnet_d import LinearGate
 from ultralytics.nn.registry import Plan, RowContext, register, summed_channels
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.torch_tools.reproducible import adaptive_avg_pool2d, interpolate_bilinear
 
 
 def _simfusion_rule(row: RowContext) -> Plan:
@@ -41,8 +42,8 @@ class SimFusion_3in(nn.Module):
         """[(B, C0, H0, W0), (B, C1, H, W), (B, C2, H2, W2)] -> (B, c2, H, W)."""
         fine, middle, coarse = x
         size = (middle.shape[2], middle.shape[3])
-        fine = F.adaptive_avg_pool2d(fine, size)
-        coarse = F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
+        fine = adaptive_avg_pool2d(fine, size)
+        coarse = interpolate_bilinear(coarse, size)
         return self.cv_fuse(torch.cat((self.cv1(fine), self.cv2(middle), self.cv3(coarse)), 1))
 
 
@@ -54,8 +55,8 @@ class SimFusion_4in(nn.Module):
         """[(B, C_i, H_i, W_i), ...], fine to coarse -> (B, sum C_i, H_2, W_2)."""
         first, second, third, fourth = x
         size = (third.shape[2], third.shape[3])
-        first, second = F.adaptive_avg_pool2d(first, size), F.adaptive_avg_pool2d(second, size)
-        fourth = F.interpolate(fourth, size=size, mode="bilinear", align_corners=False)
+        first, second = adaptive_avg_pool2d(first, size), adaptive_avg_pool2d(second, size)
+        fourth = interpolate_bilinear(fourth, size)
         return torch.cat((first, second, third, fourth), 1)
 
 

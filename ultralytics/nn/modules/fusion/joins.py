@@ -15,6 +15,7 @@ from ultralytics.nn.modules.conv import Conv
 from ultralytics.nn.modules.fusion.slim_neck import GSConv
 from ultralytics.nn.registry import Plan, RowContext, register, summed_channels
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.torch_tools.reproducible import adaptive_avg_pool2d, adaptive_max_pool2d, interpolate_bilinear
 
 
 def _last_channels(row: RowContext) -> Plan:
@@ -72,7 +73,7 @@ class Zoom_cat(nn.Module):
         """[(B, C0, H0, W0), (B, C1, H, W), (B, C2, H2, W2)] -> (B, C0 + C1 + C2, H, W)."""
         fine, middle, coarse = x
         size = (middle.shape[2], middle.shape[3])
-        fine = F.adaptive_max_pool2d(fine, size) + F.adaptive_avg_pool2d(fine, size)
+        fine = adaptive_max_pool2d(fine, size) + adaptive_avg_pool2d(fine, size)
         return torch.cat((fine, middle, F.interpolate(coarse, size=size)), 1)
 
 
@@ -83,10 +84,10 @@ def resized(x: Tensor, size: Sequence[int]) -> Tensor:
     """
     if tuple(x.shape[2:]) == tuple(size):
         return x
-    x = F.adaptive_avg_pool2d(x, (min(x.shape[2], size[0]), min(x.shape[3], size[1])))
+    x = adaptive_avg_pool2d(x, (min(x.shape[2], size[0]), min(x.shape[3], size[1])))
     if tuple(x.shape[2:]) == tuple(size):
         return x
-    return F.interpolate(x, size=list(size), mode="bilinear", align_corners=True)
+    return interpolate_bilinear(x, size, align_corners=True)
 
 
 def _inputs_rule(row: RowContext) -> Plan:

@@ -13,6 +13,7 @@ from ultralytics.nn.modules.conv import Conv
 from ultralytics.nn.modules.utils import at_least_float32
 from ultralytics.nn.registry import channels_first, register
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.torch_tools.reproducible import grid_sample
 
 
 @register(channels_first)
@@ -107,7 +108,7 @@ class DySample(nn.Module):
         py = F.pixel_shuffle((dy + rows[:, None]) * (2 / height) - 1, self.scale)
         grid = torch.stack((px, py), -1).flatten(0, 1)  # (B*G, s*H, s*W, 2)
         groups = x.unflatten(1, (self.groups, -1)).flatten(0, 1)  # (B*G, C/G, H, W)
-        sampled = F.grid_sample(groups.to(grid.dtype), grid, "bilinear", "border", align_corners=False)
+        sampled = grid_sample(groups.to(grid.dtype), grid, "border")
         return sampled.unflatten(0, (-1, self.groups)).flatten(1, 2).to(x.dtype)  # (B, C, s*H, s*W)
 
 
