@@ -266,6 +266,11 @@ def at_least_float32(x: torch.Tensor) -> torch.Tensor:
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
+def constant_like(values: Sequence[float], like: torch.Tensor) -> torch.Tensor:
+    """Return numbers as a tensor [n] in the dtype and on the device of another, without a wait for a GPU."""
+    return torch.tensor(values, dtype=like.dtype).to(like.device, non_blocking=True)
+
+
 def smooth(y: npt.NDArray[np.float64], f: float = 0.05) -> npt.NDArray[np.float64]:
     """Box-filter a curve over a window of the fraction `f` of its length, edges repeated; the length is kept.
 

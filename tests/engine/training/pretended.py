@@ -24,6 +24,10 @@ CUDA = torch.device("cuda:0")
 HOST_INDEX = ("aten.copy_", "aten.index.", "aten.index_put", "aten._index_put_impl")  # take tensors of both places
 READS = {"aten._local_scalar_dense.default", "aten.equal.default", "aten.nonzero.default", "aten.bincount.default"}
 READS |= {"aten.masked_select.default", "aten._unique2.default", "aten.unique_dim.default"}
+UNORDERED = ("aten.grid_sampler_2d_backward", "aten.upsample_bilinear2d_backward", "aten.upsample_bicubic2d_backward")
+UNORDERED += ("aten.upsample_linear1d_backward", "aten._adaptive_avg_pool2d_backward", "aten.histc", "aten.median.dim")
+UNORDERED += ("aten.adaptive_max_pool2d_backward", "aten.reflection_pad", "aten.nll_loss2d_forward", "aten.put")
+"""Without a reproducible form on CUDA (documentation of `torch.use_deterministic_algorithms`)."""
 FACTORIES = frozenset("arange as_tensor empty eye full linspace ones rand randint randn randperm tensor zeros".split())
 GIB = 1 << 30
 WAITS: ContextVar[list[str]] = ContextVar("waits", default=[])  # noqa: B039 - outside of `pretended_gpu` nobody reads it
@@ -59,6 +63,11 @@ class Pretended(Tensor):
         name = str(func)
         if here and not (name.startswith(HOST_INDEX) and isinstance(args[0], cls)):
             raise RuntimeError(f"{name} of tensors on {CUDA} {[tuple(t.shape) for t in there]} and on the host {here}")
+        strict = (
+            torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled()
+        )
+        if strict and name.startswith(UNORDERED):
+            raise RuntimeError(f"{name} does not have a deterministic implementation")
         if name in READS or (name.startswith("aten.index") and _by_mask(args[1])):
             _wait(name)
         out = func(*tree_map(_real, args), **tree_map(_real, kwargs or {}))
@@ -104,6 +113,9 @@ class PretendedGPU(TorchFunctionMode):
             return _to(func, x, list(args[1:]) if name == "to" else [CUDA], kwargs)
         if name == "pin_memory":
             return x
+        if name == "new_tensor" and there:
+            _wait(name)
+            return Pretended(func(x.inner, *args[1:], **kwargs))
         if name in FACTORIES and _is_cuda(kwargs.get("device")):
             if name in {"tensor", "as_tensor"}:
                 _wait(name)
@@ -119,6 +131,8 @@ def _to(func: Any, x: Tensor, args: list[Any], kwargs: dict[str, Any]) -> Tensor
         device, args = args[0].device, [args[0].dtype, *args[1:]]
     elif args and isinstance(args[0], str | torch.device):
         device, *args = args
+    if device is not None and torch.device(device).type == "meta":
+        return func(x, device, *args, **kwargs)
     late = kwargs.get("non_blocking", False) or True in args[1:]
     args = [a for a in args if a is not None]
     if device is not None and _is_cuda(device) != isinstance(x, Pretended):
@@ -205,9 +219,12 @@ def pretended_gpu(bf16: bool = True) -> Iterator[list[str]]:
         "is_bf16_supported": bf16,
         "mem_get_info": (15 * GIB, 16 * GIB),
         "get_rng_state_all": [],
+        "get_rng_state": torch.zeros(16, dtype=torch.uint8),
     }
     answers |= dict.fromkeys(("memory_reserved", "memory_allocated", "max_memory_allocated"), GIB)
-    answers |= dict.fromkeys(("manual_seed_all", "empty_cache", "reset_peak_memory_stats", "set_device", "_lazy_init"))
+    answers |= dict.fromkeys(
+        ("manual_seed_all", "empty_cache", "reset_peak_memory_stats", "set_device", "set_rng_state", "_lazy_init")
+    )
     with ExitStack() as stack:
         for name, answer in answers.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, mock.Mock(return_value=answer)))

@@ -116,7 +116,7 @@ def test_a_validation_fetches_its_boxes_once_a_batch(tmp_path):
     timed = "synchronize in utils/ops.py: torch.cuda.synchronize(self.device)"
     for batch in batches:
         assert [place for place in batch.elements() if place != timed] == [
-            "cpu in models/rtdetr/val.py: rows = output_rows(preds).cpu()  # one copy for the whole batch"
+            "cpu in models/rtdetr/post.py: rows = output_rows(preds).cpu()  # one copy for the whole batch"
         ]
 
 

@@ -72,6 +72,16 @@ def test_adaptive_pooling_equals_that_of_torch(kind: str, size: tuple[int, int],
         torch.testing.assert_close(mine, reference, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("in_order")
+def test_reflection_equals_that_of_torch() -> None:
+    x = torch.randn(2, 4, 5, 6)
+    ours = gradients(lambda a: reproducible.reflection_pad2d(a, 3), x)
+    for mine, reference in zip(ours, gradients(lambda a: F.pad(a, (3,) * 4, mode="reflect"), x), strict=True):
+        torch.testing.assert_close(mine, reference)
+    convolution = reproducible.ReflectConv2d(4, 2, 7, groups=2)
+    torch.testing.assert_close(convolution(x), torch.nn.Conv2d.forward(convolution, x))
+
+
 def test_sums_of_rows_against_finite_differences() -> None:
     generator = torch.Generator().manual_seed(1)
     table = torch.randn(5, 3, dtype=torch.float64, generator=generator, requires_grad=True)

@@ -5,6 +5,7 @@ Everything that is switched on here (deterministic algorithms, process group, si
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -17,12 +18,17 @@ import torch
 from torch import distributed
 
 from ultralytics.cfg import Args
+from ultralytics.engine.training.autobatch import is_out_of_memory, trial_step
+from ultralytics.engine.training.protocols import HasModel
 from ultralytics.utils import LOGGER, dist
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.torch_utils import device_ids, init_seeds, select_device
 
 GLOO_DRAIN_S = 0.2
 """Seconds that gloo's threads get to let go of the last collective's tensors."""
+
+CUBLAS_WORKSPACES = ":4096:8"
+"""Fixed work spaces of cuBLAS, which its reproducible matrix products need (NVIDIA's documentation of cuBLAS)."""
 
 
 def check_arguments(args: Args) -> None:
@@ -88,12 +94,38 @@ def deterministic_mode(args: Args) -> Iterator[None]:
     filled = fill_switch.fill_uninitialized_memory
     fill_switch.fill_uninitialized_memory = False
     init_seeds(args.seed, args.deterministic)
+    if args.deterministic:  # read at the first matrix product on a GPU, which is still to come
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACES)
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = before[2:]
         fill_switch.fill_uninitialized_memory = filled
+
+
+def settle_determinism(run: HasModel) -> None:
+    """On a GPU, allow operations with a reproducible form only; where a trial step needs others, warn of them instead.
+
+    Torch's fused attention picks its reproducible gradient only where others are errors.
+    """
+    if run.device.type != "cuda" or not torch.are_deterministic_algorithms_enabled():
+        return
+    torch.use_deterministic_algorithms(True)
+    with torch.random.fork_rng(devices=[run.device]):
+        try:
+            trial_step(run)(min(run.batch_size, 2))
+        except RuntimeError as e:
+            if is_out_of_memory(e):
+                return  # the run itself reports what would fit
+            if "deterministic" not in str(e):
+                raise
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            LOGGER.warning(
+                f"deterministic=True: this network has an operation without a reproducible gradient on {run.device}, "
+                f"so two runs may differ ({str(e).splitlines()[0]})\nuse the rows of the package for it (nn.Upsample: "
+                "mode nearest, or ResizeLike), or deterministic=False, which is faster"
+            )
 
 
 class Interrupt:

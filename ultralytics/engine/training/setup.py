@@ -24,7 +24,7 @@ from ultralytics.data.build import EpochSampler
 from ultralytics.engine.training import autobatch as memory
 from ultralytics.engine.training import optimizer as optim
 from ultralytics.engine.training.console import LossMeter, RunClock, count_images, settle_recipe, write_csv
-from ultralytics.engine.training.environment import check_arguments, run_device
+from ultralytics.engine.training.environment import check_arguments, run_device, settle_determinism
 from ultralytics.engine.training.interface import (
     TRAINER_NOT_CALLED,
     BatchLoader,
@@ -160,6 +160,7 @@ class TrainerSetup(TrainerInterface):
             self.check_data()
         self._setup_optimizer()
         check_rebuilds(unwrap_model(self.model))
+        settle_determinism(self)
         self.validator = self.get_validator()
         self.meter = LossMeter(self.loss_names)
         self._setup_folder()

@@ -16,7 +16,7 @@ from torch import nn
 from ultralytics.nn.families import Family, PostOptions
 from ultralytics.nn.modules.query_head import QueryHead
 from ultralytics.utils.errors import ConfigError
-from ultralytics.utils.ops import RatioPad, clip_boxes, xywh2xyxy, xyxy2xywhn
+from ultralytics.utils.ops import RatioPad, clip_boxes, constant_like, xywh2xyxy, xyxy2xywhn
 
 
 def output_rows(preds: torch.Tensor | Sequence[object]) -> torch.Tensor:
@@ -63,21 +63,21 @@ def to_original_xyxy(
 
 def to_network_xyxy(boxes: torch.Tensor, network: Sequence[int]) -> torch.Tensor:
     """Map boxes (n, 4) cx cy w h in 0..1 of the network input (h, w) to xyxy pixels of it."""
-    return xywh2xyxy(boxes) * boxes.new_tensor([network[1], network[0], network[1], network[0]])
+    return xywh2xyxy(boxes) * constant_like([network[1], network[0], network[1], network[0]], boxes)
 
 
 def network_to_original(boxes: torch.Tensor, original: Sequence[int], geometry: RatioPad) -> torch.Tensor:
     """Map boxes (n, 4) xyxy pixels of the network input to xyxy pixels of the original image (h, w), clipped."""
     (gain_h, gain_w), (left, top) = geometry
-    pad = boxes.new_tensor([left, top, left, top])
-    gain = boxes.new_tensor([gain_w, gain_h, gain_w, gain_h])
+    pad = constant_like([left, top, left, top], boxes)
+    gain = constant_like([gain_w, gain_h, gain_w, gain_h], boxes)
     return clip_boxes((boxes - pad) / gain, original)
 
 
 def to_network_xywhn(boxes: torch.Tensor, network: Sequence[int], geometry: RatioPad) -> torch.Tensor:
     """Map boxes (n, 4) xyxy pixels of the original image to cx cy w h in 0..1 of the network input (h, w)."""
     (gain_h, gain_w), (left, top) = geometry
-    gain, pad = boxes.new_tensor([gain_w, gain_h] * 2), boxes.new_tensor([left, top] * 2)
+    gain, pad = constant_like([gain_w, gain_h] * 2, boxes), constant_like([left, top] * 2, boxes)
     return xyxy2xywhn(boxes * gain + pad, w=network[1], h=network[0])
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from ultralytics.cfg.box_loss_names import parse_box_loss
 from ultralytics.models.utils.ops import iou_and_giou
 from ultralytics.utils.errors import ConfigError, UnknownArgumentError
+from ultralytics.utils.ops import constant_like
 
 __all__ = ("BoxLossOptions", "box_loss", "updated_iou_mean")
 
@@ -85,7 +86,7 @@ class _Pair:
     def adapt(self, iou: Tensor, eps: float) -> Tensor:
         """Apply the prefixes to an IoU."""
         if self.inner:
-            size = self.a.new_tensor((1.0, 1.0, self.options.ratio, self.options.ratio))
+            size = constant_like((1.0, 1.0, self.options.ratio, self.options.ratio), self.a)
             size = size.reshape(4, *[1] * (self.a.dim() - 1))  # (4, 1, ...)
             iou = iou_and_giou(self.a * size, self.b * size, eps)[0]
         if self.focaler:

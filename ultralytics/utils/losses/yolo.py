@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ultralytics.utils.metrics import bbox_iou
-from ultralytics.utils.ops import xywh2xyxy
+from ultralytics.utils.ops import constant_like, xywh2xyxy
 from ultralytics.utils.tal import Assignment, TaskAlignedAssigner, bbox2dist, dist2bbox, make_anchors
 
 __all__ = (
@@ -113,7 +113,7 @@ class v8DetectionLoss:
             if self.class_weights is not None:
                 cls = cls * self.class_weights.to(cls)
             box, side = self._box_terms(pred, found)
-            return torch.stack((box / total, cls.sum() / total, side / total)) * pred.logits.new_tensor(self.gains)
+            return torch.stack((box / total, cls.sum() / total, side / total)) * constant_like(self.gains, pred.logits)
 
     def _decode(self, raw: RawBranch) -> _Decoded:
         logits = _full(raw["scores"]).transpose(1, 2).contiguous()  # (B, A, nc)
@@ -122,7 +122,7 @@ class v8DetectionLoss:
         points, strides = make_anchors(feats, self.stride)
         points, strides = points.to(logits), strides.to(logits)
         h, w = feats[0].shape[2:]
-        size = logits.new_tensor([w * self.stride[0], h * self.stride[0]])
+        size = constant_like([w * self.stride[0], h * self.stride[0]], logits)
         ltrb = distances
         if self.reg_max > 1:
             bins = torch.arange(self.reg_max, device=logits.device, dtype=logits.dtype)

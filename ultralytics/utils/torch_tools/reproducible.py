@@ -14,24 +14,28 @@ from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ultralytics.utils.ops import at_least_float32
 
 __all__ = (
+    "ReflectConv2d",
     "adaptive_avg_pool2d",
     "adaptive_max_pool2d",
     "grid_sample",
     "interpolate_bilinear",
     "needs_one_order",
+    "reflection_pad2d",
     "sum_rows_in_order",
 )
 
 
 def needs_one_order(x: Tensor) -> bool:
     """Whether the gradient of an operation on `x` must add in one order, and torch's own operations may not."""
-    return x.device.type != "cpu" and torch.is_grad_enabled() and torch.are_deterministic_algorithms_enabled()
+    if x.device.type in {"cpu", "meta"} or not torch.is_grad_enabled():
+        return False
+    return torch.are_deterministic_algorithms_enabled()
 
 
 def sum_rows_in_order(table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
@@ -206,9 +210,48 @@ def _windows(cells: int, wanted: int) -> list[tuple[int, int]]:
     return [(i * cells // wanted, -(-(i + 1) * cells // wanted)) for i in range(wanted)]
 
 
+def reflection_pad2d(x: Tensor, width: int) -> Tensor:
+    """`torch.nn.functional.pad(mode="reflect")` on four sides, with a gradient of one order where that is asked for.
+
+    Args:
+        x: (B, C, H, W), larger than `width`.
+        width: Cells on each side.
+
+    Returns:
+        (B, C, H + 2*width, W + 2*width).
+    """
+    if not needs_one_order(x):
+        return F.pad(x, (width,) * 4, mode="reflect")
+    for dim in (2, 3):
+        end = x.shape[dim]
+        before, after = x.narrow(dim, 1, width).flip(dim), x.narrow(dim, end - 1 - width, width).flip(dim)
+        x = torch.cat((before, x, after), dim)
+    return x
+
+
+class ReflectConv2d(nn.Conv2d):
+    """A square convolution of stride 1 that keeps the size by reflection at the border.
+
+    Args:
+        c1: Input channels.
+        c2: Output channels.
+        k: Kernel side, odd.
+        groups: Groups of channels.
+    """
+
+    def __init__(self, c1: int, c2: int, k: int, groups: int = 1) -> None:
+        super().__init__(c1, c2, k, padding=k // 2, padding_mode="reflect", groups=groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c1, H, W) -> (B, c2, H, W)."""
+        if not needs_one_order(x):
+            return super().forward(x)
+        return F.conv2d(reflection_pad2d(x, self.kernel_size[0] // 2), self.weight, self.bias, groups=self.groups)
+
+
 def _in_two_products(x: Tensor, weights: Sequence[Tensor]) -> Tensor:
     """Resize rows and columns by a matrix each, (H', H) and (W', W), in float32 at the least."""
     wide = at_least_float32(x)
-    down, along = (m.to(wide) for m in weights)
+    down, along = (m.to(wide.device, wide.dtype, non_blocking=True) for m in weights)
     with torch.autocast(x.device.type, enabled=False):
         return (down @ wide @ along.T).to(x.dtype)  # (B, C, H', W')

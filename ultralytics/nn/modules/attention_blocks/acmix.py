@@ -6,11 +6,11 @@ Shapes: B batch, C channels, H x W map, M heads of width D, T taps of the attent
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ultralytics.nn.registry import Plan, RowContext, register, scaled_conv
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.torch_tools.reproducible import reflection_pad2d
 
 __all__ = ("ACmix",)
 
@@ -80,7 +80,7 @@ class ACmix(nn.Module):
                 f"ACmix: a map of {x.shape[2]}x{x.shape[3]} cells is too small for kernel_att={self.kernel_att}, whose "
                 f"reflection needs more than {pad} cells; give a smaller kernel or a larger image"
             )
-        padded = F.pad(x, (pad, pad, pad, pad), mode="reflect")
+        padded = reflection_pad2d(x, pad)
         windows = padded.unfold(2, self.kernel_att, 1).unfold(3, self.kernel_att, 1)  # (B, C, H, W, k, k)
         return windows.flatten(4).movedim(4, 2)  # (B, C, T, H, W)
 

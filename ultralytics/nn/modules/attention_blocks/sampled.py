@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ultralytics.nn.modules.attention_blocks.window import require_heads
 from ultralytics.nn.modules.utils import at_least_float32
+from ultralytics.utils.ops import constant_like
 from ultralytics.utils.torch_tools.reproducible import grid_sample
 
 __all__ = ("DAttention",)
@@ -76,7 +77,7 @@ class DAttention(nn.Module):
     def _positions(self, query: Tensor) -> Tensor:
         """Return x and y of the sampled positions of each group, (B*G, H, W, 2), -1..1 from first to last cell."""
         last = [max(n - 1, 1) for n in query.shape[2:]]  # a map of one cell has no distance to divide by
-        reach = query.new_tensor([OFFSET_RANGE / n for n in last], dtype=torch.float32)[:, None, None]
+        reach = constant_like([OFFSET_RANGE / n for n in last], at_least_float32(query))[:, None, None]
         offsets = at_least_float32(self.conv_offset(self._grouped(query))).tanh() * reach  # (B*G, 2, H, W): y, x
         axes = [
             (torch.arange(n, device=query.device, dtype=offsets.dtype) + 0.5) / (end * 0.5) - 1

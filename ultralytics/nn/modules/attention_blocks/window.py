@@ -133,7 +133,7 @@ class BiLevelRoutingAttention_nchw(nn.Module):
         q, k, v = (t.unflatten(3, (self.num_heads, -1)).transpose(2, 3) for t in (q, k, v))  # (B, R, M, T, K)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, scale=self.scale)
         y = y.transpose(3, 4).flatten(2, 3).unflatten(3, (h, w))  # (B, R, C, h, w)
-        return self.output_linear(from_windows(y, height, width) + self.lepe(qkv.chunk(3, 1)[2]))
+        return self.output_linear(from_windows(y, height, width) + self.lepe(qkv[:, -x.shape[1] :]))
 
     def _route(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
         """Return for each region the `topk` regions whose mean key fits its mean query best; empty ones come last."""

@@ -14,6 +14,7 @@ from ultralytics.nn.modules.csp import BottleneckC2f
 from ultralytics.nn.modules.utils import at_least_float32
 from ultralytics.nn.registry import Plan, RowContext, register, scaled_repeat
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.ops import constant_like
 from ultralytics.utils.torch_tools.reproducible import grid_sample
 from ultralytics.utils.torch_utils import fuse_conv_and_bn
 
@@ -53,7 +54,7 @@ class DSConv(nn.Module):
 
     def _accumulated(self, offset: Tensor) -> Tensor:
         """Return how far each place moves, (B, k, H, W), from its own step."""
-        steps, centre = list(offset.unbind(1)), self.k // 2
+        steps, centre = [offset[:, j] for j in range(self.k)], self.k // 2
         moved = list(steps)
         moved[centre] = torch.zeros_like(steps[centre])
         for j in range(1, centre):
@@ -78,7 +79,7 @@ class DSConv(nn.Module):
             places = places.transpose(1, 2).flatten(1, 2)  # (B, H*k, W, 2): place t of row i becomes row i*k + t
         else:
             places = places.permute(0, 2, 3, 1, 4).flatten(2, 3)  # (B, H, W*k, 2)
-        size = places.new_tensor([w, h])
+        size = constant_like([w, h], places)
         inside = ((places >= 0) & (places < size)).all(-1)  # (B, H*k, W) or (B, H, W*k)
         grid = 2 * places / (size - 1).clamp(min=1) - 1
         value = at_least_float32(x)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ultralytics.nn.modules.attention import multi_head_attention
 from ultralytics.nn.registry import Plan, RowContext, register
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.ops import constant_like
 from ultralytics.utils.torch_tools.reproducible import interpolate_bilinear
 from ultralytics.utils.torch_utils import fuse_conv_and_bn
 
@@ -234,7 +235,7 @@ class ViTAdapter(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> (B, hidden, H/8, W/8), (B, hidden, H/16, W/16), (B, hidden, H/32, W/32)."""
         if self.normalize:
-            x = (x - x.new_tensor(_MEAN).view(3, 1, 1)) / x.new_tensor(_STD).view(3, 1, 1)
+            x = (x - constant_like(_MEAN, x).view(3, 1, 1)) / constant_like(_STD, x).view(3, 1, 1)
         tokens = [features.patches for features in self.vit(x)]
         tokens = tokens if len(tokens) > 1 else tokens * 3
         h, w = x.shape[2] // PATCH, x.shape[3] // PATCH

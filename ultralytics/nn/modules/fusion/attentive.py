@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ultralytics.nn.modules.conv import Conv
 from ultralytics.nn.registry import Plan, RowContext, channels_first, register, scaled_conv
 from ultralytics.utils.errors import ConfigError
-from ultralytics.utils.torch_tools.reproducible import interpolate_bilinear
+from ultralytics.utils.torch_tools.reproducible import ReflectConv2d, interpolate_bilinear
 
 
 # ------------------------------------------------------------------------------------------------ content guided sums
@@ -23,7 +23,7 @@ class _PlaceAttention(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.sa = nn.Conv2d(2, 1, 7, padding=3, padding_mode="reflect")
+        self.sa = ReflectConv2d(2, 1, 7)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, 1, H, W)."""
@@ -48,7 +48,7 @@ class _PairAttention(nn.Module):
 
     def __init__(self, c: int) -> None:
         super().__init__()
-        self.pa2 = nn.Conv2d(2 * c, c, 7, padding=3, padding_mode="reflect", groups=c)
+        self.pa2 = ReflectConv2d(2 * c, c, 7, groups=c)
 
     def forward(self, x: Tensor, pattern: Tensor) -> Tensor:
         """Two (B, C, H, W) -> (B, C, H, W)."""
