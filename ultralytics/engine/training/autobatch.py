@@ -91,9 +91,7 @@ def trial_step(run: HasModel, objects: int = OBJECTS) -> Callable[[int], float]:
     states = STATES * sum(p.numel() * p.element_size() for p in network.parameters())
 
     def step(batch: int) -> float:
-        owner = torch.arange(batch).repeat_interleave(objects)
-        targets = {"cls": torch.zeros(len(owner), 1), "bboxes": torch.rand(len(owner), 4) * 0.5 + 0.25}
-        moved = {k: v.to(device) for k, v in {**targets, "batch_idx": owner}.items()}
+        moved = {k: v.to(device) for k, v in _drawn_targets(network.task, batch, objects).items()}
         network.zero_grad(set_to_none=True)
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
@@ -104,6 +102,15 @@ def trial_step(run: HasModel, objects: int = OBJECTS) -> Callable[[int], float]:
         return float(torch.cuda.max_memory_allocated(device) + states)
 
     return step
+
+
+def _drawn_targets(task: str, batch: int, objects: int) -> dict[str, torch.Tensor]:
+    """Targets of a trial step: a class of each image, or `objects` boxes in each."""
+    if task == "classify":
+        return {"cls": torch.zeros(batch, dtype=torch.long)}
+    owner = torch.arange(batch).repeat_interleave(objects)
+    boxes = torch.rand(len(owner), 4) * 0.5 + 0.25  # cx, cy, w, h in 0..1
+    return {"cls": torch.zeros(len(owner), 1), "bboxes": boxes, "batch_idx": owner}
 
 
 def automatic_batch(run: HasModel, fraction: float, objects: int = OBJECTS) -> int:
