@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ultralytics.models.rtdetr.heatmap import heatmap
     from ultralytics.nn.build.insertion import insert_into_file as insert
     from ultralytics.nn.profile.block_facts import describe_blocks as blocks
+    from ultralytics.study.ablate import ablate
     from ultralytics.utils import ASSETS
     from ultralytics.utils.checks import print_checks as checks
     from ultralytics.utils.config.settings import SETTINGS as settings
@@ -32,6 +33,7 @@ __all__ = [
     "YOLO",
     "SHViTClassifier",
     "__version__",
+    "ablate",
     "blocks",
     "checks",
     "compare",
@@ -50,6 +52,7 @@ _WHERE = {
     "SHViTClassifier": ("ultralytics.models", "SHViTClassifier"),
     "YOLO": ("ultralytics.models", "YOLO"),
     "ASSETS": ("ultralytics.utils", "ASSETS"),
+    "ablate": ("ultralytics.study.ablate", "ablate"),
     "blocks": ("ultralytics.nn.profile.block_facts", "describe_blocks"),
     "checks": ("ultralytics.utils.checks", "print_checks"),
     "compare": ("ultralytics.engine.compare", "compare"),

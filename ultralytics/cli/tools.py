@@ -225,6 +225,13 @@ def show(call: ToolCall) -> None:
     ultralytics.show(**{**values, **call.own})
 
 
+def ablate(call: ToolCall) -> None:
+    """Run a study of variants over seeds."""
+    if len(call.files) != 1:
+        raise ConfigError("ablate needs one file, the plan of the study", "yolo ablate plan.yaml")
+    ultralytics.ablate(call.files[0], **call.own)
+
+
 def compare_weights(call: ToolCall) -> None:
     """Validate several weights on the same images and compare them."""
     first = [call.values["model"]] if call.values.get("model") else []
@@ -351,6 +358,26 @@ _ROWS = (
         ),
         run_keys=None,
         required=("data",),
+    ),
+    Tool(
+        "ablate",
+        "a study: variants over several seeds, judged by statistics, with tables, figures and a page",
+        ablate,
+        "yolo ablate plan.yaml project=runs/studies",
+        own=(
+            Key("project", k.PATH, None, "folder of studies; null: below the runs of the settings", nullable=True),
+            Key("engine", k.WORD, "local", "where the runs are executed", choices=("local", "slurm", "ray")),
+            Key(
+                "devices",
+                k.DEVICE,
+                None,
+                "devices of engine=local, such as 0,1 or cpu; null: as in the plan",
+                nullable=True,
+            ),
+            Key("fmt", k.WORD, "pdf", "vector format of the figures beside PNG", choices=("pdf", "svg")),
+            Key("dry", k.BOOL, False, "check and estimate only"),
+        ),
+        files=YAMLS,
     ),
     Tool(
         "compare",

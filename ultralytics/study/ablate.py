@@ -1,0 +1,130 @@
+"""The command `yolo ablate`: check a plan, run what is not finished, judge, and write the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ultralytics.study.check import check_plan, estimate_table, write_models
+from ultralytics.study.engines import ENGINES, make_engine
+from ultralytics.study.jobs import Job, Outcome, known_outcomes, make_jobs
+from ultralytics.study.plan import Plan, load_plan
+from ultralytics.study.report import failure_lines, write_report
+from ultralytics.study.results import Findings
+from ultralytics.study.statistics import Judgement
+from ultralytics.study.tables import judgement_table, notes
+from ultralytics.utils.config.settings import SETTINGS
+from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.log import LOGGER, colorstr
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study that has ended: its plan, folder, findings and judgements of AP50-95."""
+
+    plan: Plan
+    folder: Path
+    findings: Findings
+    judgements: list[Judgement]
+
+
+def ablate(
+    plan: str | Path,
+    project: str | Path | None = None,
+    engine: str = "local",
+    devices: Sequence[str | int] | str | int | None = None,
+    fmt: str = "pdf",
+    dry: bool = False,
+) -> Study:
+    """Run the study of a plan file and write its report into `<project>/<name of the plan>`.
+
+    Started again after a kill it resumes: finished runs are kept, stopped ones continue from their last checkpoint,
+    failed ones are tried again. Runs of equal content are taken from earlier studies of the project.
+
+    Args:
+        plan: YAML file, see docs/studies.md.
+        project: folder of studies; by default `studies` below the runs of the settings.
+        engine: local, slurm or ray.
+        devices: of engine=local: GPUs such as 0 and 1, or `cpu`, repeated for several processes; else as in the plan.
+        fmt: vector format of the figures beside PNG: pdf or svg.
+        dry: check and estimate only.
+
+    Raises:
+        ConfigError: the plan is wrong or an arm cannot run; nothing was started.
+    """
+    loaded = load_plan(plan)
+    if devices is not None:
+        loaded = replace(loaded, devices=_as_devices(devices))
+    if engine not in ENGINES:
+        raise ConfigError(f"engine={engine!r} is not one of {', '.join(ENGINES)}")
+    root = Path(project) if project else Path(SETTINGS["runs_dir"]) / "studies"
+    folder = (root / loaded.name).absolute()
+    checked = check_plan(loaded)
+    table = estimate_table(loaded, checked.estimates)
+    LOGGER.info(f"{table.title}\n{table.render()}")
+    findings = Findings(base=loaded.base.name, variance=loaded.variance)
+    if dry:
+        return Study(loaded, folder, findings, [])
+    write_models(checked.yamls, folder / "models")
+    jobs = make_jobs(loaded, checked.yamls, folder / "models", folder / "runs")
+    run_jobs(jobs, findings, loaded, folder, engine)
+    command = f"yolo ablate {plan}"
+    write_report(findings, folder, f"Study {loaded.name}", checked.yamls, fmt, command)
+    rows = findings.judgements()
+    _log(findings, rows, folder)
+    return Study(loaded, folder, findings, rows)
+
+
+def _as_devices(devices: Sequence[str | int] | str | int) -> tuple[str, ...]:
+    """`0,1`, `[0, 1]`, `cpu` and `cpu,cpu` as a tuple of strings."""
+    parts = str(devices).strip("[]()").split(",") if isinstance(devices, (str, int)) else devices
+    return tuple(str(part).strip() for part in parts)
+
+
+def run_jobs(jobs: Sequence[Job], findings: Findings, plan: Plan, folder: Path, engine: str = "local") -> None:
+    """Run what no study of the project has finished yet, and fill the findings."""
+    known = known_outcomes(folder.parent)
+    for arm in dict.fromkeys(job.arm for job in jobs):
+        findings.outcomes[arm] = {}
+    missing = []
+    for job in jobs:
+        if (outcome := known.get(job.content)) is None:
+            missing.append(job)
+        else:
+            findings.outcomes[job.arm][job.seed] = replace(outcome, arm=job.arm)
+            if Path(outcome.folder).absolute() != job.path:
+                findings.reused.add((job.arm, job.seed))
+    total, done = len(jobs), len(jobs) - len(missing)
+    if done:
+        LOGGER.info(f"{done} of {total} runs are finished already, {len(findings.reused)} of them in earlier studies")
+
+    def report(job: Job, reason: str) -> None:
+        outcome = None if reason else Outcome.load(job.path)
+        count = sum(map(len, findings.outcomes.values())) + len(findings.failures) + 1
+        if outcome is None:
+            findings.failures[(job.arm, job.seed)] = reason or "the result cannot be read"
+            LOGGER.warning(f"{count}/{total} {job.arm}, seed {job.seed} failed: {reason}")
+            return
+        findings.outcomes[job.arm][job.seed] = outcome
+        LOGGER.info(
+            f"{count}/{total} {job.arm}, seed {job.seed}: AP {outcome.metrics['AP']:.4f}, {outcome.seconds:.0f} s"
+        )
+
+    for job in missing:
+        job.save()
+    if missing:
+        make_engine(engine, plan.devices, folder, plan.slurm).run(missing, report)
+    for arm in [a for a, runs in findings.outcomes.items() if not runs]:
+        del findings.outcomes[arm]
+
+
+def _log(findings: Findings, rows: Sequence[Judgement], folder: Path) -> None:
+    """Log the table of judgements, the notes and the failures."""
+    if rows:
+        LOGGER.info("\n" + judgement_table(findings, rows).render("text"))
+        for sentence in notes(findings, rows):
+            LOGGER.info(sentence)
+    for line in failure_lines(findings):
+        LOGGER.warning(line)
+    LOGGER.info(f"Study saved to {colorstr('bold', str(folder))}")

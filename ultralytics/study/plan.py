@@ -1,0 +1,228 @@
+"""The plan of a study: a YAML file becomes frozen values, and every error names its file and line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ultralytics.cfg.renames import check_names, migrate
+from ultralytics.cfg.resolution import check_values
+from ultralytics.cfg.schema import Trait, keys_with
+from ultralytics.utils.config.yaml_io import KeyPath, load_with_lines
+from ultralytics.utils.errors import ConfigError, UserError
+
+BASE = "base"
+MODEL_KEYS = ("model", "scale", "insert", "replace")
+TOP_KEYS = ("name", "base", "seeds", "variants", "devices", "split", "weights", "variance", "slurm")
+RESERVED = frozenset(keys_with(Trait.PLACE)) | {"resume", "seed", "device", "mode", "task", "cfg", "ci", "split"}
+"""Arguments that a study sets for each run itself."""
+_NAME = re.compile(r"[^\W_][\w.+-]*")
+_EXAMPLE = "for example: variants: {focal: {loss: focal}, shsa: {insert: {after: 6, row: [SHSA, []]}}}"
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A change of the base's model YAML: a row put in behind layer `layer`, or put in its place."""
+
+    action: str
+    layer: int | str
+    row: tuple[Any, ...]
+    place: str
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A model with its edits, and the arguments of training; those of the base are included.
+
+    `changes` are the keys that the plan gives for the variant alone, `place` is file and line.
+    """
+
+    name: str
+    model: str
+    scale: str | None = None
+    edits: tuple[Edit, ...] = ()
+    args: Mapping[str, Any] = field(default_factory=dict)
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    place: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study. `split` is the evaluated one, `weights` best or last, `variance` pooled or own (see `statistics`)."""
+
+    name: str
+    base: Variant
+    variants: tuple[Variant, ...]
+    seeds: tuple[int, ...]
+    devices: tuple[str, ...] = ()
+    split: str = "val"
+    weights: str = "best"
+    variance: str = "pooled"
+    slurm: Mapping[str, Any] = field(default_factory=dict)
+    file: Path = Path()
+
+    @property
+    def arms(self) -> tuple[Variant, ...]:
+        """The base, then the variants."""
+        return (self.base, *self.variants)
+
+
+def load_plan(file: str | Path) -> Plan:
+    """Read the YAML file of a study.
+
+    Raises:
+        NotFoundError: there is no such file.
+        ConfigError: a key or value is wrong; the message has file and line.
+    """
+    return _Reader(Path(file)).plan()
+
+
+class _Reader:
+    """Checks one file; holds what its messages need."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.data, self.lines = load_with_lines(file)
+
+    def place(self, key: KeyPath) -> str:
+        """File and line of a key, or of the nearest one around it."""
+        while key and key not in self.lines:
+            key = key[:-1]
+        return f"{self.file}:{self.lines.get(key, 1)}"
+
+    def fail(self, key: KeyPath, problem: str, remedy: str = "") -> NoReturn:
+        raise ConfigError(f"{self.place(key)}: {problem}", *([remedy] if remedy else []))
+
+    def plan(self) -> Plan:
+        """The whole plan."""
+        for key in self.data:
+            if key not in TOP_KEYS:
+                self.fail((key,), f"unknown key '{key}'", f"a plan has {', '.join(TOP_KEYS)}")
+        base = self.variant((BASE,), BASE, self.mapping((BASE,), "a mapping with model, data and arguments"), None)
+        if not base.args.get("data"):
+            self.fail((BASE,), "base: needs data=, the YAML of a data set")
+        table = self.mapping(("variants",), f"a mapping of names\n{_EXAMPLE}")
+        variants = [self.variant(("variants", name), str(name), value, base) for name, value in table.items()]
+        if not variants:
+            self.fail(("variants",), "variants: is empty, so that there is nothing to compare", _EXAMPLE)
+        return Plan(
+            name=self.name(("name",), str(self.data.get("name") or self.file.stem)),
+            base=base,
+            variants=tuple(variants),
+            seeds=self.seeds(),
+            devices=tuple(str(d) for d in self.listed("devices")),
+            split=self.choice("split", ("val", "test", "train", "minival")),
+            weights=self.choice("weights", ("best", "last")),
+            variance=self.choice("variance", ("pooled", "own")),
+            slurm=self.mapping(("slurm",), "a mapping of sbatch options") if self.data.get("slurm") else {},
+            file=self.file,
+        )
+
+    def mapping(self, key: KeyPath, wanted: str) -> dict[Any, Any]:
+        value = self.data.get(str(key[0]))
+        if not isinstance(value, dict):
+            self.fail(key, f"{key[0]}: is {value!r:.60}, not {wanted}")
+        return value
+
+    def listed(self, key: str) -> list[Any]:
+        value = self.data.get(key)
+        return [] if value is None else list(value) if isinstance(value, list) else [value]
+
+    def choice(self, key: str, choices: Sequence[str]) -> str:
+        value = str(self.data.get(key) or choices[0])
+        if value not in choices:
+            self.fail((key,), f"{key}: {value!r} is not one of {', '.join(choices)}")
+        return value
+
+    def name(self, key: KeyPath, name: str) -> str:
+        """A name that can be that of a folder."""
+        if not _NAME.fullmatch(name):
+            self.fail(
+                key, f"the name {name!r} cannot be that of a folder", "use letters, digits, '.', '+', '-' and '_'"
+            )
+        return name
+
+    def seeds(self) -> tuple[int, ...]:
+        """Different integers; one is allowed, though nothing can be tested then."""
+        seeds = self.listed("seeds") or [0]
+        if any(isinstance(s, bool) or not isinstance(s, int) or s < 0 for s in seeds):
+            self.fail(("seeds",), f"seeds: {seeds} are not integers of at least 0", "for example: seeds: [0, 1, 2]")
+        if len(set(seeds)) < len(seeds):
+            self.fail(("seeds",), f"seeds: {seeds} has one twice, which would be the same run")
+        return tuple(seeds)
+
+    def variant(self, key: KeyPath, name: str, value: Any, base: Variant | None) -> Variant:
+        """The base (`base` None), or a variant on top of it."""
+        value = {} if value is None else value
+        if not isinstance(value, dict):
+            self.fail(key, f"{name}: is {value!r:.60}, not a mapping", _EXAMPLE)
+        if base is not None and (name == BASE or not value):
+            self.fail(key, f"{name}: is the base again", "give at least one key, and another name than base")
+        self.name(key, name)
+        own = {k: v for k, v in value.items() if k not in MODEL_KEYS and not (k == "scale" and not isinstance(v, str))}
+        if "scale" in value and not isinstance(value["scale"], str):
+            own["scale"] = value["scale"]  # the augmentation of that name; a letter is the scale of the model
+        model, scale = self.model(key, value, base)
+        same = base is not None and "model" not in value and "scale" not in value
+        edits = (*(base.edits if base is not None and same else ()), *self.edits(key, value))
+        args = {**(base.args if base else {}), **self.arguments(key, own)}
+        return Variant(name, model, scale, edits, args, {} if base is None else dict(value), self.place(key))
+
+    def model(self, key: KeyPath, value: Mapping[str, Any], base: Variant | None) -> tuple[str, str | None]:
+        """Model YAML and scale; a new model keeps the base's scale only where the plan repeats it."""
+        scale = value.get("scale") if isinstance(value.get("scale"), str) else None
+        if value.get("model") is None:
+            if base is None:
+                self.fail(key, "base: needs model=, a model YAML such as rtdetr-l.yaml")
+            return base.model, scale or base.scale
+        name = str(value["model"])
+        if not name.lower().endswith((".yaml", ".yml")):
+            remedy = f"give the YAML of the model, and its weights as pretrained: {name}"
+            self.fail((*key, "model"), f"model: {name} is not a model YAML", remedy)
+        return self.path(name), scale
+
+    def path(self, name: str) -> str:
+        """A path as it is where it exists, else beside the plan; names of shipped files stay."""
+        beside = self.file.parent / name
+        return name if Path(name).exists() or not beside.exists() else str(beside)
+
+    def arguments(self, key: KeyPath, own: Mapping[str, Any]) -> dict[str, Any]:
+        """Checked arguments of training."""
+        for name in own:
+            if name in RESERVED:
+                self.fail((*key, name), f"{name}: is set by the study for each run", "leave it out")
+        origins = {str(n): self.place((*key, n)) for n in own}
+        try:
+            values = migrate(own)
+            check_names(values, origins)
+            values = check_values(values, origins)
+        except UserError as e:
+            place = "" if f"{self.file}:" in str(e) else f"{self.place(key)}: "
+            raise type(e)(f"{place}{e}") from None
+        for name in ("data", "pretrained"):
+            if isinstance(values.get(name), str):
+                values[name] = self.path(values[name])
+        return values
+
+    def edits(self, key: KeyPath, value: Mapping[str, Any]) -> list[Edit]:
+        """The rows to put in, in the order of the file."""
+        found = []
+        for action, at in (("insert", "after"), ("replace", "layer")):
+            items = value.get(action, [])
+            several = isinstance(items, list)
+            for i, item in enumerate(items if several else [items]):
+                where = (*key, action, i) if several else (*key, action)
+                found.append(self.edit(where, action, at, item))
+        return found
+
+    def edit(self, key: KeyPath, action: str, at: str, item: Any) -> Edit:
+        """One of `insert: {after: 6, row: [SHSA, []]}` and `replace: {layer: 6, row: [SHSA, []]}`."""
+        if not isinstance(item, dict) or set(item) != {at, "row"} or not isinstance(item["row"], list):
+            self.fail(key, f"{action}: {item!r:.60} is malformed", f"write {action}: {{{at}: 6, row: [SHSA, []]}}")
+        layer = item[at]
+        if isinstance(layer, bool) or not isinstance(layer, (int, str)):
+            self.fail((*key, at), f"{at}: {layer!r} is neither the index of a layer nor the name of its module")
+        return Edit(action, layer, tuple(item["row"]), self.place(key))

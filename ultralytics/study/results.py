@@ -1,0 +1,106 @@
+"""What the runs of a study have measured: outcomes by arm and seed, and the curves of results.csv."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ultralytics.study.jobs import Outcome
+from ultralytics.study.plan import BASE
+from ultralytics.study.statistics import Judgement, judge
+from ultralytics.utils.torch_tools.arrays import Float64Array
+
+FITNESS_COLUMN = "metrics/mAP50-95(B)"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A column of results.csv of several runs: epochs (E,), and for each epoch the mean, lowest and highest value."""
+
+    epochs: Float64Array
+    mean: Float64Array
+    low: Float64Array
+    high: Float64Array
+    runs: int
+
+
+@dataclass
+class Findings:
+    """The runs of a study. `outcomes` by arm and seed in the order of the plan, `failures` the reasons by (arm, seed),
+    `reused` the runs that were taken from an earlier study, `base` the arm that all others are compared with."""
+
+    outcomes: dict[str, dict[int, Outcome]] = field(default_factory=dict)
+    failures: dict[tuple[str, int], str] = field(default_factory=dict)
+    reused: set[tuple[str, int]] = field(default_factory=set)
+    base: str = BASE
+    variance: str = "pooled"
+
+    def values(self, metric: str = "AP") -> dict[str, dict[int, float]]:
+        """Return one of COCO's numbers by arm and seed; undefined ones (-1) are left out."""
+        table = {
+            arm: {s: o.metrics[metric] for s, o in sorted(runs.items()) if o.metrics.get(metric, -1.0) >= 0}
+            for arm, runs in self.outcomes.items()
+        }
+        return {arm: runs for arm, runs in table.items() if runs}
+
+    def replicates(self) -> dict[str, dict[int, Float64Array]]:
+        """Return the replicates of AP over images by arm and seed, of the runs on equally many images of one split."""
+        first = next((o for runs in self.outcomes.values() for o in runs.values()), None)
+        out: dict[str, dict[int, Float64Array]] = {}
+        for arm, runs in self.outcomes.items():
+            for seed, outcome in runs.items():
+                drawn = outcome.replicates()
+                same = first is not None and (outcome.images, outcome.split) == (first.images, first.split)
+                if drawn is not None and same:
+                    out.setdefault(arm, {})[seed] = drawn
+        return out
+
+    def judgements(self, metric: str = "AP") -> list[Judgement]:
+        """Judge every arm by one of COCO's numbers; images are resampled for AP alone. Empty without a base."""
+        values = self.values(metric)
+        if self.base not in values:
+            return []
+        drawn = self.replicates() if metric == "AP" else None
+        return judge(values, self.base, drawn, pooled=self.variance == "pooled")
+
+    def mean_of(self, arm: str, number: str) -> float:
+        """Return the mean over seeds of a number beside the metrics: params, gflops, latency, seconds."""
+        return float(np.mean([getattr(o, number) for o in self.outcomes[arm].values()]))
+
+    def folders(self) -> dict[str, list[Path]]:
+        """Return the run folders of each arm."""
+        return {arm: [Path(o.folder) for _, o in sorted(runs.items())] for arm, runs in self.outcomes.items()}
+
+
+def read_curve(folders: Sequence[Path], column: str = FITNESS_COLUMN) -> Curve | None:
+    """Return the curve of a column over the runs of an arm; None where no run has it.
+
+    Runs of different length are averaged over the epochs that each has.
+    """
+    import pandas as pd
+
+    series: list[Mapping[float, float]] = []
+    for folder in folders:
+        file = folder / "results.csv"
+        if file.is_file():
+            table = pd.read_csv(file, skipinitialspace=True).rename(columns=str.strip)
+            if column in table and "epoch" in table:
+                series.append(dict(zip(table["epoch"].astype(float), table[column].astype(float), strict=True)))
+    epochs = sorted({e for s in series for e in s})
+    if not epochs:
+        return None
+    values = np.array([[s.get(e, np.nan) for e in epochs] for s in series])  # (runs, E)
+    return Curve(np.array(epochs), np.nanmean(values, 0), np.nanmin(values, 0), np.nanmax(values, 0), len(series))
+
+
+def columns_of(folders: Sequence[Path]) -> list[str]:
+    """Return the columns of losses and metrics that the first run with a results.csv has."""
+    for folder in folders:
+        file = folder / "results.csv"
+        if file.is_file():
+            names = file.read_text(encoding="utf-8").partition("\n")[0].split(",")
+            return [n.strip() for n in names if n.strip().startswith(("train/", "val/", "metrics/"))]
+    return []

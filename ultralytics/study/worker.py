@@ -1,0 +1,175 @@
+"""Run one job of a study in this process: `python -m ultralytics.study.worker <run folder>/job.json [options]`.
+
+A run that was killed resumes from its last checkpoint; `outcome.json` is written last, and its existence says that
+the run is finished. With `--attached` the process ends when its standard input closes, which happens when the
+program that started it is killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import ultralytics
+from ultralytics.models import RTDETR
+from ultralytics.nn.checkpoint.format import read_checkpoint
+from ultralytics.study.jobs import FAILURE, REPLICATES, Job, Outcome
+from ultralytics.utils.errors import CheckpointError, UserError
+from ultralytics.utils.files import atomic_write
+from ultralytics.utils.log import LOGGER
+from ultralytics.utils.metrics import DetMetrics
+from ultralytics.utils.metrics.coco import STAT_NAMES
+
+try:
+    import fcntl
+except ImportError:  # Windows: two processes could run one job there
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = ".lock"
+
+
+def run_job(job: Job, device: str = "") -> Outcome:
+    """Train, or resume, and evaluate; return what was measured. A finished run is not repeated."""
+    with locked(job.path):
+        finished = Outcome.load(job.path)
+        if finished is not None and finished.content == job.content:
+            return finished
+        (job.path / FAILURE).unlink(missing_ok=True)
+        try:
+            seconds = _train(job, device)
+            outcome = _evaluate(job, device, seconds)
+        except Exception as e:
+            write_failure(job.path, _reason(e))
+            raise
+        outcome.save(job.path)
+        return outcome
+
+
+def write_failure(folder: Path, reason: str) -> None:
+    """Write why a run ended without a result."""
+    with atomic_write(folder / FAILURE) as f:
+        json.dump({"reason": reason}, f)
+
+
+def _reason(error: Exception) -> str:
+    """The message of a user's mistake; with the place where it was raised for any other error."""
+    if isinstance(error, UserError):
+        return str(error)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run folder, so that no second process works in it; waits for one that does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / LOCK, "w") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _train(job: Job, device: str) -> float:
+    """Train from the start or from the last checkpoint; return the seconds of training."""
+    last = job.path / "weights" / "last.pt"
+    where: dict[str, Any] = {"device": device} if device else {}
+    modules: dict[str, Any] = {"modules": job.train["modules"]} if job.train.get("modules") else {}
+    if last.exists():
+        try:
+            RTDETR(str(last), **modules).train(resume=str(last), **where, **modules)
+        except CheckpointError as e:
+            if "the run is finished" not in str(e):
+                raise
+    else:
+        args = {k: v for k, v in job.train.items() if k != "modules"}
+        RTDETR(job.model, **modules).train(**{"save_dir": job.folder, **args, **where})
+    return float(read_checkpoint(last)["train_state"]["elapsed"])  # those before a kill included
+
+
+def _evaluate(job: Job, device: str, seconds: float) -> Outcome:
+    """Evaluate the weights with replicates over images."""
+    weights = job.path / "weights" / f"{job.weights}.pt"
+    if not weights.exists():
+        weights = job.path / "weights" / "last.pt"
+    modules = {"modules": job.train["modules"]} if job.train.get("modules") else {}
+    model = RTDETR(str(weights), **modules)
+    keys = ("data", "imgsz", "workers", "letterbox", "single_cls", "max_det")
+    args: dict[str, Any] = {k: job.train[k] for k in keys if k in job.train}
+    where = {"device": device} if device else {}
+    metrics = model.val(
+        **{**args, **where}, split=job.split, ci=True, plots=False, save_dir=str(job.path / f"{job.split}_results")
+    )
+    _write_replicates(job.path, metrics)
+    totals = model.totals(int(job.train.get("imgsz", 640)))
+    drawn = metrics.times.get("inference", {})
+    return Outcome(
+        content=job.content,
+        arm=job.arm,
+        seed=job.seed,
+        metrics=metrics.coco_stats,
+        classes={metrics.names[int(c)]: float(v) for c, v in zip(metrics.ap_class_index, metrics.box.ap, strict=True)},
+        params=totals.params,
+        gflops=totals.gflops,
+        latency=float(drawn.get("p50", 0.0)),
+        seconds=seconds,
+        images=len(metrics.stats),
+        split=job.split,
+        weights=weights.stem,
+        environment={
+            "ultralytics": ultralytics.__version__,
+            "torch": str(torch.__version__),
+            "device": device or "auto",
+        },
+        folder=job.folder,
+    )
+
+
+def _write_replicates(folder: Path, metrics: DetMetrics) -> None:
+    """Keep the AP of each replicate, all of which are drawn with one seed."""
+    drawn = metrics.bootstrap or metrics.resample()
+    columns: dict[str, Any] = {n: drawn.stats[:, i].astype(np.float32) for i, n in enumerate(STAT_NAMES[:3])}
+    with atomic_write(folder / REPLICATES, "wb") as f:
+        np.savez_compressed(f, **columns)
+
+
+def end_with_parent() -> None:
+    """End this process as soon as its standard input closes."""
+
+    def watch() -> None:
+        while os.read(0, 1024):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job of a file; exit code 1 when it failed."""
+    parser = argparse.ArgumentParser(prog="ultralytics.study.worker", description=__doc__)
+    parser.add_argument("job", type=Path)
+    parser.add_argument("--device", default="")
+    parser.add_argument("--attached", action="store_true")
+    options = parser.parse_args(argv)
+    if options.attached:
+        end_with_parent()
+    try:
+        run_job(Job.load(options.job), options.device)
+    except UserError as e:
+        LOGGER.error(str(e))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""Figures for print: one column wide, colours that colour-blind readers tell apart, fonts embedded, PNG and vector.
+
+The palette is that of Okabe and Ito ("Color Universal Design", 2008); arms differ in marker and dash as well, so that a
+figure is readable in grey.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.files import atomic_write
+from ultralytics.utils.plotting.figure import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLUMN = 3.4
+"""Inches: a column of the two-column styles of IEEE (3.5) and CVPR (3.25) takes it nearly unscaled."""
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8F8F00")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+DASHES: tuple[tuple[int, tuple[float, ...]], ...] = (
+    (0, ()), (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (2, 1)), (0, (6, 2)), (0, (3, 1, 1, 1, 1, 1)),
+    (0, (1, 2)),
+)  # fmt: skip
+FORMATS = ("png", "pdf", "svg")
+DPI = 300
+CJK_FONTS = (
+    "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN", "WenQuanYi Zen Hei",
+    "WenQuanYi Micro Hei", "Microsoft YaHei", "SimHei", "PingFang SC", "Heiti SC", "Noto Sans CJK JP",
+)  # fmt: skip
+"""Fonts with Chinese characters, the first that is installed is used for what the standard font lacks."""
+
+
+def style_of(i: int) -> tuple[str, str, tuple[int, tuple[float, ...]]]:
+    """Return colour, marker and dash of the i-th arm; the combinations repeat after 64 arms."""
+    return PALETTE[i % 8], MARKERS[(i + i // 8) % 8], DASHES[(i + i // 8) % 8]
+
+
+def font_families() -> list[str]:
+    """Return the standard font, followed by an installed one with Chinese characters where there is one."""
+    from matplotlib import font_manager
+
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return ["DejaVu Sans", *[name for name in CJK_FONTS if name in installed][:1]]
+
+
+@contextmanager
+def paper_style() -> Iterator[None]:
+    """Draw and write figures in the style for print until the block ends."""
+    import matplotlib as mpl
+
+    style: Any = {
+        "font.family": font_families(), "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7,
+        "ytick.labelsize": 7, "legend.fontsize": 7, "axes.linewidth": 0.6, "lines.linewidth": 1.2,
+        "lines.markersize": 4, "grid.linewidth": 0.4, "grid.alpha": 0.35, "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "axes.spines.top": False, "axes.spines.right": False, "pdf.fonttype": 42, "ps.fonttype": 42,
+        "svg.fonttype": "path", "svg.hashsalt": "ultralytics",
+    }  # fmt: skip
+    with mpl.rc_context(style):
+        yield
+
+
+def paper_figure(height: float, rows: int = 1, columns: int = 1, width: float = COLUMN) -> tuple[Figure, list[Axes]]:
+    """Return a figure, by default one column wide (inches), and its axes row by row, each with a grid."""
+    figure, axes = new_figure(width, height, rows, columns)
+    for ax in axes:
+        ax.grid(True)
+        ax.set_axisbelow(True)
+    return figure, axes
+
+
+def save_paper(figure: Figure, stem: Path, fmt: str = "pdf") -> list[Path]:
+    """Write `<stem>.png` and the vector file of `fmt`; return the files.
+
+    Raises:
+        ConfigError: an unknown format.
+    """
+    if fmt not in FORMATS:
+        raise ConfigError(f"fmt={fmt!r} is not one of {', '.join(FORMATS)}")
+    files = []
+    for suffix in dict.fromkeys(("png", fmt)):
+        files.append(stem.with_name(f"{stem.name}.{suffix}"))
+        with atomic_write(files[-1], "wb") as f:
+            f.write(rendered(figure, suffix))
+    return files
+
+
+def rendered(figure: Figure, suffix: str) -> bytes:
+    """Return the bytes of a figure as png, pdf or svg, without a date, so that equal figures are equal files."""
+    buffer = io.BytesIO()
+    date = {"CreationDate": None} if suffix == "pdf" else {"Date": None} if suffix == "svg" else {}
+    figure.savefig(buffer, format=suffix, dpi=DPI, metadata=date)
+    return buffer.getvalue()
+
+
+def label_below(figure: Figure, axes: Axes, names: Sequence[str], columns: int = 3) -> None:
+    """Put the legend of an axes' labelled artists below the figure."""
+    if names:
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=min(columns, len(names)))
