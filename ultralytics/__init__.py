@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ultralytics.nn.build.insertion import insert_into_file as insert
     from ultralytics.nn.profile.block_facts import describe_blocks as blocks
     from ultralytics.study.ablate import ablate
+    from ultralytics.study.run_groups import compare_runs, curves
     from ultralytics.utils import ASSETS
     from ultralytics.utils.checks import print_checks as checks
     from ultralytics.utils.config.settings import SETTINGS as settings
@@ -37,7 +38,9 @@ __all__ = [
     "blocks",
     "checks",
     "compare",
+    "compare_runs",
     "convert",
+    "curves",
     "doctor",
     "download",
     "heatmap",
@@ -56,6 +59,8 @@ _WHERE = {
     "blocks": ("ultralytics.nn.profile.block_facts", "describe_blocks"),
     "checks": ("ultralytics.utils.checks", "print_checks"),
     "compare": ("ultralytics.engine.compare", "compare"),
+    "compare_runs": ("ultralytics.study.run_groups", "compare_runs"),
+    "curves": ("ultralytics.study.run_groups", "curves"),
     "convert": ("ultralytics.data.convert", "convert"),
     "doctor": ("ultralytics.data.doctor.run", "doctor"),
     "download": ("ultralytics.utils.downloads", "download"),

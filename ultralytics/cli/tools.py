@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -60,7 +61,7 @@ class ToolCall:
 class Tool:
     """A tool: its own keys, the arguments of a run that it takes (None: all), what it needs, and what it does.
 
-    `files` are the suffixes of files that may be named without a key.
+    `files` are the suffixes of files that may be named without a key, with `folders` also folders that exist.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Tool:
     run_keys: tuple[str, ...] | None = ()
     required: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    folders: bool = False
 
     @property
     def known(self) -> tuple[str, ...]:
@@ -90,7 +92,7 @@ class Tool:
         """
         tokens = [f"task={t}" if t in TASKS else t for t in tokens if t not in TASKS or self.run_keys != ()]
         rows = {key.name: key for key in self.own}
-        files = [t for t in tokens if "=" not in t and t.lower().endswith(self.files)] if self.files else []
+        files = [t for t in tokens if "=" not in t and self._is_file(t)]
         pairs = {key: text for key, equals, text in (t.partition("=") for t in tokens) if equals and key in rows}
         own = {key: rows[key].check(value_of(text, rows[key].kind)) for key, text in pairs.items()}
         rest = [t for t in tokens if t not in files and t.partition("=")[0] not in pairs]
@@ -102,6 +104,12 @@ class Tool:
         if missing:
             raise ConfigError(f"{self.name} needs {', '.join(f'{name}=' for name in missing)}", self.example)
         return ToolCall(files, own, direct, values)
+
+    def _is_file(self, token: str) -> bool:
+        """Whether a bare token names a file or folder that the tool takes."""
+        if self.folders and Path(token).is_dir():
+            return True
+        return bool(self.files) and token.lower().endswith(self.files)
 
     def _check_names(self, tokens: Sequence[str]) -> None:
         """Raise UnknownArgumentError for the first token that the tool does not take, unless it takes all of a run."""
@@ -232,8 +240,23 @@ def ablate(call: ToolCall) -> None:
     ultralytics.ablate(call.files[0], **call.own)
 
 
+def curves(call: ToolCall) -> None:
+    """Draw the curves of several runs in one figure."""
+    if not call.files:
+        raise ConfigError("curves needs run folders", "yolo curves runs/a runs/b")
+    ultralytics.curves(call.files, **call.own)
+
+
 def compare_weights(call: ToolCall) -> None:
-    """Validate several weights on the same images and compare them."""
+    """Validate several weights on the same images and compare them; of run folders, compare what they consist of."""
+    folders = [file for file in call.files if Path(file).is_dir()]
+    if folders:
+        if len(folders) < len(call.files) or call.values.get("model"):
+            raise ConfigError("compare takes weights files or run folders, not both at once")
+        used = ("save_dir", "device", "split")
+        check_used("a comparison of runs", call.direct, used, "runs are evaluated with their own arguments")
+        ultralytics.compare_runs(folders, **call.arguments)
+        return
     first = [call.values["model"]] if call.values.get("model") else []
     models = [open_model(name, call.values) for name in (*first, *call.files)]
     ultralytics.compare(models, **call.arguments)
@@ -381,11 +404,24 @@ _ROWS = (
     ),
     Tool(
         "compare",
-        "several weights validated on the same images, with intervals of the differences (also: yolo val a.pt b.pt)",
+        "several weights validated on the same images (also: yolo val a.pt b.pt), or run folders grouped by content",
         compare_weights,
         "yolo compare a.pt b.pt data=data.yaml",
         run_keys=None,
         files=WEIGHTS,
+        folders=True,
+    ),
+    Tool(
+        "curves",
+        "curves of several runs in one figure, with bands over seeds",
+        curves,
+        "yolo curves runs/a runs/b out=curves fmt=pdf",
+        own=(
+            Key("columns", k.PATHS, None, "columns of results.csv; null: AP50-95", nullable=True),
+            Key("out", k.PATH, "curves", "file of the figure without suffix"),
+            Key("fmt", k.WORD, "pdf", "vector format beside PNG", choices=("pdf", "svg")),
+        ),
+        folders=True,
     ),
 )
 TOOLS: Mapping[str, Tool] = MappingProxyType({tool.name: tool for tool in _ROWS})

@@ -70,10 +70,17 @@ def ablate(
     jobs = make_jobs(loaded, checked.yamls, folder / "models", folder / "runs")
     run_jobs(jobs, findings, loaded, folder, engine)
     command = f"yolo ablate {plan}"
-    write_report(findings, folder, f"Study {loaded.name}", checked.yamls, fmt, command)
+    write_report(findings, folder, f"Study {loaded.name}", checked.yamls, fmt, command, change_rows(loaded))
     rows = findings.judgements()
     _log(findings, rows, folder)
     return Study(loaded, folder, findings, rows)
+
+
+def change_rows(plan: Plan) -> list[tuple[str, ...]]:
+    """Return a table of what the plan changes: a head with the variants, then a row for each key."""
+    keys = list(dict.fromkeys(key for variant in plan.variants for key in variant.changes))
+    rows: list[tuple[str, ...]] = [("key", *(v.name for v in plan.variants))]
+    return rows + [(key, *(str(v.changes.get(key, "")) for v in plan.variants)) for key in keys]
 
 
 def _as_devices(devices: Sequence[str | int] | str | int) -> tuple[str, ...]:

@@ -127,6 +127,7 @@ class SlurmEngine:
     folder: Path
     options: Mapping[str, Any] = field(default_factory=dict)
     interval: float = 15.0
+    command: str = f"{shlex.quote(sys.executable)} -m ultralytics.study.worker"
 
     def run(self, jobs: Sequence[Job], report: Report) -> None:
         """Submit what is not in the queue yet, and follow it."""
@@ -180,7 +181,7 @@ class SlurmEngine:
             'job="${jobs[$SLURM_ARRAY_TASK_ID]}"',
             f'export PYTHONPATH={shlex.quote(str(ROOT.parent))}:"$PYTHONPATH"',
             f"cd {shlex.quote(str(Path.cwd()))}",
-            f'{shlex.quote(sys.executable)} -m ultralytics.study.worker "$job" >> "$(dirname "$job")/{LOG}" 2>&1',
+            f'{self.command} "$job" >> "$(dirname "$job")/{LOG}" 2>&1',
         ]
         return "\n".join(lines) + "\n"
 

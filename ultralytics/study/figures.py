@@ -73,7 +73,8 @@ def _draw_curve(ax: Axes, curve: Curve, i: int, name: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
     color, _, dash = style_of(i)
-    ax.plot(curve.epochs, curve.mean, color=color, linestyle=dash, label=name)
+    marker = "." if len(curve.epochs) < 10 else None
+    ax.plot(curve.epochs, curve.mean, color=color, linestyle=dash, marker=marker, label=name)
     if curve.runs > 1:
         ax.fill_between(curve.epochs, curve.low, curve.high, color=color, alpha=0.18, linewidth=0)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))

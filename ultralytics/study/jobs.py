@@ -25,7 +25,7 @@ from ultralytics.utils.user_modules import as_files
 JOB, OUTCOME, FAILURE, REPLICATES, LOG = "job.json", "outcome.json", "failure.json", "replicates.npz", "log.txt"
 STUDY_DEFAULTS: Mapping[str, Any] = {"patience": 0}
 """Arguments whose default differs in a study: runs of one study train for equally many epochs."""
-_NO_EFFECT = frozenset({"plots", "verbose", "workers", "save_period", "profile", "device"})
+NO_EFFECT = frozenset({"plots", "verbose", "workers", "save_period", "profile", "device"})
 """Arguments that do not change what a run measures."""
 
 
@@ -155,7 +155,7 @@ def content_address(plan: Plan, variant: Variant, seed: int, yaml: Mapping[str, 
     """
     import torch
 
-    args = {k: v for k, v in {**STUDY_DEFAULTS, **variant.args}.items() if k not in _NO_EFFECT and k != "data"}
+    args = {k: v for k, v in {**STUDY_DEFAULTS, **variant.args}.items() if k not in NO_EFFECT and k != "data"}
     if isinstance(args.get("pretrained"), str):
         args["pretrained"] = file_digest(args["pretrained"])
     args["modules"] = [file_digest(path) for path in as_files(args.get("modules"))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,12 @@ def write_report(
     yamls: Mapping[str, Mapping[str, Any]] | None = None,
     fmt: str = "pdf",
     command: str = "",
+    differences: Sequence[tuple[str, ...]] = (),
 ) -> list[Path]:
     """Write study.csv, .md, .tex, runs.csv, the figures and report.html; return the files.
 
-    `yamls` are the models by arm, whose differences to the base the page shows. Failures are listed even where nothing
+    `yamls` are the models by arm, whose differences to the base the page shows, `differences` a table of arguments.
+    Failures are listed even where nothing
     was finished.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,7 +53,17 @@ def write_report(
     first = next(iter(folders.values()), [])
     files += draw_curves(folders, folder / "all_curves", columns_of(first), fmt)
     files.append(
-        _write(folder / "report.html", document(title, _page(findings, rows, parts, folder, yamls or {}, command)))
+        _write(
+            folder / "report.html",
+            document(
+                title,
+                [
+                    *_page(findings, rows, parts, folder, command),
+                    *_differences(findings, yamls or {}, differences),
+                    _runs(findings),
+                ],
+            ),
+        )
     )
     return files
 
@@ -102,7 +114,6 @@ def _page(
     rows: list[Judgement],
     parts: list[StudyTable],
     folder: Path,
-    yamls: Mapping[str, Mapping[str, Any]],
     command: str,
 ) -> Iterator[str]:
     """Yield the parts of the page."""
@@ -124,12 +135,14 @@ def _page(
     yield picture_file(folder / "all_curves.png", "Losses and metrics of all runs")
     for part in parts[1:]:
         yield f"<h2>{escape(part.title)}</h2>" + table_html(part.rows)
-    yield from _differences(findings, yamls)
-    yield "<h2>Runs</h2>" + table_html(_runs(findings), text={5})
 
 
-def _differences(findings: Findings, yamls: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Yield the unified difference of each model YAML to the base's."""
+def _differences(
+    findings: Findings, yamls: Mapping[str, Mapping[str, Any]], arguments: Sequence[tuple[str, ...]]
+) -> Iterator[str]:
+    """Yield the table of arguments, and the unified difference of each model YAML to the base's."""
+    if len(arguments) > 1:
+        yield "<h2>Arguments that differ</h2>" + table_html(arguments)
     if findings.base not in yamls:
         return
     yield "<h2>Differences of the model YAMLs to the base</h2>"
@@ -141,10 +154,11 @@ def _differences(findings: Findings, yamls: Mapping[str, Mapping[str, Any]]) -> 
         yield details(arm, diff_html(lines), is_open=True) if lines else f"<p>{escape(arm)}: the same model</p>"
 
 
-def _runs(findings: Findings) -> list[tuple[str, ...]]:
+def _runs(findings: Findings) -> str:
+    """The table of all runs."""
     rows: list[tuple[str, ...]] = [("arm", "seed", "AP50-95", "minutes", "reused", "folder")]
     for arm, runs in findings.outcomes.items():
         for seed, o in sorted(runs.items()):
             reused = "yes" if (arm, seed) in findings.reused else ""
             rows.append((arm, str(seed), f"{o.metrics['AP']:.4f}", f"{o.seconds / 60:.1f}", reused, o.folder))
-    return rows
+    return "<h2>Runs</h2>" + table_html(rows, text={5})

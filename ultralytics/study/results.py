@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from ultralytics.study.jobs import Outcome
 from ultralytics.study.plan import BASE
 from ultralytics.study.statistics import Judgement, judge
 from ultralytics.utils.torch_tools.arrays import Float64Array
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FITNESS_COLUMN = "metrics/mAP50-95(B)"
 
@@ -86,7 +90,7 @@ def read_curve(folders: Sequence[Path], column: str = FITNESS_COLUMN) -> Curve |
     for folder in folders:
         file = folder / "results.csv"
         if file.is_file():
-            table = pd.read_csv(file, skipinitialspace=True).rename(columns=str.strip)
+            table = measured(pd.read_csv(file, skipinitialspace=True).rename(columns=str.strip), column)
             if column in table and "epoch" in table:
                 series.append(dict(zip(table["epoch"].astype(float), table[column].astype(float), strict=True)))
     epochs = sorted({e for s in series for e in s})
@@ -94,6 +98,14 @@ def read_curve(folders: Sequence[Path], column: str = FITNESS_COLUMN) -> Curve |
         return None
     values = np.array([[s.get(e, np.nan) for e in epochs] for s in series])  # (runs, E)
     return Curve(np.array(epochs), np.nanmean(values, 0), np.nanmin(values, 0), np.nanmax(values, 0), len(series))
+
+
+def measured(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return the rows of results.csv in which a column was measured: epochs without validation have zeros."""
+    losses = [c for c in table.columns if c.startswith("val/")]
+    if column.startswith("train/") or not losses:
+        return table
+    return table[(table[losses] != 0).any(axis=1)]
 
 
 def columns_of(folders: Sequence[Path]) -> list[str]:

@@ -139,15 +139,20 @@ def _pooled(values: Values, base: str, arms: Sequence[str]) -> dict[str, Contras
     effects = inverse @ design.T @ y
     freedom = len(rows) - int(np.linalg.matrix_rank(design))
     residual = float(((y - design @ effects) ** 2).sum())
-    sigma = math.sqrt(residual / freedom) if freedom > 0 else math.inf
+    sigma = _exact(math.sqrt(residual / freedom)) if freedom > 0 else math.inf
     out = {}
     for i, arm in enumerate(arms, 1):
         c = np.zeros(design.shape[1])
         c[i], c[0] = 1.0, -1.0
         scale = math.sqrt(float(c @ inverse @ c))
         pairs = len(set(values[arm]) & set(values[base]))
-        out[arm] = Contrast(float(c @ effects), sigma * scale, freedom, math.sqrt(2) * sigma, pairs)
+        out[arm] = Contrast(_exact(float(c @ effects)), sigma * scale, freedom, math.sqrt(2) * sigma, pairs)
     return out
+
+
+def _exact(value: float) -> float:
+    """Return 0 for what is nothing but rounding of the least squares; values of AP are of the order of 1."""
+    return 0.0 if abs(value) < 1e-12 else value
 
 
 @dataclass(frozen=True)

@@ -137,12 +137,16 @@ def notes(findings: Findings, rows: Sequence[Judgement]) -> list[str]:
         out.append("One seed shows nothing about the noise between seeds: such arms are not tested, nor called better.")
     if (pair := unequal_noise(findings.values())) is not None and findings.variance == "pooled":
         out.append(f"The noise of {pair[1]} is larger than that of {pair[0]} beyond chance: use variance: own.")
+    values = findings.values()
     first = next((o for runs in findings.outcomes.values() for o in runs.values()), None)
     if first is not None and first.weights == "best" and first.split == "val":
         out.append(
             "best.pt was chosen on the split that is reported, which raises all AP a little: "
             "report another one with split: test, or take weights: last."
         )
+    same = [arm for arm, runs in values.items() if arm != findings.base and runs == values.get(findings.base)]
+    if same:
+        out.append(f"{', '.join(same)}: the same AP as {findings.base} with every seed. Does the change take effect?")
     undecided = [row for row in rows if row.adjusted is not None and row.adjusted >= ALPHA]
     if undecided:
         out.append(

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ import torch
 import ultralytics
 from ultralytics.models import RTDETR
 from ultralytics.nn.checkpoint.format import read_checkpoint
+from ultralytics.study.attached import end_with_parent
 from ultralytics.study.jobs import FAILURE, REPLICATES, Job, Outcome
 from ultralytics.utils.errors import CheckpointError, UserError
 from ultralytics.utils.files import atomic_write
@@ -48,7 +48,7 @@ def run_job(job: Job, device: str = "") -> Outcome:
         (job.path / FAILURE).unlink(missing_ok=True)
         try:
             seconds = _train(job, device)
-            outcome = _evaluate(job, device, seconds)
+            outcome = replace(evaluate(job, job.path, device), seconds=seconds)
         except Exception as e:
             write_failure(job.path, _reason(e))
             raise
@@ -97,8 +97,8 @@ def _train(job: Job, device: str) -> float:
     return float(read_checkpoint(last)["train_state"]["elapsed"])  # those before a kill included
 
 
-def _evaluate(job: Job, device: str, seconds: float) -> Outcome:
-    """Evaluate the weights with replicates over images."""
+def evaluate(job: Job, folder: Path, device: str = "") -> Outcome:
+    """Evaluate the weights of a run with replicates over images, which go to `folder`; seconds of training are 0."""
     weights = job.path / "weights" / f"{job.weights}.pt"
     if not weights.exists():
         weights = job.path / "weights" / "last.pt"
@@ -108,10 +108,10 @@ def _evaluate(job: Job, device: str, seconds: float) -> Outcome:
     args: dict[str, Any] = {k: job.train[k] for k in keys if k in job.train}
     where = {"device": device} if device else {}
     metrics = model.val(
-        **{**args, **where}, split=job.split, ci=True, plots=False, save_dir=str(job.path / f"{job.split}_results")
+        **{**args, **where}, split=job.split, ci=True, plots=False, save_dir=str(folder / f"{job.split}_results")
     )
-    _write_replicates(job.path, metrics)
-    totals = model.totals(int(job.train.get("imgsz", 640)))
+    _write_replicates(folder, metrics)
+    totals = model.totals(side_of(job.train.get("imgsz") or 640))
     drawn = metrics.times.get("inference", {})
     return Outcome(
         content=job.content,
@@ -122,7 +122,7 @@ def _evaluate(job: Job, device: str, seconds: float) -> Outcome:
         params=totals.params,
         gflops=totals.gflops,
         latency=float(drawn.get("p50", 0.0)),
-        seconds=seconds,
+        seconds=0.0,
         images=len(metrics.stats),
         split=job.split,
         weights=weights.stem,
@@ -131,8 +131,13 @@ def _evaluate(job: Job, device: str, seconds: float) -> Outcome:
             "torch": str(torch.__version__),
             "device": device or "auto",
         },
-        folder=job.folder,
+        folder=str(folder),
     )
+
+
+def side_of(imgsz: int | Sequence[int]) -> int:
+    """Return the longer side of an image size."""
+    return imgsz if isinstance(imgsz, int) else max(imgsz)
 
 
 def _write_replicates(folder: Path, metrics: DetMetrics) -> None:
@@ -141,17 +146,6 @@ def _write_replicates(folder: Path, metrics: DetMetrics) -> None:
     columns: dict[str, Any] = {n: drawn.stats[:, i].astype(np.float32) for i, n in enumerate(STAT_NAMES[:3])}
     with atomic_write(folder / REPLICATES, "wb") as f:
         np.savez_compressed(f, **columns)
-
-
-def end_with_parent() -> None:
-    """End this process as soon as its standard input closes."""
-
-    def watch() -> None:
-        while os.read(0, 1024):
-            pass
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

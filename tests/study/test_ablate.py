@@ -1,0 +1,198 @@
+"""A study from its plan to the page: one tiny run is real, the others are written by the test."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.engine.tiny import write_dataset
+from tests.study.runs import PLAN, outcome, write_plan, write_run
+from ultralytics.cli.main import entrypoint
+from ultralytics.study import ablate as study_ablate
+from ultralytics.study import check, report
+from ultralytics.study.ablate import ablate
+from ultralytics.study.check import check_plan, model_yaml
+from ultralytics.study.engines import Report
+from ultralytics.study.jobs import OUTCOME, Job, Outcome, data_digest, failure_of, make_jobs
+from ultralytics.study.plan import load_plan
+from ultralytics.study.worker import main, run_job
+from ultralytics.utils.errors import UserError
+
+APS = {"base": [0.50, 0.52], "focal": [0.49, 0.53], "shsa": [0.70, 0.72]}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("data") / "set")
+
+
+class Written:
+    """An engine whose runs are written at once; arms in `broken` fail."""
+
+    def __init__(self, broken: Sequence[str] = ()) -> None:
+        self.broken = broken
+        self.ran: list[tuple[str, int]] = []
+
+    def run(self, jobs: Sequence[Job], report: Report) -> None:
+        rng = np.random.default_rng(0)
+        noise = rng.normal(0, 0.01, 100)
+        for job in jobs:
+            self.ran.append((job.arm, job.seed))
+            if job.arm in self.broken:
+                report(job, "out of memory")
+                continue
+            ap = APS[job.arm][job.seed] + 0.001 * job.seed * (job.arm == "shsa")
+            result = replace(outcome(job.arm, job.seed, ap, job.path), content=job.content)
+            write_run(job.path, result, drawn=ap + noise)
+            report(job, "")
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Written:
+    written = Written()
+    monkeypatch.setattr(study_ablate, "make_engine", lambda *_: written)
+    monkeypatch.setattr(check, "step_seconds", lambda *_: 1.0)
+    return written
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("draw_cost", "draw_curves"):
+        monkeypatch.setattr(report, name, lambda *_, **__: [])
+
+
+def test_a_plan_becomes_a_judged_study(tmp_path: Path, data: Path, engine: Written) -> None:
+    study = ablate(write_plan(tmp_path, data), project=tmp_path / "studies", fmt="svg")
+    assert engine.ran == [(arm, seed) for seed in (0, 1) for arm in APS]
+    assert {row.arm: row.verdict for row in study.judgements} == {
+        "base": "base", "focal": "within noise", "shsa": "better",
+    }  # fmt: skip
+    folder = tmp_path / "studies" / "small"
+    for name in (
+        "study.csv",
+        "study.md",
+        "study.tex",
+        "runs.csv",
+        "cost.png",
+        "cost.svg",
+        "curves.svg",
+        "all_curves.png",
+    ):
+        assert (folder / name).stat().st_size > 100, name
+    assert "**0.710 ± 0.015**" in (folder / "study.md").read_text()
+    tex = (folder / "study.tex").read_text()
+    assert r"\textbf{0.710 $\pm$ 0.015}" in tex and r"\toprule" in tex
+    page = (folder / "report.html").read_text()
+    assert "http" not in page.replace("http-equiv", "") and "<script" not in page
+    assert 'src="data:image/png;base64,' in page and "SHSA" in page and "白细胞" in page
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_finished_runs_are_not_repeated_in_this_study_nor_another(tmp_path: Path, data: Path, engine: Written) -> None:
+    plan = write_plan(tmp_path, data)
+    ablate(plan, project=tmp_path / "studies")
+    engine.ran.clear()
+    again = ablate(plan, project=tmp_path / "studies")
+    assert engine.ran == [] and not again.findings.reused
+    other = write_plan(tmp_path, data, PLAN.replace("name: small", "name: other").replace("loss: focal", "loss: mal"))
+    study = ablate(other, project=tmp_path / "studies")
+    assert {arm for arm, _ in engine.ran} == {"focal"}
+    assert {arm for arm, _ in study.findings.reused} == {"base", "shsa"}
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_variant_that_fails_is_reported_and_the_others_are_judged(
+    tmp_path: Path, data: Path, engine: Written
+) -> None:
+    engine.broken = ["focal"]
+    plan = write_plan(tmp_path, data)
+    study = ablate(plan, project=tmp_path / "studies")
+    assert [row.arm for row in study.judgements] == ["base", "shsa"]
+    text = (tmp_path / "studies/small/study.md").read_text()
+    assert "focal, seed 1: out of memory" in text
+    assert "out of memory" in (tmp_path / "studies/small/report.html").read_text()
+    engine.broken = ["base"]
+    study = ablate(plan, project=tmp_path / "without")
+    assert study.judgements == [] and "nothing can be compared" in (tmp_path / "without/small/study.md").read_text()
+
+
+def test_what_cannot_run_is_refused_before_the_first_run(tmp_path: Path, data: Path, engine: Written) -> None:
+    plan = write_plan(tmp_path, data, PLAN.replace("row: [SHSA, []]", "row: [SHSA, [16, 9999]]"))
+    with pytest.raises(UserError, match=r"plan\.yaml:15: shsa cannot run: "):
+        ablate(plan, project=tmp_path / "studies")
+    assert engine.ran == [] and not (tmp_path / "studies").exists()
+
+
+def test_the_command_line_estimates(
+    tmp_path: Path, data: Path, engine: Written, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entrypoint(["ablate", str(write_plan(tmp_path, data)), f"project={tmp_path}/studies", "dry=True"])
+    assert "hours, 2 seeds" in capsys.readouterr().out and engine.ran == []
+
+
+def test_contents_differ_where_a_run_would(tmp_path: Path, data: Path) -> None:
+    plan = load_plan(write_plan(tmp_path, data))
+    yamls = {v.name: model_yaml(v) for v in plan.arms}
+
+    def contents(changed: Any = plan) -> list[str]:
+        return [job.content for job in make_jobs(changed, yamls, tmp_path / "m", tmp_path / "r")]
+
+    first = contents()
+    assert len(set(first)) == 6 and contents() == first
+    quiet = replace(plan, base=replace(plan.base, args={**plan.base.args, "verbose": False}))
+    assert contents(quiet) == first
+    assert contents(replace(plan, split="train"))[0] not in first
+    label = data.parent / "labels" / "train" / "002.txt"
+    before = data_digest(str(data))
+    label.write_text("0 0.5 0.5 0.2 0.2\n")
+    assert data_digest(str(data)) != before
+    label.write_text("")
+
+
+def test_a_row_is_put_in_and_one_replaced(tmp_path: Path, data: Path) -> None:
+    text = PLAN.replace("insert: {{after: 3, row: [SHSA, []]}}", "replace: {{layer: 3, row: [Conv, [24, 3, 2]]}}")
+    plan = load_plan(write_plan(tmp_path, data, text))
+    yaml = model_yaml(plan.variants[1])
+    assert yaml["backbone"][3] == [-1, 1, "Conv", [24, 3, 2]] and len(yaml["backbone"]) == 5
+    inserted = model_yaml(load_plan(write_plan(tmp_path, data)).variants[1])
+    assert inserted["backbone"][4][2] == "SHSA" and inserted["head"][-1][0] == [2, 4, 7]
+
+
+def test_estimates_count_the_network(tmp_path: Path, data: Path) -> None:
+    checked = check_plan(load_plan(write_plan(tmp_path, data)))
+    base, focal, shsa = checked.estimates
+    assert base.params == focal.params < shsa.params and base.hours > 0 and base.megabytes > 4
+
+
+def test_a_job_trains_evaluates_and_is_finished(tmp_path: Path, data: Path) -> None:
+    """The worker in this process: a real run of one epoch, its outcome, and what a second start does."""
+    plan = load_plan(write_plan(tmp_path, data))
+    job = make_jobs(plan, {v.name: model_yaml(v) for v in plan.arms}, tmp_path, tmp_path / "runs")[0]
+    job = replace(job, model=str(tmp_path / "tiny.yaml"))
+    job.save()
+    assert main([str(job.file), "--device", "cpu"]) == 0
+    result = Outcome.load(job.path)
+    assert result is not None and result.content == job.content and result.images == 4
+    drawn = result.replicates()
+    assert drawn is not None and len(drawn) == 1000 and (job.path / "results.csv").exists()
+    (job.path / OUTCOME).unlink()  # killed after training: the evaluation is repeated, the training is not
+    stamp = (job.path / "weights" / "last.pt").stat().st_mtime_ns
+    assert run_job(Job.load(job.file), "cpu").metrics == result.metrics
+    assert (job.path / "weights" / "last.pt").stat().st_mtime_ns == stamp
+
+
+def test_a_job_that_cannot_run_leaves_its_reason(tmp_path: Path) -> None:
+    job = Job("a", 0, "x", str(tmp_path / "run"), str(tmp_path / "none.yaml"), {"data": "none.yaml"})
+    job.save()
+    assert main([str(job.file)]) == 1 and "none.yaml" in failure_of(job.path)
+
+
+def test_files_of_another_kind_are_not_outcomes(tmp_path: Path) -> None:
+    (tmp_path / OUTCOME).write_text(json.dumps({"a": 1}))
+    assert Outcome.load(tmp_path) is None and failure_of(tmp_path) == ""

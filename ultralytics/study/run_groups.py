@@ -1,0 +1,191 @@
+"""Runs that exist already, grouped by what they consist of: `yolo compare` and `yolo curves` of run folders."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ultralytics.cfg.schema import KEYS, Trait, keys_with
+from ultralytics.nn.checkpoint.format import read_checkpoint
+from ultralytics.study.figures import draw_curves
+from ultralytics.study.jobs import NO_EFFECT, Job, Outcome
+from ultralytics.study.report import write_report
+from ultralytics.study.results import FITNESS_COLUMN, Findings
+from ultralytics.study.tables import judgement_table, notes
+from ultralytics.study.worker import evaluate
+from ultralytics.utils.config.settings import SETTINGS
+from ultralytics.utils.config.yaml_io import YAML, plain
+from ultralytics.utils.errors import ConfigError, NotFoundError
+from ultralytics.utils.files import increment_path
+from ultralytics.utils.log import LOGGER, colorstr
+
+_ONE_RUN = frozenset(keys_with(Trait.PLACE)) | NO_EFFECT | {"seed", "resume", "model", "mode", "cfg", "ci"}
+"""Arguments that do not make two runs different; the model is compared by its layers."""
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run folder: its arguments, the model YAML that its weights record, and the digest of both without the seed."""
+
+    folder: Path
+    args: Mapping[str, Any]
+    yaml: Mapping[str, Any]
+    content: str
+
+    @property
+    def seed(self) -> int:
+        """The seed of the run."""
+        return int(self.args.get("seed") or 0)
+
+
+def read_run(folder: str | Path) -> TrainedRun:
+    """Read a run folder.
+
+    Raises:
+        NotFoundError: it holds no args.yaml, or no weights.
+    """
+    path = Path(folder)
+    if not (path / "args.yaml").is_file():
+        raise NotFoundError(
+            f"{path}: not a run folder, as it has no args.yaml", "name a folder such as runs/detect/train"
+        )
+    args = YAML.load(path / "args.yaml")
+    yaml = model_of(path)
+    own = {k: v for k, v in args.items() if k in KEYS and k not in _ONE_RUN and v != KEYS[k].default}
+    model = {k: v for k, v in yaml.items() if k in {"nc", "scale", "scales", "backbone", "head", "activation"}}
+    digest = hashlib.sha256(json.dumps(plain([own, model]), sort_keys=True).encode()).hexdigest()
+    return TrainedRun(path, args, yaml, digest)
+
+
+def model_of(folder: Path) -> Mapping[str, Any]:
+    """Return the model YAML that the weights of a run record.
+
+    Raises:
+        NotFoundError: the folder has no weights.
+    """
+    for name in ("best.pt", "last.pt"):
+        if (folder / "weights" / name).is_file():
+            record = read_checkpoint(folder / "weights" / name)
+            packed = record.get("ema") or record.get("model") or {}
+            return dict(packed.get("yaml") or {})
+    raise NotFoundError(
+        f"{folder}: has no weights/best.pt nor weights/last.pt", "name the folder of a run that has trained"
+    )
+
+
+def group_runs(folders: Sequence[str | Path]) -> dict[str, list[TrainedRun]]:
+    """Group run folders by content, in the order of their first run; a group is named after its first folder.
+
+    Raises:
+        ConfigError: two runs of a group have the same seed, so that they are one run twice.
+    """
+    groups: dict[str, list[TrainedRun]] = {}
+    for run in map(read_run, folders):
+        group = groups.setdefault(run.content, [])
+        same = next((other for other in group if other.seed == run.seed), None)
+        if same is not None:
+            remedy = "leave one out: a repetition with one seed shows nothing about the noise"
+            raise ConfigError(f"{same.folder} and {run.folder} have equal arguments, model and seed {run.seed}", remedy)
+        group.append(run)
+    names = _names([group[0].folder for group in groups.values()])
+    return dict(zip(names, groups.values(), strict=True))
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """The shortest ends of the paths that differ from each other; those of a study by their arm."""
+    paths = [f.absolute().parent if f.name.startswith("seed") else f.absolute() for f in folders]
+    for n in range(1, max((len(p.parts) for p in paths), default=0) + 1):
+        names = ["/".join(p.parts[-n:]).strip("/") for p in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{p.name}-{i}" for i, p in enumerate(paths, 1)]
+
+
+def compare_runs(
+    folders: Sequence[str | Path],
+    save_dir: str | Path | None = None,
+    fmt: str = "pdf",
+    device: str = "",
+    split: str = "val",
+    weights: str = "best",
+) -> Findings:
+    """Compare run folders as a study does: groups of equal content, paired by seed, judged against the first group.
+
+    Runs of a study bring their numbers; other weights are evaluated now, into `save_dir`.
+
+    Raises:
+        NotFoundError: a folder is not one of a run.
+        ConfigError: fewer than two groups.
+    """
+    groups = group_runs(folders)
+    if len(groups) < 2:
+        raise ConfigError(
+            f"{len(folders)} runs of equal content are one group", "name runs that differ in more than the seed"
+        )
+    target = Path(save_dir) if save_dir else increment_path(Path(SETTINGS["runs_dir"]) / "compare" / "runs")
+    findings = Findings(base=next(iter(groups)))
+    for name, runs in groups.items():
+        findings.outcomes[name] = {}
+        for run in sorted(runs, key=lambda r: r.seed):
+            findings.outcomes[name][run.seed] = _outcome(run, name, target, device, split, weights)
+    yamls = {name: {k: v for k, v in runs[0].yaml.items() if k != "yaml_file"} for name, runs in groups.items()}
+    write_report(findings, target, "Comparison of runs", yamls, fmt, differences=argument_rows(groups))
+    rows = findings.judgements()
+    LOGGER.info("\n" + judgement_table(findings, rows).render("text"))
+    for sentence in notes(findings, rows):
+        LOGGER.info(sentence)
+    LOGGER.info(f"Comparison saved to {colorstr('bold', str(target))}")
+    return findings
+
+
+def _outcome(run: TrainedRun, name: str, target: Path, device: str, split: str, weights: str) -> Outcome:
+    """The numbers of a run: those of a study where they are of this split and weights, else measured now."""
+    known = Outcome.load(run.folder)
+    if known is not None and (known.split, known.weights) == (split, weights):
+        return replace(known, arm=name)
+    job = Job(name, run.seed, run.content, str(run.folder), "", run.args, split, weights)
+    place = target / "evaluations" / f"{name.replace('/', '_')}-seed{run.seed}"
+    measured = Outcome.load(place)
+    if measured is None or measured.content != run.content:
+        measured = evaluate(job, place, device)
+        measured.save(place)
+    return measured
+
+
+def argument_rows(groups: Mapping[str, Sequence[TrainedRun]]) -> list[tuple[str, ...]]:
+    """Return a table of the arguments in which the groups differ: a head with the groups, then a row for each."""
+    firsts = {name: runs[0].args for name, runs in groups.items()}
+    rows: list[tuple[str, ...]] = [("argument", *firsts)]
+    for key in KEYS:
+        values = [args.get(key, KEYS[key].default) for args in firsts.values()]
+        if key not in _ONE_RUN and any(v != values[0] for v in values):
+            rows.append((key, *map(str, values)))
+    return rows
+
+
+def curves(
+    folders: Sequence[str | Path],
+    columns: Sequence[str] | str | None = None,
+    out: str | Path = "curves",
+    fmt: str = "pdf",
+) -> list[Path]:
+    """Draw columns of results.csv of several runs in one figure, with bands over the seeds of equal runs.
+
+    `columns` defaults to AP50-95; `out` is the file without suffix. Returns the files, PNG and `fmt`.
+
+    Raises:
+        NotFoundError: a folder is not one of a run.
+        ConfigError: no run has such a column.
+    """
+    groups = group_runs(folders)
+    wanted = [columns] if isinstance(columns, str) else list(columns or [FITNESS_COLUMN])
+    files = draw_curves({name: [r.folder for r in runs] for name, runs in groups.items()}, Path(out), wanted, fmt)
+    if not files:
+        raise ConfigError(f"no results.csv has a column {', '.join(wanted)}", "see the first line of a results.csv")
+    for file in files:
+        LOGGER.info(f"{colorstr('bold', str(file))}")
+    return files
