@@ -159,6 +159,8 @@ OURS = {
     "mosaic_n": 4,
     "strict": True,
     "allow_mismatch": False,
+    "errors": False,
+    "match": "top-k",
     "ci": False,
     "smoothing": 0.0,
     "distill_type": "hard",

@@ -78,6 +78,7 @@ WING_ORDER = {  # inside a package, low to high; same number: siblings that do n
     "ultralytics.engine": {
         "results": 0,
         "writers": 1,
+        "error_report": 1,
         "predictor": 3,
         "validator": 2,
         "training": 4,

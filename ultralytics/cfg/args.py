@@ -146,6 +146,8 @@ class Args(TypedNamespace):
     modules: str | list[str] | None
     letterbox: bool | None
     reduced_decode: bool
+    errors: bool
+    match: str
     ci: bool
     smoothing: float
     distill_type: str

@@ -120,6 +120,22 @@ OWN: tuple[Key, ...] = (
         "train, val: decode large JPEGs at 1/2, 1/4 or 1/8 of their size where imgsz is left",
         only="detect",
     ),
+    Key(
+        "errors",
+        k.BOOL,
+        False,
+        "error analysis in val: six kinds (TIDE), what each costs in AP50, the worst images",
+        only="detect",
+    ),
+    Key(
+        "match",
+        k.WORD,
+        "top-k",
+        "rows of a query in val: top-k over query and class, one-class (its best alone), or both, one beside the other",
+        choices=("top-k", "one-class", "both"),
+        only="detect",
+        inert_in={"predict": "it is a rule of val"},
+    ),
     Key("ci", k.BOOL, False, "confidence intervals in val: bootstrap over images, seeded", only="detect"),
     Key(
         "smoothing",

@@ -91,13 +91,13 @@ def check_class_filter(classes: Sequence[int] | int | None, nc: int) -> None:
 
 
 @contextmanager
-def class_filter(model: object, classes: Sequence[int] | None) -> Iterator[None]:
-    """Restrict the top-k of the heads of `model` to `classes` until the block ends.
+def class_filter(model: object, classes: Sequence[int] | None, one_class: bool = False) -> Iterator[None]:
+    """Restrict the top-k of the heads of `model` to `classes`, or to the best class of a query, until the block ends.
 
-    Without classes nothing happens, nor without a PyTorch head to reach (an exported file); `select_rows` still filters
+    Without either nothing happens, nor without a PyTorch head to reach (an exported file); `select_rows` still filters
     what comes out. Raises ConfigError for a class that the model does not know.
     """
-    if classes is None:
+    if classes is None and not one_class:
         yield
         return
     heads = [m for m in model.modules() if isinstance(m, QueryHead)] if isinstance(model, nn.Module) else []
@@ -106,5 +106,5 @@ def class_filter(model: object, classes: Sequence[int] | None) -> Iterator[None]
         check_class_filter(classes, nc)
     with ExitStack() as restricted:
         for head in heads:
-            restricted.enter_context(head.restricted_to(classes))
+            restricted.enter_context(head.restricted_to(classes, one_class))
         yield

@@ -26,8 +26,9 @@ from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.formats import CocoReader, open_reader
 from ultralytics.data.types import Batch
 from ultralytics.data.utils import list_images
+from ultralytics.engine.error_report import write_errors
 from ultralytics.engine.results.results import Results
-from ultralytics.engine.validator import BaseValidator, Module, Prediction, RawOutput, WeightsSource
+from ultralytics.engine.validator import BaseValidator, Module, Prediction, RawOutput, TrainingContext, WeightsSource
 from ultralytics.models.rtdetr.post import (
     class_filter,
     image_rows,
@@ -44,7 +45,7 @@ from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.metrics import ConfusionMatrix, DetMetrics, box_iou, match_predictions
 from ultralytics.utils.metrics.det import StatValue
-from ultralytics.utils.metrics.report import write_tables
+from ultralytics.utils.metrics.report import Table, write_tables
 from ultralytics.utils.ops import RatioPad, xyxy2ltwh
 from ultralytics.utils.plotting.curves import plot_images
 
@@ -132,7 +133,10 @@ class RTDETRValidator(BaseValidator):
 
     def class_filter(self, model: Module) -> AbstractContextManager[None]:
         """Let the head select its top rows among the classes asked for."""
-        return class_filter(model, self.classes)
+        one_class = self.args.match == "one-class"
+        if one_class and getattr(model, "metadata", None) is not None:
+            raise ConfigError("match=one-class: an exported file gives top-k rows alone", "validate the weights (.pt)")
+        return class_filter(model, self.classes, one_class)
 
     def infer(self, module: Module, im: Tensor) -> RawOutput:
         """Run the network; with `augment`, outside of training, on several views."""
@@ -147,13 +151,28 @@ class RTDETRValidator(BaseValidator):
         moved["img"] = (moved["img"].half() if half else moved["img"].float()) / 255
         return moved
 
+    @torch.no_grad()
+    def __call__(self, trainer: TrainingContext | None = None, model: WeightsSource | None = None) -> dict[str, float]:
+        """Evaluate; with `match=both` a second time with one class for each query, and log both APs."""
+        stats = super().__call__(trainer, model)
+        if trainer is None and self.args.match == "both":
+            quiet = {"plots": False, "save_json": False, "save_txt": False, "errors": False, "ci": False}
+            other = type(self)(args=self.args.replace(match="one-class", **quiet))
+            backend: Any = self.model
+            other(model=backend if model is None else model)
+            self.metrics.one_class_stats = other.metrics.coco_stats
+            for name in ("AP", "AP50", "AP75"):
+                values = self.metrics.coco_stats[name], other.metrics.coco_stats[name]
+                LOGGER.info("{}: {:.4f} by top-k, {:.4f} with one class a query".format(name, *values))
+        return stats
+
     # -------------------------------------------------------------------------------------------- post-processing
     def postprocess(self, preds: RawOutput) -> list[Prediction]:
         """Return one dict per image, on the CPU: bboxes (n, 4) xyxy network px, conf (n,), cls (n,)."""
         family = find_family(getattr(self, "model", None))
         args, classes = self.args, None if self.classes is None else tuple(self.classes)
         agnostic = bool(args.agnostic_nms or args.single_cls)
-        options = PostOptions(self.conf, args.max_det, classes, args.iou, agnostic, multi_label=True)
+        options = PostOptions(self.conf, args.max_det, classes, args.iou, agnostic, args.match != "one-class")
         return [
             {"bboxes": to_network_xyxy(row[:, :4], self.network_size), "conf": row[:, 4], "cls": row[:, 5]}
             for row in image_rows(family, preds, self.network_size, options)
@@ -301,9 +320,7 @@ class RTDETRValidator(BaseValidator):
         """Log COCO's numbers by size, the thresholds, and with `ci` the intervals."""
         tables = self.metrics.tables()
         for name in ("sizes", "thresholds", *(["coco"] if self.args.ci else [])):
-            LOGGER.info("")
-            for line in tables[name].render().splitlines():
-                LOGGER.info(line)
+            log_table(tables[name])
         if self.args.ci and self.seen < FEW_IMAGES:
             LOGGER.warning(
                 f"intervals from {self.seen} images are too narrow: do not rely on them below {FEW_IMAGES} images"
@@ -345,6 +362,12 @@ class RTDETRValidator(BaseValidator):
         """Write the tables, then the curves and confusion matrices if plots are on."""
         if self.training:
             return
+        if self.args.errors:
+            files = [str(s["im_name"]) for s in self.metrics.stats]
+            tables, written = write_errors(self.metrics.coco_images(), files, self.names, self.folder, self.shown_conf)
+            for table in tables.values():
+                log_table(table)
+            self.on_plot(written[-1])
         if self.drawing or self.args.save_json:
             provenance = {"model": str(self.args.model), "data": str(self.args.data), "images": self.seen}
             write_tables(self.metrics.tables(), self.folder, "metrics", provenance)
@@ -409,6 +432,13 @@ class RTDETRValidator(BaseValidator):
         if self.annotations is not None:
             return self.annotations.category_ids()
         return dict(enumerate(COCO80_TO_91 if self.is_coco else range(1, len(self.names) + 1)))
+
+
+def log_table(table: Table) -> None:
+    """Log a table below an empty line."""
+    LOGGER.info("")
+    for line in table.render().splitlines():
+        LOGGER.info(line)
 
 
 def without_crowd(pbatch: ImageTruth) -> ImageTruth:

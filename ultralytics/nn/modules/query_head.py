@@ -67,6 +67,7 @@ class QueryHead(nn.Module):
     dynamic: bool = False
     max_det: int = 300
     _classes: tuple[int, ...] | None = None
+    _one_class: bool = False
     _selector: Selector | None = None
     _anchors: tuple[tuple[object, ...], Anchors] | None = None  # last anchors with what they were made for
 
@@ -76,16 +77,18 @@ class QueryHead(nn.Module):
         return self._classes
 
     @contextmanager
-    def restricted_to(self, classes: Sequence[int] | None) -> Iterator[None]:
+    def restricted_to(self, classes: Sequence[int] | None, one_class: bool = False) -> Iterator[None]:
         """Give rows of these classes alone until the block ends; None: of all.
 
-        The others are left out before the top-k, so that no row of a wanted class is crowded out.
+        The others are left out before the top-k, so that no row of a wanted class is crowded out. With `one_class` a
+        query gives one row, of its best class, as validation without top-k does.
         """
-        before, self._classes = self._classes, None if classes is None else tuple(classes)
+        before = self._classes, self._one_class
+        self._classes, self._one_class = None if classes is None else tuple(classes), one_class
         try:
             yield
         finally:
-            self._classes = before
+            self._classes, self._one_class = before
 
     @property
     def selector(self) -> Selector:
@@ -111,6 +114,8 @@ class QueryHead(nn.Module):
         wanted = None if self._classes is None else torch.as_tensor(list(self._classes), device=logits.device)
         if wanted is not None:
             logits = logits.index_select(-1, wanted)
+        if self._one_class:
+            logits = logits.masked_fill(logits < logits.amax(-1, keepdim=True), -torch.inf)
         classes = logits.shape[-1]
         flat = at_least_float32(logits).flatten(1)  # (B, Q*nc)
         keep = sym_min(self.num_queries, flat.shape[1], *([self.max_det] if self.export else []))

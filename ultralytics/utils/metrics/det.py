@@ -58,7 +58,8 @@ class DetMetrics:
 
     Built by hand it reports upstream's AP (trapezoid rule, a perfect detector gets 0.995). With `coco=True`, as the
     validator builds it, `box.map`, `map50`, `map75`, `maps` and all that derives from them are COCO's, `coco_stats`
-    holds the 12 COCO numbers, and `update_stats` needs the boxes.
+    holds the 12 COCO numbers, and `update_stats` needs the boxes. `one_class_stats` are the same with one class for
+    each query, after a validation with `match=both`.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class DetMetrics:
         self.box = Metric(len(self.names))
         self.class_curves: ClassCurves | None = None
         self.bootstrap: Bootstrap | None = None
+        self.one_class_stats: dict[str, float] = {}
         self.shown_conf = shown_conf
         self.times: dict[str, dict[str, float]] = {}
         self.speed = {"preprocess": 0.0, "inference": 0.0, "loss": 0.0, "postprocess": 0.0}
