@@ -97,7 +97,7 @@ def draw_worst(
     columns = min(COLUMNS, len(worst))
     down = -(-len(worst) // columns)
     with paper_style():
-        figure, axes = paper_figure(2.5 * down + 0.5, down, columns, width=2.6 * columns)
+        figure, axes = paper_figure(2.15 * down + 0.5, down, columns, width=2.6 * columns)
         for ax, (place, loss) in zip(axes, worst, strict=False):
             image, file = images[place]
             _draw_image(ax, analysis, place, (image, file), names, conf)
