@@ -299,7 +299,7 @@ def test_a_letter_for_scale_is_the_model_s() -> None:
 
 
 def test_the_shipped_recipes() -> None:
-    assert {"dense", "few", "official", "small", "tiny", "trial", "ultralytics"} <= set(recipe_names())
+    assert {"dense", "few", "fork", "official", "small", "tiny", "trial", "ultralytics"} <= set(recipe_names())
     small, official = load_recipe("small"), load_recipe("official")
     assert (small["optimizer"], small["lr0"], small["nbs"], small["mosaic"]) == ("AdamW", 1e-3, 1, 0.0)
     assert (official["lr0"], official["backbone_lr_ratio"], official["clip_norm"]) == (1e-4, 0.1, 0.1)

@@ -39,7 +39,8 @@ def test_processes_are_run_and_each_end_is_reported(tmp_path: Path) -> None:
         ["cpu", "0"], 0.02, lambda job, *options: [sys.executable, str(script), str(job.file), *options]
     )
     ended: dict[str, str] = {}
-    engine.run(jobs(tmp_path, ["good", "wrong", "killed", "last"]), lambda job, reason: ended.update({job.arm: reason}))
+    listed = jobs(tmp_path, ["good", "wrong", "killed", "last"])
+    engine.run(listed, lambda job, reason: ended.update({job.arm: reason}))
     assert ended["good"] == ended["last"] == "" and ended["wrong"] == "no such layer"
     assert "killed by signal 9" in ended["killed"] and "log.txt" in ended["killed"]
     device = (tmp_path / "runs/good/seed0/device").read_text()
