@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from ultralytics.models.rtdetr.heatmap import heatmap
     from ultralytics.nn.build.insertion import insert_into_file as insert
     from ultralytics.nn.profile.block_facts import describe_blocks as blocks
-    from ultralytics.study.ablate import ablate
     from ultralytics.study.run_groups import compare_runs, curves
+    from ultralytics.study.run_study import ablate
     from ultralytics.utils import ASSETS
     from ultralytics.utils.checks import print_checks as checks
     from ultralytics.utils.config.settings import SETTINGS as settings
@@ -55,7 +55,7 @@ _WHERE = {
     "SHViTClassifier": ("ultralytics.models", "SHViTClassifier"),
     "YOLO": ("ultralytics.models", "YOLO"),
     "ASSETS": ("ultralytics.utils", "ASSETS"),
-    "ablate": ("ultralytics.study.ablate", "ablate"),
+    "ablate": ("ultralytics.study.run_study", "ablate"),
     "blocks": ("ultralytics.nn.profile.block_facts", "describe_blocks"),
     "checks": ("ultralytics.utils.checks", "print_checks"),
     "compare": ("ultralytics.engine.compare", "compare"),

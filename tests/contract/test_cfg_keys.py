@@ -242,6 +242,7 @@ TRAITS = {
     Trait.EXPORT_VAL: "data split workers letterbox max_det single_cls iou agnostic_nms",
     Trait.SUPPRESSION: "iou agnostic_nms",
     Trait.GAIN: "box cls dfl cls_pw",
+    Trait.SAME_RESULT: "plots verbose workers save_period profile device",
 }
 
 

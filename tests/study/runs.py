@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.engine.tiny import TINY
-from ultralytics.study.jobs import REPLICATES, Job, Outcome
+from ultralytics.study.jobs import REPLICATES, Outcome, StudyJob
 from ultralytics.utils import YAML
 from ultralytics.utils.metrics.coco import STAT_NAMES
 
@@ -69,9 +69,9 @@ def write_run(folder: Path, result: Outcome, epochs: int = 3, drawn: Sequence[fl
     return result
 
 
-def jobs(folder: Path, names: Sequence[str]) -> list[Job]:
+def jobs(folder: Path, names: Sequence[str]) -> list[StudyJob]:
     """Jobs with nothing to do."""
-    return [Job(name, 0, f"content-{name}", str(folder / "runs" / name / "seed0"), "m.yaml") for name in names]
+    return [StudyJob(name, 0, f"content-{name}", str(folder / "runs" / name / "seed0"), "m.yaml") for name in names]
 
 
 def table(values: Mapping[str, Sequence[float]]) -> dict[str, dict[int, float]]:

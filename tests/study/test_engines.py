@@ -14,7 +14,7 @@ import pytest
 
 from tests.study.runs import jobs, outcome
 from ultralytics.study.engines import LocalEngine, RayEngine, SlurmEngine, make_engine
-from ultralytics.study.jobs import OUTCOME, Job
+from ultralytics.study.jobs import OUTCOME, StudyJob
 from ultralytics.study.worker import write_failure
 from ultralytics.utils.errors import ConfigError, MissingPackageError
 
@@ -81,8 +81,8 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = tmp_path / "bin"
     place.mkdir()
     for name, text in {
-        "sbatch": f'#!/bin/sh\necho "$@" >> {place}/calls\ntest -f {place}/refuse && echo "bad partition" >&2 && exit 1\n'
-        "echo 77\n",
+        "sbatch": f'#!/bin/sh\necho "$@" >> {place}/calls\n'
+        f'test -f {place}/refuse && echo "bad partition" >&2 && exit 1\necho 77\n',
         "squeue": f"#!/bin/sh\ncat {place}/queue\n",
     }.items():
         (place / name).write_text(text)
@@ -97,7 +97,7 @@ def test_slurm_writes_and_follows_one_array(tmp_path: Path, slurm: Path) -> None
     engine = SlurmEngine(tmp_path / "slurm", {"partition": "gpu", "time": "1:00:00"}, 0.0)
     ended: dict[str, str] = {}
 
-    def report(job: Job, reason: str) -> None:
+    def report(job: StudyJob, reason: str) -> None:
         ended[job.arm] = reason
         if job.arm == "a":  # then b fails, and c leaves without a word
             write_failure(listed[1].path, "out of memory")

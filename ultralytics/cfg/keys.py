@@ -42,6 +42,8 @@ class Trait(Flag):
     """Steers the suppression of overlapping boxes; acts in families that do it."""
     GAIN = auto()
     """Weighs the terms of a loss; acts in families whose loss reads it."""
+    SAME_RESULT = auto()
+    """Does not change what a run measures, so equal runs may differ in it."""
     EVERY_MODE = auto()
     """Has a meaning in every mode, so the help of each mode lists it."""
 

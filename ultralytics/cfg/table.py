@@ -84,7 +84,7 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
                 -1,
                 "also keep a checkpoint every so many epochs; -1 does not",
                 low=-1,
-                traits=T.RESUME,
+                traits=T.RESUME | T.SAME_RESULT,
             ),
             Key(
                 "cache",
@@ -99,7 +99,7 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
                 None,
                 "cpu, mps, 0, 0,1; null: GPU 0 where there is one",
                 nullable=True,
-                traits=T.RESUME | T.REBUILD | T.EVERY_MODE,
+                traits=T.RESUME | T.REBUILD | T.EVERY_MODE | T.SAME_RESULT,
             ),
             Key(
                 "workers",
@@ -107,7 +107,7 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
                 8,
                 "loader processes for each training process",
                 low=0,
-                traits=T.RESUME | T.EXPORT_VAL | T.EVERY_MODE,
+                traits=T.RESUME | T.EXPORT_VAL | T.EVERY_MODE | T.SAME_RESULT,
             ),
             Key(
                 "project",
@@ -147,7 +147,7 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
                 k.BOOL,
                 True,
                 "more in the log; the table of classes in validation",
-                traits=T.RESUME | T.EVERY_MODE,
+                traits=T.RESUME | T.EVERY_MODE | T.SAME_RESULT,
             ),
             Key("seed", k.INT, 0, "base of all random numbers", low=0, traits=T.SHOWN),
             Key("deterministic", k.BOOL, True, "ask for reproducible algorithms"),
@@ -190,7 +190,7 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
                 k.BOOL,
                 False,
                 "time the parts of a training step in the first epoch: table, profile.csv",
-                traits=T.RESUME,
+                traits=T.RESUME | T.SAME_RESULT,
             ),
             Key("freeze", k.LAYERS, None, "freeze the first N layers, or the named ones", nullable=True),
             Key("multi_scale", k.UNIT, 0.0, "vary the size of each batch by up to this ratio of imgsz", only="detect"),
@@ -254,7 +254,7 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
                 traits=T.REBUILD | T.EVERY_MODE,
             ),
             Key("dnn", k.BOOL, False, "run ONNX files by OpenCV", inert="ONNX files run by ONNX Runtime"),
-            Key("plots", k.BOOL, True, "draw figures in training and validation", traits=T.RESUME),
+            Key("plots", k.BOOL, True, "draw figures in training and validation", traits=T.RESUME | T.SAME_RESULT),
             Key("nms", k.BOOL, None, "suppression in the exported file", nullable=True, inert=_NO_NMS),
         ),
         "Prediction": (

@@ -233,14 +233,14 @@ def show(call: ToolCall) -> None:
     ultralytics.show(**{**values, **call.own})
 
 
-def ablate(call: ToolCall) -> None:
+def run_ablation(call: ToolCall) -> None:
     """Run a study of variants over seeds."""
     if len(call.files) != 1:
         raise ConfigError("ablate needs one file, the plan of the study", "yolo ablate plan.yaml")
     ultralytics.ablate(call.files[0], **call.own)
 
 
-def curves(call: ToolCall) -> None:
+def draw_run_curves(call: ToolCall) -> None:
     """Draw the curves of several runs in one figure."""
     if not call.files:
         raise ConfigError("curves needs run folders", "yolo curves runs/a runs/b")
@@ -385,7 +385,7 @@ _ROWS = (
     Tool(
         "ablate",
         "a study: variants over several seeds, judged by statistics, with tables, figures and a page",
-        ablate,
+        run_ablation,
         "yolo ablate plan.yaml project=runs/studies",
         own=(
             Key("project", k.PATH, None, "folder of studies; null: below the runs of the settings", nullable=True),
@@ -414,7 +414,7 @@ _ROWS = (
     Tool(
         "curves",
         "curves of several runs in one figure, with bands over seeds",
-        curves,
+        draw_run_curves,
         "yolo curves runs/a runs/b out=curves fmt=pdf",
         own=(
             Key("columns", k.PATHS, None, "columns of results.csv; null: AP50-95", nullable=True),

@@ -10,7 +10,7 @@ import numpy as np
 
 from ultralytics.data.images import imread
 from ultralytics.utils.metrics.coco import CocoImage, by_id
-from ultralytics.utils.metrics.errors import KINDS, MISSED, RIGHT, SIZES, ErrorAnalysis, analyse_errors
+from ultralytics.utils.metrics.errors import ERROR_KINDS, MISSED, SIZES, TRUE_POSITIVE, ErrorAnalysis, analyse_errors
 from ultralytics.utils.metrics.report import SIZE_NOTES, Table, Value, write_tables
 from ultralytics.utils.plotting.figure import literal
 from ultralytics.utils.plotting.paper import PALETTE, paper_figure, paper_style, save_paper
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 WORST = 12
 """Images of the contact sheet."""
-COLUMNS = 3
+SHEET_COLUMNS = 3
 TARGET_COLOR = "#FFFFFF"
 
 
@@ -36,9 +36,9 @@ def error_tables(analysis: ErrorAnalysis, names: Mapping[int, str]) -> dict[str,
 
 def _kinds_table(analysis: ErrorAnalysis) -> Table:
     rows: list[tuple[Value, ...]] = [
-        (name, analysis.count(kind), analysis.mean_cost(kind)) for kind, name in enumerate(KINDS, 1)
+        (name, analysis.count(kind), analysis.mean_cost(kind)) for kind, name in enumerate(ERROR_KINDS, 1)
     ]
-    wrong = int((analysis.found.kind != RIGHT).sum())
+    wrong = int((analysis.found.kind != TRUE_POSITIVE).sum())
     rows.append(("all false positives", wrong, analysis.false_positives()))
     lost = int((analysis.wanted.finder < 0).sum())
     rows.append(("all targets not found", lost, analysis.false_negatives()))
@@ -52,7 +52,7 @@ def _class_table(analysis: ErrorAnalysis, names: Mapping[int, str]) -> Table:
     for k, c in enumerate(analysis.classes.tolist()):
         values = [None if np.isnan(v) else float(v) for v in costs[:, k]]
         rows.append((names.get(c, str(c)), float(analysis.ap[k]), *values))
-    return Table("dAP50 of each kind by class", ("class", "AP50", *KINDS), tuple(rows))
+    return Table("dAP50 of each kind by class", ("class", "AP50", *ERROR_KINDS), tuple(rows))
 
 
 def _size_table(analysis: ErrorAnalysis) -> Table:
@@ -62,7 +62,7 @@ def _size_table(analysis: ErrorAnalysis) -> Table:
         ap = float(part.ap.mean()) if len(part.ap) else None
         costs = [part.mean_cost(kind) if ap is not None else None for kind in range(1, MISSED + 1)]
         rows.append((SIZE_NOTES[name], len(part.wanted.classes), ap, *costs))
-    return Table("dAP50 of each kind by size", ("targets", "boxes", "AP50", *KINDS), tuple(rows))
+    return Table("dAP50 of each kind by size", ("targets", "boxes", "AP50", *ERROR_KINDS), tuple(rows))
 
 
 def write_errors(
@@ -94,7 +94,7 @@ def draw_worst(
     worst = list(analysis.image_losses().items())[:WORST]
     if not worst:
         return []
-    columns = min(COLUMNS, len(worst))
+    columns = min(SHEET_COLUMNS, len(worst))
     down = -(-len(worst) // columns)
     with paper_style():
         figure, axes = paper_figure(2.15 * down + 0.5, down, columns, width=2.6 * columns)
@@ -115,7 +115,7 @@ def _short(name: str, limit: int = 36) -> str:
 
 
 def _counts(analysis: ErrorAnalysis, place: int) -> str:
-    wrong = int(((analysis.found.image == place) & (analysis.found.kind != RIGHT)).sum())
+    wrong = int(((analysis.found.image == place) & (analysis.found.kind != TRUE_POSITIVE)).sum())
     lost = int(((analysis.wanted.image == place) & (analysis.wanted.finder < 0)).sum())
     return f"{lost} not found, {wrong} false"
 
@@ -139,7 +139,7 @@ def _draw_image(
     for box, lost in zip(truth, missed, strict=True):
         _rectangle(ax, box, PALETTE[MISSED] if lost else TARGET_COLOR, dashed=not lost)
     found = analysis.found
-    shown = (found.image == place) & (found.kind != RIGHT) & (found.scores >= conf)
+    shown = (found.image == place) & (found.kind != TRUE_POSITIVE) & (found.scores >= conf)
     boxes = _boxes_of(image)
     for i in np.flatnonzero(shown):
         c, kind = int(found.classes[i]), int(found.kind[i])
@@ -168,6 +168,8 @@ def _rectangle(ax: Axes, box: np.ndarray, color: str, dashed: bool) -> None:
 def _legend(figure: Figure) -> None:
     from matplotlib.patches import Patch
 
-    kinds = [Patch(facecolor=PALETTE[i if i < MISSED - 1 else MISSED], label=name) for i, name in enumerate(KINDS)]
+    kinds = [
+        Patch(facecolor=PALETTE[i if i < MISSED - 1 else MISSED], label=name) for i, name in enumerate(ERROR_KINDS)
+    ]
     target = Patch(facecolor="white", edgecolor="grey", linestyle="--", label="target")
     figure.legend(handles=[*kinds, target], loc="outside lower center", ncols=4)

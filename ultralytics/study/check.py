@@ -18,7 +18,7 @@ from ultralytics.nn.build.insertion import insert_row
 from ultralytics.nn.build.spec import load_model_yaml
 from ultralytics.nn.families import find_family
 from ultralytics.study.jobs import STUDY_DEFAULTS
-from ultralytics.study.plan import Edit, Plan, Variant
+from ultralytics.study.plan import Edit, StudyPlan, Variant
 from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import ConfigError, ModelYAMLError, UserError
@@ -26,7 +26,7 @@ from ultralytics.utils.metrics.report import Table, Value
 from ultralytics.utils.torch_utils import select_device
 
 PROBE_BATCH, PROBE_OBJECTS = 2, 4
-STATES = 5
+WEIGHT_COPIES = 5
 """Copies of the weights in a run folder: best.pt one, last.pt the network, its average and two moments of AdamW."""
 PLOTS_MB = 4.0
 VAL_COST = 1 / 3
@@ -50,7 +50,7 @@ class Checked(NamedTuple):
     estimates: list[Estimate]
 
 
-def check_plan(plan: Plan) -> Checked:
+def check_plan(plan: StudyPlan) -> Checked:
     """Build every arm and estimate its cost.
 
     Raises:
@@ -111,12 +111,12 @@ def write_models(yamls: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
         YAML.save(folder / f"{arm}.yaml", data)
 
 
-def _device(plan: Plan) -> torch.device:
+def _device(plan: StudyPlan) -> torch.device:
     """The first device of the plan; a cluster's are not known, so the CPU stands in."""
     return select_device(plan.devices[0] if plan.devices else "", verbose=False)
 
 
-def _estimate(plan: Plan, variant: Variant, yaml: Mapping[str, Any], device: torch.device) -> Estimate:
+def _estimate(plan: StudyPlan, variant: Variant, yaml: Mapping[str, Any], device: torch.device) -> Estimate:
     """Build the network, count it, and time a step of a few images."""
     args = {**STUDY_DEFAULTS, **variant.args}
     table = check_det_dataset(args["data"], split=plan.split)
@@ -133,7 +133,9 @@ def _estimate(plan: Plan, variant: Variant, yaml: Mapping[str, Any], device: tor
     seconds = step_seconds(model.model, int(cast("int", side)), device)
     epochs = int(args.get("epochs", 100))
     hours = seconds * epochs * (images + VAL_COST * held_out * bool(args.get("val", True))) / 3600
-    return Estimate(variant.name, totals.params, totals.gflops, hours, STATES * totals.params * 4 / 2**20 + PLOTS_MB)
+    return Estimate(
+        variant.name, totals.params, totals.gflops, hours, WEIGHT_COPIES * totals.params * 4 / 2**20 + PLOTS_MB
+    )
 
 
 def step_seconds(network: nn.Module, imgsz: int, device: torch.device) -> float:
@@ -158,7 +160,7 @@ def step_seconds(network: nn.Module, imgsz: int, device: torch.device) -> float:
     return seconds / PROBE_BATCH
 
 
-def estimate_table(plan: Plan, estimates: Sequence[Estimate]) -> Table:
+def estimate_table(plan: StudyPlan, estimates: Sequence[Estimate]) -> Table:
     """Cost of each arm, and of the whole study in the last row."""
     seeds = len(plan.seeds)
     rows: list[tuple[Value, ...]] = [

@@ -19,25 +19,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from ultralytics.study.jobs import FAILURE, LOG, OUTCOME, Job, failure_of
+from ultralytics.study.jobs import FAILURE, LOG, OUTCOME, StudyJob, failure_of
 from ultralytics.utils import ROOT
 from ultralytics.utils.errors import ConfigError, MissingPackageError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.log import LOGGER
 
 ENGINES = ("local", "slurm", "ray")
-Report = Callable[[Job, str], None]
+OnEnd = Callable[[StudyJob, str], None]
 """Called once for each job that has ended: with its reason when it failed, else with an empty string."""
 
 
 class Engine(Protocol):
     """Runs the jobs of a study."""
 
-    def run(self, jobs: Sequence[Job], report: Report) -> None:
+    def run(self, jobs: Sequence[StudyJob], report: OnEnd) -> None:
         """Run all jobs, and report each as it ends."""
 
 
-def worker_command(job: Job, *options: str) -> list[str]:
+def worker_command(job: StudyJob, *options: str) -> list[str]:
     """Return the command that runs a job in a process."""
     return [sys.executable, "-m", "ultralytics.study.worker", str(job.file), *options]
 
@@ -49,7 +49,7 @@ def worker_environment(threads: int = 0) -> dict[str, str]:
     return {**os.environ, **limits, "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def reason_of(job: Job, code: int | None) -> str:
+def reason_of(job: StudyJob, code: int | None) -> str:
     """Return why a job whose process has ended is not finished; empty when it is."""
     if (job.path / OUTCOME).exists():
         return ""
@@ -59,7 +59,7 @@ def reason_of(job: Job, code: int | None) -> str:
 
 @dataclass
 class _Running:
-    job: Job
+    job: StudyJob
     device: str
     process: subprocess.Popen[bytes]
     log: IO[bytes]
@@ -76,7 +76,7 @@ class LocalEngine:
     interval: float = 0.2
     command: Callable[..., list[str]] = worker_command
 
-    def run(self, jobs: Sequence[Job], report: Report) -> None:
+    def run(self, jobs: Sequence[StudyJob], report: OnEnd) -> None:
         """Run all jobs, and report each as it ends."""
         waiting, running = list(jobs), list[_Running]()
         free = list(self.devices or ("",))
@@ -96,7 +96,7 @@ class LocalEngine:
                 one.process.wait()
                 one.log.close()
 
-    def _start(self, job: Job, device: str) -> _Running:
+    def _start(self, job: StudyJob, device: str) -> _Running:
         job.path.mkdir(parents=True, exist_ok=True)
         log = open(job.path / LOG, "ab")
         options = ["--attached", *(["--device", device] if device else [])]
@@ -129,7 +129,7 @@ class SlurmEngine:
     interval: float = 15.0
     command: str = f"{shlex.quote(sys.executable)} -m ultralytics.study.worker"
 
-    def run(self, jobs: Sequence[Job], report: Report) -> None:
+    def run(self, jobs: Sequence[StudyJob], report: OnEnd) -> None:
         """Submit what is not in the queue yet, and follow it."""
         number, listed = self._queued(jobs) or self._submit(jobs)
         open_jobs = {job.folder: job for job in jobs}
@@ -144,10 +144,10 @@ class SlurmEngine:
             if open_jobs:
                 time.sleep(self.interval)
 
-    def _reason(self, job: Job) -> str:
+    def _reason(self, job: StudyJob) -> str:
         return failure_of(job.path) or f"the task left the queue without a result; see {job.path / LOG}"
 
-    def _queued(self, jobs: Sequence[Job]) -> tuple[str, list[str]] | None:
+    def _queued(self, jobs: Sequence[StudyJob]) -> tuple[str, list[str]] | None:
         """Return the number and folders of an array that holds all these jobs and is still in the queue."""
         with suppress(OSError, ValueError, KeyError):
             known = json.loads((self.folder / "array.json").read_text(encoding="utf-8"))
@@ -157,7 +157,7 @@ class SlurmEngine:
                 return number, listed
         return None
 
-    def _submit(self, jobs: Sequence[Job]) -> tuple[str, list[str]]:
+    def _submit(self, jobs: Sequence[StudyJob]) -> tuple[str, list[str]]:
         """Write the script and submit it; return the number of the array and the folders in its order."""
         listed = [job.folder for job in jobs]
         script = self.folder / "array.sh"
@@ -171,7 +171,7 @@ class SlurmEngine:
         LOGGER.info(f"submitted the array job {number} of {len(jobs)} runs: {script}")
         return number, listed
 
-    def script(self, jobs: Sequence[Job]) -> str:
+    def script(self, jobs: Sequence[StudyJob]) -> str:
         """Return the text of the batch script."""
         options = {"job-name": self.folder.parent.name, "output": "/dev/null", **self.options}
         lines = ["#!/bin/bash", f"#SBATCH --array=0-{len(jobs) - 1}"]
@@ -211,7 +211,7 @@ class RayEngine:
     cpus: float = 1.0
     retries: int = 3
 
-    def run(self, jobs: Sequence[Job], report: Report) -> None:
+    def run(self, jobs: Sequence[StudyJob], report: OnEnd) -> None:
         """Run all jobs, and report each as it ends."""
         try:
             import ray

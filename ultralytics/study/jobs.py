@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-import ultralytics
+from ultralytics import __version__
+from ultralytics.cfg.schema import Trait, keys_with
 from ultralytics.data.paths import img2label_paths, list_images
 from ultralytics.data.utils import check_det_dataset
-from ultralytics.study.plan import Plan, Variant
+from ultralytics.study.plan import StudyPlan, Variant
 from ultralytics.utils.config.yaml_io import plain
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
@@ -25,12 +26,12 @@ from ultralytics.utils.user_modules import as_files
 JOB, OUTCOME, FAILURE, REPLICATES, LOG = "job.json", "outcome.json", "failure.json", "replicates.npz", "log.txt"
 STUDY_DEFAULTS: Mapping[str, Any] = {"patience": 0}
 """Arguments whose default differs in a study: runs of one study train for equally many epochs."""
-NO_EFFECT = frozenset({"plots", "verbose", "workers", "save_period", "profile", "device"})
+NO_EFFECT = frozenset(keys_with(Trait.SAME_RESULT))
 """Arguments that do not change what a run measures."""
 
 
 @dataclass(frozen=True)
-class Job:
+class StudyJob:
     """A run of an arm with a seed; `folder` is its run folder, `model` the YAML file that the study wrote for it."""
 
     arm: str
@@ -58,10 +59,10 @@ class Job:
             json.dump(plain(asdict(self)), f, indent=2)
 
     @staticmethod
-    def load(file: str | Path) -> Job:
+    def load(file: str | Path) -> StudyJob:
         """Read a job file; raises ConfigError for another file."""
         try:
-            return Job(**json.loads(Path(file).read_text(encoding="utf-8")))
+            return StudyJob(**json.loads(Path(file).read_text(encoding="utf-8")))
         except (ValueError, TypeError) as e:
             raise ConfigError(f"{file}: not a job of a study: {e}") from None
 
@@ -148,7 +149,7 @@ def _stamps(files: list[str]) -> Iterator[bytes]:
         yield f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape")
 
 
-def content_address(plan: Plan, variant: Variant, seed: int, yaml: Mapping[str, Any], data: str) -> str:
+def content_address(plan: StudyPlan, variant: Variant, seed: int, yaml: Mapping[str, Any], data: str) -> str:
     """Return the digest of everything that decides what a run measures; equal runs of two studies have the same.
 
     `yaml` is the model with its edits, `data` the digest of the data set.
@@ -160,11 +161,11 @@ def content_address(plan: Plan, variant: Variant, seed: int, yaml: Mapping[str, 
         args["pretrained"] = file_digest(args["pretrained"])
     args["modules"] = [file_digest(path) for path in as_files(args.get("modules"))]
     model = {k: v for k, v in yaml.items() if k != "yaml_file"}
-    parts = [model, args, seed, data, plan.split, plan.weights, ultralytics.__version__, str(torch.__version__)]
+    parts = [model, args, seed, data, plan.split, plan.weights, __version__, str(torch.__version__)]
     return hashlib.sha256(json.dumps(plain(parts), sort_keys=True).encode()).hexdigest()
 
 
-def make_jobs(plan: Plan, yamls: Mapping[str, Mapping[str, Any]], models: Path, runs: Path) -> list[Job]:
+def make_jobs(plan: StudyPlan, yamls: Mapping[str, Mapping[str, Any]], models: Path, runs: Path) -> list[StudyJob]:
     """Return the runs of a study, seed by seed so that a study that is cut short has whole comparisons.
 
     `yamls` hold the model of each arm, `models` is the folder of their files.
@@ -179,7 +180,7 @@ def make_jobs(plan: Plan, yamls: Mapping[str, Mapping[str, Any]], models: Path, 
             folder = runs / variant.name / f"seed{seed}-{content[:8]}"
             train = {**STUDY_DEFAULTS, **variant.args, "seed": seed}
             model = str(models / f"{variant.name}.yaml")
-            jobs.append(Job(variant.name, seed, content, str(folder), model, train, plan.split, plan.weights))
+            jobs.append(StudyJob(variant.name, seed, content, str(folder), model, train, plan.split, plan.weights))
     return jobs
 
 

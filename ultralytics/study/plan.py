@@ -15,9 +15,9 @@ from ultralytics.utils.config.yaml_io import KeyPath, load_with_lines
 from ultralytics.utils.errors import ConfigError, UserError
 
 BASE = "base"
-MODEL_KEYS = ("model", "scale", "insert", "replace")
-TOP_KEYS = ("name", "base", "seeds", "variants", "devices", "split", "weights", "variance", "slurm")
-RESERVED = frozenset(keys_with(Trait.PLACE)) | {"resume", "seed", "device", "mode", "task", "cfg", "ci", "split"}
+VARIANT_KEYS = ("model", "scale", "insert", "replace")
+PLAN_KEYS = ("name", "base", "seeds", "variants", "devices", "split", "weights", "variance", "slurm")
+RESERVED = {*keys_with(Trait.PLACE), *keys_with(Trait.SELECTS), "seed", "device", "ci", "split"} - {"model", "recipe"}
 """Arguments that a study sets for each run itself."""
 _NAME = re.compile(r"[^\W_][\w.+-]*")
 _EXAMPLE = "for example: variants: {focal: {loss: focal}, shsa: {insert: {after: 6, row: [SHSA, []]}}}"
@@ -50,7 +50,7 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudyPlan:
     """A study. `split` is the evaluated one, `weights` best or last, `variance` pooled or own (see `statistics`)."""
 
     name: str
@@ -70,7 +70,7 @@ class Plan:
         return (self.base, *self.variants)
 
 
-def load_plan(file: str | Path) -> Plan:
+def load_plan(file: str | Path) -> StudyPlan:
     """Read the YAML file of a study.
 
     Raises:
@@ -78,6 +78,11 @@ def load_plan(file: str | Path) -> Plan:
         ConfigError: a key or value is wrong; the message has file and line.
     """
     return _Reader(Path(file)).plan()
+
+
+def _is_augmentation(key: Any, value: Any) -> bool:
+    """Whether a key is the augmentation `scale`: a letter is the scale of the model."""
+    return bool(key == "scale" and not isinstance(value, str))
 
 
 class _Reader:
@@ -96,11 +101,11 @@ class _Reader:
     def fail(self, key: KeyPath, problem: str, remedy: str = "") -> NoReturn:
         raise ConfigError(f"{self.place(key)}: {problem}", *([remedy] if remedy else []))
 
-    def plan(self) -> Plan:
+    def plan(self) -> StudyPlan:
         """The whole plan."""
         for key in self.data:
-            if key not in TOP_KEYS:
-                self.fail((key,), f"unknown key '{key}'", f"a plan has {', '.join(TOP_KEYS)}")
+            if key not in PLAN_KEYS:
+                self.fail((key,), f"unknown key '{key}'", f"a plan has {', '.join(PLAN_KEYS)}")
         base = self.variant((BASE,), BASE, self.mapping((BASE,), "a mapping with model, data and arguments"), None)
         if not base.args.get("data"):
             self.fail((BASE,), "base: needs data=, the YAML of a data set")
@@ -108,13 +113,13 @@ class _Reader:
         variants = [self.variant(("variants", name), str(name), value, base) for name, value in table.items()]
         if not variants:
             self.fail(("variants",), "variants: is empty, so that there is nothing to compare", _EXAMPLE)
-        return Plan(
+        return StudyPlan(
             name=self.name(("name",), str(self.data.get("name") or self.file.stem)),
             base=base,
             variants=tuple(variants),
             seeds=self.seeds(),
             devices=tuple(str(d) for d in self.listed("devices")),
-            split=self.choice("split", ("val", "test", "train", "minival")),
+            split=self.choice("split", ("val", "test", "train")),
             weights=self.choice("weights", ("best", "last")),
             variance=self.choice("variance", ("pooled", "own")),
             slurm=self.mapping(("slurm",), "a mapping of sbatch options") if self.data.get("slurm") else {},
@@ -162,14 +167,13 @@ class _Reader:
         if base is not None and (name == BASE or not value):
             self.fail(key, f"{name}: is the base again", "give at least one key, and another name than base")
         self.name(key, name)
-        own = {k: v for k, v in value.items() if k not in MODEL_KEYS and not (k == "scale" and not isinstance(v, str))}
-        if "scale" in value and not isinstance(value["scale"], str):
-            own["scale"] = value["scale"]  # the augmentation of that name; a letter is the scale of the model
+        own = {k: v for k, v in value.items() if k not in VARIANT_KEYS or _is_augmentation(k, v)}
         model, scale = self.model(key, value, base)
-        same = base is not None and "model" not in value and "scale" not in value
-        edits = (*(base.edits if base is not None and same else ()), *self.edits(key, value))
-        args = {**(base.args if base else {}), **self.arguments(key, own)}
-        return Variant(name, model, scale, edits, args, {} if base is None else dict(value), self.place(key))
+        edits, args = tuple(self.edits(key, value)), self.arguments(key, own)
+        if base is None:
+            return Variant(name, model, scale, edits, args, {}, self.place(key))
+        edits = edits if "model" in value else (*base.edits, *edits)
+        return Variant(name, model, scale, edits, {**base.args, **args}, dict(value), self.place(key))
 
     def model(self, key: KeyPath, value: Mapping[str, Any], base: Variant | None) -> tuple[str, str | None]:
         """Model YAML and scale; a new model keeps the base's scale only where the plan repeats it."""

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ultralytics.study.figures import draw_cost, draw_curves
+from ultralytics.study.html import details, diff_html, document, picture_file, table_html
 from ultralytics.study.results import Findings, columns_of
 from ultralytics.study.statistics import Judgement
 from ultralytics.study.tables import StudyTable, judgement_table, metrics_table, notes, run_records, seeds_table
 from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.files import atomic_write
-from ultralytics.utils.html import details, diff_html, document, picture_file, table_html
 
 
 def write_report(

@@ -12,7 +12,7 @@ from typing import Any
 from ultralytics.cfg.schema import KEYS, Trait, keys_with
 from ultralytics.nn.checkpoint.format import read_checkpoint
 from ultralytics.study.figures import draw_curves
-from ultralytics.study.jobs import NO_EFFECT, Job, Outcome
+from ultralytics.study.jobs import NO_EFFECT, Outcome, StudyJob
 from ultralytics.study.report import write_report
 from ultralytics.study.results import FITNESS_COLUMN, Findings
 from ultralytics.study.tables import judgement_table, notes
@@ -147,7 +147,7 @@ def _outcome(run: TrainedRun, name: str, target: Path, device: str, split: str, 
     known = Outcome.load(run.folder)
     if known is not None and (known.split, known.weights) == (split, weights):
         return replace(known, arm=name)
-    job = Job(name, run.seed, run.content, str(run.folder), "", run.args, split, weights)
+    job = StudyJob(name, run.seed, run.content, str(run.folder), "", run.args, split, weights)
     place = target / "evaluations" / f"{name.replace('/', '_')}-seed{run.seed}"
     measured = Outcome.load(place)
     if measured is None or measured.content != run.content:

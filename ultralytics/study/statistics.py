@@ -23,14 +23,14 @@ from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.metrics.bootstrap import Interval, percentile_interval
 from ultralytics.utils.torch_tools.arrays import Float64Array
 
-ALPHA = 0.05
+ERROR_RATE = 0.05
 POWER = 0.8
 MAX_SEEDS = 1000
-BETTER, WORSE, UNRESOLVED, UNTESTED, BASE = "better", "worse", "within noise", "not tested", "base"
+BETTER, WORSE, UNRESOLVED, UNTESTED, IS_BASE = "better", "worse", "within noise", "not tested", "base"
 THESE_IMAGES = "{} on these images"
 """Verdict where the seeds agree, but other images of the same kind may turn the difference."""
 
-Values = Mapping[str, Mapping[int, float]]
+RunValues = Mapping[str, Mapping[int, float]]
 """A number of each run: by arm, then by seed."""
 
 
@@ -58,7 +58,7 @@ class Contrast:
             return 1.0 if self.difference == 0 else 0.0
         return float(2 * stats.t.sf(abs(self.difference) / self.error, self.freedom))
 
-    def interval(self, level: float = 1 - ALPHA) -> Interval:
+    def interval(self, level: float = 1 - ERROR_RATE) -> Interval:
         """Interval of the difference over seeds, for this variant alone; NaN where nothing can be tested."""
         from scipy import stats
 
@@ -106,7 +106,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(v) for v in adjusted]
 
 
-def contrasts(values: Values, base: str, pooled: bool = True) -> dict[str, Contrast]:
+def contrasts(values: RunValues, base: str, pooled: bool = True) -> dict[str, Contrast]:
     """Return the difference of each further arm to the base; arms that have no seed in common with it are left out.
 
     Raises:
@@ -126,7 +126,7 @@ def _paired(values: Mapping[int, float], base: Mapping[int, float]) -> Contrast:
     return Contrast(float(d.mean()), deviation / math.sqrt(n), n - 1, deviation, n)
 
 
-def _pooled(values: Values, base: str, arms: Sequence[str]) -> dict[str, Contrast]:
+def _pooled(values: RunValues, base: str, arms: Sequence[str]) -> dict[str, Contrast]:
     """Least squares of arm and seed effects; the residuals of all runs give one variance."""
     names = [base, *arms]
     rows = [(i, s, v) for i, a in enumerate(names) for s, v in values[a].items()]
@@ -161,7 +161,7 @@ class Design:
 
     variants: int
     pooled: bool = True
-    alpha: float = ALPHA
+    alpha: float = ERROR_RATE
 
     def freedom(self, seeds: int) -> int:
         """Degrees of freedom with so many seeds of each arm."""
@@ -227,11 +227,11 @@ def image_interval(
 
 
 def judge(
-    values: Values,
+    values: RunValues,
     base: str,
     replicates: Mapping[str, Mapping[int, Float64Array]] | None = None,
     pooled: bool = True,
-    alpha: float = ALPHA,
+    alpha: float = ERROR_RATE,
 ) -> list[Judgement]:
     """Judge every arm against the base; the base comes first.
 
@@ -246,7 +246,7 @@ def judge(
     tested = {a: c.p for a, c in found.items() if c.p is not None and c.pairs > 1}
     adjusted = dict(zip(tested, holm([p for p in tested.values() if p is not None]), strict=True))
     design = Design(max(len(found), 1), pooled, alpha)
-    rows = [_summary(base, values[base])._replace(verdict=BASE)]
+    rows = [_summary(base, values[base])._replace(verdict=IS_BASE)]
     for arm in (a for a in values if a != base and values[a]):
         row = _summary(arm, values[arm])
         if arm in found:
@@ -287,7 +287,7 @@ def _with_contrast(
     )
 
 
-def verdict_of(difference: float, adjusted: float, images: Interval | None, alpha: float = ALPHA) -> str:
+def verdict_of(difference: float, adjusted: float, images: Interval | None, alpha: float = ERROR_RATE) -> str:
     """Return the verdict on a tested difference.
 
     >>> verdict_of(0.02, 0.01, Interval(0.02, -0.01, 0.05))
@@ -300,7 +300,7 @@ def verdict_of(difference: float, adjusted: float, images: Interval | None, alph
     return THESE_IMAGES.format(side) if doubt else side
 
 
-def unequal_noise(values: Values, alpha: float = ALPHA) -> tuple[str, str] | None:
+def unequal_noise(values: RunValues, alpha: float = ERROR_RATE) -> tuple[str, str] | None:
     """Return the arms with the least and the largest deviation when these differ beyond chance, else None.
 
     Bartlett's test over the arms with at least two seeds; then pooled noise misleads, and each variant should be tested

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ultralytics.study.results import Findings
-from ultralytics.study.statistics import ALPHA, POWER, Judgement, unequal_noise
+from ultralytics.study.statistics import ERROR_RATE, POWER, Judgement, unequal_noise
 from ultralytics.utils import tables
 from ultralytics.utils.metrics.bootstrap import Interval
 
@@ -130,7 +130,7 @@ def seeds_table(rows: Sequence[Judgement]) -> StudyTable:
 
 def notes(findings: Findings, rows: Sequence[Judgement]) -> list[str]:
     """Sentences that a reader needs beside the tables."""
-    out = [RULE.format(alpha=ALPHA)]
+    out = [RULE.format(alpha=ERROR_RATE)]
     kind = "one variance of the noise for all arms" if findings.variance == "pooled" else "a variance for each variant"
     out.append(f"Differences are paired by seed, with {kind}; power is that of the first step of Holm's procedure.")
     if any(row.runs < 2 for row in rows):
@@ -147,7 +147,7 @@ def notes(findings: Findings, rows: Sequence[Judgement]) -> list[str]:
     same = [arm for arm, runs in values.items() if arm != findings.base and runs == values.get(findings.base)]
     if same:
         out.append(f"{', '.join(same)}: the same AP as {findings.base} with every seed. Does the change take effect?")
-    undecided = [row for row in rows if row.adjusted is not None and row.adjusted >= ALPHA]
+    undecided = [row for row in rows if row.adjusted is not None and row.adjusted >= ERROR_RATE]
     if undecided:
         out.append(
             f"Within noise: {', '.join(r.arm for r in undecided)}. The table of seeds shows what more would resolve."

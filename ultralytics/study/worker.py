@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 
-import ultralytics
+from ultralytics import __version__
 from ultralytics.models import RTDETR
 from ultralytics.nn.checkpoint.format import read_checkpoint
 from ultralytics.study.attached import end_with_parent
-from ultralytics.study.jobs import FAILURE, REPLICATES, Job, Outcome
+from ultralytics.study.jobs import FAILURE, REPLICATES, Outcome, StudyJob
 from ultralytics.utils.errors import CheckpointError, UserError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.log import LOGGER
@@ -39,7 +39,7 @@ except ImportError:  # Windows: two processes could run one job there
 LOCK = ".lock"
 
 
-def run_job(job: Job, device: str = "") -> Outcome:
+def run_job(job: StudyJob, device: str = "") -> Outcome:
     """Train, or resume, and evaluate; return what was measured. A finished run is not repeated."""
     with locked(job.path):
         finished = Outcome.load(job.path)
@@ -80,7 +80,7 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _train(job: Job, device: str) -> float:
+def _train(job: StudyJob, device: str) -> float:
     """Train from the start or from the last checkpoint; return the seconds of training."""
     last = job.path / "weights" / "last.pt"
     where: dict[str, Any] = {"device": device} if device else {}
@@ -97,15 +97,14 @@ def _train(job: Job, device: str) -> float:
     return float(read_checkpoint(last)["train_state"]["elapsed"])  # those before a kill included
 
 
-def evaluate(job: Job, folder: Path, device: str = "") -> Outcome:
+def evaluate(job: StudyJob, folder: Path, device: str = "") -> Outcome:
     """Evaluate the weights of a run with replicates over images, which go to `folder`; seconds of training are 0."""
     weights = job.path / "weights" / f"{job.weights}.pt"
     if not weights.exists():
         weights = job.path / "weights" / "last.pt"
     modules = {"modules": job.train["modules"]} if job.train.get("modules") else {}
     model = RTDETR(str(weights), **modules)
-    keys = ("data", "imgsz", "workers", "letterbox", "single_cls", "max_det")
-    args: dict[str, Any] = {k: job.train[k] for k in keys if k in job.train}
+    args: dict[str, Any] = {k: job.train[k] for k in ("data", "imgsz", "workers") if k in job.train}
     where = {"device": device} if device else {}
     metrics = model.val(
         **{**args, **where}, split=job.split, ci=True, plots=False, save_dir=str(folder / f"{job.split}_results")
@@ -127,7 +126,7 @@ def evaluate(job: Job, folder: Path, device: str = "") -> Outcome:
         split=job.split,
         weights=weights.stem,
         environment={
-            "ultralytics": ultralytics.__version__,
+            "ultralytics": __version__,
             "torch": str(torch.__version__),
             "device": device or "auto",
         },
@@ -158,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.attached:
         end_with_parent()
     try:
-        run_job(Job.load(options.job), options.device)
+        run_job(StudyJob.load(options.job), options.device)
     except UserError as e:
         LOGGER.error(str(e))
         return 1

@@ -24,9 +24,9 @@ from ultralytics.utils.metrics.coco import AREA_RANGES, MAX_DETS, RECALLS, CocoI
 from ultralytics.utils.metrics.iou import pairwise_iou
 from ultralytics.utils.torch_tools.arrays import BoolArray, Float64Array, IntArray
 
-FOREGROUND, BACKGROUND = 0.5, 0.1
-RIGHT, CLS, LOC, BOTH, DUPE, BKG = range(6)
-KINDS = ("classification", "localisation", "both", "duplicate", "background", "missed")
+IOU_FOREGROUND, IOU_BACKGROUND = 0.5, 0.1
+TRUE_POSITIVE, CLS, LOC, BOTH, DUPE, BKG = range(6)
+ERROR_KINDS = ("classification", "localisation", "both", "duplicate", "background", "missed")
 """Names of the kinds; those of false positives have the numbers 1 to 5."""
 MISSED = 6
 SIZES = ("small", "medium", "large")
@@ -94,7 +94,7 @@ class ErrorAnalysis:
 
     def false_positives(self) -> float:
         """Rise of the mean AP50 without any false positive."""
-        right = self.found.kind == RIGHT
+        right = self.found.kind == TRUE_POSITIVE
         return self._rise(_points(self.found, self.wanted, right))
 
     def false_negatives(self) -> float:
@@ -125,7 +125,7 @@ class ErrorAnalysis:
         At most the `most` images with the largest number of errors are looked at.
         """
         missing = self.wanted.finder < 0
-        wrong = np.bincount(self.found.image[self.found.kind != RIGHT], minlength=1)
+        wrong = np.bincount(self.found.image[self.found.kind != TRUE_POSITIVE], minlength=1)
         lost = np.bincount(self.wanted.image[missing], minlength=1)
         errors = np.zeros(max(len(wrong), len(lost)), np.int64)
         errors[: len(wrong)] += np.minimum(wrong, 1)
@@ -136,7 +136,7 @@ class ErrorAnalysis:
 
     def _loss_of(self, image: int, missing: BoolArray) -> float:
         """Rise of the mean AP50 when one image has no error; only its classes are computed again."""
-        wrong = (self.found.image == image) & (self.found.kind != RIGHT)
+        wrong = (self.found.image == image) & (self.found.kind != TRUE_POSITIVE)
         lost = self.wanted.classes[missing & (self.wanted.image == image)]
         touched = np.unique(np.concatenate([self.found.classes[wrong], lost]))
         touched = touched[np.isin(touched, self.classes)]
@@ -186,7 +186,7 @@ def _analyse_image(image: CocoImage, place: int) -> tuple[Found, Wanted]:
     own = classes[:, None] == target_classes[~crowd]
     finder = _match(iou, own)
     kind, target = _kinds(iou, own, finder)
-    in_crowd = _in_crowd(boxes, classes, every[crowd], target_classes[crowd]) & (kind != RIGHT)
+    in_crowd = _in_crowd(boxes, classes, every[crowd], target_classes[crowd]) & (kind != TRUE_POSITIVE)
     areas = (every[:, 2:] - every[:, :2]).prod(1) if image.areas is None else np.asarray(image.areas, np.float64)
     sizes, own_size = _size_of(areas[~crowd]), _size_of((boxes[:, 2:] - boxes[:, :2]).prod(1))
     size = np.where(target >= 0, sizes[target] if len(sizes) else 0, own_size)
@@ -215,10 +215,10 @@ def _best(image: CocoImage) -> tuple[Float64Array, Float64Array, IntArray]:
 def _match(iou: Float64Array, own: BoolArray) -> IntArray:
     """Return the detection (-1: none) of each target (g,): in falling score each takes the free one it covers best."""
     finder = np.full(iou.shape[1], -1, np.int64)
-    for i in np.flatnonzero((own & (iou >= FOREGROUND)).any(1)) if iou.size else ():
+    for i in np.flatnonzero((own & (iou >= IOU_FOREGROUND)).any(1)) if iou.size else ():
         free = np.where(own[i] & (finder < 0), iou[i], -1.0)
         best = int(free.argmax())
-        if free[best] >= FOREGROUND:
+        if free[best] >= IOU_FOREGROUND:
             finder[best] = i
     return finder
 
@@ -231,22 +231,22 @@ def _kinds(iou: Float64Array, own: BoolArray, finder: IntArray) -> tuple[IntArra
         same, other = np.where(own, iou, -1.0), np.where(own, -1.0, iou)
         high_same, high_other = same.max(1), other.max(1)
         rules = (
-            (BOTH, (high_other >= BACKGROUND) & (high_other < FOREGROUND), other),
-            (DUPE, high_same >= FOREGROUND, same),
-            (CLS, high_other >= FOREGROUND, other),
-            (LOC, (high_same >= BACKGROUND) & (high_same < FOREGROUND), same),
+            (BOTH, (high_other >= IOU_BACKGROUND) & (high_other < IOU_FOREGROUND), other),
+            (DUPE, high_same >= IOU_FOREGROUND, same),
+            (CLS, high_other >= IOU_FOREGROUND, other),
+            (LOC, (high_same >= IOU_BACKGROUND) & (high_same < IOU_FOREGROUND), same),
         )
         for number, holds, overlap in rules:  # a later rule wins
             kind[holds], target[holds] = number, overlap[holds].argmax(1)
     matched = finder >= 0
-    kind[finder[matched]], target[finder[matched]] = RIGHT, np.flatnonzero(matched)
+    kind[finder[matched]], target[finder[matched]] = TRUE_POSITIVE, np.flatnonzero(matched)
     return kind, target
 
 
 def _in_crowd(boxes: Float64Array, classes: IntArray, crowds: Float64Array, crowd_classes: IntArray) -> BoolArray:
     """Whether at least half of a detection lies in a crowd of its class: it then counts for nothing."""
     covered = pairwise_iou(boxes, crowds, np.ones(len(crowds), bool))
-    inside = (covered >= FOREGROUND) & (classes[:, None] == crowd_classes)
+    inside = (covered >= IOU_FOREGROUND) & (classes[:, None] == crowd_classes)
     return np.asarray(inside.any(1), bool)
 
 
@@ -256,7 +256,7 @@ def _size_of(areas: Float64Array) -> IntArray:
 
 
 def _points(found: Found, wanted: Wanted, keep: BoolArray) -> Points:
-    return Points(found.scores[keep], found.classes[keep], found.kind[keep] == RIGHT, wanted.classes)
+    return Points(found.scores[keep], found.classes[keep], found.kind[keep] == TRUE_POSITIVE, wanted.classes)
 
 
 def corrected(found: Found, wanted: Wanted, kind: int) -> Points:
@@ -272,7 +272,7 @@ def corrected(found: Found, wanted: Wanted, kind: int) -> Points:
     if kind not in (CLS, LOC):
         return _points(found, wanted, ~wrong)
     stays = ~wrong | (wrong & _corrects(found, wanted))
-    classes, hits = found.classes.copy(), found.kind == RIGHT
+    classes, hits = found.classes.copy(), found.kind == TRUE_POSITIVE
     classes[wrong], hits[wrong] = wanted.classes[found.target[wrong]], True
     return Points(found.scores[stays], classes[stays], hits[stays], wanted.classes)
 

@@ -1,4 +1,4 @@
-"""Figures for print: one column wide, colours that colour-blind readers tell apart, fonts embedded, PNG and vector.
+"""Figures for print: one column wide, colours that colour-blind readers distinguish, fonts embedded, PNG and vector.
 
 The palette is that of Okabe and Ito ("Color Universal Design", 2008); arms differ in marker and dash as well, so that a
 figure is readable in grey.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLUMN = 3.4
+COLUMN_WIDTH = 3.4
 """Inches: a column of the two-column styles of IEEE (3.5) and CVPR (3.25) takes it nearly unscaled."""
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8F8F00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -67,7 +67,9 @@ def paper_style() -> Iterator[None]:
         yield
 
 
-def paper_figure(height: float, rows: int = 1, columns: int = 1, width: float = COLUMN) -> tuple[Figure, list[Axes]]:
+def paper_figure(
+    height: float, rows: int = 1, columns: int = 1, width: float = COLUMN_WIDTH
+) -> tuple[Figure, list[Axes]]:
     """Return a figure, by default one column wide (inches), and its axes row by row, each with a grid."""
     figure, axes = new_figure(width, height, rows, columns)
     for ax in axes:

@@ -14,13 +14,12 @@ import pytest
 from tests.engine.tiny import write_dataset
 from tests.study.runs import PLAN, outcome, write_plan, write_run
 from ultralytics.cli.main import entrypoint
-from ultralytics.study import ablate as study_ablate
-from ultralytics.study import check, report
-from ultralytics.study.ablate import ablate
+from ultralytics.study import check, report, run_study
 from ultralytics.study.check import check_plan, model_yaml
-from ultralytics.study.engines import Report
-from ultralytics.study.jobs import OUTCOME, Job, Outcome, data_digest, failure_of, make_jobs
+from ultralytics.study.engines import OnEnd
+from ultralytics.study.jobs import OUTCOME, Outcome, StudyJob, data_digest, failure_of, make_jobs
 from ultralytics.study.plan import load_plan
+from ultralytics.study.run_study import ablate
 from ultralytics.study.worker import main, run_job
 from ultralytics.utils.errors import UserError
 
@@ -39,7 +38,7 @@ class Written:
         self.broken = broken
         self.ran: list[tuple[str, int]] = []
 
-    def run(self, jobs: Sequence[Job], report: Report) -> None:
+    def run(self, jobs: Sequence[StudyJob], report: OnEnd) -> None:
         rng = np.random.default_rng(0)
         noise = rng.normal(0, 0.01, 100)
         for job in jobs:
@@ -56,7 +55,7 @@ class Written:
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Written:
     written = Written()
-    monkeypatch.setattr(study_ablate, "make_engine", lambda *_: written)
+    monkeypatch.setattr(run_study, "make_engine", lambda *_: written)
     monkeypatch.setattr(check, "step_seconds", lambda *_: 1.0)
     return written
 
@@ -140,14 +139,14 @@ def test_contents_differ_where_a_run_would(tmp_path: Path, data: Path) -> None:
     plan = load_plan(write_plan(tmp_path, data))
     yamls = {v.name: model_yaml(v) for v in plan.arms}
 
-    def contents(changed: Any = plan) -> list[str]:
+    def addresses(changed: Any = plan) -> list[str]:
         return [job.content for job in make_jobs(changed, yamls, tmp_path / "m", tmp_path / "r")]
 
-    first = contents()
-    assert len(set(first)) == 6 and contents() == first
+    first = addresses()
+    assert len(set(first)) == 6 and addresses() == first
     quiet = replace(plan, base=replace(plan.base, args={**plan.base.args, "verbose": False}))
-    assert contents(quiet) == first
-    assert contents(replace(plan, split="train"))[0] not in first
+    assert addresses(quiet) == first
+    assert addresses(replace(plan, split="train"))[0] not in first
     label = data.parent / "labels" / "train" / "002.txt"
     before = data_digest(str(data))
     label.write_text("0 0.5 0.5 0.2 0.2\n")
@@ -183,12 +182,12 @@ def test_a_job_trains_evaluates_and_is_finished(tmp_path: Path, data: Path) -> N
     assert drawn is not None and len(drawn) == 1000 and (job.path / "results.csv").exists()
     (job.path / OUTCOME).unlink()  # killed after training: the evaluation is repeated, the training is not
     stamp = (job.path / "weights" / "last.pt").stat().st_mtime_ns
-    assert run_job(Job.load(job.file), "cpu").metrics == result.metrics
+    assert run_job(StudyJob.load(job.file), "cpu").metrics == result.metrics
     assert (job.path / "weights" / "last.pt").stat().st_mtime_ns == stamp
 
 
 def test_a_job_that_cannot_run_leaves_its_reason(tmp_path: Path) -> None:
-    job = Job("a", 0, "x", str(tmp_path / "run"), str(tmp_path / "none.yaml"), {"data": "none.yaml"})
+    job = StudyJob("a", 0, "x", str(tmp_path / "run"), str(tmp_path / "none.yaml"), {"data": "none.yaml"})
     job.save()
     assert main([str(job.file)]) == 1 and "none.yaml" in failure_of(job.path)
 

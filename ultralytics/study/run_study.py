@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ultralytics.study.check import check_plan, estimate_table, write_models
 from ultralytics.study.engines import ENGINES, make_engine
-from ultralytics.study.jobs import Job, Outcome, known_outcomes, make_jobs
-from ultralytics.study.plan import Plan, load_plan
+from ultralytics.study.jobs import Outcome, StudyJob, known_outcomes, make_jobs
+from ultralytics.study.plan import StudyPlan, load_plan
 from ultralytics.study.report import failure_lines, write_report
 from ultralytics.study.results import Findings
 from ultralytics.study.statistics import Judgement
@@ -23,7 +23,7 @@ from ultralytics.utils.log import LOGGER, colorstr
 class Study:
     """A study that has ended: its plan, folder, findings and judgements of AP50-95."""
 
-    plan: Plan
+    plan: StudyPlan
     folder: Path
     findings: Findings
     judgements: list[Judgement]
@@ -76,7 +76,7 @@ def ablate(
     return Study(loaded, folder, findings, rows)
 
 
-def change_rows(plan: Plan) -> list[tuple[str, ...]]:
+def change_rows(plan: StudyPlan) -> list[tuple[str, ...]]:
     """Return a table of what the plan changes: a head with the variants, then a row for each key."""
     keys = list(dict.fromkeys(key for variant in plan.variants for key in variant.changes))
     rows: list[tuple[str, ...]] = [("key", *(v.name for v in plan.variants))]
@@ -89,7 +89,9 @@ def _as_devices(devices: Sequence[str | int] | str | int) -> tuple[str, ...]:
     return tuple(str(part).strip() for part in parts)
 
 
-def run_jobs(jobs: Sequence[Job], findings: Findings, plan: Plan, folder: Path, engine: str = "local") -> None:
+def run_jobs(
+    jobs: Sequence[StudyJob], findings: Findings, plan: StudyPlan, folder: Path, engine: str = "local"
+) -> None:
     """Run what no study of the project has finished yet, and fill the findings."""
     known = known_outcomes(folder.parent)
     for arm in dict.fromkeys(job.arm for job in jobs):
@@ -106,7 +108,7 @@ def run_jobs(jobs: Sequence[Job], findings: Findings, plan: Plan, folder: Path, 
     if done:
         LOGGER.info(f"{done} of {total} runs are finished already, {len(findings.reused)} of them in earlier studies")
 
-    def report(job: Job, reason: str) -> None:
+    def report(job: StudyJob, reason: str) -> None:
         outcome = None if reason else Outcome.load(job.path)
         count = sum(map(len, findings.outcomes.values())) + len(findings.failures) + 1
         if outcome is None:
