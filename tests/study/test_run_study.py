@@ -15,12 +15,12 @@ from tests.engine.tiny import write_dataset
 from tests.study.runs import PLAN, outcome, write_plan, write_run
 from ultralytics.cli.main import entrypoint
 from ultralytics.study import check, report, run_study
-from ultralytics.study.check import check_plan, model_yaml
+from ultralytics.study.check import Checked, Estimate, check_plan, model_yaml
 from ultralytics.study.engines import OnEnd
 from ultralytics.study.jobs import OUTCOME, Outcome, StudyJob, data_digest, failure_of, make_jobs
-from ultralytics.study.plan import load_plan
+from ultralytics.study.plan import StudyPlan, load_plan
 from ultralytics.study.run_study import ablate
-from ultralytics.study.worker import main, run_job
+from ultralytics.study.worker import run_command_line, run_job
 from ultralytics.utils.errors import UserError
 
 APS = {"base": [0.50, 0.52], "focal": [0.49, 0.53], "shsa": [0.70, 0.72]}
@@ -56,13 +56,18 @@ class Written:
 def engine(monkeypatch: pytest.MonkeyPatch) -> Written:
     written = Written()
     monkeypatch.setattr(run_study, "make_engine", lambda *_: written)
-    monkeypatch.setattr(check, "step_seconds", lambda *_: 1.0)
+    monkeypatch.setattr(run_study, "check_plan", quick_check)
     return written
+
+
+def quick_check(plan: StudyPlan) -> Checked:
+    """The models without their cost, which has a test of its own."""
+    return Checked({v.name: model_yaml(v) for v in plan.arms}, [Estimate(v.name, 1, 1.0, 0.1, 1.0) for v in plan.arms])
 
 
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("draw_cost", "draw_curves"):
+    for name in ("draw_cost", "draw_run_bands"):
         monkeypatch.setattr(report, name, lambda *_, **__: [])
 
 
@@ -121,7 +126,11 @@ def test_a_variant_that_fails_is_reported_and_the_others_are_judged(
     assert study.judgements == [] and "nothing can be compared" in (tmp_path / "without/small/study.md").read_text()
 
 
-def test_what_cannot_run_is_refused_before_the_first_run(tmp_path: Path, data: Path, engine: Written) -> None:
+def test_what_cannot_run_is_refused_before_the_first_run(
+    tmp_path: Path, data: Path, engine: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_study, "check_plan", check_plan)
+    monkeypatch.setattr(check, "step_seconds", lambda *_: 1.0)
     plan = write_plan(tmp_path, data, PLAN.replace("row: [SHSA, []]", "row: [SHSA, [16, 9999]]"))
     with pytest.raises(UserError, match=r"plan\.yaml:15: shsa cannot run: "):
         ablate(plan, project=tmp_path / "studies")
@@ -175,7 +184,7 @@ def test_a_job_trains_evaluates_and_is_finished(tmp_path: Path, data: Path) -> N
     job = make_jobs(plan, {v.name: model_yaml(v) for v in plan.arms}, tmp_path, tmp_path / "runs")[0]
     job = replace(job, model=str(tmp_path / "tiny.yaml"))
     job.save()
-    assert main([str(job.file), "--device", "cpu"]) == 0
+    assert run_command_line([str(job.file), "--device", "cpu"]) == 0
     result = Outcome.load(job.path)
     assert result is not None and result.content == job.content and result.images == 4
     drawn = result.replicates()
@@ -189,7 +198,7 @@ def test_a_job_trains_evaluates_and_is_finished(tmp_path: Path, data: Path) -> N
 def test_a_job_that_cannot_run_leaves_its_reason(tmp_path: Path) -> None:
     job = StudyJob("a", 0, "x", str(tmp_path / "run"), str(tmp_path / "none.yaml"), {"data": "none.yaml"})
     job.save()
-    assert main([str(job.file)]) == 1 and "none.yaml" in failure_of(job.path)
+    assert run_command_line([str(job.file)]) == 1 and "none.yaml" in failure_of(job.path)
 
 
 def test_files_of_another_kind_are_not_outcomes(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def draw_cost(findings: Findings, rows: Sequence[Judgement], stem: Path, fmt: st
         return save_paper(figure, stem, fmt)
 
 
-def draw_curves(
+def draw_run_bands(
     folders: Mapping[str, Sequence[Path]], stem: Path, columns: Sequence[str] = (FITNESS_COLUMN,), fmt: str = "pdf"
 ) -> list[Path]:
     """Draw columns of results.csv over the epochs: a line for the mean of each arm, a band from lowest to highest run.

@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ultralytics.study.figures import draw_cost, draw_curves
+from ultralytics.study.figures import draw_cost, draw_run_bands
 from ultralytics.study.html import details, diff_html, document, picture_file, table_html
 from ultralytics.study.results import Findings, columns_of
 from ultralytics.study.statistics import Judgement
@@ -19,7 +19,7 @@ from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.files import atomic_write
 
 
-def write_report(
+def write_study_report(
     findings: Findings,
     folder: Path,
     title: str,
@@ -49,9 +49,9 @@ def write_report(
     else:
         files.append(_write(folder / "study.md", _markdown(title, [], [], findings, command)))
     folders = findings.folders()
-    files += draw_curves(folders, folder / "curves", fmt=fmt)
+    files += draw_run_bands(folders, folder / "curves", fmt=fmt)
     first = next(iter(folders.values()), [])
-    files += draw_curves(folders, folder / "all_curves", columns_of(first), fmt)
+    files += draw_run_bands(folders, folder / "all_curves", columns_of(first), fmt)
     files.append(
         _write(
             folder / "report.html",
@@ -84,7 +84,7 @@ def _csv(records: list[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def failure_lines(findings: Findings) -> list[str]:
+def lines_of_failures(findings: Findings) -> list[str]:
     """Return a line for each failed run."""
     return [f"{arm}, seed {seed}: {reason}" for (arm, seed), reason in sorted(findings.failures.items())]
 
@@ -95,7 +95,7 @@ def _markdown(title: str, parts: list[StudyTable], said: list[str], findings: Fi
     for part in parts:
         lines += [f"## {part.title}", "", part.render("markdown"), ""]
     lines += [f"- {sentence}" for sentence in said]
-    failures = failure_lines(findings)
+    failures = lines_of_failures(findings)
     if failures:
         lines += ["", "## Failures", "", *(f"- {line.splitlines()[0]}" for line in failures)]
     if not parts:
@@ -122,7 +122,7 @@ def _page(
     for part in parts[:1]:
         yield f"<h2>{escape(part.title)}</h2>" + table_html(part.rows, part.bold, {len(part.rows[0]) - 1})
         yield "<ul>" + "".join(f"<li>{escape(s)}</li>" for s in notes(findings, rows)) + "</ul>"
-    failures = failure_lines(findings)
+    failures = lines_of_failures(findings)
     if failures:
         yield f"<h2>Failures: {len(failures)}</h2><ul>"
         yield "".join(f"<li class=bad>{escape(line)}</li>" for line in failures) + "</ul>"

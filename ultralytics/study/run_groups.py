@@ -11,9 +11,9 @@ from typing import Any
 
 from ultralytics.cfg.schema import KEYS, Trait, keys_with
 from ultralytics.nn.checkpoint.format import read_checkpoint
-from ultralytics.study.figures import draw_curves
+from ultralytics.study.figures import draw_run_bands
 from ultralytics.study.jobs import NO_EFFECT, Outcome, StudyJob
-from ultralytics.study.report import write_report
+from ultralytics.study.report import write_study_report
 from ultralytics.study.results import FITNESS_COLUMN, Findings
 from ultralytics.study.tables import judgement_table, notes
 from ultralytics.study.worker import evaluate
@@ -133,7 +133,7 @@ def compare_runs(
         for run in sorted(runs, key=lambda r: r.seed):
             findings.outcomes[name][run.seed] = _outcome(run, name, target, device, split, weights)
     yamls = {name: {k: v for k, v in runs[0].yaml.items() if k != "yaml_file"} for name, runs in groups.items()}
-    write_report(findings, target, "Comparison of runs", yamls, fmt, differences=argument_rows(groups))
+    write_study_report(findings, target, "Comparison of runs", yamls, fmt, differences=argument_rows(groups))
     rows = findings.judgements()
     LOGGER.info("\n" + judgement_table(findings, rows).render("text"))
     for sentence in notes(findings, rows):
@@ -183,7 +183,7 @@ def curves(
     """
     groups = group_runs(folders)
     wanted = [columns] if isinstance(columns, str) else list(columns or [FITNESS_COLUMN])
-    files = draw_curves({name: [r.folder for r in runs] for name, runs in groups.items()}, Path(out), wanted, fmt)
+    files = draw_run_bands({name: [r.folder for r in runs] for name, runs in groups.items()}, Path(out), wanted, fmt)
     if not files:
         raise ConfigError(f"no results.csv has a column {', '.join(wanted)}", "see the first line of a results.csv")
     for file in files:

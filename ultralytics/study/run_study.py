@@ -10,7 +10,7 @@ from ultralytics.study.check import check_plan, estimate_table, write_models
 from ultralytics.study.engines import ENGINES, make_engine
 from ultralytics.study.jobs import Outcome, StudyJob, known_outcomes, make_jobs
 from ultralytics.study.plan import StudyPlan, load_plan
-from ultralytics.study.report import failure_lines, write_report
+from ultralytics.study.report import lines_of_failures, write_study_report
 from ultralytics.study.results import Findings
 from ultralytics.study.statistics import Judgement
 from ultralytics.study.tables import judgement_table, notes
@@ -70,7 +70,7 @@ def ablate(
     jobs = make_jobs(loaded, checked.yamls, folder / "models", folder / "runs")
     run_jobs(jobs, findings, loaded, folder, engine)
     command = f"yolo ablate {plan}"
-    write_report(findings, folder, f"Study {loaded.name}", checked.yamls, fmt, command, change_rows(loaded))
+    write_study_report(findings, folder, f"Study {loaded.name}", checked.yamls, fmt, command, change_rows(loaded))
     rows = findings.judgements()
     _log(findings, rows, folder)
     return Study(loaded, folder, findings, rows)
@@ -134,6 +134,6 @@ def _log(findings: Findings, rows: Sequence[Judgement], folder: Path) -> None:
         LOGGER.info("\n" + judgement_table(findings, rows).render("text"))
         for sentence in notes(findings, rows):
             LOGGER.info(sentence)
-    for line in failure_lines(findings):
+    for line in lines_of_failures(findings):
         LOGGER.warning(line)
     LOGGER.info(f"Study saved to {colorstr('bold', str(folder))}")

@@ -147,7 +147,7 @@ def _write_replicates(folder: Path, metrics: DetMetrics) -> None:
         np.savez_compressed(f, **columns)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def run_command_line(argv: Sequence[str] | None = None) -> int:
     """Run the job of a file; exit code 1 when it failed."""
     parser = argparse.ArgumentParser(prog="ultralytics.study.worker", description=__doc__)
     parser.add_argument("job", type=Path)
@@ -165,4 +165,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command_line())
