@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ultralytics.nn.build.insertion import insert_into_file as insert
     from ultralytics.nn.profile.block_facts import describe_blocks as blocks
     from ultralytics.study.run_groups import compare_runs, curves
+    from ultralytics.study.run_report import report
     from ultralytics.study.run_study import ablate
     from ultralytics.utils import ASSETS
     from ultralytics.utils.checks import print_checks as checks
@@ -46,6 +47,7 @@ __all__ = [
     "heatmap",
     "insert",
     "replay",
+    "report",
     "settings",
     "show",
 ]
@@ -66,6 +68,7 @@ _WHERE = {
     "download": ("ultralytics.utils.downloads", "download"),
     "heatmap": ("ultralytics.models.rtdetr.heatmap", "heatmap"),
     "insert": ("ultralytics.nn.build.insertion", "insert_into_file"),
+    "report": ("ultralytics.study.run_report", "report"),
     "replay": ("ultralytics.engine.training.replay", "replay"),
     "settings": ("ultralytics.utils.config.settings", "SETTINGS"),
     "show": ("ultralytics.engine.show", "show"),

@@ -247,6 +247,13 @@ def draw_run_curves(call: ToolCall) -> None:
     ultralytics.curves(call.files, **call.own)
 
 
+def report_run(call: ToolCall) -> None:
+    """Write one page about a run folder."""
+    if len(call.files) != 1:
+        raise ConfigError("report needs one run folder", "yolo report runs/detect/train")
+    ultralytics.report(call.files[0], **call.own)
+
+
 def compare_weights(call: ToolCall) -> None:
     """Validate several weights on the same images and compare them; of run folders, compare what they consist of."""
     folders = [file for file in call.files if Path(file).is_dir()]
@@ -409,6 +416,14 @@ _ROWS = (
         "yolo compare a.pt b.pt data=data.yaml",
         run_keys=None,
         files=WEIGHTS,
+        folders=True,
+    ),
+    Tool(
+        "report",
+        "one HTML page of a run: numbers, curves, pictures, arguments; it makes no request",
+        report_run,
+        "yolo report runs/detect/train",
+        own=(Key("out", k.PATH, None, "file of the page; null: report.html in the folder", nullable=True),),
         folders=True,
     ),
     Tool(

@@ -20,6 +20,8 @@ MAX_PANELS = 12
 
 def draw_cost(findings: Findings, rows: Sequence[Judgement], stem: Path, fmt: str = "pdf") -> list[Path]:
     """Draw AP, with its deviation over seeds, against parameters, GFLOPs and latency; return the files."""
+    from matplotlib.ticker import MaxNLocator
+
     with paper_style():
         figure, axes = paper_figure(4.9, rows=3)
         for ax, (name, label, unit) in zip(axes, COSTS, strict=True):
@@ -29,6 +31,7 @@ def draw_cost(findings: Findings, rows: Sequence[Judgement], stem: Path, fmt: st
                 ax.errorbar(x, row.mean, yerr=row.deviation, fmt=marker, color=color, capsize=2, label=literal(row.arm))
             ax.set(xlabel=label, ylabel="AP50-95")
             ax.margins(0.12)
+            ax.xaxis.set_major_locator(MaxNLocator(nbins=5))
         label_below(figure, axes[0], [row.arm for row in rows])
         return save_paper(figure, stem, fmt)
 
@@ -77,4 +80,7 @@ def _draw_curve(ax: Axes, curve: Curve, i: int, name: str) -> None:
     ax.plot(curve.epochs, curve.mean, color=color, linestyle=dash, marker=marker, label=name)
     if curve.runs > 1:
         ax.fill_between(curve.epochs, curve.low, curve.high, color=color, alpha=0.18, linewidth=0)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+    if len(curve.epochs) > 1:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+    else:
+        ax.set_xticks(curve.epochs)
