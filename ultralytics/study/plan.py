@@ -17,7 +17,8 @@ from ultralytics.utils.errors import ConfigError, UserError
 BASE = "base"
 VARIANT_KEYS = ("model", "scale", "insert", "replace")
 PLAN_KEYS = ("name", "base", "seeds", "variants", "devices", "split", "weights", "variance", "slurm")
-RESERVED = {*keys_with(Trait.PLACE), *keys_with(Trait.SELECTS), "seed", "device", "ci", "split"} - {"model", "recipe"}
+RESERVED = frozenset({*keys_with(Trait.PLACE), *keys_with(Trait.SELECTS), "seed", "device", "ci", "split"})
+RESERVED -= {"model", "recipe"}
 """Arguments that a study sets for each run itself."""
 _NAME = re.compile(r"[^\W_][\w.+-]*")
 _EXAMPLE = "for example: variants: {focal: {loss: focal}, shsa: {insert: {after: 6, row: [SHSA, []]}}}"

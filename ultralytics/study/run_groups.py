@@ -23,8 +23,8 @@ from ultralytics.utils.errors import ConfigError, NotFoundError
 from ultralytics.utils.files import increment_path
 from ultralytics.utils.log import LOGGER, colorstr
 
-_ONE_RUN = frozenset(keys_with(Trait.PLACE)) | NO_EFFECT | {"seed", "resume", "model", "mode", "cfg", "ci"}
-"""Arguments that do not make two runs different; the model is compared by its layers."""
+_ONE_RUN = frozenset({*keys_with(Trait.PLACE), *keys_with(Trait.SELECTS), *NO_EFFECT, "seed", "ci"})
+"""Arguments that do not make two runs different; a model is compared by its layers, a recipe by what it has set."""
 
 
 @dataclass(frozen=True)
