@@ -47,7 +47,7 @@ def _kinds_table(analysis: ErrorAnalysis) -> Table:
 
 
 def _class_table(analysis: ErrorAnalysis, names: Mapping[int, str]) -> Table:
-    costs = np.array([analysis.cost(kind) for kind in range(1, MISSED + 1)])  # (6, K)
+    costs = np.array([analysis.cost(kind) for kind in range(1, MISSED + 1)])  # (6, nc)
     rows: list[tuple[Value, ...]] = []
     for k, c in enumerate(analysis.classes.tolist()):
         values = [None if np.isnan(v) else float(v) for v in costs[:, k]]

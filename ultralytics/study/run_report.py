@@ -21,7 +21,7 @@ from ultralytics.utils.errors import NotFoundError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.log import LOGGER, colorstr
 
-MAX_SIDE = 1600
+PICTURE_SIDE = 1600
 """Pixels of the longer side of a picture in the page; larger ones are made smaller."""
 LAST_ROWS = 10
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -119,9 +119,9 @@ def _pictures(folder: Path) -> Iterator[str]:
 def _embedded(file: Path, title: str) -> str:
     """A picture, made smaller where it is larger than a page needs."""
     image = imread(file)
-    if image is None or max(image.shape[:2]) <= MAX_SIDE:
+    if image is None or max(image.shape[:2]) <= PICTURE_SIDE:
         return picture_file(file, title)
-    gain = MAX_SIDE / max(image.shape[:2])
+    gain = PICTURE_SIDE / max(image.shape[:2])
     small = cv2.resize(image, None, fx=gain, fy=gain, interpolation=cv2.INTER_AREA)
     done, data = cv2.imencode(".png" if file.suffix.lower() == ".png" else ".jpg", small)
     return picture(data.tobytes(), file.suffix, title) if done else ""

@@ -7,7 +7,7 @@ Differences are tested two-sided by Student's t and corrected over the variants 
 rejective multiple test procedure"). Power is that of the first step of Holm's procedure, by the noncentral t
 distribution, so the announced one is a lower bound.
 
-Letters: A arms, S seeds, N runs, R replicates of a bootstrap over images.
+Shapes: A arms, S seeds, N runs, R replicates of a bootstrap over images.
 """
 
 from __future__ import annotations

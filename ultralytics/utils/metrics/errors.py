@@ -8,7 +8,7 @@ classification error points at it. The cost of a kind is the rise of AP50 when a
 wrong class or box is made right, unless the target is found already; the other false positives are left out; missed
 targets are not counted.
 
-Letters: D detections and G targets of the data set, d and g of an image, K classes. Boxes are xyxy in pixels of the
+Shapes: D detections and N targets of the data set, d and n of an image, nc classes. Boxes are xyxy in pixels of the
 original image.
 """
 
@@ -47,11 +47,11 @@ class Found(NamedTuple):
 class Wanted(NamedTuple):
     """All targets without crowds; `finder` is the place of the matching detection (-1: none)."""
 
-    image: IntArray  # (G,)
-    classes: IntArray  # (G,)
-    size: IntArray  # (G,)
-    finder: IntArray  # (G,)
-    missed: BoolArray  # (G,)
+    image: IntArray  # (N,)
+    classes: IntArray  # (N,)
+    size: IntArray  # (N,)
+    finder: IntArray  # (N,)
+    missed: BoolArray  # (N,)
 
 
 class Points(NamedTuple):
@@ -70,7 +70,7 @@ _NO_WANTED = Wanted(_INT, _INT, _INT, _INT, _BOOL)
 
 @dataclass(frozen=True)
 class ErrorAnalysis:
-    """Kinds of all errors. `ap` (K,) is AP50 of the classes in `classes` (K,)."""
+    """Kinds of all errors. `ap` (nc,) is AP50 of the classes in `classes` (nc,)."""
 
     found: Found
     wanted: Wanted
@@ -82,7 +82,7 @@ class ErrorAnalysis:
         return int(self.wanted.missed.sum()) if kind == MISSED else int((self.found.kind == kind).sum())
 
     def cost(self, kind: int) -> Float64Array:
-        """Rise of AP50 (K,) of each class when the errors of a kind, 1 to 6, are corrected alone.
+        """Rise of AP50 (nc,) of each class when the errors of a kind, 1 to 6, are corrected alone.
 
         NaN where nothing of a class is left to measure.
         """
@@ -182,7 +182,7 @@ def _analyse_image(image: CocoImage, place: int) -> tuple[Found, Wanted]:
     crowd = np.zeros(len(image.target_classes), bool) if image.crowd is None else np.asarray(image.crowd, bool)
     every = np.asarray(image.target_boxes, np.float64).reshape(-1, 4)
     truth, target_classes = every[~crowd], np.asarray(image.target_classes).astype(np.int64)
-    iou = pairwise_iou(boxes, truth)  # (d, g)
+    iou = pairwise_iou(boxes, truth)  # (d, n)
     own = classes[:, None] == target_classes[~crowd]
     finder = _match(iou, own)
     kind, target = _kinds(iou, own, finder)
@@ -213,7 +213,7 @@ def _best(image: CocoImage) -> tuple[Float64Array, Float64Array, IntArray]:
 
 
 def _match(iou: Float64Array, own: BoolArray) -> IntArray:
-    """Return the detection (-1: none) of each target (g,): in falling score each takes the free one it covers best."""
+    """Return the detection (-1: none) of each target (n,): in falling score each takes the free one it covers best."""
     finder = np.full(iou.shape[1], -1, np.int64)
     for i in np.flatnonzero((own & (iou >= IOU_FOREGROUND)).any(1)) if iou.size else ():
         free = np.where(own[i] & (finder < 0), iou[i], -1.0)
@@ -289,7 +289,7 @@ def _corrects(found: Found, wanted: Wanted) -> BoolArray:
 
 
 def class_aps(points: Points, classes: IntArray) -> Float64Array:
-    """Return the mean precision at 101 recalls (K,) of each class; NaN without targets and detections."""
+    """Return the mean precision at 101 recalls (nc,) of each class; NaN without targets and detections."""
     out = np.zeros(len(classes))
     order = np.argsort(-points.scores, kind="stable")
     for k, c in enumerate(classes):
