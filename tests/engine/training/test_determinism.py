@@ -85,17 +85,17 @@ def test_an_operation_without_a_reproducible_form_is_warned_of(
 @pytest.mark.usefixtures("strict")
 @pytest.mark.parametrize("name", list(REGISTRY))
 def test_every_row_has_a_reproducible_gradient(name: str) -> None:
-    facts = block_facts(name)
-    if facts.args is None:
+    block = block_facts(name)
+    if block.args is None:
         pytest.skip("needs arguments of its own")
     entry = REGISTRY.get(name)
     assert entry is not None
-    row = RowContext((256,) * facts.inputs, facts.args)
-    plan = entry.rule(row) if entry.rule else Plan((row.c1, *facts.args), -1)
+    row = RowContext((256,) * block.inputs, block.args)
+    plan = entry.rule(row) if entry.rule else Plan((row.c1, *block.args), -1)
     with pretended_gpu():
-        block = entry.cls(*plan.args, **(plan.kwargs or {})).train().to(CUDA)
+        module = entry.cls(*plan.args, **(plan.kwargs or {})).train().to(CUDA)
         maps = [torch.rand(2, 256, 8, 8).to(CUDA).requires_grad_() for _ in row.in_channels]
-        out = block(maps if entry.multi_input else maps[0])
+        out = module(maps if entry.multi_input else maps[0])
         outs = out if isinstance(out, list | tuple) else [out]
         sum(o.float().square().mean() for o in outs).backward()
     assert all(x.grad is not None for x in maps)
