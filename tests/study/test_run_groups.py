@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +123,15 @@ def test_a_run_becomes_one_page(runs: list[Path]) -> None:
 def test_a_page_needs_a_run(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"neither args\.yaml nor metrics\.json"):
         report(tmp_path)
+
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
+def test_the_page_opens_in_a_browser_without_errors(tmp_path: Path, runs: list[Path]) -> None:
+    page, shot = report(runs[0], tmp_path / "page.html"), tmp_path / "shot.png"
+    options = ["--headless", "--no-sandbox", "--enable-logging=stderr", "--window-size=390,844", f"--screenshot={shot}"]
+    command = [str(BROWSER), *options, f"--user-data-dir={tmp_path / 'profile'}", page.as_uri()]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert shot.exists() and "CONSOLE" not in result.stderr, result.stderr
