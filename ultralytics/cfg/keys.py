@@ -99,6 +99,8 @@ class Key:
             ) from None
         except ValueError:
             raise ConfigError(f"{self.name}={value!r} is outside its bounds; use {self.bounds}{where}") from None
+        except OverflowError:
+            raise ConfigError(f"{self.name} is a number of more than 64 bits; use {self.bounds}{where}") from None
         result = self._choice(result)
         if self._inside(result):
             return result

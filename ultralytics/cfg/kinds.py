@@ -1,7 +1,8 @@
 """Kinds of argument values: what each accepts and what it turns it into.
 
-A kind's `convert` returns the value in its one stored form, raises TypeError for a wrong type and ValueError for a
-value outside its bounds; the message is made by the schema's row, which knows the argument.
+A kind's `convert` returns the value in its one stored form, raises TypeError for a wrong type, ValueError for a value
+outside its bounds and OverflowError for a number beyond 64 bits; the message is made by the schema's row, which knows
+the argument.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ from typing import Any
 
 from ultralytics.cfg.box_loss_names import BOX_LOSS_RULE, parse_box_loss
 from ultralytics.utils.config.precision import AMP_TYPES, BITS_OF_NAME
+from ultralytics.utils.checks import MAX_IMAGE_SIDE
+
+MAX_INTEGER = 2**63 - 1
+"""The largest integer of an argument: what tensors, files and seeds can hold."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ def _real(value: object) -> int | float:
         raise TypeError
     if value != value:
         raise ValueError
+    if isinstance(value, int) and abs(value) > MAX_INTEGER:
+        raise OverflowError
     return value
 
 
@@ -115,7 +122,7 @@ def _either(*converts: Callable[[object], Any]) -> Callable[[object], Any]:
 def _imgsz(value: object) -> int | list[int]:
     sides: int | list[int] = _either(_int, _list_of(_int))(value)
     listed = [sides] if isinstance(sides, int) else sides
-    if len(listed) not in {1, 2} or min(listed) < 1:
+    if len(listed) not in {1, 2} or min(listed) < 1 or max(listed) > MAX_IMAGE_SIDE:
         raise ValueError
     return sides
 
@@ -187,7 +194,7 @@ def _layers(value: object) -> int | list[int | str]:
     """A number, or a list of numbers and names; a string, as a command line gives it, is split at its commas."""
     if isinstance(value, str):
         items = [item.strip(" '\"") for item in value.strip("[]() ").split(",")]
-        value = [int(item) if item.isdigit() else item for item in items]
+        value = [int(item) if item.isdecimal() and len(item) < 10 else item for item in items]
     layers: int | list[int | str] = _either(_int, _list_of(_either(_int, _word)))(value)
     if (isinstance(layers, int) and layers < 0) or (isinstance(layers, list) and "" in layers):
         raise ValueError
@@ -216,7 +223,7 @@ PATH = Kind("a path or name", _path, "str")
 PATHS = Kind("a path or name, or a list of them", _either(_path, _list_of(_path)), "str | list[str]")
 SWITCH_OR_PATH = Kind("true, false or a path", _either(_bool, _path), "bool | str")
 SWITCH_OR_WORD = Kind("true, false or a mode", _either(_bool, _word), "bool | str")
-IMGSZ = Kind("an integer number of pixels, or [height, width]", _imgsz, "int | list[int]")
+IMGSZ = Kind(f"an integer number of pixels up to {MAX_IMAGE_SIDE}, or [height, width]", _imgsz, "int | list[int]")
 BATCH = Kind("an integer, -1 (automatic) or a fraction of the memory between 0 and 1", _batch, "int | float")
 TILES = Kind("4 or 9", _tiles, "int")
 AMP = Kind("true, false, 'bf16', 'fp16' or 'fp32'", _amp, "bool | str")

@@ -45,13 +45,14 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
                 nullable=True,
                 traits=T.RESUME | T.WEIGHTS | T.SHOWN | T.EXPORT_VAL | T.EVERY_MODE,
             ),
-            Key("epochs", k.INT, 100, "passes over the training images", low=1, traits=T.RESUME | T.SHOWN),
+            Key("epochs", k.INT, 100, "passes over the training images", low=1, high=10**6, traits=T.RESUME | T.SHOWN),
             Key(
                 "time",
                 k.FLOAT,
                 None,
                 "hours to train; the number of epochs follows from it",
                 low=0,
+                high=10**6,
                 nullable=True,
                 traits=T.RESUME,
             ),
@@ -107,6 +108,7 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
                 8,
                 "loader processes for each training process",
                 low=0,
+                high=512,
                 traits=T.RESUME | T.EXPORT_VAL | T.EVERY_MODE | T.SAME_RESULT,
             ),
             Key(
@@ -259,7 +261,7 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
         ),
         "Prediction": (
             Key("source", k.SOURCE, None, "image, video, folder, glob, list file, URL or camera", nullable=True),
-            Key("vid_stride", k.INT, 1, "take every Nth frame of a video", low=1),
+            Key("vid_stride", k.INT, 1, "take every Nth frame of a video", low=1, high=10**6),
             Key("stream_buffer", k.BOOL, False, "queue all frames of a stream instead of dropping late ones"),
             Key(
                 "visualize",
@@ -298,7 +300,15 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
             Key("show_labels", k.BOOL, True, "draw class names"),
             Key("show_conf", k.BOOL, True, "draw scores"),
             Key("show_boxes", k.BOOL, True, "draw boxes", only="detect"),
-            Key("line_width", k.INT, None, "width of box lines in px; null: by image size", low=1, nullable=True),
+            Key(
+                "line_width",
+                k.INT,
+                None,
+                "width of box lines in px; null: by image size",
+                low=1,
+                high=1000,
+                nullable=True,
+            ),
         ),
         "Export": (
             Key("format", k.WORD, "torchscript", "target format"),
@@ -321,7 +331,7 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
             Key("lrf", k.UNIT, 0.01, "final learning rate as a ratio of lr0"),
             Key("momentum", k.UNIT, 0.937, "momentum of SGD, first beta of Adam", traits=T.OPTIMIZER),
             Key("weight_decay", k.UNIT, 0.0005, "decay of weights; biases and norms have none"),
-            Key("warmup_epochs", k.FLOAT, 3.0, "length of the warm-up in epochs", low=0),
+            Key("warmup_epochs", k.FLOAT, 3.0, "length of the warm-up in epochs", low=0, high=10**6),
             Key("warmup_momentum", k.UNIT, 0.8, "momentum at its start"),
             Key("warmup_bias_lr", k.UNIT, 0.1, "rate of biases at its start"),
             Key("distill_model", k.PATH, None, "weights of a teacher to learn from", nullable=True, only="classify"),
@@ -344,7 +354,9 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
             Key("dlog", k.FLOAT, 1.0, "depth log gain", inert=_DEPTH),
             Key("dgrad", k.FLOAT, 0.5, "depth gradient gain", inert=_DEPTH),
             Key("dlam", k.UNIT, 1.0, "depth variance weight", inert=_DEPTH),
-            Key("nbs", k.INT, 64, "nominal batch: gradients are summed over round(nbs / batch) steps", low=1),
+            Key(
+                "nbs", k.INT, 64, "nominal batch: gradients are summed over round(nbs / batch) steps", low=1, high=10**6
+            ),
         ),
         "Augmentation": (
             Key("hsv_h", k.UNIT, 0.015, "hue jitter", traits=_AUGMENT),

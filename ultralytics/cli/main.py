@@ -7,6 +7,7 @@ Nothing here imports torch, so help, version, cfg and settings are fast.
 from __future__ import annotations
 
 import errno
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -48,34 +49,46 @@ _ABSENT_TASKS = ("segment", "semantic", "depth", "pose", "obb", "solutions")
 
 FILE_SYSTEM_ERRORS = frozenset(
     (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOTDIR, errno.EISDIR)
-) | {errno.ENAMETOOLONG, errno.EIO, errno.EMFILE, errno.ENOENT}
+) | {errno.ENAMETOOLONG, errno.EIO, errno.EMFILE, errno.ENOENT, errno.EEXIST, errno.ELOOP}
 """What a system reports of a folder that cannot be written, a full disk or a wrong path: not a bug."""
 _REMEDY = "choose a folder that can be written to (project=, save_dir=) with enough space"
 
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn a UserError into at most three lines on standard error and exit status 1; Ctrl-C gives 130.
+    """Turn a UserError into at most three lines on standard error and exit status 1.
 
-    Any other exception is a bug and keeps its traceback.
+    A run that a signal has stopped ends with 128 and its number: Ctrl-C 130, SIGTERM 143, SIGHUP 129. What the system
+    says of a full disk or a folder that cannot be written is one error too. Any other exception is a bug and keeps its
+    traceback.
     """
     try:
         yield
     except UserError as e:
         lines = str(e).strip().splitlines()[:3] or [type(e).__name__]
-        write_text(sys.stderr, "ERROR ❌ " + "\n".join(lines) + "\n")
+        _say("ERROR ❌ " + "\n".join(lines) + "\n")
         raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        write_text(sys.stderr, "\ninterrupted\n")
-        raise SystemExit(130) from None
+    except KeyboardInterrupt as e:
+        _say("\ninterrupted\n")
+        number = e.args[0] if e.args and isinstance(e.args[0], int) else signal.SIGINT
+        raise SystemExit(128 + int(number)) from None
     except BrokenPipeError:  # the reader of `yolo cfg | head` has gone
         mute(sys.stdout)
         raise SystemExit(1) from None
     except OSError as e:
         if e.errno not in FILE_SYSTEM_ERRORS:
             raise
-        write_text(sys.stderr, f"ERROR ❌ {e.strerror}: {e.filename or 'a file of this run'}\n{_REMEDY}\n")
+        _say(f"ERROR ❌ {e.strerror}: {e.filename or 'a file of this run'}\n{_REMEDY}\n")
         raise SystemExit(1) from None
+
+
+def _say(text: str) -> None:
+    """Write to standard error, which a closed terminal takes away."""
+    try:
+        if sys.stderr is not None:
+            write_text(sys.stderr, text)
+    except (OSError, ValueError):
+        mute(sys.stderr)
 
 
 def entrypoint(argv: Sequence[str] | None = None) -> None:

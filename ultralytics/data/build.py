@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -15,12 +18,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ultralytics.data.dataset import YOLODataset, collate_fn
 from ultralytics.data.loaders.open import load_inference_source
 from ultralytics.utils.dist import world_size
-from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.errors import ConfigError, UserError, WorkerError
 from ultralytics.utils.log import colorstr
 from ultralytics.utils.user_modules import Files, load_user_modules
 
 __all__ = [
     "EpochSampler",
+    "batches_of",
     "build_dataloader",
     "build_yolo_dataset",
     "fraction_of",
@@ -124,7 +128,14 @@ def fraction_of(fraction: float | Sequence[float], mode: str) -> float:
 
 
 def seed_worker(worker_id: int, modules: Files | None = None) -> None:
-    """Start a worker process: one thread, since the workers themselves are the parallelism; the user's files run."""
+    """Start a worker process: one thread, since the workers themselves are the parallelism; the user's files run.
+
+    It leaves the process group, so that a signal to the group (Ctrl-C, a closed terminal, `timeout`, a job scheduler)
+    reaches the main process alone, which then saves and ends its workers.
+    """
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # it may still write to the terminal
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     load_user_modules(modules)
@@ -170,6 +181,57 @@ def build_dataloader(
         prefetch_factor=4 if workers else None,
         generator=torch.Generator().manual_seed(seed),
     )
+
+
+def batches_of(loader: DataLoader[Any]) -> Iterator[Any]:
+    """Yield the batches of a loader; what goes wrong in its workers is raised between two batches, in plain form.
+
+    A worker that has died is found when its batch is wanted. Left alone, torch raises at once, inside of whatever the
+    main process does, which may be the update of the weights.
+
+    Raises:
+        WorkerError: a worker process has died.
+        UserError: what a worker raised, without the traceback of another process in its message.
+    """
+    iterator = iter(loader)
+    with _quiet_children():
+        while True:
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            except UserError as e:
+                raise _as_raised(e) from None
+            except RuntimeError as e:
+                if not str(e).startswith("DataLoader worker"):
+                    raise
+                reason = str(e).splitlines()[0]
+                raise WorkerError(
+                    f"a loader worker has died ({reason:.200})", "was the memory full? try fewer workers=, or workers=0"
+                ) from e
+            yield batch
+
+
+@contextmanager
+def _quiet_children() -> Iterator[None]:
+    """Let the end of a child process raise nothing; restored afterwards. Only a main thread has signal handlers."""
+    if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def _as_raised(error: UserError) -> UserError:
+    """Return the error that a worker raised: torch puts its whole traceback into the message."""
+    text = str(error.args[0]) if error.args else ""
+    name = f"{type(error).__name__}: "
+    if not text.startswith("Caught ") or name not in text:
+        return error
+    return type(error)(text.rpartition(name)[2].strip())
 
 
 def stop_workers(loader: DataLoader[Any]) -> None:

@@ -29,6 +29,7 @@ from ultralytics.data.labels.report import Reporting
 from ultralytics.data.labels.table import LabelTable
 from ultralytics.data.utils import IMG_FORMATS, pick_fraction
 from ultralytics.utils.errors import ConfigError, DatasetError, NotFoundError
+from ultralytics.utils.files import user_path
 from ultralytics.utils.log import LOGGER, colorstr
 from ultralytics.utils.torch_tools.arrays import Pixels
 
@@ -50,7 +51,7 @@ def check_cls_dataset(data: str | Path, split: str = "val") -> dict[str, Any]:
         NotFoundError: no such folder, or no `train`, or not the split.
         DatasetError: there are no class folders, or a split has a class that the training split lacks.
     """
-    root = Path(data).expanduser().absolute()
+    root = user_path(data).absolute()
     if not root.is_dir():
         raise NotFoundError(f"data={data}: no such folder", "give a folder that holds train/<class>/ and val/<class>/")
     folders = {name: root / name for name in ("train", "val", "test") if (root / name).is_dir()}

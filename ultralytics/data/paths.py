@@ -10,12 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from ultralytics.utils.errors import DatasetError, NotFoundError
+from ultralytics.utils.files import user_path
 
 IMG_FORMATS = frozenset(
     "avif bmp dng heic heif jp2 jpeg jpg mpo png tif tiff webp".split(),
 )
 VID_FORMATS = frozenset("asf avi gif m4v mkv mov mp4 mpeg mpg ts webm wmv".split())
 _VOC_SUFFIXES = ("jpg", "jpeg", "png", "JPG", "JPEG", "PNG", "bmp", "tif", "tiff", "webp")
+
+
+MAX_LIST_BYTES = 256 << 20  # of a list: two million paths
 
 
 def img2label_paths(img_paths: Sequence[str]) -> list[str]:
@@ -55,7 +59,7 @@ def list_images(source: str | Sequence[str]) -> list[str]:
 
 
 def _list_one(source: str) -> list[str]:
-    path = Path(source)
+    path = user_path(source)
     if path.is_dir():
         places = ((os.path.join(folder, ""), names) for folder, names in walk_files(path))
         found = [folder + name for folder, names in places for name in names]
@@ -104,6 +108,10 @@ def _read_list(path: Path) -> list[str]:
 def list_text(path: Path) -> str:
     """Return the text of a file that lists others; raise DatasetError where it is not UTF-8."""
     try:
+        if path.stat().st_size > MAX_LIST_BYTES:
+            raise DatasetError(
+                f"{path}: the list is larger than {MAX_LIST_BYTES >> 20} MiB", "give its folders instead"
+            )
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1

@@ -18,7 +18,8 @@ from ultralytics.utils import LOGGER, ROOT, SETTINGS
 from ultralytics.utils.checks import check_yaml, nearest
 from ultralytics.utils.config.yaml_io import load_with_lines
 from ultralytics.utils.downloads import download
-from ultralytics.utils.errors import ConfigError, DatasetError, NotFoundError
+from ultralytics.utils.errors import ConfigError, DatasetError, NotFoundError, printable
+from ultralytics.utils.files import user_path
 
 __all__ = [
     "IMG_FORMATS",
@@ -32,7 +33,7 @@ __all__ = [
     "suffix_of",
 ]
 
-_MAX_CLASSES = 1_000_000
+_MAX_CLASSES, _MAX_DIGITS, _MAX_CHANNELS = 1_000_000, 9, 1024
 SPLITS = ("train", "val", "test", "minival")
 
 _TYPES: Mapping[str, tuple[type, ...]] = {
@@ -71,7 +72,7 @@ def find_data_yaml(data: str | Path) -> Path:
         NotFoundError: there is none.
         ConfigError: it is something else than a YAML file, or a folder holds several.
     """
-    path = Path(data).expanduser()
+    path = user_path(data)
     if path.is_dir():
         files = [*path.glob("*.yaml"), *path.glob("*.yml")] or [*path.rglob("*.yaml"), *path.rglob("*.yml")]
         named = [p for p in files if p.stem == path.resolve().name]
@@ -128,7 +129,7 @@ def check_det_dataset(data: str | Path, autodownload: bool = True, split: str = 
         "path": root,
         "names": names,
         "nc": len(names),
-        "channels": values.get("channels", 3),
+        "channels": _channels(spec, values.get("channels", 3)),
         "yaml_file": str(spec.file),
     }
 
@@ -169,12 +170,29 @@ def _integer(spec: _DataYAML, key: str, value: Any) -> int:
     raise spec.error(key, f"{key}: {value!r} is not an integer")
 
 
+def _channels(spec: _DataYAML, value: Any) -> int:
+    """Return the number of channels of the images."""
+    channels = _integer(spec, "channels", value)
+    if not 1 <= channels <= _MAX_CHANNELS:
+        raise spec.error(
+            "channels", f"channels: {channels:.6g}; images have 1 to {_MAX_CHANNELS}", "3 is colour, 1 grey"
+        )
+    return channels
+
+
+def _class_id(key: Any) -> int:
+    """Return a key of `names` as an integer, given as such or as digits; ValueError for true and 0.5."""
+    if isinstance(key, bool) or not isinstance(key, (int, str)) or len(str(key)) > _MAX_DIGITS:
+        raise ValueError
+    return int(key)
+
+
 def _class_name(spec: _DataYAML, key: Any, value: Any) -> str:
     """Return the name of a class: a string that can be written to a file, or a number."""
     if isinstance(value, (list, dict)) or value is None:
         raise DatasetError(f"{spec.file}: names: class {key!r:.20} is {value!r:.60}, not a string or a number")
     name = str(value)
-    if not name.isprintable() or any("\ud800" <= letter <= "\udfff" for letter in name):
+    if printable(name) != name:
         raise DatasetError(f"{spec.file}: names: class {key!r:.20} has characters that cannot be shown: {name!a:.60}")
     return name
 
@@ -190,7 +208,7 @@ def _class_names(spec: _DataYAML, values: Mapping[str, Any]) -> dict[int, str]:
         return _numbered_classes(spec, nc)
     table = dict(enumerate(names)) if isinstance(names, list) else names
     try:
-        table = {int(k): _class_name(spec, k, v) for k, v in table.items()}
+        table = {_class_id(k): _class_name(spec, k, v) for k, v in table.items()}
     except (TypeError, ValueError):
         raise spec.error("names", "names: the keys must be integers 0, 1, 2, ...") from None
     if sorted(table) != list(range(len(table))):
@@ -223,10 +241,10 @@ def _root(spec: _DataYAML, values: Mapping[str, Any]) -> Path:
     configured = values.get("path")
     if not configured:
         return folder
-    path = Path(configured).expanduser()
+    path = user_path(configured)
     if path.is_absolute():
         return path
-    shared = _datasets_dir() / path
+    shared = user_path(_datasets_dir() / path)
     if spec.file.resolve().is_relative_to(ROOT):  # an entry of the package: never write beside the code
         return shared
     return shared if shared.exists() and not (folder / path).exists() else folder / path
@@ -240,14 +258,14 @@ def _resolve(split: str | list[str], root: Path) -> str | list[str]:
 
 
 def _resolve_one(split: str, root: Path) -> Path:
-    path = Path(os.path.normpath(root / Path(split).expanduser()))
+    path = Path(os.path.normpath(user_path(root / user_path(split))))
     inner = Path(os.path.normpath(root / split[3:])) if split.startswith("../") else path
     return inner if not path.exists() and inner.exists() else path
 
 
 def _exists(split: str | list[str]) -> bool:
     paths = split if isinstance(split, list) else [split]
-    return all(Path(p).exists() or (glob.has_magic(p) and bool(glob.glob(p, recursive=True))) for p in paths)
+    return all(os.path.exists(p) or (glob.has_magic(p) and bool(glob.glob(p, recursive=True))) for p in paths)
 
 
 # ---- getting missing data ---------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from ultralytics.data.augment.pipeline import AugmentParams
-from ultralytics.data.build import EpochSampler, stop_workers
+from ultralytics.data.build import EpochSampler, batches_of, stop_workers
 from ultralytics.data.types import Batch
 from ultralytics.engine.training import optimizer as optim
 from ultralytics.engine.training.autobatch import explain_out_of_memory, is_out_of_memory
@@ -40,6 +40,7 @@ from ultralytics.nn.checkpoint.format import to_plain
 from ultralytics.nn.cpu.malloc import retained_memory
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER, TQDM, colorstr, dist
+from ultralytics.utils.errors import WorkerError
 from ultralytics.utils.files import file_size
 from ultralytics.utils.log import log_level
 from ultralytics.utils.metrics import DetMetrics
@@ -97,11 +98,16 @@ class BaseTrainer(TrainerSetup):
                 except StepFailure as failure:
                     self.recovery.handle(self, failure)
                     continue
+                except WorkerError as e:
+                    leave_without_worker(self, e)
                 except RuntimeError as e:
                     if not is_out_of_memory(e):
                         raise
                     raise explain_out_of_memory(self) from e
-                self._end_epoch()
+                try:
+                    self._end_epoch()
+                except WorkerError as e:
+                    leave_without_worker(self, e)
         if self.rank <= 0:
             self._finish()
         self.run_callbacks("on_train_end")
@@ -123,6 +129,7 @@ class BaseTrainer(TrainerSetup):
             self.train_loader.sampler.set_epoch(p.epoch)
         self.meter.start(p.loss_sum if p.batch else (), p.batch)
         self.optimizer.zero_grad()
+        self.recovery.open_batches = 0
         self.run_callbacks("on_train_epoch_start")
         take_unfrozen(self, frozen)
         network: Any = unwrap_model(self.model)
@@ -160,7 +167,7 @@ class BaseTrainer(TrainerSetup):
         with bar:
             bar.update(p.batch)
             self.times.begin()
-            for batch in self.train_loader:
+            for batch in batches_of(self.train_loader):
                 self.times.lap("data")
                 self.run_callbacks("on_train_batch_start")
                 self.at = StepPlace(p.step, p.place())
@@ -174,6 +181,7 @@ class BaseTrainer(TrainerSetup):
                 p.batch, p.step = p.batch + 1, p.step + 1
                 if self.result.complete:
                     self.optimizer_step()
+                self.recovery.open_batches = 0 if self.result.complete else self.recovery.open_batches + 1
                 if fetches_losses(self):
                     self.train_step.fetch_losses()
                 self.tloss = torch.tensor(self.meter.mean)
@@ -217,7 +225,7 @@ class BaseTrainer(TrainerSetup):
             if self.rank <= 0 and self.recovery.saved_step != self.progress.step:
                 self._write_last()
             LOGGER.info(f"Saved {self.paths.last}; resume with resume={self.paths.last}")
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(self.interrupt.number)
 
     # -------------------------------------------------------------------------------------------------- end of epoch
     def _end_epoch(self) -> None:
@@ -378,6 +386,22 @@ def first_frozen_epoch(freeze_bn: float, epochs: int) -> int:
     "Rethinking Batch in BatchNorm", section 4).
     """
     return epochs - round(freeze_bn * epochs)
+
+
+def leave_without_worker(trainer: BaseTrainer, error: WorkerError) -> None:
+    """Save the state after the last optimizer step, and end the run, which cannot load its images any more."""
+    p, run, last = trainer.progress, trainer.recovery, trainer.paths.last
+    if trainer.meter.pending:
+        trainer.train_step.fetch_losses()
+    p.loss_sum = trainer.meter.sum
+    if run.open_batches:  # their gradients are lost, and they are read again
+        done = p.batch - run.open_batches
+        p.loss_sum = [value * done / p.batch for value in trainer.meter.sum]
+        p.batch, p.step, run.open_batches = done, p.step - run.open_batches, 0
+    if trainer.rank <= 0:
+        trainer._write_last()
+    trainer._leave_if_interrupted()
+    raise WorkerError(*error.args, f"{last} is complete: resume with resume={last}") from error
 
 
 def prepare_step(trainer: BaseTrainer) -> None:

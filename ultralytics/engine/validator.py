@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ultralytics.cfg import Args, get_cfg, get_save_dir
+from ultralytics.data.build import batches_of
 from ultralytics.data.types import Batch
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.nn.autobackend import AutoBackend
@@ -416,7 +417,8 @@ class BaseValidator(CallbackMixin):
         self.seen, self.losses = 0, []
         self.init_metrics(module)
         self.run_callbacks("on_val_start")
-        for i, batch in enumerate(TQDM(self.dataloader, desc=self.get_desc())):
+        loader: Any = self.dataloader
+        for i, batch in enumerate(TQDM(batches_of(loader), total=len(loader), desc=self.get_desc())):
             self.batch_i = i
             self.run_callbacks("on_val_batch_start")
             with timers[0]:

@@ -19,7 +19,7 @@ from ultralytics.nn.build.names import find_entry
 from ultralytics.nn.build.spec import guess_model_scale, load_model_yaml
 from ultralytics.nn.build.user_blocks import check_user_modules
 from ultralytics.nn.checkpoint.format import pack_model, read_checkpoint, save_checkpoint, to_plain
-from ultralytics.nn.checkpoint.validate import ConstructionBudget, safe_yaml
+from ultralytics.nn.checkpoint.validate import record_budget, safe_yaml
 from ultralytics.nn.classify import ClassificationModel
 from ultralytics.nn.detection import DetectionModel, RTDETRDetectionModel
 from ultralytics.nn.dfine import DFINEDetectionModel
@@ -71,7 +71,7 @@ def unpack_model(record: Mapping[str, Any], device: str | torch.device = "cpu") 
             "its tensors can be a source for load() of a model built from a YAML"
         )
     try:
-        with ConstructionBudget(record["state_dict"]):
+        with record_budget(record["state_dict"]):
             model = cls(record["yaml"], ch=record.get("ch", 3), nc=record["nc"], verbose=False)
         if record.get("fused"):
             model.fuse(verbose=False)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ultralytics import __version__
 from ultralytics.utils.config.paths import CFG_DIR, ROOT
 from ultralytics.utils.errors import ConfigError, ConfigTypeError, MissingPackageError, NotFoundError
+from ultralytics.utils.files import user_path
 from ultralytics.utils.log import LOGGER
 
 if TYPE_CHECKING:  # importing either takes as long as the rest of `yolo version` that is ours
@@ -93,7 +94,7 @@ def check_file(file: str | Path, suffix: str | Iterable[str] = (), download: boo
         ConfigError: its suffix is not one of `suffix`.
     """
     check_suffix(file, suffix)
-    path = Path(file).expanduser()
+    path = user_path(file)
     if path.is_file():
         return path
     if not hard:
@@ -116,7 +117,7 @@ def check_yaml(file: str | Path, kind: str = "models") -> Path:
         ConfigError: the suffix is not .yaml or .yml.
     """
     check_suffix(file, (".yaml", ".yml"))
-    path = Path(file).expanduser()
+    path = user_path(file)
     if path.is_file():
         return path
     shipped = {p.name: p for p in sorted((CFG_DIR / kind).rglob("*.yaml"))}

@@ -6,21 +6,25 @@ unpacked beside it, and no entry may lie outside that folder.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.client
+import lzma
 import os
 import secrets
 import shutil
+import struct
 import tarfile
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.parse import urlsplit
 
-from ultralytics.utils.errors import ConfigError, NotFoundError
+from ultralytics.utils.errors import ConfigError, NotFoundError, UserError, printable
 from ultralytics.utils.files import TEMP_SUFFIX, atomic_write
 from ultralytics.utils.log import ProgressBar
 
@@ -28,6 +32,23 @@ _CHUNK = 1 << 20
 _TIMEOUT_S = 30
 _MAX_UNPACKED = 200 * 2**30
 """Bytes that an archive may hold unpacked, against archives made to fill the disk."""
+
+_UNPACK_ERRORS = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    EOFError,
+    OSError,
+    RuntimeError,  # encrypted; NotImplementedError: an unknown method
+    ValueError,
+    LookupError,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    OverflowError,
+    MemoryError,
+)
+_NAME_ERRORS = {None, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EINVAL, errno.ENOENT}
+"""What the system says of entries whose names it cannot have; other errors are about the disk."""
 
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 
@@ -70,13 +91,16 @@ def _fetch(url: str, target: Path, sha256: str | None) -> None:
                 raise ConfigError(
                     f"{url}: the file is not the expected one\nsha256 {digest.hexdigest()}\nwanted {sha256.lower()}"
                 )
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as e:
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ValueError) as e:
+        if isinstance(e, UserError):
+            raise
         reason = getattr(e, "reason", e)
         raise NotFoundError(f"{url}: cannot be read ({reason})\nFetch it by hand and put it at {target}.") from None
 
 
 def _copy(response: http.client.HTTPResponse, f: IO[bytes], digest: hashlib._Hash, name: str) -> None:
-    size = int(response.headers.get("Content-Length") or 0)
+    stated = str(response.headers.get("Content-Length") or "")
+    size = int(stated) if stated.isdecimal() and len(stated) < 19 else 0
     with ProgressBar[bytes](total=-(-size // _CHUNK) or None, desc=name, unit="MB") as bar:
         while chunk := response.read(_CHUNK):
             f.write(chunk)
@@ -114,8 +138,11 @@ def unpack(archive: str | Path, folder: str | Path | None = None, remove: bool =
             temp.mkdir(parents=True)
             (_unzip if suffix == ".zip" else _untar)(archive, temp)
             os.replace(temp, target)
-        except (zipfile.BadZipFile, tarfile.TarError, EOFError) as e:
-            raise ConfigError(f"{archive}: cannot be unpacked ({e})\nDelete it and fetch it again.") from None
+        except _UNPACK_ERRORS as e:
+            if isinstance(e, OSError) and e.errno not in _NAME_ERRORS:
+                raise
+            reason = printable(e)[:200] or type(e).__name__
+            raise ConfigError(f"{archive}: cannot be unpacked ({reason})\nDelete it and fetch it again.") from None
         finally:
             shutil.rmtree(temp, ignore_errors=True)
     if remove:

@@ -9,15 +9,40 @@ from __future__ import annotations
 
 import re
 
-_CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""Colour codes, and what else would steer a terminal: a value may come from a file."""
+_SEQUENCE = r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b\n]*(?:\x07|\x1b\\)?"
+_CONTROL = re.compile(_SEQUENCE + r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Escape sequences, and what else would steer a terminal or turn the order of letters: a value may come from a file."""
+_BREAKS = re.compile(r"[\t\n\u2028\u2029]+")
+MAX_LINE = 500
+"""Characters of a line of a message; a value of a file may have millions."""
+
+
+def printable(text: object) -> str:
+    """Return a string that came from a file as one line that may be shown.
+
+    Control characters and escape sequences are left out, breaks become a blank, and what is not Unicode, such as the
+    bytes of a file name in another encoding, is written as an escape.
+
+    >>> printable("\\x1b[31mred\\x1b[0m\\nfox"), printable("caf\\udce9")
+    ('red fox', 'caf\\\\udce9')
+    """
+    shown = _BREAKS.sub(" ", _CONTROL.sub("", str(text)))
+    return shown.encode("utf-8", "backslashreplace").decode()
+
+
+def _shortened(line: str) -> str:
+    """Return a line with its middle left out where it is longer than `MAX_LINE`."""
+    if len(line) <= MAX_LINE:
+        return line
+    return f"{line[: MAX_LINE - 100]} ... ({len(line):,} characters) ... {line[-60:]}"
 
 
 class UserError(Exception):
     """Base of all errors that the user can correct."""
 
     def __str__(self) -> str:
-        return _CONTROL.sub("", "\n".join(str(a) for a in self.args))
+        text = _CONTROL.sub("", "\n".join(str(a) for a in self.args))
+        return "\n".join(map(_shortened, text.split("\n")))
 
 
 class ConfigError(UserError, ValueError):
@@ -60,6 +85,10 @@ class DeviceError(UserError, ValueError):
 
 class TrainingError(UserError, RuntimeError):
     """Training cannot continue: non-finite loss, no memory."""
+
+
+class WorkerError(UserError, RuntimeError):
+    """A worker process of a loader has ended before its time."""
 
 
 class MissingPackageError(UserError, ImportError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from ultralytics.utils.errors import CheckpointError
+from ultralytics.utils.errors import CheckpointError, NotFoundError
 
 TEMP_SUFFIX = ".tmp"
 _MAX_RUNS = 9999
@@ -45,6 +46,25 @@ def atomic_write(path: str | Path, mode: str = "w", **kwargs: Any) -> Iterator[I
         if isinstance(e, OSError) and e.errno and (e.filename is None or str(e.filename) == str(temp)):
             e.filename, e.filename2 = str(path), None
         raise
+
+
+def user_path(text: str | Path) -> Path:
+    """Return the path that a user or a file gives, with a leading `~` expanded; nothing needs to be there.
+
+    Raises:
+        NotFoundError: no system can have such a path: an unknown user, a null character, too long a name.
+    """
+    shown = f"{str(text)!r:.120}"
+    try:
+        path = Path(text).expanduser()
+        os.lstat(path)
+    except (RuntimeError, ValueError) as e:
+        reason = "there is no such user" if isinstance(e, RuntimeError) else "a path holds no null character"
+        raise NotFoundError(f"{shown}: {reason}", "write the path out") from None
+    except OSError as e:
+        if e.errno in {errno.ENAMETOOLONG, errno.ELOOP}:
+            raise NotFoundError(f"{shown}: {e.strerror}", "check the path") from None
+    return path
 
 
 def increment_path(path: str | Path, exist_ok: bool = False, sep: str = "", mkdir: bool = False) -> Path:

@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 NAME = "ultralytics"
 _ESCAPE = re.compile(r"\033\[\d*m")
+_STEERING = re.compile(r"\033(?!\[\d*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]")
+"""What would steer a terminal; the colours of this module and line breaks are left."""
 _PREFIX = {logging.WARNING: "WARNING ⚠️ ", logging.ERROR: "ERROR ❌ ", logging.CRITICAL: "ERROR ❌ "}
 _STYLES = {
     "black": "30",
@@ -58,8 +60,12 @@ def colorstr(*args: str) -> str:
     return "".join(f"\033[{_STYLES[s]}m" for s in styles) + f"{text}\033[0m"
 
 
-def write_text(stream: TextIO, text: str) -> None:
-    """Write to a stream: colours only on a terminal; characters that its encoding lacks become `?`."""
+def write_text(stream: TextIO, text: str, lead: str = "") -> None:
+    """Write to a stream: colours only on a terminal; characters that its encoding lacks become `?`.
+
+    Control characters are left out: names and paths come from files. `lead` is written as it is.
+    """
+    text = lead + _STEERING.sub("", text)
     if not stream.isatty() or os.getenv("NO_COLOR"):
         text = _ESCAPE.sub("", text)
     try:
@@ -227,7 +233,7 @@ class ProgressBar(Generic[T]):
         self._drawn = time.monotonic()
         try:
             if stream.isatty():
-                write_text(stream, f"\r\033[K{self.text()}" + ("\n" if final else ""))
+                write_text(stream, self.text() + ("\n" if final else ""), lead="\r\033[K")
             elif final:
                 write_text(stream, self.text() + "\n")
         except OSError:

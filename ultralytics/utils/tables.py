@@ -5,8 +5,15 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+T = TypeVar("T")
 Rows = Sequence[Sequence[str]]
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""First characters of cells that spreadsheets evaluate."""
 
 
 def aligned(rows: Rows, left: Collection[int] = (0,)) -> list[str]:
@@ -66,15 +73,38 @@ def latex(rows: Rows, left: Collection[int] = (0,)) -> list[str]:
     ]
 
 
+def csv_cell(value: T) -> T | str:
+    """Return a cell that no spreadsheet evaluates: what looks like a formula and is not a number gets a quote in front.
+
+    >>> [csv_cell(v) for v in ("=1+1", "-0.5", "-x", "cat", 3)]
+    ["'=1+1", '-0.5', "'-x", 'cat', 3]
+    """
+    if not isinstance(value, str) or not value.startswith(_FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return value if value == "-" else f"'{value}"  # a dash alone stands for nothing
+    return value
+
+
 def comma_separated(rows: Rows, left: Collection[int] = (0,)) -> list[str]:
-    """One line of CSV a row; `left` plays no part.
+    """One line of CSV a row, see `csv_cell`; `left` plays no part.
 
     >>> comma_separated([("a,b", "1")])
     ['"a,b",1']
     """
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows([csv_cell(cell) for cell in row] for row in rows)
     return text.getvalue().splitlines()
+
+
+def csv_of(table: pd.DataFrame) -> str:
+    """Return a pandas table as CSV text without its index, see `csv_cell`."""
+    safe = table.rename(columns=csv_cell)
+    for name in safe.select_dtypes(exclude="number").columns:
+        safe[name] = safe[name].map(csv_cell)
+    return str(safe.to_csv(index=False))
 
 
 TABLE_FORMATS = {"text": aligned, "markdown": markdown, "latex": latex, "csv": comma_separated}

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from ultralytics.utils.errors import ConfigError, NotFoundError
+from ultralytics.utils.files import user_path
 
 HASH = "__sha256__"
 """Attribute of a loaded file's module: the hash of the text that was run, which the file on disk may outgrow."""
@@ -54,7 +55,7 @@ def as_files(modules: Files | None) -> list[Path]:
     if isinstance(modules, Path) or (isinstance(modules, str) and Path(modules).is_file()):
         return [Path(modules)]
     parts = modules.strip("[]() ").split(",") if isinstance(modules, str) else modules
-    return [Path(str(part).strip(" '\"")).expanduser() for part in parts if str(part).strip()]
+    return [user_path(str(part).strip(" '\"")) for part in parts if str(part).strip()]
 
 
 def load_user_modules(modules: Files | None) -> list[Path]:

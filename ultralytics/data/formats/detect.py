@@ -12,6 +12,7 @@ from typing import Any
 from ultralytics.data.formats.coco import category_names
 from ultralytics.data.formats.voc import find_xml
 from ultralytics.data.paths import IMG_FORMATS, img2label_paths, list_images, suffix_of, walk_files
+from ultralytics.utils.files import user_path
 
 LABEL_FORMATS = ("yolo", "coco", "voc")
 _INSPECTED = 50  # images; the first ones may be backgrounds without a file
@@ -34,7 +35,7 @@ def annotation_files(given: str | Mapping[str, str] | None, splits: Mapping[str,
 
 
 def _below(root: Path, path: str) -> str:
-    return os.path.normpath(root / Path(path).expanduser())
+    return os.path.normpath(user_path(root / user_path(path)))
 
 
 def _usual_places(split: str, source: str | Sequence[str], root: Path) -> Iterator[str]:

@@ -124,6 +124,7 @@ def save_cache(path: Path, key: str, scan: Scan) -> bool:
 def load_cache(path: Path, key: str) -> Scan | None:
     """Return the scan stored under `key`, or None when there is none, it is out of date or unreadable."""
     try:
+        _check_members(path)
         with np.load(path, allow_pickle=False) as stored:
             meta = json.loads(stored["meta"].tobytes())
             if meta["version"] != CACHE_VERSION or meta["key"] != key:
@@ -133,6 +134,15 @@ def load_cache(path: Path, key: str) -> Scan | None:
         return Scan(_restore(meta, arrays), [Issue(*issue) for issue in meta["issues"]], meta["counts"])
     except _DAMAGE:
         return None
+
+
+def _check_members(path: Path) -> None:
+    """Raise ValueError where members are packed, which they never are, and may be far larger than the file."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    size = sum(member.file_size for member in members)
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members) or size > os.path.getsize(path):
+        raise ValueError("not written here")
 
 
 def _check(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:

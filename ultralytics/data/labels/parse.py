@@ -31,6 +31,7 @@ TRUTH_COLUMNS = ("class", "x1", "y1", "x2", "y2", "area", "crowd", "row")
 among the training boxes that the same object has, -1 for none."""
 
 TOLERANCE = 0.01  # rounding of label tools: this far outside 0..1 is cut off silently
+MAX_LABEL_BYTES = 16 << 20  # of a label file: a quarter of a million boxes
 CUT = 0.05  # boxes that reach this far outside are cut off and reported
 FAR = 2.0  # values above are not of a box that reaches beyond the frame, but of another unit
 IMAGE_STATES = ("found", "missing", "empty", "corrupt")  # of an image of the split, as they are counted
@@ -308,6 +309,8 @@ def verify_pair(im_file: str, label_file: str, nc: int, single_cls: bool = False
 
     def read(shape: tuple[int, int]) -> LabelRows | None:
         try:
+            if os.path.getsize(label_file) > MAX_LABEL_BYTES:
+                raise RowError("unreadable", f"label file is larger than {MAX_LABEL_BYTES >> 20} MiB")
             text = Path(label_file).read_text(encoding="utf-8-sig")
         except FileNotFoundError:
             return None

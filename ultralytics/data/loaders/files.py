@@ -26,9 +26,11 @@ from ultralytics.data.paths import list_text
 from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS, suffix_of
 from ultralytics.utils.checks import require
 from ultralytics.utils.errors import ConfigError, NotFoundError
+from ultralytics.utils.files import user_path
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.torch_tools.arrays import Pixels
 
+MAX_LISTS = 8  # lists in lists
 Item: TypeAlias = tuple[list[str], Any, list[str]]
 
 
@@ -314,7 +316,7 @@ class LoadTensor(InferenceSource):
 # ---- what a source is -------------------------------------------------------------------------------------------
 
 
-def expand_paths(source: object) -> list[str]:
+def expand_paths(source: object, depth: int = 0) -> list[str]:
     """Return the files that a path, folder (not recursive), glob (recursive), list file or list of these names.
 
     A web address stays one if it is of an image; a video is fetched.
@@ -324,30 +326,35 @@ def expand_paths(source: object) -> list[str]:
         DatasetError: a list is not UTF-8 text.
     """
     if isinstance(source, (list, tuple)):
-        return [f for s in source for f in expand_paths(s)]
+        return [f for s in source for f in expand_paths(s, depth)]
     text = str(source)
     if is_web(text):
         return [str(fetch_video(text)) if names_video(text) else text]
-    path = Path(text).expanduser()
+    path = user_path(text)
     if path.is_dir():
         return sorted(str(f) for f in path.iterdir() if f.is_file())
     if path.is_file():
-        return _listed(path) if suffix_of(text) in {"txt", "csv"} else [str(path)]
+        return _listed(path, depth + 1) if suffix_of(text) in {"txt", "csv"} else [str(path)]
     if glob.has_magic(text):
         return sorted(glob.glob(text, recursive=True))
     raise NotFoundError(f"source={text}: no such file or folder (working directory {os.getcwd()})")
 
 
-def _listed(path: Path) -> list[str]:
+def _listed(path: Path, depth: int) -> list[str]:
     """Return the sources that a list file names, one a line or cell; relative ones are also tried beside the list."""
-    text = list_text(path)
-    cells = [cell.strip() for row in csv.reader(text.splitlines()) for cell in row]
+    if depth > MAX_LISTS:
+        raise ConfigError(f"source={path}: lists name further lists more than {MAX_LISTS} deep; does one name itself?")
+    lines = list_text(path).splitlines()
+    try:
+        cells = [cell.strip() for row in csv.reader(lines) for cell in row]
+    except csv.Error as e:
+        raise ConfigError(f"source={path}: not a list of comma-separated sources ({e})") from None
     if path.suffix.lower() == ".txt":
-        cells = [line.strip() for line in text.splitlines()]
+        cells = [line.strip() for line in lines]
     cells = [c for c in cells if c]
     if cells and cells[0].lower() == "source":
         cells = cells[1:]
-    return [f for c in cells for f in expand_paths(_beside(path, c))]
+    return [f for c in cells for f in expand_paths(_beside(path, c), depth)]
 
 
 def _beside(path: Path, cell: str) -> str:
@@ -426,7 +433,7 @@ def read_mixed(items: Sequence[object]) -> list[object]:
 def _stored(item: str | Path) -> list[Stored]:
     """Return what one path or web address stands for; a file that is not a list is taken whatever its suffix."""
     text = str(item).strip()
-    path = Path(text).expanduser()
+    path = user_path(text)
     if is_web(text) or (path.is_file() and suffix_of(text) not in {"txt", "csv"}):
         return [Stored(text if is_web(text) else str(path))]
     files = [f for f in expand_paths(text) if is_web(f) or suffix_of(f) in IMG_FORMATS | VID_FORMATS]

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ultralytics.engine.results.results import Results
+from ultralytics.utils.tables import csv_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +41,7 @@ class ResultList(list[Results]):
 
     def to_csv(self, normalize: bool = False, decimals: int = 5) -> str:
         """Return the table as CSV text."""
-        return str(self.to_df(normalize, decimals).to_csv(index=False))
+        return csv_of(self.to_df(normalize, decimals))
 
     def to_coco(self, category_ids: list[int] | None = None) -> dict[str, list[dict[str, Any]]]:
         """Return COCO's `images`, `categories` and detections (`annotations`); images are numbered from 0.

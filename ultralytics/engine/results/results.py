@@ -21,6 +21,7 @@ from ultralytics.utils.files import atomic_write
 from ultralytics.utils.ops import clip_boxes
 from ultralytics.utils.plotting.annotator import Annotator, Color, colors, write_image
 from ultralytics.utils.plotting.window import show_image
+from ultralytics.utils.tables import csv_of
 from ultralytics.utils.torch_tools.arrays import Pixels
 
 if TYPE_CHECKING:
@@ -345,7 +346,7 @@ class Results:
 
     def to_csv(self, normalize: bool = False, decimals: int = 5) -> str:
         """Return the table as CSV text."""
-        return str(self.to_df(normalize, decimals).to_csv(index=False))
+        return csv_of(self.to_df(normalize, decimals))
 
     def to_json(self, normalize: bool = False, decimals: int = 5) -> str:
         """Return the summary as JSON text."""

@@ -129,20 +129,24 @@ def settle_determinism(run: HasModel) -> None:
 
 
 class Interrupt:
-    """Context manager: the first Ctrl-C or SIGTERM sets `requested`, so that the loop can save; the next one raises.
+    """Context manager: Ctrl-C, SIGTERM and SIGHUP (a closed terminal) set `requested`, so that the loop can save.
 
-    Outside of the main thread, where Python allows no signal handlers, it does nothing.
+    `number` is the signal. A second Ctrl-C raises KeyboardInterrupt; the others may come twice, from `timeout` or a
+    shell. A signal that the process ignores from its start, as SIGHUP under `nohup`, stays ignored. Outside of the main
+    thread, where Python allows no signal handlers, nothing is done.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
     def __init__(self) -> None:
         self.requested = False
+        self.number = int(signal.SIGINT)
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
-            self._before = {s: signal.signal(s, self._handle) for s in self.SIGNALS}
+            heard = [s for s in self.SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
+            self._before = {s: signal.signal(s, self._handle) for s in heard}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -151,6 +155,8 @@ class Interrupt:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt(number)
+            return
+        self.requested, self.number = True, number
         LOGGER.warning("interrupted: saving after this step (again to stop at once)")

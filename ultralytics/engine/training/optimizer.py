@@ -193,6 +193,21 @@ def load_optimizer_state(optimizer: Optimizer, saved: Mapping[str, Any]) -> None
         position += len(everything)
     state = {places.get(number, number): values for number, values in saved["state"].items()}
     optimizer.load_state_dict({**saved, "state": state, "param_groups": groups})
+    _check_optimizer_state(optimizer)
+
+
+def _check_optimizer_state(optimizer: Optimizer) -> None:
+    """Raise ValueError where a state does not belong to its parameter: torch finds that out at the first step."""
+    for group in optimizer.param_groups:
+        for key, value in group.items():
+            wanted = optimizer.defaults.get(key)
+            if isinstance(wanted, (bool, int, float)) and not isinstance(value, (bool, int, float)):
+                raise ValueError(f"the optimizer's {key} is a {type(value).__name__}, not a number")
+        for parameter in group["params"]:
+            for key, value in optimizer.state[parameter].items() if parameter in optimizer.state else ():
+                if isinstance(value, torch.Tensor) and value.numel() != 1 and value.shape != parameter.shape:
+                    shapes = f"{list(value.shape)!s:.40}, its parameter {list(parameter.shape)!s:.40}"
+                    raise ValueError(f"the optimizer's {key} has the shape {shapes}")
 
 
 def warmup_iterations(warmup_epochs: float, epochs: int, batches: int) -> int:

@@ -45,6 +45,7 @@ class Recovery:
         self._first: dict[str, Any] | None = None
         self._saved = resumed
         self.saved_step: int | None = None  # that the newest checkpoint is of
+        self.open_batches = 0  # since the last optimizer step
 
     def begin(self, run: HasStep) -> None:
         """Keep the state that the run starts from, unless it is on disk."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -16,15 +15,18 @@ from torch import nn
 
 from ultralytics.engine.training.nan_trace import ADVICE, NanFinding, Step, bad_labels, shown_images, trace
 from ultralytics.nn.build.user_blocks import check_user_modules, pack_user_modules
-from ultralytics.nn.checkpoint.format import pack_model, to_plain
+from ultralytics.nn.checkpoint.format import pack_model, read_plain, save_tensors, to_plain
+from ultralytics.nn.checkpoint.validate import Checks, check_fields, check_fields_of, is_list_of, is_number, is_of
 from ultralytics.nn.tasks import unpack_model
 from ultralytics.utils import LOGGER
 from ultralytics.utils.errors import CheckpointError, NotFoundError
-from ultralytics.utils.files import atomic_write
+from ultralytics.utils.files import user_path
 from ultralytics.utils.torch_utils import AMP_DTYPES, amp_dtype, select_device
 from ultralytics.utils.user_modules import Files, load_user_modules
 
 FORMAT = "rtdetr-shsa-replay"
+STEP_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+"""What a network raises for a batch that does not fit it."""
 
 
 def precision_name(dtype: torch.dtype | None) -> str:
@@ -46,25 +48,72 @@ def write_replay(path: Path, model: Any, batch: Mapping[str, Any], step: Step, f
         "modules": pack_user_modules(model),
         "frozen": [name for name, p in model.named_parameters() if not p.requires_grad],
         "resting_norms": [name for name, norm in _norms(model) if not norm.training],
-        "batch": to_plain(batch),
+        "batch": {k: v.contiguous() if isinstance(v, torch.Tensor) else v for k, v in to_plain(batch).items()},
         "step": {**vars(step), "dtype": precision_name(step.dtype)},
         "finding": finding.as_dict(),
     }
-    with atomic_write(path, "wb") as f:
-        torch.save(record, f)
+    save_tensors(path, record)
+
+
+STEP: Checks = {
+    **dict.fromkeys(("seed", "rank", "number"), lambda value: is_number(value, -1, 2**62) and isinstance(value, int)),
+    "dtype": lambda value: value in tuple(AMP_DTYPES),
+    "scale": lambda value: is_number(value, 0, 1e12),
+    "partial": is_of(bool),
+}
+FINDING: Checks = {
+    "cause": lambda value: value in tuple(ADVICE),
+    "what": is_of(str),
+    **dict.fromkeys(("terms", "images"), is_list_of(is_of(str))),
+}
+RECORD: Checks = {
+    "model": is_of(dict),
+    "modules": is_of(list),
+    **dict.fromkeys(("frozen", "resting_norms"), is_list_of(is_of(str))),
+}
 
 
 def read_replay(path: str | Path) -> dict[str, Any]:
-    """Read the file as data; raises NotFoundError or CheckpointError."""
-    if not Path(path).is_file():
+    """Read the file as data, and check its fields; raises NotFoundError or CheckpointError."""
+    path = user_path(path)
+    if not path.is_file():
         raise NotFoundError(f"{path} does not exist", "a run that fails writes replay.pt into its folder")
     try:
-        record = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, UnpicklingError) as e:
-        raise CheckpointError(f"{path} cannot be read as a replay: {str(e).splitlines()[0]:.120}") from None
+        record = read_plain(path)
+    except CheckpointError as e:
+        raise CheckpointError(f"{path} cannot be read as a replay", *str(e).splitlines()[:2]) from None
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a replay of a training step", "give the replay.pt of a run that failed")
-    return record
+    try:
+        return _checked(record)
+    except CheckpointError as e:
+        raise CheckpointError(f"{path} is damaged: {e}") from None
+
+
+def _checked(record: dict[str, Any]) -> dict[str, Any]:
+    """The record with its network made safe to build. Raises CheckpointError for a field that is wrong."""
+    check_fields_of("replay", record, RECORD, tuple(RECORD))
+    check_fields_of("step", record.get("step"), STEP, ("seed", "rank", "number", "dtype", "scale"))
+    check_fields_of("finding", record.get("finding"), FINDING, tuple(FINDING))
+    _check_batch(record.get("batch"))
+    return {**record, **check_fields({"model": record["model"], "modules": record["modules"]})}
+
+
+def _check_batch(batch: object) -> None:
+    """Demand images (B, C, H, W), the rows of T objects that belong to them, and a name for each image."""
+    tensors = dict.fromkeys(("img", "cls"), is_of(torch.Tensor))
+    check_fields_of("batch", batch, {**tensors, "im_file": is_list_of(is_of(str))}, ("img", "cls", "im_file"))
+    rows: Any = batch
+    images, objects = rows["img"], len(rows["cls"]) if rows["cls"].dim() else -1
+    if images.dim() != 4 or not images.numel() or len(rows["im_file"]) != len(images):
+        raise CheckpointError(f"the batch has images of shape {list(images.shape)} and {len(rows['im_file'])} names")
+    for key in ("bboxes", "batch_idx"):
+        value = rows.get(key, rows["cls"])
+        if not isinstance(value, torch.Tensor) or not value.dim() or len(value) != objects:
+            raise CheckpointError(f"the batch's {key} does not belong to {objects} objects")
+    owners = rows.get("batch_idx", torch.zeros(0))
+    if owners.numel() and not bool(((owners >= 0) & (owners < len(images))).all()):
+        raise CheckpointError("the batch's batch_idx names images that it does not have")
 
 
 def replay(
@@ -89,7 +138,11 @@ def replay(
     batch = {k: v.to(target) if isinstance(v, torch.Tensor) else v for k, v in record["batch"].items()}
     partial = bool(step_record.get("partial", batch.get("partial", False)))  # older files have it in the batch
     step = Step(step_record["seed"], step_record["rank"], step_record["number"], dtype, scale, partial)
-    found = examine(_network(record, target), batch, step)
+    try:
+        found = examine(_network(record, target), batch, step)
+    except STEP_ERRORS as e:
+        reason = (str(e).splitlines() or [type(e).__name__])[0]
+        raise CheckpointError(f"{path}: the step in it cannot be run: {reason:.200}") from e
     same = "reproduced" if found == before else "NOT reproduced"
     LOGGER.info(f"{path}: step {step.number + 1}, {precision_name(dtype)}, {len(batch['img'])} images on {target}")
     for title, finding in (("then", before), ("now", found)):

@@ -165,6 +165,7 @@ class TrainerSetup(TrainerInterface):
         self.meter = LossMeter(self.loss_names)
         self._setup_folder()
         self.resume_training(self.resume_from)
+        self._write_first_files()
         self.run_callbacks("on_pretrain_routine_end")
 
     def setup_model(self) -> None:
@@ -298,18 +299,23 @@ class TrainerSetup(TrainerInterface):
 
     # -------------------------------------------------------------------------------------------------- run folder
     def _setup_folder(self) -> None:
-        """Make the run folder, which all processes then know; the main one writes its first files."""
+        """Make the run folder, which all processes then know."""
         if self.rank <= 0:
             self.claim_folder()
             self.paths.wdir.mkdir(parents=True, exist_ok=True)
             self.args = self.args.replace(save_dir=str(self.paths.save_dir))
-            YAML.save(self.paths.save_dir / "args.yaml", dict(self.args))
-            for loader in (self.train_loader, self.test_loader):
-                write_report(loader, self.paths.save_dir)
-            if self.args.plots:
-                self.plot_training_labels()
         self.paths = RunPaths.under(dist.broadcast_object(self.paths.save_dir))
         self.validator.configure(self.paths.save_dir, plots=False if self.rank > 0 else None)
+
+    def _write_first_files(self) -> None:
+        """Write what a run folder has from the start, once nothing can fail any more before the first step."""
+        if self.rank > 0:
+            return
+        YAML.save(self.paths.save_dir / "args.yaml", dict(self.args))
+        for loader in (self.train_loader, self.test_loader):
+            write_report(loader, self.paths.save_dir)
+        if self.args.plots:
+            self.plot_training_labels()
 
     def claim_folder(self) -> None:
         """Choose the first free folder of the run's name, and make it; a folder that was given is taken as it is."""

@@ -36,6 +36,7 @@ from ultralytics.engine.training.optimizer import load_optimizer_state
 from ultralytics.engine.training.protocols import HasRun
 from ultralytics.nn.build.user_blocks import check_user_modules, pack_user_modules
 from ultralytics.nn.checkpoint.format import pack_model, read_checkpoint, save_checkpoint
+from ultralytics.nn.checkpoint.validate import check_run_state
 from ultralytics.utils import LOGGER
 from ultralytics.utils.errors import CheckpointError, ConfigError, TrainingError, UserError
 from ultralytics.utils.files import resumed_file
@@ -139,18 +140,18 @@ class TrainState:
             self.model.load_state_dict(ckpt["model"]["state_dict"])
             self.ema.ema.load_state_dict(ckpt["ema"]["state_dict"])
             load_optimizer_state(self.optimizer, ckpt["optimizer"])
-        except (RuntimeError, ValueError, KeyError) as e:
+            self.ema.updates = int(ckpt["updates"])
+            if ckpt["scaler"] and self.scaler.is_enabled():
+                self.scaler.load_state_dict(ckpt["scaler"])
+            self.stopper.load_state_dict(ckpt["stopper"])
+            restore_rng(ckpt["rng"])
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as e:
             raise CheckpointError(
                 f"the checkpoint does not fit this run: {_first_difference(e)}",
                 "resume with the model, the data, the optimizer and the frozen layers that the run was started with",
             ) from e
-        self.ema.updates = int(ckpt["updates"])
-        if ckpt["scaler"] and self.scaler.is_enabled():
-            self.scaler.load_state_dict(ckpt["scaler"])
-        self.stopper.load_state_dict(ckpt["stopper"])
         state = {**ckpt["train_state"], "best_saved": has_best(ckpt)}
         self.progress = Progress(**state, rows=rows_of(ckpt["train_results"]))
-        restore_rng(ckpt["rng"])
 
 
 def has_best(ckpt: Mapping[str, Any]) -> bool:
@@ -195,11 +196,8 @@ def write(path: Path, ckpt: dict[str, Any], last: Path | None = None) -> None:
     """
     try:
         save_checkpoint(path, ckpt)
-    except (OSError, RuntimeError) as e:  # torch's zip writer turns a full disk into a RuntimeError of its own
-        if isinstance(e, UserError):
-            raise
-        reason = getattr(e, "strerror", None) or f"is the disk full? {e}"
-        raise TrainingError(f"cannot write {path}: {reason}", _recovery_hint(last, "saved")) from e
+    except OSError as e:
+        raise TrainingError(f"cannot write {path}: {e.strerror}", _recovery_hint(last, "saved")) from e
 
 
 def _recovery_hint(last: Path | None, done: str) -> str:
@@ -334,6 +332,10 @@ def _read_state(path: Path) -> dict[str, Any]:
             f"{path} holds weights for use, not the state of a run",
             "resume from last.pt, or start a new run with model=<it>",
         )
+    try:
+        check_run_state(ckpt)
+    except CheckpointError as e:
+        raise CheckpointError(f"{path} cannot be resumed: {e}", "resume from another checkpoint of the run") from None
     return ckpt
 
 
@@ -359,9 +361,10 @@ def resume_args(args: Args) -> tuple[Args, dict[str, Any]]:
     ignored = sorted(k for k, v in given.items() if k not in changeable and v != saved.get(k))
     if ignored:
         LOGGER.warning(f"resume: {', '.join(ignored)} as in the checkpoint; what was given now is not used")
-    if ckpt["train_state"]["batch"] and given.get("batch", saved["batch"]) != saved["batch"]:
+    batch = saved.get("batch")
+    if ckpt["train_state"]["batch"] and given.get("batch", batch) != batch:
         raise CheckpointError(
-            f"{path} was saved inside an epoch; batch cannot change there", f"resume with batch={saved['batch']}"
+            f"{path} was saved inside an epoch; batch cannot change there", f"resume with batch={batch}"
         )
     own = {"resume": str(path), "save_dir": _place(path, ckpt, given), "cfg": None}
     new = get_cfg(overrides={**saved, **{k: v for k, v in given.items() if k in changeable}, **own})

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ultralytics.nn.build.advice import warn_model
+from ultralytics.nn.build.budget import MAX_BUILT, MAX_PLANNED, MAX_TENSORS, ConstructionBudget
 from ultralytics.nn.build.dry_run import ProbeBlock, expected_channels, matching, shape_text, size_text
 from ultralytics.nn.build.names import find_entry, resolve_nn_text, signature_text
 from ultralytics.nn.build.plans import PlannedLayer
@@ -55,7 +56,7 @@ def plan_model(spec: ModelSpec, ch: int = 3) -> list[PlannedLayer]:
     """Resolve all rows and run the probe; raise ModelYAMLError at the first row that does not fit."""
     check_modules(spec)
     planner = _Planner(spec, ch)
-    with _activation(spec):
+    with ConstructionBudget(MAX_PLANNED, MAX_TENSORS), _activation(spec):
         for layer in spec.layers:
             planner.add(layer)
     return planner.done
@@ -70,7 +71,7 @@ def build_model(
     """
     plans = plan_model(spec, ch) if plans is None else plans
     layers = []
-    with _activation(spec):
+    with ConstructionBudget(MAX_BUILT, MAX_TENSORS), _activation(spec):
         for plan in plans:
             module = plan.construct()
             cls = plan.entry.cls

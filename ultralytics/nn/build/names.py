@@ -12,11 +12,16 @@ from types import ModuleType
 
 from torch import nn
 
+from ultralytics.nn.build.budget import ConstructionBudget
 from ultralytics.nn.build.census import origin_of_name
 from ultralytics.nn.modules.backbones.timm_rows import INSTALL, MODEL_NAME, has_timm, timm_entry
 from ultralytics.nn.registry import REGISTRY, Entry, Plan, RowContext, scaled_conv
 from ultralytics.utils.errors import ModelYAMLError
 
+MAX_TEXT = 1000  # characters of a string that is a module
+MAX_ELEMENTS, MAX_PARTS = 10_000_000, 1_000  # numbers and tensors of a module that a string makes
+MODULE_ERRORS = (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError, AttributeError, AssertionError)
+"""What constructors of torch raise for arguments that they do not take; RecursionError is a RuntimeError."""
 TORCH_PREFIXES = ("nn.", "torch.nn.")
 VISION_PREFIX = "torchvision.ops."
 
@@ -94,10 +99,10 @@ def resolve_nn_text(value: object) -> object:
         return [resolve_nn_text(v) for v in value]
     if not isinstance(value, str) or not value.startswith(TORCH_PREFIXES):
         return value
-    problem = f"'{value}' is neither nn.Name nor nn.Name(literals)"
+    problem = f"'{value:.100}' is neither nn.Name nor nn.Name(literals)"
     try:
-        tree = ast.parse(value.removeprefix("torch."), mode="eval").body
-    except SyntaxError:
+        tree = ast.parse(value.removeprefix("torch.")[:MAX_TEXT], mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise ModelYAMLError(problem) from None
     target = tree.func if isinstance(tree, ast.Call) else tree
     if not (isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name)):
@@ -108,10 +113,11 @@ def resolve_nn_text(value: object) -> object:
     try:
         args = [ast.literal_eval(a) for a in tree.args]
         kwargs = {k.arg: ast.literal_eval(k.value) for k in tree.keywords if k.arg}
-        instance: object = cls(*args, **kwargs)
+        with ConstructionBudget(MAX_ELEMENTS, MAX_PARTS):
+            instance: object = cls(*args, **kwargs)
         return instance
-    except (ValueError, TypeError) as e:
-        raise ModelYAMLError(f"{problem}: {e}") from None
+    except MODULE_ERRORS as e:
+        raise ModelYAMLError(f"{problem}: {(str(e).splitlines() or [type(e).__name__])[0]:.160}") from None
 
 
 def signature_text(cls: type) -> str:

@@ -25,6 +25,7 @@ from ultralytics.utils.log import LOGGER
 YAML_PARTS = ("backbone", "head")
 SCALE_IN_NAME = re.compile(r"(yolo(?:e-)?v?\d+)([nsmlx])(6?)")  # of YOLO files only; the letter of rtdetr-l is a name
 SLOTS = 5  # layer indices that the maps of a one-row backbone take, the coarsest the last
+MAX_ROWS, MAX_REPEATS = 5_000, 200  # several times those of the largest network
 KEYWORD = re.compile(r"([A-Za-z_]\w*)=(?!=)(.*)", re.DOTALL)
 MAX_CLASSES = 100_000  # beyond any data set: a typing error that would take all memory
 # `channels`, `yaml_file` and `names` are written by us; the last row are keys of other heads that share the grammar.
@@ -151,6 +152,8 @@ def load_model_yaml(
     if has_names([row for part in YAML_PARTS for row in data[part]]):
         data.update(reader.without_names(data))
     rows = [(part, k, row) for part in YAML_PARTS for k, row in enumerate(data[part])]
+    if len(rows) > MAX_ROWS:
+        reader.fail(("backbone",), f"it has {len(rows):,} rows; at most {MAX_ROWS:,} are possible")
     layers = reader.with_slots([reader.row(i, *row, data["nc"]) for i, row in enumerate(rows)])
     reader.warn_keys(data)
     activation = data.get("activation")
@@ -230,7 +233,7 @@ def resolve_literal(value: object, nc: int) -> object:
     try:
         literal: object = ast.literal_eval(value)
         return literal
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
         return value
 
 
@@ -338,8 +341,9 @@ class _Reader:
         module = self._variable(module)
         if not isinstance(module, str):
             raise _row_error(place, index, "", f"the module (third item) must be a name, not {module!r}")
-        if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
-            raise _row_error(place, index, module, f"repeats is {repeats!r}; it must be an integer, at least 1")
+        if isinstance(repeats, bool) or not isinstance(repeats, int) or not 1 <= repeats <= MAX_REPEATS:
+            problem = f"repeats is {repeats!r:.40}; it must be an integer, at least 1 and at most {MAX_REPEATS:,}"
+            raise _row_error(place, index, module, problem)
         if not isinstance(args, list):
             raise _row_error(place, index, module, f"args must be a list, not {args!r:.60}", f"write [{args}]")
         self._check_source_form(place, index, module, source)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ultralytics.cfg.schema import Trait, keys_with
 from ultralytics.nn.checkpoint.format import file_kind, read_checkpoint
+from ultralytics.utils.errors import printable
 from ultralytics.utils.files import file_size
 
 
@@ -25,11 +26,10 @@ def describe_file(path: str | Path) -> list[str]:
         rows += _model_rows(record, "EMA" if data.get("ema") else "model")
     else:
         rows.append(("model", "none: tensors only, a source for load()"))
-    state = (record or data)["state_dict"]
-    rows.append(("tensors", _tensor_text(state)))
+    rows.append(("tensors", _tensor_text((record or data).get("state_dict") or {})))
     rows += _training_rows(data)
     width = max(len(name) for name, _ in rows)
-    return [f"{name:<{width}}  {text}" for name, text in rows]
+    return [f"{name:<{width}}  {printable(text)}" for name, text in rows]
 
 
 def _form(data: Mapping[str, Any]) -> str:
@@ -44,7 +44,7 @@ def _form(data: Mapping[str, Any]) -> str:
 
 def _model_rows(record: Mapping[str, Any], which: str) -> list[tuple[str, str]]:
     yaml = record["yaml"]
-    layers = sum(len(yaml.get(part) or ()) for part in ("backbone", "head"))
+    layers = sum(len(yaml[part]) for part in ("backbone", "head") if isinstance(yaml.get(part), list))
     scale = f", scale {yaml['scale']}" if yaml.get("scale") else ""
     names = [str(v) for v in (record.get("names") or {}).values()]
     shown = ", ".join(names[:10]) + (f", ... ({len(names)})" if len(names) > 10 else "")
@@ -75,7 +75,8 @@ def _training_rows(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     if metrics:
         rows.append(("metrics", ", ".join(f"{k} {v:.4g}" for k, v in list(metrics.items())[:8])))
     for entry in data.get("modules") or []:
-        rows.append(("needs", f"modules={entry['name']} (sha256 {str(entry.get('sha256'))[:12]}...)"))
+        known = entry if isinstance(entry, Mapping) else {"name": entry}
+        rows.append(("needs", f"modules={known.get('name')} (sha256 {str(known.get('sha256'))[:12]}...)"))
     if data.get("names_in_file"):
         rows.append(("warning", f"its pickle names {', '.join(data['names_in_file'][:5])}; nothing of it was run"))
     return rows

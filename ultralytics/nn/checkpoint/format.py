@@ -8,6 +8,8 @@ Keys: `format`, `format_version`, `epoch`, `best_fitness`, `model` and `ema` (mo
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -23,7 +25,7 @@ from ultralytics.nn.checkpoint.ultralytics_pickle import convert_ultralytics, is
 from ultralytics.nn.checkpoint.validate import check_fields
 from ultralytics.nn.checkpoint.zip_archive import Archive, open_archive
 from ultralytics.utils.errors import CheckpointError, NotFoundError
-from ultralytics.utils.files import atomic_write
+from ultralytics.utils.files import atomic_write, user_path
 from ultralytics.utils.log import LOGGER
 
 FORMAT_NAME = "rtdetr-shsa"
@@ -100,9 +102,19 @@ def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix.lower() == SUFFIX:
         return write_safetensors(path, full)
-    with atomic_write(path, "wb") as f:
-        torch.save(full, f)
+    save_tensors(path, full)
     return path
+
+
+def save_tensors(path: Path, content: object) -> None:
+    """Write with `torch.save`, whole or not at all; OSError where the folder cannot be written or the disk is full."""
+    try:
+        with atomic_write(path, "wb") as f:
+            torch.save(content, f)
+    except RuntimeError as e:  # torch's writer turns what the system says into an error of its own
+        reason = e.__context__ if isinstance(e.__context__, OSError) else None
+        number = reason.errno if reason is not None and reason.errno else errno.EIO
+        raise OSError(number, os.strerror(number), str(path)) from e
 
 
 def _check_plain(value: object, where: str) -> None:
@@ -128,13 +140,19 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     field is checked (see `validate`). Raises NotFoundError, or CheckpointError for a file that is truncated, unknown,
     hostile, or of a newer format.
     """
-    path = Path(path)
+    path = user_path(path)
     if not path.is_file():
         raise NotFoundError(f"weights file '{path}' does not exist\ngive the path of a .pt file, or train first")
     try:
         return check_fields(_migrate(remap_weights(_read(path))))
     except CheckpointError as e:
         raise CheckpointError("\n".join(f"{path}: {e}".splitlines()[:3])) from None
+
+
+def read_plain(path: Path) -> Any:
+    """The tensors and plain values of any file of `torch.save`, read as data. Raises CheckpointError."""
+    with _open(path) as archive:
+        return archive.plain(archive.root)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -188,7 +206,11 @@ def _own_or_plain(data: object) -> dict[str, Any]:
     ema = data.get("ema")
     nested = ema.get("module") if isinstance(ema, Mapping) else None
     for state in (data, nested, ema, data.get("model"), data.get("state_dict"), data.get("module")):
-        if isinstance(state, Mapping) and state and all(isinstance(v, Tensor) for v in state.values()):
+        if (
+            isinstance(state, Mapping)
+            and state
+            and all(isinstance(v, Tensor) and type(k) is str for k, v in state.items())
+        ):
             return {"state_dict": dict(state)}
     keys = ", ".join(f"{k!s:.30}" for k in list(data)[:8])
     raise CheckpointError(f"not a checkpoint of this package (no key 'format')\nkeys: {keys}")

@@ -17,7 +17,9 @@ from typing import Any
 
 from ultralytics.utils.errors import CheckpointError
 
-MAX_OPCODES = 1_000_000
+MAX_OPCODES = 500_000
+MAX_INTEGER_BITS = 128
+"""Larger integers, which no checkpoint holds, cannot become numbers of a tensor, and are slow to write out."""
 MAX_COPIED = 1 << 28
 """Bytes of containers and strings that the machine may copy; without a bound, calls on one big object multiply it."""
 
@@ -101,7 +103,7 @@ class _Machine:
             if count > MAX_OPCODES:
                 raise CheckpointError(f"the pickle inside has over {MAX_OPCODES:,} opcodes, more than any checkpoint")
             if op.name in _LITERALS:
-                self.stack.append(arg)
+                self.push(arg)
             elif op.name in _CONSTANTS:
                 self.stack.append(_CONSTANTS[op.name]())
             elif op.name in _HANDLERS:
@@ -113,6 +115,12 @@ class _Machine:
         raise ValueError("it has no end")
 
     # ------------------------------------------------------------------------------------------------------- stack
+    def push(self, value: object) -> None:
+        """Put a literal on the stack."""
+        if isinstance(value, int) and value.bit_length() > MAX_INTEGER_BITS:
+            raise ValueError(f"it has an integer of more than {MAX_INTEGER_BITS} bits")
+        self.stack.append(value)
+
     def pop(self) -> object:
         """Take the top object, which must not be a mark."""
         value = self.stack.pop()

@@ -20,6 +20,7 @@ from ultralytics.utils.files import atomic_write
 SUFFIX = ".safetensors"
 _METADATA_KEY = "rtdetr-shsa"
 MAX_DESCRIPTION = 8 << 20
+MAX_DIGITS = 40  # of an integer in it
 DROPPED = ("optimizer", "scheduler", "scaler", "rng", "stopper", "train_state", "updates", "model", "ema")
 
 
@@ -49,13 +50,20 @@ def read_safetensors(path: Path) -> dict[str, Any]:
         with package.safe_open(str(path), framework="pt", device="cpu") as f:
             meta = f.metadata() or {}
             tensors = {key: f.get_tensor(key) for key in f.keys()}
-    except (package.SafetensorError, OSError, ValueError, RuntimeError) as e:
+    except (package.SafetensorError, OSError, ValueError, RuntimeError, TypeError, OverflowError) as e:
         reason = (str(e).splitlines() or [type(e).__name__])[0][:100]
         raise CheckpointError(f"the safetensors file is truncated or damaged: {reason}") from None
     description = _description(meta.get(_METADATA_KEY))
     if description is None:
         return {"state_dict": tensors}
     return {**description, "model": {**description["model"], "state_dict": tensors}}
+
+
+def _short_int(digits: str) -> int:
+    """An integer of a description; ValueError for one that no number of a checkpoint is."""
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"an integer of {len(digits):,} digits")
+    return int(digits)
 
 
 def _description(text: str | None) -> dict[str, Any] | None:
@@ -65,7 +73,7 @@ def _description(text: str | None) -> dict[str, Any] | None:
     if len(text) > MAX_DESCRIPTION:
         raise CheckpointError(f"its description has {len(text):,} letters; at most {MAX_DESCRIPTION:,} are read")
     try:
-        description = json.loads(text)
+        description = json.loads(text, parse_int=_short_int)
     except (ValueError, RecursionError):
         raise CheckpointError("its description is not JSON") from None
     if not isinstance(description, dict) or not isinstance(description.get("model"), dict):

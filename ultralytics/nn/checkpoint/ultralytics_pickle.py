@@ -8,17 +8,19 @@ convolution gets a batch norm that does nothing but add the bias.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ultralytics.nn.checkpoint.pickle_reader import Record, StoredTensor
-from ultralytics.nn.checkpoint.zip_archive import Archive
+from ultralytics.nn.checkpoint.zip_archive import Archive, numel
 from ultralytics.utils.errors import CheckpointError
 
 MAX_MODULES = 20_000
+MAX_ENTRIES = 400_000  # children, parameters and buffers of all modules, each counted as often as it is reached
+MAX_STRIDES = 64
 MAX_MODULE_DEPTH = 40
 MODEL_KEYS = ("ema", "model")
 COPIED = ("train_args", "train_metrics", "train_results")
@@ -56,7 +58,7 @@ def convert_ultralytics(archive: Archive) -> dict[str, Any]:
     root = {"model": archive.root} if is_module(archive.root) else archive.root
     records = {k: model_record(archive, root[k]) for k in MODEL_KEYS if is_module(root.get(k))}
     copied = {k: _mapping(archive, root.get(k)) for k in COPIED}
-    texts = {k: str(archive.plain(root[k]))[:200] for k in ("date", "version", "license", "docs") if root.get(k)}
+    texts = {k: root[k][:200] for k in ("date", "version", "license", "docs") if isinstance(root.get(k), str)}
     epoch = root.get("epoch")
     return {
         **copied,
@@ -78,6 +80,7 @@ def _mapping(archive: Archive, value: object) -> dict[str, Any]:
 def model_record(archive: Archive, module: Record) -> dict[str, Any]:
     """The model record (see `format.pack_model`) of a pickled detection model."""
     tree = list(walk_modules(module))
+    _check_entries(tree)
     state = {key: archive.tensor(t) for _, prefix, m in tree for key, t in _tensors(prefix, m)}
     epsilons = {float(m.state["eps"]) for _, _, m in tree if m.name == NORM and isinstance(m.state.get("eps"), float)}
     eps = epsilons.pop() if len(epsilons) == 1 else None
@@ -89,7 +92,6 @@ def model_record(archive: Archive, module: Record) -> dict[str, Any]:
     names = dict(enumerate(names)) if isinstance(names, list) else names
     yaml = archive.plain(yaml)
     nc = module.state.get("nc", yaml.get("nc"))
-    stride = module.state.get("stride")
     return {
         "class": _short(module),
         "yaml": yaml,
@@ -97,11 +99,18 @@ def model_record(archive: Archive, module: Record) -> dict[str, Any]:
         "ch": yaml.get("channels", yaml.get("ch", 3)),
         "names": names if isinstance(names, dict) else {},
         "bn_eps": eps,
-        "stride": archive.tensor(stride).float().tolist() if isinstance(stride, StoredTensor) else [],
+        "stride": _strides(archive, module.state.get("stride")),
         "args": _mapping(archive, module.state.get("args")),
         "fused": False,
         "state_dict": {k: v.float() if v.is_floating_point() else v for k, v in state.items()},
     }
+
+
+def _strides(archive: Archive, stride: object) -> list[float]:
+    """The strides of the levels, none where the file has no tensor of a few numbers."""
+    if not isinstance(stride, StoredTensor) or numel(stride) > MAX_STRIDES:
+        return []
+    return [float(s) for s in archive.tensor(stride).flatten().tolist()]
 
 
 def _short(module: Record) -> str:
@@ -110,15 +119,15 @@ def _short(module: Record) -> str:
 
 def walk_modules(module: Record, prefix: str = "", depth: int = 0) -> Iterator[tuple[int, str, Record]]:
     """All modules of a tree with their depth and key prefix, in the order of `state_dict()`."""
-    count = 0
+    count = entries = 0
     stack = [(depth, prefix, module)]
     while stack:
         depth, prefix, current = stack.pop()
-        count += 1
-        if count > MAX_MODULES or depth > MAX_MODULE_DEPTH:
+        children = current.state["_modules"]
+        count, entries = count + 1, entries + len(children)
+        if count > MAX_MODULES or depth > MAX_MODULE_DEPTH or entries > MAX_ENTRIES:
             raise CheckpointError(f"the pickled model has more than {MAX_MODULES:,} modules, or nests them without end")
         yield depth, prefix, current
-        children = current.state["_modules"]
         for name, child in reversed(list(children.items())):
             if is_module(child) and name != "criterion":
                 stack.append((depth + 1, f"{prefix}{name}.", child))
@@ -126,12 +135,25 @@ def walk_modules(module: Record, prefix: str = "", depth: int = 0) -> Iterator[t
 
 def _tensors(prefix: str, module: Record) -> Iterator[tuple[str, StoredTensor]]:
     """Parameters and persistent buffers of one module, without its children."""
-    hidden = module.state.get("_non_persistent_buffers_set") or []
+    hidden = _names_in(module.state.get("_non_persistent_buffers_set"))
     for kind in ("_parameters", "_buffers"):
         values = module.state.get(kind)
         for name, value in values.items() if isinstance(values, dict) else ():
             if isinstance(value, StoredTensor) and not (kind == "_buffers" and name in hidden):
                 yield f"{prefix}{name}", value
+
+
+def _names_in(value: object) -> frozenset[str]:
+    """The strings of a set, which the reader gives as a list; none of anything else."""
+    return frozenset(v for v in value if isinstance(v, str)) if isinstance(value, (list, tuple)) else frozenset()
+
+
+def _check_entries(tree: Sequence[tuple[int, str, Record]]) -> None:
+    """Bound what is looked at: one big collection may be that of every module."""
+    kinds = ("_parameters", "_buffers", "_non_persistent_buffers_set")
+    values = (m.state.get(kind) for _, _, m in tree for kind in kinds)
+    if sum(len(v) for v in values if isinstance(v, (dict, list, tuple))) > MAX_ENTRIES:
+        raise CheckpointError(f"the pickled model has more than {MAX_ENTRIES:,} parameters and buffers")
 
 
 def unfold(state: Mapping[str, Tensor], tree: list[tuple[int, str, Record]], eps: float) -> dict[str, Tensor]:
@@ -163,7 +185,9 @@ def _split_bias(state: dict[str, Tensor], conv: str, norm: str, eps: float) -> N
 
 def _split_rep(state: dict[str, Tensor], prefix: str, eps: float) -> None:
     """Turn the folded 3x3 of a RepConv into its 3x3 branch, with a 1x1 branch of zeros beside it."""
-    weight, bias = state.pop(f"{prefix}conv.weight"), state.pop(f"{prefix}conv.bias")
+    weight, bias = state.pop(f"{prefix}conv.weight", None), state.pop(f"{prefix}conv.bias", None)
+    if weight is None or bias is None or weight.dim() != 4:
+        raise CheckpointError(f"the folded RepConv at {prefix[:-1]!r:.60} lacks its convolution of 4 axes, or the bias")
     for branch, kernel, shift in (("conv1", weight, bias), ("conv2", weight[:, :, 1:2, 1:2] * 0, bias * 0)):
         state[f"{prefix}{branch}.conv.weight"] = kernel.contiguous()
         state[f"{prefix}{branch}.conv.bias"] = shift

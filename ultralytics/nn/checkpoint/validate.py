@@ -8,51 +8,32 @@ ask for a model of many gigabytes, or for a download.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
-from ultralytics.nn.build.spec import MAX_CLASSES
-from ultralytics.utils.errors import CheckpointError
+from ultralytics.nn.build.budget import ConstructionBudget
+from ultralytics.nn.build.spec import MAX_CLASSES, MAX_REPEATS
+from ultralytics.utils.errors import CheckpointError, printable
 
 MAX_CHANNELS = 4096
 MAX_YAML_ROWS = 1000
-MAX_REPEATS = 200
 MAX_NUMBER = 1_000_000
 MAX_STRING = 200
 MAX_NESTING = 6
 
-_FACTORIES = frozenset(
-    getattr(torch, name)
-    for name in "empty zeros ones full rand randn arange linspace tensor empty_strided eye normal randint".split()
-)
 
-
-class ConstructionBudget(TorchFunctionMode):
-    """Inside `with`, tensors that are made are counted; CheckpointError when they outgrow what the file holds.
+def record_budget(state: Mapping[str, Tensor]) -> ConstructionBudget:
+    """The bound on what is built for these tensors.
 
     A model is made twice (on the meta device, then for real), with constants beside its state; hence the factor.
     """
-
-    def __init__(self, state: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        self.elements = 6 * sum(v.numel() for v in state.values()) + 20_000_000
-        self.tensors = 20 * len(state) + 2_000
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> object:
-        """Count what a factory makes."""
-        made = func(*args, **(kwargs or {}))
-        if func in _FACTORIES and isinstance(made, Tensor):
-            self.elements -= made.numel() if made.device.type == "meta" or made.untyped_storage().nbytes() else 0
-            self.tensors -= 1
-            if self.elements < 0 or self.tensors < 0:
-                raise CheckpointError("it asks for far more than the file holds: the tensors do not fit the YAML")
-        return made
+    elements, tensors = 6 * sum(v.numel() for v in state.values()) + 20_000_000, 20 * len(state) + 2_000
+    return ConstructionBudget(
+        elements, tensors, "it asks for far more than the file holds: the tensors do not fit the YAML"
+    )
 
 
 def check_record(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,7 +46,7 @@ def check_record(record: Mapping[str, Any]) -> dict[str, Any]:
     _check_integer("nc", record["nc"], 1, MAX_CLASSES)
     _check_integer("ch", record.get("ch", 3), 1, MAX_CHANNELS)
     _check_epsilon(record.get("bn_eps"))
-    _names(record.get("names"))
+    names = _names(record.get("names"))
     for key in ("args", "state_dict", "yaml"):
         if not isinstance(record.get(key, {}), Mapping):
             _refuse(key, record[key], "a mapping")
@@ -74,7 +55,7 @@ def check_record(record: Mapping[str, Any]) -> dict[str, Any]:
             _refuse(f"state_dict[{key!r:.60}]", value, "a tensor under a string")
     if not isinstance(record.get("fused", False), bool):
         _refuse("fused", record["fused"], "true or false")
-    return {**record, "yaml": safe_yaml(record["yaml"])}
+    return {**record, "yaml": safe_yaml(record["yaml"]), "names": names}
 
 
 def _check_epsilon(eps: object) -> None:
@@ -108,6 +89,88 @@ FIELDS: Mapping[str, tuple[tuple[type, ...], str]] = {
     **{key: ((str,), "a string") for key in ("date", "version", "license", "docs")},
     "modules": ((list, tuple), "a list"),
 }
+
+
+def is_number(value: object, low: float = -math.inf, high: float = math.inf) -> bool:
+    """Whether a value of a file is a number in a range, not NaN and not infinite."""
+    return (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high and abs(value) < 1e300
+    )
+
+
+def is_count(value: object) -> bool:
+    """Whether a value of a file counts something."""
+    return isinstance(value, int) and is_number(value, 0, 1e15)
+
+
+def is_optional(check: Callable[[object], bool]) -> Callable[[object], bool]:
+    """The same check, which None passes too."""
+    return lambda value: value is None or check(value)
+
+
+def is_list_of(check: Callable[[object], bool]) -> Callable[[object], bool]:
+    """Whether each item of a list passes a check."""
+    return lambda value: isinstance(value, (list, tuple)) and all(map(check, value))
+
+
+def is_of(*kinds: type) -> Callable[[object], bool]:
+    """Whether a value is of one of these types."""
+    return lambda value: isinstance(value, kinds)
+
+
+Checks = Mapping[str, Callable[[object], bool]]
+
+PROGRESS: Checks = {
+    **dict.fromkeys(("epoch", "batch", "step", "epochs"), is_count),
+    "elapsed": lambda value: is_number(value, 0, 1e12),
+    **dict.fromkeys(("mosaic_closed", "best_saved"), is_of(bool)),
+    "best_fitness": is_optional(is_number),
+    "loss_sum": is_list_of(is_of(int, float)),
+}
+STOPPER: Checks = {"best_fitness": is_number, "best_epoch": is_count, "possible_stop": is_of(bool)}
+RNG: Checks = {
+    "python": is_list_of(is_count),
+    "python_gauss": is_optional(is_number),
+    "numpy": lambda value: isinstance(value, (list, tuple)) and len(value) == 5,
+    "torch": is_of(Tensor),
+    "cuda": is_list_of(is_of(Tensor)),
+}
+OPTIMIZER: Checks = {"state": is_of(dict), "param_groups": is_list_of(is_of(dict))}
+RUN: Mapping[str, tuple[Checks, tuple[str, ...]]] = {  # what is checked of each part, and what must be there
+    "train_state": (PROGRESS, ("epoch", "batch", "step", "elapsed")),
+    "stopper": (STOPPER, ("best_fitness", "best_epoch")),
+    "rng": (RNG, tuple(RNG)),
+    "optimizer": (OPTIMIZER, tuple(OPTIMIZER)),
+}
+
+
+def check_fields_of(where: str, value: object, checks: Checks, needed: Sequence[str]) -> None:
+    """Demand a mapping with these fields, each of its kind; CheckpointError names the first that is wrong."""
+    if not isinstance(value, Mapping):
+        _refuse(where, value, "a mapping")
+    for key in needed:
+        if key not in value:
+            raise CheckpointError(f"the checkpoint's {where} lacks {key!r}")
+    for key, field in value.items():
+        if key in checks and not checks[key](field):
+            _refuse(f"{where}.{key}", field, "what is written there")
+
+
+def check_run_state(data: Mapping[str, Any]) -> None:
+    """Check what a run resumes from, before anything of that run is changed. Raises CheckpointError."""
+    for part, (checks, needed) in RUN.items():
+        check_fields_of(part, data.get(part), checks, needed)
+    unknown = sorted(str(key) for key in data["train_state"] if key not in PROGRESS)
+    if unknown:
+        raise CheckpointError(f"the checkpoint's train_state has {unknown[0]!r:.40}, which is not known here")
+    for key in ("model", "ema"):
+        if not isinstance(data.get(key), Mapping):
+            _refuse(key, data.get(key), "a model record")
+    if not is_count(data.get("updates")) or not is_number(data.get("epoch"), -1, 1e9):
+        raise CheckpointError("the checkpoint's updates and epoch are not the numbers of a run")
+    columns = data.get("train_results") or {}
+    if not all(is_list_of(is_of(int, float))(c) for c in columns.values()) or len({*map(len, columns.values())}) > 1:
+        raise CheckpointError("the checkpoint's train_results are not columns of numbers of one length")
 
 
 ROWS_WITH_FILES = ("Timm", "TorchVision")  # the fourth argument may be a path
@@ -157,14 +220,16 @@ def _bounded_scalar(where: str, value: object, depth: int) -> None:
         _refuse(where, value, "a plain value")
 
 
-def _names(names: object) -> None:
+def _names(names: object) -> Mapping[int | str, str] | None:
+    """The class names as they may be shown: a file may hold what steers a terminal, or is not Unicode."""
     if names is None:
-        return
+        return None
     if not isinstance(names, Mapping) or len(names) > MAX_CLASSES:
         _refuse("names", names, "a mapping from class number to name")
     for k, v in names.items():
         if not (isinstance(k, int) or (isinstance(k, str) and k.isdecimal() and len(k) < 9)) or not isinstance(v, str):
             _refuse(f"names[{k!r:.20}]", v, "a string under an integer")
+    return {k: printable(v) for k, v in names.items()}
 
 
 def _check_integer(key: str, value: object, low: int, high: int) -> None:

@@ -25,6 +25,7 @@ MAX_PICKLE = 64 << 20  # bytes of data.pkl; a large training checkpoint has abou
 MAX_DIRECTORY = 16 << 20  # bytes of the zip's table of contents, about 70 a member
 MAX_VALUE_DEPTH = 64  # nesting of plain values
 MAX_VALUES = 2_000_000  # plain values, each counted as often as it is reached
+TENSOR_COST = 256  # elements as which a tensor counts, besides those that it has
 ZIP_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
@@ -52,6 +53,28 @@ DTYPES: Mapping[str, torch.dtype] = {
 }
 
 
+class _Budget:
+    """What may be made of one file: a number of elements of tensors, and a number of plain values."""
+
+    def __init__(self, size: int) -> None:
+        self.elements = 2 * size + MAX_VALUES
+        self.values = MAX_VALUES
+
+    def spend(self, elements: int) -> None:
+        """Count elements; CheckpointError when they are more than the file can hold."""
+        self.elements -= elements
+        if self.elements < 0:
+            raise CheckpointError("its tensors have more elements than the file can hold")
+
+    def spend_value(self, depth: int) -> None:
+        """Count a plain value."""
+        self.values -= 1
+        if depth > MAX_VALUE_DEPTH or self.values < 0:
+            raise CheckpointError(
+                f"its values are nested deeper than {MAX_VALUE_DEPTH}, or are more than {MAX_VALUES:,}"
+            )
+
+
 @dataclass(frozen=True)
 class Archive:
     """What a file holds: the object of its pickle (tensors as `StoredTensor`), all class names in it, and storages.
@@ -64,9 +87,14 @@ class Archive:
     root: Any
     names: frozenset[str]
     storages: _Storages
+    budget: _Budget
 
     def tensor(self, stored: StoredTensor) -> Tensor:
-        """The tensor of a description; storages are read once and shared, as in the file."""
+        """The tensor of a description; storages are read once and shared, as in the file.
+
+        Each call counts: views of one storage are small in the file, and copies of them, in another type, are not.
+        """
+        self.budget.spend(numel(stored) + TENSOR_COST)
         return self.storages.tensor(stored)
 
     def plain(self, value: object) -> Any:
@@ -101,7 +129,7 @@ def open_archive(path: Path) -> Archive:
     except CheckpointError:
         file.close()
         raise
-    return Archive(path, size, root, names, storages)
+    return Archive(path, size, root, names, storages, _Budget(size))
 
 
 def _check_directory(f: BinaryIO, size: int) -> None:
@@ -109,15 +137,22 @@ def _check_directory(f: BinaryIO, size: int) -> None:
     start = max(size - (1 << 16) - 128, 0)
     f.seek(start)
     tail = f.read()
-    end = tail.rfind(b"PK\x05\x06")
-    if end < 0:
+    if b"PK\x05\x06" not in tail:
         raise ValueError("it has none, so the file is truncated")
-    (length,) = struct.unpack_from("<I", tail, end + 12)
-    long_form = tail.rfind(b"PK\x06\x06", 0, end)
-    if long_form >= 0:
-        length = max(length if length != 0xFFFFFFFF else 0, *struct.unpack_from("<Q", tail, long_form + 40))
+    length = max(*_claims(tail, b"PK\x05\x06", 12, "<I"), *_claims(tail, b"PK\x06\x06", 40, "<Q"))
     if length > MAX_DIRECTORY:
         raise ValueError(f"it has {length:,} bytes, above {MAX_DIRECTORY:,}")
+
+
+def _claims(tail: bytes, signature: bytes, offset: int, form: str) -> list[int]:
+    """Return the lengths that all end records state, 0 at least: which of several is read is up to the reader."""
+    found, at = [0], tail.find(signature)
+    while at >= 0:
+        if at + offset + struct.calcsize(form) <= len(tail):
+            (length,) = struct.unpack_from(form, tail, at + offset)
+            found.append(0 if form == "<I" and length == 0xFFFFFFFF else length)  # that stands for the longer record
+        at = tail.find(signature, at + 1)
+    return found
 
 
 def _check_members(members: list[zipfile.ZipInfo], size: int) -> str:
@@ -197,6 +232,11 @@ def check_view(stored: StoredTensor) -> None:
     last = stored.offset + sum((n - 1) * s for n, s in zip(stored.size, stored.stride, strict=True))
     if count > stored.storage.numel or (count and last >= stored.storage.numel):
         raise CheckpointError(f"a tensor of shape {list(stored.size)!s:.60} reaches outside its storage")
+    reach = 1
+    for stride, side in sorted((s, n) for n, s in zip(stored.size, stored.stride, strict=True) if n > 1):
+        if stride < reach and count:
+            raise CheckpointError(f"a tensor of shape {list(stored.size)!s:.60} names elements twice")
+        reach += stride * (side - 1)
 
 
 class _Plainer:
@@ -204,17 +244,11 @@ class _Plainer:
 
     def __init__(self, archive: Archive) -> None:
         self.archive = archive
-        self.count = 0
-        self.elements = 0
         self.tensors: dict[int, Tensor] = {}
 
     def convert(self, value: object, depth: int = 0) -> Any:
         """Copy a value; see `Archive.plain`."""
-        self.count += 1
-        if depth > MAX_VALUE_DEPTH or self.count > MAX_VALUES:
-            raise CheckpointError(
-                f"its values are nested deeper than {MAX_VALUE_DEPTH}, or are more than {MAX_VALUES:,}"
-            )
+        self.archive.budget.spend_value(depth)
         if isinstance(value, SCALARS):
             return value
         if isinstance(value, dict):
@@ -232,13 +266,13 @@ class _Plainer:
         )
 
     def tensor(self, stored: StoredTensor) -> Tensor:
-        """Make a tensor, one for each description in the file."""
-        if id(stored) not in self.tensors:
-            self.elements += numel(stored)
-            if self.elements > 2 * self.archive.size + MAX_VALUES:  # views of one storage, each copied later
-                raise CheckpointError("its tensors have more elements than the file can hold")
-            self.tensors[id(stored)] = self.archive.tensor(stored)
-        return self.tensors[id(stored)]
+        """Make a tensor, one for each description in the file; each place of it counts."""
+        tensor = self.tensors.get(id(stored))
+        if tensor is None:
+            tensor = self.tensors[id(stored)] = self.archive.tensor(stored)
+        else:
+            self.archive.budget.spend(tensor.numel() + TENSOR_COST)
+        return tensor
 
 
 def numpy_scalar(value: object) -> float | int | None:

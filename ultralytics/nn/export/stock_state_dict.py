@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from ultralytics.nn.checkpoint.format import save_tensors
 from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel
 from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import ConfigError
-from ultralytics.utils.files import atomic_write
 
 UPSTREAM_EPS = 1e-3
 STOCK = frozenset(
@@ -49,8 +48,7 @@ def export_state_dict(model: nn.Module, stem: Path) -> tuple[Path, Path]:
             "it can be written for models of stock blocks, such as rtdetr-hgnetv2-l.yaml",
         )
     weights, yaml = stem.with_name(f"{stem.name}_state_dict.pt"), stem.with_name(f"{stem.name}_stock.yaml")
-    with atomic_write(weights, "wb") as f:
-        torch.save(upstream_state(model), f)
+    save_tensors(weights, upstream_state(model))
     YAML.save(yaml, upstream_yaml(model))
     return weights, yaml
 

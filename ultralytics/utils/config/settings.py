@@ -26,6 +26,9 @@ DEFAULTS: Mapping[str, Any] = {
 }
 """Keys with their defaults. Relative folders are relative to the working directory of the run."""
 
+MAX_SETTINGS = 1 << 20
+"""Characters of the file that are read."""
+
 INERT: Mapping[str, Any] = {
     **dict.fromkeys(
         ("sync", "clearml", "comet", "dvc", "hub", "mlflow", "neptune", "raytune", "wandb", "vscode_msg"), False
@@ -118,10 +121,11 @@ class Settings(Mapping[str, Any]):
 
     def _read(self) -> dict[str, Any]:
         try:
-            data = json.loads(self.file.read_text(encoding="utf-8"))
+            with self.file.open(encoding="utf-8") as f:
+                data = json.loads(f.read(MAX_SETTINGS))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as e:
+        except (OSError, ValueError, RecursionError) as e:
             LOGGER.warning(f"{self.file}: settings cannot be read ({e}); the defaults are used")
             return {}
         known = data if isinstance(data, dict) else {}

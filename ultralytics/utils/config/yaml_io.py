@@ -156,7 +156,7 @@ def load_with_lines(source: str | Path) -> tuple[dict[str, Any], dict[KeyPath, i
         raise _syntax_error(name, text, e) from None
     except RecursionError:
         raise ConfigError(f"{name}: nested too deep, or an alias that contains itself") from None
-    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as e:
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as e:
         raise ConfigError(f"{name}: not valid YAML: {(str(e).splitlines() or [type(e).__name__])[0]:.200}") from None
     finally:
         loader.dispose()

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ultralytics.utils.metrics.confusion import ConfusionMatrix
+from ultralytics.utils.tables import csv_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,4 +85,4 @@ class ClassifyMetrics:
 
     def to_csv(self, decimals: int = 5) -> str:
         """Return the summary as CSV text."""
-        return str(self.to_df(decimals).to_csv(index=False))
+        return csv_of(self.to_df(decimals))

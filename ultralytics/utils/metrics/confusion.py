@@ -17,6 +17,7 @@ from torch import Tensor
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.metrics.iou import box_iou
 from ultralytics.utils.plotting.curves import plot_confusion_matrix
+from ultralytics.utils.tables import csv_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,7 +134,7 @@ class ConfusionMatrix:
 
     def to_csv(self, normalize: bool = False, decimals: int = 5) -> str:
         """Return the summary as CSV text."""
-        return str(self.to_df(normalize, decimals).to_csv(index=False))
+        return csv_of(self.to_df(normalize, decimals))
 
     def to_json(self, normalize: bool = False, decimals: int = 5) -> str:
         """Return the summary as JSON text."""

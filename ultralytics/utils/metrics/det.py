@@ -14,6 +14,7 @@ from ultralytics.utils.metrics.bootstrap import SAMPLES, Bootstrap, bootstrap_co
 from ultralytics.utils.metrics.coco import CocoImage, CocoResult, coco_ap
 from ultralytics.utils.metrics.confusion import ConfusionMatrix
 from ultralytics.utils.metrics.report import Table, all_tables
+from ultralytics.utils.tables import csv_of
 from ultralytics.utils.torch_tools.arrays import Float64Array
 
 if TYPE_CHECKING:
@@ -247,7 +248,7 @@ class DetMetrics:
 
     def to_csv(self, normalize: bool = True, decimals: int = 5) -> str:
         """Return the summary as CSV text."""
-        return str(self.to_df(normalize, decimals).to_csv(index=False))
+        return csv_of(self.to_df(normalize, decimals))
 
     def to_json(self, normalize: bool = True, decimals: int = 5) -> str:
         """Return the summary as JSON text."""

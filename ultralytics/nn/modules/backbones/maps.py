@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ultralytics.utils.errors import ConfigError, NotFoundError
+from ultralytics.utils.files import user_path
 from ultralytics.utils.log import LOGGER
 
 PROBE_MAP = (256, 320)  # height and width of the probe image; no two strides agree in both sides
@@ -57,7 +58,7 @@ class MapBackbone(nn.Module):
 
     def load_weights(self) -> Path:
         """Take the row's weights from disk and return their file; NotFoundError with the file to place."""
-        files = [Path(self.weights).expanduser()] if self.weights else self.candidates()
+        files = [user_path(self.weights)] if self.weights else self.candidates()
         found = next((file for file in files if file.is_file()), None)
         if found is None:
             raise NotFoundError(
