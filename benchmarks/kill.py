@@ -1,15 +1,21 @@
-"""Kill short training runs at random moments, fill their disk, take the right to write away: is `last.pt` always whole?
+"""Stop short training runs in every way, kill them, fill their disk, take the right to write away: what is left?
 
-    python benchmarks/kill.py kills=30 seed=0
+    python benchmarks/kill.py kills=30 stops=3 seed=0
 
 Each run trains a tiny network on a few drawn images in a process of its own, which SIGKILL ends after a random time.
 Then `last.pt`, if it was ever written, must load, and resuming must reach the end. Nothing else in the folder may be
-taken for a checkpoint. One line a run; exit status 1 when anything failed.
+taken for a checkpoint. A run that is stopped (a signal to its process group, with loader workers; a closed terminal; a
+worker that dies) must leave a `last.pt` at once, and the resumed run must equal the uninterrupted one in every bit of
+its network, average, optimizer and table. One line a run; exit status 1 when anything failed.
 """
 
 from __future__ import annotations
 
 import ctypes
+import fcntl
+import functools
+import itertools
+import logging
 import multiprocessing
 import os
 import random
@@ -17,18 +23,21 @@ import resource
 import signal
 import sys
 import tempfile
+import termios
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 
 import ultralytics.models.rtdetr.train  # noqa: F401  (before any fork)
 from ultralytics.cli.main import entrypoint
 from ultralytics.nn.checkpoint.format import read_checkpoint
 from ultralytics.utils.errors import UserError
 from ultralytics.utils.files import latest_run
+from ultralytics.utils.log import LOGGER
 
 EPOCHS = 4
 TINY_RUN = [
@@ -87,7 +96,10 @@ def prepare(root: Path) -> None:
 
 
 class Run:
-    """A run in a process that was forked after the imports, so that it starts at once; its output goes to a file."""
+    """A run in a process that was forked after the imports, so that it starts at once; its output goes to a file.
+
+    It leads a process group of its own. `limit` is called before it starts.
+    """
 
     def __init__(self, root: Path, tokens: Sequence[str], limit: Callable[[], object] | None = None) -> None:
         self.log = root / "log.txt"
@@ -97,6 +109,7 @@ class Run:
 
     def _work(self, root: Path, tokens: Sequence[str], limit: Callable[[], object] | None) -> None:
         os.chdir(root)
+        os.setsid()
         sys.stdout = sys.stderr = self.log.open("a", buffering=1)
         if limit is not None:
             limit()
@@ -193,9 +206,86 @@ def read_only(root: Path, name: str, part: str) -> str:
     return f"read-only after the first checkpoint: {check(root, name)}; {message}"
 
 
+def same_run(root: Path, name: str) -> None:
+    """Compare the end of a run with that of the uninterrupted one; raises AssertionError at the first difference."""
+    ours, whole = (read_checkpoint(root / "runs" / n / "weights" / "last.pt") for n in (name, "whole"))
+    for part in ("model", "ema"):
+        for key, value in whole[part]["state_dict"].items():
+            assert torch.equal(value, ours[part]["state_dict"][key]), f"{part}: {key} differs"
+    for number, state in whole["optimizer"]["state"].items():
+        for key, value in state.items():
+            assert torch.equal(value, ours["optimizer"]["state"][number][key]), f"optimizer: {key} of {number} differs"
+    for column, values in whole["train_results"].items():
+        assert column == "time" or values == ours["train_results"][column], f"results: {column} differs"
+
+
+def workers_of(pid: int) -> list[int]:
+    """Return the child processes of a process (Linux)."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def wait_for_training(root: Path, run: Run, after: float) -> None:
+    """Wait until a run trains, and some seconds more."""
+    while run.process.is_alive() and "Training for" not in run.log.read_text():
+        time.sleep(0.01)
+    time.sleep(after)
+
+
+def stopped(root: Path, name: str, how: str, after: float) -> str:
+    """Stop a run with loader workers, resume it, and compare it with the uninterrupted run."""
+    tokens = [*TINY_RUN, "project=runs", f"name={name}", "workers=2"]
+    terminal, screen = os.openpty()
+
+    def take_terminal() -> None:
+        if how == "closed terminal":
+            fcntl.ioctl(screen, termios.TIOCSCTTY, 0)
+            os.close(terminal)
+            sys.stdout = sys.stderr = os.fdopen(os.dup(screen), "w", buffering=1)
+            LOGGER.addHandler(logging.FileHandler(root / "log.txt"))
+        else:
+            os.close(terminal)
+        os.close(screen)
+
+    run = Run(root, tokens, take_terminal)
+    os.close(screen)
+    pid = run.process.pid or 0
+    wait_for_training(root, run, after)
+    was_alive = run.process.is_alive()
+    if how == "closed terminal":
+        os.close(terminal)
+    elif how == "killed worker":
+        for worker in workers_of(pid)[:1]:
+            os.kill(worker, signal.SIGKILL)
+    elif was_alive:
+        os.killpg(pid, signal.Signals[how])
+    status, output = run.wait()
+    if how != "closed terminal":
+        os.close(terminal)
+    last = root / "runs" / name / "weights" / "last.pt"
+    assert last.exists(), f"status {status}, nothing was saved: {output[-1500:]}"
+    assert "Traceback" not in output, output[-2000:]
+    state = read_checkpoint(last)["train_state"]
+    place = f"epoch {state['epoch'] + 1}, batch {state['batch']}"
+    if not was_alive or state["epoch"] >= EPOCHS:
+        return f"{how}: ended before it was stopped (status {status})"
+    resumed, output = Run(root, [f"resume={last}"]).wait()
+    assert resumed == 0, output[-2000:]
+    same_run(root, name)
+    return f"{how}: status {status}, saved at {place}, resumed bit for bit"
+
+
+STOPS = ("SIGINT", "SIGTERM", "SIGHUP", "closed terminal", "killed worker")
+
+
 def main() -> None:
     """Do everything and print one line each."""
-    options = {"kills": 30, "seed": 0, **{k: int(v) for k, _, v in (w.partition("=") for w in sys.argv[1:])}}
+    options = {
+        "kills": 30,
+        "stops": 3,
+        "seed": 0,
+        **{k: int(v) for k, _, v in (w.partition("=") for w in sys.argv[1:])},
+    }
     rng, failures = random.Random(options["seed"]), 0
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -204,6 +294,10 @@ def main() -> None:
         new_run(root, "whole").wait()
         span = time.monotonic() - begin
         jobs: list[tuple[str, Callable[[], str]]] = []
+        for i, how in itertools.product(range(options["stops"]), STOPS):
+            after = rng.uniform(0, span / 3)
+            job = functools.partial(stopped, root, f"stop{i}{how.replace(' ', '')}", how, after)
+            jobs.append((f"stop{i}", job))
         for i in range(options["kills"]):
             jobs.append((f"kill{i}", lambda i=i: killed(root, f"kill{i}", rng.uniform(0, span))))  # type: ignore[misc]
         for size in (100_000, 1_000_000):

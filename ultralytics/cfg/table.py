@@ -45,7 +45,7 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
                 nullable=True,
                 traits=T.RESUME | T.WEIGHTS | T.SHOWN | T.EXPORT_VAL | T.EVERY_MODE,
             ),
-            Key("epochs", k.INT, 100, "passes over the training images", low=1, high=10**6, traits=T.RESUME | T.SHOWN),
+            Key("epochs", k.INT, 100, "passes over the training images", low=1, traits=T.RESUME | T.SHOWN),
             Key(
                 "time",
                 k.FLOAT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -193,10 +193,13 @@ def batches_of(loader: DataLoader[Any]) -> Iterator[Any]:
         WorkerError: a worker process has died.
         UserError: what a worker raised, without the traceback of another process in its message.
     """
-    iterator = iter(loader)
-    with _quiet_children():
+    iterator: Iterator[Any] | None = None
+    with _quiet_children() as silence:
         while True:
             try:
+                if iterator is None:
+                    iterator = iter(loader)
+                    silence()  # torch has put its handler in place
                 batch = next(iterator)
             except StopIteration:
                 return
@@ -213,14 +216,17 @@ def batches_of(loader: DataLoader[Any]) -> Iterator[Any]:
 
 
 @contextmanager
-def _quiet_children() -> Iterator[None]:
-    """Let the end of a child process raise nothing; restored afterwards. Only a main thread has signal handlers."""
+def _quiet_children() -> Iterator[Callable[[], object]]:
+    """Let the end of a child process raise nothing, again after a call of what is given; restored afterwards.
+
+    Only a main thread has signal handlers.
+    """
     if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda: None
         return
     before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
-        yield
+        yield partial(signal.signal, signal.SIGCHLD, signal.SIG_DFL)
     finally:
         signal.signal(signal.SIGCHLD, before)
 

@@ -78,7 +78,8 @@ def _open_text(source: str | int | Path, batch: int, vid_stride: int, buffer: bo
 def is_live(text: str) -> bool:
     """Return whether a string is a camera number, or an address of neither an image nor a video file.
 
-    Camera numbers have four digits at most. A web address without such a suffix is asked for its type: an image is not a stream.
+    Camera numbers have four digits at most. A web address without such a suffix is asked for its type: an image is not
+    a stream.
     """
     if text.isdecimal() and len(text) < 5:
         return True

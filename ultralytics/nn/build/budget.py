@@ -11,7 +11,8 @@ from torch.overrides import TorchFunctionMode
 
 from ultralytics.utils.errors import ModelYAMLError
 
-MAX_TENSORS = 100_000
+MAX_TENSORS = 15_000
+"""Several times those of the largest network here; planning one of these takes some ten seconds."""
 MAX_PLANNED = 10**11
 """Elements of all tensors of a network that is planned without memory."""
 MAX_BUILT = 4 * 10**9

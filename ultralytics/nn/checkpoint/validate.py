@@ -30,7 +30,7 @@ def record_budget(state: Mapping[str, Tensor]) -> ConstructionBudget:
 
     A model is made twice (on the meta device, then for real), with constants beside its state; hence the factor.
     """
-    elements, tensors = 6 * sum(v.numel() for v in state.values()) + 20_000_000, 20 * len(state) + 2_000
+    elements, tensors = 6 * sum(v.numel() for v in state.values()) + 20_000_000, 6 * len(state) + 1_000
     return ConstructionBudget(
         elements, tensors, "it asks for far more than the file holds: the tensors do not fit the YAML"
     )
