@@ -296,8 +296,8 @@ def main() -> None:
         jobs: list[tuple[str, Callable[[], str]]] = []
         for i, how in itertools.product(range(options["stops"]), STOPS):
             after = rng.uniform(0, span / 3)
-            job = functools.partial(stopped, root, f"stop{i}{how.replace(' ', '')}", how, after)
-            jobs.append((f"stop{i}", job))
+            name = f"stop{i}{how.replace(' ', '')}"
+            jobs.append((name, functools.partial(stopped, root, name, how, after)))
         for i in range(options["kills"]):
             jobs.append((f"kill{i}", lambda i=i: killed(root, f"kill{i}", rng.uniform(0, span))))  # type: ignore[misc]
         for size in (100_000, 1_000_000):

@@ -21,7 +21,7 @@ from ultralytics.utils.torch_tools.arrays import Pixels
 PIL_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF")
 """Kinds that Pillow may decode. It chooses by content, and would run a PostScript file of any name."""
 _MAX_PIXELS = 178_956_970  # as Pillow's bound, beyond which `probe` refuses an image
-_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, AttributeError, Image.DecompressionBombError)
+UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, AttributeError, Image.DecompressionBombError)
 """What Pillow's decoders raise for files that are damaged or claim to be too large."""
 
 MIN_SIDE = 10  # pixels; smaller images hold nothing to detect
@@ -88,15 +88,15 @@ def decode(data: NDArray[np.uint8], channels: int = 3) -> Pixels | None:
 def _claims_too_much(data: NDArray[np.uint8]) -> bool:
     """Return whether the header of a file states more pixels than are decoded; a file of 100 KB may claim 5 GB."""
     try:
-        with _open(io.BytesIO(data.tobytes())) as image:
+        with open_photograph(io.BytesIO(data.tobytes())) as image:
             return image.size[0] * image.size[1] > _MAX_PIXELS
     except Image.DecompressionBombError:
         return True
-    except _UNREADABLE:
+    except UNREADABLE:
         return False
 
 
-def _open(file: io.BytesIO | io.BufferedReader) -> Image.Image:
+def open_photograph(file: io.BytesIO | io.BufferedReader) -> Image.Image:
     """Open an image with Pillow by the decoders of photographs alone."""
     return Image.open(file, formats=[kind for kind in PIL_FORMATS if kind in _registered()])
 
@@ -140,9 +140,9 @@ def _floats(data: NDArray[np.uint8], channels: int) -> NDArray[Any] | None:
 def _orientation(data: NDArray[np.uint8]) -> int:
     """Return the EXIF orientation that the bytes of an image file have, 1 for none or where OpenCV sees to it."""
     try:
-        with _open(io.BytesIO(data.tobytes())) as image:
+        with open_photograph(io.BytesIO(data.tobytes())) as image:
             return int(image.getexif().get(_ORIENTATION, 1)) if image.format in _ORIENTED else 1
-    except _UNREADABLE:
+    except UNREADABLE:
         return 1
 
 
@@ -167,9 +167,9 @@ def _imdecode(data: NDArray[np.uint8], mode: int) -> NDArray[Any] | None:
 def _decode_with_pil(data: NDArray[np.uint8], channels: int) -> NDArray[Any] | None:
     """Decode what OpenCV cannot, when Pillow knows it."""
     try:
-        with _open(io.BytesIO(data.tobytes())) as image:
+        with open_photograph(io.BytesIO(data.tobytes())) as image:
             return pil_to_bgr(image, channels)
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
 
 
@@ -256,7 +256,7 @@ def probe(path: str | Path) -> tuple[int, int]:
         size = os.path.getsize(path)
         if size == 0:
             raise ValueError("empty file (0 bytes)")
-        with open(path, "rb") as file, _open(file) as image:
+        with open(path, "rb") as file, open_photograph(file) as image:
             turned = _is_turned(image)
             _check_complete(image, file, size)
             height, width = image.size if turned else image.size[::-1]

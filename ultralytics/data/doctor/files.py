@@ -29,6 +29,9 @@ _RULES = {
     ),
     "case": FindingRule("warning", "label file(s) whose suffix is not in lower case", "rename them to .txt or .xml"),
     "blank": FindingRule("warning", "image(s) that show a single colour", "delete them"),
+    "decode": FindingRule(
+        "error", "image(s) with a damaged body", "replace or delete them; a run stops where it reads one"
+    ),
     "exif": FindingRule("note", "image(s) turned by an EXIF mark", "boxes must fit the upright image"),
     "link": FindingRule("warning", "link(s) that lead nowhere", "correct or delete them"),
 }
@@ -42,7 +45,8 @@ def check_files(survey: Survey, data: Mapping[str, Any]) -> list[Finding]:
     places: dict[str, list[str]] = {
         "stem": list(_shared_stems(survey.im_files)) if form in _LABEL_SUFFIX else [],
         "suffix": [f"{f.path}: the content is {f.kind}" for f in survey.images if f.misnamed],
-        "blank": [f.path for f in survey.images if f.kind and f.fingerprint is None and f.spread < FLAT],
+        "blank": [f.path for f in survey.images if f.decoded and f.kind and f.fingerprint is None and f.spread < FLAT],
+        "decode": [f.path for f in survey.images if not f.decoded],
         "exif": [f.path for f in survey.images if f.turned],
         "background": [d["im_file"] for d in survey.labels if not len(d["cls"])],
     }
@@ -52,7 +56,8 @@ def check_files(survey: Survey, data: Mapping[str, Any]) -> list[Finding]:
         for code, path in _pairing(survey, _LABEL_SUFFIX[form]):
             places.setdefault(code, []).append(path)
     broken = {issue.file for issue in survey.scan.issues if issue.kind == "image"}
-    places["blank"] = [p for p in places["blank"] if p not in broken]
+    for code in ("blank", "decode"):
+        places[code] = [p for p in places[code] if p not in broken]
     return [finding(code, _RULES[code], sorted(paths), survey.split) for code, paths in places.items() if paths]
 
 

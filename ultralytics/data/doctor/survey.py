@@ -15,11 +15,10 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ultralytics.data.doctor.quick_checks import digest
 from ultralytics.data.formats import LabelReader, open_reader
-from ultralytics.data.images import as_uint8, imread
+from ultralytics.data.images import UNREADABLE, as_uint8, imread, open_photograph
 from ultralytics.data.labels.parse import Scan
 from ultralytics.data.paths import list_images
 from ultralytics.data.types import LabelDict
@@ -36,7 +35,10 @@ _KINDS = {"jpg": "JPEG", "jpeg": "JPEG", "mpo": "MPO", "tif": "TIFF", "tiff": "T
 
 @dataclass(frozen=True)
 class ImageProperties:
-    """One image file: digest of its bytes, fingerprint (or None), its spread of grey, its true kind, EXIF turn."""
+    """One image file: digest of its bytes, fingerprint (or None), its spread of grey, its true kind, EXIF turn.
+
+    `decoded` is False where the file opens as an image, and its pixels cannot be read.
+    """
 
     path: str
     digest: str
@@ -44,6 +46,7 @@ class ImageProperties:
     spread: float = 0.0
     kind: str = ""
     turned: bool = False
+    decoded: bool = True
 
     @property
     def misnamed(self) -> bool:
@@ -108,14 +111,14 @@ def inspect_image(path: str) -> ImageProperties:
     """Return the properties of an image file; one that cannot be read has at most a digest."""
     stamp = digest(path) if os.path.isfile(path) else ""
     try:
-        with Image.open(path) as image:
+        with open(path, "rb") as file, open_photograph(file) as image:
             kind, size = image.format or "", image.size
             turned = image.format in {"JPEG", "MPO"} and image.getexif().get(_ORIENTATION, 1) != 1
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except UNREADABLE:
         return ImageProperties(path, stamp)
     grey = _grey(path, max(size))
     if grey is None:
-        return ImageProperties(path, stamp, kind=kind, turned=turned)
+        return ImageProperties(path, stamp, kind=kind, turned=turned, decoded=False)
     spread = float(grey.std())
     return ImageProperties(path, stamp, fingerprint(grey) if spread >= FLAT else None, spread, kind, turned)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import platform
 from pathlib import Path
@@ -25,11 +26,14 @@ def write_torchscript(form: nn.Module, example: Tensor, path: Path, metadata: Ex
     """Trace `form` and save it."""
     with suppress_warnings():
         traced = torch.jit.trace(form, (example,), check_trace=False)
+        content = io.BytesIO()  # torch's own writer ends the process when the disk is full
         torch.jit.save(
             traced,
-            str(path),
+            content,
             _extra_files={METADATA_FILE: metadata.to_json(), CONFIG_FILE: json.dumps(metadata.common_values())},
         )
+    with atomic_write(path, "wb") as f:
+        f.write(content.getbuffer())
 
 
 def write_openvino(source: Path, folder: Path, metadata: ExportMetadata) -> None:
