@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import io
 import os
+import signal
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -272,12 +275,33 @@ def test_an_error_takes_at_most_three_lines(
         (UserError("a", "b", "c", "d"), 1, "ERROR ❌ a\nb\nc\n"),
         (UserError(), 1, "ERROR ❌ UserError\n"),
         (KeyboardInterrupt(), 130, "\ninterrupted\n"),
+        (KeyboardInterrupt(int(signal.SIGTERM)), 143, "\ninterrupted\n"),
+        (KeyboardInterrupt(1), 129, "\ninterrupted\n"),
+        (PermissionError(13, "Permission denied", "runs/x"), 1, "ERROR ❌ Permission denied: runs/x\n"),
+        (OSError(28, "No space left on device"), 1, "ERROR ❌ No space left on device: a file of this run\n"),
+        (NotADirectoryError(20, "Not a directory", "a/b"), 1, "ERROR ❌ Not a directory: a/b\n"),
+        (UserError("x" * 100_000), 1, "ERROR ❌ x"),
+        (UserError("\x1b[2J\x1b]0;title\x07name"), 1, "ERROR ❌ name\n"),
     ],
 )
 def test_user_errors(error: BaseException, code: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as e, cli.user_errors():
         raise error
-    assert (e.value.code, capsys.readouterr().err) == (code, message)
+    shown = capsys.readouterr().err
+    assert e.value.code == code and shown.startswith(message) and len(shown) < 1000 and "\x1b" not in shown
+
+
+def test_an_error_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The terminal has been closed: writing fails, the exit status stays."""
+
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    with pytest.raises(SystemExit) as e, cli.user_errors():
+        raise KeyboardInterrupt(1)
+    assert e.value.code == 129
 
 
 def test_a_bug_keeps_its_traceback() -> None:

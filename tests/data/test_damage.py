@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from tests.data.damage import DAMAGES, damaged_set, state
 from tests.data.sets import hyp
 from ultralytics.data import YOLODataset, build_dataloader
+from ultralytics.data.build import batches_of
 from ultralytics.data.doctor.run import Report, doctor
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.utils.errors import DatasetError
@@ -76,3 +79,25 @@ def test_some_stop_a_strict_run(tmp_path: Path, damage: Any) -> None:
     damage.make(image, tmp_path / "labels" / "train" / "good0.txt")
     with pytest.raises(DatasetError, match=r"good0.txt:3: "):
         dataset(tmp_path)
+
+
+def test_a_body_that_its_checksum_hides(tmp_path: Path) -> None:
+    """The scan trusts the checksums of a PNG; the doctor decodes, and a run names the file, also from a worker."""
+    places = damaged_set(tmp_path, fatal=False)
+    image = places["good0"].with_suffix(".png")
+    damaged = bytes([9] * (96 * 3 + 1)) * 96  # 9 is not a filter of PNG's
+    parts = (
+        (b"IHDR", struct.pack(">IIBBBBB", 96, 96, 8, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(damaged)),
+        (b"IEND", b""),
+    )
+    chunks = (struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in parts)
+    image.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    report = doctor(tmp_path / "data.yaml", imgsz=640, save_dir=tmp_path / "report")
+    (found,) = [f for f in report.findings if f.code == "decode"]
+    assert found.severity == "error" and found.examples == (str(image),)
+    for workers in (0, 2):
+        loader = build_dataloader(dataset(tmp_path), 4, workers)
+        with pytest.raises(DatasetError, match=r"good0\.png: image cannot be decoded") as e:
+            list(batches_of(loader))
+        assert len(str(e.value).splitlines()) <= 2

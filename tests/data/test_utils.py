@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import zipfile
 from pathlib import Path
@@ -148,6 +149,11 @@ def test_lists_of_folders_and_roboflow_paths(root: Path) -> None:
         (SPLITS + NAMES + "path: [a]\n", DatasetError, "path: must be str"),
         ("train: images/train\nval: nowhere\n" + NAMES, NotFoundError, ":2: val:"),
         (SPLITS + "names: [a", ConfigError, "data.yaml:"),
+        (SPLITS + "names: {true: a, 0.5: b}", DatasetError, "integers"),
+        (SPLITS + "nc: 100000000\n", DatasetError, "at most 1,000,000"),
+        (SPLITS + NAMES + "channels: 0\n", DatasetError, ":4: channels: 0; images have 1 to 1024"),
+        (SPLITS + NAMES + "channels: 99999999999\n", DatasetError, "images have 1 to 1024"),
+        (SPLITS + NAMES + 'names2: !!float ""\n', ConfigError, "data.yaml"),
     ],
 )
 def test_errors_name_file_line_and_remedy(root: Path, text: str, error: type[UserError], message: str) -> None:
@@ -155,6 +161,15 @@ def test_errors_name_file_line_and_remedy(root: Path, text: str, error: type[Use
         check_det_dataset(yaml(root, text))
     assert message in str(caught.value) and "data.yaml" in str(caught.value)
     assert len(str(caught.value).splitlines()) <= 3
+
+
+@pytest.mark.parametrize("path", ["~nobody-here/x", "a" * 300, "a\0b"], ids=["user", "long", "null"])
+def test_paths_that_no_system_has(root: Path, path: str) -> None:
+    quoted = json.dumps(path)
+    for text in (f"path: {quoted}\n{SPLITS}", f"train: images/train\nval: {quoted}\n"):
+        with pytest.raises(UserError) as caught:
+            check_det_dataset(yaml(root, text + NAMES))
+        assert len(str(caught.value)) < 600
 
 
 def test_a_split_that_is_asked_for_must_exist(root: Path) -> None:

@@ -64,6 +64,7 @@ def web(folder: Path) -> Iterator[str]:
         "/snapshot": ("image/png", (folder / "a.png").read_bytes()),
         "/clip.avi": ("video/x-msvideo", (folder / "clip.avi").read_bytes()),
         "/broken.png": ("image/png", b"no image"),
+        "/page.mp4": ("text/html", b"<html>not found</html>"),
     }
     with running(http_server(pages, frames)) as place:
         yield f"http://{place}"
@@ -267,6 +268,12 @@ def test_screen_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
         ("https://www.youtube.com/watch?v=abc", ConfigError, "no video"),
         (["{folder}/a.png", "{folder}/none.png"], NotFoundError, "no such file"),
         (b"no image", ConfigError, "no image"),
+        ("http://[::1/a.jpg", ConfigError, "not an address"),
+        ("9" * 5000, NotFoundError, "too long"),
+        ("~nobody-here/x.png", NotFoundError, "no such user"),
+        ("a" * 300 + ".png", NotFoundError, "too long"),
+        ("a\0b.png", NotFoundError, "null character"),
+        ("{web}/page.mp4", NotFoundError, "not a video"),
     ],
 )
 def test_what_cannot_be_opened_is_named(web: str, folder: Path, source: Any, error: type, tokens: str) -> None:
@@ -283,6 +290,18 @@ def test_a_broken_picture_of_the_web_is_left_out(web: str, capsys: pytest.Captur
         found = list(load_inference_source([*others, f"{web}/broken.png", f"{web}/a.png"]))
         assert [paths for paths, _, _ in found] == [[*names, "a.png"]]
         assert "broken.png: cannot be read" in capsys.readouterr().out
+
+
+def test_a_list_that_names_itself(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(f"list.txt\n{folder / 'a.png'}\n")
+    with pytest.raises(ConfigError, match="does one name itself"):
+        load_inference_source(str(tmp_path / "list.txt"))
+
+
+def test_a_slow_answer_has_an_end(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ultralytics.data.loaders.urls.TOTAL_S", -1)
+    with pytest.raises(NotFoundError, match="not whole after"):
+        fetch(f"{web}/a.png")
 
 
 def test_a_picture_has_a_largest_size(web: str, monkeypatch: pytest.MonkeyPatch) -> None:

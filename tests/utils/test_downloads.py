@@ -146,6 +146,32 @@ def test_damaged_archives(name: str, body: bytes, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
+def _archive(kind: str, path: Path) -> None:
+    """An archive whose entries cannot be on disk as they are named, or that cannot be read."""
+    with zipfile.ZipFile(path, "w") as z:
+        z.writestr("a", "text")
+        if kind == "file_and_folder":
+            z.writestr("a/b", "text")
+        elif kind == "long_name":
+            z.writestr("x" * 300, "text")
+    data = bytearray(path.read_bytes())
+    entry, local = data.rfind(b"PK\x01\x02"), data.find(b"PK\x03\x04")
+    if kind == "encrypted":
+        data[entry + 8] |= 1
+        data[local + 6] |= 1
+    elif kind == "method":
+        data[entry + 10] = data[local + 8] = 97
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("kind", ["file_and_folder", "long_name", "encrypted", "method"])
+def test_archives_that_cannot_be_unpacked_are_named(kind: str, tmp_path: Path) -> None:
+    _archive(kind, tmp_path / "set.zip")
+    with pytest.raises(ConfigError, match=r"set.zip: cannot be unpacked"):
+        unpack(tmp_path / "set.zip")
+    assert [p.name for p in tmp_path.iterdir()] == ["set.zip"]
+
+
 def test_absurd_sizes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ultralytics.utils.downloads._MAX_UNPACKED", 10)
     (tmp_path / "a.zip").write_bytes(zip_bytes(a="x" * 11))

@@ -286,3 +286,16 @@ def test_nested_folders_have_one_cache_beside_the_labels(tmp_path: Path) -> None
         write_set(tmp_path, {f"{sub}/a": "0 .5 .5 .2 .2"})
     found = dataset(str(tmp_path / "images" / "train"), tmp_path)
     assert len(found) == 2 and found.cache_path == tmp_path / "labels" / "train.cache"
+
+
+def test_a_packed_cache_is_not_opened(tmp_path: Path) -> None:
+    """A member that is packed may be a thousand times larger than the file."""
+    images = write_set(tmp_path, {"a": "0 .5 .5 .2 .2"})
+    dataset(str(images), tmp_path)
+    file = tmp_path / "labels" / "train.cache"
+    with np.load(file) as stored:
+        arrays, key = dict(stored), json.loads(stored["meta"].tobytes())["key"]
+    assert load_cache(file, key) is not None
+    with file.open("wb") as f:
+        np.savez_compressed(f, **arrays)
+    assert load_cache(file, key) is None

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.engine.tiny import TINY
+from tests.nn.checkpoint.hostile import pickled, zipped
 from ultralytics.engine.training.nan_trace import NanFinding, Step
 from ultralytics.engine.training.replay import examine, precision_name, read_replay, replay, write_replay
 from ultralytics.nn.tasks import RTDETRDetectionModel
@@ -99,3 +100,69 @@ def test_a_file_is_data_alone(tmp_path: Path, model: Any) -> None:
         with pytest.raises(CheckpointError, match=rf"{name} cannot be read as a replay"):
             read_replay(tmp_path / name)
     assert not (tmp_path / "ran").exists()
+
+
+def damage(record: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
+    """Put a value at a place such as `step.dtype`, "absent" takes it away."""
+    changed = copy.deepcopy(record)
+    *path, last = place.split(".")
+    owner = changed
+    for key in path:
+        owner = owner[key]
+    if value == "absent":
+        del owner[last]
+    else:
+        owner[last] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "reason"),
+    [
+        ("modules", "absent", "lacks 'modules'"),
+        ("frozen", 5, "frozen is 5"),
+        ("step", "absent", "the checkpoint's step is None"),
+        ("step.dtype", "int4", "step.dtype is 'int4'"),
+        ("step.seed", "x", "step.seed is 'x'"),
+        ("finding.cause", [], "finding.cause is a list"),
+        ("batch", None, "the checkpoint's batch is None"),
+        ("batch.img", torch.zeros(3), "images of shape"),
+        ("batch.im_file", ["a.png"], "and 1 names"),
+        ("batch.batch_idx", torch.tensor([0.0, 7.0]), "batch_idx names images"),
+        ("batch.bboxes", torch.zeros(5, 4), "bboxes does not belong to 2 objects"),
+        ("batch.img", torch.zeros(2, 5, 64, 64), "the step in it cannot be run"),
+        ("model", {}, "lacks the key 'yaml'"),
+        ("model.nc", 10**9, "nc is 1000000000"),
+    ],
+)
+def test_a_damaged_file_is_refused_by_its_field(
+    tmp_path: Path, model: Any, place: str, value: Any, reason: str
+) -> None:
+    write_replay(tmp_path / "r.pt", model, batch(), STEP, NanFinding("none", "nothing"))
+    torch.save(damage(read_replay(tmp_path / "r.pt"), place, value), tmp_path / "r.pt")
+    with pytest.raises(CheckpointError, match=reason):
+        replay(tmp_path / "r.pt", "cpu")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"text", b"PK\x03\x04", b"\x80\x02N."], ids=["empty", "text", "cut", "pickle"]
+)
+def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "r.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match="cannot be read as a replay"):
+        read_replay(tmp_path / "r.pt")
+
+
+def test_a_packed_file_is_refused(tmp_path: Path) -> None:
+    """A member that is packed may be a thousand times larger than the file."""
+    (tmp_path / "r.pt").write_bytes(zipped(pickled({"format": "rtdetr-shsa-replay"}), {"data/0": bytes(10**6)}, True))
+    with pytest.raises(CheckpointError, match="compressed"):
+        read_replay(tmp_path / "r.pt")
+
+
+def test_a_row_of_the_network_fetches_nothing(tmp_path: Path, model: Any) -> None:
+    write_replay(tmp_path / "r.pt", model, batch(), STEP, NanFinding("none", "nothing"))
+    record = read_replay(tmp_path / "r.pt")
+    rows = [[-1, 1, "TorchVision", [512, "resnet18", False, "DEFAULT"]], *record["model"]["yaml"]["backbone"][1:]]
+    torch.save(damage(record, "model.yaml", {**record["model"]["yaml"], "backbone": rows}), tmp_path / "r.pt")
+    assert read_replay(tmp_path / "r.pt")["model"]["yaml"]["backbone"][0][3] == [512, "resnet18", False]

@@ -50,7 +50,7 @@ def test_unknown_keys_are_key_errors(tmp_path: Path) -> None:
         _ = Settings(tmp_path / "settings.json")["runs-dir"]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", '{"runs_dir": 3, "other": 1}', "\x00"])
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"runs_dir": 3, "other": 1}', "\x00", "[" * 100_000])
 def test_a_damaged_file_gives_the_defaults(text: str, tmp_path: Path) -> None:
     (tmp_path / "settings.json").write_text(text)
     assert dict(Settings(tmp_path / "settings.json")) == dict(DEFAULTS)

@@ -19,8 +19,14 @@ MAX_BUILT = 4 * 10**9
 """Elements of all tensors of a network that is built: 16 GB in float32, several times the largest detector."""
 
 _FACTORIES = frozenset(
-    getattr(torch, name)
-    for name in "empty zeros ones full rand randn arange linspace tensor empty_strided eye normal randint".split()
+    [
+        *(
+            getattr(torch, name)
+            for name in "empty zeros ones full rand randn arange linspace tensor eye normal".split()
+        ),
+        *(getattr(torch, name) for name in "randint empty_strided empty_like zeros_like ones_like".split()),
+        torch.Tensor.clone,  # as a deep copy of a module makes them
+    ]
 )
 
 
