@@ -46,7 +46,7 @@ for name in sorted(p.name for p in CFG_DIR.joinpath("models").rglob("*.yaml")):
 """
 
 
-def watched(code: str, folder: Path) -> dict[str, Any]:
+def run_under_hook(code: str, folder: Path) -> dict[str, Any]:
     """Run code in a process of its own under the hook; return the events, and what it printed."""
     hook = (
         "import json, sys\nseen = []\n"
@@ -70,14 +70,14 @@ def test_a_whole_use_opens_no_socket(tmp_path: Path) -> None:
     """In one process, at the end of which the hook sees a connection."""
     write_dataset(tmp_path / "set")
     YAML.save(tmp_path / "tiny.yaml", TINY)
-    seen = watched(USE + CONNECT, tmp_path)
+    seen = run_under_hook(USE + CONNECT, tmp_path)
     assert [event for event, _ in seen["events"]] == ["urllib.Request", "socket.getaddrinfo", "socket.connect"]
 
 
 @pytest.mark.slow
 def test_no_shipped_network_opens_a_socket_while_it_is_planned(tmp_path: Path) -> None:
     """Without timm its rows are refused by name; nothing else is."""
-    seen = watched(BUILD, tmp_path)
+    seen = run_under_hook(BUILD, tmp_path)
     assert seen["events"] == []
     refused = [line.split()[1] for line in str(seen["output"]).splitlines() if line.count(" ") > 1]
     assert set(refused) <= {MissingPackageError.__name__, UserError.__name__}

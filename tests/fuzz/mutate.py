@@ -88,7 +88,7 @@ def mutated_bytes(rng: random.Random, data: bytes, most: int = 8) -> bytes:
 
 
 def mutated_text(rng: random.Random, text: str) -> str:
-    """Return a text of lines and tokens after a few changes."""
+    """Return lines of tokens after a few changes."""
     lines = text.splitlines() or [""]
     for _ in range(rng.randint(1, 4)):
         at = rng.randrange(len(lines))
