@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ultralytics.cfg.box_loss_names import BOX_LOSS_RULE, parse_box_loss
-from ultralytics.utils.config.precision import AMP_TYPES, BITS_OF_NAME
 from ultralytics.utils.checks import MAX_IMAGE_SIDE
+from ultralytics.utils.config.precision import AMP_TYPES, BITS_OF_NAME
 
 MAX_INTEGER = 2**63 - 1
 """The largest integer of an argument: what tensors, files and seeds can hold."""
