@@ -97,10 +97,14 @@ class Key:
             raise ConfigTypeError(
                 f"{self.name}={value!r} has the wrong type {type(value).__name__}; use {self.bounds}{where}"
             ) from None
-        except ValueError:
-            raise ConfigError(f"{self.name}={value!r} is outside its bounds; use {self.bounds}{where}") from None
-        except OverflowError:
-            raise ConfigError(f"{self.name} is a number of more than 64 bits; use {self.bounds}{where}") from None
+        except (ValueError, OverflowError) as e:
+            far = isinstance(e, OverflowError)
+            what = (
+                f"{self.name} is a number of more than 64 bits"
+                if far
+                else f"{self.name}={value!r} is outside its bounds"
+            )
+            raise ConfigError(f"{what}; use {self.bounds}{where}") from None
         result = self._choice(result)
         if self._inside(result):
             return result

@@ -22,7 +22,7 @@ from ultralytics.utils.errors import ConfigError, NotFoundError
 SCHEMES = ("rtsp://", "rtmp://", "tcp://", "http://", "https://")
 TIMEOUT_S = 15
 TOTAL_S = 60  # for a whole image; the former is for one answer of the server
-CHUNK = 1 << 16
+_CHUNK = 1 << 16
 MAX_IMAGE = 128 * 2**20  # bytes; more is not an image
 UNREACHABLE = (urllib.error.URLError, http.client.HTTPException, OSError, ValueError)
 """What an address raises that cannot be read; ValueError: it is not one."""
@@ -85,7 +85,7 @@ def fetch(address: str) -> bytes:
     data, end = bytearray(), time.monotonic() + TOTAL_S
     try:
         with urllib.request.urlopen(address, timeout=TIMEOUT_S) as response:
-            while chunk := response.read1(CHUNK):
+            while chunk := response.read1(_CHUNK):
                 data += chunk
                 if len(data) > MAX_IMAGE:
                     raise NotFoundError(f"source={address}: more than {MAX_IMAGE >> 20} MiB, too large for an image")

@@ -165,7 +165,7 @@ class TrainerSetup(TrainerInterface):
         self.meter = LossMeter(self.loss_names)
         self._setup_folder()
         self.resume_training(self.resume_from)
-        self._write_first_files()
+        write_first_files(self)
         self.run_callbacks("on_pretrain_routine_end")
 
     def setup_model(self) -> None:
@@ -307,16 +307,6 @@ class TrainerSetup(TrainerInterface):
         self.paths = RunPaths.under(dist.broadcast_object(self.paths.save_dir))
         self.validator.configure(self.paths.save_dir, plots=False if self.rank > 0 else None)
 
-    def _write_first_files(self) -> None:
-        """Write what a run folder has from the start, once nothing can fail any more before the first step."""
-        if self.rank > 0:
-            return
-        YAML.save(self.paths.save_dir / "args.yaml", dict(self.args))
-        for loader in (self.train_loader, self.test_loader):
-            write_report(loader, self.paths.save_dir)
-        if self.args.plots:
-            self.plot_training_labels()
-
     def claim_folder(self) -> None:
         """Choose the first free folder of the run's name, and make it; a folder that was given is taken as it is."""
         if not self.folder_is_given:
@@ -344,6 +334,17 @@ class TrainerSetup(TrainerInterface):
                 copy_best(self.paths, source)
             write_csv(self.paths.csv, p.rows)
         LOGGER.info(f"Resuming at epoch {p.epoch + 1} of {self.epochs}, batch {p.batch + 1} of {self.batches}")
+
+
+def write_first_files(run: TrainerSetup) -> None:
+    """Write what a run folder has from the start, once nothing can fail any more before the first step."""
+    if run.rank > 0:
+        return
+    YAML.save(run.paths.save_dir / "args.yaml", dict(run.args))
+    for loader in (run.train_loader, run.test_loader):
+        write_report(loader, run.paths.save_dir)
+    if run.args.plots:
+        run.plot_training_labels()
 
 
 def count_of(loader: DataLoader[Any]) -> int:

@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from ultralytics.utils.errors import ModelYAMLError
 
+MAX_ROWS = 5_000
 MAX_TENSORS = 15_000
 """Several times those of the largest network here; planning one of these takes some ten seconds."""
 MAX_PLANNED = 10**11

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ultralytics.nn.build.advice import warn_model
-from ultralytics.nn.build.budget import MAX_BUILT, MAX_PLANNED, MAX_TENSORS, ConstructionBudget
+from ultralytics.nn.build.budget import MAX_BUILT, MAX_PLANNED, MAX_ROWS, MAX_TENSORS, ConstructionBudget
 from ultralytics.nn.build.dry_run import ProbeBlock, expected_channels, matching, shape_text, size_text
 from ultralytics.nn.build.names import find_entry, resolve_nn_text, signature_text
 from ultralytics.nn.build.plans import PlannedLayer
@@ -55,6 +55,8 @@ ROW_ERRORS = (
 def plan_model(spec: ModelSpec, ch: int = 3) -> list[PlannedLayer]:
     """Resolve all rows and run the probe; raise ModelYAMLError at the first row that does not fit."""
     check_modules(spec)
+    if len(spec.layers) > MAX_ROWS:
+        raise ModelYAMLError(f"{spec.origin}: it has {len(spec.layers):,} rows; at most {MAX_ROWS:,} are possible")
     planner = _Planner(spec, ch)
     with ConstructionBudget(MAX_PLANNED, MAX_TENSORS), _activation(spec):
         for layer in spec.layers:

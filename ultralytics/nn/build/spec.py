@@ -25,9 +25,8 @@ from ultralytics.utils.log import LOGGER
 YAML_PARTS = ("backbone", "head")
 SCALE_IN_NAME = re.compile(r"(yolo(?:e-)?v?\d+)([nsmlx])(6?)")  # of YOLO files only; the letter of rtdetr-l is a name
 SLOTS = 5  # layer indices that the maps of a one-row backbone take, the coarsest the last
-MAX_ROWS, MAX_REPEATS = 5_000, 200  # several times those of the largest network
 KEYWORD = re.compile(r"([A-Za-z_]\w*)=(?!=)(.*)", re.DOTALL)
-MAX_CLASSES = 100_000  # beyond any data set: a typing error that would take all memory
+MAX_CLASSES, MAX_REPEATS = 100_000, 200  # beyond any data set or network: a typing error that would take all memory
 # `channels`, `yaml_file` and `names` are written by us; the last row are keys of other heads that share the grammar.
 # `criterion` holds what published models of a family were trained with, see `nn/dfine.py`.
 TOP_KEYS = frozenset(
@@ -152,8 +151,6 @@ def load_model_yaml(
     if has_names([row for part in YAML_PARTS for row in data[part]]):
         data.update(reader.without_names(data))
     rows = [(part, k, row) for part in YAML_PARTS for k, row in enumerate(data[part])]
-    if len(rows) > MAX_ROWS:
-        reader.fail(("backbone",), f"it has {len(rows):,} rows; at most {MAX_ROWS:,} are possible")
     layers = reader.with_slots([reader.row(i, *row, data["nc"]) for i, row in enumerate(rows)])
     reader.warn_keys(data)
     activation = data.get("activation")
