@@ -36,6 +36,7 @@ try:
 except OSError:
     pass
 """
+pytestmark = pytest.mark.slow  # processes of their own: some ten seconds each
 BUILD = """
 from ultralytics.utils.errors import UserError
 for name in sorted(p.name for p in CFG_DIR.joinpath("models").rglob("*.yaml")):
@@ -74,7 +75,6 @@ def test_a_whole_use_opens_no_socket(tmp_path: Path) -> None:
     assert [event for event, _ in seen["events"]] == ["urllib.Request", "socket.getaddrinfo", "socket.connect"]
 
 
-@pytest.mark.slow
 def test_no_shipped_network_opens_a_socket_while_it_is_planned(tmp_path: Path) -> None:
     """Without timm its rows are refused by name; nothing else is."""
     seen = run_under_hook(BUILD, tmp_path)

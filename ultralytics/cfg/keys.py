@@ -97,14 +97,8 @@ class Key:
             raise ConfigTypeError(
                 f"{self.name}={value!r} has the wrong type {type(value).__name__}; use {self.bounds}{where}"
             ) from None
-        except (ValueError, OverflowError) as e:
-            far = isinstance(e, OverflowError)
-            what = (
-                f"{self.name} is a number of more than 64 bits"
-                if far
-                else f"{self.name}={value!r} is outside its bounds"
-            )
-            raise ConfigError(f"{what}; use {self.bounds}{where}") from None
+        except (ValueError, OverflowError):
+            raise ConfigError(f"{self.name}={_shown(value)} is outside its bounds; use {self.bounds}{where}") from None
         result = self._choice(result)
         if self._inside(result):
             return result
@@ -151,3 +145,9 @@ class Key:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
         return True
+
+
+def _shown(value: object) -> str:
+    """A value for a message; Python refuses to write out integers of thousands of digits."""
+    long = isinstance(value, int) and value.bit_length() > 64
+    return "(an integer of more than 64 bits)" if long else repr(value)

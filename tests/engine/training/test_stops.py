@@ -91,7 +91,7 @@ def test_a_worker_that_dies_is_found_between_two_batches(handlers: None) -> None
             assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
             seen += batch
     stop_workers(loader)
-    assert seen[:4] == [0, 1, 2, 3]
+    assert seen == list(range(len(seen))) and len(seen) <= 8
 
 
 def test_an_error_of_a_worker_reads_as_it_was_raised() -> None:
