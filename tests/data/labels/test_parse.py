@@ -26,6 +26,7 @@ from ultralytics.data.labels.parse import (
     parse_labels,
     parse_row,
     scan_images,
+    verify_pair,
 )
 from ultralytics.data.utils import img2label_paths, list_images
 from ultralytics.utils.errors import DatasetError
@@ -316,3 +317,11 @@ def test_frozen_objects_stay_frozen_and_others_stay_collectable() -> None:
         assert gc.get_freeze_count() == frozen > 0
     finally:
         gc.unfreeze()
+
+
+def test_a_label_file_has_a_largest_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = write_set(tmp_path, {"a": "0 .5 .5 .2 .2\n"})
+    monkeypatch.setattr("ultralytics.data.labels.parse.MAX_LABEL_BYTES", 5)
+    label = str(tmp_path / "labels" / "train" / "a.txt")
+    found = verify_pair(str(images / "a.png"), label, nc=3)
+    assert found.state == "corrupt" and "label file is larger than" in str(found.rows.issues[0])

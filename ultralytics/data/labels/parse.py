@@ -31,7 +31,7 @@ TRUTH_COLUMNS = ("class", "x1", "y1", "x2", "y2", "area", "crowd", "row")
 among the training boxes that the same object has, -1 for none."""
 
 TOLERANCE = 0.01  # rounding of label tools: this far outside 0..1 is cut off silently
-MAX_LABEL_BYTES = 16 << 20  # of a label file: a quarter of a million boxes
+MAX_LABEL_BYTES = 8 << 20  # of a label file: two hundred thousand boxes
 CUT = 0.05  # boxes that reach this far outside are cut off and reported
 FAR = 2.0  # values above are not of a box that reaches beyond the frame, but of another unit
 IMAGE_STATES = ("found", "missing", "empty", "corrupt")  # of an image of the split, as they are counted
