@@ -139,6 +139,7 @@ class Args(TypedNamespace):
     iou_crop: float
     mosaic_n: int
     strict: bool
+    loggers: str | list[str] | None
     sync_bn: bool
     freeze_bn: float
     activation_checkpointing: bool

@@ -15,6 +15,7 @@ from typing import Any
 from ultralytics.cfg.box_loss_names import BOX_LOSS_RULE, parse_box_loss
 from ultralytics.utils.checks import MAX_IMAGE_SIDE
 from ultralytics.utils.config.precision import AMP_TYPES, BITS_OF_NAME
+from ultralytics.utils.config.settings import LOGGER_SETTINGS
 
 MAX_INTEGER = 2**63 - 1
 """The largest integer of an argument: what tensors, files and seeds can hold."""
@@ -212,6 +213,20 @@ def _box_loss(value: object) -> str:
     return str(parse_box_loss(_word(value)))
 
 
+def _loggers(value: Any) -> str | list[str]:
+    """`auto`, or a list of names; a string, as a command line gives it, is split at its commas."""
+    if isinstance(value, str):
+        value = [name.strip(" '\"") for name in value.lower().strip("[]() ").split(",")]
+    names = list(dict.fromkeys(_list_of(_word)(value)))
+    if names == ["auto"]:
+        return "auto"
+    if names in ([], [""], ["none"]):
+        return []
+    if not set(names) <= set(LOGGER_SETTINGS):
+        raise ValueError
+    return names
+
+
 BOOL = Kind("true or false", _bool, "bool")
 INT = Kind("an integer", _int, "int")
 COUNT = Kind("an integer", _count, "int")
@@ -238,6 +253,7 @@ INT_OR_INTS = Kind("an integer or a list of integers", _either(_int, _list_of(_i
 LAYERS = Kind(
     "a number of layers, or a list of layer indices and names, such as [0,1,encoder]", _layers, "int | list[int | str]"
 )
+LOGGERS = Kind(f"auto, none, or a list of {', '.join(LOGGER_SETTINGS)}", _loggers, "str | list[str]")
 BOX_LOSS = Kind(BOX_LOSS_RULE, _box_loss, "str")
 PRECISION = Kind("8, 16, 32, or one of int8, fp16, fp32, w8a8, w16a16, w32a32, w8a16, w8a32", _quantize, "int | str")
 SOURCE = Kind(

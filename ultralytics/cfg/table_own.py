@@ -72,6 +72,14 @@ OWN: tuple[Key, ...] = (
         "stop at invalid label rows; false leaves them out",
         traits=T.RESUME,
     ),
+    Key(
+        "loggers",
+        k.LOGGERS,
+        "auto",
+        "where curves go beside results.csv; auto: what the settings switch on",
+        nullable=True,
+        traits=T.RESUME,
+    ),
     Key("sync_bn", k.BOOL, False, "batch norm statistics over all processes"),
     Key(
         "freeze_bn",

@@ -81,8 +81,8 @@ def test_settings_of_the_interface_without_effect_are_accepted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = Settings(tmp_path / "settings.json")
-    settings.update({"wandb": False, "sync": True, "runs_dir": "mine"})
+    settings.update({"uuid": "x", "sync": True, "runs_dir": "mine"})
     out = capsys.readouterr().out
-    assert out.count("without effect") == 1 and "sync, wandb" in out
+    assert out.count("without effect") == 1 and "sync, uuid" in out
     assert (settings["runs_dir"], settings["sync"], settings["uuid"]) == ("mine", False, "")
-    assert "wandb" not in dict(settings) and "wandb" not in (tmp_path / "settings.json").read_text()
+    assert "uuid" not in dict(settings) and "uuid" not in (tmp_path / "settings.json").read_text()

@@ -87,6 +87,7 @@ class HasRows(Protocol):
     paths: RunPaths
     progress: Progress
     resume_from: dict[str, Any] | None
+    metrics: dict[str, float]
 
     def add_callback(self, event: str, callback: Callback) -> None: ...
 

@@ -34,6 +34,7 @@ from ultralytics.engine.training.interface import (
     TrainerInterface,
     stride_of,
 )
+from ultralytics.engine.training.loggers.attach import attach_loggers
 from ultralytics.engine.training.profiler import StepTimes
 from ultralytics.engine.training.protocols import RunPaths, StepPlace
 from ultralytics.engine.training.recovery import Recovery
@@ -46,7 +47,6 @@ from ultralytics.engine.training.state import (
     run_folder,
 )
 from ultralytics.engine.training.step import MixedPrecision, StepResult
-from ultralytics.engine.training.tensorboard import attach_tensorboard
 from ultralytics.engine.validator import max_side, refuse_uncalled
 from ultralytics.nn.modules.sync_norm import convert_norms
 from ultralytics.nn.tasks import check_rebuilds, load_checkpoint
@@ -145,7 +145,7 @@ class TrainerSetup(TrainerInterface):
         """Build everything; the run folder comes last, so that a failure leaves nothing behind."""
         if self.rank <= 0:
             check_writable(self.paths.save_dir, new=not self.folder_is_given)
-        attach_tensorboard(self)
+        attach_loggers(self)
         self.times.attach(self.callbacks, self.device)
         self.run_callbacks("on_pretrain_routine_start")
         if self.resume_from is None:

@@ -17,12 +17,15 @@ from ultralytics.utils.errors import ConfigError, ConfigTypeError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.log import LOGGER
 
+LOGGER_SETTINGS = ("tensorboard", "wandb", "mlflow", "swanlab", "clearml", "comet")
+"""Switches of the loggers of training runs; each has the name that the argument `loggers` knows."""
+
 DEFAULTS: Mapping[str, Any] = {
     "settings_version": "1",
     "datasets_dir": "datasets",
     "weights_dir": "weights",
     "runs_dir": "runs",
-    "tensorboard": False,
+    **dict.fromkeys(LOGGER_SETTINGS, False),
 }
 """Keys with their defaults. Relative folders are relative to the working directory of the run."""
 
@@ -30,9 +33,7 @@ MAX_SETTINGS = 1 << 20
 """Characters of the file that are read."""
 
 INERT: Mapping[str, Any] = {
-    **dict.fromkeys(
-        ("sync", "clearml", "comet", "dvc", "hub", "mlflow", "neptune", "raytune", "wandb", "vscode_msg"), False
-    ),
+    **dict.fromkeys(("sync", "dvc", "hub", "neptune", "raytune", "vscode_msg", "openvino_msg"), False),
     **dict.fromkeys(("uuid", "api_key", "openai_api_key"), ""),
 }
 """Settings of the interface that have no effect here, since nothing is sent anywhere; they cannot be changed."""

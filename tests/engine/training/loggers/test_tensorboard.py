@@ -1,4 +1,4 @@
-"""TensorBoard by the setting: what is written, that resumed runs double no point, and what a missing package says."""
+"""TensorBoard: what is written, and that resumed runs double no point."""
 
 import csv
 import importlib.util
@@ -10,11 +10,9 @@ from typing import ClassVar
 import pytest
 
 from tests.engine.tiny import IMAGES, small_trainer, write_dataset
-from ultralytics.engine.training import tensorboard
+from ultralytics.engine.training.loggers import attach
+from ultralytics.engine.training.loggers.tensorboard import _LOGGED_EVENTS, TensorBoard
 from ultralytics.engine.training.protocols import RunPaths
-from ultralytics.engine.training.tensorboard import _LOGGED_EVENTS, TensorBoard, attach_tensorboard
-from ultralytics.utils.callbacks import CallbackMixin, Callbacks
-from ultralytics.utils.errors import MissingPackageError
 
 
 class Writer:
@@ -49,7 +47,7 @@ def asked(monkeypatch):
     module.SummaryWriter = Writer
     monkeypatch.setitem(sys.modules, "tensorboard", ModuleType("tensorboard"))
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-    monkeypatch.setattr(tensorboard, "SETTINGS", {"tensorboard": True})
+    monkeypatch.setattr(attach, "SETTINGS", dict.fromkeys(attach.LOGGERS, False) | {"tensorboard": True})
     monkeypatch.setattr(Writer, "made", [])
     return Writer.made
 
@@ -76,42 +74,6 @@ def run_of(folder, rows=(), resumed=False):
 
 def row(epoch, value=1.0):
     return {"epoch": epoch, "train/loss": value, "metrics/mAP50(B)": 0.0, "val/loss": value, "lr/pg0": 0.1}
-
-
-class Owner(CallbackMixin):
-    callbacks = Callbacks()
-
-
-@pytest.mark.parametrize("rank", [None, "0", "1"])
-def test_only_the_main_process_writes(asked, monkeypatch, rank):
-    if rank is not None:
-        monkeypatch.setenv("WORLD_SIZE", "2")
-        monkeypatch.setenv("RANK", rank)
-    owner = Owner()
-    owner.callbacks = Callbacks()
-    attach_tensorboard(owner)
-    assert any(owner.callbacks.table.values()) == (rank != "1")
-
-
-def test_nothing_is_attached_or_imported_unless_asked_for(monkeypatch):
-    monkeypatch.setattr(tensorboard, "SETTINGS", {"tensorboard": False})
-    monkeypatch.setattr(tensorboard, "require", None)
-    attach_tensorboard(Owner())
-    assert not any(Owner.callbacks.table.values())
-
-
-@pytest.mark.parametrize("rank", [None, "1"])
-def test_a_missing_package_is_named_with_the_remedy(monkeypatch, rank):
-    monkeypatch.setitem(sys.modules, "tensorboard", None)
-    monkeypatch.setattr(tensorboard, "SETTINGS", {"tensorboard": True})
-    if rank is not None:
-        monkeypatch.setenv("WORLD_SIZE", "2")
-        monkeypatch.setenv("RANK", rank)
-    with pytest.raises(MissingPackageError) as e:
-        attach_tensorboard(Owner())
-    text = str(e.value)
-    assert "pip install 'rtdetr-shsa[tensorboard]'" in text and "yolo settings tensorboard=False" in text
-    assert len(text.splitlines()) <= 3
 
 
 def test_every_column_once_an_epoch_and_the_arguments_once(asked, tmp_path):
@@ -213,7 +175,7 @@ def test_a_run_writes_its_csv(asked, make):
 def test_the_real_one_reads_whole_curves(make, monkeypatch):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    monkeypatch.setattr(tensorboard, "SETTINGS", {"tensorboard": True})
+    monkeypatch.setattr(attach, "SETTINGS", dict.fromkeys(attach.LOGGERS, False) | {"tensorboard": True})
     trainer = make(save_period=1)
     trainer.train()
     again = make(resume=str(trainer.wdir / "epoch0.pt"), epochs=3)  # its second epoch is written once more

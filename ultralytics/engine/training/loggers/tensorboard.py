@@ -1,9 +1,6 @@
-"""Curves of a training run for TensorBoard, asked for by the setting `tensorboard` and never installed.
+"""Curves of a training run for TensorBoard.
 
-    yolo settings tensorboard=True
-    tensorboard --logdir runs
-
-The event file lies in the run folder, beside results.csv, and holds the same columns.
+The event file lies in the run folder, beside results.csv, and holds the same columns: tensorboard --logdir runs
 """
 
 from __future__ import annotations
@@ -12,43 +9,27 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ultralytics.cfg import Args
+from ultralytics.engine.training.loggers.base import RowLogger, measured
 from ultralytics.engine.training.protocols import HasRows
-from ultralytics.utils import LOGGER, SETTINGS, colorstr, dist
-from ultralytics.utils.checks import require
+from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.tables import markdown
 
 _LOGGED_EVENTS = "events.out.tfevents.*"
-PURPOSE = "the setting tensorboard=True (`yolo settings tensorboard=False` takes it back)"
 
 
-def attach_tensorboard(run: HasRows) -> None:
-    """Let the main process of a run write for TensorBoard, if the user's settings say so.
-
-    Raises:
-        MissingPackageError: they do, and it is not installed; raised in every process, so that none waits for another.
-    """
-    if not SETTINGS["tensorboard"]:
-        return
-    require("tensorboard", PURPOSE, extra="tensorboard")
-    make_writer = require("torch.utils.tensorboard", PURPOSE, extra="tensorboard").SummaryWriter
-    if dist.is_main():
-        board = TensorBoard(make_writer)
-        run.add_callback("on_pretrain_routine_end", board.start)
-        run.add_callback("on_fit_epoch_end", board.add_epoch)
-        run.add_callback("teardown", board.close)
-
-
-class TensorBoard:
+class TensorBoard(RowLogger):
     """Writes each row of results.csv as scalars at its epoch (from 1), and the arguments once as text at step 0.
 
-    What a skipped validation leaves empty is left out. Where a run resumes, or returns to an earlier state, TensorBoard
-    drops the epochs that are written again (`purge_step`), so that no curve has two points at one epoch.
+    Where a run resumes, or returns to an earlier state, TensorBoard drops the epochs that are written again
+    (`purge_step`), so that no curve has two points at one epoch.
     """
 
+    name = "tensorboard"
+
     def __init__(self, make_writer: Callable[..., Any]) -> None:
+        super().__init__()
         self.make_writer = make_writer
         self.writer: Any = None
-        self.row: Mapping[str, float] = {}
 
     def start(self, run: HasRows) -> None:
         """Open the event file; what an older one in the folder does not hold for certain is written to it."""
@@ -73,7 +54,7 @@ class TensorBoard:
         self._write(row)
         self.writer.flush()
 
-    def close(self, _: object) -> None:
+    def close(self, run: object) -> None:
         """Close the event file; a disk that is full has been named by who wrote something that matters."""
         try:
             if self.writer is not None:
@@ -87,10 +68,8 @@ class TensorBoard:
 
     def _write(self, row: Mapping[str, float]) -> None:
         """Write one row of results.csv."""
-        measured = any(value for name, value in row.items() if name.startswith("val/"))
-        for name, value in row.items():
-            if name != "epoch" and (measured or not name.startswith(("val/", "metrics/"))):
-                self.writer.add_scalar(name, value, int(row["epoch"]))
+        for name, value in measured(row):
+            self.writer.add_scalar(name, value, int(row["epoch"]))
         self.row = row
 
 
