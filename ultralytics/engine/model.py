@@ -30,6 +30,7 @@ from ultralytics.nn.build.spec import find_model_yaml
 from ultralytics.nn.build.user_blocks import pack_user_modules
 from ultralytics.nn.checkpoint.describe import describe_file
 from ultralytics.nn.checkpoint.format import pack_model, save_checkpoint
+from ultralytics.nn.export.stock_pickle import export_stock
 from ultralytics.nn.export.stock_state_dict import export_state_dict, loading_lines
 from ultralytics.nn.families import FAMILIES, Family
 from ultralytics.nn.tasks import BaseModel, check_rebuilds, family_of_yaml, load_checkpoint
@@ -333,7 +334,8 @@ class Model:
         The file is run beside the model, the differences are logged, and a file beyond the tolerance is an error, after
         which nothing was written (`allow_mismatch=True` keeps it); with `data` AP is compared too. `batch` is 1 and the
         device the CPU unless given. `state_dict` writes plain tensors and a YAML for stock `ultralytics`, and logs the
-        lines that load them there; `safetensors` the weights in that form; neither takes other arguments.
+        lines that load them there, `stock` a pickled checkpoint that it opens, `safetensors` the weights in that form; none
+        of these takes other arguments.
         """
         self._need_network("be exported")
         stem = Path(self.ckpt_path).with_suffix("") if self.ckpt_path else Path(self.model_name)
@@ -383,6 +385,8 @@ class Model:
         """Write tensors without a graph."""
         if format == "safetensors":
             return str(self.save(stem.with_name(f"{stem.name}.safetensors")))
+        if format == "stock":
+            return str(export_stock(self.model, stem, (self.ckpt or {}).get("train_args") or {}))
         weights, yaml = export_state_dict(self.model, stem)
         LOGGER.info(f"{weights} and {yaml} written; in stock ultralytics:")
         for line in loading_lines(self.model, weights, yaml):

@@ -324,7 +324,7 @@ class BasePredictor(CallbackMixin):
             raise ConfigError("predict needs source=, an image, video, folder, glob, list file or URL")
         own = int(max(torch.as_tensor(self.model.stride).flatten().tolist()))
         size = check_imgsz(self.args.imgsz, stride=stride or own, min_dim=2)
-        self.imgsz = (int(size[0]), int(size[1])) if isinstance(size, (list, tuple)) else (int(size), int(size))
+        self.imgsz = size_taken(self.model, (int(size[0]), int(size[1])) if isinstance(size, list) else (int(size),) * 2)
         dataset = load_inference_source(
             source,
             batch=int(self.args.batch),
@@ -464,6 +464,16 @@ class BasePredictor(CallbackMixin):
         if self.channels == 1:
             im = [np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)[..., None] for image in im]
         return [resize(image=image) for image in im]
+
+
+def size_taken(model: Any, imgsz: tuple[int, int]) -> tuple[int, int]:
+    """Return the input size, height and width in px: of an exported graph of one size this, with a warning."""
+    metadata = getattr(model, "metadata", None)
+    if metadata is None or metadata.dynamic or metadata.imgsz == imgsz:
+        return imgsz
+    kept: tuple[int, int] = metadata.imgsz
+    LOGGER.warning(f"imgsz={list(imgsz)}: the exported file takes {list(kept)} only, which is used")
+    return kept
 
 
 def to_bgr_images(images: Images) -> list[Image]:

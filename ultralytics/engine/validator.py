@@ -363,8 +363,8 @@ class BaseValidator(CallbackMixin):
             raise ConfigError("no model to validate", "pass model=weights.pt")
         self.model = self._backend(weights)
         self.stride = int(max(torch.as_tensor(self.model.stride).flatten().tolist()))
-        self.args = self.args.replace(imgsz=max_side(check_imgsz(max_side(self.args.imgsz), stride=self.stride)))
-        check_takes(getattr(self.model, "metadata", None), max_side(self.args.imgsz))
+        side = max_side(check_imgsz(max_side(self.args.imgsz), stride=self.stride))
+        self.args = self.args.replace(imgsz=side_taken(getattr(self.model, "metadata", None), side))
         self._set_names(self.model.names)
         if self.dataloader is None:
             self.dataloader = self.get_dataloader(self._split_path(), int(self.args.batch))
@@ -455,15 +455,19 @@ def max_side(imgsz: int | list[int] | tuple[int, ...]) -> int:
     return int(imgsz if isinstance(imgsz, (int, float)) else max(imgsz))
 
 
-def check_takes(metadata: ExportMetadata | None, imgsz: int) -> None:
-    """Raise `ConfigError` where an exported file cannot take square images of a side, before any data are read."""
+def side_taken(metadata: ExportMetadata | None, imgsz: int) -> int:
+    """Return the side of the square images: of an exported graph of one size this, with a warning.
+
+    Raises `ConfigError` where a file takes no square images, before any data are read.
+    """
     if metadata is None or metadata.dynamic or metadata.imgsz == (imgsz, imgsz):
-        return
+        return imgsz
     h, w = metadata.imgsz
-    remedy = f"give imgsz={h}, or export with dynamic=True"
     if h != w:
         remedy = "export a square one, or with dynamic=True"
-    raise ConfigError(f"imgsz={imgsz}: validation is square, and the file takes {[h, w]} only", remedy)
+        raise ConfigError(f"imgsz={imgsz}: validation is square, and the file takes {[h, w]} only", remedy)
+    LOGGER.warning(f"imgsz={imgsz}: the exported file takes {h} only, which is used")
+    return h
 
 
 def first_tensor(preds: RawOutput) -> Tensor:

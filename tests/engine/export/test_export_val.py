@@ -10,7 +10,7 @@ import pytest
 
 from tests.engine.tiny import IMAGES, overfitted, write_dataset
 from ultralytics.cli import main as cli
-from ultralytics.engine.validator import check_takes
+from ultralytics.engine.validator import side_taken
 from ultralytics.models import RTDETR
 from ultralytics.nn.backends.metadata import ExportMetadata
 from ultralytics.utils.errors import ConfigError
@@ -54,10 +54,8 @@ def test_a_file_has_the_numbers_of_its_model(root: Path, name: str, capsys: pyte
     cli.entrypoint(["val", f"model={path}", *arguments])
     assert (root / "runs" / name / "predictions.json").is_file()
     if not FILES[name].get("dynamic"):
-        with pytest.raises(SystemExit):
-            cli.entrypoint(["val", f"model={path}", "imgsz=96", *arguments])
-        message = capsys.readouterr().err
-        assert "imgsz=96: validation is square, and the file takes [64, 64] only" in message and "imgsz=64" in message
+        cli.entrypoint(["val", f"model={path}", "imgsz=96", *arguments])
+        assert "imgsz=96: the exported file takes 64 only, which is used" in capsys.readouterr().out
     else:
         other = RTDETR(path).val(**options(root, imgsz=96)).coco_stats
         assert other == pytest.approx(model.val(**options(root, imgsz=96)).coco_stats, abs=1e-6)
@@ -73,19 +71,19 @@ def test_another_number_of_classes_is_a_warning(root: Path, tmp_path: Path, caps
 
 
 @pytest.mark.parametrize(
-    ("imgsz", "dynamic", "word"),
+    ("imgsz", "dynamic", "taken"),
     [
-        ((64, 64), False, None),
-        ((96, 64), True, None),
-        ((32, 32), False, "give imgsz=32, or export with dynamic=True"),
-        ((64, 96), False, "export a square one"),  # no size could be given that validation would take
+        ((64, 64), False, 64),
+        ((96, 64), True, 64),
+        ((32, 32), False, 32),
+        ((64, 96), False, None),  # no size could be given that validation would take
     ],
 )
-def test_what_validation_can_take(imgsz: tuple[int, int], dynamic: bool, word: str | None):
+def test_what_validation_can_take(imgsz: tuple[int, int], dynamic: bool, taken: int | None):
     metadata = ExportMetadata("onnx", "detect", {0: "a"}, 32, imgsz, dynamic=dynamic)
-    if word is None:
-        check_takes(metadata, 64)
-        check_takes(None, 64)
+    assert side_taken(None, 64) == 64
+    if taken is not None:
+        assert side_taken(metadata, 64) == taken
     else:
-        with pytest.raises(ConfigError, match=word):
-            check_takes(metadata, 64)
+        with pytest.raises(ConfigError, match="export a square one"):
+            side_taken(metadata, 64)

@@ -206,12 +206,12 @@ def test_validation_and_prediction_by_a_file(folder: Path, photos: Path, tmp_pat
     torch.testing.assert_close(torch.as_tensor(a[0].boxes.data), torch.as_tensor(b[0].boxes.data), rtol=0, atol=1e-2)
     only = file.predict(image, conf=0.001, classes=[1], device="cpu")[0].boxes
     assert only is not None and set(np.asarray(only.cls).tolist()) <= {1.0}
-    for classes in ([7], [1, 3], -1, []):  # three classes
+    for classes in ([7], [3, 4], -1, []):  # three classes
         for call in (lambda **k: file.predict(image, **k), lambda **k: file.val(data=str(photos), workers=0, **k)):
             with pytest.raises(ConfigError, match=r"classes=.*0 to 2"):
                 call(classes=classes, device="cpu")
-    with pytest.raises(ConfigError, match=r"takes \[64, 64\] only"):
-        file.predict(image, imgsz=96, device="cpu")
+    file.predict(image, imgsz=96, device="cpu")
+    assert file.predictor.imgsz == (64, 64) and "takes [64, 64] only, which is used" in capsys.readouterr().out
 
 
 def test_what_a_file_cannot_do(folder: Path):

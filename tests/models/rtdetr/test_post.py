@@ -15,6 +15,7 @@ from ultralytics.models.rtdetr.post import (
     check_class_filter,
     class_filter,
     output_rows,
+    report_unknown_classes,
     select_rows,
     stretch_geometry,
     to_network_xywhn,
@@ -124,7 +125,8 @@ def test_class_filter_acts_before_the_top_k():
         (2, 3, ""),
         ([0, 2], 3, ""),
         ([], 3, "0 to 2"),
-        ([0, 3], 3, "0 to 2"),
+        ([0, 3], 3, ""),
+        ([3, 4], 3, "0 to 2"),
         (-1, 3, "0 to 2"),
         (1, 1, "0"),
     ],
@@ -134,6 +136,17 @@ def test_classes_that_do_not_exist_are_refused(classes, nc, message):
         return check_class_filter(classes, nc)
     with pytest.raises(ConfigError, match=f"classes=.*{message}"):
         check_class_filter(classes, nc)
+
+
+def test_unknown_ids_beside_known_ones_are_reported_and_have_no_effect(capsys):
+    model = RTDETRDetectionModel(TINY, verbose=False)
+    with class_filter(model, [0, 79]):
+        assert model.model[-1].classes == [0]
+    report_unknown_classes([0, 79], 3)
+    report_unknown_classes([0, 2], 3)
+    report_unknown_classes(None, 3)
+    out = capsys.readouterr().out
+    assert out.count("no effect") == 1 and "[79]" in out and "0 to 2" in out
 
 
 def test_class_filter_refuses_before_the_first_image():

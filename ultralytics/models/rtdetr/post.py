@@ -16,6 +16,7 @@ from torch import nn
 from ultralytics.nn.families import Family, PostOptions
 from ultralytics.nn.modules.query_head import QueryHead
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.log import LOGGER
 from ultralytics.utils.ops import RatioPad, clip_boxes, constant_like, xywh2xyxy, xyxy2xywhn
 
 
@@ -82,12 +83,19 @@ def to_network_xywhn(boxes: torch.Tensor, network: Sequence[int], geometry: Rati
 
 
 def check_class_filter(classes: Sequence[int] | int | None, nc: int) -> None:
-    """Raise ConfigError when a class filter names no class at all, or one that does not exist."""
+    """Raise ConfigError when a class filter names no class that exists; ids beside those are only reported."""
     listed = [classes] if isinstance(classes, int) else classes
-    if listed is None or (listed and all(0 <= c < nc for c in listed)):
+    if listed is None or any(0 <= c < nc for c in listed):
         return
     known = f"classes are 0 to {nc - 1}" if nc > 1 else "there is class 0 alone (as with single_cls)"
     raise ConfigError(f"classes={list(listed)}: {known}", "give one or more of them, or leave classes out")
+
+
+def report_unknown_classes(classes: Sequence[int] | None, nc: int) -> None:
+    """Log the ids of a class filter that are not classes of a model with `nc` of them; they have no effect."""
+    unknown = [c for c in classes or () if not 0 <= c < nc]
+    if unknown:
+        LOGGER.warning(f"classes={list(classes or ())}: {unknown} have no effect, classes are 0 to {nc - 1}")
 
 
 @contextmanager
@@ -95,7 +103,7 @@ def class_filter(model: object, classes: Sequence[int] | None, one_class: bool =
     """Restrict the top-k of the heads of `model` to `classes`, or to the best class of a query, until the block ends.
 
     Without either nothing happens, nor without a PyTorch head to reach (an exported file); `select_rows` still filters
-    what comes out. Raises ConfigError for a class that the model does not know.
+    what comes out. Raises ConfigError where the model knows none of them.
     """
     if classes is None and not one_class:
         yield
@@ -106,5 +114,6 @@ def class_filter(model: object, classes: Sequence[int] | None, one_class: bool =
         check_class_filter(classes, nc)
     with ExitStack() as restricted:
         for head in heads:
-            restricted.enter_context(head.restricted_to(classes, one_class))
+            known = None if classes is None else [c for c in classes if 0 <= c < head.nc]
+            restricted.enter_context(head.restricted_to(known, one_class))
         yield

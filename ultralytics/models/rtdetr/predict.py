@@ -16,6 +16,7 @@ from ultralytics.engine.validator import RawOutput
 from ultralytics.models.rtdetr.post import (
     class_filter,
     image_rows,
+    report_unknown_classes,
     stretch_geometry,
     to_original_xyxy,
 )
@@ -38,6 +39,7 @@ class RTDETRPredictor(BasePredictor):
         """Open the source; arguments that do not act in the model's family are reported and left out."""
         family = find_family(self.model)
         self.args = drop_foreign(self.args, family.arguments if family else Trait.NONE)
+        report_unknown_classes(self.classes, len(self.model.names))
         return super().setup_source(source, stride)
 
     def class_filter(self) -> AbstractContextManager[None]:

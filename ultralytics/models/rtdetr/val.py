@@ -33,6 +33,7 @@ from ultralytics.models.rtdetr.post import (
     class_filter,
     image_rows,
     network_to_original,
+    report_unknown_classes,
     stretch_geometry,
     to_network_xywhn,
     to_network_xyxy,
@@ -133,6 +134,7 @@ class RTDETRValidator(BaseValidator):
 
     def class_filter(self, model: Module) -> AbstractContextManager[None]:
         """Let the head select its top rows among the classes asked for."""
+        report_unknown_classes(self.classes, len(self.names))
         one_class = self.args.match == "one-class"
         if one_class and getattr(model, "metadata", None) is not None:
             raise ConfigError("match=one-class: an exported file gives top-k rows alone", "validate the weights (.pt)")

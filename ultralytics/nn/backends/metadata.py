@@ -1,10 +1,15 @@
-"""Metadata of an exported file: one JSON string inside the file, read back as data and checked field by field."""
+"""Metadata of an exported file: one JSON string inside the file, read back as data and checked field by field.
+
+Files that other tools of the interface exported have the values of `common_values` instead.
+"""
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from ultralytics.utils.config.precision import EXPORTED_PRECISIONS
@@ -75,10 +80,36 @@ class ExportMetadata:
         """
         if not text:
             raise CheckpointError(f"{origin}: holds no model metadata", "only files that `yolo export` wrote can run")
-        try:
-            data = json.loads(text) if len(text) <= MAX_METADATA_CHARS else None
-        except (ValueError, RecursionError):
-            data = None
+        return cls._checked(_parsed(text, json.loads), origin)
+
+    @classmethod
+    def of_interface(cls, values: object, origin: str, format: str) -> ExportMetadata:
+        """Read the values that the interface stores: those of ONNX files are strings, others are plain.
+
+        Raises:
+            CheckpointError: as `from_json`; also without `head`, by which the form of the output is known.
+        """
+        data = {str(k): _plain(v) for k, v in values.items()} if isinstance(values, Mapping) else {}
+        if not data.get("head"):
+            remedy = "export the model again, with `yolo export` of this package or a release of the interface from 8.4"
+            raise CheckpointError(f"{origin}: its metadata name no head, so its output has no known form", remedy)
+        args = data.get("args") if isinstance(data.get("args"), dict) else {}
+        bits = str(args.get("quantize") or ("8" if args.get("int8") else "16" if args.get("half") else "32"))
+        own = {
+            "format": format,
+            "dynamic": args.get("dynamic") is True,
+            "letterbox": data["head"] != "RTDETRDecoder",
+            "precision": {"8": "int8", "16": "fp16"}.get(bits, "fp32"),
+            "batch": data.get("batch", 1),
+            "channels": data.get("channels", 3),
+            **{key: str(data.get(key, "")) for key in ("version", "license", "docs", "date")},
+        }
+        usual = {"device": "cpu", "opset": 0, "source": Path(origin).name, "source_sha256": ""}
+        return cls._checked({**data, **usual, **own}, origin)
+
+    @classmethod
+    def _checked(cls, data: object, origin: str) -> ExportMetadata:
+        """Return the metadata of a mapping; CheckpointError names the first field of a wrong type or size."""
         if not isinstance(data, dict):
             raise CheckpointError(f"{origin}: its metadata are damaged", "export the model again")
         for field, good in _CHECKS.items():
@@ -102,6 +133,34 @@ class ExportMetadata:
             "description": f"{self.source or 'model'} in the form {self.format}",
             "args": {"dynamic": self.dynamic, "precision": self.precision},
         }
+
+
+def read_metadata(own: str | None, common: object, origin: str, format: str) -> ExportMetadata:
+    """Return the metadata of a file of this package, else (`common`) of a file that the interface exported."""
+    if own or not common:
+        return ExportMetadata.from_json(own, origin)
+    return ExportMetadata.of_interface(common, origin, format)
+
+
+def parse_config(text: str) -> object:
+    """Return the values of a `config.txt`; None where it is not JSON."""
+    return _parsed(text, json.loads) if text else None
+
+
+def _parsed(text: str, parse: Callable[[str], object]) -> object:
+    """Return what a string stands for; None for one that is too long or cannot be parsed."""
+    try:
+        return parse(text) if len(text) <= MAX_METADATA_CHARS else None
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
+
+
+def _plain(value: object) -> Any:
+    """Return the number, list or mapping that a string stands for; any other string, and any other value, as it is."""
+    if not isinstance(value, str) or value[:1] not in set("0123456789[{("):
+        return value
+    parsed = _parsed(value, ast.literal_eval)
+    return value if parsed is None else parsed
 
 
 def _is_text(value: object) -> bool:

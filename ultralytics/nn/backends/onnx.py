@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ultralytics.nn.backends.base import Runner, exported_runner
-from ultralytics.nn.backends.metadata import METADATA_KEY, ExportMetadata
+from ultralytics.nn.backends.metadata import METADATA_KEY, read_metadata
 from ultralytics.utils.checks import check_file, require
 from ultralytics.utils.errors import CheckpointError
 from ultralytics.utils.log import LOGGER
@@ -40,7 +40,8 @@ def onnx_runner(weights: str | Path, device: torch.device, fp16: bool, fuse: boo
         session = ort.InferenceSession(str(path), options, providers=_providers(ort, device, path))
     except runtime_errors() as e:
         raise CheckpointError(f"{path}: ONNX Runtime cannot read it", str(e).splitlines()[0][:300]) from None
-    metadata = ExportMetadata.from_json(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), str(path))
+    stored = session.get_modelmeta().custom_metadata_map
+    metadata = read_metadata(stored.get(METADATA_KEY), stored, str(path), "onnx")
     name = session.get_inputs()[0].name
 
     def call(im: Tensor) -> Tensor:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ultralytics.nn.backends.base import Runner, exported_runner
-from ultralytics.nn.backends.metadata import METADATA_KEY, ExportMetadata
+from ultralytics.nn.backends.metadata import MAX_METADATA_CHARS, METADATA_KEY, METADATA_YAML, read_metadata
 from ultralytics.utils.checks import check_file, require
+from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import CheckpointError, NotFoundError
 
 FOLDER_SUFFIX = "_openvino_model"
@@ -29,7 +30,7 @@ def openvino_runner(weights: str | Path, device: torch.device, fp16: bool, fuse:
         core = ov.Core()
         model = core.read_model(str(path))
         text = str(model.get_rt_info([METADATA_KEY]).value) if model.has_rt_info([METADATA_KEY]) else None
-        metadata = ExportMetadata.from_json(text, str(path))
+        metadata = read_metadata(text, None if text else _values_beside(path), str(path), "openvino")
         compiled = core.compile_model(model, "CPU", settings)
     except RuntimeError as e:
         if isinstance(e, CheckpointError):
@@ -40,6 +41,14 @@ def openvino_runner(weights: str | Path, device: torch.device, fp16: bool, fuse:
         return torch.from_numpy(np.array(compiled(np.ascontiguousarray(im.cpu().numpy()))[0]))
 
     return exported_runner(call, metadata, path.name)
+
+
+def _values_beside(path: Path) -> object:
+    """Return what the interface writes beside a model; None where there is nothing."""
+    file = path.with_name(METADATA_YAML)
+    if not file.is_file() or file.stat().st_size > MAX_METADATA_CHARS:
+        return None
+    return YAML.load(file)
 
 
 def xml_file(path: Path) -> Path:

@@ -37,20 +37,26 @@ def export_state_dict(model: nn.Module, stem: Path) -> tuple[Path, Path]:
 
     Raises ConfigError for a fused model, another task, or rows that stock `ultralytics` does not have.
     """
+    model = check_stock(model, "state_dict")
+    weights, yaml = stem.with_name(f"{stem.name}_state_dict.pt"), stem.with_name(f"{stem.name}_stock.yaml")
+    save_tensors(weights, upstream_state(model))
+    YAML.save(yaml, upstream_yaml(model))
+    return weights, yaml
+
+
+def check_stock(model: nn.Module, format: str) -> RTDETRDetectionModel:
+    """Return a network that stock `ultralytics` can build; ConfigError for any other."""
     if not isinstance(model, RTDETRDetectionModel):
-        raise ConfigError(f"format=state_dict is for RT-DETR detectors, not {type(model).__name__}")
+        raise ConfigError(f"format={format} is for RT-DETR detectors, not {type(model).__name__}")
     if model.is_fused():
         raise ConfigError("a fused model has no state dict that stock ultralytics takes", "export before fuse()")
     own = sorted({str(row[2]) for row in _rows(model.yaml) if not _is_stock(str(row[2]))})
     if own:
         raise ConfigError(
-            f"format=state_dict: stock ultralytics has no {', '.join(own)}",
+            f"format={format}: stock ultralytics has no {', '.join(own)}",
             "it can be written for models of stock blocks, such as rtdetr-hgnetv2-l.yaml",
         )
-    weights, yaml = stem.with_name(f"{stem.name}_state_dict.pt"), stem.with_name(f"{stem.name}_stock.yaml")
-    save_tensors(weights, upstream_state(model))
-    YAML.save(yaml, upstream_yaml(model))
-    return weights, yaml
+    return model
 
 
 def loading_lines(model: nn.Module, weights: Path, yaml: Path) -> list[str]:

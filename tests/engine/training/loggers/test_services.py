@@ -260,7 +260,7 @@ def test_weights_and_biases_offline(real_run: Any) -> None:
     for data in journal(file, skip=7):
         items = Record.FromString(data).history.item
         values = {i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in items}
-        read |= {(k, values["_step"]): v for k, v in values.items() if isinstance(v, float)}
+        read |= {(k, values["_step"]): v for k, v in values.items() if isinstance(v, (int, float))}
     check(read, real_run)
 
 

@@ -1,0 +1,80 @@
+"""A model as a pickled checkpoint for scripts that read `torch.load(file)["model"]` as a network.
+
+The file holds no code and no classes of this package. Loading it calls the constructor of
+`ultralytics.nn.tasks.RTDETRDetectionModel` of the tree in which it is loaded, with the YAML, and then `load_state_dict`;
+so it needs `weights_only=False`, as every checkpoint of that interface does.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ultralytics import __version__
+from ultralytics.nn.checkpoint.format import to_plain
+from ultralytics.nn.export.stock_state_dict import check_stock, upstream_state, upstream_yaml
+from ultralytics.utils.files import atomic_write
+
+NETWORK = ("ultralytics.nn.tasks", "RTDETRDetectionModel")
+
+
+class Call:
+    """Pickles as a call: what it loads as is what `function(*args)` returns there.
+
+    `state` is handed to `__setstate__` of the result, or as `setter(result, state)` to a function.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., object],
+        *args: object,
+        state: Mapping[str, object] | None = None,
+        setter: Callable[..., object] | None = None,
+    ) -> None:
+        self.function, self.args, self.state, self.setter = function, args, state, setter
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.function, self.args, self.state, None, None, self.setter
+
+    def __call__(self, *args: object) -> object:
+        """Stand for a function, as which it is pickled."""
+        raise TypeError("a pickled call has no result before it is loaded")
+
+
+def export_stock(model: nn.Module, stem: Path, train_args: Mapping[str, object]) -> Path:
+    """Write `<stem>_stock.pt` and return its path.
+
+    Raises ConfigError for a fused model, another task, or rows that stock `ultralytics` does not have.
+    """
+    network = check_stock(model, "stock")
+    path = stem.with_name(f"{stem.name}_stock.pt")
+    module, name = NETWORK
+    cls = Call(getattr, Call(importlib.import_module, module), name)
+    built = Call(
+        cls, upstream_yaml(network), int(network.yaml.get("channels", 3)), network.nc, False,
+        state=upstream_state(network), setter=nn.Module.load_state_dict,
+    )  # fmt: skip
+    named = Call(copy.copy, built, state={"names": dict(network.names), "args": to_plain(dict(train_args))})
+    checkpoint = {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "version": __version__,
+        "epoch": -1,
+        "best_fitness": None,
+        "model": named,
+        "ema": None,
+        "updates": None,
+        "optimizer": None,
+        "train_args": to_plain(dict(train_args)),
+        "train_metrics": {},
+        "train_results": {},
+    }
+    with atomic_write(path, "wb") as f:
+        torch.save(checkpoint, f, pickle_protocol=4)
+    return path
