@@ -34,6 +34,8 @@ UPSTREAM_SIGNATURES = {  # constructors whose arguments the interface fixes
     "DFINEDecoder",
     "DEIMDecoder",
     "RTDETRDecoderv2",
+    "AutoBackend",
+    "Format",
 }
 _BRANCHES = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.IfExp, ast.match_case)
 

@@ -143,6 +143,7 @@ OURS = {
     "ema_decay": 0.9999,
     "ema_warmup": 2000.0,
     "lr_schedule": None,
+    "loggers": "auto",
     "sync_bn": False,
     "freeze_bn": 0.0,
     "activation_checkpointing": False,
@@ -230,7 +231,7 @@ TRAITS = {
     Trait.RESUME: """batch device workers cache imgsz epochs time patience close_mosaic save_period val plots verbose
     data channels_last save_dir profile hsv_h hsv_s hsv_v degrees translate scale shear perspective flipud fliplr bgr
     mosaic mosaic_n mixup cutmix copy_paste copy_paste_mode erasing photometric zoom_out iou_crop strict modules
-    activation_checkpointing""",
+    activation_checkpointing loggers""",
     Trait.SELECTS: "resume model task mode cfg recipe",
     Trait.REBUILD: "device quantize amp compile channels_last",
     Trait.ONE_RUN: "save_dir resume",

@@ -37,7 +37,7 @@ TRAINER: Mapping[str, str] = {
     "get_dataloader": "dataset_path batch_size rank mode",
     "build_optimizer": "model name lr momentum decay iterations",
     "get_validator": "",
-    "auto_batch": "max_num_obj",
+    "auto_batch": "max_num_obj dataset_size",
     "resume_training": "ckpt",
     "preprocess_batch": "batch",
     "optimizer_step": "",

@@ -59,7 +59,18 @@ def cfg2dict(cfg: str | Path | Mapping[str, Any] | SimpleNamespace) -> dict[str,
     return dict(cfg) if isinstance(cfg, Mapping) else dict(vars(cfg))
 
 
+_WHERE: Mapping[str, tuple[str, str]] = {
+    "entrypoint": ("ultralytics.cli.main", "entrypoint"),
+    "copy_default_cfg": ("ultralytics.cli.main", "copy_default_cfg"),
+    "merge_equals_args": ("ultralytics.cli.grammar", "join_pieces"),
+    "smart_value": ("ultralytics.cli.grammar", "value_of"),
+    "check_cfg": ("ultralytics.cfg.interface", "check_cfg"),
+    "check_dict_alignment": ("ultralytics.cfg.interface", "check_dict_alignment"),
+}
+
+
 def __getattr__(name: str) -> Any:
-    if name == "entrypoint":
-        return importlib.import_module("ultralytics.cli.main").entrypoint
+    if name in _WHERE:
+        module, attribute = _WHERE[name]
+        return getattr(importlib.import_module(module), attribute)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ultralytics.cfg.schema import EXTRA_KEYS, KEYS, MODES
+from ultralytics.utils.config.absent import absence
 from ultralytics.utils.errors import UnknownArgumentError
 from ultralytics.utils.log import LOGGER
 
@@ -63,21 +64,6 @@ _SYNONYMS: Mapping[str, str] = {
     "output_dir": "project",
 }  # fmt: skip
 """Argument names of other detectors; a name with `no` in front is the switch without it."""
-
-_ABSENT: Mapping[str, str] = {
-    "tune": "a search over hyper-parameters is not available here",
-    "hub": "a hosted service is not available here: files are local",
-    "login": "a hosted service is not available here: files are local",
-    "logout": "a hosted service is not available here: files are local",
-    "track": "tracking is not available here; pass the boxes of predict to another tracker",
-    "persist": "tracking is not available here; pass the boxes of predict to another tracker",
-}
-"""Commands and arguments of the interface that this package does not have."""
-
-
-def absence(name: str) -> str:
-    """Why a command or argument of the interface is not there; empty for any other name."""
-    return _ABSENT.get(name.lower(), "")
 
 
 def suggestions(name: str) -> list[str]:

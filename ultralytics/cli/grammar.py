@@ -9,10 +9,11 @@ from typing import Any
 
 import ultralytics
 from ultralytics.cfg import kinds
-from ultralytics.cfg.renames import OLD_NAMES, absence, check_names
+from ultralytics.cfg.renames import OLD_NAMES, check_names
 from ultralytics.cfg.resolution import expand
 from ultralytics.cfg.schema import KEYS, MODES, TASKS
 from ultralytics.utils.checks import check_yaml, nearest
+from ultralytics.utils.config.absent import absence
 from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import ConfigError, NotFoundError, UnknownArgumentError
 

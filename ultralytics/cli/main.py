@@ -16,7 +16,6 @@ from typing import Any
 
 import ultralytics
 from ultralytics.cfg import kinds
-from ultralytics.cfg.renames import absence
 from ultralytics.cfg.schema import KEYS, MODES, TASKS
 from ultralytics.cli.grammar import (
     at_most_one,
@@ -33,6 +32,7 @@ from ultralytics.cli.grammar import (
 from ultralytics.cli.help import help_on, overview
 from ultralytics.cli.tools import TOOLS
 from ultralytics.utils.checks import print_checks
+from ultralytics.utils.config.absent import ABSENT_TASKS, absence
 from ultralytics.utils.config.paths import DEFAULT_CFG_PATH
 from ultralytics.utils.config.settings import SETTINGS
 from ultralytics.utils.errors import ConfigError, UserError
@@ -42,9 +42,6 @@ from ultralytics.utils.log import LOGGER, mute, write_text
 COPY_NAME = "default_copy.yaml"
 DEFAULT_MODEL = {"detect": "rtdetr-l.yaml", "classify": "shvit_s1.yaml"}
 DEFAULT_DATA = "demo.yaml"
-
-_ABSENT_TASKS = ("segment", "semantic", "depth", "pose", "obb", "solutions")
-"""Tasks of the interface that this package does not have."""
 
 
 FILE_SYSTEM_ERRORS = frozenset(
@@ -125,7 +122,7 @@ def _run(tokens: Sequence[str]) -> None:
 def _check_present(tokens: Sequence[str]) -> None:
     """Raise ConfigError for a command or task of the interface that this package does not have."""
     for token in tokens:
-        why = "this task is not available here" if token in _ABSENT_TASKS else absence(token)
+        why = absence(token) or (f"{ABSENT_TASKS[token]} is not part of this package" if token in ABSENT_TASKS else "")
         if why:
             raise ConfigError(f"{token!r}: {why}\nAvailable: {', '.join((*TASKS, *MODES, *TOOLS))}.")
 
@@ -142,8 +139,6 @@ def _call_model(mode: str | None, overrides: Mapping[str, Any]) -> None:
     elif mode == "val":
         model.val(**values)
     else:
-        if values.get("source") is None:
-            raise ConfigError("predict needs source=, an image, video, folder, glob, list file or URL")
         for _ in model.predict(**{"save": True, **values, "stream": True}):
             pass  # a generator, so that a long video does not fill the memory
 
@@ -200,13 +195,18 @@ def _print_cfg(rest: Sequence[str]) -> None:
     write_text(sys.stdout, DEFAULT_CFG_PATH.read_text(encoding="utf-8"))
 
 
-def _copy_cfg(rest: Sequence[str]) -> None:
+def copy_default_cfg() -> None:
+    """Write a copy of the default arguments into the working folder; ConfigError where there is one already."""
     target = Path(COPY_NAME)
     if target.exists():
         raise ConfigError(f"{target.resolve()} exists already\nRename or delete it first.")
     with atomic_write(target) as f:
         f.write(DEFAULT_CFG_PATH.read_text(encoding="utf-8"))
     LOGGER.info(f"{target.resolve()} written; use it as: yolo train cfg={COPY_NAME} model=... data=...")
+
+
+def _copy_cfg(rest: Sequence[str]) -> None:
+    copy_default_cfg()
 
 
 def _settings(rest: Sequence[str]) -> None:

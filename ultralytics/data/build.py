@@ -146,9 +146,12 @@ def build_dataloader(
     batch: int,
     workers: int,
     shuffle: bool = True,
-    seed: int = 0,
     rank: int = -1,
     drop_last: bool = False,
+    pin_memory: bool = True,
+    device: torch.device | str | None = None,
+    *,
+    seed: int = 0,
     modules: Files | None = None,
 ) -> DataLoader[Any]:
     """Make a loader whose `sampler` is an `EpochSampler`: call `loader.sampler.set_epoch(e)` before each epoch.
@@ -156,7 +159,8 @@ def build_dataloader(
     `batch` images per rank, at most the data set's size; `workers` processes (on a CPU too), at most one for each batch
     and core, none when there is one batch only. They live until the loader goes. Shuffled ranks are padded to equal
     length, others not, so that no validation image counts twice. `rect` data sets keep their order. The global random
-    state is not touched. `modules` are files of the user, run in each worker too.
+    state is not touched. Memory is pinned, unless `pin_memory` is off, where a GPU is used; `device` may rule that out.
+    `modules` are files of the user, run in each worker too.
     """
     n = len(dataset)  # type: ignore[arg-type]
     world = world_size() if rank >= 0 else 1
@@ -174,7 +178,7 @@ def build_dataloader(
         sampler=sampler,
         num_workers=workers,
         collate_fn=getattr(dataset, "collate_fn", collate_fn),
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pin_memory and torch.cuda.is_available() and not str(device).startswith("cpu"),
         drop_last=drop_last and batches > 1,
         worker_init_fn=partial(seed_worker, modules=modules),
         persistent_workers=workers > 0,

@@ -88,7 +88,7 @@ def find_data_yaml(data: str | Path) -> Path:
     return check_yaml(path, kind="datasets")
 
 
-def check_det_dataset(data: str | Path, autodownload: bool = True, split: str = "") -> dict[str, Any]:
+def check_det_dataset(dataset: str | Path, autodownload: bool = True, split: str = "") -> dict[str, Any]:
     """Read a detection data set's YAML, resolve its paths, and get the data if they are missing.
 
     A relative `path:` is taken from the YAML's folder, else from the settings' `datasets_dir`; entries that ship with
@@ -101,7 +101,7 @@ def check_det_dataset(data: str | Path, autodownload: bool = True, split: str = 
         NotFoundError: no such YAML, or the images of the split do not exist and cannot be got.
         DatasetError: a key is missing or wrong; the message gives file and line.
     """
-    spec = _DataYAML(find_data_yaml(data).absolute())
+    spec = _DataYAML(find_data_yaml(dataset).absolute())
     values = dict(spec.values)
     if "val" not in values and "validation" in values:
         LOGGER.warning(f"{spec.file}: 'validation:' is read as 'val:'")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -36,6 +35,7 @@ from ultralytics.nn.families import FAMILIES, Family
 from ultralytics.nn.tasks import BaseModel, check_rebuilds, family_of_yaml, load_checkpoint
 from ultralytics.utils.callbacks import Callback, Callbacks
 from ultralytics.utils.checks import check_file, check_imgsz
+from ultralytics.utils.config.absent import absence
 from ultralytics.utils.dist import ProcessLock
 from ultralytics.utils.errors import ConfigError, ConfigTypeError
 from ultralytics.utils.log import LOGGER
@@ -44,14 +44,6 @@ from ultralytics.utils.torch_utils import select_device
 from ultralytics.utils.user_modules import Files, load_user_modules
 
 YAML_SUFFIXES = (".yaml", ".yml")
-ABSENT: Mapping[str, str] = MappingProxyType(
-    {
-        "track": "tracking is not part of this package; predict(stream=True) gives the boxes of each frame",
-        "tune": "a search for arguments is not part of this package; train() takes them all",
-        "profile": "use benchmark() for exported forms, train(profile=True) for training steps",
-    }
-)
-"""Methods of the interface that are not here, and what to use instead."""
 WEIGHTS_SUFFIXES = (".pt", ".pth", ".safetensors")
 
 
@@ -334,8 +326,7 @@ class Model:
         The file is run beside the model, the differences are logged, and a file beyond the tolerance is an error, after
         which nothing was written (`allow_mismatch=True` keeps it); with `data` AP is compared too. `batch` is 1 and the
         device the CPU unless given. `state_dict` writes plain tensors and a YAML for stock `ultralytics`, and logs the
-        lines that load them there, `stock` a pickled checkpoint that it opens, `safetensors` the weights in that form; none
-        of these takes other arguments.
+        lines that load them, `stock` a pickled checkpoint that it opens, `safetensors` that form; none takes arguments.
         """
         self._need_network("be exported")
         stem = Path(self.ckpt_path).with_suffix("") if self.ckpt_path else Path(self.model_name)
@@ -442,6 +433,11 @@ class Model:
         return dict(self.model.names)
 
     @property
+    def transforms(self) -> Any:
+        """Image transforms that belong to the network; None for detectors, whose predictor resizes."""
+        return getattr(self.model, "transforms", None)
+
+    @property
     def device(self) -> torch.device:
         """Where the parameters are; of an exported file, where it runs."""
         device: torch.device = (
@@ -488,8 +484,8 @@ class Model:
     def __getattr__(self, name: str) -> Any:
         """Look unknown attributes up on the network."""
         model = self.__dict__.get("model")
-        if name in ABSENT:
-            raise AttributeError(f"{type(self).__name__}.{name}: {ABSENT[name]}")
+        if why := absence(name):
+            raise AttributeError(f"{type(self).__name__}.{name}: {why}")
         if model is None or name.startswith("__"):
             raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
         return getattr(model, name)

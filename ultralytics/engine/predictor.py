@@ -39,7 +39,7 @@ from ultralytics.engine.writers import ResultWriter
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.cpu.versions import ModelVersion
 from ultralytics.nn.families import letterboxes
-from ultralytics.utils import LOGGER, TQDM, IterableSimpleNamespace
+from ultralytics.utils import ASSETS, LOGGER, TQDM, IterableSimpleNamespace
 from ultralytics.utils.callbacks import Callback, CallbackMixin, Callbacks
 from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.dist import ProcessLock
@@ -321,10 +321,13 @@ class BasePredictor(CallbackMixin):
         """
         source = self.args.source if source is None else source
         if source is None:
-            raise ConfigError("predict needs source=, an image, video, folder, glob, list file or URL")
+            LOGGER.warning(f"source= is missing; using the two drawn pictures in {ASSETS}")
+            source = ASSETS
         own = int(max(torch.as_tensor(self.model.stride).flatten().tolist()))
         size = check_imgsz(self.args.imgsz, stride=stride or own, min_dim=2)
-        self.imgsz = size_taken(self.model, (int(size[0]), int(size[1])) if isinstance(size, list) else (int(size),) * 2)
+        self.imgsz = size_taken(
+            self.model, (int(size[0]), int(size[1])) if isinstance(size, list) else (int(size),) * 2
+        )
         dataset = load_inference_source(
             source,
             batch=int(self.args.batch),

@@ -233,6 +233,7 @@ class BaseTrainer(TrainerSetup):
         p = self.progress
         self.lr = {f"lr/pg{i}": group["lr"] for i, group in enumerate(self.optimizer.param_groups)}
         self.run_callbacks("on_train_epoch_end")
+        resync_average(self)
         self.ema.update_attr(unwrap_model(self.model), include=["yaml", "nc", "args", "names", "stride"])
         self._respect_time()
         last = self.epoch + 1 >= self.epochs or self.stop
@@ -366,6 +367,12 @@ def measure_best(trainer: BaseTrainer) -> DetMetrics | dict[str, float]:
     with log_level(logging.WARNING):
         trainer.validator(model=trainer.model)
     return getattr(trainer.validator, "metrics", trainer.metrics)
+
+
+def resync_average(trainer: BaseTrainer) -> None:
+    """Let the average take over tensors of the network where it is not finite, with a warning."""
+    if taken := trainer.ema.resync(trainer.model):
+        LOGGER.warning(f"{len(taken)} tensors of the average were not finite; they are those of the network again")
 
 
 def log_start(trainer: BaseTrainer) -> None:

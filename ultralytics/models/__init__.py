@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ultralytics.utils.config.absent import absent
+
 if TYPE_CHECKING:
     from ultralytics.models.rtdetr import RTDETR
     from ultralytics.models.shvit import SHViTClassifier
@@ -26,4 +28,4 @@ def __getattr__(name: str) -> Any:
         from ultralytics.models.yolo import YOLO
 
         return YOLO
-    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    raise absent(__name__, name)

@@ -93,28 +93,36 @@ class AutoBackend(nn.Module):
 
     Weights that are not finite give a warning, in every precision.
 
+    `dnn`, `data`, `channels_last` and `end2end` are taken for scripts of the interface; they have no effect: files know
+    their classes, and ONNX files run by ONNX Runtime.
+
     Raises ConfigError for a file of an unknown kind or one that is to be compiled again, NotFoundError and
     CheckpointError as `load_checkpoint`.
     """
 
     def __init__(
         self,
-        weights: str | Path | BaseModel = "best.pt",
+        model: str | Path | BaseModel = "best.pt",
         device: torch.device | str = "cpu",
+        dnn: bool = False,
+        data: str | Path | None = None,
         fp16: bool = False,
         fuse: bool = True,
         verbose: bool = True,
+        channels_last: bool = False,
+        end2end: bool | None = None,
+        *,
         dtype: torch.dtype | None = None,
         compile: bool | str = False,
     ) -> None:
         super().__init__()
         self.device = torch.device(device)
         self.fp16 = fp16 and self.device.type != "cpu"  # half precision is slower than fp32 on a CPU
-        runner = _runner_for(weights)(weights, self.device, self.fp16, fuse)
+        runner = _runner_for(model)(model, self.device, self.fp16, fuse)
         self.fp16 &= runner.module is not None  # exported files take fp32 images and cast inside
         self.metadata = runner.metadata
         self.model = runner.module
-        self._forward = CompiledRows(_compilable(self, weights, compile), compile) if compile else runner.forward
+        self._forward = CompiledRows(_compilable(self, model, compile), compile) if compile else runner.forward
         self.pt = runner.module is not None
         self.dtype = dtype if self.pt else None
         if self.model is not None:
@@ -140,11 +148,12 @@ class AutoBackend(nn.Module):
         with autocast(True, self.device, self.dtype):
             return self._forward(im, **kwargs)
 
-    def warmup(self, imgsz: Sequence[int] = (1, 3, 640, 640)) -> None:
-        """Run once on zeros of shape (B, C, H, W), so that the first call is not slow; not on a CPU."""
+    def warmup(self, imgsz: Sequence[int] = (1, 3, 640, 640), im: Tensor | None = None) -> None:
+        """Run once on `im`, else zeros of shape (B, C, H, W), so that the first call is not slow; not on a CPU."""
         if self.device.type != "cpu":
+            dtype = torch.float16 if self.fp16 else torch.float32
             with torch.inference_mode():
-                self(torch.zeros(*imgsz, device=self.device, dtype=torch.float16 if self.fp16 else torch.float32))
+                self(torch.zeros(*imgsz, device=self.device, dtype=dtype) if im is None else im.to(self.device, dtype))
 
 
 def exported_suffix(path: str | Path) -> str | None:

@@ -63,7 +63,7 @@ class BaseModel(nn.Module):
         self,
         x: Tensor,
         profile: bool = False,
-        batch: Mapping[str, Any] | None = None,
+        batch: Mapping[str, Any] | bool | None = None,
         augment: bool = False,
         embed: Sequence[int] | None = None,
     ) -> Any:
@@ -71,8 +71,11 @@ class BaseModel(nn.Module):
 
         `batch` are training targets, handed to the head. `profile` logs the time of each layer. With `embed`, a list of
         layer indices, return one vector for each image instead: the pooled outputs of those layers, concatenated.
-        Raises ConfigError for `augment=True`, which no model here supports.
+        A switch in the place of `batch` is `augment`, as other networks of the interface have it there. Raises
+        ConfigError for `augment=True`, which no model here supports.
         """
+        if isinstance(batch, bool):
+            augment, batch = augment or batch, None
         if augment:
             raise ConfigError("augment=True: these models have no test-time augmentation\nleave augment out")
         first, last = (int(cast("int", self.model[k].i)) for k in (0, -1))

@@ -13,6 +13,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 from torch import nn
 
+from ultralytics.nn.absent_tasks import (
+    OBBModel,
+    PoseModel,
+    SegmentationModel,
+    SemanticSegmentationModel,
+    WorldModel,
+    YOLOEModel,
+    YOLOESegModel,
+)
 from ultralytics.nn.base_model import BaseModel
 from ultralytics.nn.build.builder import parse_model, set_batch_norm
 from ultralytics.nn.build.names import find_entry
@@ -34,8 +43,15 @@ __all__ = [
     "ClassificationModel",
     "DFINEDetectionModel",
     "DetectionModel",
+    "OBBModel",
+    "PoseModel",
     "RTDETRDetectionModel",
+    "SegmentationModel",
+    "SemanticSegmentationModel",
+    "WorldModel",
     "YOLODetectionModel",
+    "YOLOEModel",
+    "YOLOESegModel",
     "YamlModel",
     "attempt_load_one_weight",
     "attempt_load_weights",
@@ -118,8 +134,14 @@ def check_rebuilds(network: nn.Module) -> None:
         )
 
 
-def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tuple[YamlModel, dict[str, Any]]:
-    """Read a checkpoint file; return its model (EMA weights preferred; fp32, eval mode) and the whole dict."""
+def load_checkpoint(
+    weight: str | Path, device: str | torch.device = "cpu", inplace: bool = True, fuse: bool = False
+) -> tuple[YamlModel, dict[str, Any]]:
+    """Read a checkpoint file; return its model (EMA weights preferred; fp32, eval mode) and the whole dict.
+
+    With `fuse` its batch norms are folded; `inplace` has no effect.
+    """
+    path = weight
     ckpt = read_checkpoint(path)
     check_user_modules(ckpt.get("modules") or (), path)
     record = ckpt.get("ema") or ckpt.get("model")
@@ -133,6 +155,8 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
         raise CheckpointError("\n".join(f"{path}: {e}".splitlines()[:3])) from None
     model.args = {**to_plain(ckpt.get("train_args") or {}), **model.args}
     model.pt_path = str(path)
+    if fuse:
+        model.fuse(verbose=False)
     return model, ckpt
 
 
@@ -166,11 +190,8 @@ def guess_model_task(model: object) -> str:
 def attempt_load_one_weight(
     weight: str | Path, device: str | torch.device = "cpu", inplace: bool = True, fuse: bool = False
 ) -> tuple[YamlModel, dict[str, Any]]:
-    """Return `load_checkpoint` of a file, with `fuse` folded; `inplace` has no effect."""
-    model, ckpt = load_checkpoint(weight, device)
-    if fuse:
-        model.fuse(verbose=False)
-    return model, ckpt
+    """Do the same as `load_checkpoint` (the older name)."""
+    return load_checkpoint(weight, device, inplace, fuse)
 
 
 def torch_safe_load(weight: str | Path, safe_only: bool = True) -> tuple[dict[str, Any], str]:

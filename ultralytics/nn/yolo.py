@@ -101,14 +101,17 @@ class DetectionModel(detection.DetectionModel):
         self,
         x: Tensor,
         profile: bool = False,
-        batch: Mapping[str, Any] | None = None,
+        batch: Mapping[str, Any] | bool | None = None,
         augment: bool = False,
         embed: Sequence[int] | None = None,
     ) -> Any:
         """Run the network on an image batch (B, C, H, W); with `augment` on several views, as `augmented` does.
 
         Views of a dual network that answers without NMS cannot be put together: a warning says so, one pass is run.
+        A switch in the place of `batch` is `augment`.
         """
+        if isinstance(batch, bool):
+            augment, batch = augment or batch, None
         if not augment:
             return super().predict(x, profile, batch, embed=embed)
         if self.end2end:

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ultralytics import __version__
+from ultralytics.utils.config.absent import absent
 from ultralytics.utils.config.paths import CFG_DIR, ROOT
 from ultralytics.utils.errors import ConfigError, ConfigTypeError, MissingPackageError, NotFoundError
 from ultralytics.utils.files import user_path
@@ -72,11 +73,14 @@ def check_imgsz(
     return rounded
 
 
-def check_suffix(file: str | Path, suffix: str | Iterable[str]) -> None:
-    """Raise ConfigError unless the file's suffix is (one of) the given, in any letter case; empty: anything goes."""
+def check_suffix(file: str | Path, suffix: str | Iterable[str], msg: str = "") -> None:
+    """Raise ConfigError unless the file's suffix is (one of) the given, in any letter case; empty: anything goes.
+
+    `msg` stands in front of the message.
+    """
     allowed = [s.lower() for s in ([suffix] if isinstance(suffix, str) else suffix) if s]
     if allowed and Path(file).suffix.lower() not in allowed:
-        raise ConfigError(f"{file}: the suffix must be {' or '.join(allowed)}")
+        raise ConfigError(f"{msg}{file}: the suffix must be {' or '.join(allowed)}")
 
 
 def nearest(name: str, candidates: Iterable[str], n: int = 3) -> list[str]:
@@ -84,10 +88,17 @@ def nearest(name: str, candidates: Iterable[str], n: int = 3) -> list[str]:
     return difflib.get_close_matches(name, list(candidates), n=n, cutoff=0.5)
 
 
-def check_file(file: str | Path, suffix: str | Iterable[str] = (), download: bool = False, hard: bool = True) -> Path:
+def check_file(
+    file: str | Path,
+    suffix: str | Iterable[str] = (),
+    download: bool = False,
+    download_dir: str | Path = ".",
+    hard: bool = True,
+) -> Path:
     """Return the path of an existing file.
 
-    Nothing is fetched: `download` has no effect. With `hard=False` a path that is not there is returned as it is.
+    Nothing is fetched: `download` and `download_dir` have no effect. With `hard=False` a path that is not there is
+    returned as it is.
 
     Raises:
         NotFoundError: there is no such file; the message names files of similar name in that folder.
@@ -107,18 +118,25 @@ def check_file(file: str | Path, suffix: str | Iterable[str] = (), download: boo
     raise NotFoundError(f"{file}: no such file\n{hint}")
 
 
-def check_yaml(file: str | Path, kind: str = "models") -> Path:
+def check_yaml(
+    file: str | Path,
+    suffix: str | Iterable[str] = (".yaml", ".yml"),
+    hard: bool = True,
+    *,
+    kind: str = "models",
+) -> Path:
     """Return the path of a YAML file: an existing path, else the file of that name that the package ships.
 
-    `kind` is the folder of `ultralytics/cfg` that is searched: models, datasets or recipes; "" searches all.
+    `kind` is the folder of `ultralytics/cfg` that is searched: models, datasets or recipes; "" searches all. With
+    `hard=False` a path that is not there is returned as it is.
 
     Raises:
         NotFoundError: neither exists; the message names the nearest ones.
         ConfigError: the suffix is not .yaml or .yml.
     """
-    check_suffix(file, (".yaml", ".yml"))
+    check_suffix(file, suffix)
     path = user_path(file)
-    if path.is_file():
+    if path.is_file() or not hard:
         return path
     shipped = {p.name: p for p in sorted((CFG_DIR / kind).rglob("*.yaml"))}
     if len(path.parts) == 1 and path.name in shipped:
@@ -136,11 +154,15 @@ def check_yaml(file: str | Path, kind: str = "models") -> Path:
 
 
 def check_requirements(
-    requirements: str | Path | Sequence[str], exclude: Sequence[str] = (), install: bool = True, cmds: str = ""
+    requirements: str | Path | Sequence[str],
+    exclude: Sequence[str] = (),
+    install: bool = True,
+    cmds: str = "",
+    constrain: bool = True,
 ) -> bool:
     """Whether packages are installed, named as pip does or in a requirements file; those that are not are logged.
 
-    Nothing is installed: `install` and `cmds` have no effect.
+    Nothing is installed: `install`, `cmds` and `constrain` have no effect.
     """
     from packaging.requirements import Requirement
 
@@ -255,9 +277,14 @@ def collect_system_info() -> dict[str, Any]:
     }
 
 
-def print_checks() -> dict[str, Any]:
-    """Print the facts of `collect_system_info`, and a warning for each other owner of the import name."""
+def print_checks(verbose: bool = True, device: str = "") -> dict[str, Any]:
+    """Print the facts of `collect_system_info`, and a warning for each other owner of the import name.
+
+    Without `verbose` nothing is printed; all devices are listed, whatever `device` names.
+    """
     info = collect_system_info()
+    if not verbose:
+        return info
     width = max(map(len, info))
     for key, value in info.items():
         LOGGER.info(f"{key:<{width}}  {value}")
@@ -268,3 +295,18 @@ def print_checks() -> dict[str, Any]:
             f"    Remove it with `pip uninstall {conflict.name}`, or use a virtual environment for each."
         )
     return info
+
+
+_IN_INTERFACE = {
+    **dict.fromkeys(("is_ascii", "print_args"), "system"),
+    **dict.fromkeys(("check_imshow", "check_is_path_safe", "check_python", "check_version"), "versions"),
+}
+"""Names that scripts import from here, and the modules of `utils.interface` that define them."""
+
+
+if not TYPE_CHECKING:  # a type checker shall see what is missing
+
+    def __getattr__(name: str) -> Any:
+        if name in _IN_INTERFACE:
+            return getattr(importlib.import_module(f"ultralytics.utils.interface.{_IN_INTERFACE[name]}"), name)
+        raise absent(__name__, name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import http.client
+import importlib
 import lzma
 import os
 import secrets
@@ -21,7 +22,7 @@ import zipfile
 import zlib
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 from ultralytics.utils.errors import ConfigError, NotFoundError, UserError, printable
@@ -172,3 +173,13 @@ def _untar(archive: Path, folder: Path) -> None:
     with tarfile.open(archive) as t:
         _check_size(archive, sum(m.size for m in t.getmembers()))
         t.extractall(folder, filter="data")  # refuses links and entries that lead outside
+
+
+_IN_INTERFACE = "attempt_download_asset clean_url is_url safe_download unzip_file url2file zip_directory".split()
+"""Names of `utils.interface.paths` that scripts import from here."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _IN_INTERFACE:
+        return getattr(importlib.import_module("ultralytics.utils.interface.paths"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import secrets
 from collections.abc import Iterator
@@ -120,3 +121,13 @@ def resumed_file(resume: str | Path | bool, project: str | Path | None = None) -
         where = project or "this folder"
         raise CheckpointError(f"resume: no last.pt below {where}", "give its path: resume=<run>/weights/last.pt")
     return found
+
+
+_IN_INTERFACE = "WorkingDirectory file_age file_date get_latest_run spaces_in_path".split()
+"""Names of `utils.interface.paths` that scripts import from here."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _IN_INTERFACE:
+        return getattr(importlib.import_module("ultralytics.utils.interface.paths"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

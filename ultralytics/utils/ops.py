@@ -337,7 +337,9 @@ def convert_torch2numpy_batch(batch: torch.Tensor) -> npt.NDArray[np.uint8]:
 if not TYPE_CHECKING:  # a type checker shall see what is missing
 
     def __getattr__(name: str) -> Any:
-        """Look up `non_max_suppression`, which was a member of this module."""
+        """Look up functions that other modules define and scripts import from here."""
         if name == "non_max_suppression":
             return getattr(importlib.import_module("ultralytics.utils.nms"), name)
+        if name in {"clip_coords", "scale_coords"}:
+            return getattr(importlib.import_module("ultralytics.utils.interface.coordinates"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

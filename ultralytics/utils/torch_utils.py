@@ -19,6 +19,16 @@ from ultralytics.utils import dist
 from ultralytics.utils.config.absent import absent
 from ultralytics.utils.config.precision import AMP_TYPES
 from ultralytics.utils.errors import ConfigError, DeviceError
+from ultralytics.utils.interface.networks import get_cpu_info as get_cpu_info
+from ultralytics.utils.interface.networks import get_gpu_info as get_gpu_info
+from ultralytics.utils.interface.networks import initialize_weights as initialize_weights
+from ultralytics.utils.interface.networks import is_parallel as is_parallel
+from ultralytics.utils.interface.networks import model_info_for_loggers as model_info_for_loggers
+from ultralytics.utils.interface.networks import one_cycle as one_cycle
+from ultralytics.utils.interface.networks import profile_ops as profile_ops
+from ultralytics.utils.interface.networks import scale_img as scale_img
+from ultralytics.utils.interface.networks import smart_inference_mode as smart_inference_mode
+from ultralytics.utils.interface.networks import torch_distributed_zero_first as torch_distributed_zero_first
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.torch_tools.flops import model_flops
 from ultralytics.utils.torch_tools.training import (

@@ -190,7 +190,9 @@ def test_fragile_parts_stay_in_fp32(folder: Path):
 
 
 @ONNX
-def test_validation_and_prediction_by_a_file(folder: Path, photos: Path, tmp_path: Path):
+def test_validation_and_prediction_by_a_file(
+    folder: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     options = {"imgsz": 64, "device": "cpu", "workers": 0, "plots": False, "batch": 3, "amp": False}
     model = RTDETR(folder / "m.pt")
     file = RTDETR(model.export(format="onnx", **FAST, data=str(photos)))

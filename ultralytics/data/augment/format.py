@@ -9,6 +9,7 @@ import torch
 
 from ultralytics.data.augment.base import BaseTransform, chance
 from ultralytics.data.types import Sample
+from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.instance import BoxFormat
 
 KEPT = ("im_file", "ori_shape", "resized_shape", "ratio_pad", "truth")
@@ -19,11 +20,25 @@ class Format(BaseTransform):
 
     `img` uint8 (C, H, W) in RGB order, BGR with probability `bgr`; `cls` float32 (N, 1); `bboxes` float32 (N, 4) in
     `bbox_format`, as fractions of the image if `normalize`; `batch_idx` float32 (N,) of zeros, filled by the collation.
+    `mask_ratio` and `mask_overlap` have no effect: there are no masks.
+
+    Raises ConfigError for `return_mask`, `return_keypoint` or `return_obb`.
     """
 
     def __init__(
-        self, bbox_format: BoxFormat = "xywh", normalize: bool = True, batch_idx: bool = True, bgr: float = 0.0
+        self,
+        bbox_format: BoxFormat = "xywh",
+        normalize: bool = True,
+        return_mask: bool = False,
+        return_keypoint: bool = False,
+        return_obb: bool = False,
+        mask_ratio: int = 4,
+        mask_overlap: bool = True,
+        batch_idx: bool = True,
+        bgr: float = 0.0,
     ) -> None:
+        if return_mask or return_keypoint or return_obb:
+            raise ConfigError("return_mask, return_keypoint, return_obb: samples hold boxes only", "leave them out")
         self.bbox_format, self.normalize, self.batch_idx, self.bgr = bbox_format, normalize, batch_idx, bgr
 
     def __call__(self, labels: Sample) -> dict[str, Any]:

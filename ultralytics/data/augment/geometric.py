@@ -5,7 +5,7 @@ Shapes: N objects, P polygon points.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -158,9 +158,12 @@ def box_candidates(before: Float32Array, after: Float32Array, min_area: float = 
 
 
 class RandomFlip(BaseTransform):
-    """Mirror image and objects with probability `p`: `direction` "horizontal" (left to right) or "vertical"."""
+    """Mirror image and objects with probability `p`: `direction` "horizontal" (left to right) or "vertical".
 
-    def __init__(self, p: float = 0.5, direction: str = "horizontal") -> None:
+    `flip_idx`, the order of mirrored keypoints, has no effect: there are none.
+    """
+
+    def __init__(self, p: float = 0.5, direction: str = "horizontal", flip_idx: Sequence[int] | None = None) -> None:
         if direction not in {"horizontal", "vertical"}:
             raise ConfigError(f"direction='{direction}' must be 'horizontal' or 'vertical'")
         if not 0 <= p <= 1:

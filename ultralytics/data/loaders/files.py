@@ -256,12 +256,17 @@ class LoadPilAndNumpy(InferenceSource):
 
     source_type = SourceTypes(from_img=True)
 
-    def __init__(self, images: object, channels: int = 3) -> None:
-        self.images = list(images) if isinstance(images, (list, tuple)) else [images]
+    def __init__(self, im0: object, channels: int = 3) -> None:
+        self.images = list(im0) if isinstance(im0, (list, tuple)) else [im0]
         if not self.images:
             raise ConfigError("source: an empty list holds no image")
         super().__init__(len(self.images), channels)
         self.nf = len(self.images)
+
+    @property
+    def im0(self) -> list[Pixels]:
+        """The images in memory, (H, W, 3) BGR each."""
+        return [to_bgr(item)[1] for item in self.images if not isinstance(item, Stored)]
 
     def items(self) -> Iterator[tuple[str, Any, str]]:
         """Yield the images; their names are their files' or `image0.jpg`, `image1.jpg`, ..."""
@@ -286,7 +291,8 @@ class LoadTensor(InferenceSource):
 
     source_type = SourceTypes(tensor=True)
 
-    def __init__(self, tensor: torch.Tensor, stride: int = 32, channels: int = 3) -> None:
+    def __init__(self, im0: torch.Tensor, stride: int = 32, channels: int = 3) -> None:
+        tensor = im0
         if tensor.ndim == 3:
             tensor = tensor[None]
         if tensor.ndim != 4 or tensor.shape[2] % stride or tensor.shape[3] % stride or not tensor.numel():
@@ -305,6 +311,11 @@ class LoadTensor(InferenceSource):
             LOGGER.warning(f"source: tensor values reach {float(tensor.max()):g}, taken as 0..255 and divided by 255")
             tensor = tensor.float() / 255.0
         self.tensor = tensor
+
+    @property
+    def im0(self) -> torch.Tensor:
+        """The tensor (B, C, H, W) in 0..1."""
+        return self.tensor
 
     def __iter__(self) -> Iterator[Item]:
         """Yield the tensor as one batch."""

@@ -31,13 +31,15 @@ def load_inference_source(
     Files, folders, globs, list files and web addresses of images and videos give batches of `batch`; images in memory,
     a list that mixes them with the former (of images alone), and tensors form one batch; digits, other addresses (one,
     a list, or the lines of a `.streams` file) are live, `buffer` keeps all their frames; `screen` is the screen.
-    `vid_stride` takes every n-th frame.
+    `vid_stride` takes every n-th frame. A loader that was opened before is returned as it is.
 
     Raises:
         NotFoundError: a path does not exist, a camera, stream or address does not open.
         ConfigError: the source is of no known kind, or holds nothing, or is a tensor of other than `channels` channels.
         MissingPackageError: the screen is asked for without the package `mss`.
     """
+    if isinstance(source, InferenceSource):
+        return source
     if isinstance(source, torch.Tensor):
         return LoadTensor(source, channels=channels)
     if in_memory(source):

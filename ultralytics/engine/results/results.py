@@ -112,14 +112,19 @@ class Results:
         probs: Data | None = None,
         obb: None = None,
         keypoints: None = None,
+        semantic_mask: None = None,
+        depth: None = None,
     ) -> None:
         """Replace the boxes, which are clipped to the image, or the probabilities; there is nothing else to replace.
 
         Raises:
-            ConfigError: masks, oriented boxes or keypoints, which results do not have here.
+            ConfigError: masks, oriented boxes, keypoints or depth, which results do not have here.
         """
-        if any(part is not None for part in (masks, obb, keypoints)):
-            raise ConfigError("masks, obb, keypoints: results hold boxes or class probabilities", "leave them out")
+        if any(part is not None for part in (masks, obb, keypoints, semantic_mask, depth)):
+            raise ConfigError(
+                "masks, obb, keypoints, depth: results hold boxes or class probabilities",
+                "leave them out",
+            )
         if probs is not None:
             self.probs = Probs(probs, self.orig_shape)
         if boxes is None:

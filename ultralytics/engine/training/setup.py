@@ -120,14 +120,15 @@ class TrainerSetup(TrainerInterface):
         absent: Any = None  # the loaders are made by `_setup_train`
         self.train_loader = self.test_loader = absent
 
-    def auto_batch(self, max_num_obj: int = 0) -> int:
+    def auto_batch(self, max_num_obj: int = 0, dataset_size: int = 0) -> int:
         """Return the images per step that fit into the memory of this process's GPU; on a CPU a fixed number.
 
-        `max_num_obj`: objects in an image of a trial step, 0 for the default.
+        `max_num_obj`: objects in an image of a trial step, 0 for the default; `dataset_size`: most images, 0 for any.
         """
         if self.device.type != "cuda":
             return memory.FALLBACK
-        return memory.automatic_batch(self, self._memory_share, max_num_obj or memory.OBJECTS)
+        batch = memory.automatic_batch(self, self._memory_share, max_num_obj or memory.OBJECTS)
+        return min(batch, dataset_size) if dataset_size else batch
 
     def _settle_batch(self) -> None:
         """Measure the batch, when that was asked for; all processes take the smallest of theirs."""

@@ -68,7 +68,7 @@ class Heatmap:
             canvas = overlay(canvas, np.asarray(cv2.resize(self.values, size), np.float32))
         annotator = Annotator(canvas)
         if self.box is not None:
-            annotator.rectangle(self.box * scale, MARK, annotator.lw)
+            annotator.rectangle(self.box * scale, outline=MARK, width=annotator.lw)
         self._draw_points(annotator, scale)
         if self.pixel is not None:
             x, y = (round(v * scale) for v in self.pixel)

@@ -11,20 +11,9 @@ from ultralytics.engine.model import Model
 from ultralytics.models.rtdetr import RTDETR
 from ultralytics.models.shvit import SHViTClassifier
 from ultralytics.nn.families import FAMILIES, Family
+from ultralytics.utils.config.absent import ABSENT_TASKS
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.user_modules import Files
-
-ABSENT_TASKS: Mapping[str, str] = MappingProxyType(
-    {
-        "segment": "instance segmentation",
-        "pose": "pose estimation",
-        "obb": "detection of rotated boxes",
-        "depth": "depth estimation",
-        "semantic": "semantic segmentation",
-        "track": "tracking",
-    }
-)
-"""Tasks of the interface that are not here, and what they are."""
 
 _ABSENT_FORMS: Mapping[str, str] = MappingProxyType(
     {

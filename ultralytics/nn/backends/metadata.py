@@ -93,7 +93,8 @@ class ExportMetadata:
         if not data.get("head"):
             remedy = "export the model again, with `yolo export` of this package or a release of the interface from 8.4"
             raise CheckpointError(f"{origin}: its metadata name no head, so its output has no known form", remedy)
-        args = data.get("args") if isinstance(data.get("args"), dict) else {}
+        stored = data.get("args")
+        args = stored if isinstance(stored, dict) else {}
         bits = str(args.get("quantize") or ("8" if args.get("int8") else "16" if args.get("half") else "32"))
         own = {
             "format": format,

@@ -159,13 +159,13 @@ def load_model_yaml(
     return ModelSpec(layers, data["nc"], name, factors, activation, origin, data)
 
 
-def guess_model_scale(path: str | Path) -> str:
+def guess_model_scale(model_path: str | Path) -> str:
     """Return the scale letter that the name of a YOLO model file holds behind its number, '' when there is none.
 
     >>> guess_model_scale("yolo11x-seg.yaml"), guess_model_scale("yolov9c.yaml"), guess_model_scale("rtdetr-l.yaml")
     ('x', '', '')
     """
-    found = SCALE_IN_NAME.search(Path(path).stem)
+    found = SCALE_IN_NAME.search(Path(model_path).stem)
     return found[2] if found else ""
 
 

@@ -1,8 +1,8 @@
 """A model as a pickled checkpoint for scripts that read `torch.load(file)["model"]` as a network.
 
-The file holds no code and no classes of this package. Loading it calls the constructor of
-`ultralytics.nn.tasks.RTDETRDetectionModel` of the tree in which it is loaded, with the YAML, and then `load_state_dict`;
-so it needs `weights_only=False`, as every checkpoint of that interface does.
+The file holds no code and no classes of this package. Loading it calls the constructor of the class
+`ultralytics.nn.tasks.RTDETRDetectionModel` where it is loaded, with the YAML, and then `load_state_dict`; so it needs
+`weights_only=False`, as every checkpoint of that interface does.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ultralytics.utils.files import atomic_write
 NETWORK = ("ultralytics.nn.tasks", "RTDETRDetectionModel")
 
 
-class Call:
+class PickledCall:
     """Pickles as a call: what it loads as is what `function(*args)` returns there.
 
     `state` is handed to `__setstate__` of the result, or as `setter(result, state)` to a function.
@@ -56,12 +56,12 @@ def export_stock(model: nn.Module, stem: Path, train_args: Mapping[str, object])
     network = check_stock(model, "stock")
     path = stem.with_name(f"{stem.name}_stock.pt")
     module, name = NETWORK
-    cls = Call(getattr, Call(importlib.import_module, module), name)
-    built = Call(
+    cls = PickledCall(getattr, PickledCall(importlib.import_module, module), name)
+    built = PickledCall(
         cls, upstream_yaml(network), int(network.yaml.get("channels", 3)), network.nc, False,
         state=upstream_state(network), setter=nn.Module.load_state_dict,
     )  # fmt: skip
-    named = Call(copy.copy, built, state={"names": dict(network.names), "args": to_plain(dict(train_args))})
+    named = PickledCall(copy.copy, built, state={"names": dict(network.names), "args": to_plain(dict(train_args))})
     checkpoint = {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "version": __version__,

@@ -320,10 +320,14 @@ class MSDeformAttn(nn.Module):
         return self.output_proj(multi_scale_deformable_attn_pytorch(v, value_shapes, locations, weights, self.points))
 
     def _offsets(self, query: Tensor) -> Tensor:
-        """Return the offsets (B, Q, M, L*P, 2), out of autocast: 8 bits of a bfloat16 cannot place a point in a map."""
+        """Return the offsets (B, Q, M, L*P, 2), out of autocast: 8 bits of a bfloat16 cannot place a point in a map.
+
+        The weight of a layer that was quantised is a method; such a layer takes fp32.
+        """
         kind = "cpu" if query.is_meta else query.device.type  # autocast knows no meta device
         with torch.autocast(kind, enabled=False):
-            offsets = self.sampling_offsets(query.to(self.sampling_offsets.weight.dtype))
+            weight = self.sampling_offsets.weight
+            offsets = self.sampling_offsets(query.to(weight.dtype if isinstance(weight, Tensor) else torch.float32))
         return at_least_float32(offsets).unflatten(-1, (self.n_heads, -1, 2))
 
     def _to_cells(self, locations: Tensor, shapes: LevelShapes) -> Tensor:

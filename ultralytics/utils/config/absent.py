@@ -1,19 +1,54 @@
-"""Names of the `ultralytics` interface that this package does not have, and what does their work here.
+"""What the `ultralytics` interface has and this package has not, and what does its work here.
 
-A script that imports one gets this line, in place of Python's bare "cannot import name".
+One table of features serves the command line, `Model`, arguments and imports; a script that imports a name gets its
+line in place of Python's bare "cannot import name".
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+_TRACKING = "tracking is not part of this package; predict(stream=True) gives the boxes of each frame to other trackers"
+_SEARCH = "a search for arguments is not part of this package; train() takes them all"
+_SERVICE = "a hosted service is not part of this package: files are local"
+
+ABSENT_FEATURES: Mapping[str, str] = {
+    **dict.fromkeys(("track", "persist"), _TRACKING),
+    "tune": _SEARCH,
+    **dict.fromkeys(("hub", "login", "logout"), _SERVICE),
+    "solutions": "solutions are not part of this package; predict(stream=True) gives the boxes that they count",
+    "profile": "use benchmark() for exported forms, train(profile=True) for training steps",
+}
+"""Commands, methods and arguments, and what to use instead."""
+
+ABSENT_TASKS: Mapping[str, str] = {
+    "segment": "instance segmentation",
+    "pose": "pose estimation",
+    "obb": "detection of rotated boxes",
+    "depth": "depth estimation",
+    "semantic": "semantic segmentation",
+    "track": "tracking",
+}
+"""Tasks, and what they are."""
+
+ABSENT_MODULES: Mapping[str, str] = {
+    "ultralytics.trackers": _TRACKING,
+    "ultralytics.solutions": ABSENT_FEATURES["solutions"],
+    "ultralytics.hub": _SERVICE,
+    "ultralytics.engine.tuner": _SEARCH,
+}
+"""Modules of which no name is here, and what to use instead."""
+
+_OPEN_VOCABULARY = "use YOLO or RTDETR instead; open vocabularies are not available here"
+_OTHER_MODELS = "use the upstream package instead; such models are not available here"
+_MODELS = {
+    **dict.fromkeys(("YOLOWorld", "YOLOE"), _OPEN_VOCABULARY),
+    **dict.fromkeys(("SAM", "FastSAM", "NAS"), _OTHER_MODELS),
+}
+
 ABSENT_NAMES: Mapping[str, Mapping[str, str]] = {
-    "ultralytics": {
-        **dict.fromkeys(("YOLOWorld", "YOLOE"), "use YOLO or RTDETR instead; open vocabularies are not available here"),
-        **dict.fromkeys(
-            ("SAM", "FastSAM", "NAS"), "use the upstream package instead; such models are not available here"
-        ),
-    },
+    "ultralytics": _MODELS,
+    "ultralytics.models": _MODELS,
     "ultralytics.engine.exporter": {
         "Exporter": "use model.export(format=...) instead",
         "export_formats": "use `yolo help export` instead, which lists the formats",
@@ -22,16 +57,21 @@ ABSENT_NAMES: Mapping[str, Mapping[str, str]] = {
         ("convert_coco", "coco91_to_coco80_class", "convert_dota_to_yolo_obb", "convert_segment_masks_to_yolo_seg"),
         "use ultralytics.convert or `yolo convert` instead",
     ),
+    "ultralytics.utils.checks": {
+        "check_latest_pypi_version": "use `pip index versions` instead; the network is not asked here",
+        "check_pip_update_available": "use `pip list --outdated` instead; the network is not asked here",
+    },
     "ultralytics.utils.torch_utils": {
         "strip_optimizer": "use model.save(path) instead; weights of a finished run are stripped",
-        "torch_distributed_zero_first": "use torch.distributed.barrier instead",
     },
-    "ultralytics.nn.tasks": dict.fromkeys(
-        ("SegmentationModel", "PoseModel", "OBBModel", "WorldModel", "YOLOEModel", "YOLOESegModel", "Ensemble"),
-        "use DetectionModel instead; networks of other tasks are not available here",
-    ),
+    "ultralytics.nn.tasks": {"Ensemble": "use a list of models instead; their boxes are merged by your own rule"},
 }
 """What to use instead, by module and name."""
+
+
+def absence(name: str) -> str:
+    """Why a command, method or argument of the interface is not there; empty for any other name."""
+    return ABSENT_FEATURES.get(name.lower(), "")
 
 
 def absent(module: str, name: str) -> ImportError | AttributeError:
@@ -40,6 +80,8 @@ def absent(module: str, name: str) -> ImportError | AttributeError:
     For a name of the interface it is an ImportError: `from ... import` replaces the text of an AttributeError.
     """
     text = ABSENT_NAMES.get(module, {}).get(name)
+    if text is None and module in ABSENT_MODULES and not name.startswith("_"):
+        text = f"{module}: {ABSENT_MODULES[module]}"
     if text is None:
         return AttributeError(f"module {module!r} has no attribute {name!r}")
     return ImportError(f"{name}: {text}", name=module)

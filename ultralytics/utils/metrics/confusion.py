@@ -45,8 +45,19 @@ def _match_any_class(iou: npt.NDArray[np.floating], threshold: float) -> npt.NDA
 class ConfusionMatrix:
     """Counts of predicted against true classes, collected image by image."""
 
-    def __init__(self, names: Mapping[int, str] | Sequence[str] = (), *, background: bool = True) -> None:
-        """Start at zero for the classes in `names`; a classifier's matrix has no `background`."""
+    def __init__(
+        self,
+        names: Mapping[int, str] | Sequence[str] = (),
+        task: str = "detect",
+        save_matches: bool = False,
+        *,
+        background: bool = True,
+    ) -> None:
+        """Start at zero for the classes in `names`; a classifier's matrix (`task`) has no `background`.
+
+        `save_matches` is taken for scripts of the interface and has no effect.
+        """
+        background &= task != "classify"
         items = names.items() if isinstance(names, Mapping) else enumerate(names)
         self.names = {int(i): str(name) for i, name in items}
         self.nc = len(self.names)

@@ -167,10 +167,15 @@ class Annotator:
         for i, (text, color) in enumerate(rows):
             self._tag((4, self.im.shape[0] - 4 - height * (len(rows) - i)), text, color, _contrast(color))
 
-    def rectangle(self, xy: Sequence[float], color: Color = (255, 255, 255), width: int = 1) -> None:
-        """Draw a plain xyxy rectangle."""
+    def rectangle(
+        self, xy: Sequence[float], fill: Color | None = None, outline: Color | None = None, width: int = 1
+    ) -> None:
+        """Draw a plain xyxy rectangle: filled, outlined, or both; by default a white outline."""
         x1, y1, x2, y2 = (round(float(v)) for v in xy)
-        cv2.rectangle(self.im, (x1, y1), (x2, y2), color, width)
+        if fill is not None:
+            cv2.rectangle(self.im, (x1, y1), (x2, y2), fill, cv2.FILLED)
+        if outline is not None or fill is None:
+            cv2.rectangle(self.im, (x1, y1), (x2, y2), outline or (255, 255, 255), width)
 
     def result(self, pil: bool = False) -> Any:
         """Return the annotated image, (H, W, 3) BGR, or with `pil` as a Pillow image."""

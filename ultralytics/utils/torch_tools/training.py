@@ -17,8 +17,9 @@ from ultralytics.utils.torch_tools.copying import copy_network
 LRCurve: TypeAlias = Callable[[float], float]
 
 
-def unwrap_model(model: nn.Module) -> nn.Module:
+def unwrap_model(m: nn.Module) -> nn.Module:
     """Return the model inside data-parallel wrappers and `torch.compile`."""
+    model = m
     while True:
         inner = getattr(model, "_orig_mod", None)
         if inner is None and isinstance(model, (nn.parallel.DataParallel, nn.parallel.DistributedDataParallel)):
@@ -28,13 +29,13 @@ def unwrap_model(model: nn.Module) -> nn.Module:
         model = inner
 
 
-def copy_attr(to: object, source: object, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> None:
-    """Copy public instance attributes: all, or those in `include`; never those in `exclude` or with `_` in front."""
+def copy_attr(a: object, b: object, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> None:
+    """Copy public attributes of `b` to `a`: all, or those in `include`; never those in `exclude` or with a leading `_`."""
     wanted, unwanted = set(include), set(exclude)
-    for key, value in vars(source).items():
+    for key, value in vars(b).items():
         if key.startswith("_") or key in unwanted or (wanted and key not in wanted):
             continue
-        setattr(to, key, value)
+        setattr(a, key, value)
 
 
 class ModelEMA:
@@ -71,6 +72,19 @@ class ModelEMA:
             theirs.append(m.to(device=e.device, dtype=e.dtype))
         for ours, theirs in groups.values():
             torch._foreach_lerp_(ours, theirs, weight)
+
+    @torch.no_grad()
+    def resync(self, model: nn.Module) -> list[str]:
+        """Take over the model's tensors where the average is not finite and the model is; return their names.
+
+        An average never recovers from Inf or NaN by itself.
+        """
+        source, taken = unwrap_model(model).state_dict(), []
+        for key, value in self.ema.state_dict().items():
+            if value.dtype.is_floating_point and not value.isfinite().all() and source[key].isfinite().all():
+                value.copy_(source[key])
+                taken.append(key)
+        return taken
 
     def update_attr(self, model: nn.Module, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> None:
         """Copy plain attributes (names, args, ...) from the model to the average."""

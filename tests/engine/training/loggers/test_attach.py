@@ -10,7 +10,7 @@ import pytest
 
 from ultralytics.cfg import get_cfg
 from ultralytics.engine.training.loggers import attach
-from ultralytics.engine.training.loggers.attach import LOGGERS, attach_loggers, chosen_loggers
+from ultralytics.engine.training.loggers.attach import LOGGER_KINDS, attach_loggers, chosen_loggers
 from ultralytics.utils.callbacks import CallbackMixin, Callbacks
 from ultralytics.utils.checks import ROOT
 from ultralytics.utils.config.settings import LOGGER_SETTINGS
@@ -36,7 +36,7 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every package is there, as an empty stand-in."""
-    for kind in LOGGERS.values():
+    for kind in LOGGER_KINDS.values():
         monkeypatch.setitem(sys.modules, kind.package, ModuleType(kind.package))
     writer = SimpleNamespace(SummaryWriter=None)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", writer)  # type: ignore[arg-type]
@@ -78,7 +78,7 @@ def test_nothing_is_attached_or_imported_unless_asked_for(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("rank", [None, "0", "1"])
-@pytest.mark.parametrize("name", LOGGERS)
+@pytest.mark.parametrize("name", LOGGER_KINDS)
 def test_only_the_main_process_writes(
     name: str, rank: str | None, installed: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,12 +91,12 @@ def test_only_the_main_process_writes(
 
 
 @pytest.mark.parametrize("rank", [None, "1"])
-@pytest.mark.parametrize("name", LOGGERS)
+@pytest.mark.parametrize("name", LOGGER_KINDS)
 @pytest.mark.parametrize("by", ["argument", "setting"])
 def test_a_missing_package_is_named_with_the_remedy(
     name: str, rank: str | None, by: str, settings: dict[str, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, LOGGERS[name].package, None)
+    monkeypatch.setitem(sys.modules, LOGGER_KINDS[name].package, None)
     settings[name] = by == "setting"
     if rank is not None:
         monkeypatch.setenv("WORLD_SIZE", "2")
@@ -111,5 +111,5 @@ def test_a_missing_package_is_named_with_the_remedy(
 
 def test_each_logger_has_a_setting_and_an_extra() -> None:
     project = (ROOT.parent / "pyproject.toml").read_text(encoding="utf-8")
-    assert tuple(LOGGERS) == LOGGER_SETTINGS
-    assert all(f"\n{name} = [" in project for name in LOGGERS)
+    assert tuple(LOGGER_KINDS) == LOGGER_SETTINGS
+    assert all(f"\n{name} = [" in project for name in LOGGER_KINDS)

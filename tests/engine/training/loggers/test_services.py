@@ -20,7 +20,7 @@ import pytest
 
 from tests.engine.tiny import small_trainer, write_dataset
 from ultralytics.cfg import get_cfg
-from ultralytics.engine.training.loggers.attach import LOGGERS
+from ultralytics.engine.training.loggers.attach import LOGGER_KINDS
 from ultralytics.engine.training.loggers.base import ServiceLogger, measured, project_name, read_ids
 from ultralytics.engine.training.loggers.mlflow import metric_name
 from ultralytics.engine.training.protocols import RunPaths
@@ -180,7 +180,7 @@ def test_what_each_package_is_given(name: str, tmp_path: Path, monkeypatch: pyte
     (tmp_path / "labels.jpg").touch()
     calls = Calls()
     monkeypatch.setattr("ultralytics.engine.training.loggers.attach.import_module", lambda _: calls)
-    logger, run = LOGGERS[name].make(), run_of(tmp_path)
+    logger, run = LOGGER_KINDS[name].make(), run_of(tmp_path)
     logger.start(run)
     for epoch in (1, 2):
         run.progress.rows.append(row(epoch, epoch / 2))
@@ -195,7 +195,7 @@ def test_what_each_package_is_given(name: str, tmp_path: Path, monkeypatch: pyte
 
 
 # ---------------------------------------------------------------------------------------------- with the packages
-INSTALLED = [name for name, kind in LOGGERS.items() if importlib.util.find_spec(kind.package)]
+INSTALLED = [name for name, kind in LOGGER_KINDS.items() if importlib.util.find_spec(kind.package)]
 
 
 @pytest.fixture(scope="module")

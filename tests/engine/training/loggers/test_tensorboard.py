@@ -47,7 +47,7 @@ def asked(monkeypatch):
     module.SummaryWriter = Writer
     monkeypatch.setitem(sys.modules, "tensorboard", ModuleType("tensorboard"))
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-    monkeypatch.setattr(attach, "SETTINGS", dict.fromkeys(attach.LOGGERS, False) | {"tensorboard": True})
+    monkeypatch.setattr(attach, "SETTINGS", dict.fromkeys(attach.LOGGER_KINDS, False) | {"tensorboard": True})
     monkeypatch.setattr(Writer, "made", [])
     return Writer.made
 
@@ -175,7 +175,7 @@ def test_a_run_writes_its_csv(asked, make):
 def test_the_real_one_reads_whole_curves(make, monkeypatch):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    monkeypatch.setattr(attach, "SETTINGS", dict.fromkeys(attach.LOGGERS, False) | {"tensorboard": True})
+    monkeypatch.setattr(attach, "SETTINGS", dict.fromkeys(attach.LOGGER_KINDS, False) | {"tensorboard": True})
     trainer = make(save_period=1)
     trainer.train()
     again = make(resume=str(trainer.wdir / "epoch0.pt"), epochs=3)  # its second epoch is written once more

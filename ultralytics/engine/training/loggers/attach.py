@@ -41,7 +41,7 @@ def _tensorboard() -> RowLogger:
     return TensorBoard(import_module("torch.utils.tensorboard").SummaryWriter)
 
 
-LOGGERS: Mapping[str, LoggerKind] = {
+LOGGER_KINDS: Mapping[str, LoggerKind] = {
     "tensorboard": LoggerKind("tensorboard", _tensorboard),
     "wandb": _of_service(WeightsAndBiases, "wandb"),
     "mlflow": _of_service(MLflow, "mlflow"),
@@ -68,7 +68,7 @@ def attach_loggers(run: HasRows) -> None:
     """
     chosen = chosen_loggers(run.args)
     for name, purpose in chosen.items():
-        require(LOGGERS[name].package, purpose, extra=name)
+        require(LOGGER_KINDS[name].package, purpose, extra=name)
     if dist.is_main():
         for name in chosen:
-            LOGGERS[name].make().attach(run)
+            LOGGER_KINDS[name].make().attach(run)

@@ -21,7 +21,7 @@ from ultralytics.utils.files import atomic_write
 IDS_FILE = "loggers.json"
 """File of the run folder with the names that services gave to the run."""
 
-PICTURES = (".png", ".jpg", ".jpeg")
+FIGURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 class RowLogger:
@@ -167,7 +167,7 @@ def run_name(run: HasRows) -> str:
 
 def pictures(folder: Path) -> list[Path]:
     """Return the figures that a run wrote."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES)
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in FIGURE_SUFFIXES)
 
 
 def read_ids(folder: Path) -> dict[str, str]:
