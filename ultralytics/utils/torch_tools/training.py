@@ -30,7 +30,7 @@ def unwrap_model(m: nn.Module) -> nn.Module:
 
 
 def copy_attr(a: object, b: object, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> None:
-    """Copy public attributes of `b` to `a`: all, or those in `include`; never those in `exclude` or with a leading `_`."""
+    """Copy public attributes of `b` to `a`: all, or those in `include`; never those in `exclude` or with `_` first."""
     wanted, unwanted = set(include), set(exclude)
     for key, value in vars(b).items():
         if key.startswith("_") or key in unwanted or (wanted and key not in wanted):
