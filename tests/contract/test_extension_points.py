@@ -6,9 +6,11 @@ One run of each kind is made with a subclass that counts the calls of all its me
 from __future__ import annotations
 
 import inspect
+import re
 import runpy
+import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from ultralytics.models.rtdetr.val import RTDETRValidator
 from ultralytics.models.shvit.predict import ClassificationPredictor
 from ultralytics.models.shvit.train import ClassificationTrainer
 from ultralytics.models.shvit.val import ClassificationValidator
+from ultralytics.nn.checkpoint.format import pack_model, save_checkpoint
 from ultralytics.utils import YAML
 from ultralytics.utils.errors import ConfigError
 
@@ -235,3 +238,30 @@ def test_the_example_of_the_page_trains(data: Path, tmp_path: Path) -> None:
     trainer.train()
     assert trainer.fitness == trainer.metrics["metrics/mAP50(B)"]
     assert [group["initial_lr"] for group in trainer.optimizer.param_groups] == [1e-5, 1e-4]
+
+
+BLOCKS = [block.split("```")[0] for block in PAGE.read_text(encoding="utf-8").split("```python\n")[1:]]
+
+
+@pytest.fixture(scope="module")
+def page(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """The names that the blocks of the page have defined so far; the working folder has the files that they name."""
+    folder = tmp_path_factory.mktemp("page")
+    network = spread_network()
+    save_checkpoint(folder / "best.pt", {"model": pack_model(network)})
+    shutil.copy(data, folder / "my.yaml")
+    shutil.copytree(data.parent / "images" / "val", folder / "photos")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield {"__name__": "page"}
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_every_block_of_the_page_runs(page: dict[str, Any], number: int) -> None:
+    """In small: one epoch, 64 px, on the CPU."""
+    quick = re.sub(r"(epochs\"?[=:] ?)\d+", r"\g<1>1", BLOCKS[number].replace("640", "64"))
+    quick = quick.replace('data="my.yaml"', 'data="my.yaml", workers=0, plots=False, device="cpu", amp=False, batch=2')
+    quick = quick.replace(
+        '"data": "my.yaml"', '"data": "my.yaml", "workers": 0, "plots": False, "amp": False, "batch": 2'
+    )
+    exec(compile(quick, f"{PAGE.name}, block {number}", "exec"), page)

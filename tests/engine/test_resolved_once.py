@@ -13,8 +13,7 @@ from tests.engine.tiny import IMAGES, TINY, draw, write_dataset
 from ultralytics import compare
 from ultralytics.cli import entrypoint
 from ultralytics.models import RTDETR
-from ultralytics.models.rtdetr import RTDETRPredictor
-from ultralytics.utils import YAML
+from ultralytics.utils import ASSETS, YAML
 from ultralytics.utils.errors import ConfigError
 
 GIVEN: dict[str, Any] = {"line_thickness": 2, "iou": 0.5}
@@ -99,8 +98,8 @@ def test_a_mode_in_the_place_of_the_task_warns(folder: Path, capsys: pytest.Capt
     assert capsys.readouterr().out.count("task=train is a mode") == 1
 
 
-def test_predict_needs_a_source(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="predict needs source="):
-        RTDETR(folder / "a.pt").predict(**FAST)
-    with pytest.raises(ConfigError, match="predict needs source="):
-        RTDETRPredictor(overrides={"model": str(folder / "a.pt"), **FAST})()
+def test_without_a_source_the_drawn_pictures_are_predicted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = RTDETR(folder / "a.pt").predict(**FAST)
+    assert [Path(r.path).name for r in results] == ["bus.jpg", "zidane.jpg"] and ASSETS.is_dir()
+    assert capsys.readouterr().out.count("source= is missing") == 1
+    assert all(p.stat().st_size < 60_000 for p in ASSETS.iterdir())

@@ -62,7 +62,7 @@ def server() -> Iterator[str]:
 def test_download(name: str, with_hash: bool, server: str, tmp_path: Path) -> None:
     body = CONTENT[f"/{name}"]
     digest = hashlib.sha256(body).hexdigest().upper() if with_hash else None
-    file = download(f"{server}/{name}", tmp_path, digest)
+    file = download(f"{server}/{name}", tmp_path, sha256=digest)
     assert file == tmp_path / name and file.read_bytes() == body
     assert download(f"{server}/{name}", tmp_path / "other.bin").read_bytes() == body
     assert {p.name for p in tmp_path.iterdir()} == {name, "other.bin"}
@@ -72,7 +72,7 @@ def test_a_file_that_is_there_is_kept_if_it_agrees(server: str, tmp_path: Path) 
     (tmp_path / "data.bin").write_text("mine")
     assert download(f"{server}/data.bin", tmp_path).read_text() == "mine"
     good = hashlib.sha256(CONTENT["/data.bin"]).hexdigest()
-    assert file_sha256(download(f"{server}/data.bin", tmp_path, good)) == good
+    assert file_sha256(download(f"{server}/data.bin", tmp_path, sha256=good)) == good
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_failed_download_leaves_nothing(
     path: str, digest: str | None, error: type[UserError], word: str, server: str, tmp_path: Path
 ) -> None:
     with pytest.raises(error, match=word) as e:
-        download(server + path, tmp_path, digest)
+        download(server + path, tmp_path, sha256=digest)
     assert not list(tmp_path.iterdir()) and len(str(e.value).splitlines()) <= 3
 
 

@@ -304,6 +304,13 @@ class BasePredictor(CallbackMixin):
             self._version = ModelVersion(weights)
         self.model = self._backend(weights)
 
+    def _network_size(self, stride: int | None) -> tuple[int, int]:
+        """Return height and width of the network input that the arguments ask for, in px."""
+        own = int(max(torch.as_tensor(self.model.stride).flatten().tolist()))
+        size = check_imgsz(self.args.imgsz, stride=stride or own, min_dim=2)
+        height, width = size if isinstance(size, list) else (size, size)
+        return size_taken(self.model, (int(height), int(width)))
+
     def holds(self, network: Any) -> bool:
         """Whether `model` is a copy of this network as it is now; an exported file does not change."""
         if self._version is None:
@@ -323,11 +330,7 @@ class BasePredictor(CallbackMixin):
         if source is None:
             LOGGER.warning(f"source= is missing; using the two drawn pictures in {ASSETS}")
             source = ASSETS
-        own = int(max(torch.as_tensor(self.model.stride).flatten().tolist()))
-        size = check_imgsz(self.args.imgsz, stride=stride or own, min_dim=2)
-        self.imgsz = size_taken(
-            self.model, (int(size[0]), int(size[1])) if isinstance(size, list) else (int(size),) * 2
-        )
+        self.imgsz = self._network_size(stride)
         dataset = load_inference_source(
             source,
             batch=int(self.args.batch),
@@ -463,7 +466,8 @@ class BasePredictor(CallbackMixin):
 
     def pre_transform(self, im: list[Image]) -> list[Image]:
         """Resize images to the network input: stretched, or padded where `letterbox` or the family wants it."""
-        resize = LetterBox(self.imgsz, scale_fill=not letterboxes(self.model, self.args.letterbox))
+        size = self.imgsz if all(self.imgsz) else self._network_size(None)  # before a source is opened
+        resize = LetterBox(size, scale_fill=not letterboxes(self.model, self.args.letterbox))
         if self.channels == 1:
             im = [np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)[..., None] for image in im]
         return [resize(image=image) for image in im]

@@ -297,6 +297,11 @@ class BaseValidator(CallbackMixin):
             together.append((weights @ values, sum(counts)))
         self.losses = together
 
+    @property
+    def loss(self) -> Tensor:
+        """Mean of the loss items so far."""
+        return self.mean_loss()
+
     def mean_loss(self) -> Tensor:
         """Mean of the loss items over the batches of a validation in training."""
         total = sum((items.cpu() for items, _ in self.losses), torch.zeros(()))

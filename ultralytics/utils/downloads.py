@@ -20,9 +20,10 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, overload
 from urllib.parse import urlsplit
 
 from ultralytics.utils.errors import ConfigError, NotFoundError, UserError, printable
@@ -54,22 +55,44 @@ _NAME_ERRORS = {None, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOL
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 
 
-def download(url: str, dst: str | Path, sha256: str | None = None, unzip: bool = False) -> Path:
-    """Fetch a file into `dst` and return its path; with `unzip`, unpack it and return the folder.
+@overload
+def download(
+    url: str, dir: str | Path = ..., unzip: bool = ..., delete: bool = ..., *, sha256: str | None = ...
+) -> Path: ...
+@overload
+def download(
+    url: Sequence[str], dir: str | Path = ..., unzip: bool = ..., delete: bool = ..., *, sha256: str | None = ...
+) -> list[Path]: ...
+def download(
+    url: str | Sequence[str],
+    dir: str | Path = ".",
+    unzip: bool = False,
+    delete: bool = True,
+    curl: bool = False,
+    threads: int = 1,
+    retry: int = 3,
+    exist_ok: bool = False,
+    *,
+    sha256: str | None = None,
+) -> Path | list[Path]:
+    """Fetch a file into `dir` and return its path; with `unzip`, unpack it and return the folder. Of a list, a list.
 
-    `dst` is a folder (it exists, or ends in a separator), or the file's own path. A file that is already there is
-    kept: with a `sha256` only if it agrees. The archive is removed after it was unpacked.
+    `dir` is a folder (it exists, or ends in a separator), or the file's own path. A file that is already there is
+    kept: with a `sha256` only if it agrees. The archive is removed after it was unpacked, unless `delete` is off.
+    `curl`, `threads`, `retry` and `exist_ok` are taken for scripts of the interface and have no effect.
 
     Raises:
         ConfigError: not an http or https address; the hash differs; an archive entry leaves its folder.
         NotFoundError: the address cannot be read.
     """
+    if not isinstance(url, str):
+        return [download(one, dir, unzip, delete, sha256=sha256) for one in url]
     if urlsplit(url).scheme not in {"http", "https"}:
         raise ConfigError(f"{url!r} is not an http or https address")
-    target = _target(url, dst)
+    target = _target(url, dir)
     if not (target.is_file() and (sha256 is None or file_sha256(target) == sha256.lower())):
         _fetch(url, target, sha256)
-    return unpack(target, remove=True) if unzip else target
+    return unpack(target, remove=delete) if unzip else target
 
 
 def _target(url: str, dst: str | Path) -> Path:
