@@ -306,7 +306,7 @@ _IN_INTERFACE = {
 
 if not TYPE_CHECKING:  # a type checker shall see what is missing
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> object:
         if name in _IN_INTERFACE:
             return getattr(importlib.import_module(f"ultralytics.utils.interface.{_IN_INTERFACE[name]}"), name)
         raise absent(__name__, name)

@@ -20,10 +20,9 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, overload
+from typing import IO, overload
 from urllib.parse import urlsplit
 
 from ultralytics.utils.errors import ConfigError, NotFoundError, UserError, printable
@@ -61,10 +60,15 @@ def download(
 ) -> Path: ...
 @overload
 def download(
-    url: Sequence[str], dir: str | Path = ..., unzip: bool = ..., delete: bool = ..., *, sha256: str | None = ...
+    url: list[str] | tuple[str, ...],
+    dir: str | Path = ...,
+    unzip: bool = ...,
+    delete: bool = ...,
+    *,
+    sha256: str | None = ...,
 ) -> list[Path]: ...
 def download(
-    url: str | Sequence[str],
+    url: str | list[str] | tuple[str, ...],
     dir: str | Path = ".",
     unzip: bool = False,
     delete: bool = True,
@@ -202,7 +206,7 @@ _IN_INTERFACE = "attempt_download_asset clean_url is_url safe_download unzip_fil
 """Names of `utils.interface.paths` that scripts import from here."""
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in _IN_INTERFACE:
         return getattr(importlib.import_module("ultralytics.utils.interface.paths"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -127,7 +127,7 @@ _IN_INTERFACE = "WorkingDirectory file_age file_date get_latest_run spaces_in_pa
 """Names of `utils.interface.paths` that scripts import from here."""
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in _IN_INTERFACE:
         return getattr(importlib.import_module("ultralytics.utils.interface.paths"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -156,7 +156,7 @@ def _parsed(text: str, parse: Callable[[str], object]) -> object:
         return None
 
 
-def _plain(value: object) -> Any:
+def _plain(value: object) -> object:
     """Return the number, list or mapping that a string stands for; any other string, and any other value, as it is."""
     if not isinstance(value, str) or value[:1] not in set("0123456789[{("):
         return value

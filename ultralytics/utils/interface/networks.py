@@ -6,16 +6,24 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ultralytics.utils import dist
+from ultralytics.utils.torch_tools.flops import model_flops
 from ultralytics.utils.torch_tools.training import unwrap_model
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Trained(Protocol):
+    """What is read of a trainer."""
+
+    model: nn.Module
+    imgsz: int
 
 
 def smart_inference_mode(mode: bool = True) -> Callable[[Function], Function]:
@@ -93,13 +101,15 @@ def cuda_is_available() -> bool:
     return cuda_device_count() > 0
 
 
-def model_info_for_loggers(trainer: Any) -> dict[str, float]:
+def model_info_for_loggers(trainer: Trained) -> dict[str, float]:
     """Return parameters, GFLOPs at the run's image size, and speed of a trainer's network."""
-    network: Any = unwrap_model(trainer.model)
-    info = network.info(verbose=False, imgsz=trainer.imgsz) or (0, sum(p.numel() for p in network.parameters()), 0, 0)
+    network = unwrap_model(trainer.model)
     validator = getattr(trainer, "validator", None)
-    speed = round(float(getattr(validator, "speed", {}).get("inference", 0.0)), 3)
-    return {"model/parameters": info[1], "model/GFLOPs": round(info[3], 3), "model/speed_PyTorch(ms)": speed}
+    return {
+        "model/parameters": sum(p.numel() for p in network.parameters()),
+        "model/GFLOPs": round(model_flops(network, trainer.imgsz)[0] / 1e9, 3),
+        "model/speed_PyTorch(ms)": round(float(getattr(validator, "speed", {}).get("inference", 0.0)), 3),
+    }
 
 
 def profile_ops(

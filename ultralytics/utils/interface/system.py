@@ -121,7 +121,7 @@ def threaded(func: Callable[..., Result]) -> Callable[..., threading.Thread | Re
     """Run a function in a thread, which the call returns; with `threaded=False` as usual."""
 
     @functools.wraps(func)
-    def call(*args: Any, **kwargs: Any) -> threading.Thread | Result:
+    def call(*args: object, **kwargs: object) -> threading.Thread | Result:
         if not kwargs.pop("threaded", True):
             return func(*args, **kwargs)
         thread = threading.Thread(target=func, args=args, kwargs=kwargs, daemon=True)
@@ -158,7 +158,7 @@ class Retry:
         """Wrap the function."""
 
         @functools.wraps(func)
-        def call(*args: Any, **kwargs: Any) -> Result:
+        def call(*args: object, **kwargs: object) -> Result:
             for attempt in range(1, self.times):
                 with TryExcept(f"attempt {attempt} of {self.times}", self.verbose):
                     return func(*args, **kwargs)

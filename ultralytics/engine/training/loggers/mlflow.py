@@ -37,7 +37,7 @@ class MLflow(ServiceLogger):
         if not store:
             home.mkdir(parents=True, exist_ok=True)
         local = f"sqlite:///{(home / 'mlflow.db').as_posix()}"
-        self.client: Any = self.module.MlflowClient(tracking_uri=store or local)
+        self.client = self.module.MlflowClient(tracking_uri=store or local)
         if known is not None:
             self.client.update_run(known, status="RUNNING")
             self.id = known
