@@ -153,7 +153,7 @@ class Export:
         return ExportMetadata(
             format=self.name,
             task=self.network.task,
-            names={int(k): str(v) for k, v in self.network.names.items()},
+            names=names_of(self.network),
             stride=self.stride,
             imgsz=self.size,
             batch=int(self.args.batch),
@@ -295,6 +295,12 @@ class Export:
             LOGGER.info(
                 f"  {comparison.swapped} of the model's queries were exchanged for others of equal score (ties)"
             )
+
+
+def names_of(network: BaseModel) -> dict[int, str]:
+    """Return the class names of a network; one that has none gets class0, class1, ..."""
+    names = network.names or {i: f"class{i}" for i in range(network.nc)}
+    return {int(k): str(v) for k, v in names.items()}
 
 
 # -------------------------------------------------------------------------------------------------- formats
