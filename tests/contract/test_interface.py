@@ -30,7 +30,7 @@ from ultralytics.data.build import build_dataloader
 from ultralytics.data.loaders.files import LoadPilAndNumpy, LoadTensor
 from ultralytics.data.loaders.open import load_inference_source
 from ultralytics.data.split import autosplit
-from ultralytics.engine.export.exporter import names_of
+from ultralytics.engine.export.exporter import export_names
 from ultralytics.engine.results import Results
 from ultralytics.nn import tasks
 from ultralytics.nn.autobackend import AutoBackend
@@ -207,7 +207,7 @@ ROWS: dict[str, tuple[Callable[[], Any], Any]] = {
     "names for isinstance": (lambda: isinstance(spread_network(), tasks.SegmentationModel), False),
     "networks that are not here": (lambda: tasks.PoseModel("x.yaml"), ConfigError),
     "names of a network without any": (
-        lambda: names_of(SimpleNamespace(names=None, nc=2)),  # type: ignore[arg-type]
+        lambda: export_names(SimpleNamespace(names=None, nc=2)),  # type: ignore[arg-type]
         {0: "class0", 1: "class1"},
     ),
     "pictures": (lambda: sorted(p.name for p in ASSETS.iterdir()), ["bus.jpg", "zidane.jpg"]),

@@ -28,6 +28,10 @@ DOORS = {  # modules that look a name up in a higher layer, when it is asked for
     "ultralytics.cfg",
     "ultralytics.nn.families",
     "ultralytics.utils.ops",
+    "ultralytics.utils",  # of utils.interface, as the two below
+    "ultralytics.utils.downloads",
+    "ultralytics.utils.files",
+    "ultralytics.nn.export.stock_pickle",  # names the function, which the file that it writes calls
 }
 LOCAL_THIRD_PARTIES = {  # heavy or optional: imported where they are used
     "importlib",  # its `metadata`, which few commands read
@@ -63,6 +67,7 @@ WING_ORDER = {  # inside a package, low to high; same number: siblings that do n
         "activation_checkpointing": 3,
         "profile": 3,
         "base_model": 4,
+        "absent_tasks": 5,
         "families": 4,
         "transfer": 4,
         "yaml_model": 5,

@@ -153,7 +153,7 @@ class Export:
         return ExportMetadata(
             format=self.name,
             task=self.network.task,
-            names=names_of(self.network),
+            names=export_names(self.network),
             stride=self.stride,
             imgsz=self.size,
             batch=int(self.args.batch),
@@ -297,7 +297,7 @@ class Export:
             )
 
 
-def names_of(network: BaseModel) -> dict[int, str]:
+def export_names(network: BaseModel) -> dict[int, str]:
     """Return the class names of a network; one that has none gets class0, class1, ..."""
     names = network.names or {i: f"class{i}" for i in range(network.nc)}
     return {int(k): str(v) for k, v in names.items()}

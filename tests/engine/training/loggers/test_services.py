@@ -21,7 +21,7 @@ import pytest
 from tests.engine.tiny import small_trainer, write_dataset
 from ultralytics.cfg import get_cfg
 from ultralytics.engine.training.loggers.attach import LOGGER_KINDS
-from ultralytics.engine.training.loggers.base import ServiceLogger, measured, project_name, read_ids
+from ultralytics.engine.training.loggers.base import ServiceLogger, measured_values, project_name, read_ids
 from ultralytics.engine.training.loggers.mlflow import metric_name
 from ultralytics.engine.training.protocols import RunPaths
 
@@ -123,7 +123,7 @@ def test_a_damaged_id_file_is_an_unknown_run(tmp_path: Path) -> None:
 
 
 def test_what_was_not_measured_is_left_out() -> None:
-    assert set(dict(measured(row(1, validation=0.0)))) == {"train/loss", "lr/pg0"}
+    assert set(dict(measured_values(row(1, validation=0.0)))) == {"train/loss", "lr/pg0"}
 
 
 def test_names() -> None:

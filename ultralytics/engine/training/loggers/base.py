@@ -128,7 +128,7 @@ class ServiceLogger(RowLogger):
         self.row = row
         try:
             if not self.broken:
-                self.write(int(row["epoch"]), dict(measured(row)))
+                self.write(int(row["epoch"]), dict(measured_values(row)))
         except self.errors as e:
             self._stop(e)
 
@@ -142,7 +142,7 @@ class ServiceLogger(RowLogger):
         LOGGER.info(f"{colorstr(f'{self.name}:')} {where}")
 
 
-def measured(row: Mapping[str, float]) -> Iterator[tuple[str, float]]:
+def measured_values(row: Mapping[str, float]) -> Iterator[tuple[str, float]]:
     """Give name and value of a row's figures; those of a skipped validation are left out."""
     validated = any(value for name, value in row.items() if name.startswith("val/"))
     for name, value in row.items():

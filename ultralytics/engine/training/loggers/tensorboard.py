@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ultralytics.cfg import Args
-from ultralytics.engine.training.loggers.base import RowLogger, measured
+from ultralytics.engine.training.loggers.base import RowLogger, measured_values
 from ultralytics.engine.training.protocols import HasRows
 from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.tables import markdown
@@ -68,7 +68,7 @@ class TensorBoard(RowLogger):
 
     def _write(self, row: Mapping[str, float]) -> None:
         """Write one row of results.csv."""
-        for name, value in measured(row):
+        for name, value in measured_values(row):
             self.writer.add_scalar(name, value, int(row["epoch"]))
         self.row = row
 
