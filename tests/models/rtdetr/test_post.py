@@ -141,7 +141,7 @@ def test_classes_that_do_not_exist_are_refused(classes, nc, message):
 def test_unknown_ids_beside_known_ones_are_reported_and_have_no_effect(capsys):
     model = RTDETRDetectionModel(TINY, verbose=False)
     with class_filter(model, [0, 79]):
-        assert model.model[-1].classes == [0]
+        assert model.model[-1]._classes == (0,)
     report_unknown_classes([0, 79], 3)
     report_unknown_classes([0, 2], 3)
     report_unknown_classes(None, 3)
