@@ -205,7 +205,12 @@ class Model:
             if str(path) not in self.user_files:
                 self.user_files.append(str(path))
         named = {"modules": list(self.user_files)} if self.user_files else {}
-        return {**self.overrides, **kwargs, **named, "mode": mode, "task": self.task}
+        return {**self._stored_precision(mode), **self.overrides, **kwargs, **named, "mode": mode, "task": self.task}
+
+    def _stored_precision(self, mode: str) -> dict[str, Any]:
+        """float32 for weights that were trained in it, so that `val` gives the figures of the training run."""
+        stored = ((self.ckpt or {}).get("train_args") or {}).get("amp")
+        return {"amp": False} if mode in {"val", "predict"} and stored in (False, "fp32") else {}
 
     def _check_task_argument(self, task: str | None) -> None:
         """Raise ConfigError for another task than the model's; a mode in its place has no effect."""

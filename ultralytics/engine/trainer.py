@@ -349,11 +349,12 @@ class BaseTrainer(TrainerSetup):
 
     def final_eval(self) -> None:
         """Validate the weights that the run ends with, with plots and the table of classes, in the main process."""
-        LOGGER.info(f"\nValidating {self.paths.best}...")
+        LOGGER.info(f"\nValidating {self.paths.best} in float32...")
         if self.rank == 0:  # the other processes have gone
             stop_workers(self.test_loader)
             self.test_loader = self.val_loader(-1)
         self.validator.configure(plots=bool(self.args.plots), dataloader=self.test_loader)
+        self.validator.args = self.validator.args.replace(amp=False, quantize=None)
         report = self.validator(model=self.paths.best)
         self.outcome.metrics = {k: round(float(v), 5) for k, v in report.items()}
         self.run_callbacks("on_fit_epoch_end")

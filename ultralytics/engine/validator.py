@@ -34,8 +34,6 @@ from ultralytics.utils.metrics.report import times_of
 from ultralytics.utils.ops import Profile
 from ultralytics.utils.torch_tools.training import EarlyStopping, ModelEMA
 from ultralytics.utils.torch_utils import (
-    amp_dtype,
-    autocast,
     inference_dtype,
     select_device,
     unwrap_model,
@@ -319,16 +317,20 @@ class BaseValidator(CallbackMixin):
         `model` may be a weights path, a module or a loaded backend; without it the argument `model` is used.
         """
         self.training = trainer is not None
-        module = self._setup_training(trainer) if trainer is not None else self._setup_standalone(model)
-        was_training = bool(getattr(module, "training", False))
-        if was_training:
-            module.eval()
+        network = None if trainer is None else trained_network(trainer)
+        if trainer is None or network is None:
+            module = self._setup_standalone(model)
+        else:
+            module = self._setup_training(trainer, network)
+        was_training = bool(getattr(network, "training", False))
+        if network is not None and was_training:
+            network.eval()
         try:
             with self.class_filter(module):
-                self._loop(module, trainer)
+                self._loop(module, trainer, network)
         finally:
-            if was_training:
-                module.train()
+            if network is not None and was_training:
+                network.train()
         if self.training and dist.is_initialized():
             self.gather()
         stats = self.get_stats()
@@ -347,14 +349,16 @@ class BaseValidator(CallbackMixin):
     def write_json(self) -> None:
         """Write predictions.json."""
 
-    def _setup_training(self, trainer: TrainingContext) -> nn.Module:
-        """Take device, data and the model to evaluate from the trainer."""
+    def _setup_training(self, trainer: TrainingContext, network: nn.Module) -> Module:
+        """Take device and data from the trainer, and run its network as `val` of the saved weights will."""
         self.device, self.data = trainer.device, trainer.data
-        module = trainer.ema.ema if trainer.ema is not None else unwrap_model(trainer.model)
-        self.model = module
+        self.model = network
+        if isinstance(network, BaseModel):
+            args = self.args.replace(amp=trainer.args.amp, compile=False)
+            self.model = load_backend(network, self.device, args)
         self.drawing = bool(self.args.plots) and (trainer.stopper.possible_stop or trainer.epoch >= trainer.epochs - 1)
-        self._set_names(getattr(module, "names", {}))
-        return module
+        self._set_names(getattr(network, "names", {}))
+        return self.model
 
     def _setup_standalone(self, model: WeightsSource | None) -> Module:
         """Load model and data set."""
@@ -414,11 +418,15 @@ class BaseValidator(CallbackMixin):
         self.names = {**model_names, **data_names}
         self.nc = len(self.names)
 
-    def _loop(self, module: Any, trainer: TrainingContext | None) -> None:
-        """Run every batch through the stages and time them."""
+    @property
+    def precision(self) -> str:
+        """What the network computes in, such as float32; of an exported file the precision that it was written in."""
+        return precision_of(self.model)
+
+    def _loop(self, module: Any, trainer: TrainingContext | None, network: nn.Module | None) -> None:
+        """Run every batch through the stages and time them; `network` computes the losses in training."""
         timers = [Profile(device=self.device) for _ in VAL_STAGES]
         spans: dict[str, list[float]] = {name: [] for name in VAL_STAGES}
-        dtype = amp_dtype(trainer.args.amp, self.device) if trainer is not None else None
         self.seen, self.losses = 0, []
         self.init_metrics(module)
         self.run_callbacks("on_val_start")
@@ -429,11 +437,11 @@ class BaseValidator(CallbackMixin):
             with timers[0]:
                 batch = self.preprocess(batch)
                 self.network_size = (batch["img"].shape[2], batch["img"].shape[3])
-            with timers[1], autocast(dtype is not None, self.device, dtype):
+            with timers[1]:
                 raw = self.infer(module, batch["img"])
             with timers[2]:
-                if trainer is not None:
-                    self.losses.append((module(batch, raw)[1], max(len(batch["cls"]), 1)))
+                if network is not None:
+                    self.losses.append((network(batch, raw)[1], max(len(batch["cls"]), 1)))
             with timers[3]:
                 preds = self.postprocess(raw)
             for name, timer in zip(VAL_STAGES, timers, strict=True):
@@ -450,9 +458,22 @@ class BaseValidator(CallbackMixin):
     def _log_end(self) -> None:
         """Log the speed line and the run folder."""
         parts = ", ".join(f"{ms:.1f}ms {name}" for name, ms in self.speed.items())
-        LOGGER.info(f"Speed: {parts} per image")
+        LOGGER.info(f"Speed: {parts} per image; computed in {self.precision}")
         if self.save_dir is not None and self.save_dir.exists():
             LOGGER.info(f"Results saved to {colorstr('bold', str(self.save_dir))}")
+
+
+def trained_network(trainer: TrainingContext) -> nn.Module:
+    """The network that a training run evaluates: the averaged one, if there is one."""
+    return trainer.ema.ema if trainer.ema is not None else unwrap_model(trainer.model)
+
+
+def precision_of(model: Module) -> str:
+    """What a network computes in, such as float32; of an exported file the precision that it was written in."""
+    if isinstance(model, AutoBackend) and model.metadata is not None:
+        return model.metadata.precision
+    dtype = (model.dtype if isinstance(model, AutoBackend) else None) or torch.float32
+    return "float16" if getattr(model, "fp16", False) else str(dtype).removeprefix("torch.")
 
 
 def max_side(imgsz: int | list[int] | tuple[int, ...]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from ultralytics.data.doctor.survey import Survey
 from ultralytics.data.images import imread, resize
 from ultralytics.utils.ops import xywhn2xyxy
 from ultralytics.utils.plotting.annotator import Annotator, colors
-from ultralytics.utils.plotting.figure import literal
+from ultralytics.utils.plotting.figure import figure_bytes, literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,9 +45,7 @@ def _axes(width: float = 6.0) -> tuple[Figure, Axes]:
 
 
 def _png(figure: Figure) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=90)
-    return stream.getvalue()
+    return figure_bytes(figure, "png", 90)
 
 
 def _classes(surveys: Sequence[Survey], names: Mapping[int, str]) -> bytes:

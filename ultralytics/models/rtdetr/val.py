@@ -372,6 +372,7 @@ class RTDETRValidator(BaseValidator):
             self.on_plot(written[-1])
         if self.drawing or self.args.save_json:
             provenance = {"model": str(self.args.model), "data": str(self.args.data), "images": self.seen}
+            provenance["precision"] = self.precision
             write_tables(self.metrics.tables(), self.folder, "metrics", provenance)
         if self.drawing:  # last, so that a picture that fails costs no number
             self.metrics.plot_curves(self.folder, on_plot=self.on_plot)

@@ -11,8 +11,7 @@ from torch import nn
 from ultralytics.nn.profile.summary import LayerSummary
 from ultralytics.nn.registry import REGISTRY
 from ultralytics.utils.errors import ConfigError
-from ultralytics.utils.files import atomic_write
-from ultralytics.utils.plotting.figure import literal
+from ultralytics.utils.plotting.figure import literal, save_figure
 from ultralytics.utils.user_modules import origin
 
 if TYPE_CHECKING:
@@ -82,8 +81,7 @@ def draw_graph(
     for f, spot, kind in zip(layers, spots, kinds, strict=True):
         _draw_box(axes, f, spot, kind)
     _draw_legend(axes, kinds)
-    with atomic_write(path, "wb") as file:
-        figure.savefig(file, format=path.suffix[1:].lower(), dpi=110)
+    save_figure(figure, path, dpi=110)
     return path
 
 

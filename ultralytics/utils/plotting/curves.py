@@ -93,7 +93,8 @@ def plot_mc_curve(
     best = int(mean.argmax())
     figure, (axes,) = new_figure(9, 6)
     labels = [str(names.get(i, i)) for i in range(len(py))]
-    _curve_lines(axes, px, py, labels, f"all classes {mean[best]:.2f} at {px[best]:.3f}", mean)
+    value = float(py[:, best].mean()) if len(py) else 0.0  # the thick line is smoothed, tables hold this value
+    _curve_lines(axes, px, py, labels, f"all classes {value:.3f} at {px[best]:.3f}", mean)
     axes.set(xlabel=xlabel, ylabel=ylabel, title=f"{ylabel}-Confidence Curve")
     save_figure(figure, file, dpi=250)
     return file

@@ -7,6 +7,7 @@ or backend of the caller is touched.
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ultralytics.utils.files import atomic_write
+from ultralytics.utils.plotting.fonts import use_fonts_for
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -33,10 +35,19 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> 
 
 def save_figure(figure: Figure, file: Path, dpi: int) -> None:
     """Write the figure in the format of the file's suffix."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=file.suffix.lstrip(".") or "png", dpi=dpi)
+    content = figure_bytes(figure, file.suffix.lstrip(".").lower() or "png", dpi)
     with atomic_write(file, "wb") as f:
-        f.write(buffer.getvalue())
+        f.write(content)
+
+
+def figure_bytes(figure: Figure, format: str, dpi: int) -> bytes:
+    """Return the figure as a file of a format, its strings in fonts that have their characters where there are any."""
+    use_fonts_for(figure)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # one warning of ours says what to do
+        figure.savefig(buffer, format=format, dpi=dpi)
+    return buffer.getvalue()
 
 
 def literal(text: object) -> str:
