@@ -64,7 +64,7 @@ class Args(TypedNamespace):
     visualize: bool
     augment: bool
     agnostic_nms: bool
-    classes: int | list[int] | None
+    classes: int | list[int | str] | None
     retina_masks: bool
     embed: list[int] | None
     show: bool

@@ -117,7 +117,7 @@ class Key:
 
     def is_off(self, value: object) -> bool:
         """Whether a value asks for nothing: the default, or switched off. Of indices, 0 is the first one."""
-        return bool(value == self.default or (not value and (value != 0 or self.kind is not k.INT_OR_INTS)))
+        return bool(value == self.default or (not value and (value != 0 or self.kind is not k.CLASSES)))
 
     @property
     def bounds(self) -> str:

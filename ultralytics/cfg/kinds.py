@@ -202,6 +202,17 @@ def _layers(value: object) -> int | list[int | str]:
     return layers
 
 
+def _classes(value: object) -> int | list[int | str]:
+    """An index, or a list of indices and names; a string, as a command line gives it, is split at its commas."""
+    if isinstance(value, str):
+        items = [item.strip(" '\"") for item in value.strip("[]() ").split(",")]
+        value = [int(item) if item.isdecimal() else item for item in items]
+    classes: int | list[int | str] = _either(_int, _list_of(_either(_int, _word)))(value)
+    if isinstance(classes, list) and "" in classes:
+        raise ValueError
+    return classes
+
+
 def _quantize(value: object) -> int | str:
     text = str(_either(_int, _word)(value)).lower()
     if text not in BITS_OF_NAME:
@@ -249,7 +260,7 @@ FRACTION = Kind(
 GAIN = Kind("a number from 0 to 1, or a pair of factors [low, high]", _gain, "float | list[float]")
 DEVICE = Kind("cpu, mps, a GPU index such as 0, or several such as 0,1", _device, "int | str | list[int | str]")
 INTS = Kind("a list of integers", _list_of(_int), "list[int]")
-INT_OR_INTS = Kind("an integer or a list of integers", _either(_int, _list_of(_int)), "int | list[int]")
+CLASSES = Kind("an index or name, or a list of them", _classes, "int | list[int | str]")
 LAYERS = Kind(
     "a number of layers, or a list of layer indices and names, such as [0,1,encoder]", _layers, "int | list[int | str]"
 )

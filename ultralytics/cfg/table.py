@@ -287,7 +287,7 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
                 only="detect",
                 traits=T.SUPPRESSION | T.EXPORT_VAL,
             ),
-            Key("classes", k.INT_OR_INTS, None, "keep only these class indices", nullable=True, only="detect"),
+            Key("classes", k.CLASSES, None, "keep only these classes", nullable=True, only="detect"),
             Key("retina_masks", k.BOOL, False, "masks at full size", inert=_SEGMENT),
             Key("embed", k.INTS, None, "return feature vectors of these layers", nullable=True),
         ),

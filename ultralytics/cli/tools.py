@@ -28,6 +28,7 @@ from ultralytics.utils.log import LOGGER, write_text
 
 YAMLS = (".yaml", ".yml")
 PIXEL = k.Kind("two integers x,y", lambda value: _pixel(value), "list[int]")
+QUERY = k.Kind("an integer, at least 0, or all", lambda value: _query(value), "int | str")
 MODEL_ROW = k.Kind("a list such as [SHSA, []]", lambda value: _row(value), "list[Any]")
 LAYER_OF_MODEL = k.Kind(
     "an integer or a name", lambda value: value if isinstance(value, str) else k.INT.convert(value), "int | str"
@@ -140,6 +141,15 @@ def _pixel(value: Any) -> list[int]:
     if len(point) != 2 or min(point) < 0:
         raise ValueError
     return [int(v) for v in point]
+
+
+def _query(value: object) -> int | str:
+    if isinstance(value, str) and value.lower() == "all":
+        return "all"
+    rank: int = k.INT.convert(value)
+    if rank < 0:
+        raise ValueError
+    return rank
 
 
 def _layer(value: object) -> int | str:
@@ -368,7 +378,7 @@ _ROWS = (
         own=(
             Key("kind", k.WORD, "hirescam", "hirescam, gradcam, shsa or sampling"),
             Key("layer", k.TEXT, None, "layer index, or several such as 3,4"),
-            Key("query", k.INT, None, "index of the detection to explain", low=0),
+            Key("query", QUERY, None, "rank of the detection to explain, 0 the best; all: each that predict shows"),
             Key("pixel", PIXEL, None, "query pixel of an attention map"),
         ),
         run_keys=None,

@@ -21,6 +21,7 @@ from ultralytics.cfg.schema import MODES, Trait, keys_with
 from ultralytics.engine.export.benchmark import Benchmark, Figures, check_saved, runnable_formats
 from ultralytics.engine.export.exporter import Export, weights_format
 from ultralytics.engine.export.parity import ParityReport
+from ultralytics.engine.origin import NewWeights, stored_precision
 from ultralytics.engine.results.result_list import ResultList
 from ultralytics.engine.results.results import Results
 from ultralytics.engine.training.optimizer import report_unfrozen
@@ -93,6 +94,7 @@ class Model:
             self.__dict__ = model.__dict__
             return
         self._lock = ProcessLock()
+        self._new_weights = NewWeights()
         self.user_files = [str(path) for path in load_user_modules(modules)]
         self.callbacks = Callbacks()
         self.predictor = self.trainer = self.ckpt = self.ckpt_path = self.cfg = self.metrics = None
@@ -119,6 +121,7 @@ class Model:
         self._take_family(family_of_yaml(self.cfg, scale))
         self.model = self._class("model")(copy.deepcopy(self.cfg), verbose=verbose, scale=scale)
         self.model_name = "model" if isinstance(cfg, dict) else Path(cfg).stem
+        self._new_weights.note(self.model)
         self.overrides = {"task": self.task, "model": None if isinstance(cfg, dict) else cfg}
         if scale is not None:
             self.overrides["model_scale"] = scale
@@ -205,12 +208,8 @@ class Model:
             if str(path) not in self.user_files:
                 self.user_files.append(str(path))
         named = {"modules": list(self.user_files)} if self.user_files else {}
-        return {**self._stored_precision(mode), **self.overrides, **kwargs, **named, "mode": mode, "task": self.task}
-
-    def _stored_precision(self, mode: str) -> dict[str, Any]:
-        """float32 for weights that were trained in it, so that `val` gives the figures of the training run."""
-        stored = ((self.ckpt or {}).get("train_args") or {}).get("amp")
-        return {"amp": False} if mode in {"val", "predict"} and stored in (False, "fp32") else {}
+        stored = stored_precision(self.ckpt, mode)
+        return {**stored, **self.overrides, **kwargs, **named, "mode": mode, "task": self.task}
 
     def _check_task_argument(self, task: str | None) -> None:
         """Raise ConfigError for another task than the model's; a mode in its place has no effect."""
@@ -234,6 +233,7 @@ class Model:
         """
         args = self._args("predict", {"batch": 1, "save": False, **kwargs})
         args.pop("data", None)
+        self._new_weights.warn(self.model, self.model_name, "predict")
         found = self._start(predictor or self._class("predictor"), args, source)
         return found if stream else ResultList(found)
 
@@ -267,6 +267,7 @@ class Model:
         """Evaluate on a data set (`data=`, else the one that the weights were trained on); return the metrics."""
         cls = validator or self._class("validator")
         args = self._args("val", kwargs)
+        self._new_weights.warn(self.model, self.model_name, "val")
         run = cls(args=args, _callbacks=self.callbacks)
         run(model=self._runnable(args))
         metrics: DetMetrics = run.metrics

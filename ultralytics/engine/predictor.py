@@ -220,7 +220,7 @@ class BasePredictor(CallbackMixin):
     @property
     def classes(self) -> list[int] | None:
         """Class ids to keep, None for all."""
-        return as_classes(self.args.classes)
+        return as_classes(self.args.classes, getattr(self.model, "names", None) or {})
 
     def update_args(self, overrides: Mapping[str, Any] | IterableSimpleNamespace, reset: bool = False) -> None:
         """Change arguments between runs, with `reset` starting from the defaults again.

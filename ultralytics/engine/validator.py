@@ -27,7 +27,7 @@ from ultralytics.nn.cpu.malloc import retain_freed_memory
 from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils import LOGGER, TQDM, IterableSimpleNamespace, colorstr, dist
 from ultralytics.utils.callbacks import Callback, CallbackMixin, Callbacks
-from ultralytics.utils.checks import check_imgsz
+from ultralytics.utils.checks import check_imgsz, nearest
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.metrics import DetMetrics
 from ultralytics.utils.metrics.report import times_of
@@ -177,7 +177,6 @@ class BaseValidator(CallbackMixin):
         refuse_unsupported(self.args)
         self.shown_conf = SHOWN_CONF if self.args.conf is None else float(self.args.conf)
         self.conf = VAL_CONF if self.args.conf is None else float(self.args.conf)
-        self.classes = as_classes(self.args.classes)
         self.dataloader = dataloader
         self.save_dir = Path(save_dir) if save_dir else None
         self.callbacks = Callbacks(_callbacks)
@@ -419,6 +418,11 @@ class BaseValidator(CallbackMixin):
         self.nc = len(self.names)
 
     @property
+    def classes(self) -> list[int] | None:
+        """Class ids that are predicted, None for all."""
+        return as_classes(self.args.classes, self.names)
+
+    @property
     def precision(self) -> str:
         """What the network computes in, such as float32; of an exported file the precision that it was written in."""
         return precision_of(self.model)
@@ -503,8 +507,20 @@ def first_tensor(preds: RawOutput) -> Tensor:
     return preds
 
 
-def as_classes(classes: int | Sequence[int] | None) -> list[int] | None:
-    """Return the class filter as a list, None for no filter."""
+def as_classes(classes: int | Sequence[int | str] | None, names: Mapping[int, str]) -> list[int] | None:
+    """Return the class filter as a list of ids, None for no filter. Raises ConfigError for a name that no class has."""
     if classes is None:
         return None
-    return [int(c) for c in classes] if isinstance(classes, Sequence) else [int(classes)]
+    listed = classes if isinstance(classes, Sequence) else [classes]
+    return [_class_id(c, names) if isinstance(c, str) else int(c) for c in listed]
+
+
+def _class_id(name: str, names: Mapping[int, str]) -> int:
+    """The id of a class name; the case of letters counts only where it makes a difference."""
+    same = [i for i, known in names.items() if known == name]
+    same = same or [i for i, known in names.items() if known.lower() == name.lower()]
+    if len(same) != 1:
+        near = nearest(name, names.values())
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(list(names.values())[:20])}"
+        raise ConfigError(f"classes={name}: {'several classes have' if same else 'no class has'} this name", hint)
+    return same[0]

@@ -97,6 +97,15 @@ def module_at(model: RTDETRDetectionModel, layer: int | str) -> tuple[str, nn.Mo
     raise ConfigError(f"layer={layer}: there is no such module", f"give a number from 0 to {last}")
 
 
+@torch.no_grad()
+def count_above(model: RTDETRDetectionModel, im: Tensor, conf: float) -> int:
+    """Number of detections of an image (1, 3, H, W) with a score above `conf`; a class filter is respected."""
+    _, raw = model(im)
+    scores = at_least_float32(raw.dec_scores[-1, 0])  # (Q, nc)
+    wanted = head_of(model).classes
+    return int(((scores if wanted is None else scores[:, list(wanted)]).sigmoid() > conf).sum())
+
+
 def choose(model: RTDETRDetectionModel, rank: int, scores: Tensor, boxes: Tensor) -> Choice:
     """Return the detection of a rank, from the last decoder layer's logits (Q, nc) and boxes (Q, 4).
 

@@ -21,14 +21,22 @@ import numpy.typing as npt
 import torch
 
 from ultralytics.engine.model import Model
-from ultralytics.models.rtdetr.explain import Choice, gradient_maps, sampling_points, shsa_attention
+from ultralytics.models.rtdetr.explain import Choice, count_above, gradient_maps, sampling_points, shsa_attention
+from ultralytics.models.rtdetr.heatmap_plot import (
+    overlay,
+    shown_range,
+    stretched,
+    with_colour_bar,
+    with_legend,
+    with_title,
+)
 from ultralytics.models.rtdetr.post import class_filter, stretch_geometry
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.ops import RatioPad, letterbox_geometry
-from ultralytics.utils.plotting.annotator import Annotator, colors, write_image
+from ultralytics.utils.plotting.annotator import Annotator, Color, colors, encoded_png, write_image
 from ultralytics.utils.torch_tools.arrays import Pixels
 
 Layers = int | str | Sequence[int | str] | None
@@ -44,6 +52,7 @@ class Heatmap:
     """Heat map of one image: `values` (H, W) in 0..1 (empty for sampling), `arrays` for other programs, and marks.
 
     `box` is xyxy, `pixel` x, y. For sampling `points` (n, 2), `weights` (n,) and `levels` (n,) of one decoder layer.
+    `peak` is what the value 1 stands for in `unit`. `labels` False leaves title and legend out of the picture.
     """
 
     kind: str
@@ -58,14 +67,30 @@ class Heatmap:
     weights: _Array = field(default_factory=lambda: np.zeros(0, np.float32))
     levels: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     level_names: tuple[str, ...] = ()
+    peak: float = 1.0
+    unit: str = "of maximum"
+    labels: bool = True
+
+    def __repr__(self) -> str:
+        height, width = self.image.shape[:2]
+        return f"Heatmap({self.title.replace(chr(10), ', ')}; {Path(self.path).name}, {width}x{height} px)"
+
+    def _repr_png_(self) -> bytes:
+        """The picture, which a notebook shows."""
+        return encoded_png(self.plot())
 
     def plot(self) -> Pixels:
-        """Return the image with the map laid over it and the marks drawn, BGR; small images are enlarged."""
+        """Return the image with the map laid over it and the marks drawn, BGR; small images are enlarged.
+
+        Title, colour bar and legend stand beside the image, not on it. The last colour stands for the largest value,
+        the first one for 0, of attention for the smallest value.
+        """
         scale = max(1, -(-MIN_PLOT_SIDE // max(self.image.shape[:2])))
         size = (self.image.shape[1] * scale, self.image.shape[0] * scale)
         canvas = np.asarray(cv2.resize(self.image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+        shown = shown_range(self.values, from_zero=self.kind != "shsa")
         if self.values.size:
-            canvas = overlay(canvas, np.asarray(cv2.resize(self.values, size), np.float32))
+            canvas = overlay(canvas, stretched(np.asarray(cv2.resize(self.values, size), np.float32), shown))
         annotator = Annotator(canvas)
         if self.box is not None:
             annotator.rectangle(self.box * scale, outline=MARK, width=annotator.lw)
@@ -74,8 +99,13 @@ class Heatmap:
             x, y = (round(v * scale) for v in self.pixel)
             cv2.drawMarker(annotator.im, (x, y), (0, 0, 0), cv2.MARKER_CROSS, 12 * annotator.lw, annotator.lw + 2)
             cv2.drawMarker(annotator.im, (x, y), MARK, cv2.MARKER_CROSS, 12 * annotator.lw, annotator.lw)
-        annotator.text((4, 4), self.title)
-        return annotator.result()
+        picture: Pixels = annotator.result()
+        if self.labels and self.level_names:
+            picture = with_legend(picture, self._legend())
+        if self.values.size:
+            low, high = (f"{value * self.peak:.3g}" for value in shown)
+            picture = with_colour_bar(picture, low, high, self.unit)
+        return with_title(picture, self.title) if self.labels else picture
 
     def _draw_points(self, annotator: Annotator, scale: int) -> None:
         """Draw sampling points: area by weight, colour by level, heavy ones last."""
@@ -87,12 +117,14 @@ class Heatmap:
             radius = max(2, round(largest * float(np.sqrt(self.weights[i] / self.weights.max()))))
             cv2.circle(annotator.im, (x, y), radius, colors(int(self.levels[i]), bgr=True), cv2.FILLED, cv2.LINE_AA)
             cv2.circle(annotator.im, (x, y), radius, MARK, 1, cv2.LINE_AA)
+
+    def _legend(self) -> list[tuple[str, Color]]:
+        """How much of the weight each level has, in its colour."""
         fractions = [self.weights[self.levels == n].sum() / self.weights.sum() for n in range(len(self.level_names))]
-        rows = [
+        return [
             (f"{name}: {fraction:.0%}", colors(n, bgr=True))
             for n, (name, fraction) in enumerate(zip(self.level_names, fractions, strict=True))
         ]
-        annotator.legend(rows)
 
     def save(self, stem: str | Path) -> tuple[Path, Path]:
         """Write `<stem>.png` and `<stem>.npz`; return both paths."""
@@ -103,13 +135,6 @@ class Heatmap:
         with atomic_write(arrays, "wb") as f:
             f.write(buffer.getvalue())
         return picture, arrays
-
-
-def overlay(image: Pixels, values: _Array) -> Pixels:
-    """Lay a map in 0..1 over an image: the higher, the more colour; where it is 0 the image stays."""
-    tint = cv2.applyColorMap((values * 255).round().astype(np.uint8), cv2.COLORMAP_TURBO)
-    strength = 0.75 * np.sqrt(values)[..., None]
-    return (image * (1 - strength) + tint * strength).round().astype(np.uint8)
 
 
 def over_original(cells: torch.Tensor, network: Sequence[int], shape: Sequence[int], geometry: RatioPad) -> _Array:
@@ -192,7 +217,10 @@ class _Explainer:
         mark = None if place is None else self.to_pixels(np.array(place))
         at = None if mark is None else (float(mark[0]), float(mark[1]))
         title = f"shsa layer {attention_map.layer}\n{subtitle}"
-        return Heatmap("shsa", self.path, self.image, title, values, arrays, box, at)
+        peak = float(attention_map.map.max()) * attention_map.map.numel()  # 1 is attention to all cells in equal parts
+        return Heatmap(
+            "shsa", self.path, self.image, title, values, arrays, box, at, peak=peak, unit="x mean"
+        )  # fmt: skip
 
     def sampling(self, layer: Layers, rank: int) -> Heatmap:
         """Where the decoder sampled for a detection; the image shows one of its layers, the arrays hold all."""
@@ -252,7 +280,7 @@ def heatmap(
     source: object,
     kind: str = "hirescam",
     layer: Layers = None,
-    query: int | None = None,
+    query: int | str | None = None,
     pixel: Sequence[float] | None = None,
     save: bool = True,
     **kwargs: Any,
@@ -267,10 +295,12 @@ def heatmap(
         layer: number of a row of the model YAML or a dotted name below it; for the gradient maps also several, as a
             list or separated by commas, whose maps are added. By default the maps that the head reads, the first SHSA
             block, or the last decoder layer.
-        query: rank of the detection, 0 is the best; by default 0, for shsa none: the mean of all cells.
+        query: rank of the detection, 0 is the best; by default 0, for shsa none: the mean of all cells. "all": a map
+            for each detection that `predict` would show.
         pixel: x, y in the original image; the querying cell of shsa.
         save: write a PNG and an NPZ for each image into the run folder.
-        kwargs: arguments of `predict`: imgsz, letterbox, classes, device, project, name, ...
+        kwargs: arguments of `predict`: imgsz, letterbox, classes, conf, device, project, name, ...; with
+            `show_labels=False` the pictures have no title and legend.
 
     Raises:
         ConfigError: a layer, detection or pixel that does not exist; a model without a PyTorch network.
@@ -287,15 +317,30 @@ def heatmap(
         for path, image in zip(paths, images, strict=True):
             explainer = _Explainer(network, predictor.preprocess([image]), image, path, bool(predictor.args.letterbox))
             with class_filter(network, predictor.classes):
-                result = explain(explainer, kind, layer, query, pixel)
-            out.append(result)
-            if save:
-                stem = predictor.save_dir / _free(f"{Path(path).stem or 'image'}_{kind}", used)
-                image_file, arrays = result.save(stem)
-                LOGGER.info(f"{path}: {result.title.replace(chr(10), ', ')} -> {image_file}, {arrays.name}")
+                ranks = _ranks(explainer, query, predictor.conf)
+                results = [explain(explainer, kind, layer, rank, pixel) for rank in ranks]
+            for rank, result in zip(ranks, results, strict=True):
+                result.labels = bool(predictor.args.show_labels)
+                out.append(result)
+                if save:
+                    number = f"_{rank}" if query == "all" else ""
+                    stem = predictor.save_dir / _free(f"{Path(path).stem or 'image'}_{kind}{number}", used)
+                    image_file, arrays = result.save(stem)
+                    LOGGER.info(f"{path}: {result.title.replace(chr(10), ', ')} -> {image_file}, {arrays.name}")
+            if not ranks:
+                LOGGER.info(f"{path}: no detection above conf={predictor.conf}, nothing to explain")
     if save and out:
         LOGGER.info(f"Results saved to {colorstr('bold', str(predictor.save_dir))}")
     return out
+
+
+def _ranks(explainer: _Explainer, query: int | str | None, conf: float) -> list[int | None]:
+    """The detections to explain: the asked-for one, or all above a score."""
+    if query is None or isinstance(query, int):
+        return [query]
+    if query != "all":
+        raise ConfigError(f"query={query}: it is the rank of a detection, 0 for the best, or all")
+    return list(range(count_above(explainer.model, explainer.im, conf)))
 
 
 def _free(name: str, used: set[str]) -> str:

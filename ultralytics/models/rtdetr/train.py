@@ -22,6 +22,7 @@ from ultralytics.data.labels.table import LabelTable
 from ultralytics.data.types import Batch
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.engine.training.interface import BatchLoader, InitialWeights, ModelSource, stride_of
+from ultralytics.engine.validator import as_classes
 from ultralytics.models.rtdetr.post import check_class_filter
 from ultralytics.models.rtdetr.val import RTDETRValidator, build_rtdetr_dataset, on_device
 from ultralytics.nn.families import FAMILIES, family_of, letterboxes
@@ -66,7 +67,7 @@ class RTDETRTrainer(BaseTrainer):
         if not data.get(self.args.split):
             have = ", ".join(k for k in ("train", "val", "test") if data.get(k))
             raise ConfigError(f"split={self.args.split}: the data set has no such split", f"it has: {have}")
-        check_class_filter(self.args.classes, data["nc"])
+        check_class_filter(as_classes(self.args.classes, data["names"]), data["nc"])
         return data
 
     def get_model(self, cfg: ModelSource = None, weights: InitialWeights = None, verbose: bool = True) -> YamlModel:

@@ -192,6 +192,11 @@ def _printable(text: str) -> str:
     return text.encode(known, "replace").decode(known)  # OpenCV crashes on lone surrogates
 
 
+def encoded_png(im: npt.NDArray[Any]) -> bytes:
+    """A BGR image as a PNG file."""
+    return cv2.imencode(".png", im)[1].tobytes()
+
+
 def write_image(file: str | Path, im: npt.NDArray[Any], jpeg_quality: int = 95) -> str:
     """Write a BGR image in the format of the file's suffix (any path, atomically); return the file's name.
 

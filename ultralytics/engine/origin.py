@@ -1,0 +1,44 @@
+"""Where the weights of a model come from: what a call takes from their file, and whether they were ever changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from ultralytics.utils.log import LOGGER
+
+UNTRAINED = "its weights are untrained: train it, or load() a weights file"
+
+
+def stored_precision(ckpt: Mapping[str, Any] | None, mode: str) -> dict[str, Any]:
+    """Arguments of a call: float32 for weights that were trained in it, so that `val` gives the figures of the run."""
+    amp = ((ckpt or {}).get("train_args") or {}).get("amp")
+    return {"amp": False} if mode in {"val", "predict"} and amp in (False, "fp32") else {}
+
+
+class NewWeights:
+    """Watches a network that was built from a YAML: are its weights still those of the construction?
+
+    In-place changes count: an optimizer's step, `load_state_dict`, `load()`.
+    """
+
+    def __init__(self) -> None:
+        self._versions: int | None = None
+        self._named = False
+
+    def note(self, network: nn.Module) -> None:
+        """Take the weights of a network as untrained."""
+        self._versions = _versions(network)
+
+    def warn(self, network: Any, name: str, use: str) -> None:
+        """Log one warning before such a network is used."""
+        if self._versions is not None and not self._named and _versions(network) == self._versions:
+            self._named = True
+            LOGGER.warning(f"{use} with {name}: {UNTRAINED}")
+
+
+def _versions(network: nn.Module) -> int:
+    """How often the tensors of a network were changed in place."""
+    return sum(int(tensor._version) for tensor in network.parameters())
