@@ -228,7 +228,16 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
                 choices=("train", "val", "test"),
                 traits=T.EXPORT_VAL,
             ),
-            Key("save_json", k.BOOL, False, "write predictions in COCO's JSON format", only="detect"),
+            Key(
+                "save_json",
+                k.BOOL,
+                False,
+                "write predictions in COCO's JSON format",
+                only="detect",
+                inert_in={
+                    "predict": "val writes predictions.json; in predict use save_txt=True, or to_json() of the results"
+                },
+            ),
             Key(
                 "conf",
                 k.UNIT,

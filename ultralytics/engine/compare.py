@@ -17,6 +17,8 @@ from ultralytics.utils.metrics import DetMetrics
 from ultralytics.utils.metrics.report import Table, Value, interval_columns, write_tables
 
 METRIC_COLUMNS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR100")
+SCOPE = "intervals over images, of one run each"
+REPEAT = "other seeds move these numbers too: to compare networks, train several seeds of each and compare their means"
 PAIRED = ("AP", "AP50", "AP75", "AR100")
 
 
@@ -33,8 +35,9 @@ def compare(models: Sequence[Model], **kwargs: Any) -> Comparison:
     """Validate every model on the same images and compare each with the first.
 
     `kwargs` are the arguments of `model.val`. The interval of a difference comes from a bootstrap over images in which
-    both models get the same draws, so that variation common to both cancels. A difference is called clear when
-    its interval does not hold 0. Files go to one run folder, with a folder for each model.
+    both models get the same draws, so that variation common to both cancels. It holds for these weights alone: a run
+    with another seed may differ as much, and one run each cannot show that. Files go to one run folder, with a folder
+    for each model.
 
     Raises:
         ConfigError: fewer than two models, or they were not validated on the same images.
@@ -54,6 +57,7 @@ def compare(models: Sequence[Model], **kwargs: Any) -> Comparison:
     tables = {"models": models_table(metrics), "differences": differences_table(metrics)}
     for table in tables.values():
         LOGGER.info(f"\n{table.title}\n{table.render()}")
+    LOGGER.info(REPEAT)
     dataset = {"data": args.data, "images": len(metrics[labels[0]].stats)}
     write_tables(tables, root, "comparison", {k: str(v) for k, v in dataset.items()})
     LOGGER.info(f"Comparison saved to {colorstr('bold', str(root))}")
@@ -96,7 +100,7 @@ def models_table(results: dict[str, DetMetrics]) -> Table:
 
 
 def differences_table(results: dict[str, DetMetrics]) -> Table:
-    """A row for each further model and number: the difference to the first model, its interval, whether it is clear."""
+    """A row for each further model and number: the difference to the first model, its interval over the images."""
     (first, base), *others = results.items()
     rows: list[tuple[Value, ...]] = []
     for label, metrics in others:
@@ -105,6 +109,6 @@ def differences_table(results: dict[str, DetMetrics]) -> Table:
             if metrics.bootstrap is None or base.bootstrap is None:
                 raise ConfigError(f"{label} or {first} has no replicates", "call metrics.resample() first")
             _, low, high = metrics.bootstrap.difference(base.bootstrap, name, change)
-            rows.append((label, name, change, low, high, "yes" if low > 0 or high < 0 else "no"))
-    columns = ("model", "metric", "difference", *interval_columns(), "clear")
-    return Table(f"Differences to {first}", columns, tuple(rows))
+            rows.append((label, name, change, low, high, "differs" if low > 0 or high < 0 else "no sign"))
+    columns = ("model", "metric", "difference", *interval_columns(), "on these images")
+    return Table(f"Differences to {first} ({SCOPE})", columns, tuple(rows))

@@ -24,13 +24,13 @@ from ultralytics.data.augment import LetterBox
 from ultralytics.data.loaders.open import load_inference_source
 from ultralytics.data.loaders.prefetch import read_ahead
 from ultralytics.data.utils import VID_FORMATS, suffix_of
+from ultralytics.engine.class_names import as_classes
 from ultralytics.engine.results.result_list import ResultList
 from ultralytics.engine.results.results import Results
 from ultralytics.engine.validator import (
     SHOWN_CONF,
     RawOutput,
     WeightsSource,
-    as_classes,
     load_backend,
     refuse_uncalled,
     refuse_unsupported,

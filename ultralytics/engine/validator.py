@@ -21,13 +21,14 @@ from ultralytics.cfg import Args, get_cfg, get_save_dir
 from ultralytics.data.build import batches_of
 from ultralytics.data.types import Batch
 from ultralytics.data.utils import check_det_dataset
+from ultralytics.engine.class_names import as_classes, in_another_order
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.backends.metadata import ExportMetadata
 from ultralytics.nn.cpu.malloc import retain_freed_memory
 from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils import LOGGER, TQDM, IterableSimpleNamespace, colorstr, dist
 from ultralytics.utils.callbacks import Callback, CallbackMixin, Callbacks
-from ultralytics.utils.checks import check_imgsz, nearest
+from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.metrics import DetMetrics
 from ultralytics.utils.metrics.report import times_of
@@ -414,6 +415,11 @@ class BaseValidator(CallbackMixin):
                 f"the model has {len(model_names)} classes, the data set {len(data_names)}: "
                 "class ids are compared as they are"
             )
+        if data_names and not self.training and in_another_order(model_names, data_names):
+            LOGGER.warning(
+                f"the data set has the model's classes in another order ({', '.join(list(data_names.values())[:9])}): "
+                "class ids are compared as they are, so the figures are wrong; correct `names` in the data YAML"
+            )
         self.names = {**model_names, **data_names}
         self.nc = len(self.names)
 
@@ -505,22 +511,3 @@ def first_tensor(preds: RawOutput) -> Tensor:
     while not isinstance(preds, Tensor):
         preds = preds[0]
     return preds
-
-
-def as_classes(classes: int | Sequence[int | str] | None, names: Mapping[int, str]) -> list[int] | None:
-    """Return the class filter as a list of ids, None for no filter. Raises ConfigError for a name that no class has."""
-    if classes is None:
-        return None
-    listed = classes if isinstance(classes, Sequence) else [classes]
-    return [_class_id(c, names) if isinstance(c, str) else int(c) for c in listed]
-
-
-def _class_id(name: str, names: Mapping[int, str]) -> int:
-    """The id of a class name; the case of letters counts only where it makes a difference."""
-    same = [i for i, known in names.items() if known == name]
-    same = same or [i for i, known in names.items() if known.lower() == name.lower()]
-    if len(same) != 1:
-        near = nearest(name, names.values())
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(list(names.values())[:20])}"
-        raise ConfigError(f"classes={name}: {'several classes have' if same else 'no class has'} this name", hint)
-    return same[0]

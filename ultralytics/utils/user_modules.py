@@ -97,6 +97,15 @@ def _load(path: Path) -> Path:
     return path
 
 
+def file_with_class(name: str) -> str:
+    """Name of a loaded file of the user's that defines a class of this name, '' for none."""
+    for module in list(sys.modules.values()):
+        found = getattr(module, "__dict__", {}).get(name) if hasattr(module, HASH) else None
+        if isinstance(found, type) and found.__module__ == module.__name__:
+            return Path(str(module.__file__)).name
+    return ""
+
+
 def _module_name(path: Path) -> str:
     """The file's stem, so that a plain `import` finds the same module; with a suffix where the stem means another."""
     stem = path.stem

@@ -20,9 +20,9 @@ from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.doctor import Finding, preflight
 from ultralytics.data.labels.table import LabelTable
 from ultralytics.data.types import Batch
+from ultralytics.engine.class_names import as_classes
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.engine.training.interface import BatchLoader, InitialWeights, ModelSource, stride_of
-from ultralytics.engine.validator import as_classes
 from ultralytics.models.rtdetr.post import check_class_filter
 from ultralytics.models.rtdetr.val import RTDETRValidator, build_rtdetr_dataset, on_device
 from ultralytics.nn.families import FAMILIES, family_of, letterboxes

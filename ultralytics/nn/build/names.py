@@ -17,6 +17,7 @@ from ultralytics.nn.build.census import origin_of_name
 from ultralytics.nn.modules.backbones.timm_rows import INSTALL, MODEL_NAME, has_timm, timm_entry
 from ultralytics.nn.registry import REGISTRY, Entry, Plan, RowContext, scaled_conv
 from ultralytics.utils.errors import ModelYAMLError
+from ultralytics.utils.user_modules import file_with_class
 
 MAX_TEXT = 1000  # characters of a string that is a module
 MAX_ELEMENTS, MAX_PARTS = 10_000_000, 1_000  # numbers and tensors of a module that a string makes
@@ -74,6 +75,9 @@ def _module_names(owner: ModuleType) -> list[str]:
 
 
 def _unknown(name: str, near: list[str] | None = None) -> str:
+    if file := file_with_class(name):
+        problem = f"unknown module '{name}': {file} has a class of this name, which is not registered"
+        return f"{problem}\nwrite @register above it, and in the file: from ultralytics.nn import register"
     near = REGISTRY.nearest(name) if near is None else near
     if name in _module_names(nn):
         near = [f"nn.{name}", *near[:2]]

@@ -101,11 +101,20 @@ def wide_lines(wide: Mapping[int, int]) -> list[str]:
     ]
 
 
+def gflops_text(value: float) -> str:
+    """GFLOPs with one decimal, small ones with three digits.
+
+    >>> gflops_text(54.43), gflops_text(0.4162), gflops_text(0.0)
+    ('54.4', '0.416', '0.0')
+    """
+    return f"{value:.3g}" if 0 < value < 1 else f"{value:.1f}"
+
+
 def totals_line(totals: Totals, imgsz: int | Sequence[int]) -> str:
     """`fused: 32,148,140 parameters, 105.7 GFLOPs; activations at 640 px: about 87 MB at the peak (one fp32 image)`."""
     size = f"{imgsz}" if isinstance(imgsz, int) else "x".join(map(str, imgsz))
     peak = "unknown" if totals.peak is None else f"about {totals.peak / 2**20:,.1f} MB"
-    counts = f"fused: {totals.fused_params:,} parameters, {totals.fused_gflops:.1f} GFLOPs"
+    counts = f"fused: {totals.fused_params:,} parameters, {gflops_text(totals.fused_gflops)} GFLOPs"
     return f"{counts}; activations at {size} px: {peak} at the peak (one fp32 image, inference)"
 
 
@@ -167,9 +176,9 @@ def compare_rows(totals: Sequence[Totals]) -> list[tuple[str, ...]]:
                 t.name + (" !" if t.wide else ""),
                 f"{t.layers:,}",
                 f"{t.params:,}",
-                f"{t.gflops:.1f}",
+                gflops_text(t.gflops),
                 f"{t.fused_params:,}",
-                f"{t.fused_gflops:.1f}",
+                gflops_text(t.fused_gflops),
                 "" if t is first else f"{t.params - first.params:+,}",
                 "" if t is first else f"{t.gflops - first.gflops:+.1f}",
                 "?" if t.peak is None else f"{t.peak / 2**20:,.0f}",
@@ -193,5 +202,5 @@ def _short(args: tuple[Any, ...], limit: int = 44) -> str:
 def summary_line(title: str, fused: bool, counts: tuple[int, int, int, float]) -> str:
     """`rtdetr-l summary: 470 layers, 32,970,476 parameters, 32,970,476 gradients, 110.2 GFLOPs`."""
     layers, parameters, gradients, gflops = counts
-    text = f"{layers:,} layers, {parameters:,} parameters, {gradients:,} gradients, {gflops:.1f} GFLOPs"
+    text = f"{layers:,} layers, {parameters:,} parameters, {gradients:,} gradients, {gflops_text(gflops)} GFLOPs"
     return f"{title} summary{' (fused)' if fused else ''}: {text}"

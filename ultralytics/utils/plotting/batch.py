@@ -17,6 +17,8 @@ from ultralytics.utils.plotting.annotator import Annotator, colors, write_image
 from ultralytics.utils.torch_tools.arrays import Pixels
 
 MAX_SIDE = 1920  # pixels of the whole picture
+MIN_CELL = 320  # pixels of the longer side of an image in it: smaller ones are enlarged
+SMALL_CELL, MAX_NAME = 480, 12  # in cells up to this side boxes are thin and class names are cut
 BORDER = (255, 255, 255)
 
 Values = Tensor | npt.NDArray[Any]
@@ -31,9 +33,10 @@ def _to_bgr(image: npt.NDArray[Any], scale: float) -> Pixels:
     """Return an (h, w, 3) BGR uint8 image of a (C, H, W) RGB or grey one, resized by `scale`."""
     rgb = np.ascontiguousarray(image.transpose(1, 2, 0)).round().clip(0, 255).astype(np.uint8)
     bgr = cv2.cvtColor(rgb, cv2.COLOR_GRAY2BGR) if rgb.shape[2] == 1 else rgb[..., 2::-1]
-    if scale < 1:
+    if scale != 1:
         size = (max(round(bgr.shape[1] * scale), 1), max(round(bgr.shape[0] * scale), 1))
-        bgr = cv2.resize(np.ascontiguousarray(bgr), size, interpolation=cv2.INTER_AREA)
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        bgr = cv2.resize(np.ascontiguousarray(bgr), size, interpolation=how)
     return np.asarray(bgr)
 
 
@@ -46,12 +49,14 @@ def _draw_cell(
     title: str,
 ) -> Pixels:
     """Return one image with its boxes (n, 4), normalised centre and size, and its title."""
-    annotator = Annotator(image)
     h, w = image.shape[:2]
+    small = max(h, w) <= SMALL_CELL
+    annotator = Annotator(image, line_width=1 if small else None)
     corners = xywhn2xyxy(boxes, w, h)
     for i in range(len(boxes) - 1, -1, -1):  # the best score is drawn last, on top
         c = int(cls[i])
         label = str(names.get(c, c))
+        label = f"{label[: MAX_NAME - 1]}." if small and len(label) > MAX_NAME else label
         annotator.box_label(corners[i], label if confs is None else f"{label} {confs[i]:.2f}", colors(c, bgr=True))
     if title:
         annotator.text((2, 2), title)
@@ -84,6 +89,7 @@ def plot_images(
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     scale = min(1.0, MAX_SIDE / (max(h * rows, w * columns)))
+    scale = max(scale, MIN_CELL / max(h, w))
     cell_h, cell_w = max(round(h * scale), 1), max(round(w * scale), 1)
     canvas = np.full((rows * cell_h, columns * cell_w, 3), 255, dtype=np.uint8)
     for i in range(len(data)):

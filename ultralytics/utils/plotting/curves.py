@@ -162,6 +162,8 @@ def plot_results(csv_path: str | Path) -> Path:
         ax.set_title(literal(column), fontsize=11)
         ax.grid(alpha=0.3)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_xlabel("epoch", fontsize=9)
+        ax.set_ylabel(literal(_axis_name(column)), fontsize=9)
     for ax in axes[len(columns) :]:
         ax.axis("off")
     if len(table) > 10:
@@ -169,6 +171,11 @@ def plot_results(csv_path: str | Path) -> Path:
     out = file.with_name("results.png")
     save_figure(figure, out, dpi=160)
     return out
+
+
+def _axis_name(column: str) -> str:
+    """What the values of a column of results.csv are."""
+    return "loss" if column.endswith("loss") else "metric, 0 to 1"
 
 
 def _result_columns(columns: Sequence[str]) -> list[str]:
