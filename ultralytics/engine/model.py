@@ -21,7 +21,7 @@ from ultralytics.cfg.schema import MODES, Trait, keys_with
 from ultralytics.engine.export.benchmark import Benchmark, Figures, check_saved, runnable_formats
 from ultralytics.engine.export.exporter import Export, weights_format
 from ultralytics.engine.export.parity import ParityReport
-from ultralytics.engine.origin import NewWeights, stored_precision
+from ultralytics.engine.origin import NewWeights, naming_stored_data, stored_precision
 from ultralytics.engine.results.result_list import ResultList
 from ultralytics.engine.results.results import Results
 from ultralytics.engine.training.optimizer import report_unfrozen
@@ -269,7 +269,8 @@ class Model:
         args = self._args("val", kwargs)
         self._new_weights.warn(self.model, self.model_name, "val")
         run = cls(args=args, _callbacks=self.callbacks)
-        run(model=self._runnable(args))
+        with naming_stored_data(self.overrides.get("data"), kwargs, self.ckpt_path):
+            run(model=self._runnable(args))
         metrics: DetMetrics = run.metrics
         self.metrics = metrics
         return metrics
@@ -285,10 +286,11 @@ class Model:
         args = self._args("train", kwargs)
         if args.get("resume") is True and self.ckpt_path:
             args["resume"] = self.ckpt_path
-        run = self.trainer = cls(overrides=args, _callbacks=self.callbacks)
+        with naming_stored_data(self.overrides.get("data"), kwargs, self.ckpt_path):
+            run = self.trainer = cls(overrides=args, _callbacks=self.callbacks)
         if not args.get("resume"):
             keep = self.ckpt is not None and args.get("pretrained", True) is not False
-            network = run.get_model(cfg=self.model.yaml, weights=self.model if keep else None)
+            network = run.get_model(cfg=self.model.yaml, weights=self.model if keep else None, verbose=False)
             if not args.get("freeze"):
                 report_unfrozen(self.model, network)
             run.start_from(network, trained=keep)
@@ -479,6 +481,9 @@ class Model:
         """Put the network in evaluation mode."""
         self.model.eval()
         return self
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.ckpt_path or self.model_name}, {len(self.names)} classes)"
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the predictor, which holds open files and locks, and the lock."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
 
+from ultralytics.utils.errors import NotFoundError
 from ultralytics.utils.log import LOGGER
 
 UNTRAINED = "its weights are untrained: train it, or load() a weights file"
@@ -16,6 +18,17 @@ def stored_precision(ckpt: Mapping[str, Any] | None, mode: str) -> dict[str, Any
     """Arguments of a call: float32 for weights that were trained in it, so that `val` gives the figures of the run."""
     amp = ((ckpt or {}).get("train_args") or {}).get("amp")
     return {"amp": False} if mode in {"val", "predict"} and amp in (False, "fp32") else {}
+
+
+@contextmanager
+def naming_stored_data(stored: object, given: Mapping[str, Any], weights: str | None) -> Iterator[None]:
+    """Say in the error about a missing data set that its path was stored in the weights file, where it was."""
+    try:
+        yield
+    except NotFoundError as e:
+        if stored is None or weights is None or given.get("data") is not None or given.get("resume"):
+            raise
+        raise NotFoundError(str(e).splitlines()[0], f"data={stored} was stored in {weights}: pass data=my.yaml") from e
 
 
 class NewWeights:

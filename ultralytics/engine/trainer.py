@@ -21,7 +21,7 @@ from ultralytics.data.build import EpochSampler, batches_of, stop_workers
 from ultralytics.data.types import Batch
 from ultralytics.engine.training import optimizer as optim
 from ultralytics.engine.training.autobatch import explain_out_of_memory, is_out_of_memory
-from ultralytics.engine.training.console import RunClock, memory_text, progress_text, write_csv
+from ultralytics.engine.training.console import RunClock, memory_text, next_steps, progress_text, write_csv
 from ultralytics.engine.training.environment import Interrupt, deterministic_mode, devices_to_start, process_group
 from ultralytics.engine.training.interface import EpochOutcome
 from ultralytics.engine.training.nan_trace import StepFailure, bad_labels
@@ -341,6 +341,8 @@ class BaseTrainer(TrainerSetup):
             self.plot_metrics()
         if self.final_val:
             self.final_eval()
+        if text := next_steps(self.epochs, p.epoch, self._elapsed(), self.from_weights):
+            LOGGER.info(text)
 
     def plot_metrics(self) -> None:
         """Draw the curves of results.csv."""
@@ -377,13 +379,22 @@ def resync_average(trainer: BaseTrainer) -> None:
 
 
 def log_start(trainer: BaseTrainer) -> None:
-    """Log sizes, precision and folder of a run."""
+    """Log the network, the arguments of the user, sizes, precision and folder of a run."""
+    network: Any = unwrap_model(trainer.model)
+    if hasattr(network, "info"):
+        network.info(imgsz=trainer.imgsz)
+    given = ", ".join(
+        f"{k}={v}" for k, v in sorted(trainer.given.items()) if k not in {"mode", "task"} and v is not None
+    )
+    LOGGER.info(f"Arguments: {given or 'defaults'}; all of them are in {trainer.save_dir / 'args.yaml'}")
     sizes = f"{count_of(trainer.train_loader)} training, {count_of(trainer.test_loader)} validation images"
     precision = str(trainer.amp_dtype or torch.float32).removeprefix("torch.")
     LOGGER.info(
         f"{sizes}, {trainer.imgsz} px, {precision}, {trainer.train_loader.num_workers} loader workers\n"
         f"Logging results to {colorstr('bold', str(trainer.save_dir))}\nTraining for {trainer.epochs} epochs..."
     )
+    if trainer.args.loss == "vfl" and "cls_loss" in trainer.loss_names:
+        LOGGER.info("cls_loss may rise while boxes get better: its targets are their IoU (loss=vfl). Judge by mAP.")
 
 
 def first_frozen_epoch(freeze_bn: float, epochs: int) -> int:

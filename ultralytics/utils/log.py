@@ -89,14 +89,45 @@ def mute(stream: TextIO) -> None:
 class _StdoutHandler(logging.Handler):
     """Writes to whatever `sys.stdout` is when a record arrives."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._open = 0  # letters of a progress line that has not ended
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
             if sys.stdout is not None:
-                write_text(sys.stdout, self.format(record) + "\n")
+                write_text(sys.stdout, self.format(record) + "\n", lead=self._cleared(sys.stdout))
         except OSError:  # the run is worth more than its messages
             mute(sys.stdout)
         except ValueError:
             self.handleError(record)
+
+    def draw(self, line: str, final: bool) -> None:
+        """Draw a progress line over the one before where that is possible; elsewhere the final one alone."""
+        stream = sys.stdout
+        if stream is None:
+            return
+        try:
+            if stream.isatty() or in_notebook(stream):
+                lead = self._cleared(stream)
+                self._open = 0 if final else len(line)
+                write_text(stream, line + ("\n" if final else ""), lead=lead)
+            elif final:
+                write_text(stream, line + "\n")
+        except OSError:
+            mute(stream)
+
+    def _cleared(self, stream: TextIO) -> str:
+        """What removes an open progress line, so that a message does not stand behind it."""
+        width, self._open = self._open, 0
+        if not width:
+            return ""
+        return "\r\033[K" if stream.isatty() else f"\r{' ' * width}\r"
+
+
+def in_notebook(stream: object) -> bool:
+    """Whether a stream is shown below a cell of a notebook, where a carriage return goes back to the line's start."""
+    return type(stream).__module__.partition(".")[0] == "ipykernel"
 
 
 class _Formatter(logging.Formatter):
@@ -140,7 +171,7 @@ def log_level(level: int) -> Iterator[None]:
         LOGGER.setLevel(before)
 
 
-def _clock(seconds: float) -> str:
+def clock_text(seconds: float) -> str:
     """Seconds as `m:ss` or `h:mm:ss`."""
     minutes, s = divmod(int(seconds), 60)
     hours, m = divmod(minutes, 60)
@@ -218,26 +249,20 @@ class ProgressBar(Generic[T]):
         front = f"{self.desc} " if self.desc else ""
         speed = f"{rate:.1f}{self.unit}/s" if rate >= 1 or not self.n else f"{1 / rate:.1f}s/{self.unit}"
         if not self.total:
-            return f"{front}{self.n}{self.unit} {speed} {_clock(elapsed)}"
+            return f"{front}{self.n}{self.unit} {speed} {clock_text(elapsed)}"
         done = min(self.n / self.total, 1.0)
         cells = int(done * self.WIDTH)
         bar = "━" * cells + "─" * (self.WIDTH - cells)
-        left = _clock((self.total - self.n) / rate) if self.n else "?"
+        left = clock_text((self.total - self.n) / rate) if self.n else "?"
         remaining = "" if self.n >= self.total else f"<{left}"
-        return f"{front}{bar} {done:.0%} {self.n}/{self.total} {speed} {_clock(elapsed)}{remaining}"
+        return f"{front}{bar} {done:.0%} {self.n}/{self.total} {speed} {clock_text(elapsed)}{remaining}"
 
     def _draw(self, final: bool = False) -> None:
-        stream = sys.stdout
-        if self.disable or stream is None:
+        if self.disable:
             return
         self._drawn = time.monotonic()
-        try:
-            if stream.isatty():
-                write_text(stream, self.text() + ("\n" if final else ""), lead="\r\033[K")
-            elif final:
-                write_text(stream, self.text() + "\n")
-        except OSError:
-            mute(stream)
+        handlers = [h for h in LOGGER.handlers if isinstance(h, _StdoutHandler)] or [_StdoutHandler()]
+        handlers[0].draw(self.text(), final)
 
 
 TQDM = ProgressBar

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ultralytics.engine.export.exporter import EXPORT_FORMATS, format_name, work_folder
+from ultralytics.engine.export.exporter import EXPORT_FORMATS, format_name, log_level, work_folder
 from ultralytics.engine.export.parity import ParityReport
 from ultralytics.engine.export.timing import Job, run_in_subprocess
 from ultralytics.utils.checks import collect_system_info
@@ -156,7 +157,8 @@ class Benchmark:
         """Return the file for a batch size, and store its comparison with the model."""
         if name == PYTORCH:
             return self.weights
-        path, comparison = self.export(name, batch, folder)
+        with log_level(logging.WARNING):  # the files are temporary, their names say nothing
+            path, comparison = self.export(name, batch, folder)
         if comparison is not None and batch == 1:
             figures.difference = max((v for values in comparison.boxes.values() for v in values), default=None)
             last = list(comparison.metrics.items())[-1:]

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ultralytics.engine.results.results import Results
+from ultralytics.utils.plotting.annotator import encoded_png
 from ultralytics.utils.tables import csv_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
+MAX_SHOWN = 8  # images that a notebook shows
+
+
 class ResultList(list[Results]):
     """What `predict` returns: an ordinary list with the conversions of `Results` over all of its images."""
+
+    def _repr_html_(self) -> str:
+        """The first images with their boxes or classes, which a notebook shows."""
+        parts = []
+        for result in self[:MAX_SHOWN]:
+            picture = base64.b64encode(encoded_png(result.plot())).decode()
+            name = html.escape(Path(result.path).name)
+            parts.append(f'<figure><img style="max-width:100%" src="data:image/png;base64,{picture}">{name}</figure>')
+        more = f"<p>{len(self)} images</p>" if len(self) > MAX_SHOWN else ""
+        return "".join(parts) + more
 
     def summary(self, normalize: bool = False, decimals: int = 5) -> list[dict[str, Any]]:
         """Return the path and the summary of each image."""

@@ -19,7 +19,7 @@ from ultralytics.utils.checks import require
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.ops import clip_boxes
-from ultralytics.utils.plotting.annotator import Annotator, Color, colors, write_image
+from ultralytics.utils.plotting.annotator import Annotator, Color, colors, encoded_png, write_image
 from ultralytics.utils.plotting.window import show_image
 from ultralytics.utils.tables import csv_of
 from ultralytics.utils.torch_tools.arrays import Pixels
@@ -256,6 +256,10 @@ class Results:
         """Return the name of a saved image: `results_<image name>`."""
         name = Path(self.path).name or "image.jpg"
         return f"results_{name if Path(name).suffix else name + '.jpg'}"
+
+    def _repr_png_(self) -> bytes:
+        """The image with its boxes or classes, which a notebook shows."""
+        return encoded_png(self.plot())
 
     def show(self, **kwargs: Any) -> None:
         """Draw with the arguments of `plot` and show the image in a window until a key is pressed."""

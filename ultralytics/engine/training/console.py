@@ -16,6 +16,7 @@ from ultralytics.data.build import fraction_of
 from ultralytics.data.utils import list_images, pick_fraction
 from ultralytics.utils import LOGGER
 from ultralytics.utils.files import atomic_write
+from ultralytics.utils.log import clock_text
 
 try:
     import resource
@@ -155,6 +156,29 @@ def write_csv(path: Path, rows: Sequence[dict[str, float]]) -> None:
     lines = [",".join(keys), *(",".join(f"{row.get(k, 0.0):.6g}" for k in keys) for row in rows)]
     with atomic_write(path) as f:
         f.write("\n".join(lines) + "\n")
+
+
+def time_left(done: int, epochs: int, seconds: float) -> str:
+    """What is done and how long the rest takes at this rate; empty before the first epoch has ended.
+
+    >>> time_left(2, 10, 300.0), time_left(0, 10, 0.0)
+    ('2 of 10 epochs in 5:00, about 20:00 left', '')
+    """
+    if not done:
+        return ""
+    left = seconds / done * max(epochs - done, 0)
+    return f"{done} of {epochs} epochs in {clock_text(seconds)}, about {clock_text(left)} left"
+
+
+def next_steps(epochs: int, done: int, seconds: float, from_weights: bool) -> str:
+    """What a run of a few epochs from fresh weights says and does not say, and what to do next; else empty."""
+    if epochs > TRIAL_EPOCHS or from_weights or not done:
+        return ""
+    hundred = clock_text(100 * seconds / done)
+    return (
+        f"{done} epochs from fresh weights show that everything runs, not what the network can do.\n"
+        f"Next: epochs=100 (about {hundred} at this rate), data=my.yaml for your images, or start from weights: model=x.pt"
+    )
 
 
 def count_images(args: Args, source: str | list[str]) -> int:

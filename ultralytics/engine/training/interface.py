@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from ultralytics.cfg import Args
 from ultralytics.data.types import Batch
 from ultralytics.data.utils import check_det_dataset
-from ultralytics.engine.training.console import LossMeter, RunClock, choose_recipe, header_text
+from ultralytics.engine.training.console import LossMeter, RunClock, choose_recipe, header_text, time_left
 from ultralytics.engine.training.environment import Interrupt
 from ultralytics.engine.training.optimizer import Warmup
 from ultralytics.engine.training.profiler import StepTimes
@@ -345,8 +345,9 @@ class TrainerInterface(CallbackMixin):
 
     # --------------------------------------------------------------------------------------------- console, figures
     def progress_string(self) -> str:
-        """Return the header of an epoch's progress line."""
-        return "\n" + header_text(self.loss_names, self.device)
+        """Return the header of an epoch's progress line, below the time that the run still takes."""
+        left = time_left(self.epoch, self.epochs, self.clock.elapsed())
+        return f"{left}\n{header_text(self.loss_names, self.device)}"
 
     def on_plot(self, name: str | Path, data: Mapping[str, object] | None = None) -> None:
         """Note a figure that has been drawn, in `plots`."""

@@ -151,7 +151,6 @@ class TrainerSetup(TrainerInterface):
         self.run_callbacks("on_pretrain_routine_start")
         if self.resume_from is None:
             self._settle_recipe()
-        LOGGER.info("engine/trainer: " + ", ".join(f"{k}={v}" for k, v in sorted(self.args)))
         self.setup_model()
         self._prepare_model()
         self.set_precision(self.args.amp)
@@ -174,7 +173,7 @@ class TrainerSetup(TrainerInterface):
         args = self.args
         if self.resume_from is not None:
             saved = self.resume_from["model"]
-            self.model = self.get_model(cfg=saved["yaml"], verbose=self.rank in {-1, 0})
+            self.model = self.get_model(cfg=saved["yaml"], verbose=False)
             check_classes(args, self.model.nc, saved["nc"])
             for norm in self.model.modules():  # weights from elsewhere bring an epsilon of their own
                 if saved["bn_eps"] and type(norm) is nn.BatchNorm2d:
@@ -390,4 +389,4 @@ def network_of_argument(trainer: TrainerInterface, name: str) -> nn.Module:
         weights = trainer.args.pretrained
     elif not trainer.args.pretrained:
         weights = None
-    return trainer.get_model(cfg=cfg, weights=weights, verbose=trainer.rank in {-1, 0})
+    return trainer.get_model(cfg=cfg, weights=weights, verbose=False)

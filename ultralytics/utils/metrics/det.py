@@ -84,6 +84,10 @@ class DetMetrics:
         self.stats: list[Mapping[str, StatValue]] = []
         self.nt_per_class = self.nt_per_image = np.zeros(len(self.names), dtype=np.int64)
 
+    def __repr__(self) -> str:
+        means = ", ".join(f"{key.split('/')[1]} {value:.4g}" for key, value in self.results_dict.items() if "/" in key)
+        return f"DetMetrics({len(self.names)} classes, {len(self.stats)} images: {means})"
+
     def update_stats(self, stat: Mapping[str, StatValue]) -> None:
         """Add one image (n predictions in falling confidence, m targets).
 

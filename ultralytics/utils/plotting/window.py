@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.plotting.annotator import encoded_png
 
 REMEDY = "save the images (save=True) and look at the files"
 
@@ -18,9 +19,15 @@ REMEDY = "save the images (save=True) and look at the files"
 def show_image(title: str, image: npt.NDArray[np.uint8], wait_ms: int) -> None:
     """Show a BGR image in the window of that title for `wait_ms`; 0 waits for a key, and closes the window then.
 
+    In a notebook it appears below the cell.
+
     Raises:
         ConfigError: there is no screen, or this OpenCV has no windows.
     """
+    notebook = sys.modules.get("IPython.display")
+    if notebook is not None and "ipykernel" in sys.modules:
+        notebook.display(notebook.Image(data=encoded_png(image)))
+        return
     # Without a display the Qt of OpenCV's Linux wheels ends the whole process, so it must not be asked.
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise ConfigError("show: no screen here, neither DISPLAY nor WAYLAND_DISPLAY is set", REMEDY)
