@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ultralytics.engine.compare import PAIRED, differences_table, labels_of, models_table
+from ultralytics.engine.compare import PAIRED, SCOPE, differences_table, labels_of, models_table
 from ultralytics.utils.errors import ConfigError
 
 ZERO = {"AP": 0.5, "AP50": 0.75, "AP75": 0.25, "AP_small": -1.0, "AP_medium": 0.5, "AP_large": 0.5, "AR100": 0.625}
@@ -39,21 +39,21 @@ def test_models() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ap", "below", "above", "clear"),
+    ("ap", "below", "above", "verdict"),
     [
-        (0.75, 0.125, 0.125, "yes"),  # 0.125 to 0.375
-        (0.25, 0.125, 0.125, "yes"),
-        (0.75, 0.25, 0.125, "no"),  # from 0 on
-        (0.75, 0.5, 0.5, "no"),
-        (0.5, 0.0, 0.0, "no"),
+        (0.75, 0.125, 0.125, "differs"),  # 0.125 to 0.375
+        (0.25, 0.125, 0.125, "differs"),
+        (0.75, 0.25, 0.125, "no sign"),  # from 0 on
+        (0.75, 0.5, 0.5, "no sign"),
+        (0.5, 0.0, 0.0, "no sign"),
     ],
 )
-def test_a_difference_is_clear_when_its_interval_is_beside_zero(
-    ap: float, below: float, above: float, clear: str
+def test_models_differ_on_the_images_when_the_interval_is_beside_zero(
+    ap: float, below: float, above: float, verdict: str
 ) -> None:
     table = differences_table({"base": metrics(Drawn(1, 1)), "other": metrics(Drawn(below, above), AP=ap)})
-    assert table.title == "Differences to base" and [row[1] for row in table.rows] == list(PAIRED)
-    assert table.rows[0] == ("other", "AP", ap - 0.5, ap - 0.5 - below, ap - 0.5 + above, clear)
+    assert table.title == f"Differences to base ({SCOPE})" and [row[1] for row in table.rows] == list(PAIRED)
+    assert table.rows[0] == ("other", "AP", ap - 0.5, ap - 0.5 - below, ap - 0.5 + above, verdict)
     assert [row[2] for row in table.rows[1:]] == [0, 0, 0]
 
 

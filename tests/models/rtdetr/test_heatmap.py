@@ -17,7 +17,8 @@ from tests.models.rtdetr.networks import WITH_SHSA
 from ultralytics.cli import main as cli
 from ultralytics.models import RTDETR
 from ultralytics.models.rtdetr.explain import shsa_attention, shsa_blocks
-from ultralytics.models.rtdetr.heatmap import Heatmap, over_original, overlay
+from ultralytics.models.rtdetr.heatmap import Heatmap, over_original
+from ultralytics.models.rtdetr.heatmap_plot import overlay, shown_range
 from ultralytics.models.rtdetr.post import stretch_geometry
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.ops import letterbox_geometry
@@ -123,7 +124,49 @@ def test_where_nothing_is_the_image_stays() -> None:
 
 def test_small_pictures_are_enlarged(model: RTDETR, tmp_path: Path) -> None:
     found = run(model, np.zeros((20, 30, 3), np.uint8), tmp_path, kind="sampling", save=False)
+    height, width, _ = found.plot().shape
+    assert width == 660 and height > 440  # with its title and legend
+    found.labels = False
     assert found.plot().shape == (440, 660, 3)
+
+
+def test_title_and_colour_bar_stand_beside_the_image(model: RTDETR, image: np.ndarray, tmp_path: Path) -> None:
+    found = run(model, image, tmp_path, kind="shsa", save=False, show_labels=False)
+    assert not found.labels
+    bare = found.plot()
+    assert bare.shape[0] == 640 // 160 * 90 and bare.shape[1] > 640
+    found.labels = True
+    np.testing.assert_array_equal(found.plot()[-bare.shape[0] :], bare)
+    found.values = np.zeros((0, 0), np.float32)
+    found.labels = False
+    assert found.plot().shape == (360, 640, 3)
+    assert cv2.imdecode(np.frombuffer(found._repr_png_(), np.uint8), cv2.IMREAD_COLOR).shape == (360, 640, 3)
+    assert "shsa layer" in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("values", "from_zero", "want"),
+    [
+        ([], True, (0.0, 1.0)),
+        ([0.98, 0.99, 1.0], False, (0.98, 0.9999)),  # attention that is nearly flat
+        ([0.98, 0.99, 1.0], True, (0.0, 1.0)),
+        ([0.5, 0.5], False, (0.5, 1.5)),
+    ],
+)
+def test_range_of_colours(values: list[float], from_zero: bool, want: tuple[float, float]) -> None:
+    assert shown_range(np.array(values, np.float32), from_zero) == pytest.approx(want, abs=1e-4)
+
+
+def test_every_detection_that_predict_shows(model: RTDETR, image: np.ndarray, tmp_path: Path) -> None:
+    scores = model.predict(image, imgsz=64, conf=0.0, verbose=False)[0].boxes.conf.sort(descending=True).values
+    conf = float(scores[2] + scores[3]) / 2
+    found = model.heatmap(image, imgsz=64, query="all", conf=conf, project=str(tmp_path), device="cpu")
+    assert [int(one.arrays["rank"]) for one in found] == [0, 1, 2]
+    files = sorted(p.name for p in (tmp_path / "heatmap").glob("*.png"))
+    assert files == [f"image0_hirescam_{k}.png" for k in range(3)]
+    assert model.heatmap(image, imgsz=64, query="all", conf=1.0, save=False) == []
+    with pytest.raises(ConfigError, match="query=best"):
+        model.heatmap(image, imgsz=64, query="best", save=False)
 
 
 def test_several_images_of_one_name(model: RTDETR, image: np.ndarray, tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def next_steps(epochs: int, done: int, seconds: float, from_weights: bool) -> st
     hundred = clock_text(100 * seconds / done)
     return (
         f"{done} epochs from fresh weights show that everything runs, not what the network can do.\n"
-        f"Next: epochs=100 (about {hundred} at this rate), data=my.yaml for your images, or start from weights: model=x.pt"
+        f"Next: epochs=100 (about {hundred} at this rate), data=my.yaml for your images, model=x.pt to use weights."
     )
 
 
