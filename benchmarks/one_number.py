@@ -70,8 +70,8 @@ def train_and_compare(start: Path, folder: Path, amp: bool, batch: int, seed: in
     best = folder / f"run{seed}" / "weights" / "best.pt"
     rows = list(csv.DictReader((folder / f"run{seed}" / "results.csv").open(encoding="utf-8")))
     row = max(rows, key=lambda r: float(r["metrics/mAP50-95(B)"]))  # the first of equals, as best.pt is
-    val = {"imgsz": 96, "workers": 0, "verbose": False, "plots": False}
-    found = RTDETR(str(best)).val(**val, **({} if amp else {"amp": False})).results_dict
+    val: dict[str, Any] = {"imgsz": 96, "workers": 0, "verbose": False, "plots": False}
+    found = RTDETR(str(best)).val(**val).results_dict
     plain = RTDETR(str(best)).val(**val, amp=False).results_dict
     return Run(amp, batch, printed(row), printed(found), printed(final.results_dict), printed(plain))
 

@@ -91,7 +91,7 @@ def test_values_in_their_stored_form(name: str, value: Any, want: Any) -> None:
         ("imgsz", "640"),
         ("imgsz", [640, 0.5]),
         ("optimizer", 3),
-        ("classes", "0"),
+        ("classes", {"a": 0}),
         ("classes", [0.5]),
         ("amp", None),
         ("fraction", True),

@@ -33,7 +33,7 @@ def test_names_and_ids(value: Any, stored: Any, ids: list[int] | None) -> None:
 
 @pytest.mark.parametrize(
     ("classes", "message"),
-    [("gren", "did you mean green?"), ("x", "there are red, green, blue"), ("WBC", "no class has")],
+    [("gren", "did you mean green"), ("x", "there are red, green, blue"), ("WBC", "no class has")],
 )
 def test_unknown_names(classes: str, message: str) -> None:
     with pytest.raises(ConfigError) as e:

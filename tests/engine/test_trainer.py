@@ -5,16 +5,19 @@ import math
 import multiprocessing
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from tests.engine.same import assert_same_run, rows
 from tests.engine.tiny import IMAGES, TINY, StandInTrainer, write_dataset
+from ultralytics.models import RTDETR
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.nn.checkpoint.format import pack_model, read_checkpoint, save_checkpoint
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import CheckpointError, ConfigError, NotFoundError, TrainingError
+from ultralytics.utils.torch_utils import native_bf16
 
 QUICK = {"imgsz": 64, "batch": 2, "workers": 0, "device": "cpu", "plots": False, "amp": False, "verbose": False}
 
@@ -443,3 +446,23 @@ def test_a_model_yaml_and_its_weights_by_argument(data, network, tmp_path):
     yaml = tmp_path / "tiny.yaml"
     YAML.save(yaml, TINY)
     assert torch.equal(first_weights(model=str(yaml), pretrained=str(best)), want)
+
+
+@pytest.mark.parametrize("amp", [False, "bf16"])
+def test_validation_in_training_is_that_of_the_saved_weights(make, amp):
+    """Boxes and scores are equal bit for bit, where the batches are the same."""
+    if amp and not native_bf16("cpu"):
+        pytest.skip("this CPU does not compute in bfloat16")
+    trainer, seen = make(f"row-{amp}", amp=amp, epochs=1), []
+    trainer.add_callback("on_val_end", lambda validator: seen.append((validator.precision, validator.metrics)))
+    trainer.train()
+    model = RTDETR(str(trainer.best))
+    found = model.val(imgsz=64, batch=4, workers=0, plots=False, verbose=False, **({"amp": amp} if amp else {}))
+    ((precision, metrics),) = seen
+    assert precision == ("bfloat16" if amp else "float32")
+    for stat, again in zip(metrics.stats, found.stats, strict=True):
+        for key in ("conf", "pred_cls", "pred_boxes"):
+            np.testing.assert_array_equal(stat[key], again[key])
+    with trainer.paths.csv.open() as file:
+        row = {key: float(value) for key, value in list(csv.DictReader(file))[-1].items()}
+    assert {k: row[k] for k in found.keys} == {k: round(v, 5) for k, v in found.results_dict.items() if k in found.keys}

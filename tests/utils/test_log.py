@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import ultralytics
-from ultralytics.utils.log import LOGGER, ProgressBar, colorstr, get_logger, write_text
+from ultralytics.utils.log import LOGGER, ConsoleHandler, ProgressBar, colorstr, get_logger, write_text
 
 
 class Terminal(io.StringIO):
@@ -157,3 +157,31 @@ def test_a_reader_that_has_gone_does_not_end_the_run() -> None:
         environment = {**os.environ, "PYTHONPATH": root}
         done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, env=environment)
         assert done.stderr == "" and Path(folder, "done").exists()
+
+
+class Cell(io.StringIO):
+    """The stream below a cell of a notebook."""
+
+
+Cell.__module__ = "ipykernel.iostream"
+
+
+@pytest.mark.parametrize(
+    ("stream", "want"),
+    [
+        (io.StringIO(), "a message"),
+        (Terminal(), "\r\033[Ka message"),
+        (Cell(), f"\r{' ' * len('half way')}\ra message"),
+    ],
+)
+def test_a_message_does_not_stand_behind_an_open_line(
+    stream: io.StringIO, want: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", stream)
+    handler = next(h for h in LOGGER.handlers if type(h).__module__ == "ultralytics.utils.log")
+    assert isinstance(handler, ConsoleHandler)
+    handler.draw("half way", final=False)
+    LOGGER.info("a message")
+    assert stream.getvalue().rpartition("half way")[2] == f"{want}\n"
+    handler.draw("all done", final=True)
+    assert stream.getvalue().endswith("all done\n")

@@ -86,7 +86,7 @@ def mute(stream: TextIO) -> None:
         pass
 
 
-class _StdoutHandler(logging.Handler):
+class ConsoleHandler(logging.Handler):
     """Writes to whatever `sys.stdout` is when a record arrives."""
 
     def __init__(self) -> None:
@@ -109,7 +109,7 @@ class _StdoutHandler(logging.Handler):
             return
         try:
             if stream.isatty() or in_notebook(stream):
-                lead = self._cleared(stream)
+                lead = "\r\033[K" if stream.isatty() else self._cleared(stream)
                 self._open = 0 if final else len(line)
                 write_text(stream, line + ("\n" if final else ""), lead=lead)
             elif final:
@@ -148,8 +148,8 @@ def get_logger(name: str = NAME) -> logging.Logger:
     INFO on a single process or on rank 0, ERROR on the other ranks and when `YOLO_VERBOSE` is false.
     """
     logger = logging.getLogger(name)
-    if not any(isinstance(h, _StdoutHandler) for h in logger.handlers):
-        handler = _StdoutHandler()
+    if not any(isinstance(h, ConsoleHandler) for h in logger.handlers):
+        handler = ConsoleHandler()
         handler.setFormatter(_Formatter("%(message)s"))
         logger.addHandler(handler)
         logger.setLevel(logging.INFO if verbose_default() and rank() in {-1, 0} else logging.ERROR)
@@ -261,7 +261,7 @@ class ProgressBar(Generic[T]):
         if self.disable:
             return
         self._drawn = time.monotonic()
-        handlers = [h for h in LOGGER.handlers if isinstance(h, _StdoutHandler)] or [_StdoutHandler()]
+        handlers = [h for h in LOGGER.handlers if isinstance(h, ConsoleHandler)] or [ConsoleHandler()]
         handlers[0].draw(self.text(), final)
 
 

@@ -35,26 +35,36 @@ def _picture(file):
 # --------------------------------------------------------------------------------------------------------- batches
 @pytest.mark.parametrize("as_float", [False, True])
 def test_batch_boxes_and_colours(tmp_path, as_float):
-    images = torch.full((3, 3, 100, 120), 128, dtype=torch.uint8)
+    images = torch.full((3, 3, 300, 360), 128, dtype=torch.uint8)
     images[:, 0] = 200  # RGB: red is the strongest
     boxes = torch.tensor([[0.5, 0.5, 0.5, 0.5], [0.5, 0.6, 0.2, 0.2]])
     owner, cls = torch.tensor([0.0, 2.0]), torch.tensor([[0.0], [1.0]])
     file = plot_images(images / 255 if as_float else images, owner, cls, boxes, fname=tmp_path / "b.png", names=NAMES)
     im = _picture(file)
-    assert im.shape == (200, 240, 3)  # two columns, two rows; the fourth cell is white
-    assert (im[150:190, 130:230] == 255).all()
-    assert im[20, 200].tolist() == [128, 128, 200]  # BGR of the second image, which has no box
+    assert im.shape == (600, 720, 3)  # two columns, two rows; the fourth cell is white
+    assert (im[450:570, 390:690] == 255).all()
+    assert im[60, 600].tolist() == [128, 128, 200]  # BGR of the second image, which has no box
     near = np.abs(im.astype(int) - colors(0, bgr=True)).sum(-1) < 20
-    y, x = np.nonzero(near[:100, :120])
-    assert 27 <= x.min() <= 31 and 89 <= x.max() <= 93 and 73 <= y.max() <= 77
-    assert not near[:, 120:].any()
+    y, x = np.nonzero(near[:300, :360])
+    assert 88 <= x.min() <= 92 and 268 <= x.max() <= 272 and 223 <= y.max() <= 227
+    assert not near[:, 360:].any()
 
 
 def test_batch_shows_at_most_max_subplots(tmp_path):
     images = torch.rand(9, 3, 32, 32)
     none = torch.zeros(0)
     file = plot_images(images, none, none, torch.zeros(0, 4), fname=tmp_path / "b.jpg", max_subplots=4)
-    assert _picture(file).shape == (64, 64, 3)
+    assert _picture(file).shape == (640, 640, 3)  # small images are enlarged to 320 px
+
+
+def test_long_names_are_cut_in_small_cells(tmp_path):
+    im = np.zeros((1, 3, 320, 320), np.uint8)
+    box = np.array([[0.5, 0.5, 0.5, 0.5]])
+    wide, cut, short = (
+        _picture(plot_images(im, [0], [0], box, fname=tmp_path / f"{name}.png", names={0: name}))
+        for name in ("platelets of a cell", "platelets o.", "plate")
+    )
+    assert (wide == cut).all() and (wide != short).any()
 
 
 def test_batch_scores_paths_and_big_images(tmp_path):

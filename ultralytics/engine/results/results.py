@@ -283,7 +283,7 @@ class Results:
         counts = Counter(c for _, _, c, _ in self._rows())
         if not counts:
             return "(no detections), "
-        return "".join(f"{n} {self._name(c)}{'s' * (n > 1)}, " for c, n in sorted(counts.items()))
+        return "".join(f"{n} {_plural(self._name(c), n)}, " for c, n in sorted(counts.items()))
 
     def save_txt(self, txt_file: str | Path, save_conf: bool = False) -> str:
         """Append a line `class cx cy w h [confidence] [track id]` per box, normalised; return the file's name.
@@ -411,3 +411,12 @@ def _free_name(file: Path) -> Path:
         i += 1
         candidate = file.with_name(f"{file.stem}-{i}.jpg")
     return candidate
+
+
+def _plural(name: str, n: int) -> str:
+    """The name of `n` objects: an s more, unless it has one or is not in Latin letters.
+
+    >>> _plural("cat", 2), _plural("Platelets", 2), _plural("cat", 1)
+    ('cats', 'Platelets', 'cat')
+    """
+    return f"{name}s" if n > 1 and name.isascii() and not name.lower().endswith("s") else name
