@@ -158,7 +158,9 @@ def test_range_of_colours(values: list[float], from_zero: bool, want: tuple[floa
 
 
 def test_every_detection_that_predict_shows(model: RTDETR, image: np.ndarray, tmp_path: Path) -> None:
-    scores = model.predict(image, imgsz=64, conf=0.0, amp=False, verbose=False)[0].boxes.conf.sort(descending=True).values
+    scores = (
+        model.predict(image, imgsz=64, conf=0.0, amp=False, verbose=False)[0].boxes.conf.sort(descending=True).values
+    )
     conf = float(scores[2] + scores[3]) / 2
     found = model.heatmap(image, imgsz=64, query="all", conf=conf, project=str(tmp_path), device="cpu")
     assert [int(one.arrays["rank"]) for one in found] == [0, 1, 2]
