@@ -1,6 +1,7 @@
 """Runs of a tiny network on a drawn data set: what is written, in which order, and that a continued run is the same."""
 
 import copy
+import csv
 import math
 import multiprocessing
 from pathlib import Path

@@ -207,9 +207,9 @@ class Model:
         for path in load_user_modules(kwargs.get("modules")):
             if str(path) not in self.user_files:
                 self.user_files.append(str(path))
-        named = {"modules": list(self.user_files)} if self.user_files else {}
-        stored = stored_precision(self.ckpt, mode)
-        return {**stored, **self.overrides, **kwargs, **named, "mode": mode, "task": self.task}
+        named: dict[str, Any] = {"modules": list(self.user_files)} if self.user_files else {}
+        named |= {"mode": mode, "task": self.task}
+        return {**stored_precision(self.ckpt, mode), **self.overrides, **kwargs, **named}
 
     def _check_task_argument(self, task: str | None) -> None:
         """Raise ConfigError for another task than the model's; a mode in its place has no effect."""
@@ -271,9 +271,8 @@ class Model:
         run = cls(args=args, _callbacks=self.callbacks)
         with naming_stored_data(self.overrides.get("data"), kwargs, self.ckpt_path):
             run(model=self._runnable(args))
-        metrics: DetMetrics = run.metrics
-        self.metrics = metrics
-        return metrics
+        self.metrics = run.metrics
+        return self.metrics
 
     def train(self, trainer: type[Any] | None = None, **kwargs: Any) -> Any:
         """Train; afterwards this object holds the best weights. Returns the metrics of the final validation.

@@ -355,8 +355,7 @@ class BaseTrainer(TrainerSetup):
         if self.rank == 0:  # the other processes have gone
             stop_workers(self.test_loader)
             self.test_loader = self.val_loader(-1)
-        self.validator.configure(plots=bool(self.args.plots), dataloader=self.test_loader)
-        self.validator.args = self.validator.args.replace(amp=False, quantize=None)
+        self.validator.configure(plots=bool(self.args.plots), dataloader=self.test_loader, float32=True)
         report = self.validator(model=self.paths.best)
         self.outcome.metrics = {k: round(float(v), 5) for k, v in report.items()}
         self.run_callbacks("on_fit_epoch_end")

@@ -199,6 +199,7 @@ class BaseValidator(CallbackMixin):
         plots: bool | None = None,
         dataloader: DataLoader[Batch] | None = None,
         data: dict[str, Any] | None = None,
+        float32: bool = False,
     ) -> None:
         """Take what the run that this validator belongs to knows by now; None changes nothing.
 
@@ -207,12 +208,15 @@ class BaseValidator(CallbackMixin):
             plots: Whether to draw figures.
             dataloader: Loader of the evaluated split.
             data: Checked data-set description.
+            float32: Whether the network computes in float32 from here on.
         """
         self.save_dir = self.save_dir if save_dir is None else save_dir
         self.dataloader = self.dataloader if dataloader is None else dataloader
         self.data = self.data if data is None else data
         if plots is not None:
             self.args = self.args.replace(plots=plots)
+        if float32:
+            self.args = self.args.replace(amp=False, quantize=None)
 
     # ------------------------------------------------------------------------------------------------------ hooks
     def get_dataset(self, data: str | Path | dict[str, Any]) -> dict[str, Any]:
@@ -431,7 +435,7 @@ class BaseValidator(CallbackMixin):
     @property
     def precision(self) -> str:
         """What the network computes in, such as float32; of an exported file the precision that it was written in."""
-        return precision_of(self.model)
+        return self.model.precision if isinstance(self.model, AutoBackend) else "float32"
 
     def _loop(self, module: Any, trainer: TrainingContext | None, network: nn.Module | None) -> None:
         """Run every batch through the stages and time them; `network` computes the losses in training."""
@@ -476,14 +480,6 @@ class BaseValidator(CallbackMixin):
 def trained_network(trainer: TrainingContext) -> nn.Module:
     """The network that a training run evaluates: the averaged one, if there is one."""
     return trainer.ema.ema if trainer.ema is not None else unwrap_model(trainer.model)
-
-
-def precision_of(model: Module) -> str:
-    """What a network computes in, such as float32; of an exported file the precision that it was written in."""
-    if isinstance(model, AutoBackend) and model.metadata is not None:
-        return model.metadata.precision
-    dtype = (model.dtype if isinstance(model, AutoBackend) else None) or torch.float32
-    return "float16" if getattr(model, "fp16", False) else str(dtype).removeprefix("torch.")
 
 
 def max_side(imgsz: int | list[int] | tuple[int, ...]) -> int:

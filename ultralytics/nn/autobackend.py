@@ -138,6 +138,13 @@ class AutoBackend(nn.Module):
         self.channels = runner.channels
         self.eval()
 
+    @property
+    def precision(self) -> str:
+        """What the network computes in, such as float32; of an exported file the precision that it was written in."""
+        if self.metadata is not None:
+            return self.metadata.precision
+        return "float16" if self.fp16 else str(self.dtype or torch.float32).removeprefix("torch.")
+
     def forward(self, im: Tensor, embed: Sequence[int] | None = None, **kwargs: Any) -> Any:
         """Output of the model for an image batch (B, C, H, W) in 0..1."""
         im = im.half() if self.fp16 and im.dtype is not torch.float16 else im

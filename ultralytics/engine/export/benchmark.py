@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ultralytics.engine.export.exporter import EXPORT_FORMATS, format_name, log_level, work_folder
+from ultralytics.engine.export.exporter import EXPORT_FORMATS, format_name, work_folder
 from ultralytics.engine.export.parity import ParityReport
 from ultralytics.engine.export.timing import Job, run_in_subprocess
 from ultralytics.utils.checks import collect_system_info
 from ultralytics.utils.errors import ConfigError, UserError
 from ultralytics.utils.files import atomic_write, file_size
-from ultralytics.utils.log import LOGGER
+from ultralytics.utils.log import LOGGER, log_level
 from ultralytics.utils.plotting.figure import literal, new_figure, save_figure
 from ultralytics.utils.tables import aligned
 
