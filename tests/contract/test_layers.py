@@ -81,6 +81,8 @@ WING_ORDER = {  # inside a package, low to high; same number: siblings that do n
         "export": 12,
     },
     "ultralytics.engine": {
+        "origin": 0,
+        "class_names": 0,
         "results": 0,
         "writers": 1,
         "error_report": 1,

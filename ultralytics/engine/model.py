@@ -207,9 +207,9 @@ class Model:
         for path in load_user_modules(kwargs.get("modules")):
             if str(path) not in self.user_files:
                 self.user_files.append(str(path))
-        named: dict[str, Any] = {"modules": list(self.user_files)} if self.user_files else {}
-        named |= {"mode": mode, "task": self.task}
-        return {**stored_precision(self.ckpt, mode), **self.overrides, **kwargs, **named}
+        self._new_weights.warn(self.model, self.model_name, mode)
+        call = {"mode": mode, "task": self.task, **({"modules": list(self.user_files)} if self.user_files else {})}
+        return {**stored_precision(self.ckpt, mode), **self.overrides, **kwargs, **call}
 
     def _check_task_argument(self, task: str | None) -> None:
         """Raise ConfigError for another task than the model's; a mode in its place has no effect."""
@@ -233,7 +233,6 @@ class Model:
         """
         args = self._args("predict", {"batch": 1, "save": False, **kwargs})
         args.pop("data", None)
-        self._new_weights.warn(self.model, self.model_name, "predict")
         found = self._start(predictor or self._class("predictor"), args, source)
         return found if stream else ResultList(found)
 
@@ -267,7 +266,6 @@ class Model:
         """Evaluate on a data set (`data=`, else the one that the weights were trained on); return the metrics."""
         cls = validator or self._class("validator")
         args = self._args("val", kwargs)
-        self._new_weights.warn(self.model, self.model_name, "val")
         run = cls(args=args, _callbacks=self.callbacks)
         with naming_stored_data(self.overrides.get("data"), kwargs, self.ckpt_path):
             run(model=self._runnable(args))

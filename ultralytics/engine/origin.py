@@ -45,11 +45,13 @@ class NewWeights:
         """Take the weights of a network as untrained."""
         self._versions = _versions(network)
 
-    def warn(self, network: Any, name: str, use: str) -> None:
-        """Log one warning before such a network is used."""
-        if self._versions is not None and not self._named and _versions(network) == self._versions:
+    def warn(self, network: Any, name: str, mode: str) -> None:
+        """Log one warning before such a network is used; training is what it is for."""
+        if mode == "train" or self._versions is None or self._named:
+            return
+        if _versions(network) == self._versions:
             self._named = True
-            LOGGER.warning(f"{use} with {name}: {UNTRAINED}")
+            LOGGER.warning(f"{mode} with {name}: {UNTRAINED}")
 
 
 def _versions(network: nn.Module) -> int:

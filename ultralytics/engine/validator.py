@@ -33,7 +33,7 @@ from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.metrics import DetMetrics
 from ultralytics.utils.metrics.report import times_of
 from ultralytics.utils.ops import Profile
-from ultralytics.utils.torch_tools.training import EarlyStopping, ModelEMA
+from ultralytics.utils.torch_tools.training import EarlyStopping, ModelEMA, in_eval_mode
 from ultralytics.utils.torch_utils import (
     inference_dtype,
     select_device,
@@ -326,15 +326,8 @@ class BaseValidator(CallbackMixin):
             module = self._setup_standalone(model)
         else:
             module = self._setup_training(trainer, network)
-        was_training = bool(getattr(network, "training", False))
-        if network is not None and was_training:
-            network.eval()
-        try:
-            with self.class_filter(module):
-                self._loop(module, trainer, network)
-        finally:
-            if network is not None and was_training:
-                network.train()
+        with in_eval_mode(network), self.class_filter(module):
+            self._loop(module, trainer, network)
         if self.training and dist.is_initialized():
             self.gather()
         stats = self.get_stats()

@@ -17,8 +17,8 @@ from ultralytics.utils.plotting.annotator import Annotator, colors, write_image
 from ultralytics.utils.torch_tools.arrays import Pixels
 
 MAX_SIDE = 1920  # pixels of the whole picture
-MIN_CELL = 320  # pixels of the longer side of an image in it: smaller ones are enlarged
-SMALL_CELL, MAX_NAME = 480, 12  # in cells up to this side boxes are thin and class names are cut
+MIN_TILE = 320  # pixels of the longer side of an image in it: smaller ones are enlarged
+SMALL_TILE, NAME_LETTERS = 480, 12  # in cells up to this side boxes are thin and class names are cut
 BORDER = (255, 255, 255)
 
 Values = Tensor | npt.NDArray[Any]
@@ -50,13 +50,13 @@ def _draw_cell(
 ) -> Pixels:
     """Return one image with its boxes (n, 4), normalised centre and size, and its title."""
     h, w = image.shape[:2]
-    small = max(h, w) <= SMALL_CELL
+    small = max(h, w) <= SMALL_TILE
     annotator = Annotator(image, line_width=1 if small else None)
     corners = xywhn2xyxy(boxes, w, h)
     for i in range(len(boxes) - 1, -1, -1):  # the best score is drawn last, on top
         c = int(cls[i])
         label = str(names.get(c, c))
-        label = f"{label[: MAX_NAME - 1]}." if small and len(label) > MAX_NAME else label
+        label = f"{label[: NAME_LETTERS - 1]}." if small and len(label) > NAME_LETTERS else label
         annotator.box_label(corners[i], label if confs is None else f"{label} {confs[i]:.2f}", colors(c, bgr=True))
     if title:
         annotator.text((2, 2), title)
@@ -89,7 +89,7 @@ def plot_images(
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     scale = min(1.0, MAX_SIDE / (max(h * rows, w * columns)))
-    scale = max(scale, MIN_CELL / max(h, w))
+    scale = max(scale, MIN_TILE / max(h, w))
     cell_h, cell_w = max(round(h * scale), 1), max(round(w * scale), 1)
     canvas = np.full((rows * cell_h, columns * cell_w, 3), 255, dtype=np.uint8)
     for i in range(len(data)):

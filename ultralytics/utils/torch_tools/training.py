@@ -6,7 +6,8 @@ Symbols: u number of updates, e epoch counted from 0, E number of epochs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import torch
@@ -171,3 +172,16 @@ LR_CURVES: Mapping[str, Callable[[int, float], LRCurve]] = {
     "constant": constant_lr,
 }
 """The curves by the values of `lr_schedule`."""
+
+
+@contextmanager
+def in_eval_mode(network: nn.Module | None) -> Iterator[None]:
+    """Put a network in evaluation mode until the block ends."""
+    was_training = bool(getattr(network, "training", False))
+    if network is not None:
+        network.eval()
+    try:
+        yield
+    finally:
+        if network is not None:
+            network.train(was_training)
