@@ -322,10 +322,7 @@ class BaseValidator(CallbackMixin):
         """
         self.training = trainer is not None
         network = None if trainer is None else trained_network(trainer)
-        if trainer is None or network is None:
-            module = self._setup_standalone(model)
-        else:
-            module = self._setup_training(trainer, network)
+        module = self._setup_standalone(model) if trainer is None else self._setup_training(trainer)
         with in_eval_mode(network), self.class_filter(module):
             self._loop(module, trainer, network)
         if self.training and dist.is_initialized():
@@ -346,10 +343,10 @@ class BaseValidator(CallbackMixin):
     def write_json(self) -> None:
         """Write predictions.json."""
 
-    def _setup_training(self, trainer: TrainingContext, network: nn.Module) -> Module:
+    def _setup_training(self, trainer: TrainingContext) -> Module:
         """Take device and data from the trainer, and run its network as `val` of the saved weights will."""
         self.device, self.data = trainer.device, trainer.data
-        self.model = network
+        self.model = network = trained_network(trainer)
         if isinstance(network, BaseModel):
             args = self.args.replace(amp=trainer.args.amp, compile=False)
             self.model = load_backend(network, self.device, args)
