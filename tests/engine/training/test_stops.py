@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from tests.engine.test_trainer import assert_same_run
+from tests.engine.same import assert_same_run
 from tests.engine.tiny import IMAGES, small_trainer, write_dataset
 from ultralytics.data.build import batches_of, build_dataloader, stop_workers
 from ultralytics.engine.training.environment import Interrupt
