@@ -144,6 +144,7 @@ OURS = {
     "ema_warmup": 2000.0,
     "lr_schedule": None,
     "loggers": "auto",
+    "plan": None,
     "sync_bn": False,
     "freeze_bn": 0.0,
     "activation_checkpointing": False,
@@ -233,7 +234,7 @@ TRAITS = {
     mosaic mosaic_n mixup cutmix copy_paste copy_paste_mode erasing photometric zoom_out iou_crop strict modules
     activation_checkpointing loggers""",
     Trait.SELECTS: "resume model task mode cfg recipe",
-    Trait.REBUILD: "device quantize amp compile channels_last",
+    Trait.REBUILD: "device quantize amp compile channels_last nms",
     Trait.ONE_RUN: "save_dir resume",
     Trait.PLACE: "project name exist_ok save_dir",
     Trait.WEIGHTS: "imgsz data single_cls letterbox",
@@ -241,7 +242,9 @@ TRAITS = {
     Trait.OPTIMIZER: "lr0 momentum",
     Trait.INFO: "model imgsz modules task cfg model_scale",
     Trait.EXPORT_VAL: "data split workers letterbox max_det single_cls iou agnostic_nms",
-    Trait.SUPPRESSION: "iou agnostic_nms",
+    Trait.SUPPRESSION: "iou agnostic_nms nms",
+    Trait.MATCHING: "loss box_loss nwd_weight aux_groups",
+    Trait.SHAPE: "rect",
     Trait.GAIN: "box cls dfl cls_pw",
     Trait.SAME_RESULT: "plots verbose workers save_period profile device",
 }

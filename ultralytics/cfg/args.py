@@ -134,6 +134,7 @@ class Args(TypedNamespace):
     ema_decay: float
     ema_warmup: float
     lr_schedule: str | None
+    plan: str | None
     photometric: float
     zoom_out: float
     iou_crop: float

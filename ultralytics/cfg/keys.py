@@ -44,6 +44,10 @@ class Trait(Flag):
     """Weighs the terms of a loss; acts in families whose loss reads it."""
     SAME_RESULT = auto()
     """Does not change what a run measures, so equal runs may differ in it."""
+    MATCHING = auto()
+    """Chooses terms of a loss that matches sets of boxes; acts in families whose queries are matched so."""
+    SHAPE = auto()
+    """Shapes batches by aspect ratio; acts in families that take inputs of any shape."""
     EVERY_MODE = auto()
     """Has a meaning in every mode, so the help of each mode lists it."""
 

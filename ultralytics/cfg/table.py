@@ -140,8 +140,8 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
                 "optimizer",
                 k.WORD,
                 "auto",
-                "optimizer; auto: AdamW, with a learning rate for the data unless lr0 is given",
-                choices=("SGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop", "auto"),
+                "optimizer; auto: AdamW, of a long run of YOLO MuSGD; with a rate for the data unless lr0 is given",
+                choices=("SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop", "auto"),
                 traits=T.SHOWN,
             ),
             Key(
@@ -156,7 +156,15 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
             Key(
                 "single_cls", k.BOOL, False, "treat all classes as one", only="detect", traits=T.WEIGHTS | T.EXPORT_VAL
             ),
-            Key("rect", k.BOOL, False, "batches by aspect ratio", inert="RT-DETR takes square inputs"),
+            Key(
+                "rect",
+                k.BOOL,
+                False,
+                "train: batches by aspect ratio; val does so in families that can, unless false is given",
+                foreign="RT-DETR takes square inputs",
+                only="detect",
+                traits=T.SHAPE,
+            ),
             Key(
                 "cos_lr",
                 k.BOOL,
@@ -266,7 +274,16 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
             ),
             Key("dnn", k.BOOL, False, "run ONNX files by OpenCV", inert="ONNX files run by ONNX Runtime"),
             Key("plots", k.BOOL, True, "draw figures in training and validation", traits=T.RESUME | T.SAME_RESULT),
-            Key("nms", k.BOOL, None, "suppression in the exported file", nullable=True, inert=_NO_NMS),
+            Key(
+                "nms",
+                k.BOOL,
+                None,
+                "true: suppression, in export inside the file; false: rows of an NMS-free branch; null: as the model",
+                foreign=_NO_NMS,
+                nullable=True,
+                only="detect",
+                traits=T.SUPPRESSION | T.REBUILD,
+            ),
         ),
         "Prediction": (
             Key("source", k.SOURCE, None, "image, video, folder, glob, list file, URL or camera", nullable=True),

@@ -7,6 +7,7 @@ from ultralytics.cfg.keys import Key
 from ultralytics.cfg.keys import Trait as T
 
 _AUGMENT = T.AUGMENT | T.RESUME
+_OF_QUERIES = "it belongs to losses that match queries with objects"
 
 OWN: tuple[Key, ...] = (
     Key("allow_mismatch", k.BOOL, False, "keep an exported file that differs from its model"),
@@ -19,16 +20,43 @@ OWN: tuple[Key, ...] = (
     ),
     Key("backbone_lr_ratio", k.FLOAT, 1.0, "rate of the backbone as a multiple of lr0", low=0),
     Key("clip_norm", k.FLOAT, 0.1, "largest norm of all gradients together; 0 does not clip", low=0),
-    Key("loss", k.WORD, "vfl", "classification loss", choices=("vfl", "mal", "focal"), only="detect"),
-    Key("box_loss", k.BOX_LOSS, "giou", "overlap term of the box loss", only="detect"),
-    Key("nwd_weight", k.UNIT, 0.0, "part of that term replaced by the Wasserstein distance", only="detect"),
+    Key(
+        "loss",
+        k.WORD,
+        "vfl",
+        "classification loss",
+        choices=("vfl", "mal", "focal"),
+        foreign=_OF_QUERIES,
+        only="detect",
+        traits=T.MATCHING,
+    ),
+    Key(
+        "box_loss",
+        k.BOX_LOSS,
+        "giou",
+        "overlap term of the box loss",
+        foreign=_OF_QUERIES,
+        only="detect",
+        traits=T.MATCHING,
+    ),
+    Key(
+        "nwd_weight",
+        k.UNIT,
+        0.0,
+        "part of that term replaced by the Wasserstein distance",
+        foreign=_OF_QUERIES,
+        only="detect",
+        traits=T.MATCHING,
+    ),
     Key(
         "aux_groups",
         k.INT,
         0,
         "further groups of queries in training, each matched alone",
         low=0,
+        foreign=_OF_QUERIES,
         only="detect",
+        traits=T.MATCHING,
     ),
     Key("ema_decay", k.UNIT, 0.9999, "decay of the averaged weights"),
     Key("ema_warmup", k.FLOAT, 2000.0, "updates until that decay is nearly reached; 0: at once", low=0),
@@ -39,6 +67,15 @@ OWN: tuple[Key, ...] = (
         "learning-rate schedule after the warm-up; null: linear, or cosine with cos_lr",
         choices=("linear", "cosine", "flat_cosine", "constant"),
         nullable=True,
+    ),
+    Key(
+        "plan",
+        k.WORD,
+        None,
+        "stages of the run, as published with a family; null: none",
+        choices=("d-fine", "deim"),
+        nullable=True,
+        only="detect",
     ),
     Key(
         "photometric",

@@ -236,9 +236,12 @@ class BaseDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
         """Return the tensors of sample `index`, or of (epoch, index)."""
         epoch, index = key if isinstance(key, tuple) else (0, key)
-        closed = bool(self._closed.item())
-        chain = self._clean if closed else self.transforms
-        return chain(self.get_image_and_label(index, self.rng(epoch, index), self.full_size and not closed))
+        whole = self.full_size and not self._closed.item()
+        return self.chain_at(epoch)(self.get_image_and_label(index, self.rng(epoch, index), whole))
+
+    def chain_at(self, epoch: int) -> Compose:
+        """Return the chain that samples of an epoch go through."""
+        return self._clean if self._closed.item() else self.transforms
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -11,6 +11,7 @@ import torch
 
 from ultralytics.data.augment import AugmentParams, Compose, Format, LetterBox, train_transforms, val_transforms
 from ultralytics.data.augment.pipeline import colour_and_flips
+from ultralytics.data.augment.staged import StagedChains, staged_chains
 from ultralytics.data.base import BaseDataset
 from ultralytics.data.formats import open_reader
 from ultralytics.data.labels.cache import cached_scan
@@ -21,6 +22,7 @@ from ultralytics.data.labels.truth import follow_labels, snapshot
 from ultralytics.data.types import LabelDict
 from ultralytics.utils.errors import DatasetError
 from ultralytics.utils.log import LOGGER
+from ultralytics.utils.torch_tools.training_plans import RunPlan
 
 
 class YOLODataset(Reporting, BaseDataset):
@@ -49,6 +51,7 @@ class YOLODataset(Reporting, BaseDataset):
         self.report: list[Issue] = []
         self._scanned: LabelTable | None = None
         super().__init__(*args, **{"channels": data.get("channels", 3), **kwargs})
+        self._stages = self._staged_chains()
 
     def get_labels(self) -> Sequence[LabelDict]:
         """Scan the label files, or read the cached scan; log and keep what was found wrong.
@@ -119,6 +122,20 @@ class YOLODataset(Reporting, BaseDataset):
             return Compose([LetterBox(self.imgsz, scaleup=False), *colour_and_flips(params), Format(bgr=params.bgr)])
         fit = LetterBox(self.imgsz) if self.letterbox else None
         return train_transforms(self, self.imgsz, params.without_mixing() if clean else params, fit)
+
+    def chain_at(self, epoch: int) -> Compose:
+        """Return the chain of an epoch: that of its stage, where the arguments name a plan."""
+        if self._stages is None or self._closed.item():
+            return super().chain_at(epoch)
+        return self._stages.at(epoch)
+
+    def _staged_chains(self) -> StagedChains | None:
+        """Return the chains of the stages of the run, None where it has none."""
+        name = getattr(self.hyp, "plan", None)
+        if name is None or not self.augment or self.rect:
+            return None
+        plan = RunPlan.named(str(name), int(getattr(self.hyp, "epochs", 1)))
+        return staged_chains(self, self.imgsz, AugmentParams.from_args(self.hyp), plan, self.letterbox)
 
     @staticmethod
     def collate_fn(batch: Sequence[dict[str, Any]]) -> dict[str, Any]:

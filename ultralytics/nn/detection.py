@@ -40,7 +40,7 @@ class DetectionModel(YamlModel):
     """Family of a head that no family owns; None: such a head cannot be trained."""
     partial_layers: ClassVar[bool] = False
     """Whether `load` takes the fitting parts of a layer whose shapes differ."""
-    frozen_parts: ClassVar[tuple[str, ...]] = ()
+    frozen_parts: tuple[str, ...] = ()
     """Parts of the names of parameters that are constants, which no run trains."""
     criterion: Any
 

@@ -71,6 +71,9 @@ class DFINEDetectionModel(DetectionModel):
     ) -> None:
         super().__init__(cfg, ch, nc, verbose, scale)
         set_batch_norm([self], eps=1e-5, momentum=0.1)
+        if isinstance(self.model[-1], DFINEDecoder):  # constants of the bins, which the loss reads too
+            last = f"model.{len(self.model) - 1}"
+            self.frozen_parts = (f"{last}.up", f"{last}.reg_scale")
 
     def _call(self, layer: nn.Module, x: Any, batch: Mapping[str, Any] | None) -> Any:
         return layer(x, batch) if layer is self.model[-1] else layer(x)

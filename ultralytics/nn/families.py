@@ -82,7 +82,7 @@ class Family:
     postprocess: Postprocess | None = None
     geometry: Literal["stretch", "letterbox"] = "stretch"
     package: str = "ultralytics.models.rtdetr"
-    arguments: Trait = Trait.NONE
+    arguments: Trait = Trait.MATCHING
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def classes(self) -> dict[str, type[Any]]:

@@ -249,6 +249,6 @@ YOLO_FAMILY = register_family(
         geometry="letterbox",
         package="ultralytics.models.yolo.detect",
         defaults={"clip_norm": 10.0},
-        arguments=Trait.SUPPRESSION | Trait.GAIN,
+        arguments=Trait.SUPPRESSION | Trait.GAIN | Trait.SHAPE,
     )
 )

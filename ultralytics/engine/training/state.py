@@ -95,6 +95,8 @@ class Progress:
     """Whether this run has written its best.pt; the one in the folder may be of an earlier run."""
     loss_sum: list[float] = field(default_factory=list)
     """Sums of the loss items over the `batch` batches (float64)."""
+    stage: dict[str, Any] = field(default_factory=dict)
+    """What the stages of a plan keep; empty in a run without one."""
     rows: list[dict[str, float]] = field(default_factory=list)
     """Rows of results.csv."""
 

@@ -24,6 +24,7 @@ from ultralytics.engine.class_names import as_classes
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.engine.training.interface import BatchLoader, InitialWeights, ModelSource, stride_of
 from ultralytics.models.rtdetr.post import check_class_filter
+from ultralytics.models.rtdetr.stages import attach_stages, mixed, plan_of, planned_side
 from ultralytics.models.rtdetr.val import RTDETRValidator, build_rtdetr_dataset, on_device
 from ultralytics.nn.families import FAMILIES, family_of, letterboxes
 from ultralytics.nn.modules.backbones import load_row_weights
@@ -105,6 +106,11 @@ class RTDETRTrainer(BaseTrainer):
         self.args = args.replace(**plain, letterbox=letterboxes(self.model, args.letterbox))
         super().set_model_attributes()
 
+    def _setup_optimizer(self) -> None:
+        """Optimizer, rates and average; with a `plan`, its stages."""
+        super()._setup_optimizer()
+        attach_stages(self)
+
     def get_validator(self) -> RTDETRValidator:
         """Return a validator on the loader of the evaluated split; the parts of the loss get the family's names."""
         self.loss_names = family_of(unwrap_model(self.model), "rtdetr").loss_names
@@ -160,7 +166,11 @@ class RTDETRTrainer(BaseTrainer):
     def preprocess_batch(self, batch: Batch) -> Batch:
         """Move images to the device; they become floats (B, 3, S, S) in 0..1, S random if asked for."""
         moved = on_device(batch, self.device)
-        moved["img"] = self._rescaled(moved["img"].float() / 255)
+        moved["img"] = moved["img"].float() / 255
+        plan = plan_of(self)
+        if plan is not None and plan.is_dense(self.progress.epoch):
+            moved = mixed(moved, float(self.args.mixup), int(self.args.seed), self.progress.step)
+        moved["img"] = self._rescaled(moved["img"])
         if wants_channels_last(self.args.channels_last, self.device):
             moved["img"] = moved["img"].to(memory_format=torch.channels_last)
         return moved
@@ -170,7 +180,11 @@ class RTDETRTrainer(BaseTrainer):
         spread = float(self.args.multi_scale)
         if not spread:
             return images
-        stride = stride_of(self.model)
+        stride, plan = stride_of(self.model), plan_of(self)
+        if plan is not None:
+            place = (int(self.args.seed), self.progress.epoch, self.progress.step)
+            size = planned_side(plan, self.imgsz, stride, *place)
+            return images if size == images.shape[-1] else F.interpolate(images, size=(size, size), mode="nearest")
         rng = np.random.default_rng((self.args.seed, self.progress.step))
         low, high = self.imgsz * (1 - spread), self.imgsz * (1 + spread) + stride
         least = stride * (2 if len(images) == 1 else 1)  # one image of one stride has no batch statistics

@@ -6,12 +6,13 @@ Steps and epochs count from 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ultralytics.utils.errors import ConfigError
 
-__all__ = ("AugmentPlan", "FlatCosine", "batch_scales", "ema_decay_at", "linear_warmup_factor")
+__all__ = ("PLAN_NAMES", "AugmentPlan", "FlatCosine", "RunPlan", "batch_scales", "ema_decay_at", "linear_warmup_factor")
 
 
 @dataclass(frozen=True)
@@ -130,3 +131,69 @@ class AugmentPlan:
             return name not in self.strong or (strong and not (mixed and name in self.instead))
 
         return [acts(name) for name in transforms]
+
+
+class _Fractions(NamedTuple):
+    """Where the stages of a published plan begin, as fractions of its run, and whether its rate falls in between."""
+
+    start: float
+    middle: float
+    stop: float
+    falls: bool
+
+
+_PUBLISHED: Mapping[str, _Fractions] = {  # of the models of size S, 132 epochs
+    "d-fine": _Fractions(0.0, 0.0, 120 / 132, falls=False),
+    "deim": _Fractions(4 / 132, 64 / 132, 120 / 132, falls=True),
+}
+PLAN_NAMES = tuple(_PUBLISHED)
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """The stages of a run, in epochs: a published plan at the length of the run.
+
+    Attributes:
+        name: Of the published plan.
+        epochs: Length of the run.
+        start: First epoch with strong transforms.
+        middle: First epoch without mosaic and mixup; strong transforms remain.
+        stop: First epoch without strong transforms, which returns to the best weights so far.
+        falls: The rate is flat up to the middle and falls on half a cosine up to the stop.
+    """
+
+    name: str
+    epochs: int
+    start: int
+    middle: int
+    stop: int
+    falls: bool
+
+    @classmethod
+    def named(cls, name: str, epochs: int) -> RunPlan:
+        """Scale a plan to a number of epochs; at least the last epoch is clean, if it is not the only one.
+
+        >>> RunPlan.named("deim", 12)
+        RunPlan(name='deim', epochs=12, start=0, middle=6, stop=11, falls=True)
+
+        Raises:
+            ConfigError: There is no such plan.
+        """
+        if name not in _PUBLISHED:
+            raise ConfigError(f"plan={name!r} is not known; choose {', '.join(PLAN_NAMES)}")
+        start, middle, stop, falls = _PUBLISHED[name]
+        clean = max(round((1 - stop) * epochs), 1) if epochs > 1 else 0
+        return cls(name, epochs, round(start * epochs), round(middle * epochs), epochs - clean, falls)
+
+    def is_strong(self, epoch: int) -> bool:
+        """Whether strong transforms act in an epoch, from 0."""
+        return self.start <= epoch < self.stop
+
+    def is_dense(self, epoch: int) -> bool:
+        """Whether images of an epoch are joined: mosaic, and mixup of whole batches."""
+        return self.start <= epoch < min(self.middle, self.stop)
+
+    def rates(self, batches: int, warmup: int, gamma: float) -> FlatCosine:
+        """Return the rate factors of a run of `batches` an epoch, after `warmup` batches of warm-up."""
+        clean = self.epochs - self.stop
+        return FlatCosine.from_epochs(batches, self.epochs, warmup, self.middle, clean, gamma)
