@@ -105,8 +105,6 @@ def test_wrong_arguments(given: dict[str, Any], error: type[UserError], parts: l
     ("given", "reason"),
     [
         ({"task": "classify", "iou": 0.5}, "iou=0.5 has no effect: it is for detect only"),
-        ({"nms": False}, "nms=False"),
-        ({"rect": True}, "rect=True"),
         ({"optimize": True}, "optimize=True"),
         ({"mask_ratio": 2}, "mask_ratio=2"),
         ({"overlap_mask": False}, "overlap_mask=False"),
@@ -138,6 +136,8 @@ def test_an_argument_without_effect_warns_once_and_is_set_to_the_default(
     [
         ({"iou": 0.5}, "iou=0.5 has no effect: RT-DETR has no non-maximum suppression"),
         ({"agnostic_nms": True}, "agnostic_nms=True has no effect"),
+        ({"nms": False}, "nms=False has no effect: RT-DETR has no non-maximum suppression"),
+        ({"rect": True}, "rect=True has no effect: RT-DETR takes square inputs"),
         ({"box": 3.0}, "box=3.0 has no effect"),
         ({"cls_pw": 0.5}, "cls_pw=0.5 has no effect: RT-DETR's loss has no class weights"),
     ],
@@ -147,7 +147,7 @@ def test_an_argument_of_other_families_warns_and_is_set_to_the_default(
 ) -> None:
     args = get_cfg(overrides=given)
     name, value = next(iter(given.items()))
-    assert drop_foreign(args, Trait.SUPPRESSION | Trait.GAIN) is args and args.get(name) == value
+    assert drop_foreign(args, Trait.SUPPRESSION | Trait.GAIN | Trait.SHAPE) is args and args.get(name) == value
     assert not capsys.readouterr().out
     dropped = drop_foreign(args, Trait.NONE)
     assert reason in capsys.readouterr().out

@@ -362,7 +362,7 @@ def test_grey_network(tmp_path):
         assert float(im.mean()) == pytest.approx(0.2, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ["visualize", "dnn", "rect"])
+@pytest.mark.parametrize("name", ["visualize", "dnn"])
 def test_arguments_without_effect_warn_once(tmp_path, name, capsys):
     predictor = oracle(tmp_path, **{name: True})
     assert capsys.readouterr().out.count(f"{name}=True has no effect") == 1 and predictor.args.get(name) is False

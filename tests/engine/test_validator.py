@@ -281,7 +281,7 @@ def test_callbacks_run_in_order(data, tmp_path):
 
 
 # ----------------------------------------------------------------------------------------------------------- errors
-@pytest.mark.parametrize("name", ["visualize", "dnn", "rect"])
+@pytest.mark.parametrize("name", ["visualize", "dnn"])
 def test_arguments_without_effect_warn_once(data, tmp_path, name, capsys):
     validator = RTDETRValidator(args={**args(data, tmp_path), name: True})
     assert capsys.readouterr().out.count(f"{name}=True has no effect") == 1 and validator.args.get(name) is False

@@ -246,6 +246,9 @@ def test_a_genuine_checkpoint_is_read_as_data() -> None:
     assert sum(p.numel() for p in model.parameters()) == 3_012_018 and model.names[0] == "Animal"
     y, _ = model(torch.rand(1, 3, 64, 96))
     assert y.shape == (1, 10, 126) and bool(y.isfinite().all())
+    y, _ = model(torch.rand(1, 3, 320, 320, generator=torch.Generator().manual_seed(5)))
+    want = [4.502305, 7.469590, 9.495710, 15.213964, 1.4168683e-04, 1.3247873e-04]  # of its author's package
+    torch.testing.assert_close(y[0, :6, 0], torch.tensor(want), atol=1e-4, rtol=1e-4)
 
 
 # ------------------------------------------------------------------------------------------------------------- family

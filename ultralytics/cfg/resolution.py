@@ -36,6 +36,10 @@ def read_file(path: str | Path) -> dict[str, Any]:
     file = check_yaml(path, kind="")
     data, lines = load_with_lines(file)
     values = migrate(data)
+    if (
+        _lists_every_argument(values) and values.get("nms") is False
+    ):  # the default of older releases, where it meant none
+        values = {**values, "nms": None}
     origins = {n: f"{file}:{lines[(n,)]}" for n in values if (n,) in lines}
     check_names(values, origins)
     return _without_its_run(check_values(values, origins), file)

@@ -384,7 +384,7 @@ class Model:
         if format == "stock":
             return str(export_stock(self.model, stem, (self.ckpt or {}).get("train_args") or {}))
         weights, yaml = export_state_dict(self.model, stem)
-        LOGGER.info(f"{weights} and {yaml} written; in stock ultralytics:")
+        LOGGER.info(f"{weights} and {yaml} written; they are loaded there by:")
         for line in loading_lines(self.model, weights, yaml):
             LOGGER.info(f"  {line}")
         return str(weights)

@@ -23,18 +23,22 @@ from ultralytics.nn.backends.torchscript import torchscript_runner
 from ultralytics.nn.cpu import optimize_for_cpu
 from ultralytics.nn.cpu.finite import check_finite
 from ultralytics.nn.tasks import BaseModel, load_checkpoint, pack_model, unpack_model
+from ultralytics.nn.yolo import choose_branch
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.torch_tools.copying import copy_network, has_hooks, share_hooks
 from ultralytics.utils.torch_utils import autocast
 
 
-def _torch_runner(weights: str | Path | BaseModel, device: torch.device, fp16: bool, fuse: bool) -> Runner:
+def _torch_runner(
+    weights: str | Path | BaseModel, device: torch.device, fp16: bool, fuse: bool, end2end: bool | None = None
+) -> Runner:
     """A checkpoint file, or a copy of a model in memory, which itself stays as it is.
 
     The copy has the hooks of the model. With any it is not fused, as folding drops the modules that they are on.
     """
     model = _copy(weights) if isinstance(weights, BaseModel) else load_checkpoint(weights, device)[0]
     model = model.to(device).eval()
+    choose_branch(model, None if end2end is None else not end2end)
     if fuse and not has_hooks(model):
         model.fuse(verbose=False)
     model.half() if fp16 else model.float()
@@ -60,7 +64,7 @@ def _copy(network: BaseModel) -> BaseModel:
         return built
 
 
-Loader = Callable[[Any, torch.device, bool, bool], Runner]
+Loader = Callable[..., Runner]
 
 EXPORTED: Mapping[str, Loader] = {
     ".onnx": onnx_runner,
@@ -89,12 +93,14 @@ class AutoBackend(nn.Module):
     In bfloat16 on a CPU the network's weights are kept in a second form, which follows their changes but for those
     through `.data`, NumPy or in inference mode: make a new AutoBackend after those.
 
+    `end2end` chooses the branch of a dual YOLO network, which fusing makes final; None leaves it.
+
     With `compile` (True, or a mode of `torch.compile`) the network runs compiled and `forward` returns its rows alone.
 
     Weights that are not finite give a warning, in every precision.
 
-    `dnn`, `data`, `channels_last` and `end2end` are taken for scripts of the interface; they have no effect: files know
-    their classes, and ONNX files run by ONNX Runtime.
+    `dnn`, `data` and `channels_last` are taken for scripts of the interface; they have no effect: files know their
+    classes, and ONNX files run by ONNX Runtime.
 
     Raises ConfigError for a file of an unknown kind or one that is to be compiled again, NotFoundError and
     CheckpointError as `load_checkpoint`.
@@ -118,7 +124,9 @@ class AutoBackend(nn.Module):
         super().__init__()
         self.device = torch.device(device)
         self.fp16 = fp16 and self.device.type != "cpu"  # half precision is slower than fp32 on a CPU
-        runner = _runner_for(model)(model, self.device, self.fp16, fuse)
+        loader = _runner_for(model)
+        branch = {"end2end": end2end} if loader is _torch_runner else {}
+        runner = loader(model, self.device, self.fp16, fuse, **branch)
         self.fp16 &= runner.module is not None  # exported files take fp32 images and cast inside
         self.metadata = runner.metadata
         self.model = runner.module

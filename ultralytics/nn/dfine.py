@@ -17,11 +17,14 @@ from ultralytics.models.utils.fine_grained_loss import FineGrainedLoss
 from ultralytics.models.utils.ops import HungarianMatcher
 from ultralytics.models.utils.targets import batch_targets
 from ultralytics.nn.build.builder import set_batch_norm
+from ultralytics.nn.checkpoint.detr_files import published_record, published_state
+from ultralytics.nn.checkpoint.format import read_tensors
 from ultralytics.nn.detection import DetectionModel, LossOptions
 from ultralytics.nn.families import Family, register_family
 from ultralytics.nn.modules.detr.dfine_head import DFINEDecoder, FineOutput
 from ultralytics.nn.modules.detr.rtdetrv2_decoder import RTDETRDecoderv2
 from ultralytics.nn.modules.head import DecoderOutput
+from ultralytics.nn.transfer import TransferReport
 from ultralytics.utils.errors import ConfigError, ModelYAMLError
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.loss import ClassificationLoss, FocalLoss, MatchabilityAwareLoss, VarifocalLoss
@@ -78,6 +81,15 @@ class DFINEDetectionModel(DetectionModel):
     def _call(self, layer: nn.Module, x: Any, batch: Mapping[str, Any] | None) -> Any:
         return layer(x, batch) if layer is self.model[-1] else layer(x)
 
+    def load(self, weights: str | Path | Mapping[str, Any] | nn.Module, verbose: bool = True) -> TransferReport:
+        """Take over what fits, as every detector does.
+
+        Tensors under the names of a family's own project are named by the rows of this network, whose YAML may have
+        further rows.
+        """
+        published = _published(weights)
+        return super().load(weights if published is None else published_record(published, self.yaml), verbose)
+
     def init_criterion(self) -> FineCriterion:
         """Return the loss for this model's classes, as the YAML's `criterion` and `args.loss` choose it."""
         chosen = CriterionOptions.from_yaml(self.yaml)
@@ -125,6 +137,17 @@ class DFINEDetectionModel(DetectionModel):
         terms = self.ensure_criterion()(ordinary, targets, noised, raw.dn_meta, self.epoch if epoch is None else epoch)
         items = torch.stack([terms[f"loss_{k}"].detach() for k in ("giou", "class", "bbox")])
         return torch.stack(list(terms.values())).sum(), items
+
+
+def _published(weights: object) -> dict[str, Tensor] | None:
+    """Return tensors under the names of a family's own project, None for other sources."""
+    if isinstance(weights, (str, Path)):
+        tensors = read_tensors(weights)
+        return None if tensors is None else published_state(tensors)
+    if not isinstance(weights, Mapping):
+        return None
+    inner = weights.get("state_dict", weights)
+    return published_state(inner) if isinstance(inner, Mapping) else None
 
 
 def _classification(name: str) -> ClassificationLoss:

@@ -249,7 +249,8 @@ def transfer(
     own = target.state_dict()
     specs = _spec(target_yaml), _spec(source_yaml)
     pairs = align(describe_layers(own, specs[0]), describe_layers(source, specs[1]))
-    copier = _Copier(own, source, match_names(target_names or {}, source_names or {}), partial)
+    matched = match_names(target_names or {}, source_names or {})
+    copier = _Copier(own, source, matched, partial, (len(target_names or ()), len(source_names or ())))
     report = TransferReport()
     report.row_names = [str((target_names or {})[i]) for i, _ in copier.classes]
     for pair in pairs:
@@ -289,10 +290,15 @@ def _spec(yaml: Mapping[str, Any] | None) -> ModelSpec | None:
 
 
 class _Copier:
-    """Gathers the tensors to load, and which keys of the source went into them."""
+    """Gathers the tensors to load, and which keys of the source went into them.
 
-    def __init__(self, own: State, source: State, classes: list[tuple[int, int]], partial: bool) -> None:
-        self.own, self.source, self.classes, self.partial = own, source, classes, partial
+    `counts` are the numbers of class names of both sides.
+    """
+
+    def __init__(
+        self, own: State, source: State, classes: list[tuple[int, int]], partial: bool, counts: tuple[int, int] = (0, 0)
+    ) -> None:
+        self.own, self.source, self.classes, self.partial, self.counts = own, source, classes, partial, counts
         self.loaded: dict[str, Tensor] = {}
         self.used: set[str] = set()
         self.rows: list[str] = []
@@ -323,7 +329,9 @@ class _Copier:
     def _copy(self, to: str, of: str) -> bool:
         value, new = self.own[to], self.source[of]
         if is_class(to) and self.classes:
-            self.loaded[to] = _copy_rows(value, new, self.classes)
+            padded = (len(value), len(new)) == tuple(count + 1 for count in self.counts)  # a last row for no class
+            last = [(len(value) - 1, len(new) - 1)] if padded else []
+            self.loaded[to] = _copy_rows(value, new, [*self.classes, *last])
             self.rows.append(to)
         elif new.shape == value.shape:
             self.loaded[to] = new

@@ -6,13 +6,14 @@ Shapes: B batch, C channels, H x W image, A anchors (cells of all levels), L lev
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ultralytics.cfg.keys import Trait
 from ultralytics.nn import detection
@@ -192,6 +193,29 @@ class DetectionModel(detection.DetectionModel):
 
 
 YOLODetectionModel = DetectionModel
+
+
+def choose_branch(network: nn.Module, nms: bool | None) -> None:
+    """Let a dual network answer with the branch for NMS (true) or with NMS-free rows (false); None leaves it."""
+    if nms is not None and isinstance(network, YOLODetectionModel):
+        network.end2end = not nms
+
+
+@contextmanager
+def head_options(model: Any, max_det: int, agnostic: bool) -> Iterator[None]:
+    """Give an NMS-free head its bound on rows and whether an anchor gives one class alone, until the block ends.
+
+    `model` is a network or what runs one. The bound is never lowered: rows are cut after the class filter.
+    """
+    heads = [m for m in model.modules() if isinstance(m, Detect)] if isinstance(model, nn.Module) else []
+    before = [(head.max_det, head.agnostic_nms) for head in heads]
+    try:
+        for head in heads:
+            head.max_det, head.agnostic_nms = max(max_det, head.max_det), agnostic
+        yield
+    finally:
+        for head, (rows, one_class) in zip(heads, before, strict=True):
+            head.max_det, head.agnostic_nms = rows, one_class
 
 
 def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from tests.golden.adapters import detr_rows as rows
 from tests.golden.adapters.detr_losses import targets_of
 from ultralytics.models.utils.denoising import DenoisingForm, DenoisingNoise, get_cdn_group
 from ultralytics.models.utils.distribution import bin_weights, decode_edges, encode_edges
+from ultralytics.nn.checkpoint.detr_names import KeyRole, key_roles, official_names
 from ultralytics.nn.modules.block import HGBlock, HGStem, RepC3, ResNetDBlock, SCDown
 from ultralytics.nn.modules.block import ResNetDBottleneck
 from ultralytics.nn.modules.conv import Conv, LightConv, RepConv, fuse_children
@@ -146,7 +147,9 @@ def head(c: Config) -> nn.Module:
     args = tuple(resolve_nn_text(a) for a in args)
     plan = entry.rule(RowContext(tuple(c["ch"]), args))
     if c.get("layer_scale", 1) > 1:
-        options = dict(eval_idx=c["eval_idx"], nd=c["denoising"], form=FineForm(ACTS[c["act"]], layer_scale=c["layer_scale"]))
+        options = dict(
+            eval_idx=c["eval_idx"], nd=c["denoising"], form=FineForm(ACTS[c["act"]], layer_scale=c["layer_scale"])
+        )
         return entry.cls(*plan.args[:10], **options)
     return entry.cls(*plan.args)
 
@@ -268,32 +271,28 @@ def names_of(obj: nn.Module, kind: str, config: Config, key: str) -> list[str]:
     """Return the official names of one of our keys."""
     if kind == "Criterion":
         return []
-    if kind == "Official":
-        config = official_config(config["family"], config["size"])
     if kind in ("Model", "ModelLoss", "Official"):
-        return model_names(config, len(obj.model) - 1, key)  # type: ignore[arg-type]
+        return model_names(obj, config, key)
     if kind in MODULES:
         return MODULES[kind][1](config, key)
     return rows.row_names(obj.rows, key)  # type: ignore[arg-type]
 
 
-@functools.cache
-def official_config(family: str, size: str) -> Config:
-    """Return the configuration of a stock model."""
-    return models.official(family, size)[1]
-
-
-def model_names(config: Config, last: int, key: str) -> list[str]:
-    """Return the official names of a key of a whole model."""
-    _, index, rest = key.split(".", 2)
-    if int(index) == last:
-        return [f"decoder.{name}" for name in rows.head_names(config["head"], rest)]
-    return [_plan(json.dumps(config)).rows[int(index)].official(rest)]
+def model_names(obj: nn.Module, config: Config, key: str) -> list[str]:
+    """Return the official names of a key of a whole model, as the package gives them."""
+    if key.endswith("denoising_class_embed.weight") and not config.get("head", {}).get("denoising", 100):
+        return []
+    names = official_names(key, _roles(json.dumps(obj.yaml)))
+    if config.get("backbone", {}).get("kind") != "hgnetv2" or config["backbone"].get("naming") == "v2":
+        return names
+    first = {"aggregation_squeeze_conv.": "aggregation.0.", "aggregation_excitation_conv.": "aggregation.1."}
+    first |= {f"{stem}.conv.1.": f"{stem}.conv." for stem in ("stem2a", "stem2b")}
+    return [functools.reduce(lambda n, old: n.replace(old, first[old]), first, name) for name in names]
 
 
 @functools.cache
-def _plan(config: str) -> rows.Plan:
-    return models.plan_of(json.loads(config))
+def _roles(yaml: str) -> dict[int, KeyRole]:
+    return key_roles(json.loads(yaml))
 
 
 def official_state(obj: nn.Module, kind: str, config: Config) -> dict[str, Tensor]:

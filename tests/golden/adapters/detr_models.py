@@ -42,7 +42,9 @@ def fine(family: str, name: str, encoder: Config, head: Config, **extra: Any) ->
     small = name == "B0" and encoder["d"] == 128
     backbone = hg(name, (2, 3) if small else (1, 2, 3))
     points = [6, 6] if small else [3, 6, 3]
-    return model(family, backbone, encoder, {"d": min(encoder["d"], 256), "points": points, "ffn": 1024, **head}, **extra)
+    return model(
+        family, backbone, encoder, {"d": min(encoder["d"], 256), "points": points, "ffn": 1024, **head}, **extra
+    )
 
 
 def resnet(depth: int, encoder: Config, head: Config, family: str = "rtdetrv2", **extra: Any) -> Config:
@@ -92,7 +94,15 @@ def stock() -> dict[str, Config]:
         found[name] = fine("deimv2", NETS[size], encoder, head, criterion={"loss": "mal", "change_epoch": change})
     for name, d, queries, ffn in (("Atto", 64, 100, 160), ("Femto", 96, 150, 256), ("Pico", 112, 200, 320)):
         lite = {"lite": True, "strides": [16], "d": d, "e": 0.34, "depth": 0.5, "fuse": "sum"}
-        head = {"d": d, "queries": queries, "points": [4, 2], "layers": 3, "ffn": ffn, "gateway": False, "share_bbox": True}
+        head = {
+            "d": d,
+            "queries": queries,
+            "points": [4, 2],
+            "layers": 3,
+            "ffn": ffn,
+            "gateway": False,
+            "share_bbox": True,
+        }
         choice = {"loss": "mal", **PLAIN, "change_epoch": 450}
         found[f"deimv2-{name.lower()}"] = model("deimv2", hg(name, [2]), lite, head, choice)
     for size, d, heads, e, depth, change in (("s", 192, 3, 0.34, 0.67, 100), ("m", 256, 4, 0.67, 1, 80)):
@@ -103,7 +113,11 @@ def stock() -> dict[str, Config]:
         found[f"deimv2-{size}"] = model("deimv2", {**backbone, "normalize": True}, encoder, head, choice)
     for size, (depth, encoder, head) in VD.items():
         found[f"rtdetrv2-{size}"] = resnet(depth, encoder, head, criterion=PLAIN)
-        deim = {"layers": min(head["layers"], 3) if size == "r50-m" else head["layers"], "act": "silu", "query_pos": "as_reg"}
+        deim = {
+            "layers": min(head["layers"], 3) if size == "r50-m" else head["layers"],
+            "act": "silu",
+            "query_pos": "as_reg",
+        }
         found[f"deim-rtdetrv2-{size}"] = resnet(depth, encoder, deim, criterion={"loss": "mal", **PLAIN})
     for size, name, d, ffn, layers in (("l", "L", 256, 1024, 1), ("x", "X", 384, 2048, 1), ("h", "H", 512, 2048, 2)):
         encoder = {"d": d, "ffn": ffn, "e": 1.0, "depth": 1, "layers": layers}
@@ -126,7 +140,10 @@ def yaml_of(config: Config, nc: int) -> dict[str, Any]:
     """Return a whole model as a mapping that `DFINEDetectionModel` builds."""
     plan = plan_of(config, nc)
     made = [[row.source, row.repeats, row.module, row.args] for row in plan.rows]
-    return {"nc": nc, "backbone": made[:1], "head": made[1:]}
+    first = rows.Plan()
+    rows.add_backbone(first, config["backbone"])
+    end = len(first.rows)
+    return {"nc": nc, "backbone": made[:end], "head": made[end:]}
 
 
 OFFICIAL = {  # family of the official lists -> stem of the YAML

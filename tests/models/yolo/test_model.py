@@ -161,7 +161,7 @@ def test_an_exported_file_gives_the_same_boxes(trained: YOLO, data: Path, tmp_pa
 
 def test_a_resumed_run_equals_the_uninterrupted_one(data: Path, tmp_path: Path) -> None:
     whole, parts = YOLO(V26), YOLO(V26)
-    given: dict[str, Any] = {**RUN, "data": str(data), "epochs": 3}
+    given: dict[str, Any] = {**RUN, "data": str(data), "epochs": 3, "optimizer": "MuSGD", "lr0": 0.01}
     whole.train(project=str(tmp_path / "whole"), **given)
 
     def stop(trainer: Any) -> None:

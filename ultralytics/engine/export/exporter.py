@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ultralytics import __version__
 from ultralytics.cfg import Args, get_cfg
+from ultralytics.cfg.resolution import drop_foreign
 from ultralytics.cfg.schema import Trait, keys_with
 from ultralytics.engine.export.parity import SLACK, TOLERANCES, ParityReport
 from ultralytics.engine.export.samples import (
@@ -36,6 +37,7 @@ from ultralytics.engine.export.samples import (
     split_images,
 )
 from ultralytics.engine.export.tie_breaking import TieResolver
+from ultralytics.engine.validator import SHOWN_CONF
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.backends.metadata import ExportMetadata
 from ultralytics.nn.backends.openvino import FOLDER_SUFFIX
@@ -49,6 +51,7 @@ from ultralytics.nn.export.onnx import (
     write_onnx,
 )
 from ultralytics.nn.export.prepare import export_form
+from ultralytics.nn.export.suppression import SuppressedForm, Suppression
 from ultralytics.nn.export.writers import write_coreml, write_engine, write_openvino, write_torchscript
 from ultralytics.nn.families import PostOptions, Postprocess, find_family, letterboxes
 from ultralytics.nn.modules.head import RTDETRDecoder
@@ -106,7 +109,9 @@ class Export:
         validator: type[Any],
         shared: dict[str, bytes] | None = None,
     ) -> None:
-        self.network, self.args, self.target, self.source = network, args, target, source
+        self.network, self.target, self.source = network, target, source
+        self.family = find_family(network)
+        self.args = args = drop_foreign(args, self.family.arguments if self.family else Trait.NONE)
         self.predictor, self.validator, self.shared = predictor, validator, shared
         self.name = format_name(args.format)
         self.format = EXPORT_FORMATS[self.name]
@@ -117,7 +122,13 @@ class Export:
         self._check()
         size = check_imgsz(args.imgsz, stride=self.stride, min_dim=2)
         self.size = (int(size[0]), int(size[1])) if isinstance(size, list) else (int(size), int(size))
-        self.form = export_form(network, args.max_det, args.dynamic, self.precision == "fp16", self.device)
+        half = self.precision == "fp16"
+        agnostic = bool(args.agnostic_nms)
+        self.form: torch.nn.Module = export_form(
+            network, args.max_det, args.dynamic, half, self.device, args.nms, agnostic
+        )
+        if self.suppresses:
+            self.form = SuppressedForm(self.form, Suppression(self.conf, float(args.iou), int(args.max_det), agnostic))
 
     def _check(self) -> None:
         """Refuse what the format cannot do, before any work."""
@@ -128,6 +139,8 @@ class Export:
             raise ConfigError(f"format={self.name} has no {self.precision}: {', '.join(fmt.precisions)}")
         if args.dynamic and not fmt.dynamic:
             raise ConfigError(f"format={self.name}: dynamic=True is not possible")
+        if args.dynamic and self.suppresses:
+            raise ConfigError("nms=True: suppression in the file is for one batch and size", "leave dynamic out")
         if self.precision == "int8" and args.data is None:
             raise ConfigError("quantize=8 needs data=, whose training images give the ranges", "such as data=demo.yaml")
         if not isinstance(args.batch, int) or args.batch < 1:
@@ -139,6 +152,16 @@ class Export:
     def stride(self) -> int:
         """Image sides are multiples of it."""
         return int(self.network.stride.max())
+
+    @property
+    def suppresses(self) -> bool:
+        """Whether the file suppresses overlapping boxes itself."""
+        return bool(self.args.nms)
+
+    @property
+    def conf(self) -> float:
+        """The lowest score of rows that the file suppresses itself."""
+        return SHOWN_CONF if self.args.conf is None else float(self.args.conf)
 
     @property
     def letterbox(self) -> bool:
@@ -173,7 +196,7 @@ class Export:
     @cached_property
     def reference(self) -> AutoBackend:
         """The model that the file must equal: fused, fp32."""
-        return AutoBackend(self.network, device=self.device)
+        return AutoBackend(self.network, device=self.device, nms=self.args.nms)
 
     @cached_property
     def inputs(self) -> ParityInputs:
@@ -246,7 +269,7 @@ class Export:
             report.add_logits(self.reference(images), got)
             return
         exact = self.precision == "fp32"
-        family = find_family(self.network)
+        family = self.family
         if family is not None and family.postprocess is not None:
             self._compare_places(family.postprocess, self.reference(images), got, images, report)
             return
@@ -264,6 +287,13 @@ class Export:
         The model's list is twice as long, so that a place at the end of the file's list is found in it.
         """
         size = (images.shape[2], images.shape[3])
+        if self.suppresses:
+            options = PostOptions(
+                self.conf, self.args.max_det, None, float(self.args.iou), bool(self.args.agnostic_nms)
+            )
+            for ours, theirs in zip(rows(want, size, options), rows(got, size, options), strict=True):
+                report.add_rows(ours[None], theirs[None], size, slack=SLACK)
+            return
         lists = [rows(y, size, PostOptions(0.0, n * COMPARED_PLACES, iou=1.0)) for y, n in ((want, 2), (got, 1))]
         for ours, theirs in zip(*lists, strict=True):
             report.add_rows(ours[None], theirs[None], size, slack=SLACK)
@@ -271,6 +301,9 @@ class Export:
     def _compare_metrics(self, file: AutoBackend, report: ParityReport) -> None:
         if self.size[0] != self.size[1] and not self.args.dynamic:
             LOGGER.info(f"AP is not measured: validation is square, and the file takes {list(self.size)} only")
+            return
+        if self.suppresses:
+            LOGGER.info(f"AP is not measured: the file has no boxes below conf={self.conf:g}")
             return
         report.add_metrics(self._metrics(self.reference), self._metrics(file))
 
@@ -322,7 +355,8 @@ def _write_onnx(job: Export, path: Path) -> None:
 
 def _write_graph(job: Export, path: Path) -> None:
     """Write the graph without quantisation, or reuse that of an export that differs only in its batch."""
-    shared = None if job.args.dynamic or job.metadata.opset > MAX_TRACED_OPSET else job.shared
+    fixed = job.args.dynamic or job.suppresses or job.metadata.opset > MAX_TRACED_OPSET
+    shared = None if fixed else job.shared
     if shared:
         path.write_bytes(shared["onnx"])
     else:

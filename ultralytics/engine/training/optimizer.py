@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from ultralytics.optim import MuSGD, musgd_groups
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.log import LOGGER
 
@@ -141,9 +142,11 @@ def build_optimizer(
     Param groups carry `param_group` (weight, bn, bias; `backbone_...` for the three of the backbone, which exist when
     `backbone_lr_ratio` is not 1 and come last) and `initial_lr`. Raises ConfigError for an unknown optimizer.
     """
-    by_lower = {name.lower(): name for name in _MAKERS}
+    by_lower = {name.lower(): name for name in (*_MAKERS, "MuSGD")}
     if choice.name.lower() not in by_lower:
-        raise ConfigError(f"optimizer={choice.name} is not known; choose one of auto, {', '.join(_MAKERS)}")
+        raise ConfigError(f"optimizer={choice.name} is not known; choose one of auto, {', '.join(by_lower.values())}")
+    if choice.name.lower() == "musgd":
+        return _musgd(model, choice, weight_decay, backbone_lr_ratio)
     split = backbone_lr_ratio != 1.0
     backbone_layers = len(getattr(model, "yaml", {}).get("backbone", ())) if split else 0
     groups = []
@@ -153,6 +156,16 @@ def build_optimizer(
         tag = f"backbone_{kind}" if backbone else kind
         groups.append({"params": parameters, "lr": lr, "initial_lr": lr, "weight_decay": decay, "param_group": tag})
     return _MAKERS[by_lower[choice.name.lower()]](groups, choice.lr, choice.momentum)
+
+
+def _musgd(model: nn.Module, choice: OptimizerChoice, weight_decay: float, backbone_lr_ratio: float) -> Optimizer:
+    """Build MuSGD, whose groups are its own: class towers have a larger rate, a backbone none of its own."""
+    if backbone_lr_ratio != 1.0:
+        LOGGER.warning(f"backbone_lr_ratio={backbone_lr_ratio:g} has no effect with MuSGD, which has groups of its own")
+    groups = musgd_groups(model, choice.lr, choice.momentum, weight_decay)
+    for group in groups:
+        group["initial_lr"] = group["lr"]
+    return MuSGD(groups, choice.lr, choice.momentum, nesterov=True, muon=0.2, sgd=1.0)
 
 
 def describe_optimizer(optimizer: Optimizer) -> str:

@@ -15,6 +15,7 @@ from torch import nn
 
 from ultralytics.nn.families import Family, PostOptions
 from ultralytics.nn.modules.query_head import QueryHead
+from ultralytics.nn.modules.yolo.detect import Detect
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.ops import RatioPad, clip_boxes, constant_like, xywh2xyxy, xyxy2xywhn
@@ -108,7 +109,7 @@ def class_filter(model: object, classes: Sequence[int] | None, one_class: bool =
     if classes is None and not one_class:
         yield
         return
-    heads = [m for m in model.modules() if isinstance(m, QueryHead)] if isinstance(model, nn.Module) else []
+    heads = [m for m in model.modules() if isinstance(m, (QueryHead, Detect))] if isinstance(model, nn.Module) else []
     names = getattr(model, "names", None) or ()
     for nc in [head.nc for head in heads] or [len(names)] * bool(names):
         check_class_filter(classes, nc)

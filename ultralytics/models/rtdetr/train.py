@@ -5,6 +5,7 @@ Shapes: B images in a batch, N targets of a batch, S image side in pixels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ultralytics.cfg import Args
 from ultralytics.cfg.resolution import drop_foreign
 from ultralytics.cfg.schema import KEYS
 from ultralytics.data.build import build_dataloader
@@ -119,7 +121,11 @@ class RTDETRTrainer(BaseTrainer):
     def build_dataset(self, img_path: str | list[str], mode: str = "train", batch: int | None = None) -> YOLODataset:
         """Return the data set of a split; augmented in mode "train"."""
         stride = stride_of(self.model) if isinstance(self.model, nn.Module) else 32
-        return build_rtdetr_dataset(self.args, img_path, self.data, batch or 16, mode=mode, stride=stride)
+        return build_rtdetr_dataset(self.dataset_args(mode), img_path, self.data, batch or 16, mode=mode, stride=stride)
+
+    def dataset_args(self, mode: str) -> Args:
+        """Return the arguments of a data set in mode "train" or "val"."""
+        return self.args
 
     def get_dataloader(
         self, dataset_path: str | list[str], batch_size: int = 16, rank: int = -1, mode: str = "train"
@@ -189,9 +195,11 @@ class RTDETRTrainer(BaseTrainer):
         low, high = self.imgsz * (1 - spread), self.imgsz * (1 + spread) + stride
         least = stride * (2 if len(images) == 1 else 1)  # one image of one stride has no batch statistics
         size = max(int(rng.uniform(low, high)) // stride * stride, least)
-        if size == images.shape[-1]:
+        longest = max(images.shape[2:])
+        if size == longest:
             return images
-        return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)  # (B, 3, size, size)
+        sides = [max(math.ceil(side * size / longest / stride), 1) * stride for side in images.shape[2:]]
+        return F.interpolate(images, size=sides, mode="bilinear", align_corners=False)  # (B, 3, height, width)
 
     def plot_training_samples(self, batch: Batch, ni: int) -> None:
         """Draw the batch of step `ni`, as the network saw it, with its labels."""

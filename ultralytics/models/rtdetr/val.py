@@ -98,7 +98,7 @@ def build_rtdetr_dataset(
         batch,
         data,
         mode=mode,
-        stride=stride,
+        stride=max(stride, 32),
         dataset=RTDETRDataset,
         letterbox=bool(args.letterbox),
     )
@@ -115,10 +115,15 @@ class RTDETRValidator(BaseValidator):
     iouv: Tensor
     is_lvis: bool = False
 
+    def dataset_args(self) -> Args:
+        """Return the arguments of the data set: images are placed as the model's family wants it."""
+        return self.args.replace(letterbox=letterboxes(getattr(self, "model", None), self.args.letterbox))
+
     def build_dataset(self, img_path: str | list[str], mode: str = "val", batch: int | None = None) -> YOLODataset:
         """Return the data set of the evaluated split."""
-        args = self.args.replace(letterbox=letterboxes(getattr(self, "model", None), self.args.letterbox))
-        return build_rtdetr_dataset(args, img_path, self.data, batch or 16, mode=mode, stride=self.stride)
+        return build_rtdetr_dataset(
+            self.dataset_args(), img_path, self.data, batch or 16, mode=mode, stride=self.stride
+        )
 
     def get_dataloader(self, dataset_path: str | list[str], batch_size: int) -> DataLoader[Batch]:
         """Return the loader of the evaluated split: never shuffled, never augmented."""

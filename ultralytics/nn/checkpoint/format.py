@@ -144,7 +144,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise NotFoundError(f"weights file '{path}' does not exist\ngive the path of a .pt file, or train first")
     try:
-        return check_fields(_migrate(remap_weights(_read(path))))
+        return check_fields(_migrate(remap_weights(_read(path), path.stem)))
     except CheckpointError as e:
         raise CheckpointError("\n".join(f"{path}: {e}".splitlines()[:3])) from None
 
@@ -153,6 +153,18 @@ def read_plain(path: Path) -> Any:
     """The tensors and plain values of any file of `torch.save`, read as data. Raises CheckpointError."""
     with _open(path) as archive:
         return archive.plain(archive.root)
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor] | None:
+    """Return the tensors of a file of another project under the names that it has; None for a file of this package.
+
+    Raises what `read_checkpoint` raises.
+    """
+    if not Path(path).is_file():
+        raise NotFoundError(f"weights file '{path}' does not exist\ngive the path of a .pt file, or train first")
+    data = _read(Path(path))
+    state = data.get("state_dict")
+    return dict(state) if isinstance(state, Mapping) and "format" not in data else None
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ultralytics.nn.build.spec import load_model_yaml
+from ultralytics.nn.checkpoint.detr_files import published_record, published_state, stock_yaml
 from ultralytics.nn.checkpoint.key_maps import WEIGHT_FORMATS, WeightFormat
 from ultralytics.utils.log import LOGGER
 
@@ -77,13 +78,16 @@ def map_state(state: Mapping[str, Tensor]) -> Mapped | None:
     return mapped
 
 
-def remap_weights(weights: Mapping[str, Any]) -> dict[str, Any]:
+def remap_weights(weights: Mapping[str, Any], name: str = "") -> dict[str, Any]:
     """Turn `{"state_dict": tensors}` of a known format into the form of this package; anything else stays as it is.
 
     A whole detector becomes a checkpoint with a model record, so that it can be built; a backbone stays a state dict,
-    with the epsilon and, where known, the YAML that its layers belong to.
+    with the epsilon and, where known, the YAML that its layers belong to. The `name` of a file tells DEIM from D-FINE.
     """
     state = weights.get("state_dict")
+    detr = _newer_detr(state, name) if isinstance(state, Mapping) and "yaml" not in weights else None
+    if detr is not None:
+        return detr
     mapped = map_state(state) if isinstance(state, Mapping) and "yaml" not in weights else None
     if mapped is None:
         return dict(weights)
@@ -95,6 +99,23 @@ def remap_weights(weights: Mapping[str, Any]) -> dict[str, Any]:
         return {**record, "source": mapped.source.name}
     detector = {**record, "class": "RTDETRDetectionModel", "nc": mapped.classes, "ch": 3}
     return {"model": detector, "source": mapped.source.name}
+
+
+def _newer_detr(state: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    """Return the checkpoint of a published state dict of D-FINE, DEIM, DEIMv2 or RT-DETRv2, None for any other."""
+    named = published_state(state)
+    yaml = None if named is None else stock_yaml(named, name)
+    if named is None or yaml is None:
+        return None
+    record = published_record(named, yaml)
+    unknown = record.pop("unknown")
+    lost = f", {len(unknown)} unknown ({', '.join(unknown[:3])})" if unknown else ""
+    LOGGER.info(f"Published weights of {yaml}: {len(record['state_dict'])} tensors mapped{lost}")
+    classes = next(
+        len(v) for k, v in record["state_dict"].items() if re.fullmatch(r"model\.\d+\.dec_score_head\.0\.bias", k)
+    )
+    detector = {**record, "yaml": {**record["yaml"], "nc": classes}, "class": "DFINEDetectionModel"}
+    return {"model": {**detector, "nc": classes, "ch": 3}, "source": f"the project of {yaml}"}
 
 
 def _join(state: Mapping[str, Tensor], source: WeightFormat) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

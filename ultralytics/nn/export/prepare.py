@@ -13,6 +13,7 @@ from ultralytics.nn.modules.query_head import QueryHead
 from ultralytics.nn.modules.shsa import SHSA
 from ultralytics.nn.modules.transformer import TransformerEncoderLayer
 from ultralytics.nn.tasks import BaseModel
+from ultralytics.nn.yolo import choose_branch
 from ultralytics.utils.torch_tools.copying import copy_network
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
@@ -20,19 +21,29 @@ FRAGILE = (QueryHead, TransformerEncoderLayer, SHSA, nn.Softmax, *NORMS)
 """Parts that stay in fp32 under fp16: sampling offsets, top-k and boxes of the head, every softmax, every norm."""
 
 
-def export_form(model: BaseModel, max_det: int, dynamic: bool, half: bool, device: torch.device) -> BaseModel:
+def export_form(
+    model: BaseModel,
+    max_det: int,
+    dynamic: bool,
+    half: bool,
+    device: torch.device,
+    nms: bool | None = None,
+    agnostic: bool = False,
+) -> BaseModel:
     """Return a fused copy of `model` on `device` whose head gives (B, K, 6), K rows, alone; `model` is not changed.
 
     `dynamic` leaves batch and size open in an exported graph; `half` casts all but the `FRAGILE` parts to fp16, whose
-    casts are then part of the graph: images go in and rows come out in fp32.
+    casts are then part of the graph: images go in and rows come out in fp32. `nms` chooses the branch of a dual head,
+    `agnostic` lets an anchor give one class in NMS-free rows.
     """
     form = copy_network(model).float().to(device).eval()
+    choose_branch(form, nms)
     form.fuse(verbose=False)
     form.requires_grad_(False)
     for module in form.modules():
         if isinstance(getattr(module, "dynamic", None), bool):
             module.dynamic = dynamic  # type: ignore[assignment]
-        for name, value in (("export", True), ("max_det", max_det)):
+        for name, value in (("export", True), ("max_det", max_det), ("agnostic_nms", agnostic)):
             if isinstance(getattr(module, name, None), type(value)):
                 setattr(module, name, value)
     return _to_half(form) if half else form

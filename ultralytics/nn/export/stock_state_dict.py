@@ -12,8 +12,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ultralytics.nn.checkpoint.detr_names import key_roles, official_state
 from ultralytics.nn.checkpoint.format import save_tensors
-from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel
+from ultralytics.nn.tasks import DetectionModel, DFINEDetectionModel, RTDETRDetectionModel
 from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import ConfigError
 
@@ -35,8 +36,12 @@ LOADING = (
 def export_state_dict(model: nn.Module, stem: Path) -> tuple[Path, Path]:
     """Write `<stem>_state_dict.pt` and `<stem>_stock.yaml`; return both paths.
 
-    Raises ConfigError for a fused model, another task, or rows that stock `ultralytics` does not have.
+    Weights of D-FINE, DEIM, DEIMv2 and RT-DETRv2 go under the names of their own projects, below the key `model`.
+
+    Raises ConfigError for a fused model, another task, or rows that stock `ultralytics`, or the project, does not have.
     """
+    if isinstance(model, DFINEDetectionModel):
+        return _export_published(model, stem)
     model = check_stock(model, "state_dict")
     weights, yaml = stem.with_name(f"{stem.name}_state_dict.pt"), stem.with_name(f"{stem.name}_stock.yaml")
     save_tensors(weights, upstream_state(model))
@@ -60,8 +65,29 @@ def check_stock(model: nn.Module, format: str) -> RTDETRDetectionModel:
 
 
 def loading_lines(model: nn.Module, weights: Path, yaml: Path) -> list[str]:
-    """The three lines of Python that load an export into stock `ultralytics` (after `import torch, ultralytics`)."""
+    """The lines of Python that load an export into stock `ultralytics`, or the family's own project (after imports)."""
+    if isinstance(model, DFINEDetectionModel):
+        return [f"network.load_state_dict(torch.load({str(weights)!r}, weights_only=True)['model'], strict=False)"]
     return [line.format(yaml=str(yaml), weights=str(weights), names=model.names) for line in LOADING]
+
+
+def _export_published(model: DFINEDetectionModel, stem: Path) -> tuple[Path, Path]:
+    """Write the tensors under the names of the family's own project, and the YAML of the network."""
+    if model.is_fused():
+        raise ConfigError("a fused model has no state dict that its project takes", "export before fuse()")
+    roles = key_roles(model.yaml)
+    own = sorted({int(key.split(".")[1]) for key in model.state_dict()} - roles.keys())
+    if own:
+        row = _rows(model.yaml)[own[0]][2]
+        raise ConfigError(
+            f"format=state_dict: the project of {model.family.name} has no {row} (layer {own[0]})",
+            "it can be written for models of published rows, such as dfine-s.yaml",
+        )
+    weights, yaml = stem.with_name(f"{stem.name}_state_dict.pt"), stem.with_name(f"{stem.name}_stock.yaml")
+    state = {name: value.detach().cpu().float() for name, value in official_state(model.state_dict(), roles).items()}
+    save_tensors(weights, {"model": {k: v.clone() for k, v in state.items()}})
+    YAML.save(yaml, upstream_yaml(model))
+    return weights, yaml
 
 
 def _rows(yaml: Mapping[str, Any]) -> list[list[Any]]:

@@ -78,7 +78,8 @@ class Detect(nn.Module):
         legacy: Class towers of full 3x3 convolutions (v3 to v9), not of depth-wise and 1x1 ones; None: the class's own
             default, which is false.
 
-    Until `bias_init` and `stride` are set by the network the head gives raw outputs only in cells of its own levels.
+    `classes` are the only class indices that NMS-free rows may have; None for all. Until `bias_init` and `stride` are
+    set by the network the head gives raw outputs only in cells of its own levels.
     """
 
     legacy = False
@@ -99,6 +100,7 @@ class Detect(nn.Module):
         self.register_buffer("stride", torch.zeros(self.nl), persistent=False)
         self.export, self.format, self.dynamic = False, None, False
         self.max_det, self.agnostic_nms, self.xyxy = 300, False, False
+        self.classes: Sequence[int] | None = None
         self._grid: _Grid | None = None
         legacy = self.legacy if legacy is None else legacy
         c2 = max(16, ch[0] // 4, 4 * reg_max) if ch else 16
@@ -175,7 +177,7 @@ class Detect(nn.Module):
         }
         if self.training:
             return pair
-        y = self.rows(pair["one2one"]) if self.end2end else self._decoded(pair["one2many"])
+        y = self.rows(pair["one2one"], self.classes) if self.end2end else self._decoded(pair["one2many"])
         return y if self.export else (y, pair)
 
     @staticmethod
