@@ -5,9 +5,9 @@ Shapes: B batch, C channels, H x W image, Q queries, N targets of the whole batc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,8 @@ from ultralytics.nn.build.plans import PlannedLayer
 from ultralytics.nn.build.spec import ModelSpec
 from ultralytics.nn.checkpoint.remap import without_padding_class
 from ultralytics.nn.classify import from_official, is_official
-from ultralytics.nn.families import Criterion, Family, family_of, register_family
-from ultralytics.nn.modules.head import RTDETRDecoder
+from ultralytics.nn.families import Criterion, Family, Scored, family_of, register_family
+from ultralytics.nn.modules.head import DecoderOutput, RTDETRDecoder
 from ultralytics.nn.registry import REGISTRY
 from ultralytics.nn.transfer import TransferReport, is_class, transfer
 from ultralytics.nn.yaml_model import YamlModel, weights_of
@@ -160,6 +160,10 @@ class RTDETRDetectionModel(DetectionModel):
         groups = LossOptions.from_args(self.args).aux_groups if self.training else 0
         return layer(x, batch, aux_groups=groups) if groups else layer(x, batch)
 
+    def prepare_for(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Fit a source's state dict to this network: its embedding has no row for padding."""
+        return without_padding_class(state)
+
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Take tensors by key as `nn.Module` does, from forks' detectors too (`without_padding_class`)."""
         return super().load_state_dict(without_padding_class(state_dict), strict, assign)
@@ -195,12 +199,19 @@ class RTDETRDetectionModel(DetectionModel):
         return torch.stack(list(terms.values())).sum(), items
 
 
+def decoder_places(head: nn.Module, output: Sequence[object], size: tuple[int, int]) -> Scored:
+    """Return what the last decoder layer of an RT-DETR head says of the queries of one image."""
+    raw = cast("DecoderOutput", output[1])
+    return Scored(raw.dec_scores[-1, 0], raw.dec_bboxes[-1, 0])
+
+
 RTDETR_FAMILY = register_family(
     Family(
         name="rtdetr",
         head=RTDETRDecoder,
         network=RTDETRDetectionModel,
         loss_names=("giou_loss", "cls_loss", "l1_loss"),
+        places=decoder_places,
         package="ultralytics.models.rtdetr",
     )
 )

@@ -5,9 +5,9 @@ Shapes: B batch, C channels, H x W image, Q queries, N targets of the whole batc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,8 @@ from ultralytics.models.utils.targets import batch_targets
 from ultralytics.nn.build.builder import set_batch_norm
 from ultralytics.nn.checkpoint.detr_files import published_record, published_state
 from ultralytics.nn.checkpoint.format import read_tensors
-from ultralytics.nn.detection import DetectionModel, LossOptions
-from ultralytics.nn.families import Family, register_family
+from ultralytics.nn.detection import DetectionModel, LossOptions, decoder_places
+from ultralytics.nn.families import Family, Scored, register_family
 from ultralytics.nn.modules.detr.dfine_head import DFINEDecoder, FineOutput
 from ultralytics.nn.modules.detr.rtdetrv2_decoder import RTDETRDecoderv2
 from ultralytics.nn.modules.head import DecoderOutput
@@ -178,12 +178,19 @@ def split_predictions(raw: FineOutput | DecoderOutput) -> tuple[FinePredictions,
     return ordinary._replace(**encoder), noised
 
 
+def fine_places(head: nn.Module, output: Sequence[object], size: tuple[int, int]) -> Scored:
+    """Return what the last decoder layer of a head of D-FINE says of the queries of one image."""
+    raw = cast("FineOutput", output[1])
+    return Scored(raw.logits[-1, 0], raw.boxes[-1, 0])
+
+
 DFINE_FAMILY = register_family(
     Family(
         name="dfine",
         head=DFINEDecoder,
         network=DFINEDetectionModel,
         loss_names=("giou_loss", "cls_loss", "l1_loss"),
+        places=fine_places,
         package="ultralytics.models.rtdetr",
     )
 )
@@ -193,6 +200,7 @@ RTDETRV2_FAMILY = register_family(
         head=RTDETRDecoderv2,
         network=DFINEDetectionModel,
         loss_names=("giou_loss", "cls_loss", "l1_loss"),
+        places=decoder_places,
         package="ultralytics.models.rtdetr",
     )
 )

@@ -8,7 +8,7 @@ else in the package knows a head by name: networks, `Model`, training, validatio
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
 
@@ -46,6 +46,22 @@ class PostOptions(NamedTuple):
     multi_label: bool = False
 
 
+class Scored(NamedTuple):
+    """What a detector says of one image, before anything is selected: class logits (N, nc), boxes (N, 4).
+
+    Boxes are cx, cy, w, h in 0..1 of the network input.
+    """
+
+    logits: Tensor
+    boxes: Tensor
+
+
+class ScoredPlaces(Protocol):
+    """From a head and its output in evaluation for one image of (height, width) px to its places."""
+
+    def __call__(self, head: nn.Module, output: Sequence[object], size: tuple[int, int]) -> Scored: ...
+
+
 class Postprocess(Protocol):
     """From a head's output for an input (height, width) to rows (N, 6) of each image, best score first.
 
@@ -67,6 +83,7 @@ class Family:
         criterion: Makes the loss for a network; None where the network class has its own `loss`.
         loss_names: Names of the parts of the loss, in their order.
         postprocess: Turns the head's output into rows; None where the head gives rows (B, K, 6) in evaluation.
+        places: What the head says of each place of one image, which heat maps and the comparison of exports look at.
         geometry: How images meet the square of the network input: stretched, or letterboxed.
         package: Import path of the package with `CLASSES`: trainer, validator and predictor.
         arguments: Traits of arguments that act in this family, but not in every one (`Key.foreign`).
@@ -80,6 +97,7 @@ class Family:
     criterion: Callable[[Any], Criterion] | None = None
     loss_names: tuple[str, ...] = ("loss",)
     postprocess: Postprocess | None = None
+    places: ScoredPlaces | None = None
     geometry: Literal["stretch", "letterbox"] = "stretch"
     package: str = "ultralytics.models.rtdetr"
     arguments: Trait = Trait.MATCHING

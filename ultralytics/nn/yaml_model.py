@@ -22,7 +22,7 @@ from ultralytics.nn.build.builder import build_model, feature_stride, log_layers
 from ultralytics.nn.build.plans import PlannedLayer
 from ultralytics.nn.build.spec import ModelSpec, load_model_yaml
 from ultralytics.nn.checkpoint.format import pack_model, read_checkpoint
-from ultralytics.nn.checkpoint.remap import remap_weights, without_padding_class
+from ultralytics.nn.checkpoint.remap import remap_weights
 from ultralytics.nn.transfer import TransferReport
 from ultralytics.utils.errors import CheckpointError
 
@@ -98,7 +98,7 @@ def weights_of(weights: str | Path | Mapping[str, Any] | nn.Module) -> Weights:
         for key in ("ema", "model"):
             if isinstance(record.get(key), (Mapping, nn.Module)):
                 return weights_of(record[key])
-    state = without_padding_class(_own_keys(record.get("state_dict", record)))
+    state = _own_keys(record.get("state_dict", record))
     tensors = {k: v.float() if v.is_floating_point() else v for k, v in state.items() if isinstance(v, Tensor)}
     if not tensors:
         raise CheckpointError(f"no tensors to load; found the keys {', '.join(map(str, list(record)[:8]))}")

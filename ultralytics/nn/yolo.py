@@ -14,22 +14,25 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import batched_nms
 
 from ultralytics.cfg.keys import Trait
 from ultralytics.nn import detection
 from ultralytics.nn.build.builder import PROBE_SIZE
 from ultralytics.nn.build.plans import PlannedLayer
 from ultralytics.nn.build.spec import ModelSpec
-from ultralytics.nn.families import Family, PostOptions, register_family
+from ultralytics.nn.families import Family, PostOptions, Scored, register_family
+from ultralytics.nn.modules.utils import at_least_float32
 from ultralytics.nn.modules.yolo.detect import Detect
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.losses.yolo import E2ELoss, class_frequency_weights, v8DetectionLoss
 from ultralytics.utils.nms import non_max_suppression
-from ultralytics.utils.ops import xyxy2xywh
+from ultralytics.utils.ops import xywh2xyxy, xyxy2xywh
 
 TTA_SCALES = (1.0, 0.83, 0.67)
 TTA_MIRRORED = 1  # the view that is mirrored left to right
 GREY = 0.447  # mean of ImageNet: the border of a view
+PLACES, PLACES_IOU = 300, 0.7  # places of an image that are explained, and their largest overlap
 FIRST_KERNEL = "model.0.conv.weight"
 
 
@@ -202,7 +205,7 @@ def choose_branch(network: nn.Module, nms: bool | None) -> None:
 
 
 @contextmanager
-def head_options(model: Any, max_det: int, agnostic: bool) -> Iterator[None]:
+def head_options(model: object, max_det: int, agnostic: bool) -> Iterator[None]:
     """Give an NMS-free head its bound on rows and whether an anchor gives one class alone, until the block ends.
 
     `model` is a network or what runs one. The bound is never lowered: rows are cut after the class filter.
@@ -263,6 +266,20 @@ def detect_rows(output: Any, size: tuple[int, int], options: PostOptions) -> lis
     return [torch.cat((xyxy2xywh(rows[:, :4]) / scale, rows[:, 4:6]), 1) for rows in cast("list[Tensor]", found)]
 
 
+def kept_places(head: nn.Module, output: Sequence[object], size: tuple[int, int]) -> Scored:
+    """Return the anchors of one image that remain after suppression, best first; of an NMS-free branch all of them."""
+    head, raw = cast("Detect", head), cast("dict[str, Any]", output[1])
+    branch = raw if "scores" in raw else raw["one2one" if head.end2end else "one2many"]
+    boxes = head.decode(branch)[0].t()  # (A, 4)
+    logits = branch["scores"][0].t()  # (A, nc)
+    if not head.end2end:
+        best, label = at_least_float32(logits.detach()).max(1)
+        kept = batched_nms(xywh2xyxy(boxes.detach()), best, label, PLACES_IOU)[:PLACES]
+        boxes, logits = boxes[kept], logits[kept]
+    height, width = size
+    return Scored(logits, boxes / boxes.new_tensor([width, height, width, height]))
+
+
 YOLO_FAMILY = register_family(
     Family(
         name="yolo",
@@ -270,6 +287,7 @@ YOLO_FAMILY = register_family(
         network=YOLODetectionModel,
         loss_names=("box_loss", "cls_loss", "dfl_loss"),
         postprocess=detect_rows,
+        places=kept_places,
         geometry="letterbox",
         package="ultralytics.models.yolo.detect",
         defaults={"clip_norm": 10.0},

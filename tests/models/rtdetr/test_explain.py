@@ -14,7 +14,6 @@ from tests.models.rtdetr.networks import WITH_SHSA
 from ultralytics.models.rtdetr.explain import (
     choose,
     gradient_maps,
-    head_of,
     module_at,
     sampling_points,
     shsa_attention,
@@ -142,7 +141,7 @@ def test_answers_are_the_rows_of_the_head(model: Any, im: torch.Tensor) -> None:
 
 
 def test_a_class_filter_counts(model: Any, im: torch.Tensor) -> None:
-    head = head_of(model)
+    head = model.model[-1]
     with head.restricted_to([2]):
         choice = gradient_maps(model, im)[1]
         assert choice.cls == 2
@@ -211,7 +210,7 @@ def test_no_block_to_look_at(model: Any, im: torch.Tensor) -> None:
 # ------------------------------------------------------------------------------------------------------------ sampling
 def test_sampling_points_by_loops(model: Any, im: torch.Tensor) -> None:
     """Points and weights from the linear layers' numbers; then the attention's output from them, sample by sample."""
-    head = head_of(model)
+    head = model.model[-1]
     calls: list[tuple[Any, torch.Tensor]] = []
     hooks = [
         layer.cross_attn.register_forward_hook(lambda m, args, out: calls.append((args, out)))
@@ -255,5 +254,3 @@ def test_sampling_points_by_loops(model: Any, im: torch.Tensor) -> None:
 def test_one_image_at_a_time(model: Any) -> None:
     with pytest.raises(ConfigError, match="one image"):
         gradient_maps(model, torch.zeros(2, 3, 64, 64))
-    with pytest.raises(ConfigError, match="no RTDETRDecoder"):
-        head_of(nn.Linear(1, 1))

@@ -54,7 +54,7 @@ from ultralytics.nn.export.prepare import export_form
 from ultralytics.nn.export.suppression import SuppressedForm, Suppression
 from ultralytics.nn.export.writers import write_coreml, write_engine, write_openvino, write_torchscript
 from ultralytics.nn.families import PostOptions, Postprocess, find_family, letterboxes
-from ultralytics.nn.modules.head import RTDETRDecoder
+from ultralytics.nn.modules.query_head import QueryHead
 from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils.checks import check_imgsz, nearest, require
 from ultralytics.utils.config.precision import EXPORTED_PRECISIONS, NAME_OF_BITS
@@ -137,10 +137,8 @@ class Export:
             require(package, f"format={self.name}", fmt.extra)
         if self.precision not in fmt.precisions:
             raise ConfigError(f"format={self.name} has no {self.precision}: {', '.join(fmt.precisions)}")
-        if args.dynamic and not fmt.dynamic:
-            raise ConfigError(f"format={self.name}: dynamic=True is not possible")
-        if args.dynamic and self.suppresses:
-            raise ConfigError("nms=True: suppression in the file is for one batch and size", "leave dynamic out")
+        if args.dynamic:
+            self._check_dynamic()
         if self.precision == "int8" and args.data is None:
             raise ConfigError("quantize=8 needs data=, whose training images give the ranges", "such as data=demo.yaml")
         if not isinstance(args.batch, int) or args.batch < 1:
@@ -152,6 +150,13 @@ class Export:
     def stride(self) -> int:
         """Image sides are multiples of it."""
         return int(self.network.stride.max())
+
+    def _check_dynamic(self) -> None:
+        """Refuse shapes that vary where the format, or suppression in the file, cannot have them."""
+        if not self.format.dynamic:
+            raise ConfigError(f"format={self.name}: dynamic=True is not possible")
+        if self.suppresses:
+            raise ConfigError("nms=True: suppression in the file is for one batch and size", "leave dynamic out")
 
     @property
     def suppresses(self) -> bool:
@@ -273,7 +278,8 @@ class Export:
         if family is not None and family.postprocess is not None:
             self._compare_places(family.postprocess, self.reference(images), got, images, report)
             return
-        if not isinstance(self.network.model[-1], RTDETRDecoder):  # the selection of a user's head is unknown
+        known = isinstance(self.network.model[-1], QueryHead) and family is not None and family.places is not None
+        if not known:  # the selection of a user's head is unknown
             report.add_rows(self.reference(images)[0], got, tuple(images.shape[2:]), slack=None if exact else SLACK)
             return
         resolver = TieResolver(self.reference, self.args.max_det)

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from ultralytics.engine.export.parity import LEVELS, TIE, lost_rows, pair_rows
 from ultralytics.nn.autobackend import AutoBackend
-from ultralytics.nn.modules.head import DecoderOutput, RTDETRDecoder
+from ultralytics.nn.families import find_family
+from ultralytics.nn.modules.query_head import QueryHead
 from ultralytics.utils.errors import CheckpointError
 
 ROUNDS = 4  # choices tried; each starts from what the last one left unexplained
@@ -59,9 +60,10 @@ class TieResolver:
 
     def __init__(self, backend: AutoBackend, max_det: int = 300) -> None:
         head = backend.model.model[-1] if backend.model is not None else None
-        if not isinstance(head, RTDETRDecoder):
+        family = find_family(backend)
+        if not isinstance(head, QueryHead) or family is None or family.places is None:
             raise TypeError(f"{type(head).__name__} does not select queries")
-        self.backend, self.head, self.max_det = backend, head, max_det
+        self.backend, self.head, self.places, self.max_det = backend, head, family.places, max_det
 
     @torch.no_grad()
     def __call__(self, image: Tensor, got: Tensor, resolve: bool = True) -> tuple[Tensor, int]:
@@ -99,9 +101,9 @@ class TieResolver:
             return index
 
         with self.head.selecting_by(select):
-            raw: DecoderOutput = self.backend(image)[1]
+            scored = self.places(self.head, self.backend(image), (int(image.shape[2]), int(image.shape[3])))
         confidence, index = (t.cpu() for t in seen)
-        return QueryOutput(confidence.double(), index, raw.dec_bboxes[-1, 0].cpu(), raw.dec_scores[-1, 0].cpu())
+        return QueryOutput(confidence.double(), index, scored.boxes.cpu(), scored.logits.cpu())
 
     def _other_choice(
         self,

@@ -14,11 +14,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ultralytics.nn.modules.head import RTDETRDecoder
+from ultralytics.nn.families import Scored, ScoredPlaces, find_family
 from ultralytics.nn.modules.shsa import SHSA
 from ultralytics.nn.modules.transformer import MSDeformAttn
 from ultralytics.nn.modules.utils import at_least_float32
-from ultralytics.nn.tasks import RTDETRDetectionModel
+from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.errors import ConfigError
 
 ROWS_AT_ONCE = 512  # attention rows that are held at a time
@@ -66,15 +66,22 @@ class Sampling:
     shapes: tuple[tuple[int, int], ...]  # (h, w) of each level
 
 
-def head_of(model: nn.Module) -> RTDETRDecoder:
-    """Return the RT-DETR head of a model; ConfigError without one."""
-    for module in model.modules():
-        if isinstance(module, RTDETRDecoder):
-            return module
-    raise ConfigError(f"{type(model).__name__} has no RTDETRDecoder head", "heat maps are for RT-DETR detectors")
+def places_of(model: DetectionModel, im: Tensor) -> Scored:
+    """Return what a model says of each place of one image, by its family; ConfigError where that is not known."""
+    places = find_places(model)
+    if places is None:
+        head = type(model.model[-1]).__name__
+        raise ConfigError(f"heat maps: the family of the head {head} has no `places`", "see Family in nn.families")
+    return places(model.model[-1], model(im), (im.shape[2], im.shape[3]))
 
 
-def module_at(model: RTDETRDetectionModel, layer: int | str) -> tuple[str, nn.Module]:
+def find_places(model: DetectionModel) -> ScoredPlaces | None:
+    """Return how the family of a model finds the places of its head's output; None where that is not known."""
+    family = find_family(model)
+    return None if family is None else family.places
+
+
+def module_at(model: DetectionModel, layer: int | str) -> tuple[str, nn.Module]:
     """Return name and module of a layer: its number in the YAML (negative from the end), or a dotted name below it.
 
     Raises:
@@ -98,20 +105,19 @@ def module_at(model: RTDETRDetectionModel, layer: int | str) -> tuple[str, nn.Mo
 
 
 @torch.no_grad()
-def count_above(model: RTDETRDetectionModel, im: Tensor, conf: float) -> int:
+def count_above(model: DetectionModel, im: Tensor, conf: float) -> int:
     """Number of detections of an image (1, 3, H, W) with a score above `conf`; a class filter is respected."""
-    _, raw = model(im)
-    scores = at_least_float32(raw.dec_scores[-1, 0])  # (Q, nc)
-    wanted = head_of(model).classes
+    scores = at_least_float32(places_of(model, im).logits)  # (N, nc)
+    wanted = getattr(model.model[-1], "classes", None)
     return int(((scores if wanted is None else scores[:, list(wanted)]).sigmoid() > conf).sum())
 
 
-def choose(model: RTDETRDetectionModel, rank: int, scores: Tensor, boxes: Tensor) -> Choice:
+def choose(model: DetectionModel, rank: int, scores: Tensor, boxes: Tensor) -> Choice:
     """Return the detection of a rank, from the last decoder layer's logits (Q, nc) and boxes (Q, 4).
 
     A class filter of the head is respected. Raises ConfigError for a rank that does not exist.
     """
-    wanted = head_of(model).classes
+    wanted = getattr(model.model[-1], "classes", None)
     classes = list(range(scores.shape[1])) if wanted is None else list(wanted)
     flat = at_least_float32(scores.detach())[:, classes].flatten()
     if not 0 <= rank < len(flat):
@@ -132,18 +138,17 @@ def _hooked(handles: Sequence[Any]) -> Iterator[None]:
             handle.remove()
 
 
-def _detect(model: RTDETRDetectionModel, im: Tensor, rank: int) -> tuple[Choice, Tensor]:
+def _detect(model: DetectionModel, im: Tensor, rank: int) -> tuple[Choice, Tensor]:
     """Run the model; return the chosen detection and its logit."""
     if len(im) != 1 or model.training:
         raise ConfigError(f"one image in eval mode is explained at a time, got {len(im)}")
-    _, raw = model(im)
-    scores, boxes = raw.dec_scores[-1, 0], raw.dec_bboxes[-1, 0]
+    scores, boxes = places_of(model, im)
     choice = choose(model, rank, scores, boxes)
     return choice, scores[choice.query, choice.cls]
 
 
 def gradient_maps(
-    model: RTDETRDetectionModel,
+    model: DetectionModel,
     im: Tensor,
     layers: Sequence[int | str] | None = None,
     rank: int = 0,
@@ -190,12 +195,12 @@ def gradient_maps(
     return maps, choice
 
 
-def shsa_blocks(model: RTDETRDetectionModel) -> dict[str, SHSA]:
+def shsa_blocks(model: DetectionModel) -> dict[str, SHSA]:
     """Return all SHSA blocks by their name below `model.model`."""
     return {name: module for name, module in model.model.named_modules() if isinstance(module, SHSA)}
 
 
-def _shsa_at(model: RTDETRDetectionModel, layer: int | str | None) -> tuple[str, SHSA]:
+def _shsa_at(model: DetectionModel, layer: int | str | None) -> tuple[str, SHSA]:
     """Return the SHSA block of a layer (the first inside it); None: the first of the model."""
     blocks = shsa_blocks(model)
     if not blocks:
@@ -209,7 +214,7 @@ def _shsa_at(model: RTDETRDetectionModel, layer: int | str | None) -> tuple[str,
 
 @torch.no_grad()
 def shsa_attention(
-    model: RTDETRDetectionModel, im: Tensor, layer: int | str | None = None, place: tuple[float, float] | None = None
+    model: DetectionModel, im: Tensor, layer: int | str | None = None, place: tuple[float, float] | None = None
 ) -> AttentionMap:
     """Return how much the cell at `place` (x, y in 0..1 of the input) attends to each cell of the map of SHSA.
 
@@ -231,7 +236,7 @@ def shsa_attention(
 
 
 @torch.no_grad()
-def sampling_points(model: RTDETRDetectionModel, im: Tensor, rank: int = 0) -> tuple[Sampling, Choice]:
+def sampling_points(model: DetectionModel, im: Tensor, rank: int = 0) -> tuple[Sampling, Choice]:
     """Return where the decoder sampled for the chosen detection, in each of its layers that ran.
 
     Deformable attention (arXiv 2010.04159, section 4.1): every head samples P points on each level and weights them.
@@ -244,13 +249,30 @@ def sampling_points(model: RTDETRDetectionModel, im: Tensor, rank: int = 0) -> t
         points = attention._locations(attention._offsets(query), at_least_float32(refer), shapes)
         seen.append((points[0], weights[0], refer[0, :, 0], shapes))
 
-    decoder = head_of(model).decoder
-    crosses = [m for m in decoder.modules() if isinstance(m, MSDeformAttn)]
+    crosses = [m for m in model.model[-1].modules() if isinstance(m, MSDeformAttn)]
+    if not crosses:
+        head = type(model.model[-1]).__name__
+        raise ConfigError(f"kind=sampling: a {head} head has no sampling points", "kind=hirescam works for any head")
     with _hooked([m.register_forward_pre_hook(record_samples) for m in crosses]):
         choice, _ = _detect(model, im, rank)
-    levels = len(seen[0][3])
+    counts = crosses[0].points
     points = torch.stack([p[choice.query] for p, _, _, _ in seen]).float()  # (S, M, L*P, 2)
     weights = torch.stack([w[choice.query] for _, w, _, _ in seen]).float()  # (S, M, L*P)
     references = torch.stack([r[choice.query] for _, _, r, _ in seen]).float()
     shapes = tuple((int(h), int(w)) for h, w in seen[0][3])
-    return Sampling(points.unflatten(2, (levels, -1)), weights.unflatten(2, (levels, -1)), references, shapes), choice
+    return Sampling(_by_level(points, counts, 2), _by_level(weights, counts, 2), references, shapes), choice
+
+
+def _by_level(values: Tensor, counts: Sequence[int], dim: int) -> Tensor:
+    """Split an axis of the points of all levels in two, levels and points; levels with fewer points get zeros."""
+    parts = [
+        torch.cat((part, part.new_zeros(*part.shape[:dim], max(counts) - n, *part.shape[dim + 1 :])), dim)
+        for part, n in zip(values.split(list(counts), dim), counts, strict=True)
+    ]
+    return torch.stack(parts, dim)
+
+
+def chosen(model: DetectionModel, im: Tensor, rank: int = 0) -> Choice:
+    """Return the detection of a rank."""
+    with torch.no_grad():
+        return _detect(model, im, rank)[0]

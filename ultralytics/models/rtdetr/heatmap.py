@@ -21,7 +21,14 @@ import numpy.typing as npt
 import torch
 
 from ultralytics.engine.model import Model
-from ultralytics.models.rtdetr.explain import Choice, count_above, gradient_maps, sampling_points, shsa_attention
+from ultralytics.models.rtdetr.explain import (
+    Choice,
+    chosen,
+    count_above,
+    gradient_maps,
+    sampling_points,
+    shsa_attention,
+)
 from ultralytics.models.rtdetr.heatmap_plot import (
     overlay,
     shown_range,
@@ -31,7 +38,7 @@ from ultralytics.models.rtdetr.heatmap_plot import (
     with_title,
 )
 from ultralytics.models.rtdetr.post import class_filter, stretch_geometry
-from ultralytics.nn.tasks import RTDETRDetectionModel
+from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
@@ -150,9 +157,7 @@ def over_original(cells: torch.Tensor, network: Sequence[int], shape: Sequence[i
 class _Explainer:
     """One image as network input, and the map back to its pixels."""
 
-    def __init__(
-        self, model: RTDETRDetectionModel, im: torch.Tensor, image: Pixels, path: str, letterbox: bool
-    ) -> None:
+    def __init__(self, model: DetectionModel, im: torch.Tensor, image: Pixels, path: str, letterbox: bool) -> None:
         self.model, self.im, self.image, self.path = model, im, image, path
         self.network, self.shape = tuple(im.shape[2:]), image.shape[:2]
         self.geometry = (letterbox_geometry if letterbox else stretch_geometry)(self.shape, self.network)
@@ -206,7 +211,7 @@ class _Explainer:
         if pixel is not None:
             place, subtitle = self.to_network(pixel), f"pixel {pixel[0]:g},{pixel[1]:g}"
         elif rank is not None:
-            _, choice = sampling_points(self.model, self.im, rank)
+            choice = chosen(self.model, self.im, rank)
             place, box, subtitle = (choice.box[0], choice.box[1]), self.box_of(choice), self.title_of(choice)
             extra = self.choice_arrays(choice)
         attention_map = shsa_attention(self.model, self.im, layer, place)
@@ -232,13 +237,15 @@ class _Explainer:
         points, weights = self.to_pixels(samples.points.cpu().numpy()), samples.weights.cpu().numpy()
         heads, levels, each = weights.shape[1:]
         level = np.broadcast_to(np.arange(levels)[:, None], (heads, levels, each)).ravel()
+        used = weights[shown].ravel() > 0  # levels with fewer points are filled up
+        drawn = points[shown].reshape(-1, 2)[used], weights[shown].ravel()[used], level[used]
         names = tuple(f"level {h}x{w}" for h, w in samples.shapes)
         arrays = {"points": points, "weights": weights, "references": samples.references.cpu().numpy()}
         arrays |= {"shapes": np.array(samples.shapes), **self.choice_arrays(choice)}
         title = f"sampling decoder layer {shown % depth}\n{self.title_of(choice)}".split("\n")
         return Heatmap(
             "sampling", self.path, self.image, ", ".join(title), np.zeros((0, 0), np.float32), arrays,
-            self.box_of(choice), None, points[shown].reshape(-1, 2), weights[shown].ravel(), level.copy(), names,
+            self.box_of(choice), None, *drawn, names,
         )  # fmt: skip
 
 
@@ -288,7 +295,7 @@ def heatmap(
     """Explain a detection on each image of a source.
 
     Args:
-        model: an RT-DETR detector that is not an exported file.
+        model: a detector that is not an exported file.
         source: what `predict` takes, if it is finite.
         kind: `hirescam` or `gradcam` (gradient-weighted maps), `shsa` (attention), `sampling` (decoder points). Of the
             two, gradcam weights whole channels and so also highlights what activates the same channels elsewhere.
@@ -309,8 +316,8 @@ def heatmap(
     predictor = model._class("predictor")(overrides=model._args("predict", {"name": "heatmap", **options}))
     predictor.setup_model(model.model)
     network = getattr(predictor.model, "model", None)
-    if not isinstance(network, RTDETRDetectionModel):
-        raise ConfigError("heat maps need a PyTorch RT-DETR detector", "give a .pt file")
+    if not isinstance(network, DetectionModel):
+        raise ConfigError("heat maps need a PyTorch detector", "give a .pt file")
     out: list[Heatmap] = []
     used: set[str] = set()
     for paths, images, _ in predictor.setup_source(source):

@@ -119,10 +119,10 @@ def _packed(trainer: BaseTrainer) -> dict[str, Any]:
         "updates": trainer.ema.updates,
         "optimizer": trainer.optimizer.state_dict(),
     }
-    return _on_cpu(state)
+    return {key: _on_cpu(value) for key, value in state.items()}
 
 
-def _on_cpu(value: Any) -> Any:
+def _on_cpu(value: object) -> object:
     if isinstance(value, Tensor):
         return value.detach().cpu().clone()
     if isinstance(value, dict):

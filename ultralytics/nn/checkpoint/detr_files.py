@@ -15,10 +15,11 @@ from torch import Tensor
 
 from ultralytics.nn.build.spec import load_model_yaml
 from ultralytics.nn.checkpoint.detr_names import key_roles, own_state
+from ultralytics.nn.checkpoint.transformers_names import from_transformers
 
 __all__ = ("published_record", "published_state", "stock_yaml")
 
-EPS = 1e-5  # of the batch norms of these projects
+PUBLISHED_EPS = 1e-5  # of the batch norms of these projects
 _SCORE, _PROJECTION = "decoder.enc_score_head.weight", "encoder.input_proj.{}.conv.weight"
 _FINE = {(128, 512): "n", (256, 256): "s", (256, 384): "m", (256, 512): "l", (384, 512): "x"}
 _SECOND = {
@@ -30,9 +31,11 @@ _VIT = {192: "s", 256: "m"}
 
 
 def published_state(state: Mapping[str, object]) -> dict[str, Tensor] | None:
-    """Return the tensors of a state dict with published names, None for one with others."""
-    known = _SCORE in state and any(str(key).startswith("encoder.") for key in state)
-    return {k: v for k, v in state.items() if isinstance(v, Tensor)} if known else None
+    """Return the tensors of a state dict under published names, from those of `transformers` too; None for others."""
+    tensors = {str(k): v for k, v in state.items() if isinstance(v, Tensor)}
+    if _SCORE in tensors and any(key.startswith("encoder.") for key in tensors):
+        return tensors
+    return from_transformers(tensors)
 
 
 def stock_yaml(state: Mapping[str, Tensor], name: str = "") -> str | None:
@@ -40,7 +43,7 @@ def stock_yaml(state: Mapping[str, Tensor], name: str = "") -> str | None:
 
     Args:
         state: Tensors under published names.
-        name: Name of the file, which tells DEIM from D-FINE.
+        name: Name of the file, which distinguishes DEIM from D-FINE.
     """
     shape = _shape(state, 0)
     if any(key.startswith("backbone.dinov3.") for key in state):
@@ -80,4 +83,4 @@ def published_record(state: Mapping[str, Tensor], yaml: Mapping[str, object] | s
     for key in [k for k in own if k.endswith(".running_var")]:  # frozen norms have no counter
         own.setdefault(key.removesuffix("running_var") + "num_batches_tracked", torch.tensor(0))
     data = yaml if isinstance(yaml, Mapping) else load_model_yaml(yaml).data
-    return {"state_dict": own, "bn_eps": EPS, "yaml": dict(data), "unknown": unknown}
+    return {"state_dict": own, "bn_eps": PUBLISHED_EPS, "yaml": dict(data), "unknown": unknown}

@@ -19,9 +19,10 @@ from torch import Tensor
 
 from ultralytics.nn.build.spec import LayerSpec, ModelSpec, load_model_yaml
 
-__all__ = ("KeyRole", "key_roles", "official_names", "official_state", "own_state")
+__all__ = ("KeyRole", "Rules", "key_roles", "official_names", "official_state", "own_state", "swap_parts", "translate")
 
 Rules = tuple[tuple[str, str], ...]
+"""Pairs of our form and the published form of a key."""
 
 _RENAMED: Mapping[str, Rules] = {
     "HGBlock": (("m.*", "layers.*"), ("sc.*", "aggregation.0.*"), ("ec.*", "aggregation.1.*")),
@@ -73,16 +74,17 @@ class KeyRole:
 
     def official(self, key: str) -> str:
         """Return the published name of one of the row's keys."""
-        key = _swap(key, "bn", "norm") if self.norm else key
+        key = swap_parts(key, "bn", "norm") if self.norm else key
         return self.prefix + translate(key, self.rules)
 
     def own(self, name: str) -> str:
         """Return the row's key of a published name, which begins with the prefix."""
         key = translate(name.removeprefix(self.prefix), [(b, a) for a, b in self.rules])
-        return _swap(key, "norm", "bn") if self.norm else key
+        return swap_parts(key, "norm", "bn") if self.norm else key
 
 
-def _swap(key: str, old: str, new: str) -> str:
+def swap_parts(key: str, old: str, new: str) -> str:
+    """Replace a part of a key, between dots, wherever it stands."""
     return ".".join(new if part == old else part for part in key.split("."))
 
 
@@ -187,8 +189,8 @@ def _head_role(layer: LayerSpec) -> KeyRole:
     rules += _RENAMED["DFINEDecoder"]
     if layer.module == "DFINEDecoder":
         return KeyRole("decoder.", rules)
-    share = dict(zip(("bbox", "score"), layer.args[10:12], strict=False))
-    shared = tuple(name for name, value in share.items() if value)
+    single = dict(zip(("bbox", "score"), layer.args[10:12], strict=False))
+    shared = tuple(name for name, value in single.items() if value)
     return KeyRole("decoder.", (*rules, *_RENAMED["DEIMDecoder"]), shared=shared, depth=int(layer.args[5]))
 
 

@@ -82,7 +82,8 @@ def remap_weights(weights: Mapping[str, Any], name: str = "") -> dict[str, Any]:
     """Turn `{"state_dict": tensors}` of a known format into the form of this package; anything else stays as it is.
 
     A whole detector becomes a checkpoint with a model record, so that it can be built; a backbone stays a state dict,
-    with the epsilon and, where known, the YAML that its layers belong to. The `name` of a file tells DEIM from D-FINE.
+    with the epsilon and, where known, the YAML that its layers belong to. The `name` of a file distinguishes DEIM from
+    D-FINE.
     """
     state = weights.get("state_dict")
     detr = _newer_detr(state, name) if isinstance(state, Mapping) and "yaml" not in weights else None

@@ -30,8 +30,12 @@ class DetectionPredictor(RTDETRPredictor):
 
     def pre_transform(self, im: list[Image]) -> list[Image]:
         """Letterbox images to the network input, which is no larger than images of one shape need."""
-        alike = len({image.shape for image in im}) == 1
-        if not (alike and takes_any_shape(self.model, self.args)) or self.args.letterbox is False or self.channels == 1:
+        same_shape = len({image.shape for image in im}) == 1
+        if (
+            not (same_shape and takes_any_shape(self.model, self.args))
+            or self.args.letterbox is False
+            or self.channels == 1
+        ):
             return super().pre_transform(im)
         fit = LetterBox(self.imgsz, auto=True, stride=max(int(self.model.stride), 32))
         return [fit(image=image) for image in im]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from ultralytics.cfg import Args
 from ultralytics.engine.validator import Module
@@ -31,7 +30,7 @@ class DetectionValidator(RTDETRValidator):
         return args.replace(rect=takes_any_shape(getattr(self, "model", None), args))
 
 
-def takes_any_shape(model: Any, args: Args) -> bool:
+def takes_any_shape(model: object, args: Args) -> bool:
     """Whether batches may have the shape that their images need: unless `rect=False` is given, or a file has one size.
 
     Args:
