@@ -98,11 +98,8 @@ def test_a_choice_among_equals_explains_a_file() -> None:
     head = backend.model.model[-1]
     with torch.no_grad():
         usual = backend(image)[0][0]
-        head.selector = lambda confidence, queries: (
-            head.best_tokens(confidence.flip(1), queries).neg() + (confidence.shape[1] - 1)
-        )
-        other = backend(image)[0][0]
-        head.selector = None
+        with head.selecting_by(lambda score, queries: score.shape[1] - 1 - head.best_tokens(score.flip(1), queries)):
+            other = backend(image)[0][0]
     assert not torch.allclose(usual[:, :4], other[:, :4], atol=1e-3)
     rows, swapped = TieResolver(backend)(image, other)
     assert swapped > 0 and torch.allclose(rows[:30, 4].float(), other[:, 4], atol=1e-5)

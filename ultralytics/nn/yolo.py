@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -210,15 +210,11 @@ def head_options(model: object, max_det: int, agnostic: bool) -> Iterator[None]:
 
     `model` is a network or what runs one. The bound is never lowered: rows are cut after the class filter.
     """
-    heads = [m for m in model.modules() if isinstance(m, Detect)] if isinstance(model, nn.Module) else []
-    before = [(head.max_det, head.agnostic_nms) for head in heads]
-    try:
-        for head in heads:
-            head.max_det, head.agnostic_nms = max(max_det, head.max_det), agnostic
+    with ExitStack() as options:
+        for module in model.modules() if isinstance(model, nn.Module) else ():
+            if isinstance(module, Detect):
+                options.enter_context(module.selecting(max_det, agnostic))
         yield
-    finally:
-        for head, (rows, one_class) in zip(heads, before, strict=True):
-            head.max_det, head.agnostic_nms = rows, one_class
 
 
 def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

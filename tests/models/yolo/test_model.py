@@ -269,7 +269,7 @@ def test_a_genuine_file_predicts(tmp_path: Path) -> None:
     image = draw((48, 96), [[0, 0.3, 0.5, 0.3, 0.5]])
     cv2.imwrite(str(tmp_path / "x.png"), image)
     model = YOLO(GOLDEN / "upstream_tiny_v8.pt")
-    options: dict[str, Any] = {"imgsz": 96, "conf": 0.001, "iou": 0.5, "device": "cpu", "amp": False, "save": False}
+    options: dict[str, Any] = {"imgsz": 96, "conf": 0.001, "iou": 0.5, "device": "cpu", "amp": False, "rect": False}
     (result,) = model.predict(str(tmp_path / "x.png"), **options)
     padded = np.full((96, 96, 3), 114, np.uint8)
     padded[24:72] = image

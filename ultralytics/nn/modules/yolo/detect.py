@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -78,8 +79,7 @@ class Detect(nn.Module):
         legacy: Class towers of full 3x3 convolutions (v3 to v9), not of depth-wise and 1x1 ones; None: the class's own
             default, which is false.
 
-    `classes` are the only class indices that NMS-free rows may have; None for all. Until `bias_init` and `stride` are
-    set by the network the head gives raw outputs only in cells of its own levels.
+    Until `bias_init` and `stride` are set by the network the head gives raw outputs only in cells of its own levels.
     """
 
     legacy = False
@@ -100,7 +100,7 @@ class Detect(nn.Module):
         self.register_buffer("stride", torch.zeros(self.nl), persistent=False)
         self.export, self.format, self.dynamic = False, None, False
         self.max_det, self.agnostic_nms, self.xyxy = 300, False, False
-        self.classes: Sequence[int] | None = None
+        self._classes: Sequence[int] | None = None
         self._grid: _Grid | None = None
         legacy = self.legacy if legacy is None else legacy
         c2 = max(16, ch[0] // 4, 4 * reg_max) if ch else 16
@@ -148,6 +148,30 @@ class Detect(nn.Module):
         else:
             self._end2end = bool(value)
 
+    @property
+    def classes(self) -> Sequence[int] | None:
+        """The class indices that NMS-free rows can have, None for all; see `restricted_to`."""
+        return self._classes
+
+    @contextmanager
+    def restricted_to(self, classes: Sequence[int] | None) -> Iterator[None]:
+        """Give NMS-free rows of these classes alone until the block ends; None: of all."""
+        before, self._classes = self._classes, classes
+        try:
+            yield
+        finally:
+            self._classes = before
+
+    @contextmanager
+    def selecting(self, max_det: int, agnostic: bool) -> Iterator[None]:
+        """Give up to `max_det` NMS-free rows, if that is more, and with `agnostic` one of an anchor, until the end."""
+        before = self.max_det, self.agnostic_nms
+        self.max_det, self.agnostic_nms = max(max_det, self.max_det), agnostic
+        try:
+            yield
+        finally:
+            self.max_det, self.agnostic_nms = before
+
     def branches(self) -> list[tuple[nn.ModuleList, nn.ModuleList]]:
         """Box and class towers of each branch that exists."""
         pairs = [(self.cv2, self.cv3)]
@@ -177,7 +201,7 @@ class Detect(nn.Module):
         }
         if self.training:
             return pair
-        y = self.rows(pair["one2one"], self.classes) if self.end2end else self._decoded(pair["one2many"])
+        y = self.rows(pair["one2one"], self._classes) if self.end2end else self._decoded(pair["one2many"])
         return y if self.export else (y, pair)
 
     @staticmethod
