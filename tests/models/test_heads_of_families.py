@@ -10,9 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.models.dfine.test_model import DFINE
-from tests.models.yolo.test_branches import DUAL, NOISE, spread
-from tests.models.yolo.test_model import V8
+from tests.models.dfine.networks import FINE, SECOND
+from tests.models.yolo.networks import DUAL, NOISE, V8, spread
 from ultralytics import RTDETR, YOLO
 from ultralytics.engine.export.tie_breaking import TieResolver
 from ultralytics.models.rtdetr.explain import gradient_maps, sampling_points
@@ -20,14 +19,6 @@ from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.families import find_family
 from ultralytics.utils.errors import ConfigError
 
-SECOND: dict[str, Any] = {
-    **DFINE,
-    "head": [*DFINE["head"][:-1], [[2, 3, 6], 1, "RTDETRDecoderv2", ["nc", 32, 30, [4, 2, 1], 4, 2, 64]]],
-}
-FINE: dict[str, Any] = {
-    **DFINE,
-    "head": [*DFINE["head"][:-1], [[2, 3, 6], 1, "DFINEDecoder", ["nc", 32, 30, [3, 6, 3], 4, 2, 64, 16, 4.0]]],
-}
 IMAGE: dict[str, Any] = {"imgsz": 64, "device": "cpu", "amp": False}
 
 

@@ -8,14 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from tests.engine.tiny import FAST_RUN, TINY, draw, write_dataset
+from tests.engine.tiny import FAST_RUN, draw, write_dataset
+from tests.models.dfine.networks import DFINE
 from ultralytics import RTDETR
 from ultralytics.nn.dfine import DFINEDetectionModel
-
-DFINE: dict[str, Any] = {
-    **TINY,
-    "head": [*TINY["head"][:-1], [[2, 3, 6], 1, "DFINEDecoder", ["nc", 32, 30, [4, 4, 4], 4, 2, 64, 16, 4.0]]],
-}
 
 
 def test_one_epoch_and_everything_after_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

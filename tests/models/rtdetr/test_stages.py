@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from tests.data.augment.scenes import SIDE, Scenes
-from tests.engine.test_trainer import Killed, assert_equal, assert_same_run, kill_at
+from tests.engine.same import assert_equal, assert_same_run
 from tests.engine.tiny import FAST_RUN, write_dataset
-from tests.models.dfine.test_model import DFINE
+from tests.models.dfine.networks import DFINE
 from ultralytics.cfg.resolution import load_recipe
 from ultralytics.data.augment import AugmentParams
 from ultralytics.data.augment.staged import OneOf, staged_chains
@@ -22,6 +22,23 @@ from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.nn.checkpoint.format import read_checkpoint
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.torch_tools.training_plans import RunPlan
+
+
+class Killed(Exception):
+    """Stands for a process that dies."""
+
+
+def kill_at(trainer: RTDETRTrainer, event: str, count: int) -> None:
+    """Let the `count`-th `event` end the run at once."""
+    seen: list[int] = []
+
+    def die(_: Any) -> None:
+        seen.append(1)
+        if len(seen) == count:
+            raise Killed
+
+    trainer.add_callback(event, die)
+
 
 FITNESS = (0.1, 0.3, 0.2, 0.25, 0.1, 0.4)  # of the epochs; two of them are clean, and start from the second's weights
 RUN = {

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tests.engine.tiny import FAST_RUN, TINY, draw, write_dataset
-from tests.models.yolo.test_model import V8, V26
+from tests.models.yolo.networks import DUAL, NOISE, V8, V26, spread
 from ultralytics import RTDETR, YOLO
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.export.suppression import SuppressedForm, Suppression
@@ -19,28 +19,12 @@ from ultralytics.nn.yolo import YOLODetectionModel
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.nms import non_max_suppression
 
-DUAL: dict[str, Any] = {**V8, "end2end": True}
-NOISE = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
 PREDICT: dict[str, Any] = {"imgsz": 64, "conf": 0.0, "device": "cpu", "amp": False}
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("yolo") / "data")
-
-
-def spread(yaml: dict[str, Any]) -> YOLO:
-    """A network whose scores and boxes are spread, and whose branches differ."""
-    model = YOLO(yaml)
-    torch.manual_seed(3)
-    for module in model.model.modules():
-        if isinstance(module, nn.Conv2d) and module.weight.requires_grad:
-            nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
-    for boxes, scores in model.model.head.branches():
-        for tower in (*boxes, *scores):
-            nn.init.normal_(tower[-1].weight, std=0.7)
-            nn.init.zeros_(tower[-1].bias)
-    return model
 
 
 def test_nms_chooses_the_branch() -> None:

@@ -13,6 +13,7 @@ import torch
 
 from tests.engine.tiny import FAST_RUN, TINY, draw, write_dataset
 from tests.golden.fill import tensor
+from tests.models.yolo.networks import V8, V26
 from ultralytics import RTDETR, YOLO, SHViTClassifier
 from ultralytics.engine.training.optimizer import freeze_layers
 from ultralytics.models.yolo.detect import DetectionPredictor, DetectionTrainer, DetectionValidator
@@ -24,25 +25,6 @@ from ultralytics.utils.ops import xywh2xyxy
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "yolo"
 
-V8: dict[str, Any] = {
-    "nc": 3,
-    "backbone": [
-        [-1, 1, "Conv", [8, 3, 2]],
-        [-1, 1, "Conv", [16, 3, 2]],
-        [-1, 1, "C2f", [16, True]],
-        [-1, 1, "Conv", [16, 3, 2]],  # 3: P3/8
-        [-1, 1, "Conv", [16, 3, 2]],  # 4: P4/16
-        [-1, 1, "SPPF", [16, 5]],
-    ],
-    "head": [
-        [-1, 1, "nn.Upsample", ["None", 2, "nearest"]],
-        [[-1, 3], 1, "Concat", [1]],
-        [-1, 1, "C2f", [16]],
-        [[8, 5], 1, "Detect", ["nc"]],
-    ],
-    "reg_max": 8,
-}
-V26: dict[str, Any] = {**V8, "end2end": True, "reg_max": 1}
 RUN: dict[str, Any] = {**FAST_RUN, "name": "run"}
 
 

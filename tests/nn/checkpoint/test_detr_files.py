@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.models.dfine.test_model import DFINE
+from tests.models.dfine.networks import DFINE
 from ultralytics import RTDETR
 from ultralytics.nn.checkpoint.detr_files import stock_yaml
 from ultralytics.nn.checkpoint.detr_names import key_roles, official_state, own_state, translate
