@@ -1,6 +1,6 @@
 """Non-maximum suppression inside an exported graph: a network of the YOLO family whose rows come out final.
 
-Shape legend: B batch, A anchors, N candidates of an image, K rows of an image. Boxes in pixels of the input.
+Shapes: B batch, A anchors, N candidates of an image, K rows of an image. Boxes in pixels of the input.
 """
 
 from __future__ import annotations
