@@ -154,19 +154,20 @@ class Detect(nn.Module):
         return self._classes
 
     @contextmanager
-    def restricted_to(self, classes: Sequence[int] | None) -> Iterator[None]:
-        """Give NMS-free rows of these classes alone until the block ends; None: of all."""
-        before, self._classes = self._classes, classes
+    def restricted_to(self, classes: Sequence[int] | None, one_class: bool = False) -> Iterator[None]:
+        """Give NMS-free rows of these classes alone until the block ends, None: of all; with `one_class` one an anchor."""
+        before = self._classes, self.agnostic_nms
+        self._classes, self.agnostic_nms = classes, one_class or self.agnostic_nms
         try:
             yield
         finally:
-            self._classes = before
+            self._classes, self.agnostic_nms = before
 
     @contextmanager
     def selecting(self, max_det: int, agnostic: bool) -> Iterator[None]:
         """Give up to `max_det` NMS-free rows, if that is more, and with `agnostic` one of an anchor, until the end."""
         before = self.max_det, self.agnostic_nms
-        self.max_det, self.agnostic_nms = max(max_det, self.max_det), agnostic
+        self.max_det, self.agnostic_nms = max(max_det, self.max_det), agnostic or self.agnostic_nms
         try:
             yield
         finally:
