@@ -155,7 +155,7 @@ class Detect(nn.Module):
 
     @contextmanager
     def restricted_to(self, classes: Sequence[int] | None, one_class: bool = False) -> Iterator[None]:
-        """Give NMS-free rows of these classes alone until the block ends, None: of all; with `one_class` one an anchor."""
+        """Give NMS-free rows of these classes alone until the block ends; with `one_class` one of an anchor."""
         before = self._classes, self.agnostic_nms
         self._classes, self.agnostic_nms = classes, one_class or self.agnostic_nms
         try:
