@@ -8,6 +8,7 @@ convolution gets a batch norm that does nothing but add the bias.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -91,6 +92,7 @@ def model_record(archive: Archive, module: Record) -> dict[str, Any]:
     names = archive.plain(module.state.get("names"))
     names = dict(enumerate(names)) if isinstance(names, list) else names
     yaml = archive.plain(yaml)
+    _name_pooling(yaml, tree)
     nc = module.state.get("nc", yaml.get("nc"))
     return {
         "class": _short(module),
@@ -104,6 +106,29 @@ def model_record(archive: Archive, module: Record) -> dict[str, Any]:
         "fused": False,
         "state_dict": {k: v.float() if v.is_floating_point() else v for k, v in state.items()},
     }
+
+
+def _name_pooling(yaml: Mapping[str, object], tree: Sequence[tuple[int, str, Record]]) -> None:
+    """Write into the rows of a YAML which SPPF blocks have no activation behind their first convolution, in place.
+
+    Releases differ in it for the same row `[c2, k]`. A row with the number of poolings and the shortcut means none.
+    """
+    parts = [yaml.get(part) for part in ("backbone", "head")]
+    rows = [row for part in parts if isinstance(part, list) for row in part]
+    for _, prefix, module in tree:
+        match = re.fullmatch(r"model\.(\d{1,4})\.", prefix)
+        row = rows[int(match[1])] if match and int(match[1]) < len(rows) else None
+        if _short(module) == "SPPF" and _starts_plain(module) and isinstance(row, list) and len(row) == 4:
+            args = row[3]
+            if isinstance(args, list) and len(args) <= 2:
+                row[3] = [*args, *([5] if len(args) < 2 else []), 3, False]
+
+
+def _starts_plain(module: Record) -> bool:
+    """Whether the first convolution of a block has no activation."""
+    first = module.state["_modules"].get("cv1")
+    act = first.state["_modules"].get("act") if is_module(first) else None
+    return isinstance(act, Record) and _short(act) == "Identity"
 
 
 def _strides(archive: Archive, stride: object) -> list[float]:
