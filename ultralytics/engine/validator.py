@@ -120,7 +120,10 @@ def load_backend(weights: WeightsSource, device: torch.device, args: Args) -> Au
         LOGGER.warning(f"quantize=16 needs a GPU; on {device.type} the network runs in fp32")
     dtype = inference_dtype(args.amp, int(args.quantize) if args.quantize else None, device)
     fp16 = half and device.type == "cuda"
-    backend = AutoBackend(weights, device=device, fp16=fp16, fuse=True, dtype=dtype, compile=args.compile, nms=args.nms)
+    branch = None if args.nms is None else not args.nms
+    backend = AutoBackend(
+        weights, device=device, fp16=fp16, fuse=True, end2end=branch, dtype=dtype, compile=args.compile
+    )
     if wants_channels_last(args.channels_last, device):
         backend.to(memory_format=torch.channels_last)
     if device.type == "cpu":

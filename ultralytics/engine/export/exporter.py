@@ -201,7 +201,9 @@ class Export:
     @cached_property
     def reference(self) -> AutoBackend:
         """The model that the file must equal: fused, fp32."""
-        return AutoBackend(self.network, device=self.device, nms=self.args.nms)
+        return AutoBackend(
+            self.network, device=self.device, end2end=None if self.args.nms is None else not self.args.nms
+        )
 
     @cached_property
     def inputs(self) -> ParityInputs:
