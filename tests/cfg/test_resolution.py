@@ -201,9 +201,9 @@ def test_the_record_of_an_older_release_starts_a_run(tmp_path: Path) -> None:
         ("num_workers", "workers"),
         ("noval", "val"),
         ("adam", "optimizer"),
-        ("tune", "not available here"),
-        ("hub", "not available here"),
-        ("track", "not available here"),
+        ("tune", "not part of this package"),
+        ("hub", "not part of this package"),
+        ("track", "not part of this package"),
     ],
 )
 def test_names_of_other_detectors_lead_to_ours(name: str, wanted: str) -> None:

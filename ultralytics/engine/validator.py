@@ -115,15 +115,12 @@ def load_backend(weights: WeightsSource, device: torch.device, args: Args) -> Au
             raise ConfigError(f"compile={args.compile}: an exported file is a compiled graph", "leave compile out")
         return weights
     load_user_modules(args.modules)
-    half = args.quantize == 16
-    if half and device.type != "cuda":
+    half, gpu = args.quantize == 16, device.type == "cuda"
+    if half and not gpu:
         LOGGER.warning(f"quantize=16 needs a GPU; on {device.type} the network runs in fp32")
     dtype = inference_dtype(args.amp, int(args.quantize) if args.quantize else None, device)
-    fp16 = half and device.type == "cuda"
     branch = None if args.nms is None else not args.nms
-    backend = AutoBackend(
-        weights, device=device, fp16=fp16, fuse=True, end2end=branch, dtype=dtype, compile=args.compile
-    )
+    backend = AutoBackend(weights, device, fp16=half and gpu, end2end=branch, dtype=dtype, compile=args.compile)
     if wants_channels_last(args.channels_last, device):
         backend.to(memory_format=torch.channels_last)
     if device.type == "cpu":

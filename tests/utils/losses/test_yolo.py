@@ -129,6 +129,15 @@ def test_both_branches_are_weighted() -> None:
     assert items == loss.one2one(one, targets)[1]
 
 
+def test_a_fused_head_has_the_loss_of_its_branch() -> None:
+    loss = E2ELoss(model(epochs=5))
+    only, targets = raw(2, seed=1), batch([0, 1])
+    for preds, criterion in ((only, loss.one2many), ({"one2many": {}, "one2one": only}, loss.one2one)):
+        total, items = loss((None, preds), targets)
+        torch.testing.assert_close(total, criterion(only, targets)[0])
+        assert items == criterion(only, targets)[1]
+
+
 def test_class_weights_fall_with_the_count() -> None:
     weights = class_frequency_weights(torch.tensor([1, 4, 0]), 0.5)
     assert weights.tolist() == pytest.approx([4 / 3, 2 / 3, 1.0])

@@ -24,7 +24,7 @@ from ultralytics.data.types import Batch
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.engine.training.optimizer import Warmup
 from ultralytics.utils import LOGGER
-from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.errors import CheckpointError, ConfigError
 from ultralytics.utils.torch_tools.training_plans import FlatCosine, RunPlan, batch_scales
 from ultralytics.utils.torch_utils import unwrap_model
 
@@ -131,12 +131,18 @@ def _on_cpu(value: object) -> object:
 
 
 def _restore(trainer: BaseTrainer, best: dict[str, Any]) -> None:
-    """Return to a packed state; rates stay those of the present step."""
+    """Return to a packed state; rates stay those of the present step. CheckpointError where it does not fit the run."""
     rates = [group["lr"] for group in trainer.optimizer.param_groups]
-    unwrap_model(trainer.model).load_state_dict(best["model"])
-    trainer.ema.ema.load_state_dict(best["ema"])
-    trainer.ema.updates = int(best["updates"])
-    trainer.optimizer.load_state_dict(copy.deepcopy(best["optimizer"]))
+    try:
+        unwrap_model(trainer.model).load_state_dict(best["model"])
+        trainer.ema.ema.load_state_dict(best["ema"])
+        trainer.ema.updates = int(best["updates"])
+        trainer.optimizer.load_state_dict(copy.deepcopy(best["optimizer"]))
+    except (RuntimeError, ValueError, KeyError, TypeError) as e:
+        raise CheckpointError(
+            f"the best weights in the resumed file do not fit this run: {str(e).splitlines()[0]:.120}",
+            "resume from another checkpoint of the run",
+        ) from e
     for group, rate in zip(trainer.optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
 

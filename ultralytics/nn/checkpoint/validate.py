@@ -126,6 +126,7 @@ PROGRESS: Checks = {
     **dict.fromkeys(("mosaic_closed", "best_saved"), is_of(bool)),
     "best_fitness": is_optional(is_number),
     "loss_sum": is_list_of(is_of(int, float)),
+    "stage": is_of(dict),
 }
 STOPPER: Checks = {"best_fitness": is_number, "best_epoch": is_count, "possible_stop": is_of(bool)}
 RNG: Checks = {

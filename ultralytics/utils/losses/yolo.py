@@ -158,7 +158,7 @@ class E2ELoss:
     """Loss of a dual head: many anchors for a target in one branch, one in the other, whose weight grows by the epoch.
 
     The weight of the one-to-many branch falls from 0.8 to 0.1 over `args.epochs`, by `update` once an epoch (YOLO26).
-    Items are those of the one-to-one branch.
+    Items are those of the one-to-one branch, in validation those of the branch that is validated.
     """
 
     START, END = 0.8, 0.1
@@ -178,12 +178,21 @@ class E2ELoss:
     def __call__(self, preds: Any, batch: Mapping[str, Any]) -> tuple[Tensor, Items]:
         """Return the weighted sum of both branches' terms (3,) times the batch size, and the detached items.
 
-        `preds` is the pair of raw dicts, or what the head gives in eval mode.
+        `preds` is the pair of raw dicts, or what the head gives in eval mode. Of a fused head, which has one branch,
+        it is that branch's loss.
         """
         pair = preds[1] if isinstance(preds, (tuple, list)) else preds
+        if not (pair.get("one2many") and pair.get("one2one")):
+            return self._of_one_branch(pair, batch)
         many, _ = self.one2many(pair["one2many"], batch)
         one, items = self.one2one(pair["one2one"], batch)
         return many * self.o2m + one * self.o2o, items
+
+    def _of_one_branch(self, raw: Mapping[str, Any], batch: Mapping[str, Any]) -> tuple[Tensor, Items]:
+        """Return terms and items of a head that fusing has left one branch: a raw dict, or a pair with one empty."""
+        if raw.get("one2one"):
+            return self.one2one(raw["one2one"], batch)
+        return self.one2many(raw.get("one2many") or raw, batch)
 
     def update(self, epochs: int = 1) -> None:
         """Advance by finished epochs; a resumed run gives all of them at once."""
