@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ultralytics.data.convert import convert
     from ultralytics.data.doctor.run import doctor
     from ultralytics.engine.compare import compare
+    from ultralytics.engine.schemas import json_schema as schema
     from ultralytics.engine.show import show
     from ultralytics.engine.training.replay import replay
     from ultralytics.models import RTDETR, YOLO, SHViTClassifier
@@ -48,6 +49,7 @@ __all__ = [
     "insert",
     "replay",
     "report",
+    "schema",
     "settings",
     "show",
 ]
@@ -70,6 +72,7 @@ _WHERE = {
     "insert": ("ultralytics.nn.build.insertion", "insert_into_file"),
     "report": ("ultralytics.study.run_report", "report"),
     "replay": ("ultralytics.engine.training.replay", "replay"),
+    "schema": ("ultralytics.engine.schemas", "json_schema"),
     "settings": ("ultralytics.utils.config.settings", "SETTINGS"),
     "show": ("ultralytics.engine.show", "show"),
 }

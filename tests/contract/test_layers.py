@@ -76,6 +76,7 @@ WING_ORDER = {  # inside a package, low to high; same number: siblings that do n
         "yolo": 8,
         "dfine": 8,
         "tasks": 9,
+        "schema": 9,
         "backends": 10,
         "autobackend": 11,
         "export": 12,

@@ -8,6 +8,7 @@ from enum import Flag, auto
 from typing import Any
 
 from ultralytics.cfg import kinds as k
+from ultralytics.utils.config.json_schema import JSONSchema, nullable
 from ultralytics.utils.errors import ConfigError, ConfigTypeError
 from ultralytics.utils.log import LOGGER
 
@@ -132,6 +133,22 @@ class Key:
         elif self.low is not None:
             text += f", at least {self.low:g}"
         return text + (", or null" if self.nullable else "")
+
+    @property
+    def json(self) -> JSONSchema:
+        """The JSON schema of the values that a file may give."""
+        if self.inert:
+            return {"description": f"{self.meaning}; no effect: {self.inert}"}
+        part = {**self.kind.json, **self._limits()}
+        if self.choices:
+            part = {"type": "string", "pattern": f"^{k.any_case(*self.choices)}$", "examples": list(self.choices)}
+        made = nullable(part) if self.nullable and part else part
+        return {**made, "description": f"{self.meaning} ({self.bounds})", "default": self.default}
+
+    def _limits(self) -> JSONSchema:
+        """The bounds of numbers; a number that would be raised to `low` is not refused."""
+        limits = {"minimum": None if self.raised else self.low, "maximum": self.high}
+        return {name: bound for name, bound in limits.items() if bound is not None}
 
     @property
     def annotation(self) -> str:

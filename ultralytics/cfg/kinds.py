@@ -7,12 +7,12 @@ the argument.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ultralytics.cfg.box_loss_names import BOX_LOSS_RULE, parse_box_loss
+from ultralytics.cfg.box_loss_names import BOX_LOSS_RULE, BOX_LOSSES, IOU_LOSSES, PREFIXES, parse_box_loss
 from ultralytics.utils.checks import MAX_IMAGE_SIDE
 from ultralytics.utils.config.precision import AMP_TYPES, BITS_OF_NAME
 from ultralytics.utils.config.settings import LOGGER_SETTINGS
@@ -23,11 +23,15 @@ MAX_INTEGER = 2**63 - 1
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of value: its description in messages, its conversion, and the type of the result as Python source."""
+    """One kind of value: its description in messages, its conversion, and the type of the result as Python source.
+
+    `json` is the JSON schema of the values that `convert` takes from a file; an empty one takes all.
+    """
 
     meaning: str
     convert: Callable[[object], Any]
     annotation: str
+    json: Mapping[str, Any] = field(default_factory=dict)
 
 
 def to_python(value: object) -> object:
@@ -238,35 +242,137 @@ def _loggers(value: Any) -> str | list[str]:
     return names
 
 
-BOOL = Kind("true or false", _bool, "bool")
-INT = Kind("an integer", _int, "int")
-COUNT = Kind("an integer", _count, "int")
-FLOAT = Kind("a number", _number, "float")
-UNIT = Kind("a number from 0 to 1", _unit, "float")
-TEXT = Kind("a string", _text, "str")
-WORD = Kind("a string", _word, "str")
-PATH = Kind("a path or name", _path, "str")
-PATHS = Kind("a path or name, or a list of them", _either(_path, _list_of(_path)), "str | list[str]")
-SWITCH_OR_PATH = Kind("true, false or a path", _either(_bool, _path), "bool | str")
-SWITCH_OR_WORD = Kind("true, false or a mode", _either(_bool, _word), "bool | str")
-IMGSZ = Kind(f"an integer number of pixels up to {MAX_IMAGE_SIDE}, or [height, width]", _imgsz, "int | list[int]")
-BATCH = Kind("an integer, -1 (automatic) or a fraction of the memory between 0 and 1", _batch, "int | float")
-TILES = Kind("4 or 9", _tiles, "int")
-AMP = Kind("true, false, 'bf16', 'fp16' or 'fp32'", _amp, "bool | str")
-CACHE = Kind("true, false, 'ram' or 'disk'", _cache, "bool | str")
+def any_case(*spellings: str) -> str:
+    """A group of a regular expression: strings in any letter case, for which JSON schemas have no switch."""
+    forms = ("".join(f"[{c.upper()}{c.lower()}]" if c.isalpha() else c for c in text) for text in spellings)
+    return f"({'|'.join(forms)})"
+
+
+def _box_loss_pattern() -> str:
+    inner, focaler = (f"{any_case(prefix)}[-_]" for prefix in PREFIXES)
+    prefixes = f"(({inner})?({focaler})?|{focaler}{inner})"
+    return f"^({prefixes}{any_case(*IOU_LOSSES)}|{any_case(*BOX_LOSSES)})$"
+
+
+def _loggers_pattern() -> str:
+    first, more = any_case("auto", "none", *LOGGER_SETTINGS), any_case(*LOGGER_SETTINGS)
+    return rf"^[\[( ]*({first}( *, *{more})*)?[\]) ]*$"
+
+
+_LIST_OF_INTS = {"type": "array", "items": {"type": "integer"}}
+_PATH_OR_PATHS = {"type": ["string", "array"], "items": {"type": "string"}}
+_PART = {"type": "number", "exclusiveMinimum": 0, "if": {"exclusiveMinimum": 1}, "then": {"type": "integer"}}
+_SIDE = {"minimum": 1, "maximum": MAX_IMAGE_SIDE}
+_SIDES = {"type": ["integer", "array"], **_SIDE, "items": {"type": "integer", **_SIDE}}
+
+BOOL = Kind("true or false", _bool, "bool", {"type": "boolean"})
+INT = Kind("an integer", _int, "int", {"type": "integer"})
+COUNT = Kind("an integer", _count, "int", {"type": ["integer", "boolean"]})
+FLOAT = Kind("a number", _number, "float", {"type": "number"})
+UNIT = Kind("a number from 0 to 1", _unit, "float", {"type": ["number", "boolean"], "minimum": 0, "maximum": 1})
+TEXT = Kind("a string", _text, "str", {"type": ["string", "number"]})
+WORD = Kind("a string", _word, "str", {"type": "string"})
+PATH = Kind("a path or name", _path, "str", {"type": "string"})
+PATHS = Kind("a path or name, or a list of them", _either(_path, _list_of(_path)), "str | list[str]", _PATH_OR_PATHS)
+SWITCH_OR_PATH = Kind("true, false or a path", _either(_bool, _path), "bool | str", {"type": ["boolean", "string"]})
+SWITCH_OR_WORD = Kind("true, false or a mode", _either(_bool, _word), "bool | str", {"type": ["boolean", "string"]})
+IMGSZ = Kind(
+    f"an integer number of pixels up to {MAX_IMAGE_SIDE}, or [height, width]",
+    _imgsz,
+    "int | list[int]",
+    {**_SIDES, "minItems": 1, "maxItems": 2},
+)
+BATCH = Kind(
+    "an integer, -1 (automatic) or a fraction of the memory between 0 and 1",
+    _batch,
+    "int | float",
+    {
+        "type": "number",
+        "anyOf": [{"const": -1}, {"type": "integer", "minimum": 1}, {"exclusiveMinimum": 0, "maximum": 1}],
+    },
+)
+TILES = Kind("4 or 9", _tiles, "int", {"enum": [4, 9]})
+AMP = Kind(
+    "true, false, 'bf16', 'fp16' or 'fp32'",
+    _amp,
+    "bool | str",
+    {"type": ["boolean", "string"], "pattern": f"^{any_case(*AMP_TYPES)}$"},
+)
+CACHE = Kind(
+    "true, false, 'ram' or 'disk'",
+    _cache,
+    "bool | str",
+    {"type": ["boolean", "string"], "pattern": f"^{any_case('ram', 'disk')}$"},
+)
 FRACTION = Kind(
-    "a ratio above 0 up to 1, a count above 1, or a list of 2 or 3 of them", _fraction, "float | list[float]"
+    "a ratio above 0 up to 1, a count above 1, or a list of 2 or 3 of them",
+    _fraction,
+    "float | list[float]",
+    {"if": {"type": "array"}, "then": {"items": _PART, "minItems": 2, "maxItems": 3}, "else": _PART},
 )
-GAIN = Kind("a number from 0 to 1, or a pair of factors [low, high]", _gain, "float | list[float]")
-DEVICE = Kind("cpu, mps, a GPU index such as 0, or several such as 0,1", _device, "int | str | list[int | str]")
-INTS = Kind("a list of integers", _list_of(_int), "list[int]")
-CLASSES = Kind("an index or name, or a list of them", _classes, "int | list[int | str]")
+GAIN = Kind(
+    "a number from 0 to 1, or a pair of factors [low, high]",
+    _gain,
+    "float | list[float]",
+    {**UNIT.json, "type": ["number", "boolean", "array"], "items": {"type": "number", "exclusiveMinimum": 0}}
+    | {"minItems": 2, "maxItems": 2},
+)
+DEVICE = Kind(
+    "cpu, mps, a GPU index such as 0, or several such as 0,1",
+    _device,
+    "int | str | list[int | str]",
+    {"type": ["integer", "string", "array"], "items": {"type": ["integer", "string"]}},
+)
+INTS = Kind("a list of integers", _list_of(_int), "list[int]", _LIST_OF_INTS)
+INT_OR_INTS = Kind(
+    "an integer or a list of integers",
+    _either(_int, _list_of(_int)),
+    "int | list[int]",
+    {"type": ["integer", "array"], "items": {"type": "integer"}},
+)
+CLASSES = Kind(
+    "an index or name, or a list of them",
+    _classes,
+    "int | list[int | str]",
+    {
+        "type": ["integer", "string", "array"],
+        "minLength": 1,
+        "items": {"type": ["integer", "string"], "minLength": 1},
+    },
+)
 LAYERS = Kind(
-    "a number of layers, or a list of layer indices and names, such as [0,1,encoder]", _layers, "int | list[int | str]"
+    "a number of layers, or a list of layer indices and names, such as [0,1,encoder]",
+    _layers,
+    "int | list[int | str]",
+    {
+        "type": ["integer", "string", "array"],
+        "minimum": 0,
+        "minLength": 1,
+        "items": {"type": ["integer", "string"], "minLength": 1},
+    },
 )
-LOGGERS = Kind(f"auto, none, or a list of {', '.join(LOGGER_SETTINGS)}", _loggers, "str | list[str]")
-BOX_LOSS = Kind(BOX_LOSS_RULE, _box_loss, "str")
-PRECISION = Kind("8, 16, 32, or one of int8, fp16, fp32, w8a8, w16a16, w32a32, w8a16, w8a32", _quantize, "int | str")
+BOX_LOSS = Kind(
+    BOX_LOSS_RULE,
+    _box_loss,
+    "str",
+    {"type": "string", "pattern": _box_loss_pattern()},
+)
+PRECISION = Kind(
+    "8, 16, 32, or one of int8, fp16, fp32, w8a8, w16a16, w32a32, w8a16, w8a32",
+    _quantize,
+    "int | str",
+    {"anyOf": [{"enum": [8, 16, 32]}, {"type": "string", "pattern": f"^{any_case(*map(str, BITS_OF_NAME))}$"}]},
+)
+LOGGERS = Kind(
+    f"auto, none, or a list of {', '.join(LOGGER_SETTINGS)}",
+    _loggers,
+    "str | list[str]",
+    {
+        "type": ["string", "array"],
+        "pattern": _loggers_pattern(),
+        "items": {"enum": ["auto", "none", *LOGGER_SETTINGS]},
+    },
+)
 SOURCE = Kind(
     "a path, URL, glob, camera index or array", lambda value: str(value) if isinstance(value, Path) else value, "Any"
 )

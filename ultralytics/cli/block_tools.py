@@ -1,13 +1,17 @@
-"""`yolo blocks`: the registered rows of model YAMLs. Nothing here imports torch before the tool runs."""
+"""`yolo blocks` and `yolo schema`: the registered rows of model YAMLs, and JSON schemas of the files that users write.
+
+Nothing here imports torch before a tool runs.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import ultralytics
-from ultralytics.utils.log import write_text
+from ultralytics.utils.log import LOGGER, write_text
 from ultralytics.utils.user_modules import load_user_modules
 
 
@@ -25,3 +29,13 @@ def blocks(call: Call) -> None:
     """Print all rows as a table, or each named one with its constructor, cost and an example."""
     load_user_modules(call.own.get("modules"))
     write_text(sys.stdout, ultralytics.blocks(call.files, call.own.get("format", "text")))
+
+
+def schema(call: Call) -> None:
+    """Print the JSON schema of a kind of file, or write it to `out`."""
+    out = call.own.get("out")
+    made = ultralytics.schema(call.own.get("kind", "model"), call.own.get("modules"), out)
+    if out is None:
+        write_text(sys.stdout, json.dumps(made, indent=1) + "\n")
+    else:
+        LOGGER.info(f"{out} written; docs/schema.md says how editors use it")

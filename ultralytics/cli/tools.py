@@ -18,7 +18,7 @@ from ultralytics.cfg import kinds as k
 from ultralytics.cfg.keys import Key
 from ultralytics.cfg.renames import OLD_NAMES
 from ultralytics.cfg.schema import KEYS, TASKS, Trait, keys_with
-from ultralytics.cli.block_tools import blocks
+from ultralytics.cli.block_tools import blocks, schema
 from ultralytics.cli.grammar import WEIGHTS, call_arguments, open_model, parse_overrides, user_arguments, value_of
 from ultralytics.utils import tables
 from ultralytics.utils.checks import nearest
@@ -290,6 +290,17 @@ _ROWS = (
             Key("modules", k.PATHS, None, "Python files with registered blocks", nullable=True),
         ),
         files=("",),
+    ),
+    Tool(
+        "schema",
+        "the JSON schema of model YAMLs, data YAMLs or arguments, with which an editor completes and checks them",
+        schema,
+        "yolo schema kind=model out=model.schema.json",
+        own=(
+            Key("kind", k.WORD, "model", "kind of file", choices=("model", "data", "args")),
+            Key("out", k.PATH, None, "write it to this file", nullable=True),
+            Key("modules", k.PATHS, None, "Python files with registered blocks", nullable=True),
+        ),
     ),
     Tool(
         "info",

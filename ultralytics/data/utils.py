@@ -23,6 +23,9 @@ from ultralytics.utils.files import user_path
 
 __all__ = [
     "IMG_FORMATS",
+    "KEY_TYPES",
+    "MAX_CHANNELS",
+    "MAX_LISTED_CLASSES",
     "SPLITS",
     "VID_FORMATS",
     "check_det_dataset",
@@ -33,10 +36,10 @@ __all__ = [
     "suffix_of",
 ]
 
-_MAX_CLASSES, _MAX_DIGITS, _MAX_CHANNELS = 1_000_000, 9, 1024
+MAX_LISTED_CLASSES, _MAX_DIGITS, MAX_CHANNELS = 1_000_000, 9, 1024
 SPLITS = ("train", "val", "test", "minival")
 
-_TYPES: Mapping[str, tuple[type, ...]] = {
+KEY_TYPES: Mapping[str, tuple[type, ...]] = {
     "path": (str,),
     "train": (str, list),
     "val": (str, list),
@@ -47,6 +50,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "format": (str,),
     "annotations": (str, dict),
 }
+"""Types of the keys of a data YAML."""
 
 
 # ---- the YAML ---------------------------------------------------------------------------------------------------
@@ -138,7 +142,7 @@ def _check_keys(spec: _DataYAML, values: Mapping[str, Any]) -> None:
     for key in ("train", "val"):
         if not values.get(key):
             raise spec.error(key, f"the key '{key}:' is missing", "a data YAML needs train, val and names (or nc)")
-    for key, types in _TYPES.items():
+    for key, types in KEY_TYPES.items():
         value = values.get(key)
         if value is not None and (not isinstance(value, types) or isinstance(value, bool)):
             wanted = " or ".join(t.__name__ for t in types)
@@ -173,9 +177,9 @@ def _integer(spec: _DataYAML, key: str, value: Any) -> int:
 def _channels(spec: _DataYAML, value: Any) -> int:
     """Return the number of channels of the images."""
     channels = _integer(spec, "channels", value)
-    if not 1 <= channels <= _MAX_CHANNELS:
+    if not 1 <= channels <= MAX_CHANNELS:
         raise spec.error(
-            "channels", f"channels: {channels:.6g}; images have 1 to {_MAX_CHANNELS}", "3 is colour, 1 grey"
+            "channels", f"channels: {channels:.6g}; images have 1 to {MAX_CHANNELS}", "3 is colour, 1 grey"
         )
     return channels
 
@@ -223,8 +227,8 @@ def _numbered_classes(spec: _DataYAML, nc: int | None) -> dict[int, str]:
     """Return names that are made of the number of classes."""
     if not nc or nc < 1:
         raise spec.error("names", "no classes", "list them under 'names:', or give their number as 'nc:'")
-    if nc > _MAX_CLASSES:
-        raise spec.error("nc", f"nc: {nc:.6g} classes; at most {_MAX_CLASSES:,} are supported", "correct nc")
+    if nc > MAX_LISTED_CLASSES:
+        raise spec.error("nc", f"nc: {nc:.6g} classes; at most {MAX_LISTED_CLASSES:,} are supported", "correct nc")
     return {i: f"class_{i}" for i in range(nc)}
 
 

@@ -93,6 +93,8 @@ class Entry:
     """One registered block: its class, its rule (None: found by a dry run) and whether it takes a list of inputs.
 
     `fills_slots` says for a row's arguments whether its maps take the layer indices 0 to 4 (a one-row backbone).
+    `row` holds the forms of the row's arguments, see `register`; empty: they follow from the rule. `not_exported` maps
+    a format (`onnx`, `torchscript`) in which the block does not give the same output to the reason.
     """
 
     cls: type
@@ -100,6 +102,8 @@ class Entry:
     multi_input: bool = False
     is_head: bool = False
     fills_slots: Callable[[Sequence[Any]], bool] | None = None
+    row: tuple[str, ...] = ()
+    not_exported: Mapping[str, str] = field(default_factory=dict)
 
 
 class Registry:
@@ -152,6 +156,8 @@ def register(
     multi_input: bool = False,
     is_head: bool = False,
     fills_slots: bool | Callable[[Sequence[Any]], bool] = False,
+    row: str | Sequence[str] | None = None,
+    not_exported: Mapping[str, str] | None = None,
 ) -> Callable[[ModuleType], ModuleType]: ...
 
 
@@ -162,6 +168,8 @@ def register(
     multi_input: bool = False,
     is_head: bool = False,
     fills_slots: bool | Callable[[Sequence[Any]], bool] = False,
+    row: str | Sequence[str] | None = None,
+    not_exported: Mapping[str, str] | None = None,
 ) -> Any:
     """Class decorator: make a block usable in a model YAML under its class name (or `name`).
 
@@ -171,12 +179,19 @@ def register(
     the channels. With `multi_input` the block's forward takes the list of its inputs. `is_head`
     marks the last, predicting layer. `fills_slots` marks a backbone of one row: its forward returns two to five maps,
     finest first, which take the layer indices up to 4; the next row is layer 5.
+
+    `row` states the arguments that a row gives where the rule is one of the block's own, by the names of constructor
+    parameters, in the form of a Python signature: `"c2, k, shortcut"`, several forms as a list. A name with a type
+    (`"c2: int, index"`) is an argument of the rule alone. `yolo schema` and messages are made from it. `not_exported`
+    maps a format (`onnx`, `torchscript`) that does not keep the block's output to the reason.
     """
+    forms = () if row is None else (row,) if isinstance(row, str) else tuple(row)
 
     def add(cls: ModuleType, with_rule: ChannelRule | None) -> ModuleType:
         with_rule = same_channels if with_rule is None and not _takes_channels(cls) else with_rule
         slots = fills_slots if callable(fills_slots) else (lambda args: True) if fills_slots else None
-        REGISTRY.add(name or cls.__name__, Entry(cls, with_rule, multi_input, is_head, slots))
+        entry = Entry(cls, with_rule, multi_input, is_head, slots, forms, dict(not_exported or {}))
+        REGISTRY.add(name or cls.__name__, entry)
         return cls
 
     if isinstance(rule, type):

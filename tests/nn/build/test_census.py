@@ -22,6 +22,28 @@ def test_the_message_says_where_a_name_comes_from() -> None:
     assert origin_of_name("Cnov") == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("lsknet_t", "LSKNet, a backbone that timm does not have"),
+        ("CSWin_tiny", "CSWin Transformer"),
+        ("C2f_RFAConv", r"also as CSP, \[c2, block=RFAConv\]"),
+        ("BottleNeck", r"inside of a row: Blocks, \[64, BottleNeck, 3, 2, relu\]"),
+        ("SFSFusion", "NS-FPN"),
+    ],
+)
+def test_a_known_name_is_not_taken_for_another(name: str, text: str) -> None:
+    with pytest.raises(ModelYAMLError, match=text) as caught:
+        find_entry(name)
+    assert "did you mean" not in str(caught.value) and "modules=FILE.py" in str(caught.value)
+
+
+def test_the_beginning_of_a_name_of_timm() -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(ModelYAMLError, match="did you mean swin_tiny_patch4_window7_224"):
+        find_entry("swin_tiny")
+
+
 def test_a_name_of_timms_form_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (names, names.timm_entry.__globals__):
         if isinstance(module, dict):

@@ -187,3 +187,16 @@ def test_initial_values():
     U.linear_init(nn.Linear(3, 4, bias=False))
     clones = U._get_clones(layer, 2)
     assert clones[0].weight is not clones[1].weight and torch.equal(clones[0].weight, clones[1].weight)
+
+
+@pytest.mark.parametrize(("size", "parts"), [((20, 13), (5, 5)), ((5, 5), (20, 13)), ((4, 4), (4, 1))])
+def test_means_of_an_export_are_the_pooling(monkeypatch, size, parts):
+    x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    want = torch.nn.functional.adaptive_avg_pool2d(x, parts)
+    assert torch.equal(U.adaptive_mean(x, *parts), want)
+    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
+    torch.testing.assert_close(U.adaptive_mean(x, *parts), want)
+
+
+def test_ceil_div():
+    assert [U.ceil_div(n, 7) for n in (0, 1, 7, 8, 20)] == [0, 1, 1, 2, 3]

@@ -37,13 +37,42 @@ PUBLISHED: Mapping[str, str] = MappingProxyType(
         "C2f_MambaOut": "MambaOut (CVPR 2025, yuweihao/MambaOut)",
         "MFM": "DCMPNet (CVPR 2024, zhoushen1/DCMPNet)",
         "WFU": "WFEN (ACM MM 2024, PRIS-CV/WFEN)",
+        "C2f_RFAConv": "RFAConv (2023, Liuchen1997/RFAConv); RFAConv is here, also as CSP, [c2, block=RFAConv]",
+        "C2f_RFCAConv": "RFAConv (2023, Liuchen1997/RFAConv); RFCAConv is here, also as CSP, [c2, block=RFCAConv]",
+        "C2f_RFCBAMConv": "RFAConv (2023); RFCBAMConv is here, also as CSP, [c2, block=RFCBAMConv]",
+        "C2f_KAN": "a C2f of KAN layers, no paper is known",
+        "HAFB": "a fusion block of 2024, no repository is known",
+        "DEGConv": "MixerCSeg (2026)",
+        "TransMixer": "MixerCSeg (2026)",
+        "LFP": "NS-FPN (2026)",
+        "SFSFusion": "NS-FPN (2026)",
+        "SimSPPF": "copies differ from YOLOv6's; here SPPF, with activation: nn.ReLU() as YOLOv6 has it",
+        "BottleNeck": "ResNet; it stands inside of a row: Blocks, [64, BottleNeck, 3, 2, relu]",
         "BiLevelRoutingAttention": "BiFormer (CVPR 2023, rayleizhu/BiFormer); here BiLevelRoutingAttention_nchw",
     }
 )
 """Name -> paper and repository."""
 
 
+BACKBONES: Mapping[str, str] = MappingProxyType(
+    {
+        "vanillanet": "VanillaNet",
+        "lsknet": "LSKNet",
+        "cswin": "CSWin Transformer (CVPR 2022)",
+        "unireplknet": "UniRepLKNet (CVPR 2024, AILab-CVC/UniRepLKNet)",
+        "transnext": "TransNeXt (CVPR 2024, DaiShiResearch/TransNeXt)",
+        "rmt": "RMT",
+        "pkinet": "PKINet (CVPR 2024, PKINet/PKINet)",
+        "overlock": "OverLoCK",
+        "lsnet": "LSNet",
+    }
+)
+"""First part of the name of a one-row backbone that timm does not have -> network."""
+
+
 def origin_of_name(name: str) -> str:
     """One clause about a name, '' when it is not in the census."""
-    source = PUBLISHED.get(name)
-    return f"known from forks: {source}" if source else ""
+    if source := PUBLISHED.get(name):
+        return f"known from forks: {source}"
+    network = BACKBONES.get(name.lower().partition("_")[0])
+    return f"known from forks: {network}, a backbone that timm does not have" if network else ""

@@ -14,7 +14,7 @@ from torch import nn
 
 from ultralytics.nn.build.budget import ConstructionBudget
 from ultralytics.nn.build.census import origin_of_name
-from ultralytics.nn.modules.backbones.timm_rows import INSTALL, MODEL_NAME, has_timm, timm_entry
+from ultralytics.nn.modules.backbones.timm_rows import INSTALL, MODEL_NAME, has_timm, similar_models, timm_entry
 from ultralytics.nn.registry import REGISTRY, Entry, Plan, RowContext, scaled_conv
 from ultralytics.utils.errors import ModelYAMLError
 from ultralytics.utils.user_modules import file_with_class
@@ -70,6 +70,13 @@ def find_entry(name: str) -> Entry:
     return Entry(cls, None)
 
 
+def library_names() -> list[str]:
+    """Names of the classes of torch and torchvision that a row may name, with their prefixes."""
+    import torchvision
+
+    return [f"nn.{n}" for n in _module_names(nn)] + [f"{VISION_PREFIX}{n}" for n in _module_names(torchvision.ops)]
+
+
 def _module_names(owner: ModuleType) -> list[str]:
     return [n for n in dir(owner) if isinstance(getattr(owner, n), type) and issubclass(getattr(owner, n), nn.Module)]
 
@@ -78,15 +85,19 @@ def _unknown(name: str, near: list[str] | None = None) -> str:
     if file := file_with_class(name):
         problem = f"unknown module '{name}': {file} has a class of this name, which is not registered"
         return f"{problem}\nwrite @register above it, and in the file: from ultralytics.nn import register"
-    near = REGISTRY.nearest(name) if near is None else near
+    known = origin_of_name(name)
+    if known:  # a name of its own, which those that look like it do not mean
+        return f"unknown module '{name}' ({known})\nbring it as a file of yours: {_OWN}"
+    near = (similar_models(name) or REGISTRY.nearest(name)) if near is None else near
     if name in _module_names(nn):
         near = [f"nn.{name}", *near[:2]]
     hint = f"did you mean {', '.join(near)}?" if near else "no registered name is similar;"
-    known = origin_of_name(name)
-    if not known and not has_timm() and MODEL_NAME.fullmatch(name) and "_" in name:
-        known = f"a backbone of timm? {INSTALL}"
-    known = f" ({known})" if known else ""
-    return f"unknown module '{name}'{known}\n{hint} own modules: @register on the class, then modules=FILE.py"
+    of_timm = not has_timm() and MODEL_NAME.fullmatch(name) and "_" in name
+    origin = f" (a backbone of timm? {INSTALL})" if of_timm else ""
+    return f"unknown module '{name}'{origin}\n{hint} own modules: {_OWN}"
+
+
+_OWN = "@register on the class, then modules=FILE.py"
 
 
 def resolve_nn_text(value: object) -> object:

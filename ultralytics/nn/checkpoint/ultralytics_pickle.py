@@ -4,6 +4,9 @@ The tree comes as inert records (see `pickle_reader`). Taken from it: YAML, clas
 arguments, batch-norm epsilon, and the tensors under the keys that `state_dict()` would give them. The model itself is
 built by our builder from the YAML. Layers that were folded when the file was saved are unfolded again: a folded
 convolution gets a batch norm that does nothing but add the bias.
+
+Files of forks are read the same way, wherever their classes come from (`ultralytics.nn.extra_modules`, `Addmodules`):
+what a layer is follows from its row in the YAML and the name of its class, never from the path, which is not imported.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ MODEL_KEYS = ("ema", "model")
 COPIED = ("train_args", "train_metrics", "train_results")
 NORM = "torch.nn.modules.batchnorm.BatchNorm2d"
 KNOWN_ROOTS = frozenset(
-    "torch ultralytics collections builtins __builtin__ pathlib numpy _codecs copyreg argparse types models".split()
+    """torch torchvision timm ultralytics collections builtins __builtin__ pathlib numpy _codecs copyreg argparse types
+    models""".split()
 )
 HARMLESS_BUILTINS = frozenset("set list dict frozenset object slice getattr bytes".split())
 """Getattr stands for a bound method of a fused block."""
@@ -182,7 +186,7 @@ def _check_entries(tree: Sequence[tuple[int, str, Record]]) -> None:
 
 
 def unfold(state: Mapping[str, Tensor], tree: list[tuple[int, str, Record]], eps: float) -> dict[str, Tensor]:
-    """Give every folded `Conv` its batch norm back, and every folded `RepConv` its two branches.
+    """Give every folded `Conv` and `ConvNormLayer` its batch norm back, and every folded `RepConv` its two branches.
 
     The new batch norm has mean 0 and variance 1 - eps, so it only adds the bias that the convolution had.
     """
@@ -193,6 +197,8 @@ def unfold(state: Mapping[str, Tensor], tree: list[tuple[int, str, Record]], eps
             _split_rep(out, prefix, eps)
         elif kind in {"Conv", "DWConv", "GhostConv", "LightConv"} and "conv" in children and "bn" not in children:
             _split_bias(out, f"{prefix}conv", f"{prefix}bn", eps)
+        elif kind == "ConvNormLayer" and "norm" not in children:
+            _split_bias(out, f"{prefix}conv", f"{prefix}norm", eps)
     return out
 
 

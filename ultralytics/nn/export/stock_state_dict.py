@@ -1,5 +1,8 @@
 """A model as a plain state dict and a YAML, which stock `ultralytics` loads; for models made of its blocks only.
 
+With the rows `ConvNormLayer` and `Blocks` the files are those of the forks that have them, whose releases (8.0.x) hold
+one row more in the denoising embedding.
+
 Upstream builds every batch norm with an epsilon of 1e-3. Where ours has another, the running variances are shifted by
 the difference, so that variance + epsilon, which is all that counts at inference, stays the same.
 """
@@ -10,8 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from ultralytics.nn.build.spec import TOP_KEYS
 from ultralytics.nn.checkpoint.detr_names import key_roles, official_state
 from ultralytics.nn.checkpoint.format import save_tensors
 from ultralytics.nn.tasks import DetectionModel, DFINEDetectionModel, RTDETRDetectionModel
@@ -25,7 +30,10 @@ STOCK = frozenset(
     CBFuse TorchVision""".split()
 )
 """Row names that stock `ultralytics` builds as we do; rows of torch's own (`nn.Upsample`) go too."""
-KEPT_KEYS = ("nc", "scales", "depth_multiple", "width_multiple", "activation", "backbone", "head", "names")
+FORK = frozenset({"ConvNormLayer", "Blocks"})
+"""Row names of forks with the keys and arguments that we have."""
+EXTRA_ROW = "denoising_class_embed.weight"
+KEPT_KEYS = ("nc", "scales", "depth_multiple", "width_multiple", "activation", "backbone", "head")
 LOADING = (
     "model = ultralytics.RTDETR({yaml!r})",
     "model.model.load_state_dict(torch.load({weights!r}, weights_only=True))",
@@ -55,7 +63,7 @@ def check_stock(model: nn.Module, format: str) -> RTDETRDetectionModel:
         raise ConfigError(f"format={format} is for RT-DETR detectors, not {type(model).__name__}")
     if model.is_fused():
         raise ConfigError("a fused model has no state dict that stock ultralytics takes", "export before fuse()")
-    own = sorted({str(row[2]) for row in _rows(model.yaml) if not _is_stock(str(row[2]))})
+    own = sorted(name for name in _modules(model.yaml) - FORK if not _is_stock(name))
     if own:
         raise ConfigError(
             f"format={format}: stock ultralytics has no {', '.join(own)}",
@@ -94,6 +102,11 @@ def _rows(yaml: Mapping[str, Any]) -> list[list[Any]]:
     return [*yaml["backbone"], *yaml["head"]]
 
 
+def _modules(yaml: Mapping[str, Any]) -> set[str]:
+    """Names of the modules in the rows, variables (keys of the file's own) by their values."""
+    return {str(yaml.get(row[2], row[2])) for row in (*yaml["backbone"], *yaml["head"])}
+
+
 def _is_stock(name: str) -> bool:
     return name in STOCK or name.startswith(("nn.", "torchvision."))
 
@@ -107,12 +120,16 @@ def upstream_state(model: DetectionModel) -> dict[str, Tensor]:
     }
     state = {k: v.detach().cpu() for k, v in model.state_dict().items()}
     state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    if FORK & _modules(model.yaml):
+        embeds = {k: v for k, v in state.items() if k.endswith(EXTRA_ROW)}
+        state |= {k: torch.cat((v, v.new_zeros(1, v.shape[1]))) for k, v in embeds.items()}
     return {k: v + shifts[k] if shifts.get(k) else v.clone() for k, v in state.items()}
 
 
 def upstream_yaml(model: DetectionModel) -> dict[str, Any]:
     """The model YAML with the class count as it is; of the scales only the one in use, which upstream then takes."""
-    yaml = {k: v for k, v in model.yaml.items() if k in KEPT_KEYS and v is not None and k != "names"}
+    kept = (set(model.yaml) - TOP_KEYS) | set(KEPT_KEYS)  # its own keys are variables of rows
+    yaml = {k: v for k, v in model.yaml.items() if k in kept and v is not None}
     letter = model.yaml.get("scale")
     if letter and isinstance(yaml.get("scales"), dict):
         yaml["scales"] = {letter: yaml["scales"][letter]}

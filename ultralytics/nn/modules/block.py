@@ -136,7 +136,7 @@ def _hgstem_rule(row: RowContext) -> Plan:
     return Plan((row.c1, *row.args), row.args[1])
 
 
-@register(_hgstem_rule)
+@register(_hgstem_rule, row="cm, c2, lab")
 class HGStem(nn.Module):
     """Stem of PP-HGNetV2, stride 4: a 3x3, then two 2x2 beside a maximum pool, then 3x3 and 1x1; all with ReLU.
 
@@ -174,7 +174,7 @@ def _hgblock_rule(row: RowContext) -> Plan:
     return Plan((row.c1, cm, c2, k, row.repeats, *rest), c2, repeats_inside=True)
 
 
-@register(_hgblock_rule)
+@register(_hgblock_rule, row="cm, c2, k, lightconv, shortcut, act, lab")
 class HGBlock(nn.Module):
     """Aggregation block of PP-HGNetV2: n chained convolutions, all joined with the input, squeezed, then excited to c2.
 
@@ -259,7 +259,7 @@ def _resnet_layer_rule(row: RowContext) -> Plan:
     return Plan((row.c1, c2, *rest), c2 if is_first else c2 * (rest[3] if len(rest) > 3 else 4))
 
 
-@register(_resnet_layer_rule)
+@register(_resnet_layer_rule, row="c1, c2, s, is_first, n, e")
 class ResNetLayer(nn.Module):
     """A stage of n ResNet bottlenecks, the first with stride s; or with `is_first` the 7x7 stem and pool, stride 4."""
 
@@ -366,7 +366,7 @@ class RepC3(nn.Module):
         return self.cv3(self.m(self.cv1(x)) + self.cv2(x))
 
 
-@register(lambda row: Plan(row.args, row.c1), multi_input=True)
+@register(lambda row: Plan(row.args, row.c1), multi_input=True, row="mode")
 class ResizeLike(nn.Module):
     """Resize the first input to the height and width of the second; for maps whose sizes are not an exact ratio."""
 

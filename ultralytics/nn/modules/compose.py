@@ -127,7 +127,7 @@ def _csp_rule(row: RowContext) -> Plan:
     return Plan((c1, c2, keywords.pop("n", repeats), *rest), plan.out_channels, True, keywords)
 
 
-@register(_csp_rule)
+@register(_csp_rule, row="c2, block, attention, mlp, e, *, n")
 class CSP(C2f):
     """C2f whose members are composed by name: a block, an attention and a feed-forward part.
 

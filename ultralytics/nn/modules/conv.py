@@ -422,7 +422,7 @@ def _cbam_rule(row: RowContext) -> Plan:
     return Plan((row.c1, *args), row.c1)
 
 
-@register(_cbam_rule)
+@register(_cbam_rule, row=("kernel_size", "channels: int, kernel_size"))
 class CBAM(nn.Module):
     """Channel attention, then spatial attention (arXiv 1807.06521). YAML `[]`, `[kernel]`, `[channels, kernel]`."""
 
@@ -454,7 +454,7 @@ def _index_rule(row: RowContext) -> Plan:
     return Plan(row.args[1:], row.args[0])
 
 
-@register(_index_rule)
+@register(_index_rule, row="c2: int, index")
 class Index(nn.Module):
     """Pick one output of a layer that returns several (TorchVision, CBLinear). YAML `[c2, index]`, c2 its channels."""
 

@@ -284,7 +284,7 @@ def _sppf_rule(row: RowContext) -> Plan:
     return Plan((*plan.args[:2], kernel, 3, False, True), plan.out_channels)
 
 
-@register(_sppf_rule)
+@register(_sppf_rule, row="c2, k, n, shortcut, act")
 class SPPF(nn.Module):
     """SPP by pooling n times in a row, which gives the same windows at less cost; plus the input with `shortcut`.
 
@@ -414,7 +414,7 @@ def _cblinear_rule(row: RowContext) -> Plan:
     return Plan((row.c1, *row.args), sum(row.args[0]))
 
 
-@register(_cblinear_rule)
+@register(_cblinear_rule, row="c2s, k, s, p, g")
 class CBLinear(nn.Module):
     """A 1x1 convolution whose output is cut into several maps, for CBFuse (YOLOv9, arXiv 2402.13616)."""
 
@@ -428,7 +428,7 @@ class CBLinear(nn.Module):
         return self.conv(x).split(self.c2s, dim=1)
 
 
-@register(lambda row: Plan(row.args, row.in_channels[-1]), multi_input=True)
+@register(lambda row: Plan(row.args, row.in_channels[-1]), multi_input=True, row="idx")
 class CBFuse(nn.Module):
     """Add to the last input, at its size, one output of each CBLinear before it; `idx` says which."""
 

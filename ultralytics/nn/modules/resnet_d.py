@@ -59,7 +59,7 @@ def _cnl_rule(row: RowContext) -> Plan:
     return Plan((row.c1, c2, *row.args[1:]), c2)
 
 
-@register(_cnl_rule)
+@register(_cnl_rule, row=("c2, k, s, padding, bias, act, groups", "c2, k, s, groups: int, act: str"))
 class ConvNormLayer(nn.Module):
     """Convolution, batch norm, activation by name (RT-DETR, arXiv 2304.08069).
 
@@ -297,7 +297,10 @@ def _blocks_rule(row: RowContext) -> Plan:
     return Plan((row.c1, *row.args), c2)
 
 
-@register(_blocks_rule)
+@register(
+    _blocks_rule,
+    row=("c2, block, count, stage, act, *, variant, bias, att", "c2, block, stage, att: bool"),
+)
 class Blocks(nn.Module):
     """A stage of `count` ResNet blocks; the first has stride 2 unless `stage` is 2, and always a projected shortcut.
 

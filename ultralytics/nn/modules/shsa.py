@@ -167,7 +167,7 @@ def _shsa_rule(row: RowContext) -> Plan:
     return Plan((row.c1, *row.args, *defaults[len(row.args) :]), row.c1)
 
 
-@register(_shsa_rule)
+@register(_shsa_rule, row="qk_dim, pdim, residual: bool = True")
 class SHSA(nn.Module):
     """Single-head self-attention: the first `pdim` channels attend over all places, the others pass by (sec. 3.2).
 
@@ -331,7 +331,7 @@ def shvit_s4(**kwargs: Any) -> SHViT:
 
 
 # ---------------------------------------------------------------------- SHViT in rows of a YAML: backbone, classifier
-@register(lambda row: Plan((row.c1, *row.args), row.args[0]))
+@register(lambda row: Plan((row.c1, *row.args), row.args[0]), row="c2")
 class SHViTStem(nn.Module):
     """The first three convolutions of SHViT's stem: stride 8. YAML `[c2]`, the width there (half of stage 1's).
 
@@ -347,7 +347,10 @@ class SHViTStem(nn.Module):
         return self.layers(x)
 
 
-@register(lambda row: Plan((row.c1, row.args[0], row.repeats, *row.args[1:]), row.args[0], repeats_inside=True))
+@register(
+    lambda row: Plan((row.c1, row.args[0], row.repeats, *row.args[1:]), row.args[0], repeats_inside=True),
+    row="c2, pdim, type, qk_dim",
+)
 class SHViTStage(nn.Module):
     """One stage of SHViT after the step that halves the map. YAML `[c2, pdim, type, qk_dim]`, repeats = depth.
 
@@ -365,7 +368,7 @@ class SHViTStage(nn.Module):
         return self.blocks(self.down(x))
 
 
-@register(lambda row: Plan((row.c1, *row.args), row.args[0]))
+@register(lambda row: Plan((row.c1, *row.args), row.args[0]), row="nc, distillation, dropout")
 class SHViTHead(nn.Module):
     """Pool the map and classify. YAML `[nc]` or `[nc, distillation]`.
 

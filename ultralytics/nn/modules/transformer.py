@@ -159,7 +159,10 @@ def _encoder_rule(row: RowContext) -> Plan:
     return replace(plan, block="AttentionEncoderLayer") if row.kwargs.keys() & {"attention", "mlp"} else plan
 
 
-@register(_encoder_rule)
+@register(
+    _encoder_rule,
+    row="cm, num_heads, dropout, act, normalize_before, *, attention: str = None, mlp: str = None",
+)
 class AIFI(TransformerEncoderLayer):
     """Intra-scale feature interaction: one encoder layer over the cells of a map (RT-DETR, arXiv 2304.08069, 4.2).
 

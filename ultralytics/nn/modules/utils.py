@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +15,14 @@ from torch import Tensor, nn
 from ultralytics.nn.modules.deformable import multi_scale_deformable_attn_pytorch, sample_and_project
 from ultralytics.nn.modules.graph_capture import is_capturing_graph, is_exporting
 from ultralytics.utils.ops import at_least_float32
+from ultralytics.utils.torch_tools.reproducible import adaptive_avg_pool2d
 
 __all__ = (
+    "adaptive_mean",
     "add_clamped",
     "at_least_float32",
     "bias_init_with_prob",
+    "ceil_div",
     "contiguous_gradient",
     "inverse_sigmoid",
     "is_capturing_graph",
@@ -30,6 +33,8 @@ __all__ = (
     "sample_and_project",
     "sym_min",
 )
+
+_Size = TypeVar("_Size", int, Tensor)
 
 
 def _get_clones(module: nn.Module, n: int) -> nn.ModuleList:
@@ -85,6 +90,33 @@ def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
 def refine_box(delta: Tensor, box: Tensor) -> Tensor:
     """Return the box moved by `delta` in logit space, at least float32."""
     return (at_least_float32(delta) + inverse_sigmoid(box)).sigmoid()
+
+
+def ceil_div(size: _Size, by: int) -> _Size:
+    """Return how many pieces of `by` cells cover `size`.
+
+    `-(-size // by)` is another number in an ONNX graph, whose division of integers cuts off the fraction.
+    """
+    return (size + by - 1) // by
+
+
+def adaptive_mean(x: Tensor, height: int, width: int) -> Tensor:
+    """Return the means (B, C, height, width) of overlapping parts of a map (B, C, H, W), `F.adaptive_avg_pool2d`.
+
+    ONNX has this pooling for sizes that divide the map's alone; a graph gets two products instead, for a fixed size.
+    """
+    if not torch.onnx.is_in_onnx_export():
+        return adaptive_avg_pool2d(x, (height, width))
+    rows, columns = _mean_matrix(int(x.shape[2]), int(height)), _mean_matrix(int(x.shape[3]), int(width))
+    return rows.to(x) @ x @ columns.to(x).T
+
+
+def _mean_matrix(size: int, parts: int) -> Tensor:
+    """(parts, size): row i holds the weights of the cells floor(i size / parts) to ceil((i + 1) size / parts)."""
+    index, cell = torch.arange(parts)[:, None], torch.arange(size)
+    low, high = index * size // parts, ceil_div((index + 1) * size, parts)
+    inside = (cell >= low) & (cell < high)  # (parts, size)
+    return inside / inside.sum(1, keepdim=True)
 
 
 def sym_min(*sizes: Any) -> Any:

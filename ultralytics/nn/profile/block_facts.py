@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import ultralytics.nn.modules  # noqa: F401  registers every block
 from ultralytics.nn.build.dry_run import ProbeBlock
 from ultralytics.nn.build.names import signature_text
+from ultralytics.nn.build.row_forms import row_forms
 from ultralytics.nn.registry import REGISTRY, Entry, Plan, RowContext, channels_first
 from ultralytics.utils import tables
 from ultralytics.utils.errors import NotFoundError, UserError
@@ -37,7 +38,11 @@ _MISFITS = (TypeError, ValueError, IndexError, RuntimeError, AttributeError, Ass
 
 
 class BlockFacts(NamedTuple):
-    """Facts of one row. `args` are the example's arguments; None, and no cost, where no example was found."""
+    """Facts of one row. `args` are the example's arguments; None, and no cost, where no example was found.
+
+    `row` has the forms of the row's arguments, '' where they are not known. `exports` are the `EXPORT_FORMS` in which
+    the example's file gives the same output, as `benchmarks/block_exports.py` measures; none without an example.
+    """
 
     name: str
     signature: str
@@ -48,12 +53,16 @@ class BlockFacts(NamedTuple):
     params: int | None
     gflops: float | None
     identity: bool
+    row: str = ""
+    exports: tuple[str, ...] = ()
 
     def cells(self) -> tuple[str, ...]:
-        """The cells of a table: name, arguments, parameters, GFLOPs, identity, purpose."""
+        """The cells of a table, see `BLOCK_COLUMNS`."""
         params = "-" if self.params is None else f"{self.params:,}"
         gflops = "-" if self.gflops is None else f"{self.gflops:.3f}"
-        return self.name, self.signature, params, gflops, "yes" if self.identity else "", self.purpose
+        exports = "all" if self.exports == EXPORT_FORMS else ", ".join(self.exports) or "-"
+        identity = "yes" if self.identity else ""
+        return self.name, self.row or self.signature, params, gflops, identity, exports, self.purpose
 
     def example(self) -> str:
         """A row of a model YAML."""
@@ -61,7 +70,9 @@ class BlockFacts(NamedTuple):
         return f"- [{source}, 1, {self.name}, {list(self.args or ())}]"
 
 
-BLOCK_COLUMNS = ("row", "constructor", "parameters", "GFLOPs", "identity", "what it is")
+BLOCK_COLUMNS = ("row", "arguments", "parameters", "GFLOPs", "identity", "exports", "what it is")
+EXPORT_FORMS = ("torchscript", "onnx")
+"""Files for one input size, with which the output of a block is compared."""
 
 
 def block_facts(name: str) -> BlockFacts:
@@ -72,13 +83,19 @@ def block_facts(name: str) -> BlockFacts:
     purpose = (inspect.getdoc(entry.cls) or "").strip().split("\n\n")[0].replace("\n", " ")
     file = origin(entry.cls)
     identity = callable(getattr(entry.cls, "start_as_identity", None))
-    properties = BlockFacts(name, signature_text(entry.cls), purpose, str(file or ""), None, 1, None, None, identity)
+    forms = " or ".join(map(str, row_forms(entry)))
+    properties = BlockFacts(
+        name, signature_text(entry.cls), purpose, str(file or ""), None, 1, None, None, identity, forms
+    )
     if entry.is_head or (entry.fills_slots is not None and entry.cls.__module__.startswith("ultralytics.")):
         return properties
     for row, plan in _plans(entry):
         cost = _cost(entry, plan, row)
         if cost is not None:
-            return properties._replace(args=row.args, inputs=len(row.in_channels), params=cost[0], gflops=cost[1])
+            exports = () if file else tuple(form for form in EXPORT_FORMS if form not in entry.not_exported)
+            return properties._replace(
+                args=row.args, inputs=len(row.in_channels), params=cost[0], gflops=cost[1], exports=exports
+            )
     return properties
 
 
@@ -127,13 +144,15 @@ def markdown_page() -> str:
         f"example row at {WIDTH_SHOWN} channels and a map of {SIDE}x{SIDE}; `-`: it needs arguments or inputs of its",
         "own.",
         "`identity`: a new row can start as the identity, so that loaded weights keep their outputs.",
+        "`exports`: the files in which the example gives the same output, measured block by block by",
+        f"`benchmarks/block_exports.py`; `all` are {' and '.join(EXPORT_FORMS)}, for one size of images.",
         "`yolo blocks NAME` shows one with an example.",
         "",
         "| " + " | ".join(BLOCK_COLUMNS) + " |",
-        "|:---|:---|---:|---:|:---|:---|",
+        "|:---|:---|---:|---:|:---|:---|:---|",
     ]
-    for name, signature, *rest in rows:
-        cells = [f"`{name}`", f"`{signature}`", *rest]
+    for name, arguments, *rest in rows:
+        cells = [f"`{name}`", f"`{arguments}`", *rest]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -153,14 +172,19 @@ def describe_blocks(names: Sequence[str] = (), format: str = "text") -> str:
 
 
 def _describe(name: str) -> str:
-    if name not in REGISTRY:
+    entry = REGISTRY.get(name)
+    if entry is None:
         near = ", ".join(REGISTRY.nearest(name)) or "none"
         raise NotFoundError(f"no row is called {name}; near names: {near}\nyolo blocks lists them all")
     properties = block_facts(name)
-    lines = [name, f"  {properties.purpose}", f"  {properties.signature}", f"  {properties.example()}"]
+    lines = [name, f"  {properties.purpose}", f"  {properties.signature}"]
+    lines += [f"  row: {properties.row}"] if properties.row else []
+    lines += [f"  example: {properties.example()}"]
     if properties.params is not None:
         size = f"{WIDTH_SHOWN} channels, {SIDE}x{SIDE}"
         lines.append(f"  {properties.params:,} parameters, {properties.gflops:.3f} GFLOPs at {size}")
     lines += ["  a new row can start as the identity"] if properties.identity else []
+    lines += [f"  the same output as {', '.join(properties.exports)}"] if properties.exports else []
+    lines += [f"  {form}: {why}" for form, why in entry.not_exported.items()] if entry else []
     lines += [f"  from {properties.file}"] if properties.file else []
     return "\n".join(lines)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -41,3 +44,17 @@ def test_deformable_groups_move_apart() -> None:
         moved = torch.cat((x[:, :2], x[:, 2:].roll(-1, 2)), 1)
         want = block.bn(F.conv2d(moved, block.weight, block.bias, padding=1))
         torch.testing.assert_close(block(x)[..., 2:6, 2:6], want[..., 2:6, 2:6], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "arguments", [(6, 8), (6, 8, 3, 2, None, 2, 1, True, 3), (6, 8, 3, 1, None, 1, 2), (6, 8, 5, 2, 0)]
+)
+def test_samples_of_an_export_are_the_operator(arguments: tuple[Any, ...]) -> None:
+    block = fill_(DCNv2(*arguments)).eval()
+    torch.nn.init.normal_(block.conv_offset_mask.weight, std=0.2, generator=torch.Generator().manual_seed(0))
+    x = tensor("x", (2, 6, 13, 9))
+    moves = block.conv_offset_mask(x)
+    places = moves.shape[1] // 3
+    offset, mask = moves.split([2 * places, places], 1)
+    got = block._convolve_samples(x, offset, mask.sigmoid())
+    torch.testing.assert_close(got, block._convolve(x), rtol=1e-4, atol=1e-5)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from tests.golden.blocks.fill import fill_, tensor
 from tests.nn.modules.block_checks import check_block, parameters_of, parameters_without_gradient, plan_of
-from ultralytics.nn.modules.fusion.omni import CSPOmniKernel, FrequencyGate, OmniKernel
+from ultralytics.nn.modules.fusion.omni import CSPOmniKernel, FrequencyGate, OmniKernel, _filtered_by_products
 from ultralytics.utils.errors import ConfigError
 
 
@@ -81,3 +81,11 @@ def test_rows_and_counts() -> None:
     plan = plan_of("CSPOmniKernel", [], 256, width=0.5)
     assert (plan.args, plan.out_channels) == ((256,), 256)
     assert parameters_of("CSPOmniKernel", [], 256) == 224_256
+
+
+@pytest.mark.parametrize("size", [(8, 6), (7, 5), (1, 3)])
+@pytest.mark.parametrize("gate", [(1, 1), None])
+def test_products_of_an_export_are_the_transforms(size: tuple[int, int], gate: tuple[int, int] | None) -> None:
+    x, factor = tensor("x", (2, 3, *size)), tensor("gate", (2, 3, *(gate or size)))
+    want = torch.fft.ifft2(factor * torch.fft.fft2(x)).abs()
+    torch.testing.assert_close(_filtered_by_products(x, factor), want, rtol=1e-5, atol=1e-5)

@@ -6,6 +6,7 @@ Shapes: B batch, C channels, H x W map, M heads of width D, T taps of the attent
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ultralytics.nn.registry import Plan, RowContext, register, scaled_conv
@@ -20,7 +21,7 @@ def _acmix_rule(row: RowContext) -> Plan:
     return scaled_conv(row) if row.args else Plan((row.c1, row.c1), row.c1)
 
 
-@register(_acmix_rule)
+@register(_acmix_rule, row=("", "c2, kernel_att, head, kernel_conv"))
 class ACmix(nn.Module):
     """Weighted sum of local self-attention and a convolution made of the same 1x1 projections.
 
@@ -69,7 +70,7 @@ class ACmix(nn.Module):
         """Mix the heads of all three projections into taps, then shift and add these."""
         heads = torch.cat([t.unflatten(1, (self.head, -1)) for t in (q, k, v)], 1)  # (B, 3*M, D, H, W)
         taps = self.fc(heads.flatten(3).flatten(2)[..., None])  # (B, T', D*H*W, 1)
-        taps = taps.reshape(len(q), -1, self.head_dim, *q.shape[2:])  # (B, T', D, H, W)
+        taps = taps.reshape(q.shape[0], -1, self.head_dim, *q.shape[2:])  # (B, T', D, H, W)
         return self.dep_conv(taps.transpose(1, 2).flatten(1, 2))
 
     def _neighbours(self, x: Tensor) -> Tensor:
@@ -80,13 +81,14 @@ class ACmix(nn.Module):
                 f"ACmix: a map of {x.shape[2]}x{x.shape[3]} cells is too small for kernel_att={self.kernel_att}, whose "
                 f"reflection needs more than {pad} cells; give a smaller kernel or a larger image"
             )
-        padded = reflection_pad2d(x, pad)
-        windows = padded.unfold(2, self.kernel_att, 1).unfold(3, self.kernel_att, 1)  # (B, C, H, W, k, k)
-        return windows.flatten(4).movedim(4, 2)  # (B, C, T, H, W)
+        windows = F.unfold(reflection_pad2d(x, pad), self.kernel_att)  # (B, C*T, H*W)
+        return windows.unflatten(1, (x.shape[1], -1)).unflatten(3, x.shape[2:])  # (B, C, T, H, W)
 
     @staticmethod
     def _coordinates(like: Tensor) -> Tensor:
         """Return the map (1, 2, H, W) of x and y, each from -1 to 1."""
         h, w = like.shape[2:]
-        y, x = (torch.linspace(-1.0, 1.0, n, device=like.device, dtype=like.dtype) for n in (h, w))
+        # not linspace, which is in float64 in an ONNX graph
+        steps = ((n, 2 / (n - 1) if n > 1 else 0.0) for n in (h, w))
+        y, x = (torch.arange(n, device=like.device).to(like.dtype) * step - 1 for n, step in steps)
         return torch.stack((x.expand(h, w), y[:, None].expand(h, w)))[None]

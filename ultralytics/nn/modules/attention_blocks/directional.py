@@ -59,8 +59,8 @@ def _coordinate_rule(row: RowContext) -> Plan:
     return Plan((row.c1, *row.args[-1:]), row.c1)
 
 
-@register(_coordinate_rule, name="CA")
-@register(_coordinate_rule)
+@register(_coordinate_rule, name="CA", row=("reduction", "c2: int, reduction"))
+@register(_coordinate_rule, row=("reduction", "c2: int, reduction"))
 class CoordAtt(nn.Module):
     """Coordinate attention: one gate for each row and one for each column (Hou et al., arXiv 2103.02907, section 3.2).
 

@@ -10,9 +10,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ultralytics.nn.modules.utils import adaptive_mean
 from ultralytics.nn.registry import channels_first, register, same_channels
 from ultralytics.utils.errors import ConfigError
-from ultralytics.utils.torch_tools.reproducible import adaptive_avg_pool2d
 from ultralytics.utils.torch_utils import fuse_conv_and_bn
 
 
@@ -158,11 +158,11 @@ class MLCA(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
         n = self.local_size
-        local = adaptive_avg_pool2d(x, (n, n))  # (B, C, n, n)
+        local = adaptive_mean(x, n, n)  # (B, C, n, n)
         overall = local.mean((2, 3))  # (B, C)
         sequence = local.flatten(2).transpose(1, 2).flatten(1)  # (B, n*n*C): channels are innermost
         gate = self.conv_local(sequence[:, None])[:, 0].sigmoid().unflatten(1, (n * n, -1))  # (B, n*n, C)
         gate = gate.transpose(1, 2).reshape(local.shape)  # (B, C, n, n)
         gate_all = self.conv(overall[:, None])[:, 0, :, None, None].sigmoid()  # (B, C, 1, 1)
         mixed = torch.lerp(gate_all, gate, self.local_weight)
-        return x * adaptive_avg_pool2d(mixed, (x.shape[2], x.shape[3]))
+        return x * adaptive_mean(mixed, x.shape[2], x.shape[3])

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ultralytics.nn.modules.utils import ceil_div
+
 __all__ = ("from_windows", "to_windows", "window_mask")
 
 
@@ -22,7 +24,7 @@ def to_windows(x: Tensor, h: int, w: int) -> Tensor:
 def from_windows(x: Tensor, height: int, width: int) -> Tensor:
     """Join windows (B, R*S, C, h, w) into a map (B, C, height, width), without what filled it."""
     w = x.shape[4]
-    x = x.unflatten(1, (-1, -(-width // w)))  # (B, R, S, C, h, w)
+    x = x.unflatten(1, (-1, ceil_div(width, w)))  # (B, R, S, C, h, w)
     x = x.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)  # (B, C, R*h, S*w)
     return x[:, :, :height, :width]
 

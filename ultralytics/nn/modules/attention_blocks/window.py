@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ultralytics.nn.modules.attention_blocks.partition import from_windows, to_windows, window_mask
 from ultralytics.nn.modules.shsa import Conv2d_BN
-from ultralytics.nn.modules.utils import contiguous_gradient
+from ultralytics.nn.modules.utils import ceil_div, contiguous_gradient
 from ultralytics.nn.registry import channels_first, register
 from ultralytics.utils.errors import ConfigError
 
@@ -123,7 +123,7 @@ class BiLevelRoutingAttention_nchw(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
         height, width = x.shape[2:]
-        h, w = -(-height // self.n_win), -(-width // self.n_win)
+        h, w = ceil_div(height, self.n_win), ceil_div(width, self.n_win)
         qkv = self.qkv_linear(x)
         q, k, v = to_windows(qkv, h, w).flatten(3).transpose(2, 3).chunk(3, 3)  # (B, R, T, C)
         mask = window_mask(height, width, h, w, x.device)  # (R, T)

@@ -42,7 +42,7 @@ def _timm_rule(row: RowContext) -> Plan:
     return Plan(row.args, -1, kwargs={**row.kwargs, **({} if row.c1 == 3 else {"ch": row.c1})})
 
 
-@register(_timm_rule, fills_slots=True)
+@register(_timm_rule, fills_slots=True, row="model, pretrained, stages, weights")
 class Timm(MapBackbone):
     """A backbone of timm by name. YAML `[model, pretrained, stages]`, first row: `[convnext_tiny, false, [1, 2, 3]]`.
 
@@ -136,6 +136,13 @@ class Timm(MapBackbone):
         overlay = {"file": str(path), "url": "", "hf_hub_id": None}
         filled: nn.Module = self._create(self.picked, pretrained=True, pretrained_cfg_overlay=overlay)
         self.load_state_dict(filled.state_dict())
+
+
+def similar_models(name: str) -> list[str]:
+    """Models of timm whose names begin like a bare name (`swin_tiny`), the first three; none without timm."""
+    if not MODEL_NAME.fullmatch(name) or name.isalpha() or not has_timm():
+        return []
+    return [str(model) for model in _library().list_models(f"{name}*")[:3]]
 
 
 def timm_entry(name: str) -> Entry | None:

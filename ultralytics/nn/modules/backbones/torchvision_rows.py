@@ -40,10 +40,15 @@ def _known(model: object) -> str:
     return model
 
 
+def _maps_rule(row: RowContext) -> Plan:
+    """`[model, pretrained, stages, weights]` as they are; the channels are found by the dry run."""
+    return Plan(row.args, -1)
+
+
 MAP_STRIDES = (2, 4, 8, 16, 32, 64)
 
 
-@register(name="TorchVisionMaps", fills_slots=True)
+@register(_maps_rule, name="TorchVisionMaps", fills_slots=True, row="model, pretrained, stages, weights")
 class TorchVisionMaps(MapBackbone):
     """The feature maps of a torchvision network; `TorchVision, [resnet18, false, [2, 3, 4]]` builds it.
 
@@ -139,7 +144,14 @@ def _stride(out: Any) -> tuple[int, bool]:
     return 0, False
 
 
-@register(_torchvision_rule, fills_slots=lambda args: bool(args) and isinstance(args[0], str))
+@register(
+    _torchvision_rule,
+    fills_slots=lambda args: bool(args) and isinstance(args[0], str),
+    row=(
+        "model, pretrained: bool = False, stages: list = None, weights: str = None",
+        "c2: int, model, weights, unwrap, truncate, split",
+    ),
+)
 class TorchVision(nn.Module):
     """A backbone of torchvision by name.
 

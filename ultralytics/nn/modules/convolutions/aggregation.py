@@ -81,7 +81,7 @@ def _hyper_rule(row: RowContext) -> Plan:
     return Plan((row.c1, c2, *row.args[1:]), c2)
 
 
-@register(_hyper_rule)
+@register(_hyper_rule, row="c2, threshold")
 class HyperComputeModule(nn.Module):
     """SiLU(BN(x + hypergraph convolution of x)): tokens that are near in feature space share (Hyper-YOLO, sec. 4.3).
 

@@ -6,8 +6,10 @@ Shapes: B batch, C channels, H x W map, h x w the map after the stride, P = k*k 
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
@@ -70,6 +72,8 @@ class DCNv2(nn.Module):
         moves = self.conv_offset_mask(x)  # (B, 3P, h, w)
         places = moves.shape[1] // 3
         offset, mask = moves.split([2 * places, places], 1)
+        if torch.onnx.is_in_onnx_export():
+            return self._convolve_samples(x, offset, mask.sigmoid())
         kind = torch.float32 if x.dtype is torch.bfloat16 else x.dtype  # the operator has no bfloat16 kernel
         y: Tensor = deform_conv2d(
             x.to(kind),
@@ -82,6 +86,32 @@ class DCNv2(nn.Module):
             mask=mask.sigmoid().to(kind),
         )
         return y.to(x.dtype)
+
+    def _convolve_samples(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
+        """The same by standard operators, for ONNX: sample the map at all places, then a 1x1 convolution of them.
+
+        `offset` is (B, 2P, h, w) and `mask` (B, P, h, w), P over all deformable groups.
+        """
+        k, (h, w) = self.weight.shape[2], mask.shape[2:]
+        groups = mask.shape[1] // (k * k)
+        offset = offset.unflatten(1, (groups, k * k, 2))  # (B, G, k*k, 2, h, w)
+        y = self._places(h, k, 0, x)[:, :, None] + offset[:, :, :, 0]  # (B, G, k*k, h, w)
+        x_ = self._places(w, k, 1, x)[:, None] + offset[:, :, :, 1]
+        size = x.shape[2:]
+        grid = torch.stack(((2 * x_ + 1) / size[1] - 1, (2 * y + 1) / size[0] - 1), -1)
+        maps = x.unflatten(1, (groups, -1)).flatten(0, 1)  # (B*G, C/G, H, W)
+        found = F.grid_sample(maps, grid.flatten(0, 1).flatten(1, 2), align_corners=False)  # (B*G, C/G, k*k*h, w)
+        found = found.unflatten(2, (k * k, -1)) * mask.unflatten(1, (groups, -1)).flatten(0, 1)[:, None]
+        found = found.unflatten(0, (-1, groups)).flatten(1, 2).flatten(1, 2)  # (B, C*k*k, h, w)
+        weight = self.weight.flatten(1)[..., None, None]  # (c2, C/g*k*k, 1, 1)
+        return F.conv2d(found, weight, self.bias, groups=x.shape[1] // self.weight.shape[1])
+
+    def _places(self, n: int, k: int, axis: int, like: Tensor) -> Tensor:
+        """Return rows or columns (k*k, n) of the kernel's places without offsets, for n output cells of an axis."""
+        taps = torch.arange(k, device=like.device) * self.dilation
+        taps = taps.repeat_interleave(k) if axis == 0 else taps.repeat(k)  # (k*k,), row by row
+        cells = torch.arange(n, device=like.device) * self.stride - cast("int", self.padding)
+        return (taps[:, None] + cells).to(like.dtype)
 
     def forward_fuse(self, x: Tensor) -> Tensor:
         """Forward with the batch norm folded into the weights."""

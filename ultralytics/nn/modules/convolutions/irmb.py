@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ultralytics.nn.modules.attention import multi_head_attention
 from ultralytics.nn.modules.conv import Conv
 from ultralytics.nn.modules.csp import Member, ResidualC2f, registered_block
+from ultralytics.nn.modules.utils import ceil_div
 from ultralytics.nn.registry import register, scaled_conv, scaled_repeat
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.torch_utils import bn_affine, fuse_conv_and_bn
@@ -79,7 +80,7 @@ class iRMB(nn.Module):
     def _joined(self, y: Tensor, batch: int, h: int, w: int) -> Tensor:
         """Undo `_windows`."""
         size = self.window
-        rows, columns = -(-h // size), -(-w // size)
+        rows, columns = ceil_div(h, size), ceil_div(w, size)
         y = y.unflatten(0, (batch, rows, columns)).unflatten(4, (size, size))  # (B, n, n', M, k, k, d)
         y = y.permute(0, 3, 6, 4, 1, 5, 2)  # (B, M, d, k, n, k, n')
         return y.flatten(5).flatten(3, 4).flatten(1, 2)[:, :, :h, :w]  # (B, M*d, H, W)

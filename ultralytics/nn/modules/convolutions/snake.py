@@ -99,7 +99,7 @@ def _snake_rule(row: RowContext) -> Plan:
     return Plan((row.c1, c2, *row.args[1:]), 3 * c2)
 
 
-@register(_snake_rule)
+@register(_snake_rule, row="c2, k, frozen_ends")
 class DySnakeConv(nn.Module):
     """A plain convolution and a snake along each axis, joined: 3 * c2 channels. YAML `[c2, k, frozen_ends]`."""
 
@@ -114,7 +114,7 @@ class DySnakeConv(nn.Module):
         return torch.cat((self.conv_0(x), self.conv_x(x), self.conv_y(x)), 1)
 
 
-@register(_snake_rule)
+@register(_snake_rule, row="c2, k")
 class DySnakeConvFrozen(DySnakeConv):
     """DySnakeConv as the official code trains it: no gradient reaches the offsets of the two end places."""
 

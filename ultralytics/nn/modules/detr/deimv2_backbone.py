@@ -193,7 +193,7 @@ def _adapter_rule(row: RowContext) -> Plan:
     return Plan(row.args, hidden)
 
 
-@register(_adapter_rule)
+@register(_adapter_rule, row="dim, heads, depth, out, c, hidden, normalize")
 class ViTAdapter(nn.Module):
     """Vision transformer with a spatial prior: maps at strides 8, 16 and 32, each of `hidden` channels.
 

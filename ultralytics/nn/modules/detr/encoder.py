@@ -38,7 +38,7 @@ def _elan_rule(row: RowContext) -> Plan:
     return Plan((row.c1, c2, c3, c4, row.repeats, *rest), c2, repeats_inside=True)
 
 
-@register(_elan_rule)
+@register(_elan_rule, row="c2, c3, c4, split")
 class RepELAN4(nn.Module):
     """Fusion block of D-FINE, there RepNCSPELAN4: four branches, each step of two cross-stage parts kept.
 
@@ -71,7 +71,7 @@ class RepELAN4(nn.Module):
         return self.cv4(torch.cat(y, 1))
 
 
-@register(lambda row: _elan_rule(row))
+@register(lambda row: _elan_rule(row), row="c2, c3, c4")
 class RepELAN5(RepELAN4):
     """Fusion block of DEIMv2, there RepNCSPELAN5: `RepELAN4` without the 3x3 convolutions. YAML `[c2, c3, c4]`."""
 

@@ -68,7 +68,7 @@ def _blended(x: Tensor, y: Tensor, gate: Tensor) -> Tensor:
     return x + y + gate * x + (1 - gate) * y
 
 
-@register(_second_channels, multi_input=True)
+@register(_second_channels, multi_input=True, row="reduction")
 class CGAFusion(nn.Module):
     """A sum of two maps that leans to one or the other at each cell (DEA-Net, arXiv 2301.04805).
 
@@ -133,7 +133,7 @@ class CAFM(nn.Module):
         return self.dep_conv(y.unsqueeze(2)).squeeze(2)
 
 
-@register(_second_channels, multi_input=True)
+@register(_second_channels, multi_input=True, row="heads")
 class CAFMFusion(nn.Module):
     """CGAFusion with CAFM in place of its two attentions. YAML `[heads]`. Maps of at least 4 x 4 cells."""
 
@@ -159,7 +159,7 @@ def _sba_rule(row: RowContext) -> Plan:
     return Plan((list(row.in_channels), row.in_channels[1]), row.in_channels[1])
 
 
-@register(_sba_rule, multi_input=True)
+@register(_sba_rule, multi_input=True, row="")
 class SBA(nn.Module):
     """Selective boundary aggregation of a fine and a coarse map, at the coarse size (DuAT, arXiv 2212.11677).
 

@@ -44,7 +44,7 @@ def _elan_rule(row: RowContext) -> Plan:
     return scaled_conv(row)
 
 
-@register(_elan_rule)
+@register(_elan_rule, row="c2, c3, c4, n: int")
 class RepNCSPELAN4(nn.Module):
     """Aggregation of four maps: two halves of a projection, and two RepNCSP with a 3x3 in a row (YOLOv9's GELAN).
 

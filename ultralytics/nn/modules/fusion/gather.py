@@ -27,7 +27,7 @@ def _simfusion_rule(row: RowContext) -> Plan:
     return Plan((list(row.in_channels), c2), c2)
 
 
-@register(_simfusion_rule, multi_input=True)
+@register(_simfusion_rule, multi_input=True, row="out_channels")
 class SimFusion_3in(nn.Module):
     """Join three levels at the middle size: the fine one averaged, the coarse one bilinear, each at c2 channels."""
 
@@ -65,7 +65,7 @@ def _context_rule(row: RowContext) -> Plan:
     return Plan((list(row.in_channels), *row.args), 2 * row.in_channels[1])
 
 
-@register(_context_rule, multi_input=True)
+@register(_context_rule, multi_input=True, row="")
 class ContextGuideFusionModule(nn.Module):
     """Each of two maps plus the other, scaled by its half of a squeeze-excitation of both (of a pack; no paper)."""
 
@@ -90,7 +90,7 @@ def _focus_rule(row: RowContext) -> Plan:
     return Plan((list(row.in_channels), *row.args), 3 * int(row.in_channels[1] * e))
 
 
-@register(_focus_rule, multi_input=True)
+@register(_focus_rule, multi_input=True, row="kernel_sizes, e")
 class FocusFeature(nn.Module):
     """Join a coarse, a middle and a fine map at the middle size, add depth-wise kernels of several sizes (of a pack).
 

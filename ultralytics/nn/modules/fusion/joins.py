@@ -23,7 +23,7 @@ def _last_channels(row: RowContext) -> Plan:
     return Plan(row.args, row.in_channels[-1])
 
 
-@register(_last_channels, multi_input=True)
+@register(_last_channels, multi_input=True, row="")
 class Add(nn.Module):
     """The sum of the inputs, which have one shape."""
 
@@ -32,7 +32,7 @@ class Add(nn.Module):
         return sum(x[1:], x[0])
 
 
-@register(_last_channels, multi_input=True)
+@register(_last_channels, multi_input=True, row="")
 class Multiply(nn.Module):
     """The product of the inputs, which have one shape."""
 
@@ -44,7 +44,7 @@ class Multiply(nn.Module):
         return y
 
 
-@register(lambda row: Plan(row.args, -1))
+@register(lambda row: Plan(row.args, -1), row="index")
 class GetIndexOutput(nn.Module):
     """Pick one output of a layer that returns several. YAML `[index]`; the channels are found by the dry run.
 
@@ -95,7 +95,7 @@ def _inputs_rule(row: RowContext) -> Plan:
     return Plan((list(row.in_channels), *row.args), row.c1)
 
 
-@register(_inputs_rule, multi_input=True)
+@register(_inputs_rule, multi_input=True, row="")
 class SDI(nn.Module):
     """Inputs at the size of the first, each through a GSConv to its channels, multiplied (U-Net v2, arXiv 2311.17791).
 
@@ -124,7 +124,7 @@ def _fusion_rule(row: RowContext) -> Plan:
     return Plan((list(row.in_channels), *row.args), sum(row.in_channels) if concat else row.c1)
 
 
-@register(_fusion_rule, multi_input=True)
+@register(_fusion_rule, multi_input=True, row="fusion")
 class Fusion(nn.Module):
     """Join maps of one size in a way that the row names. YAML `[mode]`.
 
@@ -187,7 +187,7 @@ def _bi_fpn_rule(row: RowContext) -> Plan:
     return Plan((count,), row.c1)
 
 
-@register(_bi_fpn_rule, multi_input=True)
+@register(_bi_fpn_rule, multi_input=True, row=("", "length"))
 class Bi_FPN(nn.Module):
     """A sum with learned weights over the sum of their swish (after EfficientDet, arXiv 1911.09070)."""
 

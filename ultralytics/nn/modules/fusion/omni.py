@@ -6,6 +6,8 @@ Shapes: B batch, C channels, H x W map; every map is (B, C, H, W).
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -17,8 +19,35 @@ from ultralytics.utils.errors import ConfigError
 
 def _filtered(x: Tensor, gate: Tensor) -> Tensor:
     """Return |IFFT2(gate * FFT2(x))| in the type of x; the gate is real, (B, C, H, W) or (B, C, 1, 1)."""
+    if torch.onnx.is_in_onnx_export():
+        return _filtered_by_products(x, gate)
     spectrum = torch.fft.fft2(at_least_float32(x))
     return torch.fft.ifft2(at_least_float32(gate) * spectrum).abs().to(x.dtype)
+
+
+def _filtered_by_products(x: Tensor, gate: Tensor) -> Tensor:
+    """`_filtered` for ONNX, whose exporter has no complex numbers: both transforms as products of real matrices."""
+    height, width = int(x.shape[2]), int(x.shape[3])
+    rows, columns = _waves(height, x), _waves(width, x)
+    real, imag = _turned(x, torch.zeros_like(x), columns, -1.0)
+    real, imag = _turned(real.transpose(2, 3), imag.transpose(2, 3), rows, -1.0)  # (B, C, W, H)
+    real, imag = real * gate.transpose(2, 3), imag * gate.transpose(2, 3)
+    real, imag = _turned(real, imag, rows, 1.0)
+    real, imag = _turned(real.transpose(2, 3), imag.transpose(2, 3), columns, 1.0)  # (B, C, H, W)
+    return (real * real + imag * imag).sqrt() / (height * width)
+
+
+def _waves(n: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosine and sine (n, n) of 2 pi j k / n."""
+    index = torch.arange(n)
+    angle = (index[:, None] * index % n).to(like.dtype) * (2 * math.pi / n)
+    return angle.cos().to(like), angle.sin().to(like)
+
+
+def _turned(real: Tensor, imag: Tensor, waves: tuple[Tensor, Tensor], sign: float) -> tuple[Tensor, Tensor]:
+    """Multiply the last axis by cos + i sign sin, which is a Fourier transform (sign -1) or its inverse times n."""
+    cos, sin = waves
+    return real @ cos - sign * (imag @ sin), imag @ cos + sign * (real @ sin)
 
 
 class FrequencyGate(nn.Module):

@@ -30,7 +30,7 @@ def _scalseq_rule(row: RowContext) -> Plan:
     return Plan((list(row.in_channels), c2), c2)
 
 
-@register(_scalseq_rule, multi_input=True)
+@register(_scalseq_rule, multi_input=True, row="channel")
 class ScalSeq(nn.Module):
     """Three levels projected, brought to the finest size, stacked, mixed by a 1x1x1 convolution, largest over scales.
 
@@ -69,7 +69,7 @@ class ScalSeq(nn.Module):
         return self
 
 
-@register(_scalseq_rule, multi_input=True)
+@register(_scalseq_rule, multi_input=True, row="channel")
 class DynamicScalSeq(ScalSeq):
     """ScalSeq whose two coarser levels are upsampled by DySample (by two, by four)."""
 
@@ -137,7 +137,7 @@ class CoordinateGate(nn.Module):
         return self
 
 
-@register(lambda row: Plan((row.in_channels[-1], *row.args), row.in_channels[-1]), multi_input=True)
+@register(lambda row: Plan((row.in_channels[-1], *row.args), row.in_channels[-1]), multi_input=True, row="")
 class asf_attention_model(nn.Module):
     """The first input through a gate over channels, plus the second, through a gate over rows and columns.
 

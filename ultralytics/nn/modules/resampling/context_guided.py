@@ -75,7 +75,7 @@ def _down_rule(row: RowContext) -> Plan:
     return Plan((row.c1, *row.args), 2 * row.c1)
 
 
-@register(_down_rule)
+@register(_down_rule, row="dilation_rate, reduction")
 class ContextGuidedBlock_Down(nn.Module):
     """Halve the map and double the channels: strided 3x3 Conv, joined contexts, 1x1, gate of the whole map.
 

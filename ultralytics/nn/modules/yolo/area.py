@@ -80,7 +80,7 @@ def a2c2f_rule(row: RowContext) -> Plan:
     return plan
 
 
-@register(a2c2f_rule)
+@register(a2c2f_rule, row="c2, a2, area, residual, mlp_ratio, e, g, shortcut")
 class A2C2f(nn.Module):
     """Residual aggregation of area attention: each of n steps is two ABlocks, or a C3k when `a2` is false.
 

@@ -36,7 +36,7 @@ def c3k2_rule(row: RowContext) -> Plan:
     return scaled_repeat(row)
 
 
-@register(c3k2_rule)
+@register(c3k2_rule, row="c2, c3k, e, attn, g, shortcut")
 class C3k2(C2f):
     """C2f with a choice of inner blocks: attention after a bottleneck (`attn`), C3k (`c3k`), or a narrow bottleneck.
 

@@ -67,7 +67,7 @@ def _detect_rule(row: RowContext) -> Plan:
     return Plan((nc, reg_max, end2end, list(row.in_channels), not LIGHT_MARKS & set(row.above)), 0)
 
 
-@register(_detect_rule, is_head=True)
+@register(_detect_rule, is_head=True, row="nc, reg_max, end2end")
 class Detect(nn.Module):
     """Anchor-free head for any number of levels.
 
@@ -327,7 +327,7 @@ def _v10_rule(row: RowContext) -> Plan:
     return Plan((row.args[0] if row.args else row.nc, list(row.in_channels)), 0)
 
 
-@register(_v10_rule, is_head=True)
+@register(_v10_rule, is_head=True, row="nc")
 class v10Detect(Detect):
     """Dual head of YOLOv10: 16 bins, light class towers."""
 

@@ -1,0 +1,1 @@
+"""The JSON schema of model YAMLs, written from the registry."""
