@@ -8,7 +8,7 @@ from types import MappingProxyType
 from ultralytics.cfg.kinds import any_case
 from ultralytics.data.demo import GENERATORS
 from ultralytics.data.formats.detect import LABEL_FORMATS
-from ultralytics.data.utils import KEY_TYPES, MAX_CHANNELS, MAX_LISTED_CLASSES, SPLITS
+from ultralytics.data.utils import KEY_TYPES, MAX_IMAGE_CHANNELS, MAX_LISTED_CLASSES, SPLITS
 from ultralytics.utils.config.json_schema import JSONSchema, Part, schema_file
 
 _JSON_TYPES: Mapping[type, str] = MappingProxyType({str: "string", int: "integer", list: "array", dict: "object"})
@@ -60,7 +60,7 @@ def _special_keys() -> dict[str, Part]:
         "validation": {**_typed("val"), "deprecated": True},
         "names": {**_typed("names"), **ids, "type": ["array", "object"], "items": _NAME, **some},
         "nc": {"type": ["integer", "string"], "pattern": r"^\d+$", "minimum": 1, "maximum": MAX_LISTED_CLASSES},
-        "channels": {**_typed("channels"), "minimum": 1, "maximum": MAX_CHANNELS},
+        "channels": {**_typed("channels"), "minimum": 1, "maximum": MAX_IMAGE_CHANNELS},
         "format": {"type": ["string", "null"], "pattern": f"^{any_case(*LABEL_FORMATS)}$"},
         "download": {
             "if": {"type": "object"},

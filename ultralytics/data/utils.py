@@ -24,7 +24,7 @@ from ultralytics.utils.files import user_path
 __all__ = [
     "IMG_FORMATS",
     "KEY_TYPES",
-    "MAX_CHANNELS",
+    "MAX_IMAGE_CHANNELS",
     "MAX_LISTED_CLASSES",
     "SPLITS",
     "VID_FORMATS",
@@ -36,7 +36,7 @@ __all__ = [
     "suffix_of",
 ]
 
-MAX_LISTED_CLASSES, _MAX_DIGITS, MAX_CHANNELS = 1_000_000, 9, 1024
+MAX_LISTED_CLASSES, _MAX_DIGITS, MAX_IMAGE_CHANNELS = 1_000_000, 9, 1024
 SPLITS = ("train", "val", "test", "minival")
 
 KEY_TYPES: Mapping[str, tuple[type, ...]] = {
@@ -177,9 +177,9 @@ def _integer(spec: _DataYAML, key: str, value: Any) -> int:
 def _channels(spec: _DataYAML, value: Any) -> int:
     """Return the number of channels of the images."""
     channels = _integer(spec, "channels", value)
-    if not 1 <= channels <= MAX_CHANNELS:
+    if not 1 <= channels <= MAX_IMAGE_CHANNELS:
         raise spec.error(
-            "channels", f"channels: {channels:.6g}; images have 1 to {MAX_CHANNELS}", "3 is colour, 1 grey"
+            "channels", f"channels: {channels:.6g}; images have 1 to {MAX_IMAGE_CHANNELS}", "3 is colour, 1 grey"
         )
     return channels
 
