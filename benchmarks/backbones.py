@@ -109,7 +109,8 @@ def library_count(library: str, name: str, backbone: nn.Module) -> int:
         features = timm.create_model(name, features_only=True, out_indices=backbone.picked)
         return sum(p.numel() for p in features.parameters())
     own = dict(torchvision.models.get_model(name, weights=None).named_parameters())
-    return sum(own[key].numel() for key, p in backbone.named_parameters() if own[key].shape == p.shape)
+    ours = {key.removeprefix("m."): p for key, p in backbone.named_parameters()}
+    return sum(own[key].numel() for key, p in ours.items() if key in own and own[key].shape == p.shape)
 
 
 def check(library: str, name: str, kind: str, data: str) -> Report:

@@ -13,7 +13,6 @@ from ultralytics.nn.profile.block_facts import EXPORT_FORMS, all_block_facts, bl
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
-pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "block_exports.py"
 
 
@@ -33,6 +32,7 @@ def test_stated_exports(script: ModuleType, name: str) -> None:
     assert {form for form in EXPORT_FORMS if not script.failure(described, form)} == set(described.exports)
 
 
+@pytest.mark.slow
 def test_stated_exports_of_all(script: ModuleType) -> None:
     wrong = []
     for described in all_block_facts():
