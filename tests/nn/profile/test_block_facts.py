@@ -69,3 +69,9 @@ def test_heads_and_unknown_names() -> None:
     assert block_facts("RTDETRDecoder").params is None
     with pytest.raises(KeyError):
         block_facts("Nothing")
+
+
+@pytest.mark.parametrize(("name", "identity"), [("SHSA", True), ("Faster_Block", True), ("Faster_Block_EMA", False)])
+def test_only_a_block_that_does_it_starts_as_the_identity(name: str, identity: bool) -> None:
+    """All three have the method; with an attention behind its MLP the block refuses."""
+    assert block_facts(name).identity is identity

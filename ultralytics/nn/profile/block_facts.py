@@ -70,6 +70,14 @@ class BlockFacts(NamedTuple):
         return f"- [{source}, 1, {self.name}, {list(self.args or ())}]"
 
 
+class _Cost(NamedTuple):
+    """What one run of an example shows."""
+
+    params: int
+    gflops: float
+    identity: bool
+
+
 BLOCK_COLUMNS = ("row", "arguments", "parameters", "GFLOPs", "identity", "exports", "what it is")
 EXPORT_FORMS = ("torchscript", "onnx")
 """Files for one input size, with which the output of a block is compared."""
@@ -82,10 +90,9 @@ def block_facts(name: str) -> BlockFacts:
         raise KeyError(name)
     purpose = (inspect.getdoc(entry.cls) or "").strip().split("\n\n")[0].replace("\n", " ")
     file = origin(entry.cls)
-    identity = callable(getattr(entry.cls, "start_as_identity", None))
     forms = " or ".join(map(str, row_forms(entry)))
     properties = BlockFacts(
-        name, signature_text(entry.cls), purpose, str(file or ""), None, 1, None, None, identity, forms
+        name, signature_text(entry.cls), purpose, str(file or ""), None, 1, None, None, False, forms
     )
     if entry.is_head or (entry.fills_slots is not None and entry.cls.__module__.startswith("ultralytics.")):
         return properties
@@ -93,9 +100,8 @@ def block_facts(name: str) -> BlockFacts:
         cost = _cost(entry, plan, row)
         if cost is not None:
             exports = () if file else tuple(form for form in EXPORT_FORMS if form not in entry.not_exported)
-            return properties._replace(
-                args=row.args, inputs=len(row.in_channels), params=cost[0], gflops=cost[1], exports=exports
-            )
+            found = properties._replace(args=row.args, inputs=len(row.in_channels), exports=exports)
+            return found._replace(**cost._asdict())
     return properties
 
 
@@ -117,7 +123,7 @@ def _plans(entry: Entry) -> Iterator[tuple[RowContext, Plan]]:
             yield row, plan
 
 
-def _cost(entry: Entry, plan: Plan, row: RowContext) -> tuple[int, float] | None:
+def _cost(entry: Entry, plan: Plan, row: RowContext) -> _Cost | None:
     """Parameters and GFLOPs of a block on the meta device; None when it does not run on such inputs."""
     try:
         block = ProbeBlock(entry.cls, plan.args)
@@ -127,11 +133,14 @@ def _cost(entry: Entry, plan: Plan, row: RowContext) -> tuple[int, float] | None
             block.run(maps if entry.multi_input else maps[0])
     except _MISFITS:
         return None
-    return _parameters(block.module), counter.get_total_flops() / 1e9
+    params = sum(p.numel() for p in block.module.parameters())
+    return _Cost(params, counter.get_total_flops() / 1e9, _starts_as_identity(block.module))
 
 
-def _parameters(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
+def _starts_as_identity(module: nn.Module) -> bool:
+    """Whether a block makes itself pass its input on; some have the method and refuse, such as with an attention."""
+    start = getattr(module, "start_as_identity", None)
+    return bool(start()) if callable(start) else False
 
 
 def markdown_page() -> str:
