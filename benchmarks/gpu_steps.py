@@ -362,8 +362,10 @@ def peer(at: Setting) -> None:
 
 CALLS: dict[str, Callable[[Setting], None]] = {
     f.__name__: f
-    for f in (agreement, precision, training, deterministic, resume, out_of_memory, auto_batch, latency)
-    + (two_processes, compiled, tensorrt, peer)
+    for f in (
+        *(agreement, precision, training, deterministic, resume, out_of_memory),
+        *(auto_batch, latency, two_processes, compiled, tensorrt, peer),
+    )
 }
 
 
