@@ -106,8 +106,8 @@ def test_class_filter_before_top_k(folder, tmp_path, tiny):
 def test_letterbox_and_nonsquare_input(tmp_path):
     image = draw(*IMAGES[0])
     predictor = OraclePredictor(overrides=predict_args(tmp_path, imgsz=[64, 128], letterbox=True))
-    # 90 x 120 into 64 x 128: gain 64/90, width 85, padded by 21 on the left
-    gain, left = 64 / 90, 21
+    # 90 x 120 into 64 x 128: 64 x 85 cells, padded by 21 on the left
+    gain, left = 85 / 120, 21
     rows = [[(r[1] * 120 * gain + left) / 128, r[2], r[3] * 120 * gain / 128, r[4], 0.9, r[0]] for r in IMAGES[0][1]]
     shapes: list[torch.Size] = []
 
