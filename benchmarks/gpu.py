@@ -86,7 +86,7 @@ def _rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             yield _row(step.name, step.shows, "the time was used up", "not run")
             continue
         limit = left * step.weight / sum(s.weight for s in chosen[i:]) * (1 if args.smoke else 1.5)
-        yield from _run(step, args, max(limit, 30.0))
+        yield from _run(step, args, max(limit, 60.0))
 
 
 def _run(step: Step, args: argparse.Namespace, limit: float) -> Iterator[dict[str, Any]]:

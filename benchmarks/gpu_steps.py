@@ -22,7 +22,7 @@ from common import HERE
 from torch import Tensor, nn
 
 from ultralytics import YOLO
-from ultralytics.data.demo import generate_demo
+from ultralytics.data.demo import DEMO_CLASSES, generate_demo
 from ultralytics.utils.torch_utils import autocast
 
 TINY = str(HERE / "rtdetr-tiny-l.yaml")
@@ -109,7 +109,8 @@ def boxes_of(module: nn.Module, images: Tensor) -> Tensor:
 # ------------------------------------------------------------------------------------------------------------ steps
 def agreement(at: Setting) -> None:
     """Losses, gradients and boxes of each family against the CPU."""
-    for tf32, loss_bound, bound in ((False, 1e-4, 2e-3), (True, 1e-2, 5e-2)):
+    kinds = ((False, 1e-4, 2e-3), (True, 1e-2, 5e-2))  # TF32, bounds of loss and gradient
+    for tf32, loss_bound, bound in kinds if at.cuda else kinds[:1]:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
         for family, yaml in at.models().items():
             here = network(yaml)
@@ -205,9 +206,12 @@ def _loader(at: Setting) -> None:
 def _train(at: Setting, folder: Path, **changes: Any) -> str:
     """A short run on drawn images; its folder."""
     count = 8 if at.smoke else 128
-    data = generate_demo(folder / "demo", train=count, val=4, imgsz=at.size)
+    data = folder / "demo.yaml"
+    root = generate_demo(folder / "demo", train=count, val=4, imgsz=at.size)
+    text = {"path": str(root), "train": "images/train", "val": "images/val", "names": list(DEMO_CLASSES)}
+    data.write_text(json.dumps(text), encoding="utf-8")  # JSON is YAML
     fixed = {"epochs": 1, "imgsz": at.size, "batch": 4 if at.smoke else 16, "workers": 0 if at.smoke else 8}
-    quiet = {"plots": False, "val": False, "final_val": False, "verbose": False, "project": str(folder), "name": "run"}
+    quiet = {"plots": False, "val": False, "verbose": False, "project": str(folder), "name": "run"}
     model = YOLO(at.models()["RT-DETR"])
     model.train(data=str(data), device=_device(at), **{**fixed, **quiet, **changes})
     trainer: Any = model.trainer
