@@ -136,7 +136,7 @@ def test_several_weights_side_by_side(root: Path, capsys: pytest.CaptureFixture[
     assert change["difference"] == pytest.approx(late["AP"] - early["AP"])
     assert change["low 95%"] <= change["difference"] <= change["high 95%"]
     assert (root / "runs" / "both" / "comparison.tex").is_file()
-    assert change["clear"] == ("yes" if change["low 95%"] > 0 else "no")
+    assert change["on these images"] == ("differs" if change["low 95%"] > 0 else "no sign")
 
 
 def test_a_single_bare_name_is_the_model(root: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_model_against_itself_differs_by_nothing(root: Path) -> None:
     found = ultralytics.compare([RTDETR(weights), RTDETR(weights)], **options(root, name="same"))
     assert list(found.metrics) == ["late-1", "late-2"]
     for row in found.tables["differences"].records():
-        assert (row["difference"], row["low 95%"], row["high 95%"], row["clear"]) == (0, 0, 0, "no")
+        assert (row["difference"], row["low 95%"], row["high 95%"], row["on these images"]) == (0, 0, 0, "no sign")
 
 
 def test_what_cannot_be_compared(root: Path, tmp_path: Path) -> None:

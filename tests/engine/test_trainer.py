@@ -409,7 +409,7 @@ def test_a_disk_that_is_full_leaves_the_older_checkpoint_whole(make, monkeypatch
         ({"batch": 0}, ConfigError),
         ({"device": "7"}, ValueError),
         ({"amp": "fp16"}, ConfigError),
-        ({"optimizer": "MuSGD"}, ConfigError),
+        ({"optimizer": "Lion"}, ConfigError),
         ({"freeze": ["backbon"]}, ConfigError),
         ({"freeze": [8]}, ConfigError),
         ({"split": "test"}, ConfigError),

@@ -304,19 +304,20 @@ def test_frozen_objects_stay_frozen_and_others_stay_collectable() -> None:
         def __init__(self) -> None:
             self.itself = self
 
-    with gc_paused():
-        gone = weakref.ref(Knot())
-    assert gc.get_freeze_count() == 0
-    gc.collect()
-    assert gone() is None
-    gc.freeze()
+    gc.unfreeze()  # what the test session has frozen
     try:
+        with gc_paused():
+            gone = weakref.ref(Knot())
+        assert gc.get_freeze_count() == 0
+        gc.collect()
+        assert gone() is None
+        gc.freeze()
         frozen = gc.get_freeze_count()
         with gc_paused():
             pass
         assert gc.get_freeze_count() == frozen > 0
     finally:
-        gc.unfreeze()
+        gc.freeze()
 
 
 def test_a_label_file_has_a_largest_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,8 +22,10 @@ from ultralytics.utils.errors import DatasetError, WorkerError
 
 @pytest.fixture
 def handlers() -> Iterator[None]:
-    """Puts the handlers of signals back."""
+    """Default handlers, even where the session ignores a signal as a background job does; puts the former ones back."""
     before = {number: signal.getsignal(number) for number in (*Interrupt.SIGNALS, signal.SIGCHLD)}
+    for number in Interrupt.SIGNALS:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

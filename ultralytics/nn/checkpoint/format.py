@@ -113,8 +113,9 @@ def save_tensors(path: Path, content: object) -> None:
             torch.save(content, f)
     except RuntimeError as e:  # torch's writer turns what the system says into an error of its own
         reason = e.__context__ if isinstance(e.__context__, OSError) else None
-        number = reason.errno if reason is not None and reason.errno else errno.EIO
-        raise OSError(number, os.strerror(number), str(path)) from e
+        if reason is not None and reason.errno:
+            raise OSError(reason.errno, os.strerror(reason.errno), str(path)) from e
+        raise OSError(errno.EIO, str(e), str(path)) from e
 
 
 def _check_plain(value: object, where: str) -> None:
