@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +110,15 @@ class YOLODataset(Reporting, BaseDataset):
 
     def _labels_beside_images(self) -> list[str]:
         """Return the .txt files beside images that have none at the place where labels are read."""
+        texts: set[str] = set()
+        for folder in {os.path.dirname(image) for image in self.im_files}:  # a look at each folder, not at each image
+            with suppress(OSError):  # of a list of images; a folder that cannot be listed has nothing to report
+                texts |= {os.path.join(folder, name) for name in os.listdir(folder or ".") if name.endswith(".txt")}
+        if not texts:
+            return []
         pairs = zip(self.im_files, self.label_files, strict=False)
         beside = ((os.path.splitext(image)[0] + ".txt", label) for image, label in pairs if label.endswith(".txt"))
-        return [near for near, label in beside if near != label and os.path.exists(near) and not os.path.exists(label)]
+        return [near for near, label in beside if near != label and near in texts and not os.path.exists(label)]
 
     def build_transforms(self, hyp: object = None, clean: bool = False) -> Compose:
         """Return the training or the validation chain."""
