@@ -60,12 +60,12 @@ class _Stopped(Exception):
 class Report:
     """What was found for one backbone."""
 
-    library: str
+    source: str
     name: str
     kind: str
     strides: str = ""
     params: int = 0
-    library_params: int = 0
+    reference_params: int = 0
     epochs: str = ""
     map50: float = float("nan")
     export: str = ""
@@ -75,14 +75,14 @@ class Report:
     @property
     def passes(self) -> bool:
         """Whether everything holds."""
-        return not self.error and self.export == "onnx" and self.params == self.library_params
+        return not self.error and self.export == "onnx" and self.params == self.reference_params
 
     def line(self) -> str:
         """One line of the table."""
         verdict = self.error or ("passes" if self.passes else "fails")
         return (
-            f"{self.library:<12}{self.name:<30}{self.kind:<12}{self.strides:<10}{self.params:>12,}"
-            f"{self.library_params:>12,}  epochs {self.epochs:<6}mAP50 {self.map50:.3f}  {self.export:<6}{verdict}"
+            f"{self.source:<12}{self.name:<30}{self.kind:<12}{self.strides:<10}{self.params:>12,}"
+            f"{self.reference_params:>12,}  epochs {self.epochs:<6}mAP50 {self.map50:.3f}  {self.export:<6}{verdict}"
             f"  ({self.seconds:.0f} s)"
         )
 
@@ -105,7 +105,7 @@ def yaml_of(library: str, name: str) -> dict[str, Any]:
     return {"nc": 3, "backbone": [[-1, 1, library, [name, False]]], "head": head}
 
 
-def library_count(library: str, name: str, backbone: nn.Module) -> int:
+def reference_count(library: str, name: str, backbone: nn.Module) -> int:
     """Parameters of the library's own network of feature maps; of torchvision those that our row has by name."""
     if library == "Timm":
         features = timm.create_model(name, features_only=True, out_indices=backbone.picked)
@@ -134,10 +134,10 @@ def _run(report: Report, data: str, folder: Path) -> None:
     def stop(_trainer: Any) -> None:
         raise _Stopped
 
-    model = RTDETR(yaml_of(report.library, report.name))
+    model = RTDETR(yaml_of(report.source, report.name))
     backbone = model.model.model[0]
     report.params = sum(p.numel() for p in backbone.parameters())
-    report.library_params = library_count(report.library, report.name, backbone)
+    report.reference_params = reference_count(report.source, report.name, backbone)
     report.strides = "-".join(str(int(s)) for s in model.model.stride)
     model.add_callback("on_model_save", stop)
     plain = report.name in PLAIN

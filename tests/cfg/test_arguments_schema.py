@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import jsonschema
 import pytest
 import yaml
 
 from tests.contract.source import ROOT
+from tests.json_schemas import validator_of
 from ultralytics.cfg.arguments_schema import arguments_schema
 from ultralytics.cfg.schema import EXTRA_KEYS, KEYS, Key
 from ultralytics.utils.errors import UserError
@@ -32,9 +32,7 @@ def accepts(key: Key, value: object) -> bool:
 
 @pytest.fixture(scope="module")
 def validator() -> Any:
-    made = arguments_schema()
-    jsonschema.Draft202012Validator.check_schema(made)
-    return jsonschema.Draft202012Validator(made)
+    return validator_of(arguments_schema())
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import jsonschema
 import pytest
 import yaml
 
 from tests.contract.source import ROOT
+from tests.json_schemas import validator_of
 from ultralytics.data.data_schema import data_schema
 
 FILES = [ROOT.parent / "data.yaml", *sorted((ROOT / "cfg" / "datasets").glob("*.yaml"))]
@@ -18,9 +18,7 @@ GOOD = {"train": "images/train", "val": ["a", "b"], "names": {"0": "cell", "1": 
 
 @pytest.fixture(scope="module")
 def validator() -> Any:
-    made = data_schema()
-    jsonschema.Draft202012Validator.check_schema(made)
-    return jsonschema.Draft202012Validator(made)
+    return validator_of(data_schema())
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
