@@ -30,9 +30,8 @@ YAMLS = (".yaml", ".yml")
 PIXEL = k.Kind("two integers x,y", lambda value: _pixel(value), "list[int]")
 QUERY = k.Kind("an integer, at least 0, or all", lambda value: _query(value), "int | str")
 MODEL_ROW = k.Kind("a list such as [SHSA, []]", lambda value: _row(value), "list[Any]")
-LAYER_OF_MODEL = k.Kind(
-    "an integer or a name", lambda value: value if isinstance(value, str) else k.INT.convert(value), "int | str"
-)
+LAYER_OF_MODEL = k.Kind("an integer or a name", lambda value: _layer(value), "int | str")
+MODULES = Key("modules", k.PATHS, None, "Python files with registered blocks", nullable=True)
 
 
 @dataclass(frozen=True)
@@ -287,7 +286,7 @@ _ROWS = (
         "yolo blocks DySample",
         own=(
             Key("format", k.WORD, None, "form of the table", choices=tuple(tables.TABLE_FORMATS)),
-            Key("modules", k.PATHS, None, "Python files with registered blocks", nullable=True),
+            MODULES,
         ),
         files=("",),
     ),
@@ -299,7 +298,7 @@ _ROWS = (
         own=(
             Key("kind", k.WORD, "model", "kind of file", choices=("model", "data", "args")),
             Key("out", k.PATH, None, "write it to this file", nullable=True),
-            Key("modules", k.PATHS, None, "Python files with registered blocks", nullable=True),
+            MODULES,
         ),
     ),
     Tool(
@@ -377,7 +376,7 @@ _ROWS = (
         own=(
             Key("device", k.DEVICE, None, "where to run it", nullable=True),
             Key("amp", k.AMP, None, "another precision than that of the run", nullable=True),
-            Key("modules", k.PATHS, None, "Python files with registered blocks", nullable=True),
+            MODULES,
         ),
         files=WEIGHTS,
     ),

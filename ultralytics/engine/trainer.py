@@ -365,7 +365,7 @@ def measure_best(trainer: BaseTrainer) -> DetMetrics | dict[str, float]:
     """Return the metrics object of a run of other processes, which leave files alone: validate its weights again."""
     trainer.model, _ = load_checkpoint(trainer.paths.best)
     trainer.validator = trainer.get_validator()
-    trainer.validator.configure(plots=False)
+    trainer.validator.configure(plots=False, float32=True)
     with log_level(logging.WARNING):
         trainer.validator(model=trainer.model)
     return getattr(trainer.validator, "metrics", trainer.metrics)

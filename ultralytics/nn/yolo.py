@@ -5,14 +5,12 @@ Shapes: B batch, C channels, H x W image, A anchors (cells of all levels), L lev
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
@@ -24,6 +22,7 @@ from ultralytics.nn.build.spec import ModelSpec
 from ultralytics.nn.families import Family, PostOptions, Scored, register_family
 from ultralytics.nn.modules.utils import at_least_float32
 from ultralytics.nn.modules.yolo.detect import Detect
+from ultralytics.utils.interface.networks import scale_img
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.losses.yolo import E2ELoss, class_frequency_weights, v8DetectionLoss
 from ultralytics.utils.nms import non_max_suppression
@@ -31,7 +30,6 @@ from ultralytics.utils.ops import xywh2xyxy, xyxy2xywh
 
 TTA_SCALES = (1.0, 0.83, 0.67)
 TTA_MIRRORED = 1  # the view that is mirrored left to right
-GREY = 0.447  # mean of ImageNet: the border of a view
 PLACES, PLACES_IOU = 300, 0.7  # places of an image that are explained, and their largest overlap
 FIRST_KERNEL = "model.0.conv.weight"
 
@@ -132,7 +130,7 @@ class DetectionModel(detection.DetectionModel):
         views = []
         for i, scale in enumerate(TTA_SCALES):
             image = x.flip(3) if i == TTA_MIRRORED else x
-            y = super().predict(_shrunk(image, scale, step))
+            y = super().predict(scale_img(image, scale, gs=step))
             y = y if isinstance(y, Tensor) else y[0]
             box, scores = y[:, :4] / scale, y[:, 4:]
             if i == TTA_MIRRORED:
@@ -229,16 +227,6 @@ def _fit_filters(own: Tensor, kernel: Tensor) -> Tensor:
     fitted = own.clone()
     fitted[:, :shared] = kernel[:, :shared].to(own)
     return fitted
-
-
-def _shrunk(image: Tensor, scale: float, step: int) -> Tensor:
-    """Resize an image batch (B, C, H, W), and pad it at the right and below to what the step allows."""
-    if scale == 1:
-        return image
-    h, w = image.shape[2:]
-    small = F.interpolate(image, size=(int(h * scale), int(w * scale)), mode="bilinear", align_corners=False)
-    height, width = (math.ceil(side * scale / step) * step for side in (h, w))
-    return F.pad(small, [0, width - small.shape[3], 0, height - small.shape[2]], value=GREY)
 
 
 def detect_rows(output: Any, size: tuple[int, int], options: PostOptions) -> list[Tensor]:

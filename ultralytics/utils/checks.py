@@ -178,7 +178,7 @@ def check_requirements(
 
 
 def _is_met(requirement: Requirement) -> bool:
-    version = _installed_version(requirement.name)
+    version = installed_version(requirement.name)
     return version is not None and requirement.specifier.contains(version, prereleases=True)
 
 
@@ -217,7 +217,7 @@ def _owns_import_name(dist: Distribution) -> bool:
     return IMPORT_NAME in top or any(f.parts[:1] == (IMPORT_NAME,) for f in (dist.files or ()))
 
 
-def _installed_version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
     """The version of an installed distribution; None where there is none of that name."""
     from importlib import metadata
 
@@ -267,13 +267,13 @@ def collect_system_info() -> dict[str, Any]:
     return {
         "ultralytics": __version__,
         "imported from": str(ROOT),
-        "distribution": f"{DISTRIBUTION} {_installed_version(DISTRIBUTION) or 'not installed'}",
+        "distribution": f"{DISTRIBUTION} {installed_version(DISTRIBUTION) or 'not installed'}",
         "OS": platform.platform(),
         "Python": f"{platform.python_version()} ({sys.executable})",
         "CPU": f"{_cpu_name()}, {cpu_count()} cores usable",
         "RAM": "unknown" if memory is None else f"{memory:.1f} GiB",
         "devices": ", ".join(_devices()) or "cpu only",
-        **{package: _installed_version(package) or "not installed" for package in PACKAGES},
+        **{package: installed_version(package) or "not installed" for package in PACKAGES},
     }
 
 
@@ -299,6 +299,7 @@ def print_checks(verbose: bool = True, device: str = "") -> dict[str, Any]:
 
 _IN_INTERFACE = {
     **dict.fromkeys(("is_ascii", "print_args"), "system"),
+    **dict.fromkeys(("cuda_device_count", "cuda_is_available"), "networks"),
     **dict.fromkeys(("check_imshow", "check_is_path_safe", "check_python", "check_version"), "versions"),
 }
 """Names that scripts import from here, and the modules of `utils.interface` that define them."""

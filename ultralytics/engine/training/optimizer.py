@@ -53,21 +53,31 @@ class OptimizerArgs(Protocol):
     def warmup_bias_lr(self) -> float: ...
 
 
-def choose_optimizer(args: OptimizerArgs, nc: int, steps: int, user_keys: Iterable[str] = ()) -> OptimizerChoice:
+LONG_RUN_CHOICE = OptimizerChoice("AdamW", RTDETR_LR, 0.9, 0.0)
+"""What `optimizer=auto` takes for a long run, unless a family has a choice of its own."""
+
+
+def choose_optimizer(
+    args: OptimizerArgs,
+    nc: int,
+    steps: int,
+    user_keys: Iterable[str] = (),
+    long_run: OptimizerChoice = LONG_RUN_CHOICE,
+) -> OptimizerChoice:
     """Resolve `optimizer=auto`; any other name passes with the arguments' own figures.
 
-    `auto` takes AdamW with beta 1 = 0.9, and a rate of 0.002 * 5 / (4 + nc) for a run of at most `LONG_RUN` optimizer
-    `steps`, else `RTDETR_LR`. An `lr0`, `momentum` or `warmup_bias_lr` that the user gave is kept.
+    `auto` takes AdamW with beta 1 = 0.9 and a rate of 0.002 * 5 / (4 + nc) for a run of at most `LONG_RUN` optimizer
+    `steps`, else `long_run`. An `lr0`, `momentum` or `warmup_bias_lr` that the user gave is kept.
     """
     if str(args.optimizer).lower() != "auto":
         return OptimizerChoice(str(args.optimizer), float(args.lr0), float(args.momentum), float(args.warmup_bias_lr))
     given = set(user_keys)
-    auto_lr = RTDETR_LR if steps > LONG_RUN else round(0.002 * 5 / (4 + nc), 6)
+    auto = long_run if steps > LONG_RUN else OptimizerChoice("AdamW", round(0.002 * 5 / (4 + nc), 6), 0.9, 0.0)
     return OptimizerChoice(
-        "AdamW",
-        float(args.lr0) if "lr0" in given else auto_lr,
-        float(args.momentum) if "momentum" in given else 0.9,
-        float(args.warmup_bias_lr) if "warmup_bias_lr" in given else 0.0,
+        auto.name,
+        float(args.lr0) if "lr0" in given else auto.lr,
+        float(args.momentum) if "momentum" in given else auto.momentum,
+        float(args.warmup_bias_lr) if "warmup_bias_lr" in given else auto.warmup_bias_lr,
     )
 
 

@@ -81,6 +81,9 @@ class TrainerSetup(TrainerInterface):
     set, and writes nothing.
     """
 
+    long_run_choice = optim.LONG_RUN_CHOICE
+    """What `optimizer=auto` takes for a run of more than `LONG_RUN` optimizer steps."""
+
     def __init__(
         self,
         cfg: str | Path | dict[str, Any] | IterableSimpleNamespace | None = None,
@@ -270,7 +273,7 @@ class TrainerSetup(TrainerInterface):
         """
         args = self.args
         wanted = SimpleNamespace(optimizer=name, lr0=lr, momentum=momentum, warmup_bias_lr=args.warmup_bias_lr)
-        choice = optim.choose_optimizer(wanted, self.data["nc"], int(iterations), args.user_keys)
+        choice = optim.choose_optimizer(wanted, self.data["nc"], int(iterations), args.user_keys, self.long_run_choice)
         self.args = args.replace(optimizer=choice.name, lr0=choice.lr, warmup_bias_lr=choice.warmup_bias_lr)
         return optim.build_optimizer(model, choice, decay, args.backbone_lr_ratio)
 

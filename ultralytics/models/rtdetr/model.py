@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ultralytics.engine.model import Model
-from ultralytics.models.rtdetr.heatmap import Heatmap, heatmap
+from ultralytics.models.rtdetr.heatmap import heatmap as explain_images
 from ultralytics.utils.user_modules import Files
 
 
@@ -40,14 +39,4 @@ class RTDETR(Model):
         """The classes of the head's family."""
         return self.family_classes()
 
-    def heatmap(
-        self,
-        source: Any,
-        kind: str = "hirescam",
-        layer: int | str | Sequence[int | str] | None = None,
-        query: int | None = None,
-        pixel: Sequence[float] | None = None,
-        **kwargs: Any,
-    ) -> list[Heatmap]:
-        """Explain an answer on each image of a source; see `ultralytics.models.rtdetr.heatmap.heatmap`."""
-        return heatmap(self, source, kind, layer, query, pixel, **kwargs)
+    heatmap = explain_images

@@ -22,7 +22,7 @@ from ultralytics.data.augment.base import chance
 from ultralytics.data.augment.batch_mix import ImageLabels, mix_batch
 from ultralytics.data.types import Batch
 from ultralytics.engine.trainer import BaseTrainer
-from ultralytics.engine.training.optimizer import Warmup
+from ultralytics.engine.training.optimizer import Warmup, load_optimizer_state
 from ultralytics.utils import LOGGER
 from ultralytics.utils.errors import CheckpointError, ConfigError
 from ultralytics.utils.torch_tools.training_plans import FlatCosine, RunPlan, batch_scales
@@ -137,8 +137,8 @@ def _restore(trainer: BaseTrainer, best: dict[str, Any]) -> None:
         unwrap_model(trainer.model).load_state_dict(best["model"])
         trainer.ema.ema.load_state_dict(best["ema"])
         trainer.ema.updates = int(best["updates"])
-        trainer.optimizer.load_state_dict(copy.deepcopy(best["optimizer"]))
-    except (RuntimeError, ValueError, KeyError, TypeError) as e:
+        load_optimizer_state(trainer.optimizer, copy.deepcopy(best["optimizer"]))
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as e:
         raise CheckpointError(
             f"the best weights in the resumed file do not fit this run: {str(e).splitlines()[0]:.120}",
             "resume from another checkpoint of the run",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from ultralytics.engine.model import Model
 from ultralytics.models.rtdetr import RTDETR
-from ultralytics.models.rtdetr.heatmap import Heatmap, heatmap
+from ultralytics.models.rtdetr.heatmap import heatmap as explain_images
 from ultralytics.models.shvit import SHViTClassifier
 from ultralytics.nn.families import FAMILIES, Family
 from ultralytics.utils.config.absent import ABSENT_TASKS
@@ -73,17 +73,7 @@ class YOLO(Model):
         elif family.package != FAMILIES.named("yolo").package:
             self.__class__ = RTDETR  # type: ignore[assignment]
 
-    def heatmap(
-        self,
-        source: Any,
-        kind: str = "hirescam",
-        layer: int | str | Sequence[int | str] | None = None,
-        query: int | None = None,
-        pixel: Sequence[float] | None = None,
-        **kwargs: Any,
-    ) -> list[Heatmap]:
-        """Explain an answer on each image of a source; see `ultralytics.models.rtdetr.heatmap.heatmap`."""
-        return heatmap(self, source, kind, layer, query, pixel, **kwargs)
+    heatmap = explain_images
 
     @property
     def task_map(self) -> dict[str, dict[str, type[Any]]]:

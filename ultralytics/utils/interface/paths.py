@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from ultralytics.utils.downloads import download, unpack
 from ultralytics.utils.errors import NotFoundError
-from ultralytics.utils.files import TEMP_SUFFIX, latest_run
+from ultralytics.utils.files import atomic_write, latest_run, user_path
 
 SKIPPED = (".DS_Store", "__MACOSX")
 
@@ -126,7 +126,7 @@ def attempt_download_asset(file: str | Path, repo: str = "", release: str = "", 
     Raises:
         NotFoundError: there is no such file.
     """
-    path = Path(str(file).strip().replace("'", "")).expanduser()
+    path = user_path(str(file).strip().replace("'", ""))
     if not path.is_file():
         raise NotFoundError(f"{path}: no such file", "weights are not fetched by name; put them there")
     return str(path)
@@ -167,10 +167,9 @@ def zip_directory(
     if not folder.is_dir():
         raise NotFoundError(f"{folder}: no such folder")
     target = folder.with_suffix(".zip")
-    part = target.with_name(f"{target.name}{TEMP_SUFFIX}")
     skipped = tuple(exclude)
-    with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED) as archive:
+    method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+    with atomic_write(target, "wb") as f, zipfile.ZipFile(f, "w", method) as archive:
         for item in sorted(p for p in folder.rglob("*") if p.is_file() and not any(s in str(p) for s in skipped)):
             archive.write(item, item.relative_to(folder.parent))
-    part.replace(target)
     return target

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.metadata
 import inspect
 import os
 import platform
@@ -16,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ultralytics.utils.checks import installed_version
 from ultralytics.utils.log import LOGGER
 
 Result = TypeVar("Result")
@@ -33,10 +33,7 @@ def env_bool(name: str, default: bool = False) -> bool:
 
 def package_version(package: str) -> str:
     """Version of an installed package, without importing it; 0.0.0 where there is none."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "0.0.0"
+    return installed_version(package) or "0.0.0"
 
 
 def is_colab() -> bool:
