@@ -111,7 +111,8 @@ class YOLODataset(Reporting, BaseDataset):
     def _labels_beside_images(self) -> list[str]:
         """Return the .txt files beside images that have none at the place where labels are read."""
         texts: set[str] = set()
-        for folder in {os.path.dirname(image) for image in self.im_files}:  # a look at each folder, not at each image
+        folders = {image.replace("/", os.sep).rpartition(os.sep)[0] for image in self.im_files}
+        for folder in folders:  # a look at each folder, not at each image; `os.path.dirname` costs a tenth of a start
             with suppress(OSError):  # of a list of images; a folder that cannot be listed has nothing to report
                 texts |= {os.path.join(folder, name) for name in os.listdir(folder or ".") if name.endswith(".txt")}
         if not texts:
