@@ -1,9 +1,13 @@
-"""Hook of mkdocs: pages at the root of the tree (README, CONTRIBUTING, ...) become pages of the site, links adapted."""
+"""Hook of mkdocs: pages at the root of the tree (README, CONTRIBUTING, ...) become pages of the site, links adapted.
+
+Headings in Chinese get anchors of their own characters, as on the hosts of repositories, so that a link works in both.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from markdown.extensions.toc import slugify_unicode
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
@@ -14,6 +18,12 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
     "SECURITY.md": "security.md",
 }
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Keep the letters of every script in anchors; the default drops all but ASCII."""
+    config.mdx_configs.setdefault("toc", {})["slugify"] = slugify_unicode
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
