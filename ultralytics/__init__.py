@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ultralytics.data.convert import convert
     from ultralytics.data.doctor.run import doctor
     from ultralytics.engine.compare import compare
+    from ultralytics.engine.published import fetch
     from ultralytics.engine.schemas import json_schema as schema
     from ultralytics.engine.show import show
     from ultralytics.engine.training.replay import replay
@@ -45,6 +46,7 @@ __all__ = [
     "curves",
     "doctor",
     "download",
+    "fetch",
     "heatmap",
     "insert",
     "replay",
@@ -68,6 +70,7 @@ _WHERE = {
     "convert": ("ultralytics.data.convert", "convert"),
     "doctor": ("ultralytics.data.doctor.run", "doctor"),
     "download": ("ultralytics.utils.downloads", "download"),
+    "fetch": ("ultralytics.engine.published", "fetch"),
     "heatmap": ("ultralytics.models.rtdetr.heatmap", "heatmap"),
     "insert": ("ultralytics.nn.build.insertion", "insert_into_file"),
     "report": ("ultralytics.study.run_report", "report"),

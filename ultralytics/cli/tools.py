@@ -20,6 +20,7 @@ from ultralytics.cfg.renames import OLD_NAMES
 from ultralytics.cfg.schema import KEYS, TASKS, Trait, keys_with
 from ultralytics.cli.block_tools import blocks, schema
 from ultralytics.cli.grammar import WEIGHTS, call_arguments, open_model, parse_overrides, user_arguments, value_of
+from ultralytics.cli.weights_tools import fetch_weights, push
 from ultralytics.utils import tables
 from ultralytics.utils.checks import nearest
 from ultralytics.utils.config.yaml_io import load_with_lines
@@ -315,7 +316,7 @@ _ROWS = (
     ),
     Tool(
         "export",
-        "the model in another format: onnx, openvino, engine, coreml, torchscript, safetensors, state_dict",
+        "the model in another format: onnx, openvino, engine, coreml, torchscript, safetensors, state_dict, hf",
         export,
         "yolo export model=best.pt format=onnx imgsz=640",
         run_keys=None,
@@ -328,6 +329,31 @@ _ROWS = (
         "yolo benchmark model=best.pt data=data.yaml imgsz=640",
         run_keys=None,
         required=("model",),
+    ),
+    Tool(
+        "fetch",
+        "published weights by name, or hf:owner/name; without a name, the list of them",
+        fetch_weights,
+        "yolo fetch rtdetr-r18 dfine-s",
+        own=(
+            Key("folder", k.PATH, None, "where to put them; null: weights_dir of the settings", nullable=True),
+            Key("mirror", k.PATH, None, "a folder, or a base address, that has the files", nullable=True),
+            Key("max_gb", k.FLOAT, 2.0, "the most gigabytes that a file may have", low=0),
+        ),
+        files=("",),
+    ),
+    Tool(
+        "push",
+        "a model, as format=hf writes it, uploaded to the hub (extra hub); private unless asked",
+        push,
+        "yolo push model=best.pt repo=owner/name",
+        own=(
+            Key("repo", k.WORD, None, "owner/name on the hub"),
+            Key("private", k.BOOL, True, "a repository that is made is private"),
+            Key("message", k.TEXT, "Upload model", "message of the commit"),
+        ),
+        run_keys=("model", "modules", "task"),
+        required=("model", "repo"),
     ),
     Tool(
         "convert",

@@ -20,8 +20,11 @@ from ultralytics.cfg.resolution import resolve, user_values
 from ultralytics.cfg.schema import MODES, Trait, keys_with
 from ultralytics.engine.export.benchmark import Benchmark, Figures, check_saved, runnable_formats
 from ultralytics.engine.export.exporter import Export, weights_format
+from ultralytics.engine.export.hub_push import push_model
 from ultralytics.engine.export.parity import ParityReport
+from ultralytics.engine.export.weights_forms import export_weights
 from ultralytics.engine.origin import NewWeights, naming_stored_data, stored_precision
+from ultralytics.engine.published import locate_weights, weights_path
 from ultralytics.engine.results.result_list import ResultList
 from ultralytics.engine.results.results import Results
 from ultralytics.engine.training.optimizer import report_unfrozen
@@ -30,8 +33,6 @@ from ultralytics.nn.build.spec import find_model_yaml
 from ultralytics.nn.build.user_blocks import pack_user_modules
 from ultralytics.nn.checkpoint.describe import describe_file
 from ultralytics.nn.checkpoint.format import pack_model, save_checkpoint
-from ultralytics.nn.export.stock_pickle import export_stock
-from ultralytics.nn.export.stock_state_dict import export_state_dict, loading_lines
 from ultralytics.nn.families import FAMILIES, Family
 from ultralytics.nn.tasks import BaseModel, check_rebuilds, family_of_yaml, load_checkpoint
 from ultralytics.utils.callbacks import Callback, Callbacks
@@ -128,6 +129,7 @@ class Model:
 
     def _load(self, weights: str, scale: str | None = None) -> None:
         """Load a weights file; the network is fp32, in eval mode, with EMA weights where the file has them."""
+        weights = locate_weights(weights)
         if scale is not None:
             raise ConfigError(f"scale={scale}: {weights} has its scale already", "give a YAML, or leave scale out")
         if exported_suffix(weights) is not None:
@@ -323,7 +325,7 @@ class Model:
     @staticmethod
     def contents(weights: str | Path) -> list[str]:
         """Lines about what is inside a weights file; the model is not built."""
-        return describe_file(check_file(str(weights)))
+        return describe_file(weights_path(str(weights)))
 
     def export(self, format: str = "torchscript", **kwargs: Any) -> str:
         """Write the model in another form beside its weights file (else in the working folder); return the path.
@@ -331,12 +333,13 @@ class Model:
         The file is run beside the model, the differences are logged, and a file beyond the tolerance is an error, after
         which nothing was written (`allow_mismatch=True` keeps it); with `data` AP is compared too. `batch` is 1 and the
         device the CPU unless given. `state_dict` writes plain tensors and a YAML for stock `ultralytics`, and logs the
-        lines that load them, `stock` a pickled checkpoint that it opens, `safetensors` that form; none takes arguments.
+        lines that load them, `stock` a pickled checkpoint that it opens, `safetensors` that form, `hf` a folder that
+        `transformers` opens; none takes arguments.
         """
         self._need_network("be exported")
         stem = Path(self.ckpt_path).with_suffix("") if self.ckpt_path else Path(self.model_name)
         if plain := weights_format(format, {"task": self.task, **kwargs}):
-            return self._export_weights(plain, stem)
+            return str(export_weights(self, plain, stem))
         return str(self._export_graph(stem, {**kwargs, "format": format})[0])
 
     def _export_graph(
@@ -377,24 +380,17 @@ class Model:
         )  # fmt: skip
         return run(runnable_formats(format))
 
-    def _export_weights(self, format: str, stem: Path) -> str:
-        """Write tensors without a graph."""
-        if format == "safetensors":
-            return str(self.save(stem.with_name(f"{stem.name}.safetensors")))
-        if format == "stock":
-            return str(export_stock(self.model, stem, (self.ckpt or {}).get("train_args") or {}))
-        weights, yaml = export_state_dict(self.model, stem)
-        LOGGER.info(f"{weights} and {yaml} written; they are loaded there by:")
-        for line in loading_lines(self.model, weights, yaml):
-            LOGGER.info(f"  {line}")
-        return str(weights)
+    def push(self, repo: str, private: bool = True, message: str = "Upload model") -> str:
+        """Upload the folder of `format=hf` to `owner/name` on the hub, and return its address (extra `hub`)."""
+        self._need_network("be uploaded")
+        return push_model(self, repo, private, message, Path(self.ckpt_path or self.model_name).stem)
 
     def load(self, weights: str | Path | Mapping[str, Any] | nn.Module | Model) -> Model:
         """Copy every tensor that fits from a file, checkpoint dict, network or other `Model`; log what did not."""
         self._need_network("take weights")
         source = weights.model if isinstance(weights, Model) else weights
         if isinstance(source, (str, Path)):
-            source = str(check_file(str(source)))
+            source = str(weights_path(str(source)))
         self.model.load(source)
         self.predictor = None
         self.ckpt = self.ckpt or {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import importlib
 import os
 import secrets
@@ -15,6 +16,7 @@ from ultralytics.utils.errors import CheckpointError, NotFoundError
 
 TEMP_SUFFIX = ".tmp"
 _MAX_RUNS = 9999
+_CHUNK = 1 << 20
 
 
 @contextmanager
@@ -47,6 +49,15 @@ def atomic_write(path: str | Path, mode: str = "w", **kwargs: Any) -> Iterator[I
         if isinstance(e, OSError) and e.errno and (e.filename is None or str(e.filename) == str(temp)):
             e.filename, e.filename2 = str(path), None
         raise
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as f:
+        while chunk := f.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def user_path(text: str | Path) -> Path:

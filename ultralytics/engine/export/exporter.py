@@ -414,7 +414,7 @@ EXPORT_FORMATS: Mapping[str, ExportFormat] = {
     ),
 }
 ALIASES = {"tensorrt": "engine", "trt": "engine", "mlpackage": "coreml", "mlmodel": "coreml", "ts": "torchscript"}
-WEIGHTS_FORMATS = ("state_dict", "stock", "safetensors")
+WEIGHTS_FORMATS = ("state_dict", "stock", "safetensors", "hf")
 """Formats that `Model.export` writes without a graph."""
 WEIGHTS_ARGS = frozenset({"modules", "task", "verbose"})
 """Arguments that are allowed with them: they determine how the model is opened and what is logged."""

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ultralytics import __version__
+from ultralytics.nn.checkpoint.class_names import names_beside
 from ultralytics.nn.checkpoint.remap import remap_weights
 from ultralytics.nn.checkpoint.safetensors_io import SUFFIX, read_safetensors, write_safetensors
 from ultralytics.nn.checkpoint.ultralytics_pickle import convert_ultralytics, is_upstream, suspicious
@@ -145,9 +146,17 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise NotFoundError(f"weights file '{path}' does not exist\ngive the path of a .pt file, or train first")
     try:
-        return check_fields(_migrate(remap_weights(_read(path), path.stem)))
+        return check_fields(_migrate(_named(remap_weights(_read(path), path.stem), path)))
     except CheckpointError as e:
         raise CheckpointError("\n".join(f"{path}: {e}".splitlines()[:3])) from None
+
+
+def _named(data: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Give a detector of another project, whose file holds no class names, those that are known of it."""
+    record = data.get("model")
+    if "format" in data or "source" not in data or not isinstance(record, Mapping) or record.get("names"):
+        return data
+    return {**data, "model": {**record, "names": names_beside(path, record["nc"]) or None}}
 
 
 def read_plain(path: Path) -> Any:
