@@ -20,10 +20,14 @@ from ultralytics.nn.build.builder import set_batch_norm
 from ultralytics.nn.checkpoint.detr_names import key_roles, official_state
 from ultralytics.nn.checkpoint.transformers_names import to_transformers
 from ultralytics.nn.export.transformers_config import NORM_EPS, hub_class, hub_config, preprocessor_config
+from ultralytics.nn.modules.detr.dfine_head import DFINEDecoder
+from ultralytics.nn.modules.detr.rtdetrv2_decoder import RTDETRDecoderv2
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.checks import require
 from ultralytics.utils.errors import ConfigError
 
+_BACKBONE = "model.backbone."
+_SCALES: Mapping[type[nn.Module], str] = {RTDETRDecoderv2: "n_points_scale", DFINEDecoder: "num_points_scale"}
 CONFIG, TENSORS, PROCESSOR, CARD = "config.json", "model.safetensors", "preprocessor_config.json", "README.md"
 
 
@@ -60,7 +64,7 @@ def write_transformers(model: DetectionModel, folder: Path, side: int, card: str
     published = _published(model)
     names = {int(i): str(n) for i, n in model.names.items()}
     config = hub_config(model.model, published, names)
-    save(to_transformers(published), folder / TENSORS, {"format": "pt"})
+    save({**_kept(to_transformers(published)), **_point_scales(model.model[-1])}, folder / TENSORS, {"format": "pt"})
     for name, data in ((CONFIG, config), (PROCESSOR, preprocessor_config(hub_class(model.model[-1]), side))):
         (folder / name).write_text(json.dumps(data, indent=2) + os.linesep, encoding="utf-8")
     (folder / CARD).write_text(card, encoding="utf-8")
@@ -82,6 +86,23 @@ def _published(model: DetectionModel) -> dict[str, Tensor]:
             (embedding, embedding.new_zeros(1, embedding.shape[1]))
         )
     return state
+
+
+def _kept(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without the counters of the backbone's norms, which are frozen there."""
+    return {k: v for k, v in state.items() if not (k.startswith(_BACKBONE) and k.endswith(".num_batches_tracked"))}
+
+
+def _point_scales(head: nn.Module) -> dict[str, Tensor]:
+    """The constants of deformable attention that heads with points by level store: 1 / p for each point of a level."""
+    name = _SCALES.get(type(head))
+    if name is None:
+        return {}
+    layers: Any = head.decoder.layers
+    return {
+        f"model.decoder.layers.{i}.encoder_attn.{name}": torch.tensor([1 / p for p in points for _ in range(p)])
+        for i, points in enumerate(layer.cross_attn.points for layer in layers)
+    }
 
 
 def model_card(name: str, model: DetectionModel, run: Mapping[str, Any]) -> str:

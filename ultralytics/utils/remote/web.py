@@ -321,10 +321,9 @@ def refuse_page(start: bytes, kind: str, origin: str) -> None:
         raise ConfigError(f"{origin}: is a web page, not weights\nopen it in a browser: it may ask for a login")
     if text.startswith(_POINTER):
         raise ConfigError(f"{origin}: is a Git LFS pointer, not weights\ntake the address of the file itself")
-    if kind.startswith("application/json") or text.startswith(b'{"'):
-        raise ConfigError(
-            f"{origin}: is a message of the server, not weights: {printable(text[:120].decode('latin-1'))}"
-        )
+    if kind.startswith("application/json") or (text.startswith(b'{"') and b"\0" not in start[:8]):
+        said = printable(text[:120].decode("latin-1"))
+        raise ConfigError(f"{origin}: is a message of the server, not weights: {said}")
 
 
 def read_small(file: Path, limit: int) -> Any:
