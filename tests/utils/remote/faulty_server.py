@@ -9,7 +9,7 @@ import http.server
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
 HTML = b"<!DOCTYPE html><html><body>Sign in</body></html>"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
@@ -22,7 +22,7 @@ class FaultyHandler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     body = b""
     tag = '"v1"'
-    requests: list[tuple[str, dict[str, str]]]
+    requests: ClassVar[list[tuple[str, dict[str, str]]]]
 
     def log_message(self, *args: Any) -> None:
         """Say nothing."""

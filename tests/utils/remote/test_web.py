@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from email.message import Message
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import pytest
 import torch
@@ -40,7 +40,7 @@ def served() -> Iterator[Web]:
 
     class Handler(FaultyHandler):
         body = buffer.getvalue()
-        requests = []
+        requests: ClassVar[list[tuple[str, dict[str, str]]]] = []
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads, server.block_on_close = True, False

@@ -28,6 +28,7 @@ from ultralytics.utils.errors import ConfigError
 
 _BACKBONE = "model.backbone."
 _SCALES: Mapping[type[nn.Module], str] = {RTDETRDecoderv2: "n_points_scale", DFINEDecoder: "num_points_scale"}
+_EMBEDDING = "decoder.denoising_class_embed.weight"
 CONFIG, TENSORS, PROCESSOR, CARD = "config.json", "model.safetensors", "preprocessor_config.json", "README.md"
 
 
@@ -64,10 +65,18 @@ def write_transformers(model: DetectionModel, folder: Path, side: int, card: str
     published = _published(model)
     names = {int(i): str(n) for i, n in model.names.items()}
     config = hub_config(model.model, published, names)
-    save({**_kept(to_transformers(published)), **_point_scales(model.model[-1])}, folder / TENSORS, {"format": "pt"})
+    save(_hub_tensors(published, model.model[-1]), folder / TENSORS, {"format": "pt"})
     for name, data in ((CONFIG, config), (PROCESSOR, preprocessor_config(hub_class(model.model[-1]), side))):
         (folder / name).write_text(json.dumps(data, indent=2) + os.linesep, encoding="utf-8")
     (folder / CARD).write_text(card, encoding="utf-8")
+
+
+def hub_tensors(model: DetectionModel) -> dict[str, Tensor]:
+    """Return the tensors of a model of `transformers_form` under the names that `transformers` stores.
+
+    Raises ConfigError for rows that it does not have.
+    """
+    return _hub_tensors(_published(model), model.model[-1])
 
 
 def _published(model: DetectionModel) -> dict[str, Tensor]:
@@ -79,18 +88,18 @@ def _published(model: DetectionModel) -> dict[str, Tensor]:
             f"format=hf: transformers has no {type(model.model[own[0]]).__name__} at layer {own[0]}",
             "it can be written for models of published rows, such as rtdetr-r18.yaml or dfine-s.yaml",
         )
-    state = {k: v.detach().contiguous().clone() for k, v in official_state(model.state_dict(), roles).items()}
-    embedding = state.get("decoder.denoising_class_embed.weight")
-    if embedding is not None and len(embedding) == model.nc:
-        state["decoder.denoising_class_embed.weight"] = torch.cat(
-            (embedding, embedding.new_zeros(1, embedding.shape[1]))
-        )
-    return state
+    state = {k: v.detach() for k, v in official_state(model.state_dict(), roles).items()}
+    embedding = state[_EMBEDDING]
+    padding = embedding.new_zeros(model.nc + 1 - len(embedding), embedding.shape[1])
+    return {**state, _EMBEDDING: torch.cat((embedding, padding))}
 
 
-def _kept(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _hub_tensors(published: Mapping[str, Tensor], head: nn.Module) -> dict[str, Tensor]:
     """Without the counters of the backbone's norms, which are frozen there."""
-    return {k: v for k, v in state.items() if not (k.startswith(_BACKBONE) and k.endswith(".num_batches_tracked"))}
+    named = {**to_transformers(published), **_point_scales(head)}
+    counters = (_BACKBONE, ".num_batches_tracked")
+    kept = {k: v for k, v in named.items() if not (k.startswith(counters[0]) and k.endswith(counters[1]))}
+    return {k: v.contiguous().clone() for k, v in kept.items()}
 
 
 def _point_scales(head: nn.Module) -> dict[str, Tensor]:
