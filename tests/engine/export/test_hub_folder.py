@@ -1,4 +1,4 @@
-"""Folders for `transformers`: its names and shapes, equal outputs when read back, refusals where it has no such network.
+"""Folders for `transformers`: its names and shapes, equal outputs when read back, refusals of networks that it lacks.
 
 `golden/foreign_keys.json` has keys and shapes that transformers stores of its own random models.
 """
@@ -151,16 +151,32 @@ class _Library(types.ModuleType):
 
     def from_pretrained(self, folder: str, local_files_only: bool) -> _Library:
         assert local_files_only
-        self.network, _ = load_checkpoint(Path(folder) / "model.safetensors")
+        self.network: Any = load_checkpoint(Path(folder) / "model.safetensors")[0]
         return self
 
     def eval(self) -> _Library:
         return self
 
     def __call__(self, image: Tensor) -> types.SimpleNamespace:
-        out = network_outputs(self.network, image)  # type: ignore[arg-type]
-        order = torch.randperm(len(out.boxes))
-        return types.SimpleNamespace(logits=out.logits[None, order] + self.error, pred_boxes=out.boxes[None, order])
+        head: Any = self.network.model[-1]
+        scores = []
+
+        def last_first(confidence: Tensor, queries: int) -> Tensor:
+            """Choose the best tokens in another order: the scores that are returned are in that order too."""
+            order = confidence.topk(queries, 1).indices.flip(1)
+            scores.append(torch.full_like(confidence, -9.0).scatter_(1, order, torch.arange(queries, 0.0, -1)[None]))
+            return self.chosen(order, confidence)
+
+        with head.selecting_by(last_first):
+            out = network_outputs(self.network, image)
+        error = torch.tensor(self.error)
+        return types.SimpleNamespace(
+            logits=out.logits[None] + error, pred_boxes=out.boxes[None], enc_outputs_class=scores[0][..., None]
+        )
+
+    def chosen(self, order: Tensor, confidence: Tensor) -> Tensor:
+        """The tokens of this side."""
+        return order
 
 
 @pytest.mark.parametrize(("error", "agrees"), [(0.0, True), (5e-5, True), (2e-4, False)])
@@ -177,15 +193,19 @@ def test_outputs_of_transformers_are_compared(
         assert list(tmp_path.iterdir()) == []
 
 
-def test_pairs_of_queries() -> None:
+def test_tokens_that_are_not_the_best_are_no_excuse(fine: RTDETR) -> None:
+    plain = transformers_form(fine.model)
+    image = next(iter(noise_images(320)))  # 500 tokens, 300 queries
+    with torch.no_grad():
+        found = hub_folder._with_tokens(plain, image, torch.arange(300)[None])
+    assert found.boxes.isnan().all()
+
+
+def test_differences() -> None:
     logits, boxes = torch.randn(20, 3), torch.rand(20, 4)
-    order = torch.randperm(20)
-    shifted = Outputs(logits[order] + 0.5e-3, boxes[order])
-    found = largest_differences(Outputs(logits, boxes), shifted)
+    found = largest_differences(Outputs(logits, boxes), Outputs(logits + 0.5e-3, boxes))
     torch.testing.assert_close(torch.stack(list(found)), torch.tensor([0.5e-3, 0.0]), atol=1e-6, rtol=0)
     assert largest_differences(Outputs(logits, boxes), Outputs(logits[1:], boxes[1:])).logits == torch.inf
-    empty = Outputs(logits[:0], boxes[:0])
-    assert max(map(float, largest_differences(empty, empty))) == 0
 
 
 def test_the_form_changes_nothing_of_the_model() -> None:

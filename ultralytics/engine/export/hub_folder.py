@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from ultralytics.engine.export.exporter import move_into_place, work_folder
 from ultralytics.nn.export.transformers_config import hub_class
 from ultralytics.nn.export.transformers_folder import TENSORS, model_card, transformers_form, write_transformers
 from ultralytics.nn.families import family_of
+from ultralytics.nn.modules.query_head import QueryHead
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 from ultralytics.utils.checks import check_imgsz, require
 from ultralytics.utils.errors import CheckpointError, ConfigError
@@ -27,8 +27,9 @@ from ultralytics.utils.log import LOGGER
 
 BOUND = 1e-4
 """Largest difference of logits, and of boxes in 0..1, from those of `transformers`."""
-IMAGES, TRIES = 2, 4
-SEED = 2304
+TIE = 1e-3
+"""Logits by which a token may score below our choice."""
+IMAGES, SEED = 2, 2304
 
 
 class Outputs(NamedTuple):
@@ -75,9 +76,9 @@ def _side(run: Mapping[str, Any]) -> int:
 
 
 def noise_images(side: int) -> Iterable[Tensor]:
-    """Yield images (1, 3, S, S) of noise, the same at each call: no two cells have the same score."""
+    """Yield images (1, 3, S, S) of noise, the same at each call."""
     generator = torch.Generator().manual_seed(SEED)
-    for _ in range(TRIES):
+    for _ in range(IMAGES):
         yield torch.rand(1, 3, side, side, generator=generator)
 
 
@@ -106,11 +107,12 @@ def check_read_back(model: DetectionModel, folder: Path, image: Tensor) -> None:
 
 @torch.no_grad()
 def compare_outputs(model: DetectionModel, folder: Path, images: Iterable[Tensor]) -> Outputs:
-    """Compare with `transformers` on images until enough agree; return the largest differences.
+    """Run the folder in `transformers` and return the largest differences of logits and boxes.
 
-    Of tokens with nearly the same score each side may select its own, which another image does not have.
+    The tokens that become queries are chosen by score, and scores that are equal but for rounding may be chosen
+    otherwise there: our network takes the same tokens, each of which must be within `TIE` of our own choice.
 
-    Raises CheckpointError where too few images agree.
+    Raises CheckpointError beyond the bounds.
     """
     name = hub_class(model.model[-1]).name
     library = require("transformers", "comparing with transformers")
@@ -118,22 +120,38 @@ def compare_outputs(model: DetectionModel, folder: Path, images: Iterable[Tensor
     found = []
     for image in images:
         out = network(image)
-        found.append(largest_differences(network_outputs(model, image), Outputs(out.logits[0], out.pred_boxes[0])))
-        logits, boxes = found[-1]
-        LOGGER.info(f"beside {name} of transformers: logits {float(logits):.1e}, boxes {float(boxes):.1e}")
-        agreed = [f for f in found if max(map(float, f)) <= BOUND]
-        if len(agreed) == IMAGES:
-            return Outputs(*(torch.stack(values).max() for values in zip(*agreed, strict=True)))
-    raise CheckpointError(
-        f"format=hf: {name} of transformers gives other outputs (logits {float(logits):.1e}, boxes {float(boxes):.1e}; "
-        f"at most {BOUND})\nnothing was written; its version may be too old or too new"
-    )
+        chosen = out.enc_outputs_class.amax(-1).topk(out.logits.shape[1], 1).indices  # (1, Q)
+        theirs = Outputs(out.logits[0], out.pred_boxes[0])
+        found.append(largest_differences(_with_tokens(model, image, chosen), theirs))
+    worst = Outputs(*(torch.stack(values).max() for values in zip(*found, strict=True)))
+    shown = f"logits {float(worst.logits):.1e}, boxes {float(worst.boxes):.1e}"
+    if not max(map(float, worst)) <= BOUND:
+        raise CheckpointError(
+            f"format=hf: {name} of transformers gives other outputs ({shown}; at most {BOUND})\n"
+            "nothing was written; its version may be too old or too new"
+        )
+    LOGGER.info(f"beside {name} of transformers, {len(found)} images of noise: {shown}")
+    return worst
+
+
+def _with_tokens(model: DetectionModel, image: Tensor, chosen: Tensor) -> Outputs:
+    """Run a detector with these tokens (1, Q) as queries; the outputs are NaN where they are not its best ones."""
+    head = cast("QueryHead", model.model[-1])
+    fair = True
+
+    def choose(confidence: Tensor, queries: int) -> Tensor:
+        nonlocal fair
+        least = confidence.topk(queries, 1).values[:, -1:]
+        fair = bool((confidence.gather(1, chosen) >= least - TIE).all())
+        return chosen
+
+    with head.selecting_by(choose):
+        found = network_outputs(model, image)
+    return found if fair else Outputs(*(torch.full_like(values, torch.nan) for values in found))
 
 
 def largest_differences(ours: Outputs, theirs: Outputs) -> Outputs:
-    """Pair the queries of two sides, whose order may differ, and return the largest differences of logits and boxes."""
-    left, right = torch.cat(ours, 1), torch.cat(theirs, 1)  # (Q, nc + 4)
-    if left.shape != right.shape:
+    """Return the largest differences of logits and of boxes; infinite where the shapes differ."""
+    if any(a.shape != b.shape for a, b in zip(ours, theirs, strict=True)):
         return Outputs(torch.tensor(torch.inf), torch.tensor(torch.inf))
-    a, b = linear_sum_assignment(torch.cdist(left, right, p=torch.inf).numpy())
-    return Outputs(*((x[a] - y[b]).abs().max() for x, y in zip(ours, theirs, strict=True)))
+    return Outputs(*((a - b).abs().max() for a, b in zip(ours, theirs, strict=True)))
