@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ultralytics.data.convert import convert
     from ultralytics.data.doctor.run import doctor
     from ultralytics.engine.compare import compare
+    from ultralytics.engine.export.hub_push import push_folder as push
     from ultralytics.engine.published import fetch
     from ultralytics.engine.schemas import json_schema as schema
     from ultralytics.engine.show import show
@@ -49,6 +50,7 @@ __all__ = [
     "fetch",
     "heatmap",
     "insert",
+    "push",
     "replay",
     "report",
     "schema",
@@ -73,6 +75,7 @@ _WHERE = {
     "fetch": ("ultralytics.engine.published", "fetch"),
     "heatmap": ("ultralytics.models.rtdetr.heatmap", "heatmap"),
     "insert": ("ultralytics.nn.build.insertion", "insert_into_file"),
+    "push": ("ultralytics.engine.export.hub_push", "push_folder"),
     "report": ("ultralytics.study.run_report", "report"),
     "replay": ("ultralytics.engine.training.replay", "replay"),
     "schema": ("ultralytics.engine.schemas", "json_schema"),

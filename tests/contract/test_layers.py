@@ -84,6 +84,7 @@ WING_ORDER = {  # inside a package, low to high; same number: siblings that do n
     "ultralytics.engine": {
         "origin": 0,
         "class_names": 0,
+        "published": 0,
         "results": 0,
         "writers": 1,
         "error_report": 1,

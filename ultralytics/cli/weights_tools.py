@@ -5,13 +5,11 @@ Nothing here imports torch before a tool runs.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import ultralytics
-from ultralytics.utils.log import LOGGER
 
 
 class WeightsCall(Protocol):
@@ -32,18 +30,13 @@ class WeightsCall(Protocol):
 
 def fetch_weights(call: WeightsCall) -> None:
     """Fetch the named weights; without a name, list the catalogue."""
-    if call.files:
-        ultralytics.fetch(call.files, **call.own)
-        return
-    for line in importlib.import_module("ultralytics.engine.published").catalogue_lines():
-        LOGGER.info(line)
+    ultralytics.fetch(call.files, **call.own)
 
 
 def push(call: WeightsCall) -> None:
     """Upload a model, or a folder of format=hf."""
-    own = {"private": True, "message": "Upload model", **call.own}
     folder = Path(str(call.values["model"]))
     if folder.is_dir():
-        importlib.import_module("ultralytics.engine.export.hub_push").push_folder(folder, **own)
+        ultralytics.push(folder, **call.own)
     else:
-        call.model.push(**own)
+        call.model.push(**call.own)

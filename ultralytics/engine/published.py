@@ -72,7 +72,7 @@ def weights_path(text: str) -> Path:
 
 # ------------------------------------------------------------------------------------------------------------ fetching
 def fetch(
-    names: str | Sequence[str],
+    names: str | Sequence[str] = (),
     folder: str | Path | None = None,
     mirror: str | None = None,
     max_gb: float = MAX_GB,
@@ -83,7 +83,7 @@ def fetch(
     catalogue is noted at the first fetch. What is already there is only checked.
 
     Args:
-        names: Names of the catalogue, or `hf:owner/name`.
+        names: Names of the catalogue, or `hf:owner/name`; without any the catalogue is listed.
         folder: Where to put them; None: `weights_dir` of the settings.
         mirror: A folder, or a base address, that has the files under their own names.
         max_gb: The most gigabytes that a file may have.
@@ -94,10 +94,12 @@ def fetch(
         CheckpointError: the file is not one that is read here.
     """
     wanted = [known_weights(name) for name in ([names] if isinstance(names, str) else names)]
+    for line in [] if wanted else _catalogue_lines():
+        LOGGER.info(line)
     return [_Fetching(weights, weights_folder(folder), mirror, max_gb)() for weights in wanted]
 
 
-def catalogue_lines() -> list[str]:
+def _catalogue_lines() -> list[str]:
     """The catalogue as a table: name, accuracy, licence, file, and whether it is in the weights folder."""
     folder = weights_folder()
     rows = [("name", "accuracy", "licence", "here", "file")]
@@ -156,11 +158,11 @@ class _Fetching:
 
     def _rule(self, url: str, file: RemoteFile, sha256: str | None) -> FetchRule:
         hosts = redirect_hosts(url) if self.mirror is None else ()
-        limit = int(self.max_gb * 1e9) if self._is_weights(file) else MAX_CONFIG
+        limit = (self.weights.size or int(self.max_gb * 1e9)) if self._is_weights(file) else MAX_CONFIG
         on_hub = urlsplit(url).hostname == urlsplit(hub_endpoint()).hostname
         token = os.getenv("HF_TOKEN", "") if on_hub and url.startswith("https://") else ""
         return FetchRule(
-            max_bytes=self.weights.size or limit,
+            max_bytes=limit,
             hosts=hosts,
             sha256=sha256,
             weights=self._is_weights(file),

@@ -34,14 +34,14 @@ def push_model(model: Exportable, repo: str, private: bool, message: str, name: 
         return push_folder(export_weights(model, "hf", Path(work) / name), repo, private, message)
 
 
-def push_folder(folder: Path, repo: str, private: bool, message: str) -> str:
+def push_folder(folder: str | Path, repo: str, private: bool = True, message: str = "Upload model") -> str:
     """Upload a folder of `format=hf`, and return the address of the repository.
 
     Raises:
         MissingPackageError: `huggingface_hub` is not installed.
         ConfigError: not a name of a repository, not such a folder, or the hub refuses.
     """
-    api = _hub_package(repo).HfApi()
+    api, folder = _hub_package(repo).HfApi(), Path(folder)
     missing = [name for name in (CONFIG, TENSORS) if not (folder / name).is_file()]
     if missing:
         raise ConfigError(f"{folder}: has no {missing[0]}", "yolo export format=hf writes such a folder")
