@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from ultralytics.cfg import Args, get_cfg, get_save_dir
 from ultralytics.data.build import EpochSampler
+from ultralytics.engine.published import weights_path
 from ultralytics.engine.training import autobatch as memory
 from ultralytics.engine.training import optimizer as optim
 from ultralytics.engine.training.console import LossMeter, RunClock, count_images, settle_recipe, write_csv
@@ -185,7 +186,7 @@ class TrainerSetup(TrainerInterface):
             self.model = network_of_argument(self, str(args.model))
         elif isinstance(args.pretrained, str):
             network: Any = self.model
-            network.load(args.pretrained)
+            network.load(weights_path(args.pretrained))
 
     def _prepare_model(self) -> None:
         """Move the network to the device, give it its arguments, fix the frozen layers and the image size."""
@@ -389,7 +390,7 @@ def network_of_argument(trainer: TrainerInterface, name: str) -> nn.Module:
         weights, _ = load_checkpoint(name)
         cfg = weights.yaml
     if isinstance(trainer.args.pretrained, str):
-        weights = trainer.args.pretrained
+        weights = str(weights_path(trainer.args.pretrained))
     elif not trainer.args.pretrained:
         weights = None
     return trainer.get_model(cfg=cfg, weights=weights, verbose=False)
