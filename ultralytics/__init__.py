@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ultralytics.data.doctor.run import doctor
     from ultralytics.engine.compare import compare
     from ultralytics.engine.export.hub_push import push_folder as push
-    from ultralytics.engine.published import fetch
+    from ultralytics.engine.published import fetch_weights as fetch
     from ultralytics.engine.schemas import json_schema as schema
     from ultralytics.engine.show import show
     from ultralytics.engine.training.replay import replay
@@ -72,7 +72,7 @@ _WHERE = {
     "convert": ("ultralytics.data.convert", "convert"),
     "doctor": ("ultralytics.data.doctor.run", "doctor"),
     "download": ("ultralytics.utils.downloads", "download"),
-    "fetch": ("ultralytics.engine.published", "fetch"),
+    "fetch": ("ultralytics.engine.published", "fetch_weights"),
     "heatmap": ("ultralytics.models.rtdetr.heatmap", "heatmap"),
     "insert": ("ultralytics.nn.build.insertion", "insert_into_file"),
     "push": ("ultralytics.engine.export.hub_push", "push_folder"),

@@ -20,7 +20,7 @@ from ultralytics.cfg.renames import OLD_NAMES
 from ultralytics.cfg.schema import KEYS, TASKS, Trait, keys_with
 from ultralytics.cli.block_tools import blocks, schema
 from ultralytics.cli.grammar import WEIGHTS, call_arguments, open_model, parse_overrides, user_arguments, value_of
-from ultralytics.cli.weights_tools import fetch_weights, push
+from ultralytics.cli.weights_tools import fetch_published, push
 from ultralytics.utils import tables
 from ultralytics.utils.checks import nearest
 from ultralytics.utils.config.yaml_io import load_with_lines
@@ -333,7 +333,7 @@ _ROWS = (
     Tool(
         "fetch",
         "published weights by name, or hf:owner/name; without a name, the list of them",
-        fetch_weights,
+        fetch_published,
         "yolo fetch rtdetr-r18 dfine-s",
         own=(
             Key("folder", k.PATH, None, "where to put them; null: weights_dir of the settings", nullable=True),

@@ -28,7 +28,7 @@ class WeightsCall(Protocol):
     def values(self) -> Mapping[str, Any]: ...
 
 
-def fetch_weights(call: WeightsCall) -> None:
+def fetch_published(call: WeightsCall) -> None:
     """Fetch the named weights; without a name, list the catalogue."""
     ultralytics.fetch(call.files, **call.own)
 

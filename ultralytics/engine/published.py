@@ -33,7 +33,7 @@ from ultralytics.utils.remote.web import FetchRule, check_sha256, fetch_file, re
 from ultralytics.utils.tables import aligned
 
 MAX_GB = 2.0
-MAX_CONFIG = 4 << 20
+_MAX_CONFIG = 4 << 20
 MIN_RATE = 1024  # bytes a second, below which a transfer is given up
 
 
@@ -71,7 +71,7 @@ def weights_path(text: str) -> Path:
 
 
 # ------------------------------------------------------------------------------------------------------------ fetching
-def fetch(
+def fetch_weights(
     names: str | Sequence[str] = (),
     folder: str | Path | None = None,
     mirror: str | None = None,
@@ -158,7 +158,7 @@ class _Fetching:
 
     def _rule(self, url: str, file: RemoteFile, sha256: str | None) -> FetchRule:
         hosts = redirect_hosts(url) if self.mirror is None else ()
-        limit = (self.weights.size or int(self.max_gb * 1e9)) if self._is_weights(file) else MAX_CONFIG
+        limit = (self.weights.size or int(self.max_gb * 1e9)) if self._is_weights(file) else _MAX_CONFIG
         on_hub = urlsplit(url).hostname == urlsplit(hub_endpoint()).hostname
         token = os.getenv("HF_TOKEN", "") if on_hub and url.startswith("https://") else ""
         return FetchRule(
@@ -196,7 +196,7 @@ class _Fetching:
             check_published(path, self.weights)
             return
         try:
-            read_small(path, MAX_CONFIG)
+            read_small(path, _MAX_CONFIG)
         except ValueError as e:
             raise ConfigError(f"{file.url or path}: not a configuration ({e})", "check the name of the model") from None
 

@@ -107,7 +107,7 @@ def _not_satisfiable(h: FaultyHandler) -> None:
         _good(h)
 
 
-def _endless(h: FaultyHandler) -> None:
+def _unbounded(h: FaultyHandler) -> None:
     h.send_response(200)
     h.end_headers()
     while True:
@@ -159,7 +159,7 @@ BEHAVIOURS: dict[str, Callable[[FaultyHandler], None]] = {
     "loop": lambda h: h.redirect(h.path),
     "to_file": lambda h: h.redirect("file:///etc/hostname"),
     "large": lambda h: h.send(b"PK", length=LARGE),
-    "endless": _endless,
+    "unbounded": _unbounded,
     "bad_chunk": lambda h: h.chunks(h.body[:100], end=b"zz\r\n"),
     "cut_chunks": lambda h: h.chunks(h.body[:100], end=b"ffff\r\nabc"),
     "encoded": lambda h: h.send(h.body, Content_Encoding="gzip"),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import http.server
 import io
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from email.message import Message
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -69,7 +69,7 @@ FAULTS: list[tuple[str, type[UserError], str]] = [
     ("loop", ConfigError, "redirect"),
     ("to_file", ConfigError, "redirect"),
     ("large", ConfigError, "10,000,000,000"),
-    ("endless", ConfigError, "larger than 1,000,000"),
+    ("unbounded", ConfigError, "larger than 1,000,000"),
     ("bad_chunk", CutTransferError, "IncompleteRead"),
     ("cut_chunks", CutTransferError, "IncompleteRead"),
     ("encoded", ConfigError, "gzip"),
@@ -167,7 +167,7 @@ def test_https_never_becomes_http(served: Web) -> None:
     handler = web._Redirects(FetchRule())
     request = urllib.request.Request("https://example.org/a")
     with pytest.raises(ConfigError, match="without encryption"):
-        handler.redirect_request(request, io.BytesIO(), 302, "", Message(), "http://example.org/a")
+        handler.redirect_request(request, io.BytesIO(), 302, "", http.client.HTTPMessage(), "http://example.org/a")
 
 
 @pytest.mark.parametrize("start", [b'{"\x00\x00\x00\x00\x00\x00{"a":{}}', b"PK\x03\x04", b"\x10\x00"])

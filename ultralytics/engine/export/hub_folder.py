@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ultralytics.engine.export.exporter import move_into_place, work_folder
+from ultralytics.engine.export.parity import TIE
 from ultralytics.nn.export.transformers_config import hub_class
 from ultralytics.nn.export.transformers_folder import TENSORS, model_card, transformers_form, write_transformers
 from ultralytics.nn.families import family_of
@@ -27,9 +28,7 @@ from ultralytics.utils.log import LOGGER
 
 BOUND = 1e-4
 """Largest difference of logits, and of boxes in 0..1, from those of `transformers`."""
-TIE = 1e-3
-"""Logits by which a token may score below our choice."""
-IMAGES, SEED = 2, 2304
+_IMAGES, _SEED = 2, 2304
 
 
 class Outputs(NamedTuple):
@@ -77,8 +76,8 @@ def _side(run: Mapping[str, Any]) -> int:
 
 def noise_images(side: int) -> Iterable[Tensor]:
     """Yield images (1, 3, S, S) of noise, the same at each call."""
-    generator = torch.Generator().manual_seed(SEED)
-    for _ in range(IMAGES):
+    generator = torch.Generator().manual_seed(_SEED)
+    for _ in range(_IMAGES):
         yield torch.rand(1, 3, side, side, generator=generator)
 
 

@@ -22,7 +22,7 @@ __all__ = ("HubClass", "hub_class", "hub_config", "preprocessor_config")
 
 NORM_EPS = 1e-5  # of the batch norms of these classes
 _AIFI = "encoder.encoder.0.layers."
-State = Mapping[str, Tensor]
+_State = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def hub_class(head: nn.Module) -> HubClass:
     return found
 
 
-def hub_config(network: nn.Sequential, state: State, names: Mapping[int, str]) -> dict[str, Any]:
+def hub_config(network: nn.Sequential, state: _State, names: Mapping[int, str]) -> dict[str, Any]:
     """Return the configuration of a network whose tensors are given under published names.
 
     Raises ConfigError for a head or backbone that `transformers` does not have.
@@ -90,7 +90,7 @@ def preprocessor_config(kind: HubClass, side: int) -> dict[str, Any]:
 
 
 # ------------------------------------------------------------------------------------------------------------ backbone
-def _backbone(state: State) -> dict[str, Any]:
+def _backbone(state: _State) -> dict[str, Any]:
     levels = _count(state, r"encoder\.input_proj\.(\d+)\.")
     outputs = {"out_features": [f"stage{k}" for k in range(5 - levels, 5)]}
     if "backbone.conv1.conv1_3.conv.weight" in state:
@@ -100,7 +100,7 @@ def _backbone(state: State) -> dict[str, Any]:
     raise ConfigError("format=hf: the backbone is neither a ResNet-D nor an HGNetv2, which transformers has")
 
 
-def _resnet(state: State) -> dict[str, Any]:
+def _resnet(state: _State) -> dict[str, Any]:
     stages = range(_count(state, r"backbone\.res_layers\.(\d+)\."))
     deep = "backbone.res_layers.0.blocks.0.branch2c.conv.weight" in state
     last = "branch2c" if deep else "branch2b"
@@ -117,7 +117,7 @@ def _resnet(state: State) -> dict[str, Any]:
     }
 
 
-def _hgnet(state: State) -> dict[str, Any]:
+def _hgnet(state: _State) -> dict[str, Any]:
     stages = range(_count(state, r"backbone\.stages\.(\d+)\."))
     first = [f"backbone.stages.{s}.blocks.0." for s in stages]
     light = [f"{block}layers.0.conv1.conv.weight" in state for block in first]
@@ -145,7 +145,7 @@ def _hgnet(state: State) -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------------------------------------------- encoder, decoder
-def _encoder(network: nn.Sequential, state: State) -> dict[str, Any]:
+def _encoder(network: nn.Sequential, state: _State) -> dict[str, Any]:
     levels = _count(state, r"encoder\.input_proj\.(\d+)\.")
     width = _channels(state, "encoder.input_proj.0")
     attention = next((m for m in network.modules() if isinstance(m, AIFI)), None)
@@ -173,7 +173,7 @@ def _encoder(network: nn.Sequential, state: State) -> dict[str, Any]:
     return {**found, "hidden_expansion": _channels(state, f"{block}conv1") / width}
 
 
-def _decoder(head: Any, state: State) -> dict[str, Any]:
+def _decoder(head: Any, state: _State) -> dict[str, Any]:
     layers = head.num_decoder_layers
     if head.learnt_init_query or int(head.decoder.eval_idx) not in {-1, layers - 1}:
         raise ConfigError(
@@ -209,12 +209,12 @@ def _points(head: Any) -> list[int]:
     return list(found)
 
 
-def _channels(state: State, name: str) -> int:
+def _channels(state: _State, name: str) -> int:
     """Output channels of a convolution."""
     return int(state[f"{name}.conv.weight"].shape[0])
 
 
-def _count(state: State, pattern: str) -> int:
+def _count(state: _State, pattern: str) -> int:
     """How many different numbers a pattern of a key's beginning finds."""
     compiled = re.compile(pattern)
     return len({match[1] for key in state if (match := compiled.match(key))})

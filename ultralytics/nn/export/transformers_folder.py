@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ultralytics.cfg.schema import Trait, keys_with
 from ultralytics.nn.build.builder import set_batch_norm
 from ultralytics.nn.checkpoint.detr_names import key_roles, official_state
 from ultralytics.nn.checkpoint.transformers_names import to_transformers
@@ -107,10 +108,10 @@ def _point_scales(head: nn.Module) -> dict[str, Tensor]:
     name = _SCALES.get(type(head))
     if name is None:
         return {}
-    layers: Any = head.decoder.layers
+    decoder: Any = head.decoder
     return {
         f"model.decoder.layers.{i}.encoder_attn.{name}": torch.tensor([1 / p for p in points for _ in range(p)])
-        for i, points in enumerate(layer.cross_attn.points for layer in layers)
+        for i, points in enumerate(layer.cross_attn.points for layer in decoder.layers)
     }
 
 
@@ -139,7 +140,7 @@ def model_card(name: str, model: DetectionModel, run: Mapping[str, Any]) -> str:
         f"`{kind.name}` from `{yaml}`, {sum(p.numel() for p in model.parameters()):,} parameters, {model.nc} classes:",
         f"{shown}.",
         "",
-        *_section("Training", {k: args[k] for k in CARD_ARGS if args.get(k) is not None}),
+        *_section("Training", {k: args[k] for k in keys_with(Trait.SHOWN) if args.get(k) is not None}),
         *_section("Validation", {k: f"{v:.4g}" for k, v in metrics.items() if isinstance(v, (int, float))}),
         "## Use",
         "",
@@ -154,10 +155,6 @@ def model_card(name: str, model: DetectionModel, run: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
-
-
-CARD_ARGS = ("data", "epochs", "imgsz", "batch", "optimizer", "lr0", "recipe", "seed")
-"""Arguments of the run that the card shows."""
 
 
 def _section(title: str, values: Mapping[str, Any]) -> list[str]:

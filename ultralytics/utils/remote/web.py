@@ -18,7 +18,6 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from email.message import Message
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -28,7 +27,7 @@ from ultralytics.utils.errors import ConfigError, NotFoundError, UserError, prin
 from ultralytics.utils.files import atomic_write, file_sha256
 from ultralytics.utils.log import LOGGER, ProgressBar
 
-CHUNK = 1 << 20
+_CHUNK = 1 << 20
 _MAX_STATE = 10_000
 MAX_REDIRECTS = 5
 ANY_HOST = "*"
@@ -223,7 +222,13 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         self.rule = rule
 
     def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
     ) -> urllib.request.Request | None:
         old, new = urlsplit(req.full_url), urlsplit(newurl)
         host = new.hostname or ""
@@ -258,14 +263,14 @@ def _receive(response: http.client.HTTPResponse, url: str, part: _Part, rule: Fe
     start = part.size
     with (
         open(part.data, "ab") as f,
-        ProgressBar[bytes](total=-(-total // CHUNK) or None, desc=part.name, unit="MB") as bar,
+        ProgressBar[bytes](total=-(-total // _CHUNK) or None, desc=part.name, unit="MB") as bar,
     ):
-        bar.update(start // CHUNK)
+        bar.update(start // _CHUNK)
         for chunk in _chunks(response, rule):
             if f.tell() == 0 and rule.weights:
                 refuse_page(chunk, headers.get("Content-Type", ""), url)
             f.write(chunk)
-            bar.update(f.tell() // CHUNK - bar.n)
+            bar.update(f.tell() // _CHUNK - bar.n)
             _check_size(f.tell(), url, rule)
     if total and part.size != total:
         raise CutTransferError(f"{url}: the connection ended after {part.size} of {total} bytes")
@@ -290,7 +295,7 @@ def _begin(response: http.client.HTTPResponse, url: str, part: _Part, headers: M
 def _chunks(response: http.client.HTTPResponse, rule: FetchRule) -> Iterator[bytes]:
     """Pieces as they arrive; an attempt that is too slow ends."""
     began, taken = time.monotonic(), 0
-    while chunk := response.read1(CHUNK):
+    while chunk := response.read1(_CHUNK):
         yield chunk
         taken += len(chunk)
         elapsed = time.monotonic() - began
