@@ -22,7 +22,7 @@ from ultralytics import RTDETR
 from ultralytics.engine.export import hub_folder
 from ultralytics.engine.export.hub_folder import Outputs, largest_differences, network_outputs, noise_images
 from ultralytics.nn.build.spec import load_model_yaml
-from ultralytics.nn.export.transformers_folder import hub_tensors, transformers_form
+from ultralytics.nn.export.transformers_folder import hub_tensors, transformers_form, write_transformers
 from ultralytics.nn.tasks import DetectionModel, DFINEDetectionModel, RTDETRDetectionModel, load_checkpoint
 from ultralytics.utils.errors import CheckpointError, ConfigError
 
@@ -221,3 +221,17 @@ def test_the_format_takes_no_arguments(fine: RTDETR, tmp_path: Path, monkeypatch
         fine.export(format="hf", half=True)
     fine.ckpt = dict(SMALL)
     assert Path(fine.export(format="hf")).is_dir()
+
+
+@pytest.mark.slow  # larger networks at 640 px, and the import of transformers
+@pytest.mark.parametrize("yaml", ["rtdetr-r18", "rtdetr-resnet50vd", "rtdetrv2-r18", "dfine-s"])
+def test_transformers_itself(yaml: str, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    model = RTDETR(f"{yaml}.yaml")
+    constants = {k: v.clone() for k, v in model.model.state_dict().items() if k.endswith((".up", ".reg_scale"))}
+    fill_(model.model, conv_gain=1.4)
+    model.model.load_state_dict(constants, strict=False)
+    plain = transformers_form(model.model.eval())
+    write_transformers(plain, tmp_path, 640, "")
+    worst = hub_folder.compare_outputs(plain, tmp_path, noise_images(640))
+    assert max(map(float, worst)) <= hub_folder.BOUND
