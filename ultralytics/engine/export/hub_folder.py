@@ -134,14 +134,20 @@ def compare_outputs(model: DetectionModel, folder: Path, images: Iterable[Tensor
 
 
 def _with_tokens(model: DetectionModel, image: Tensor, chosen: Tensor) -> Outputs:
-    """Run a detector with these tokens (1, Q) as queries; the outputs are NaN where they are not its best ones."""
+    """Run a detector with these tokens (1, Q) as queries; the outputs are NaN where they are not its best ones.
+
+    A token at the border, which has no valid anchor, is never a query here; `transformers` may take one where nearly
+    all others score less, as in networks that were not trained. It is compared too.
+    """
     head = cast("QueryHead", model.model[-1])
     fair = True
 
     def choose(confidence: Tensor, queries: int) -> Tensor:
         nonlocal fair
-        least = confidence.topk(queries, 1).values[:, -1:]
-        fair = bool((confidence.gather(1, chosen) >= least - TIE).all())
+        scores, least = confidence.gather(1, chosen), confidence.topk(queries, 1).values[:, -1:]
+        fair = bool(((scores >= least - TIE) | scores.isneginf()).all())
+        if border := int(scores.isneginf().sum()):
+            LOGGER.warning(f"transformers takes {border} tokens at the border as queries, which have no place here")
         return chosen
 
     with head.selecting_by(choose):
