@@ -121,6 +121,7 @@ class _Fetching:
         self.weights, self.folder, self.mirror, self.max_gb = weights, folder, mirror, max_gb
         self.pins = HashPins(folder)
         self.files = weights.files or (RemoteFile(weights.weights, ""),)
+        self._remedy = f"remove the file and its entry in {self.pins.path} if another version is right"
 
     def __call__(self) -> Path:
         """Fetch what is missing, check everything, and return the path of the weights."""
@@ -128,7 +129,8 @@ class _Fetching:
         for file in self.files:
             self._file(file)
         target = self.folder / self.weights.weights
-        LOGGER.info(f"{target} ({target.stat().st_size:,} bytes): model={self.weights.name}, or by its path")
+        name = self.weights.name if self.weights.name.startswith(HUB) else f"{self.weights.name}.pt"
+        LOGGER.info(f"{target} ({target.stat().st_size:,} bytes); its name in model= and pretrained= is {name}")
         return target
 
     def _file(self, file: RemoteFile) -> None:
@@ -138,7 +140,7 @@ class _Fetching:
         wanted = (self.weights.sha256 if self._is_weights(file) else None) or known
         origin = self._origin(file)
         if target.is_file():
-            check_sha256(target, wanted, str(target))
+            check_sha256(target, wanted, str(target), self._remedy)
             if not wanted:
                 self._check(file, target)
         elif urlsplit(origin).scheme in {"http", "https"}:
@@ -165,6 +167,7 @@ class _Fetching:
             max_bytes=limit,
             hosts=hosts,
             sha256=sha256,
+            remedy=self._remedy,
             weights=self._is_weights(file),
             min_rate=MIN_RATE,
             token=token,
@@ -177,7 +180,7 @@ class _Fetching:
         with source.open("rb") as f:
             if self._is_weights(file):
                 refuse_page(f.read(512), "", str(source))
-        check_sha256(source, sha256, str(source))
+        check_sha256(source, sha256, str(source), self._remedy)
         self._check(file, source)
         temp = target.with_name(f".{target.name}.part")
         target.parent.mkdir(parents=True, exist_ok=True)

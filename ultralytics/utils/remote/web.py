@@ -58,6 +58,7 @@ class FetchRule:
         max_bytes: The most that is taken, announced or not; None: any size.
         hosts: Hosts beside the address's own to which redirects may lead; `.example.org` stands for all below it.
         sha256: Expected hash in hex, None where it is unknown.
+        remedy: What a user can do about another hash.
         weights: Refuse web pages and pointer files, which are not weights.
         attempts: How often a transfer that was cut is tried.
         timeout_s: Seconds without a byte, after which an attempt ends; it also ends below `min_rate` bytes a second.
@@ -68,6 +69,7 @@ class FetchRule:
     max_bytes: int | None = None
     hosts: tuple[str, ...] = (ANY_HOST,)
     sha256: str | None = None
+    remedy: str = "take it from another place, or correct the hash"
     weights: bool = False
     attempts: int = 3
     timeout_s: float = 30.0
@@ -96,7 +98,7 @@ def fetch_file(url: str, target: Path, rule: FetchRule, check: Callable[[Path], 
     try:
         _complete(url, part, rule)
         file = part.finish()
-        check_sha256(file, rule.sha256, url)
+        check_sha256(file, rule.sha256, url, rule.remedy)
         if check is not None:
             check(file)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -116,11 +118,13 @@ def check_scheme(url: str) -> None:
         raise ConfigError(f"{url!r} is not an http or https address")
 
 
-def check_sha256(file: Path, wanted: str | None, origin: str) -> None:
+def check_sha256(file: Path, wanted: str | None, origin: str, remedy: str) -> None:
     """Raise ConfigError where a file's hash is not the expected one; None expects nothing."""
     found = file_sha256(file) if wanted else None
     if wanted and found != wanted.lower():
-        raise ConfigError(f"{origin}: the file is not the expected one\nsha256 {found}\nwanted {wanted.lower()}")
+        raise ConfigError(
+            f"{origin}: the file is not the expected one\nsha256 {found}, wanted {wanted.lower()}\n{remedy}"
+        )
 
 
 class _Part:
