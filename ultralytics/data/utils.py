@@ -13,6 +13,7 @@ from typing import Any
 
 from ultralytics.data.demo import GENERATORS
 from ultralytics.data.formats.detect import LABEL_FORMATS, annotation_files, detect_format, names_of
+from ultralytics.data.labels.verify import verify_image, verify_image_label
 from ultralytics.data.paths import IMG_FORMATS, VID_FORMATS, img2label_paths, list_images, pick_fraction, suffix_of
 from ultralytics.utils import LOGGER, ROOT, SETTINGS
 from ultralytics.utils.checks import check_yaml, nearest
@@ -34,6 +35,8 @@ __all__ = [
     "list_images",
     "pick_fraction",
     "suffix_of",
+    "verify_image",
+    "verify_image_label",
 ]
 
 MAX_LISTED_CLASSES, _MAX_DIGITS, MAX_IMAGE_CHANNELS = 1_000_000, 9, 1024

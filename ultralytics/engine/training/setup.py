@@ -24,7 +24,7 @@ from ultralytics.data.build import EpochSampler
 from ultralytics.engine.training import autobatch as memory
 from ultralytics.engine.training import optimizer as optim
 from ultralytics.engine.training.console import LossMeter, RunClock, count_images, settle_recipe, write_csv
-from ultralytics.engine.training.environment import check_arguments, run_device, settle_determinism
+from ultralytics.engine.training.environment import Interrupt, check_arguments, run_device, settle_determinism
 from ultralytics.engine.training.interface import (
     TRAINER_NOT_CALLED,
     BatchLoader,
@@ -54,7 +54,7 @@ from ultralytics.utils import LOGGER, YAML, IterableSimpleNamespace, colorstr, d
 from ultralytics.utils.callbacks import Callback, Callbacks
 from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.errors import ConfigError
-from ultralytics.utils.files import atomic_write, increment_path
+from ultralytics.utils.files import FolderLock, atomic_write, increment_path
 from ultralytics.utils.torch_tools.training import LR_CURVES, EarlyStopping, ModelEMA
 from ultralytics.utils.torch_utils import amp_dtype, unwrap_model, wants_channels_last
 from ultralytics.utils.user_modules import load_user_modules
@@ -116,10 +116,11 @@ class TrainerSetup(TrainerInterface):
         self.recovery = Recovery(self.device.type != "cuda", resumed)
         self.times = StepTimes(self.args.profile and self.rank <= 0)
         self.epoch, self.at, self.stop = 0, StepPlace(), False
-        self.outcome = EpochOutcome()
+        self.outcome, self.recipe_note = EpochOutcome(), ""
         self.plots, self.plot_idx, self.lr, self.batch, self.freeze_layer_names = {}, [0, 1, 2], {}, None, []
         self.result, self.tloss = StepResult(torch.zeros(()), torch.zeros(0), complete=False), torch.zeros(0)
         self.clock = RunClock()
+        self.lock, self.made_folder, self.interrupt = FolderLock(), False, Interrupt(saving=False)
         absent: Any = None  # the loaders are made by `_setup_train`
         self.train_loader = self.test_loader = absent
 
@@ -149,6 +150,8 @@ class TrainerSetup(TrainerInterface):
         """Build everything; the run folder comes last, so that a failure leaves nothing behind."""
         if self.rank <= 0:
             check_writable(self.paths.save_dir, new=not self.folder_is_given)
+            if self.folder_is_given and self.paths.save_dir.is_dir():
+                self.lock.take(self.paths.save_dir)
         attach_loggers(self)
         self.times.attach(self.callbacks, self.device)
         self.run_callbacks("on_pretrain_routine_start")
@@ -195,9 +198,7 @@ class TrainerSetup(TrainerInterface):
             self.model = self.model.to(memory_format=torch.channels_last)
         self.set_model_attributes()
         args = self.args
-        frozen = self.freeze_layer_names = optim.freeze_layers(self.model, args.freeze)
-        if frozen:
-            LOGGER.info(f"Frozen: {len(frozen)} parameters, {frozen[0]} ... {frozen[-1]}")
+        self.freeze_layer_names = optim.freeze_layers(self.model, args.freeze)
         size = check_imgsz(args.imgsz, stride=stride_of(self.model), min_dim=1)
         self.args = args.replace(imgsz=max_side(size))
 
@@ -224,7 +225,7 @@ class TrainerSetup(TrainerInterface):
         name, why = str(self.args.recipe), ""
         if name == "auto":
             name, why = self.auto_recipe(count_images(self.args, self.data["train"]))
-        self.args = settle_recipe(self.args, name, why)
+        self.args, self.recipe_note = settle_recipe(self.args, name, why)
         self.batch_size = per_process_batch(self.args)
 
     # --------------------------------------------------------------------------------------------------- optimizer
@@ -305,6 +306,7 @@ class TrainerSetup(TrainerInterface):
         """Make the run folder, which all processes then know."""
         if self.rank <= 0:
             self.claim_folder()
+            self.lock.take(self.paths.save_dir)
             self.paths.wdir.mkdir(parents=True, exist_ok=True)
             self.args = self.args.replace(save_dir=str(self.paths.save_dir))
         self.paths = RunPaths.under(dist.broadcast_object(self.paths.save_dir))
@@ -314,6 +316,7 @@ class TrainerSetup(TrainerInterface):
         """Choose the first free folder of the run's name, and make it; a folder that was given is taken as it is."""
         if not self.folder_is_given:
             self.paths = RunPaths.under(increment_path(self.paths.save_dir, mkdir=True))
+        self.made_folder = not (self.folder_is_given and self.paths.save_dir.exists())
         self.paths.save_dir.mkdir(parents=True, exist_ok=True)
 
     # ------------------------------------------------------------------------------------------------------ resume

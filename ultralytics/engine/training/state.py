@@ -117,8 +117,8 @@ class TrainState:
     stopper: EarlyStopping
     progress: Progress
 
-    def pack(self, args: dict[str, Any], metrics: dict[str, float]) -> dict[str, Any]:
-        """Return the checkpoint of this moment: tensors and plain values only."""
+    def pack(self, args: dict[str, Any], metrics: dict[str, float], precision: str | None = None) -> dict[str, Any]:
+        """Return the checkpoint of this moment: tensors and plain values only. `precision` is that of the metrics."""
         p = self.progress
         return {
             "epoch": p.epoch - 1,
@@ -133,6 +133,7 @@ class TrainState:
             "stopper": self.stopper.state_dict(),
             "train_state": {k: v for k, v in vars(p).items() if k != "rows"},
             "modules": pack_user_modules(self.model),
+            "metrics_precision": precision,
             **_metadata(args, metrics, p.rows),
         }
 
@@ -182,12 +183,17 @@ def rows_of(columns: dict[str, list[float]]) -> list[dict[str, float]]:
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def pack_best(state: TrainState, args: dict[str, Any], metrics: dict[str, float]) -> dict[str, Any]:
-    """Return the checkpoint for use: the averaged weights alone, float32; it cannot be resumed."""
+def pack_best(
+    state: TrainState, args: dict[str, Any], metrics: dict[str, float], precision: str | None = None
+) -> dict[str, Any]:
+    """Return the checkpoint for use: the averaged weights alone, float32; it cannot be resumed.
+
+    `precision` is that of the metrics.
+    """
     p = state.progress
     kept = {"epoch": p.epoch - 1, "best_fitness": p.best_fitness, "model": None, "ema": pack_model(state.ema.ema)}
     resumable = ("updates", "optimizer", "scheduler", "scaler", "rng", "stopper", "train_state")
-    blocks = {"modules": pack_user_modules(state.model)}
+    blocks = {"modules": pack_user_modules(state.model), "metrics_precision": precision}
     return {**kept, **dict.fromkeys(resumable), **blocks, **_metadata(args, metrics, p.rows)}
 
 

@@ -28,6 +28,7 @@ from ultralytics.engine.training.interface import BatchLoader, InitialWeights, M
 from ultralytics.models.rtdetr.post import check_class_filter
 from ultralytics.models.rtdetr.stages import attach_stages, mixed, plan_of, planned_side
 from ultralytics.models.rtdetr.val import RTDETRValidator, build_rtdetr_dataset, on_device
+from ultralytics.nn.checkpoint.format import read_library_weights
 from ultralytics.nn.families import FAMILIES, family_of, letterboxes
 from ultralytics.nn.modules.backbones import load_row_weights
 from ultralytics.nn.tasks import family_of_yaml
@@ -93,7 +94,7 @@ class RTDETRTrainer(BaseTrainer):
         if weights is not None:
             model.load(weights)
         elif not self.args.resume:
-            load_row_weights(model)
+            load_row_weights(model, read_library_weights)
         return model
 
     def set_model_attributes(self) -> None:

@@ -73,7 +73,8 @@ def _training_rows(data: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("arguments", " ".join(parts)))
     metrics = {k: v for k, v in (data.get("train_metrics") or {}).items() if isinstance(v, (int, float))}
     if metrics:
-        rows.append(("metrics", ", ".join(f"{k} {v:.4g}" for k, v in list(metrics.items())[:8])))
+        precision = f", computed in {data['metrics_precision']}" if data.get("metrics_precision") else ""
+        rows.append(("metrics", ", ".join(f"{k} {v:.4g}" for k, v in list(metrics.items())[:8]) + precision))
     for entry in data.get("modules") or []:
         known = entry if isinstance(entry, Mapping) else {"name": entry}
         rows.append(("needs", f"modules={known.get('name')} (sha256 {str(known.get('sha256'))[:12]}...)"))

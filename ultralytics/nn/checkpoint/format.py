@@ -1,15 +1,17 @@
 """Checkpoint files: a dict of tensors and plain values, read as data only, written whole or not at all.
 
 Keys: `format`, `format_version`, `epoch`, `best_fitness`, `model` and `ema` (model records or None), `updates`,
-`optimizer`, `scheduler`, `scaler`, `rng`, `stopper`, `train_state`, `train_args`, `train_metrics`, `train_results`,
-`date`, `version`, `license`, `docs`, `modules`. A model record (see `pack_model`) holds `class`, `yaml`, `nc`, `ch`,
-`names`, `bn_eps`, `stride`, `args`, `fused` and an fp32 `state_dict`; `tasks.unpack_model` builds the model from it.
+`optimizer`, `scheduler`, `scaler`, `rng`, `stopper`, `train_state`, `train_args`, `train_metrics`, `metrics_precision`,
+`train_results`, `date`, `version`, `license`, `docs`, `modules`. A model record (see `pack_model`) holds `class`,
+`yaml`, `nc`, `ch`, `names`, `bn_eps`, `stride`, `args`, `fused` and an fp32 `state_dict`; `tasks.unpack_model` builds
+the model from it.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import pickle
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -44,6 +46,7 @@ TEMPLATE: Mapping[str, Any] = {
     "train_state": None,
     "train_args": {},
     "train_metrics": {},
+    "metrics_precision": None,
     "train_results": {},
     "modules": [],
 }
@@ -166,6 +169,26 @@ def read_tensors(path: str | Path) -> dict[str, Tensor] | None:
     data = _read(Path(path))
     state = data.get("state_dict")
     return dict(state) if isinstance(state, Mapping) and "format" not in data else None
+
+
+def read_library_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file in the cache of another library; an old pickle goes to torch's restricted reader.
+
+    Raises CheckpointError for a file that is damaged, hostile, or holds something else.
+    """
+    state: object
+    if file_kind(path) == "pickle":
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, ValueError, LookupError, TypeError, EOFError, OSError) as e:
+            raise CheckpointError(
+                f"{path}: damaged, or more than tensors: {e!s:.120}", "fetch the file again"
+            ) from None
+    else:
+        state = read_tensors(path)
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise CheckpointError(f"{path} holds no plain tensors", "fetch the file of the library again")
+    return state
 
 
 def _read(path: Path) -> dict[str, Any]:
