@@ -290,6 +290,24 @@ def test_user_errors(error: BaseException, code: int, message: str, capsys: pyte
     assert e.value.code == code and shown.startswith(message) and len(shown) < 1000 and "\x1b" not in shown
 
 
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_ends_a_command(name: str, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a run that trains the trainer listens; at all other times files are closed and the status says why."""
+    number = getattr(signal, name)
+    before = signal.signal(number, signal.SIG_DFL)
+    closed = []
+    try:
+        with pytest.raises(SystemExit) as e, cli.user_errors():
+            try:
+                signal.raise_signal(number)
+            finally:
+                closed.append(name)
+        assert signal.getsignal(number) == signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
+    assert (e.value.code, closed) == (code, [name]) and capsys.readouterr().err == "\ninterrupted\n"
+
+
 def test_an_error_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """The terminal has been closed: writing fails, the exit status stays."""
 

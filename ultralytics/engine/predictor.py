@@ -197,15 +197,16 @@ class BasePredictor(CallbackMixin):
         self._args = args
 
     @property
-    def imgsz(self) -> tuple[int, int]:
+    def imgsz(self) -> list[int]:
         """Height and width of the network input, px."""
-        return self._imgsz if self._run is None else self._run.imgsz
+        return list(self._imgsz if self._run is None else self._run.imgsz)
 
     @imgsz.setter
-    def imgsz(self, imgsz: tuple[int, int]) -> None:
+    def imgsz(self, imgsz: Sequence[int]) -> None:
+        height, width = imgsz
         if self._run is not None:
-            self._run.imgsz = imgsz
-        self._imgsz = imgsz
+            self._run.imgsz = (height, width)
+        self._imgsz = (height, width)
 
     @property
     def save_dir(self) -> Path:
@@ -360,7 +361,7 @@ class BasePredictor(CallbackMixin):
             dataset, settings, folder = self.setup_source(source), self.args, self._folder
             writer = ResultWriter(settings, lambda: folder.path(settings), folder.used)
             timers = tuple(Profile(device=self.device) for _ in STAGES)
-            run = PredictRun(settings, self.imgsz, dataset, writer, timers)
+            run = PredictRun(settings, self._imgsz, dataset, writer, timers)
             return self._stream(run, args, kwargs)
 
     def _stream(self, run: PredictRun, args: Sequence[object], kwargs: Mapping[str, object]) -> Iterator[Results]:
@@ -466,7 +467,8 @@ class BasePredictor(CallbackMixin):
 
     def pre_transform(self, im: list[Image]) -> list[Image]:
         """Resize images to the network input: stretched, or padded where `letterbox` or the family wants it."""
-        size = self.imgsz if all(self.imgsz) else self._network_size(None)  # before a source is opened
+        height, width = self.imgsz
+        size = (height, width) if height and width else self._network_size(None)  # before a source is opened
         resize = LetterBox(size, scale_fill=not letterboxes(self.model, self.args.letterbox))
         if self.channels == 1:
             im = [np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)[..., None] for image in im]

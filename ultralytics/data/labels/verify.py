@@ -46,8 +46,9 @@ def verify_image(args: tuple[tuple[str, int], str]) -> tuple[tuple[str, int], in
 def verify_image_label(args: Sequence[Any]) -> Verified:
     """Verify an image with its label file.
 
-    `args` are image, label file, prefix of messages, whether there are keypoints, classes, keypoints of an object, their
-    numbers, and whether all classes count as one. An image that cannot be used gives None in the first five places.
+    `args` are image, label file, prefix of messages, whether there are keypoints, classes, keypoints of an object,
+    their numbers, and whether all classes count as one. An image that cannot be used gives None in the first five
+    places.
     A row that cannot be used is left out and named in the message; the others of its file stay.
 
     Raises:

@@ -107,7 +107,7 @@ def test_weights_are_read_as_data(tmp_path: Path) -> None:
     assert row.load_weights(read_library_weights) == tmp_path / "w.pth"
     for content in (pickle.dumps(Runs()), (tmp_path / "w.pth").read_bytes()[:2000], pickle.dumps([1])):
         (tmp_path / "w.pth").write_bytes(content)
-        with pytest.raises(CheckpointError, match="w.pth"):
+        with pytest.raises(CheckpointError, match=r"w\.pth"):
             row.load_weights(read_library_weights)
 
 
