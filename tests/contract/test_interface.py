@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import ultralytics
@@ -30,12 +31,15 @@ from ultralytics.data.build import build_dataloader
 from ultralytics.data.loaders.files import LoadPilAndNumpy, LoadTensor
 from ultralytics.data.loaders.open import load_inference_source
 from ultralytics.data.split import autosplit
-from ultralytics.engine.export.exporter import export_names
+from ultralytics.data.utils import exif_size, get_hash
+from ultralytics.engine.export.exporter import EXPORT_FORMATS, export_names
+from ultralytics.engine.exporter import export_formats
 from ultralytics.engine.results import Results
 from ultralytics.nn import tasks
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.backends.metadata import CONFIG_FILE, METADATA_KEY, ExportMetadata
-from ultralytics.utils import ASSETS, SETTINGS, TryExcept, checks, downloads, files, ops, torch_utils
+from ultralytics.nn.checkpoint.format import read_checkpoint
+from ultralytics.utils import ASSETS, SETTINGS, TryExcept, checks, downloads, files, ops, patches, torch_utils
 from ultralytics.utils.config.absent import ABSENT_FEATURES, ABSENT_MODULES
 from ultralytics.utils.errors import CheckpointError, ConfigError, NotFoundError, UserError
 from ultralytics.utils.metrics import ConfusionMatrix, DetMetrics
@@ -164,6 +168,13 @@ def test_a_switch_in_the_place_of_the_batch(model: RTDETR) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------- functions
+def turned_picture() -> Image.Image:
+    """A picture of 6 x 8 px that is to be turned by a quarter."""
+    picture = Image.new("RGB", (6, 8))
+    picture.getexif()[274] = 6
+    return picture
+
+
 def fails() -> None:
     raise OSError("lost")
 
@@ -210,6 +221,18 @@ ROWS: dict[str, tuple[Callable[[], Any], Any]] = {
         lambda: export_names(SimpleNamespace(names=None, nc=2)),  # type: ignore[arg-type]
         {0: "class0", 1: "class1"},
     ),
+    "cleaned name": (lambda: ops.clean_str("rtsp://a.b:1/x?y"), "rtsp___a.b_1_x_y"),  # type: ignore[attr-defined]
+    "empty array": (lambda: ops.empty_like(np.ones((2, 3), np.int64)).shape, (2, 3)),  # type: ignore[attr-defined]
+    "empty tensor": (lambda: ops.empty_like(torch.ones(2, dtype=torch.int8)).dtype, torch.float32),  # type: ignore[attr-defined]
+    "version of torch": (lambda: (torch_utils.TORCH_1_9, torch_utils.TORCH_99_0), (True, False)),
+    "formats": (lambda: {len(column) for column in export_formats().values()}, {len(EXPORT_FORMATS) + 1}),
+    "image size as a string": (
+        lambda: [ultralytics.cfg.get_cfg(overrides={"imgsz": v}).imgsz for v in ("64", "(64, 32)")],  # type: ignore[attr-defined]
+        [64, [64, 32]],
+    ),
+    "an image that cannot be patched": (lambda: patches.imread("none.png"), None),
+    "upright size": (lambda: exif_size(turned_picture()), (8, 6)),
+    "hash of files": (lambda: get_hash(["no.txt"]) != get_hash(["na.txt"]), True),
     "pictures": (lambda: sorted(p.name for p in ASSETS.iterdir()), ["bus.jpg", "zidane.jpg"]),
 }
 
@@ -222,6 +245,37 @@ def test_functions_that_scripts_import(row: str) -> None:
             call()
     else:
         assert call() == want
+
+
+def test_weights_without_the_state_of_the_run(trainer: Any, folder: Path) -> None:
+    before = trainer.last.read_bytes()
+    slim = torch_utils.strip_optimizer(trainer.last, folder / "slim.pt", {"date": "today"})
+    assert slim["optimizer"] is None and slim["date"] == "today" and trainer.last.read_bytes() == before
+    assert (folder / "slim.pt").stat().st_size < len(before) / 2
+    a, b = RTDETR(folder / "slim.pt").model.state_dict(), trainer.ema.ema.state_dict()
+    assert all(torch.equal(a[key], b[key].float() if b[key].is_floating_point() else b[key]) for key in b)
+
+
+def test_a_callback_that_is_alone(model: RTDETR) -> None:
+    model.predict(PICTURE, **FAST)
+    seen: list[str] = []
+    model.predictor.add_callback("on_predict_end", lambda _: seen.append("a"))
+    model.predictor.set_callback("on_predict_end", lambda _: seen.append("b"))
+    model.predictor.run_callbacks("on_predict_end")
+    model.predictor.callbacks.clear("on_predict_end")
+    assert seen == ["b"]
+
+
+def test_figures_of_a_run_name_their_precision(trainer: Any) -> None:
+    """In its last file and in its checkpoints; results.csv stays numbers."""
+    final = json.loads((trainer.save_dir / "final_metrics.json").read_text())
+    assert (final["weights"], final["precision"], final["images"]) == ("weights/best.pt", "float32", len(IMAGES))
+    assert final["metrics"] == trainer.metrics and final["metrics"]["metrics/mAP50(B)"] >= 0
+    for file in (trainer.best, trainer.last):
+        assert read_checkpoint(file)["metrics_precision"] == "float32"
+        assert any("computed in float32" in line for line in RTDETR.contents(file))
+    rows = trainer.csv.read_text().splitlines()
+    assert all(float(value) >= 0 for value in rows[1].split(","))
 
 
 def test_functions_for_files(folder: Path) -> None:

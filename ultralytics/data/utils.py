@@ -13,7 +13,7 @@ from typing import Any
 
 from ultralytics.data.demo import GENERATORS
 from ultralytics.data.formats.detect import LABEL_FORMATS, annotation_files, detect_format, names_of
-from ultralytics.data.labels.verify import verify_image, verify_image_label
+from ultralytics.data.labels.verify import exif_size, get_hash, verify_image, verify_image_label
 from ultralytics.data.paths import IMG_FORMATS, VID_FORMATS, img2label_paths, list_images, pick_fraction, suffix_of
 from ultralytics.utils import LOGGER, ROOT, SETTINGS
 from ultralytics.utils.checks import check_yaml, nearest
@@ -30,7 +30,9 @@ __all__ = [
     "SPLITS",
     "VID_FORMATS",
     "check_det_dataset",
+    "exif_size",
     "find_data_yaml",
+    "get_hash",
     "img2label_paths",
     "list_images",
     "pick_fraction",

@@ -32,7 +32,6 @@ from ultralytics.engine.validator import (
     RawOutput,
     WeightsSource,
     load_backend,
-    refuse_uncalled,
     refuse_unsupported,
 )
 from ultralytics.engine.writers import ResultWriter
@@ -43,7 +42,7 @@ from ultralytics.utils import ASSETS, LOGGER, TQDM, IterableSimpleNamespace
 from ultralytics.utils.callbacks import Callback, CallbackMixin, Callbacks
 from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.dist import ProcessLock
-from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.errors import ConfigError, refuse_uncalled
 from ultralytics.utils.ops import Profile
 from ultralytics.utils.torch_utils import select_device
 

@@ -29,7 +29,7 @@ from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils import LOGGER, TQDM, IterableSimpleNamespace, colorstr, dist
 from ultralytics.utils.callbacks import Callback, CallbackMixin, Callbacks
 from ultralytics.utils.checks import check_imgsz
-from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.errors import ConfigError, refuse_uncalled
 from ultralytics.utils.metrics import DetMetrics
 from ultralytics.utils.metrics.report import times_of
 from ultralytics.utils.ops import Profile
@@ -90,16 +90,6 @@ class TrainingContext(Protocol):
     def ema(self) -> ModelEMA | None: ...
 
     def label_loss_items(self, loss_items: Tensor, prefix: str) -> dict[str, float]: ...
-
-
-def refuse_uncalled(cls: type[object], table: Mapping[str, str]) -> None:
-    """Raise `ConfigError` when a class defines a method of the interface that is never called: it would do nothing.
-
-    `table` names these methods, and what to replace instead.
-    """
-    for name, instead in table.items():
-        if hasattr(cls, name):
-            raise ConfigError(f"{cls.__name__}.{name} is never called here", f"replace {instead}")
 
 
 def refuse_unsupported(args: Args) -> None:

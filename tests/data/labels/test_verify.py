@@ -10,7 +10,7 @@ import pytest
 from tests.engine.tiny import IMAGES, draw
 from ultralytics.data.utils import verify_image, verify_image_label
 from ultralytics.utils.errors import ConfigError
-from ultralytics.utils.plotting import write_image
+from ultralytics.utils.plotting.annotator import write_image
 
 
 @pytest.fixture

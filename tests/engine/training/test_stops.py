@@ -176,7 +176,7 @@ def test_a_second_process_does_not_resume_a_run_that_trains(tmp_path: Path, data
     trainer.add_callback("on_train_end", lambda t: refused.append(taken_elsewhere(t.save_dir)))
     trainer.train()
     assert refused == [f"{trainer.save_dir}: another process ({os.getpid()}) trains in this folder"]
-    assert taken_elsewhere(trainer.save_dir) == "" and not (trainer.save_dir / "run.lock").exists()
+    assert not (trainer.save_dir / "run.lock").exists() and taken_elsewhere(trainer.save_dir) == ""
 
 
 def taken_elsewhere(folder: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from types import SimpleNamespace
 from typing import Any
 
 from ultralytics.cfg.schema import defaults
@@ -75,6 +76,12 @@ class AugmentParams:
         """Return the names of the steps that are on and that `without_mixing` leaves out."""
         closed = self.without_mixing()
         return [f.name for f in fields(self) if getattr(self, f.name) != getattr(closed, f.name)]
+
+
+def without_mixing(hyp: object = None) -> SimpleNamespace:
+    """Return the arguments with the rates at 0 that the last epochs leave out, see `AugmentParams.without_mixing`."""
+    given: Mapping[str, Any] = hyp if isinstance(hyp, Mapping) else vars(hyp) if hyp is not None else {}
+    return SimpleNamespace(**{**given, **vars(AugmentParams.from_args(hyp).without_mixing())})
 
 
 def train_transforms(dataset: SampleSource, imgsz: int, hyp: object = None, fit: Transform | None = None) -> Compose:

@@ -1,14 +1,19 @@
-"""One image, alone or with its label file, verified for callers of the interface: a tuple in, a tuple out.
+"""One image, alone or with its label file, verified for callers of the interface: a tuple in, a tuple out; its size.
 
 A whole split is scanned by `ultralytics.data.labels.parse.scan_images`, by the same rules.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+from PIL import ExifTags, Image
 
 from ultralytics.data.images import probe
 from ultralytics.data.labels.parse import VerifiedImage, verify_pair
@@ -65,6 +70,23 @@ def verify_image_label(args: Sequence[Any]) -> Verified:
     if found.shape is None:
         return (None, None, None, None, None, *counts, message)
     return (found.im_file, _table(found), found.shape, found.rows.segments, None, *counts, message)
+
+
+def exif_size(img: Image.Image) -> tuple[int, int]:
+    """Return width and height of a Pillow image as it is shown, turned by its EXIF orientation."""
+    turned = int(img.getexif().get(ExifTags.Base.Orientation, 1)) >= 5
+    return (img.height, img.width) if turned else (img.width, img.height)
+
+
+def get_hash(paths: Sequence[str | Path]) -> str:
+    """Return one hash of the names, sizes and times of files; of one that is not there its name alone counts."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(str(path).encode(errors="surrogateescape"))
+        with suppress(OSError):
+            facts = os.stat(path)
+            digest.update(f"{facts.st_size} {facts.st_mtime_ns}".encode())
+    return digest.hexdigest()
 
 
 def _table(found: VerifiedImage) -> Float32Array:

@@ -47,13 +47,13 @@ from ultralytics.engine.training.state import (
     run_folder,
 )
 from ultralytics.engine.training.step import MixedPrecision, StepResult
-from ultralytics.engine.validator import max_side, refuse_uncalled
+from ultralytics.engine.validator import max_side
 from ultralytics.nn.modules.sync_norm import convert_norms
 from ultralytics.nn.tasks import check_rebuilds, load_checkpoint
 from ultralytics.utils import LOGGER, YAML, IterableSimpleNamespace, colorstr, dist
 from ultralytics.utils.callbacks import Callback, Callbacks
 from ultralytics.utils.checks import check_imgsz
-from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.errors import ConfigError, refuse_uncalled
 from ultralytics.utils.files import FolderLock, atomic_write, increment_path
 from ultralytics.utils.torch_tools.training import LR_CURVES, EarlyStopping, ModelEMA
 from ultralytics.utils.torch_utils import amp_dtype, unwrap_model, wants_channels_last

@@ -153,6 +153,23 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError("\n".join(f"{path}: {e}".splitlines()[:3])) from None
 
 
+def strip_optimizer(
+    f: str | Path = "best.pt", s: str | Path = "", updates: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Leave the averaged weights of a checkpoint alone, so that it cannot be resumed any more; return what was written.
+
+    Args:
+        f: The checkpoint.
+        s: Where to write it; in place unless given.
+        updates: Further keys of the written checkpoint.
+    """
+    data = read_checkpoint(f)
+    gone = dict.fromkeys(("model", "updates", "optimizer", "scheduler", "scaler", "rng", "stopper", "train_state"))
+    slim = {**data, **gone, "ema": data.get("ema") or data.get("model"), "epoch": -1, **(updates or {})}
+    save_checkpoint(s or f, slim)
+    return slim
+
+
 def read_plain(path: Path) -> Any:
     """The tensors and plain values of any file of `torch.save`, read as data. Raises CheckpointError."""
     with _open(path) as archive:

@@ -131,6 +131,11 @@ class CallbackMixin:
         """Append a function to an event's list."""
         self.callbacks.add(event, callback)
 
+    def set_callback(self, event: str, callback: Callback) -> None:
+        """Let an event have this function alone."""
+        self.callbacks.clear(event)
+        self.callbacks.add(event, callback)
+
     def run_callbacks(self, event: str) -> None:
         """Call each function of an event with this object."""
         self.callbacks.run(event, self)

@@ -36,6 +36,10 @@ ABSENT_MODULES: Mapping[str, str] = {
     "ultralytics.solutions": ABSENT_FEATURES["solutions"],
     "ultralytics.hub": _SERVICE,
     "ultralytics.engine.tuner": _SEARCH,
+    "ultralytics.utils.tuner": _SEARCH,
+    "ultralytics.utils.autobatch": "train(batch=-1) measures the batch that fits into memory",
+    "ultralytics.utils.benchmarks": "use model.benchmark() or `yolo benchmark` for exported forms",
+    "ultralytics.data.annotator": "labels are not drawn up here; predict(save_txt=True) writes what a model finds",
 }
 """Modules of which no name is here, and what to use instead."""
 
@@ -51,7 +55,6 @@ ABSENT_NAMES: Mapping[str, Mapping[str, str]] = {
     "ultralytics.models": _MODELS,
     "ultralytics.engine.exporter": {
         "Exporter": "use model.export(format=...) instead",
-        "export_formats": "use `yolo help export` instead, which lists the formats",
     },
     "ultralytics.data.converter": dict.fromkeys(
         ("convert_coco", "coco91_to_coco80_class", "convert_dota_to_yolo_obb", "convert_segment_masks_to_yolo_seg"),
@@ -60,9 +63,6 @@ ABSENT_NAMES: Mapping[str, Mapping[str, str]] = {
     "ultralytics.utils.checks": {
         "check_latest_pypi_version": "use `pip index versions` instead; the network is not asked here",
         "check_pip_update_available": "use `pip list --outdated` instead; the network is not asked here",
-    },
-    "ultralytics.utils.torch_utils": {
-        "strip_optimizer": "use model.save(path) instead; weights of a finished run are stripped",
     },
     "ultralytics.nn.tasks": {"Ensemble": "use a list of models instead; their boxes are merged by your own rule"},
 }
