@@ -34,11 +34,12 @@ from ultralytics.data.split import autosplit
 from ultralytics.data.utils import exif_size, get_hash
 from ultralytics.engine.export.exporter import EXPORT_FORMATS, export_names
 from ultralytics.engine.exporter import export_formats
-from ultralytics.engine.results import Results
+from ultralytics.engine.results import Masks, Results
 from ultralytics.nn import tasks
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.backends.metadata import CONFIG_FILE, METADATA_KEY, ExportMetadata
 from ultralytics.nn.checkpoint.format import read_checkpoint
+from ultralytics.nn.modules import head as nn_head
 from ultralytics.utils import ASSETS, SETTINGS, TryExcept, checks, downloads, files, ops, patches, torch_utils
 from ultralytics.utils.config.absent import ABSENT_FEATURES, ABSENT_MODULES
 from ultralytics.utils.errors import CheckpointError, ConfigError, NotFoundError, UserError
@@ -216,6 +217,9 @@ ROWS: dict[str, tuple[Callable[[], Any], Any]] = {
     "masks": (lambda: Format(return_mask=True), ConfigError),
     "a classifier's matrix": (lambda: ConfusionMatrix({0: "a"}, task="classify").matrix.shape, (1, 1)),
     "names for isinstance": (lambda: isinstance(spread_network(), tasks.SegmentationModel), False),
+    "results for isinstance": (lambda: isinstance(Results(PICTURE, "a.png", {}).boxes, Masks), False),
+    "results that are not here": (lambda: Masks(torch.zeros(1), (1, 1)), ConfigError),
+    "heads": (lambda: nn_head.Detect.__name__, "Detect"),
     "networks that are not here": (lambda: tasks.PoseModel("x.yaml"), ConfigError),
     "names of a network without any": (
         lambda: export_names(SimpleNamespace(names=None, nc=2)),  # type: ignore[arg-type]

@@ -31,6 +31,8 @@ DOORS = {  # modules that look a name up in a higher layer, when it is asked for
     "ultralytics.utils",  # of utils.interface, as the two below
     "ultralytics.utils.downloads",
     "ultralytics.utils.files",
+    "ultralytics.utils.torch_utils",  # of nn.checkpoint, which reads weights files
+    "ultralytics.nn.modules.head",  # of nn.modules.yolo, whose heads scripts import from there
     "ultralytics.nn.export.stock_pickle",  # names the function, which the file that it writes calls
 }
 LOCAL_THIRD_PARTIES = {  # heavy or optional: imported where they are used
