@@ -69,7 +69,12 @@ def main() -> None:
         for name in names:
             SETTINGS.update({SETTING_OF.get(name, name): True})
             calls: Counter[str] = Counter()
-            module = load(Path(root) / "utils" / "callbacks" / f"{name}.py")
+            try:
+                module = load(Path(root) / "utils" / "callbacks" / f"{name}.py")
+            except ImportError as e:
+                print(f"{name}: FAILED {e}", flush=True)
+                failed = True
+                continue
             SETTINGS.update({SETTING_OF.get(name, name): False})  # ours stays silent
             model = RTDETR("tiny.yaml")
             for event, functions in module.callbacks.items():

@@ -40,7 +40,7 @@ from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.backends.metadata import CONFIG_FILE, METADATA_KEY, ExportMetadata
 from ultralytics.nn.checkpoint.format import read_checkpoint
 from ultralytics.nn.modules import head as nn_head
-from ultralytics.utils import ASSETS, SETTINGS, TryExcept, checks, downloads, files, ops, patches, torch_utils
+from ultralytics.utils import ASSETS, SETTINGS, TryExcept, checks, downloads, files, metrics, ops, patches, torch_utils
 from ultralytics.utils.config.absent import ABSENT_FEATURES, ABSENT_MODULES
 from ultralytics.utils.errors import CheckpointError, ConfigError, NotFoundError, UserError
 from ultralytics.utils.metrics import ConfusionMatrix, DetMetrics
@@ -218,6 +218,8 @@ ROWS: dict[str, tuple[Callable[[], Any], Any]] = {
     "a classifier's matrix": (lambda: ConfusionMatrix({0: "a"}, task="classify").matrix.shape, (1, 1)),
     "names for isinstance": (lambda: isinstance(spread_network(), tasks.SegmentationModel), False),
     "results for isinstance": (lambda: isinstance(Results(PICTURE, "a.png", {}).boxes, Masks), False),
+    "metrics for isinstance": (lambda: isinstance(DetMetrics({0: "a"}), metrics.PoseMetrics), False),
+    "metrics that are not here": (lambda: metrics.OBBMetrics(names={0: "a"}), ConfigError),
     "results that are not here": (lambda: Masks(torch.zeros(1), (1, 1)), ConfigError),
     "heads": (lambda: nn_head.Detect.__name__, "Detect"),
     "networks that are not here": (lambda: tasks.PoseModel("x.yaml"), ConfigError),
