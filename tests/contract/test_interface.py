@@ -364,6 +364,19 @@ def test_a_loader_as_a_source(model: RTDETR) -> None:
     assert model.transforms is None
 
 
+def test_pairs_that_a_callback_makes_are_returned(model: RTDETR, tmp_path: Path) -> None:
+    """Results with their images, as scripts write it; the files are those of the results."""
+    owner = RTDETR(model.ckpt_path or "")
+
+    def pair(predictor: Any) -> None:
+        predictor.results = zip(predictor.results, predictor.batch[1], strict=True)
+
+    owner.add_callback("on_predict_batch_end", pair)
+    places = {"project": str(tmp_path), "name": "p"}
+    ((result, image),) = owner.predict(PICTURE, conf=0.001, save_txt=True, **places, **FAST)
+    assert image.shape == PICTURE.shape and len(result.boxes) > 0 and list((tmp_path / "p" / "labels").glob("*.txt"))
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_network_is_quantised_for_use() -> None:
     network = torch.ao.quantization.quantize_dynamic(spread_network(), {nn.Linear}, dtype=torch.qint8)

@@ -31,6 +31,7 @@ DOORS = {  # modules that look a name up in a higher layer, when it is asked for
     "ultralytics.utils",  # of utils.interface, as the two below
     "ultralytics.utils.downloads",
     "ultralytics.utils.files",
+    "ultralytics.data.utils",  # of data.classify, which reads its paths
     "ultralytics.utils.torch_utils",  # of nn.checkpoint, which reads weights files
     "ultralytics.nn.modules.head",  # of nn.modules.yolo, whose heads scripts import from there
     "ultralytics.nn.export.stock_pickle",  # names the function, which the file that it writes calls
@@ -94,6 +95,7 @@ WING_ORDER = {  # inside a package, low to high; same number: siblings that do n
         "training": 4,
         "trainer": 5,
         "export": 5,
+        "exporter": 6,
         "compare": 7,
         "show": 7,
         "model": 6,

@@ -126,8 +126,10 @@ def _either(*converts: Callable[[object], Any]) -> Callable[[object], Any]:
 
 def _imgsz(value: object) -> int | list[int]:
     if isinstance(value, str):
-        parts = [int(part) for part in value.strip("[]() ").split(",")]
-        value = parts if len(parts) > 1 else parts[0]
+        parts = [part.strip() for part in value.strip("[]() ").split(",")]
+        if not all(part.isdecimal() and len(part) < 6 for part in parts):
+            raise TypeError
+        value = [int(part) for part in parts] if len(parts) > 1 else int(parts[0])
     sides: int | list[int] = _either(_int, _list_of(_int))(value)
     listed = [sides] if isinstance(sides, int) else sides
     if len(listed) not in {1, 2} or min(listed) < 1 or max(listed) > MAX_IMAGE_SIDE:

@@ -6,6 +6,7 @@ Nothing in a data YAML is ever executed: `download:` names a generator of this p
 from __future__ import annotations
 
 import glob
+import importlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -301,3 +302,12 @@ def _fetch_dataset(spec: _DataYAML, how: object, root: Path) -> None:
         )
     LOGGER.info(f"{spec.file.name}: fetching {how['url']} into {root.parent}")
     download(how["url"], root.parent, sha256=str(how["sha256"]), unzip=True)
+
+
+def __getattr__(name: str) -> Any:
+    """Look up what scripts import from here: the check of a data set for classification, the YAML of a folder."""
+    if name == "check_cls_dataset":
+        return getattr(importlib.import_module("ultralytics.data.classify"), name)
+    if name == "find_dataset_yaml":
+        return find_data_yaml
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

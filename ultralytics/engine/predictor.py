@@ -406,9 +406,14 @@ class BasePredictor(CallbackMixin):
             result.speed = dict(self.speed)
         self.seen += len(self.results)
         run.seen += len(self.results)
+        found = self.results
         self.run_callbacks("on_predict_batch_end")
+        given = self.results = list(self.results)
+        if not all(isinstance(result, Results) for result in given):  # pairs of a script: they are returned as they are
+            self.results = found
         self._emit(im)
-        return self.results
+        self.results = given
+        return given
 
     def _emit(self, im: Tensor) -> None:
         """Write and log the results of the current batch."""

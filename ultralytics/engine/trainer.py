@@ -86,20 +86,8 @@ class BaseTrainer(TrainerSetup):
                     self._setup_train()
                     self._do_train()
                 finally:
-                    self._tear_down()
+                    tear_down(self)
         return getattr(self.validator, "metrics", self.outcome.metrics)
-
-    def _tear_down(self) -> None:
-        """End workers and loggers, and let go of the run folder; one in which nothing was trained yet is removed."""
-        for loader in (self.train_loader, self.test_loader):
-            if loader is not None:
-                stop_workers(loader)
-        self.run_callbacks("teardown")
-        self.lock.release()
-        nothing = self.recovery.on_disk is None and not self.progress.step
-        if self.interrupt.requested and self.made_folder and nothing:
-            shutil.rmtree(self.paths.save_dir, ignore_errors=True)
-            LOGGER.info(f"Stopped before the first step; {self.paths.save_dir} is removed again")
 
     # ------------------------------------------------------------------------------------------------------- loop
     def _do_train(self) -> None:
@@ -382,6 +370,19 @@ class BaseTrainer(TrainerSetup):
         self.run_callbacks("on_fit_epoch_end")
 
 
+def tear_down(trainer: BaseTrainer) -> None:
+    """End workers and loggers, and let go of the run folder; one in which nothing was trained yet is removed."""
+    for loader in (trainer.train_loader, trainer.test_loader):
+        if loader is not None:
+            stop_workers(loader)
+    trainer.run_callbacks("teardown")
+    trainer.recovery.lock.release()
+    untrained = trainer.recovery.on_disk is None and not trainer.progress.step
+    if trainer.interrupt.requested and trainer.recovery.made_folder and untrained:
+        shutil.rmtree(trainer.save_dir, ignore_errors=True)
+        LOGGER.info(f"Stopped before the first step; {trainer.save_dir} is removed again")
+
+
 def validated_in(trainer: BaseTrainer) -> str | None:
     """The precision of the last validation, None before the first."""
     return None if trainer.fitness is None else trainer.validator.precision
@@ -404,14 +405,12 @@ def resync_average(trainer: BaseTrainer) -> None:
 
 
 def log_start(trainer: BaseTrainer) -> None:
-    """Log the network, recipe, the arguments of the user, sizes, precision and folder of a run."""
+    """Log the network, the arguments of the user, sizes, precision and folder of a run."""
     network: Any = unwrap_model(trainer.model)
     if hasattr(network, "info"):
         network.info(imgsz=trainer.imgsz)
     if frozen := trainer.freeze_layer_names:
         LOGGER.info(f"Frozen: {len(frozen)} parameters, {frozen[0]} ... {frozen[-1]}")
-    if trainer.recipe_note:
-        LOGGER.info(trainer.recipe_note)
     given = ", ".join(
         f"{k}={v}" for k, v in sorted(trainer.given.items()) if k not in {"mode", "task"} and v is not None
     )

@@ -415,7 +415,8 @@ class BaseValidator(CallbackMixin):
     @property
     def precision(self) -> str:
         """What the network computes in, such as float32; of an exported file the precision that it was written in."""
-        return self.model.precision if isinstance(getattr(self, "model", None), AutoBackend) else "float32"
+        model = getattr(self, "model", None)
+        return str(model.precision) if isinstance(model, AutoBackend) else "float32"
 
     def _loop(self, module: Any, trainer: TrainingContext | None, network: nn.Module | None) -> None:
         """Run every batch through the stages and time them; `network` computes the losses in training."""

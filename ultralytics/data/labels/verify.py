@@ -84,8 +84,8 @@ def get_hash(paths: Sequence[str | Path]) -> str:
     for path in paths:
         digest.update(str(path).encode(errors="surrogateescape"))
         with suppress(OSError):
-            facts = os.stat(path)
-            digest.update(f"{facts.st_size} {facts.st_mtime_ns}".encode())
+            status = os.stat(path)
+            digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
     return digest.hexdigest()
 
 

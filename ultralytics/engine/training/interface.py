@@ -34,7 +34,6 @@ from ultralytics.engine.validator import BaseValidator, max_side
 from ultralytics.utils import dist
 from ultralytics.utils.callbacks import CallbackMixin
 from ultralytics.utils.errors import ConfigError
-from ultralytics.utils.files import FolderLock
 from ultralytics.utils.metrics import DetMetrics
 from ultralytics.utils.torch_tools.training import EarlyStopping, ModelEMA
 from ultralytics.utils.torch_utils import unwrap_model
@@ -116,8 +115,6 @@ class TrainerInterface(CallbackMixin):
     times: StepTimes
     interrupt: Interrupt
     clock: RunClock
-    lock: FolderLock  # of the run folder
-    made_folder: bool  # whether this run has made its folder
     # Run time
     epoch: int
     at: StepPlace  # the current step, for messages
@@ -128,7 +125,6 @@ class TrainerInterface(CallbackMixin):
     lr: dict[str, float]  # of the epoch's last step
     outcome: EpochOutcome  # of the last epoch
     freeze_layer_names: list[str]
-    recipe_note: str  # which recipe was taken, why, and what it set
     # Saved
     progress: Progress
 

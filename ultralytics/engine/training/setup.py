@@ -54,7 +54,7 @@ from ultralytics.utils import LOGGER, YAML, IterableSimpleNamespace, colorstr, d
 from ultralytics.utils.callbacks import Callback, Callbacks
 from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.errors import ConfigError, refuse_uncalled
-from ultralytics.utils.files import FolderLock, atomic_write, increment_path
+from ultralytics.utils.files import atomic_write, increment_path
 from ultralytics.utils.torch_tools.training import LR_CURVES, EarlyStopping, ModelEMA
 from ultralytics.utils.torch_utils import amp_dtype, unwrap_model, wants_channels_last
 from ultralytics.utils.user_modules import load_user_modules
@@ -116,11 +116,11 @@ class TrainerSetup(TrainerInterface):
         self.recovery = Recovery(self.device.type != "cuda", resumed)
         self.times = StepTimes(self.args.profile and self.rank <= 0)
         self.epoch, self.at, self.stop = 0, StepPlace(), False
-        self.outcome, self.recipe_note = EpochOutcome(), ""
+        self.outcome = EpochOutcome()
         self.plots, self.plot_idx, self.lr, self.batch, self.freeze_layer_names = {}, [0, 1, 2], {}, None, []
         self.result, self.tloss = StepResult(torch.zeros(()), torch.zeros(0), complete=False), torch.zeros(0)
         self.clock = RunClock()
-        self.lock, self.made_folder, self.interrupt = FolderLock(), False, Interrupt(saving=False)
+        self.interrupt = Interrupt(saving=False)
         absent: Any = None  # the loaders are made by `_setup_train`
         self.train_loader = self.test_loader = absent
 
@@ -151,12 +151,11 @@ class TrainerSetup(TrainerInterface):
         if self.rank <= 0:
             check_writable(self.paths.save_dir, new=not self.folder_is_given)
             if self.folder_is_given and self.paths.save_dir.is_dir():
-                self.lock.take(self.paths.save_dir)
+                self.recovery.lock.take(self.paths.save_dir)
         attach_loggers(self)
         self.times.attach(self.callbacks, self.device)
         self.run_callbacks("on_pretrain_routine_start")
-        if self.resume_from is None:
-            self._settle_recipe()
+        recipe = self._settle_recipe() if self.resume_from is None else ""
         self.setup_model()
         self._prepare_model()
         self.set_precision(self.args.amp)
@@ -164,6 +163,8 @@ class TrainerSetup(TrainerInterface):
         self._setup_data()
         if self.resume_from is None and self.rank <= 0:
             self.check_data()
+        if recipe:  # the first screen begins when the labels are known to be right
+            LOGGER.info(recipe)
         self._setup_optimizer()
         check_rebuilds(unwrap_model(self.model))
         settle_determinism(self)
@@ -220,13 +221,14 @@ class TrainerSetup(TrainerInterface):
         path = self.data.get(self.args.split) or self.data["val"]
         return self.get_dataloader(path, self.batch_size * 2, rank, "val")
 
-    def _settle_recipe(self) -> None:
-        """Lay the recipe under what the user gave, and report which one and why."""
+    def _settle_recipe(self) -> str:
+        """Lay the recipe under what the user gave; return which one, why, and what it set."""
         name, why = str(self.args.recipe), ""
         if name == "auto":
             name, why = self.auto_recipe(count_images(self.args, self.data["train"]))
-        self.args, self.recipe_note = settle_recipe(self.args, name, why)
+        self.args, report = settle_recipe(self.args, name, why)
         self.batch_size = per_process_batch(self.args)
+        return report
 
     # --------------------------------------------------------------------------------------------------- optimizer
     def _setup_optimizer(self) -> None:
@@ -306,7 +308,7 @@ class TrainerSetup(TrainerInterface):
         """Make the run folder, which all processes then know."""
         if self.rank <= 0:
             self.claim_folder()
-            self.lock.take(self.paths.save_dir)
+            self.recovery.lock.take(self.paths.save_dir)
             self.paths.wdir.mkdir(parents=True, exist_ok=True)
             self.args = self.args.replace(save_dir=str(self.paths.save_dir))
         self.paths = RunPaths.under(dist.broadcast_object(self.paths.save_dir))
@@ -316,7 +318,7 @@ class TrainerSetup(TrainerInterface):
         """Choose the first free folder of the run's name, and make it; a folder that was given is taken as it is."""
         if not self.folder_is_given:
             self.paths = RunPaths.under(increment_path(self.paths.save_dir, mkdir=True))
-        self.made_folder = not (self.folder_is_given and self.paths.save_dir.exists())
+        self.recovery.made_folder = not (self.folder_is_given and self.paths.save_dir.exists())
         self.paths.save_dir.mkdir(parents=True, exist_ok=True)
 
     # ------------------------------------------------------------------------------------------------------ resume

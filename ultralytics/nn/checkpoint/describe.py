@@ -61,6 +61,14 @@ def _tensor_text(state: Mapping[str, Tensor]) -> str:
     return f"{len(state)}, {parameters:,} parameters, {', '.join(kinds)}"
 
 
+def _metric_rows(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    metrics = {k: v for k, v in (data.get("train_metrics") or {}).items() if isinstance(v, (int, float))}
+    if not metrics:
+        return []
+    precision = f", computed in {data['metrics_precision']}" if data.get("metrics_precision") else ""
+    return [("metrics", ", ".join(f"{k} {v:.4g}" for k, v in list(metrics.items())[:8]) + precision)]
+
+
 def _training_rows(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     if data.get("train_state"):
@@ -71,10 +79,7 @@ def _training_rows(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     parts = [f"{k}={args[k]}" for k in keys_with(Trait.SHOWN) if args.get(k) is not None]
     if parts:
         rows.append(("arguments", " ".join(parts)))
-    metrics = {k: v for k, v in (data.get("train_metrics") or {}).items() if isinstance(v, (int, float))}
-    if metrics:
-        precision = f", computed in {data['metrics_precision']}" if data.get("metrics_precision") else ""
-        rows.append(("metrics", ", ".join(f"{k} {v:.4g}" for k, v in list(metrics.items())[:8]) + precision))
+    rows += _metric_rows(data)
     for entry in data.get("modules") or []:
         known = entry if isinstance(entry, Mapping) else {"name": entry}
         rows.append(("needs", f"modules={known.get('name')} (sha256 {str(known.get('sha256'))[:12]}...)"))

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 _TRACKING = "tracking is not part of this package; predict(stream=True) gives the boxes of each frame to other trackers"
 _SEARCH = "a search for arguments is not part of this package; train() takes them all"
+_A_PART = "this module is not part of this package"
 _SERVICE = "a hosted service is not part of this package: files are local"
 
 ABSENT_FEATURES: Mapping[str, str] = {
@@ -37,9 +38,9 @@ ABSENT_MODULES: Mapping[str, str] = {
     "ultralytics.hub": _SERVICE,
     "ultralytics.engine.tuner": _SEARCH,
     "ultralytics.utils.tuner": _SEARCH,
-    "ultralytics.utils.autobatch": "train(batch=-1) measures the batch that fits into memory",
-    "ultralytics.utils.benchmarks": "use model.benchmark() or `yolo benchmark` for exported forms",
-    "ultralytics.data.annotator": "labels are not drawn up here; predict(save_txt=True) writes what a model finds",
+    "ultralytics.utils.autobatch": f"{_A_PART}; train(batch=-1) measures the batch that fits into memory",
+    "ultralytics.utils.benchmarks": f"{_A_PART}; use model.benchmark() or `yolo benchmark`",
+    "ultralytics.data.annotator": f"{_A_PART}; predict(save_txt=True) writes what a model finds",
 }
 """Modules of which no name is here, and what to use instead."""
 
