@@ -113,6 +113,8 @@ def drop_foreign(args: Args, acting: Trait) -> Args:
     ]
     for key in idle:
         LOGGER.warning(f"{key.name}={args.get(key.name)} has no effect: {key.foreign}")
+    if not idle:
+        return args
     return args.without([key.name for key in idle], **{key.name: key.default for key in idle})
 
 
