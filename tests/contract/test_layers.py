@@ -83,6 +83,7 @@ WING_ORDER = {  # inside a package, low to high; same number: siblings that do n
     },
     "ultralytics.engine": {
         "origin": 0,
+        "handover": 0,
         "class_names": 0,
         "results": 0,
         "writers": 1,

@@ -41,6 +41,7 @@ _GROUPS_OF: Mapping[str, tuple[str, ...]] = {
     "predict": ("Prediction", "What predictions show and save"),
     "export": ("Export",),
     "benchmark": ("Export",),
+    "pack": ("Export",),
     "heatmap": ("Prediction",),
     "show": ("Augmentation",),
     "compare": ("Validation",),

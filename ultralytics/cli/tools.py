@@ -204,6 +204,12 @@ def benchmark(call: ToolCall) -> None:
     model.benchmark(**call.arguments)
 
 
+def pack(call: ToolCall) -> None:
+    """Write the model and what belongs to it as one zip."""
+    model = call.model
+    model.pack(**{"format": "", **call.arguments})
+
+
 def convert(call: ToolCall) -> None:
     """Write the labels of a data set in another format."""
     ultralytics.convert(**call.own)
@@ -326,6 +332,15 @@ _ROWS = (
         "each format that this machine can run, measured",
         benchmark,
         "yolo benchmark model=best.pt data=data.yaml imgsz=640",
+        run_keys=None,
+        required=("model",),
+    ),
+    Tool(
+        "pack",
+        "a model in one zip: weights, YAML, your Python files, arguments, metrics, model card, exported forms if asked",
+        pack,
+        "yolo pack model=best.pt format=onnx",
+        own=(Key("out", k.PATH, None, "the zip file; null: beside the weights", nullable=True),),
         run_keys=None,
         required=("model",),
     ),

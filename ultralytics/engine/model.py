@@ -21,6 +21,7 @@ from ultralytics.cfg.schema import MODES, Trait, keys_with
 from ultralytics.engine.export.benchmark import Benchmark, Figures, check_saved, runnable_formats
 from ultralytics.engine.export.exporter import Export, weights_format
 from ultralytics.engine.export.parity import ParityReport
+from ultralytics.engine.handover.writer import pack_model_files
 from ultralytics.engine.origin import NewWeights, naming_stored_data, stored_precision
 from ultralytics.engine.results.result_list import ResultList
 from ultralytics.engine.results.results import Results
@@ -45,7 +46,7 @@ from ultralytics.utils.torch_utils import select_device
 from ultralytics.utils.user_modules import Files, load_user_modules
 
 YAML_SUFFIXES = (".yaml", ".yml")
-WEIGHTS_SUFFIXES = (".pt", ".pth", ".safetensors")
+WEIGHTS_SUFFIXES = (".pt", ".pth", ".safetensors", ".zip")
 
 
 class Model:
@@ -55,8 +56,8 @@ class Model:
     threads may predict with one; a copy or a pickle starts without the predictor.
 
     Args:
-        model: `.yaml`/`.yml` file or name, YAML dict, `.pt` file, a file that `export` wrote (for predict and val), or
-            another `Model` (both then share one state).
+        model: `.yaml`/`.yml` file or name, YAML dict, `.pt` file, a pack, a file that `export` wrote (for predict and
+            val), or another `Model` (both then share one state).
         task: must be a task of `task_map`; by default the only one there is.
         verbose: log the layer table when a YAML is built.
         scale: letter of the compound scale of a model YAML.
@@ -363,7 +364,6 @@ class Model:
         chosen = {k: v for k, v in user_values(args).items() if k not in {"mode", "task", "model", "name"}}
         size = check_imgsz(args.imgsz, stride=int(self.model.stride.max()), min_dim=2)
         channels = int(self.model.yaml.get("channels", 3))
-
         shared: dict[str, bytes] = {}
 
         def write(name: str, batch: int, folder: Path) -> tuple[Path, ParityReport]:
@@ -376,6 +376,8 @@ class Model:
             device=str(device), modules=self.user_files,
         )  # fmt: skip
         return run(runnable_formats(format))
+
+    pack = pack_model_files
 
     def _export_weights(self, format: str, stem: Path) -> str:
         """Write tensors without a graph."""
@@ -393,9 +395,7 @@ class Model:
         """Copy every tensor that fits from a file, checkpoint dict, network or other `Model`; log what did not."""
         self._need_network("take weights")
         source = weights.model if isinstance(weights, Model) else weights
-        if isinstance(source, (str, Path)):
-            source = str(check_file(str(source)))
-        self.model.load(source)
+        self.model.load(str(check_file(str(source))) if isinstance(source, (str, Path)) else source)
         self.predictor = None
         self.ckpt = self.ckpt or {}
         return self

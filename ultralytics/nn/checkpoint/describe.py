@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ultralytics.cfg.schema import Trait, keys_with
 from ultralytics.nn.checkpoint.format import file_kind, read_checkpoint
+from ultralytics.utils.archives.pack_file import is_pack, open_pack
 from ultralytics.utils.errors import printable
-from ultralytics.utils.files import file_size
+from ultralytics.utils.files import file_size, user_path
 
 
 def describe_file(path: str | Path) -> list[str]:
@@ -21,7 +22,10 @@ def describe_file(path: str | Path) -> list[str]:
     """
     data = read_checkpoint(path)
     record = data.get("ema") or data.get("model")
-    rows = [("file", f"{path} ({file_size(path):.1f} MB, {file_kind(Path(path))})"), ("form", _form(data))]
+    path = user_path(path)
+    rows = [("file", f"{path} ({file_size(path):.1f} MB, {file_kind(path)})"), ("form", _form(data))]
+    if is_pack(path):
+        rows.append(("pack", ", ".join(open_pack(path).files)))
     if isinstance(record, Mapping):
         rows += _model_rows(record, "EMA" if data.get("ema") else "model")
     else:

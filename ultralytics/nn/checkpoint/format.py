@@ -12,6 +12,7 @@ import errno
 import os
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from ultralytics.nn.checkpoint.safetensors_io import SUFFIX, read_safetensors, w
 from ultralytics.nn.checkpoint.ultralytics_pickle import convert_ultralytics, is_upstream, suspicious
 from ultralytics.nn.checkpoint.validate import check_fields
 from ultralytics.nn.checkpoint.zip_archive import Archive, open_archive
+from ultralytics.utils.archives.pack_file import is_pack, open_pack
 from ultralytics.utils.errors import CheckpointError, NotFoundError
 from ultralytics.utils.files import atomic_write, user_path
 from ultralytics.utils.log import LOGGER
@@ -138,8 +140,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Files of this package (`.pt`, `.safetensors`) give their checkpoint dict; a genuine Ultralytics checkpoint gives the
     same form, taken from its pickle as data (see `ultralytics_pickle`); plain tensors, also under `model`, `state_dict`
     or `ema.module`, give `{"state_dict": tensors}`; those of other projects come under our keys (see `remap`). Every
-    field is checked (see `validate`). Raises NotFoundError, or CheckpointError for a file that is truncated, unknown,
-    hostile, or of a newer format.
+    field is checked (see `validate`). Of a pack, its weights are read. Raises NotFoundError, or CheckpointError for a
+    file that is truncated, unknown, hostile, or of a newer format.
     """
     path = user_path(path)
     if not path.is_file():
@@ -172,7 +174,11 @@ def _read(path: Path) -> dict[str, Any]:
     """The content of a file in this package's form; its kind is determined by its first bytes, not by its name."""
     if file_kind(path) == "safetensors":
         return read_safetensors(path)
-    with _open(path) as archive:
+    content = None
+    if is_pack(path):
+        pack = open_pack(path)
+        content = BytesIO(pack.read(pack.weights))
+    with _open(path, content) as archive:
         if is_upstream(archive.root):
             checkpoint = {**TEMPLATE, **convert_ultralytics(archive)}
         else:
@@ -193,15 +199,15 @@ def file_kind(path: Path) -> str:
     return "pickle" if start[:1] == b"\x80" else "other"
 
 
-def _open(path: Path) -> Archive:
-    """The archive of a zip file; every other kind is refused with its reason."""
+def _open(path: Path, content: BytesIO | None = None) -> Archive:
+    """The archive of a zip file, or of the weights in a pack; every other kind is refused with its reason."""
     kind = file_kind(path)
     try:
         if kind == "pickle":
             raise CheckpointError("an old-style pickle without a zip around it; loading it could run code from it")
         if kind != "zip":
             raise CheckpointError("it does not begin like a checkpoint")
-        return open_archive(path)
+        return open_archive(path, content)
     except CheckpointError as e:
         last = "save it again there with torch.save(state_dict)" if kind == "pickle" else "use another copy of it"
         raise CheckpointError(
