@@ -16,7 +16,6 @@
 #include <fstream>
 #include <stdexcept>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include <onnxruntime_cxx_api.h>
@@ -67,11 +66,18 @@ Image read_image(const std::string& path) {
 #endif
 }
 
-// Where pixel `i` of `to` lies between the pixels of `from`: the first of two, and the weight of the second.
-std::pair<int, float> place(int i, int from, int to) {
-  const double at = std::clamp((i + 0.5) * from / to - 0.5, 0.0, from - 1.0);
-  const int first = std::min(static_cast<int>(at), std::max(from - 2, 0));
-  return {first, static_cast<float>(at - first)};
+// The two pixels of a side of `from` between which pixel `i` of `to` lies, and their weights in 1/2048, as in OpenCV.
+struct Place {
+  int first, second;
+  long weight, weight2;
+};
+
+Place place(int i, int from, int to) {
+  const auto at = static_cast<float>((i + 0.5) * (1.0 * from / to) - 0.5);
+  int first = static_cast<int>(std::floor(at));
+  float part = at - static_cast<float>(first);
+  if (first < 0 || first >= from - 1) first = first < 0 ? 0 : from - 1, part = 0;
+  return {first, std::min(first + 1, from - 1), std::lrint((1 - part) * 2048), std::lrint(part * 2048)};
 }
 
 Input prepare(const Image& image, int height, int width, bool letterbox) {
@@ -88,19 +94,17 @@ Input prepare(const Image& image, int height, int width, bool letterbox) {
   const std::size_t plane = static_cast<std::size_t>(height) * width;
   input.data.assign(3 * plane, kGrey / 255);
   for (int y = 0; y < new_h; ++y) {
-    const auto [y0, fy] = place(y, image.height, new_h);
-    const int y1 = std::min(y0 + 1, image.height - 1);
+    const Place row = place(y, image.height, new_h);
     for (int x = 0; x < new_w; ++x) {
-      const auto [x0, fx] = place(x, image.width, new_w);
-      const int x1 = std::min(x0 + 1, image.width - 1);
+      const Place column = place(x, image.width, new_w);
       for (int c = 0; c < 3; ++c) {
-        const auto at = [&](int row, int column) {
-          return static_cast<float>(image.rgb[(static_cast<std::size_t>(row) * image.width + column) * 3 + c]);
+        const auto mixed = [&](int at) {  // along the row, in 1/128
+          const unsigned char* pixels = &image.rgb[static_cast<std::size_t>(at) * image.width * 3 + c];
+          return (pixels[column.first * 3] * column.weight + pixels[column.second * 3] * column.weight2) >> 4;
         };
-        const float upper = at(y0, x0) + fx * (at(y0, x1) - at(y0, x0));
-        const float lower = at(y1, x0) + fx * (at(y1, x1) - at(y1, x0));
+        const long upper = row.weight * mixed(row.first) >> 16, lower = row.weight2 * mixed(row.second) >> 16;
         const std::size_t pixel = static_cast<std::size_t>(y + input.top) * width + x + input.left;
-        input.data[c * plane + pixel] = std::nearbyint(upper + fy * (lower - upper)) / 255;
+        input.data[c * plane + pixel] = static_cast<float>((upper + lower + 2) >> 2) / 255;
       }
     }
   }

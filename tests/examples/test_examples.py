@@ -1,4 +1,4 @@
-"""The examples: each gives the boxes of `predict`, the notebook runs from top to bottom, the service keeps its bounds."""
+"""The examples: each gives the boxes of `predict`, and the notebook runs from top to bottom."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def boxes_of(text: str) -> npt.NDArray[np.float64]:
     return np.array(rows, dtype=np.float64).reshape(-1, 6)
 
 
-def check_boxes(got: npt.NDArray[np.float64], model: RTDETR, image: Path, letterbox: bool) -> None:
+def check_boxes(got: npt.NDArray[np.float64], file: Path, image: Path) -> None:
     """Compare rows with those of `predict`, each with the nearest of its class; those near the bound may be missing."""
-    found = model.predict(str(image), imgsz=list(SIZE), conf=CONF, letterbox=letterbox, verbose=False)[0].boxes
+    found = RTDETR(str(file)).predict(cv2.imread(str(image)), conf=CONF, verbose=False)[0].boxes
     want = found.data.double().numpy()[:, [5, 0, 1, 2, 3, 4]]  # (n, 6)
     for a, b in ((want, got), (got, want)):
         sure = a[a[:, 5] > CONF + SCORE]
@@ -67,19 +67,18 @@ def check_boxes(got: npt.NDArray[np.float64], model: RTDETR, image: Path, letter
             assert (gaps <= (BOX_PX, SCORE)).all(1).any(), (row, gaps.min(0))
 
 
-def exported(folder: Path, format: str, letterbox: bool) -> tuple[RTDETR, Path]:
-    model = RTDETR(str(folder / "best.pt"))
+def exported(folder: Path, format: str, letterbox: bool) -> Path:
+    """A file or folder that `export` wrote; the gate of exports compares it with the PyTorch model."""
     target = folder / f"{format}-{letterbox}"
     target.mkdir(exist_ok=True)
     shutil.copy(folder / "best.pt", target)
-    opened = RTDETR(str(target / "best.pt"))
-    return model, Path(opened.export(format=format, imgsz=list(SIZE), letterbox=letterbox))
+    return Path(RTDETR(str(target / "best.pt")).export(format=format, imgsz=list(SIZE), letterbox=letterbox))
 
 
 @pytest.mark.parametrize("letterbox", [False, True])
 def test_python_with_onnx_runtime(folder: Path, letterbox: bool) -> None:
     pytest.importorskip("onnxruntime")
-    model, file = exported(folder, "onnx", letterbox)
+    file = exported(folder, "onnx", letterbox)
     sys.path.insert(0, str(EXAMPLES / "onnxruntime_python"))
     try:
         import detect
@@ -88,11 +87,10 @@ def test_python_with_onnx_runtime(folder: Path, letterbox: bool) -> None:
     detector = detect.Detector(file)
     for image in sorted(folder.glob("*.ppm")):
         rows = [(b.cls, b.x1, b.y1, b.x2, b.y2, b.score) for b in detector(cv2.imread(str(image)), CONF)]
-        check_boxes(np.array(rows, dtype=np.float64), model, image, letterbox)
+        check_boxes(np.array(rows, dtype=np.float64), file, image)
     assert detector.names == {0: "red", 1: "green", 2: "blue"}
-    loaded = run(sys.executable, "-c", "import sys; sys.path.insert(0, '.'); import detect; print('torch' in sys.modules)",
-                 cwd=EXAMPLES / "onnxruntime_python")  # fmt: skip
-    assert loaded.split() == ["False"]
+    code = "import sys; sys.path.insert(0, '.'); import detect; print('torch' in sys.modules)"
+    assert run(sys.executable, "-c", code, cwd=EXAMPLES / "onnxruntime_python").split() == ["False"]
 
 
 def cmake_options(name: str) -> Sequence[str]:
@@ -119,10 +117,10 @@ def test_cpp(folder: Path, name: str, format: str, letterbox: bool) -> None:
     if not build.exists():
         run("cmake", "-S", EXAMPLES / name, "-B", build, *options)
         run("cmake", "--build", build)
-    model, file = exported(folder, format, letterbox)
-    file = next(file.glob("*.xml")) if file.is_dir() else file
+    written = exported(folder, format, letterbox)
+    file = next(written.glob("*.xml")) if written.is_dir() else written
     for image in sorted(folder.glob("*.ppm")):
-        check_boxes(boxes_of(run(build / "detect", file, image, str(CONF))), model, image, letterbox)
+        check_boxes(boxes_of(run(build / "detect", file, image, str(CONF))), written, image)
     failed = subprocess.run([str(build / "detect"), str(file), str(file)], capture_output=True, text=True, check=False)
     assert failed.returncode == 1 and "PPM" in failed.stderr
 

@@ -49,4 +49,4 @@ def _claims(tail: bytes, signature: bytes, offset: int, form: str) -> list[int]:
 
 def zip_reason(error: Exception) -> str:
     """The first line of an error, for a message."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:100]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
