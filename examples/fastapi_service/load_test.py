@@ -15,6 +15,7 @@ import re
 import statistics
 import threading
 import time
+import zlib
 from collections import Counter
 from urllib.parse import urlsplit
 
@@ -42,8 +43,8 @@ def pictures(count: int = 8) -> list[bytes]:
 def bomb() -> bytes:
     """A small PNG whose header claims 900 million pixels."""
     small = cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
-    claimed = BOMB_SIDE.to_bytes(4, "big") * 2
-    return small[:16] + claimed + small[24:]
+    header = b"IHDR" + BOMB_SIDE.to_bytes(4, "big") * 2 + small[24:29]
+    return small[:12] + header + zlib.crc32(header).to_bytes(4, "big") + small[33:]
 
 
 class Clients:

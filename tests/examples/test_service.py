@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+import zlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -81,7 +82,8 @@ def test_answers_and_metrics(service: ModuleType) -> None:
 
 def test_wrong_uploads_are_refused(service: ModuleType) -> None:
     png = picture()
-    claimed = png[:16] + (30_000).to_bytes(4, "big") * 2 + png[24:]
+    header = b"IHDR" + (30_000).to_bytes(4, "big") * 2 + png[24:29]
+    claimed = png[:12] + header + zlib.crc32(header).to_bytes(4, "big") + png[33:]
     settings = service.Settings(max_bytes=2000, max_pixels=5000)
     cases = {
         "": (b"", 400),

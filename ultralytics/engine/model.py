@@ -18,7 +18,7 @@ from torch import nn
 from ultralytics.cfg import Args, get_save_dir
 from ultralytics.cfg.resolution import resolve, user_values
 from ultralytics.cfg.schema import MODES, Trait, keys_with
-from ultralytics.engine.export.benchmark import Benchmark, Figures, check_saved, runnable_formats
+from ultralytics.engine.export.benchmark import Benchmark, Figures, check_saved, form_arguments, runnable_formats
 from ultralytics.engine.export.exporter import Export, weights_format
 from ultralytics.engine.export.parity import ParityReport
 from ultralytics.engine.handover.writer import pack_model_files
@@ -355,8 +355,8 @@ class Model:
     def benchmark(self, data: Any = None, format: str = "", **kwargs: Any) -> list[Figures]:
         """Measure size, accuracy (with `data`), latency, throughput at batch 1 and 8, and peak memory of each form.
 
-        `format` names forms, separated by commas; all that this machine can write and run unless given. Logs a table
-        and writes benchmark.csv, .json and .png into runs/<task>/benchmark; returns the figures.
+        `format` names forms, such as `onnx,onnx-int8`; all that this machine can write and run unless given. Logs a
+        table and the best form, writes benchmark.csv, .json and .png into runs/<task>/benchmark; returns the figures.
         """
         self._need_network("be benchmarked")
         weights = check_saved(self.ckpt_path)
@@ -367,7 +367,7 @@ class Model:
         shared: dict[str, bytes] = {}
 
         def write(name: str, batch: int, folder: Path) -> tuple[Path, ParityReport]:
-            asked = {**chosen, "format": name, "batch": batch, "data": data if batch == 1 else None}
+            asked = {**chosen, **form_arguments(name), "batch": batch, "data": data if batch == 1 else None}
             return self._export_graph(folder / weights.stem, asked, shared)
 
         device = select_device("cpu" if args.device is None else args.device, verbose=False)
@@ -375,7 +375,7 @@ class Model:
             weights, write, size if isinstance(size, list) else [size] * 2, channels, Path(get_save_dir(args)),
             device=str(device), modules=self.user_files,
         )  # fmt: skip
-        return run(runnable_formats(format))
+        return run(runnable_formats(format, data is not None))
 
     pack = pack_model_files
 
