@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from tests.engine.tiny import spread_network
-from tests.nn.build.test_user_blocks import BLOCKS, data_with
+from tests.nn.yamls import with_row
 from ultralytics import RTDETR, YOLO
 from ultralytics.cli import main as cli
 from ultralytics.data.demo import draw_scene
@@ -24,7 +25,23 @@ from ultralytics.utils.config.yaml_io import load_with_lines
 from ultralytics.utils.errors import CheckpointError, ConfigError
 from ultralytics.utils.user_modules import load_user_modules
 
-MARK = "import os\nos.environ['RAN_A_MODULE_OF_A_PACK'] = 'yes'\n"
+BLOCKS = """\
+import os
+from torch import nn
+from ultralytics.nn import register
+
+os.environ["RAN_A_MODULE_OF_A_PACK"] = "yes"
+
+
+@register
+class PackedGate(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x):
+        return x + self.conv(x)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -94,16 +111,16 @@ def test_a_zip_that_is_not_a_pack_is_refused(tmp_path: Path) -> None:
 
 def test_modules_run_only_when_the_pack_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def forget() -> None:
-        for name in ("UserWiden", "UserGate"):
-            REGISTRY._entries.pop(name, None)
+        REGISTRY._entries.pop("PackedGate", None)
         for name in [n for n in sys.modules if n.startswith("packed_blocks")]:
             del sys.modules[name]
         monkeypatch.delenv("RAN_A_MODULE_OF_A_PACK", raising=False)
 
     file = tmp_path / "packed_blocks.py"
-    file.write_text(MARK + BLOCKS)
+    file.write_text(BLOCKS)
+    network = yaml.safe_load(with_row(3, "[-1, 1, PackedGate, []]").replace("None", "null"))
     try:
-        path = RTDETR(data_with([-1, 1, "UserGate", []]), modules=file).pack(tmp_path / "a.zip")
+        path = RTDETR(network, modules=file).pack(tmp_path / "a.zip")
         file.unlink()
         forget()
         with pytest.raises(CheckpointError, match=r"packed_blocks\.py\n.*was not run.*modules=.*a\.zip"):
@@ -115,7 +132,7 @@ def test_modules_run_only_when_the_pack_is_named(tmp_path: Path, monkeypatch: py
         assert os.environ["RAN_A_MODULE_OF_A_PACK"] == "yes" and model.user_files == [str(path)]
         again = model.pack(tmp_path / "b.zip")
         with zipfile.ZipFile(again) as z:
-            assert z.read("modules/packed_blocks.py").decode() == MARK + BLOCKS
+            assert z.read("modules/packed_blocks.py").decode() == BLOCKS
         assert sorted(os.listdir(tmp_path)) == ["a.zip", "b.zip"]
     finally:
         forget()
