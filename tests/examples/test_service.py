@@ -20,7 +20,7 @@ from tests.engine.tiny import spread_network
 from ultralytics.nn.checkpoint.format import pack_model, save_checkpoint
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples" / "fastapi_service"
-pytest.importorskip("fastapi")
+pytest.importorskip("fastapi", exc_type=ImportError)
 httpx = pytest.importorskip("httpx")
 BOX = {"name": "cat", "class": 0, "confidence": 0.5, "box": {"x1": 1.0, "y1": 2.0, "x2": 3.0, "y2": 4.0}}
 

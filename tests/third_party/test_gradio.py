@@ -7,7 +7,7 @@ import pytest
 
 from ultralytics import YOLO
 
-gr = pytest.importorskip("gradio")
+gr = pytest.importorskip("gradio", exc_type=ImportError)
 
 
 def test_an_interface(weights: str, picture: str) -> None:
