@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from ultralytics.utils.archives.pack_file import SUFFIX, open_pack
+from ultralytics.utils.archives.pack_file import PACK_SUFFIX, open_pack
 from ultralytics.utils.errors import ConfigError, NotFoundError
 from ultralytics.utils.files import user_path
 
@@ -74,7 +74,7 @@ def load_user_modules(modules: Files | None) -> list[Path]:
     for path in files:
         if not path.is_file():
             raise NotFoundError(f"modules={path}: there is no such file", f"looked in {Path.cwd()}; give its path")
-        if path.suffix not in (".py", SUFFIX):
+        if path.suffix not in (".py", PACK_SUFFIX):
             raise ConfigError(f"modules={path}: not a Python file", "name the .py file that holds your blocks")
     for path in files:
         for file, text in _texts(path.resolve()):
@@ -99,7 +99,7 @@ class _PackedText(importlib.abc.SourceLoader):
 
 def _texts(path: Path) -> list[tuple[Path, bytes]]:
     """The Python file, or those in a pack, each with its text. ConfigError for a pack without any."""
-    if path.suffix != SUFFIX:
+    if path.suffix != PACK_SUFFIX:
         return [(path, path.read_bytes())]
     pack = open_pack(path)
     if not pack.modules:

@@ -12,14 +12,19 @@ from typing import Any
 from ultralytics import __version__
 from ultralytics.engine.handover.card import LICENSE, LICENSE_PAGE, CardFacts, model_card
 from ultralytics.nn.checkpoint.format import to_plain
-from ultralytics.utils.archives.pack_file import EXPORTED, MODULES, SUFFIX, WEIGHTS, write_pack
+from ultralytics.utils.archives.pack_file import (
+    EXPORTED_FOLDER,
+    MODULES_FOLDER,
+    PACK_SUFFIX,
+    WEIGHTS_FOLDER,
+    write_pack,
+)
+from ultralytics.utils.checks import DISTRIBUTION
 from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import file_size
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.user_modules import as_files, user_texts
-
-DISTRIBUTION = "rtdetr-shsa"
 
 
 def pack_model_files(model: Any, out: str | Path | None = None, format: str = "", **kwargs: Any) -> Path:
@@ -35,11 +40,11 @@ def pack_model_files(model: Any, out: str | Path | None = None, format: str = ""
         ConfigTypeError: the model is an exported file, which cannot be packed.
     """
     stem = Path(model.ckpt_path).with_suffix("") if model.ckpt_path else Path(model.model_name)
-    target = Path(out) if out is not None else stem.with_name(stem.name + SUFFIX)
-    if target.suffix.lower() != SUFFIX:
-        raise ConfigError(f"out={target}: a pack is a {SUFFIX} file", f"out={target.with_suffix(SUFFIX)}")
+    target = Path(out) if out is not None else stem.with_name(stem.name + PACK_SUFFIX)
+    if target.suffix.lower() != PACK_SUFFIX:
+        raise ConfigError(f"out={target}: a pack is a {PACK_SUFFIX} file", f"out={target.with_suffix(PACK_SUFFIX)}")
     named = [*map(Path, model.user_files), *as_files(kwargs.get("modules"))]
-    modules = {f"{MODULES}{name}": text for name, text in user_texts(named).items()}
+    modules = {f"{MODULES_FOLDER}{name}": text for name, text in user_texts(named).items()}
     with tempfile.TemporaryDirectory(prefix="pack-") as temporary:
         weights = model.save(Path(temporary) / f"{target.stem}.pt")
         exported = _exported_forms(model, weights, format, kwargs)
@@ -53,11 +58,11 @@ def pack_model_files(model: Any, out: str | Path | None = None, format: str = ""
             "names.yaml": YAML.dumps({"names": dict(card.names)}).encode(),
             "metrics.json": json.dumps(card.metrics, indent=1).encode(),
             **modules,
-            f"{WEIGHTS}{weights.name}": weights,
+            f"{WEIGHTS_FOLDER}{weights.name}": weights,
             **files,
         }
         about = {"task": model.task, "version": __version__, "license": card.license}
-        write_pack(target, parts, f"{WEIGHTS}{weights.name}", modules, about)
+        write_pack(target, parts, f"{WEIGHTS_FOLDER}{weights.name}", modules, about)
     LOGGER.info(f"{target} written: {file_size(target):.1f} MB, {len(parts)} files; use it as model={target}")
     return target
 
@@ -69,7 +74,7 @@ def _exported_forms(model: Any, weights: Path, formats: str, kwargs: Mapping[str
     for name in filter(None, formats.replace(" ", "").split(",")):
         written = Path(opened.export(**{**kwargs, "format": name}))
         files = [written] if written.is_file() else sorted(p for p in written.rglob("*") if p.is_file())
-        found[name] = {f"{EXPORTED}{file.relative_to(weights.parent).as_posix()}": file for file in files}
+        found[name] = {f"{EXPORTED_FOLDER}{file.relative_to(weights.parent).as_posix()}": file for file in files}
     return found
 
 

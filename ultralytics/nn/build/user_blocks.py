@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from ultralytics.nn.registry import REGISTRY
-from ultralytics.utils.archives.pack_file import SUFFIX
+from ultralytics.utils.archives.pack_file import PACK_SUFFIX
 from ultralytics.utils.errors import CheckpointError
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.user_modules import UserFile, origin
@@ -46,7 +46,7 @@ def check_user_modules(stored: Sequence[Any], where: object) -> None:
             known = REGISTRY.get(str(block))
             if known is None:
                 remedy = f"pass that file: modules={name}"
-                if str(where).lower().endswith(SUFFIX):
+                if str(where).lower().endswith(PACK_SUFFIX):
                     remedy = f"it is in the pack and was not run: read it, then pass modules={where}"
                 raise CheckpointError(
                     f"{where}: its model uses {block!s:.40}, a block of the user's file {name}", remedy

@@ -22,16 +22,16 @@ from ultralytics.utils.archives.zip_directory import ZIP_ERRORS, check_directory
 from ultralytics.utils.errors import CheckpointError, printable
 from ultralytics.utils.files import atomic_write
 
-SUFFIX = ".zip"
+PACK_SUFFIX = ".zip"
 MANIFEST = "pack.json"
-FORMAT_NAME, FORMAT_VERSION = "rtdetr-shsa-pack", 1
-WEIGHTS, MODULES, EXPORTED = "weights/", "modules/", "exported/"
+PACK_FORMAT, PACK_VERSION = "rtdetr-shsa-pack", 1
+WEIGHTS_FOLDER, MODULES_FOLDER, EXPORTED_FOLDER = "weights/", "modules/", "exported/"
 """Folders of a pack."""
 
 MAX_MEMBERS = 1000
 MAX_SIZE = 16 << 30  # bytes of a pack
-MAX_TEXT = 4 << 20  # bytes of `pack.json` and of a module
-MAX_NAME = 200
+MAX_PACK_TEXT = 4 << 20  # bytes of `pack.json` and of a module
+MAX_MEMBER_NAME = 200
 _HEADER = 30  # bytes of a member's header without its name
 _WRONG_NAME = re.compile(r'[\x00-\x1f\x7f\\:*?"<>|]|^/|(?:^|/)(?:\.{1,2})?(?:/|$)')
 """Absolute, with an empty or dotted part, or with a character that a file name cannot have everywhere."""
@@ -91,7 +91,7 @@ def open_pack(path: Path) -> Pack:
             members = archive.infolist()
             _check_members(members, size)
             with archive.open(MANIFEST) as member:
-                text = member.read(MAX_TEXT + 1)
+                text = member.read(MAX_PACK_TEXT + 1)
         return _from_manifest(path, text, {m.filename: m.file_size for m in members})
     except CheckpointError:
         raise
@@ -127,7 +127,7 @@ def _fault(member: zipfile.ZipInfo) -> str:
         return "is compressed; a pack is stored as it is"
     if member.flag_bits & 1:
         return "is encrypted"
-    if len(member.filename) > MAX_NAME or _WRONG_NAME.search(member.filename):
+    if len(member.filename) > MAX_MEMBER_NAME or _WRONG_NAME.search(member.filename):
         return "has a name that is not a path below the pack"
     kind = stat.S_IFMT(member.external_attr >> 16)
     return "" if kind in {0, stat.S_IFREG} else "is a link or a device, not a file"
@@ -136,12 +136,12 @@ def _fault(member: zipfile.ZipInfo) -> str:
 def _from_manifest(path: Path, text: bytes, sizes: Mapping[str, int]) -> Pack:
     """Compare the manifest with the members; ValueError names what differs."""
     about = _parsed(text)
-    if about.get("format") != FORMAT_NAME:
+    if about.get("format") != PACK_FORMAT:
         raise ValueError(f"pack.json is not that of a pack (format {about.get('format')!r:.40})")
     version = about.get("format_version")
-    if type(version) is not int or version > FORMAT_VERSION:
+    if type(version) is not int or version > PACK_VERSION:
         raise CheckpointError(
-            f"{path}: pack of version {version!r:.20}; this package reads up to {FORMAT_VERSION}", "upgrade the package"
+            f"{path}: pack of version {version!r:.20}; this package reads up to {PACK_VERSION}", "upgrade the package"
         )
     listed = about.get("files")
     if not isinstance(listed, Mapping) or set(listed) != set(sizes) - {MANIFEST}:
@@ -152,14 +152,14 @@ def _from_manifest(path: Path, text: bytes, sizes: Mapping[str, int]) -> Pack:
         raise ValueError("pack.json names no weights that are in the pack")
     if not isinstance(modules, list) or not all(map(_is_module, modules)) or not set(modules) <= set(files):
         raise ValueError("pack.json names modules that are not in the pack")
-    if any(sizes[name] > MAX_TEXT for name in modules):
-        raise ValueError(f"a module in it is larger than {MAX_TEXT:,} bytes")
+    if any(sizes[name] > MAX_PACK_TEXT for name in modules):
+        raise ValueError(f"a module in it is larger than {MAX_PACK_TEXT:,} bytes")
     return Pack(path, weights, tuple(modules), files, about)
 
 
 def _parsed(text: bytes) -> Mapping[str, Any]:
-    if len(text) > MAX_TEXT:
-        raise ValueError(f"pack.json is larger than {MAX_TEXT:,} bytes")
+    if len(text) > MAX_PACK_TEXT:
+        raise ValueError(f"pack.json is larger than {MAX_PACK_TEXT:,} bytes")
     try:
         about = json.loads(text)
     except RecursionError:
@@ -180,7 +180,7 @@ def _file(name: str, entry: object, size: int) -> tuple[int, str]:
 
 
 def _is_module(name: object) -> bool:
-    return isinstance(name, str) and name.startswith(MODULES) and name.endswith(".py") and name.count("/") == 1
+    return isinstance(name, str) and name.startswith(MODULES_FOLDER) and name.endswith(".py") and name.count("/") == 1
 
 
 def _refused(path: Path, why: str) -> CheckpointError:
@@ -196,8 +196,8 @@ def write_pack(
     """
     files = {name: {"size": _size(part), "sha256": _sha256(part)} for name, part in parts.items()}
     manifest = {
-        "format": FORMAT_NAME,
-        "format_version": FORMAT_VERSION,
+        "format": PACK_FORMAT,
+        "format_version": PACK_VERSION,
         **about,
         "weights": weights,
         "modules": list(modules),
