@@ -43,7 +43,7 @@ BUILT = [  # one of each kind of backbone, encoder and head; building all takes 
     "rtdetrv2-hgnetv2-h",
 ]
 SMALL = ["dfine-n", "deimv2-atto", "rtdetrv2-r18"]
-OURS = {"dfine-shsa-s": 10_601_685, "dfine-s-aifi-shsa": 10_129_973, "dfine-shvit-s1": 0}
+OURS = {"dfine-shsa-s": 10_601_685, "dfine-s-aifi-shsa": 10_129_973, "dfine-shvit-s1": 14_902_281}
 """Networks that nobody published, and their number of weights with 80 classes."""
 NOT_WEIGHTS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -120,7 +120,7 @@ def test_a_tiny_network_is_no_larger_than_that_of_rtdetr() -> None:
         ours = DFINEDetectionModel(folder / "dfine-tiny.yaml", nc=3, verbose=False)
         other = RTDETRDetectionModel(folder / "rtdetr-tiny-l.yaml", nc=3, verbose=False)
     sizes = [sum(p.numel() for p in network.parameters()) for network in (ours, other)]
-    assert sizes[0] <= sizes[1] and sizes[0] == 0
+    assert sizes == [2_871_427, 2_899_276]
 
 
 @pytest.mark.parametrize("stem", SMALL)

@@ -97,7 +97,7 @@ def train_transforms(dataset: SampleSource, imgsz: int, hyp: object = None, fit:
         first.append(CopyPaste(dataset, p=p.copy_paste))
     pre = Compose([*first, warp])
     chain: list[Transform] = [pre]
-    if p.copy_paste and p.copy_paste_mode != "flip":
+    if p.copy_paste and p.copy_paste_mode == "mixup":
         chain.append(CopyPaste(dataset, pre, p.copy_paste, p.copy_paste_mode))
     chain += [t(dataset, pre, rate) for t, rate in ((MixUp, p.mixup), (CutMix, p.cutmix)) if rate]
     return Compose([*whole, *chain, *colour_and_flips(p), Format(bgr=p.bgr)])

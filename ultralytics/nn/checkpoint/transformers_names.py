@@ -17,13 +17,13 @@ from ultralytics.nn.checkpoint.detr_names import Rules, swap_parts, translate
 __all__ = ("from_transformers", "to_transformers")
 
 _STAGE, _THEIR_STAGE = "backbone.res_layers.#.blocks.#.", "model.backbone.model.encoder.stages.#.layers.#."
-_BACKBONE: Rules = (
-    ("backbone.stem.*", "model.backbone.model.embedder.*"),
-    ("backbone.stages.*", "model.backbone.model.encoder.stages.*"),
+_BACKBONE: Rules = (  # the first that fits counts: their names of a ResNet would fit those of HGNetv2 too
     *((f"backbone.conv1.conv1_{k}.*", f"model.backbone.model.embedder.embedder.{k - 1}.*") for k in (1, 2, 3)),
     *((f"{_STAGE}branch2{c}.*", f"{_THEIR_STAGE}layer.{k}.*") for k, c in enumerate("abc")),
     *((f"{_STAGE}short.conv.{p}.*", f"{_THEIR_STAGE}shortcut.1.{p}.*") for p in ("conv", "norm")),
     *((f"{_STAGE}short.{p}.*", f"{_THEIR_STAGE}shortcut.{p}.*") for p in ("conv", "norm")),
+    ("backbone.stem.*", "model.backbone.model.embedder.*"),
+    ("backbone.stages.*", "model.backbone.model.encoder.stages.*"),
 )
 _PARTS = {"cv1": "conv1", "cv2.0": "csp_rep1", "cv2.1": "conv2", "cv3.0": "csp_rep2", "cv3.1": "conv3", "cv4": "conv4"}
 _LAYER, _ATTENTION = "decoder.decoder.layers.#.", "encoder.encoder.#.layers.#."
