@@ -4,11 +4,11 @@
     python benchmarks/peer_val.py --peer PYTHON --data bccd/data.yaml best.pt --out results
 
 `--train` lets the peer train a file of each YAML from scratch first. AP of the val split is compared in rectangular and
-in square batches, by the formula of the interface: this package reports COCO's AP, so its matches are put into that
-formula too. Boxes after NMS are compared image by image. A row's partner is the nearest box of its class, since rows of
-nearly equal scores may change places; a row without a partner within a pixel is counted. Suppression decides by a
-threshold, so of a pair whose overlap lies within rounding of it either box may remain. Exit status 1 beyond the bounds:
-0.001 of AP, 0.05 px and 0.001 of score.
+in square batches as the interface defines it: this package reports COCO's AP of boxes that are clipped to the image, so
+matches of unclipped ones are put into the interface's formula too. Boxes after NMS are compared image by image. A row's
+partner is the nearest box of its class, since rows of nearly equal scores may change places; a row without a partner
+within a pixel is counted. Suppression decides by a threshold, so of a pair whose overlap lies within rounding of it
+either box may remain. Exit status 1 beyond the bounds: 0.001 of AP, 0.05 px and 0.001 of score.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def main() -> int:
     files = [*trained(args), *(w.resolve() for w in args.weights)]
     images = sorted(str(p) for p in (args.data.parent / "images" / "val").iterdir())[: args.images]
     table = [
-        "| file | what | stock | ours | difference | ours, COCO's AP |",
+        "| file | what | stock | ours, the same way | difference | ours as reported |",
         "|:---|:---|---:|---:|---:|---:|",
     ]
     wrong = 0

@@ -3,8 +3,9 @@
     python benchmarks/transformers_parity.py --models PYTHON             # RT-DETRv2 of five sizes, about two minutes
 
 Each model is built at random by the library, in an environment of its own, and saved in its format; here the file opens
-as any weights, and is loaded into the model YAML of the size. Queries are compared as a set, since equal scores in the selection leave their order to rounding: each
-has as its partner the one whose box and logits are nearest. Exit status: how many networks have a query beyond 1e-4.
+as any weights, and is loaded into the model YAML of the size. Queries are compared as a set, since equal scores in the
+selection leave their order to rounding: each has as its partner the one whose box and logits are nearest. Exit status:
+how many networks have a query beyond 1e-4.
 """
 
 from __future__ import annotations

@@ -32,20 +32,35 @@ def train(out: str, yaml: str, data: str, imgsz: int, epochs: int) -> None:
 def examine(out: str, weights: str, data: str, imgsz: int, images: list[str], conf: float, recompute: bool) -> None:
     """AP on the val split in rectangles and in squares, and the boxes of the images.
 
-    `recompute` adds the AP by the interface's own formula, for a package that reports another one.
+    `recompute` adds the AP as the interface defines it, for a package that reports another one.
     """
     found: dict[str, Any] = {"val": {}, "boxes": []}
+    how: dict[str, Any] = {"data": data, "imgsz": imgsz, "batch": 8, "project": str(Path(out).with_suffix("")), **QUIET}
     for rect in (True, False):
-        model = YOLO(weights)
-        folder = str(Path(out).with_suffix(""))
-        report = model.val(data=data, imgsz=imgsz, batch=8, rect=rect, project=folder, name=f"val{rect:d}", **QUIET)
+        report = YOLO(weights).val(rect=rect, name=f"val{rect:d}", **how)
         row = {"map": float(report.box.map), "map50": float(report.box.map50)}
-        found["val"]["rect" if rect else "square"] = {**row, **(interface_ap(report) if recompute else {})}
+        if recompute:
+            row |= interface_ap(YOLO(weights).val(rect=rect, name="again", validator=unclipped(), **how))
+        found["val"]["rect" if rect else "square"] = row
     model = YOLO(weights)
     for image in images:
         (result,) = model.predict(image, imgsz=imgsz, conf=conf, iou=0.7, save=False, **PREDICT)
         found["boxes"].append(result.boxes.data.cpu().tolist())
     Path(out).write_text(json.dumps(found), encoding="utf-8")
+
+
+def unclipped() -> type:
+    """The validator of this package, with boxes that may reach beyond the image, as the interface compares them."""
+    from ultralytics.models.yolo.detect import DetectionValidator
+
+    class Unclipped(DetectionValidator):
+        def scale_preds(self, predn: Any, pbatch: Any) -> Any:
+            (gain_h, gain_w), (left, top) = pbatch["ratio_pad"]
+            boxes = predn["bboxes"]
+            pad, gain = boxes.new_tensor([left, top, left, top]), boxes.new_tensor([gain_w, gain_h, gain_w, gain_h])
+            return {**predn, "bboxes": (boxes - pad) / gain}
+
+    return Unclipped
 
 
 def interface_ap(report: Any) -> dict[str, float]:

@@ -84,6 +84,7 @@ class TrainingContext(Protocol):
     epoch: int
     epochs: int
     model: nn.Module
+    shared_validation: bool
     stopper: EarlyStopping
 
     @property
@@ -325,7 +326,7 @@ class BaseValidator(CallbackMixin):
         module = self._setup_standalone(model) if trainer is None else self._setup_training(trainer)
         with in_eval_mode(network), self.class_filter(module):
             self._loop(module, trainer, network)
-        if self.training and dist.is_initialized():
+        if trainer is not None and trainer.shared_validation and dist.is_initialized():
             self.gather()
         stats = self.get_stats()
         self.print_results()

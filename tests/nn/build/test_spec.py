@@ -156,7 +156,7 @@ def test_unknown_scale_lists_them(load):
     ("line", "key", "meant"),
     [
         ("activaton: nn.ReLU()", "activaton", "; did you mean `activation`?"),
-        ("scalse: n", "scalse", "; did you mean `scales`?"),
+        ("scalse: n", "scalse", "; did you mean `scale`?"),
         ("node_mod: RepC3", "node_mod", "; did you mean `node_mode`?"),  # for which a row waits
         ("remarks: none", "remarks", "\n"),
     ],
