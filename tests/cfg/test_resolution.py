@@ -201,7 +201,7 @@ def test_the_record_of_an_older_release_starts_a_run(tmp_path: Path) -> None:
         ("num_workers", "workers"),
         ("noval", "val"),
         ("adam", "optimizer"),
-        ("tune", "not part of this package"),
+        ("tune", "is a command: yolo tune"),
         ("hub", "not part of this package"),
         ("track", "not part of this package"),
     ],

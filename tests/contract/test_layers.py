@@ -27,6 +27,7 @@ DOORS = {  # modules that look a name up in a higher layer, when it is asked for
     "ultralytics.models",
     "ultralytics.cfg",
     "ultralytics.nn.families",
+    "ultralytics.engine.tuner",
     "ultralytics.utils.ops",
     "ultralytics.utils",  # of utils.interface, as the two below
     "ultralytics.utils.downloads",
@@ -94,6 +95,8 @@ WING_ORDER = {  # inside a package, low to high; same number: siblings that do n
         "export": 5,
         "compare": 7,
         "show": 7,
+        "receptive_field": 7,
+        "tuner": 7,
         "model": 6,
     },
 }

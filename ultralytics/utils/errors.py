@@ -79,6 +79,10 @@ class CheckpointError(UserError, RuntimeError):
     """A weights file cannot be read, or does not fit."""
 
 
+class FinishedRunError(CheckpointError):
+    """A run that is to be resumed has trained all its epochs, or hours."""
+
+
 class DeviceError(UserError, ValueError):
     """A requested device does not exist on this machine."""
 

@@ -38,7 +38,7 @@ from ultralytics.nn.build.user_blocks import check_user_modules, pack_user_modul
 from ultralytics.nn.checkpoint.format import pack_model, read_checkpoint, save_checkpoint
 from ultralytics.nn.checkpoint.validate import check_run_state
 from ultralytics.utils import LOGGER
-from ultralytics.utils.errors import CheckpointError, ConfigError, TrainingError, UserError
+from ultralytics.utils.errors import CheckpointError, ConfigError, FinishedRunError, TrainingError, UserError
 from ultralytics.utils.files import resumed_file
 from ultralytics.utils.torch_tools.training import EarlyStopping, ModelEMA
 from ultralytics.utils.user_modules import load_user_modules
@@ -293,14 +293,14 @@ def planned_epochs(args: Args, ckpt: Mapping[str, Any]) -> int:
 
 
 def _check_unfinished(path: Path, args: Args, ckpt: Mapping[str, Any]) -> None:
-    """Raise CheckpointError when nothing is left to do."""
+    """Raise FinishedRunError when nothing is left to do."""
     done, hours = ckpt["epoch"] + 1, ckpt["train_state"]["elapsed"] / 3600
     if args.time and hours >= args.time:
-        raise CheckpointError(
+        raise FinishedRunError(
             f"{path}: the run is finished, {hours:.3g} of {args.time:g} hours", "raise time= to train on"
         )
     if not args.time and done >= args.epochs:
-        raise CheckpointError(
+        raise FinishedRunError(
             f"{path}: the run is finished, {done} of {args.epochs} epochs", "raise epochs= to train on"
         )
 

@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 _TRACKING = "tracking is not part of this package; predict(stream=True) gives the boxes of each frame to other trackers"
-_SEARCH = "a search for arguments is not part of this package; train() takes them all"
 _SERVICE = "a hosted service is not part of this package: files are local"
 
 ABSENT_FEATURES: Mapping[str, str] = {
     **dict.fromkeys(("track", "persist"), _TRACKING),
-    "tune": _SEARCH,
     **dict.fromkeys(("hub", "login", "logout"), _SERVICE),
     "solutions": "solutions are not part of this package; predict(stream=True) gives the boxes that they count",
     "profile": "use benchmark() for exported forms, train(profile=True) for training steps",
 }
 """Commands, methods and arguments, and what to use instead."""
+
+NOT_ARGUMENTS: Mapping[str, str] = {"tune": "'tune' is a command: yolo tune, or model.tune(...)"}
+"""Names of arguments of other detectors that are something else here."""
 
 ABSENT_TASKS: Mapping[str, str] = {
     "segment": "instance segmentation",
@@ -35,7 +36,6 @@ ABSENT_MODULES: Mapping[str, str] = {
     "ultralytics.trackers": _TRACKING,
     "ultralytics.solutions": ABSENT_FEATURES["solutions"],
     "ultralytics.hub": _SERVICE,
-    "ultralytics.engine.tuner": _SEARCH,
 }
 """Modules of which no name is here, and what to use instead."""
 
@@ -49,6 +49,7 @@ _MODELS = {
 ABSENT_NAMES: Mapping[str, Mapping[str, str]] = {
     "ultralytics": _MODELS,
     "ultralytics.models": _MODELS,
+    "ultralytics.engine.tuner": {"Tuner": "use model.tune(...) or `yolo tune` instead, which are made of functions"},
     "ultralytics.engine.exporter": {
         "Exporter": "use model.export(format=...) instead",
         "export_formats": "use `yolo help export` instead, which lists the formats",
