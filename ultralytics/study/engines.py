@@ -235,9 +235,13 @@ class RayEngine:
 
 
 def run_in_process(command: Sequence[str], log: str) -> int:
-    """Run a command with its output appended to a file; return its exit code."""
-    with open(log, "ab") as f:
-        return subprocess.run(command, stdout=f, stderr=f, env=worker_environment(), check=False).returncode
+    """Run a command with its output appended to a file; return its exit code. It ends with this process."""
+    attached = [*command, "--attached"]
+    with (
+        open(log, "ab") as f,
+        subprocess.Popen(attached, stdin=subprocess.PIPE, stdout=f, stderr=f, env=worker_environment()) as process,
+    ):
+        return process.wait()
 
 
 def check_engine(name: str) -> None:

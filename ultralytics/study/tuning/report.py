@@ -51,12 +51,18 @@ class SearchResult:
         """The best arguments of training, those of the base included."""
         return {**self.base, **self.best.params}
 
+    @property
+    def effective(self) -> dict[str, Any]:
+        """The arguments of the base with those that its recipe has set, as its run has recorded them."""
+        file = None if self.default is None else Path(self.default.folder) / "args.yaml"
+        return {**(YAML.load(file) if file is not None and file.is_file() else {}), **self.base}
+
     def table(self) -> Table:
         """A row for each trial, the best first."""
         axes = list(dict.fromkeys(name for trial in self.trials for name in trial.params))
-        rows: list[tuple[Value, ...]] = []
+        base, rows = self.effective, list[tuple[Value, ...]]()
         for t in sorted(self.trials, key=lambda trial: -trial.value):
-            values = [_cell(t.params.get(name, self.base.get(name))) for name in axes]
+            values = [_cell(t.params.get(name, base.get(name))) for name in axes]
             rows.append((Path(t.folder).name, t.state, t.epochs, t.value, *values))
         columns = ("trial", "state", "epochs", "AP held out", *axes)
         return Table(f"{len(self.trials)} trials; {len(self.failed)} failed", columns, tuple(rows))

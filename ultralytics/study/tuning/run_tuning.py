@@ -187,8 +187,8 @@ def log_start(folder: Path, axes: Space, iterations: int, data: Path, place: Sea
 
 
 def run_trials(jobs: Sequence[StudyJob], folder: Path, place: SearchPlace) -> None:
-    """Run the trials that are not finished; one that has failed by an error is not repeated."""
-    waiting = [job for job in jobs if not (job.path / OUTCOME).exists() and not failure_of(job.path)]
+    """Run the trials that are not finished."""
+    waiting = [job for job in jobs if not (job.path / OUTCOME).exists()]
     if len(waiting) < len(jobs):
         LOGGER.info(f"{len(jobs) - len(waiting)} of {len(jobs)} trials are finished already")
 

@@ -2,7 +2,7 @@
 
 A trial takes its arguments from the Optuna study, trains on the data set without the held-out images, and reports after
 each epoch what these give. One that was killed resumes from its last checkpoint under the same number. `outcome.json`
-is written last, and its existence says that the trial is finished; a trial whose run raises an error counts as failed.
+is written last, and its existence says that the trial is finished; a trial that has failed by an error begins again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,15 @@ from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.study.jobs import FAILURE, OUTCOME, StudyJob
 from ultralytics.study.results import FITNESS_COLUMN
 from ultralytics.study.tuning.database import SearchSettings, open_study
-from ultralytics.study.worker import last_checkpoint, locked, reason_of_error, run_from_file, train_job, write_failure
+from ultralytics.study.worker import (
+    LAST,
+    last_checkpoint,
+    locked,
+    reason_of_error,
+    run_from_file,
+    train_job,
+    write_failure,
+)
 from ultralytics.utils.config.yaml_io import plain
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
@@ -84,7 +92,9 @@ def run_trial(job: StudyJob, device: str = "") -> TrialRecord:
     with locked(job.path):
         if (finished := TrialRecord.load(job.path)) is not None:
             return finished
-        (job.path / FAILURE).unlink(missing_ok=True)
+        if (job.path / FAILURE).exists():  # it raised an error: begin again, with arguments of the present study
+            for name in (TRIAL, FAILURE, f"weights/{LAST}"):
+                (job.path / name).unlink(missing_ok=True)
         settings = SearchSettings.load(folder)
         if settings is None:
             raise ConfigError(f"{folder}: holds no search", "start it with yolo tune")
@@ -135,13 +145,12 @@ def _search(
 ) -> optuna.trial.FrozenTrial:
     """Train with the arguments of a trial, and record in the study how that ended."""
     reporter = CurveReporter(trial, frozen.intermediate_values, prunable=job.seed != 0)
-    state = "COMPLETE"
     try:
         train_job(job, device, params, {"on_fit_epoch_end": reporter})
     except PrunedError:
-        state = "PRUNED"
-    best = max(reporter.values.values(), default=0.0)
-    ended: optuna.trial.FrozenTrial = study.tell(trial, best, state=_state(state))
+        ended: optuna.trial.FrozenTrial = study.tell(trial, state=_state("PRUNED"))
+    else:
+        ended = study.tell(trial, max(reporter.values.values(), default=0.0))
     return ended
 
 
