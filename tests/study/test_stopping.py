@@ -46,15 +46,24 @@ def test_the_p_value_is_that_of_the_paired_test_at_one_epoch() -> None:
 
 def test_hopeless_variants_stop_and_others_do_not() -> None:
     table = curves({"base": 0.5, "bad": 0.3, "good": 0.6, "same": 0.5}, 2)
-    verdict = StopRule().verdict(table, "bad", "base", 7, EPOCHS)
-    assert "after epoch 7 of 10" in verdict and "-0.1" in verdict and "over 2 seeds" in verdict
-    assert not StopRule().verdict(table, "good", "base", 7, EPOCHS)
-    assert not StopRule().verdict(table, "same", "base", 7, EPOCHS)
+    verdict = StopRule().verdict(table, "bad", "base", 9, EPOCHS)
+    assert "after epoch 9 of 10" in verdict and "-0.1" in verdict and "over 2 seeds" in verdict
+    assert not StopRule().verdict(table, "good", "base", 9, EPOCHS)
+    assert not StopRule().verdict(table, "same", "base", 9, EPOCHS)
 
 
-@pytest.mark.parametrize(("epoch", "seeds"), [(6, 2), (10, 2), (7, 1)])
+@pytest.mark.parametrize(("epoch", "seeds"), [(8, 2), (10, 2), (9, 1)])
 def test_nothing_stops_early_on_nor_at_the_end_nor_from_one_seed(epoch: int, seeds: int) -> None:
     assert not StopRule().verdict(curves({"base": 0.5, "bad": 0.1}, seeds), "bad", "base", epoch, EPOCHS)
+
+
+def test_a_variant_that_catches_up_is_not_stopped() -> None:
+    table = curves({"base": 0.5, "late": 0.5}, 3)
+    for seed in range(3):
+        table["late"][seed] = {e: v - 0.02 * (EPOCHS - 1 - e) for e, v in table["base"][seed].items()}
+    rule = StopRule()
+    assert rule.p_worse(table, "late", "base", 9) < 1e-6 and not rule.verdict(table, "late", "base", 9, EPOCHS)
+    assert rule.expected_end(table, "late", "base", 9, EPOCHS) == pytest.approx(0.02, abs=0.005)
 
 
 def write_curve(folder: Path, values: dict[int, float]) -> None:
@@ -83,9 +92,9 @@ def test_a_run_stops_itself_and_with_it_the_later_seeds(job: StudyJob) -> None:
     values = curves({"bad": 0.3}, 1)["bad"][0]
     watch = Watch(job)
     watch.before()
-    watch(trainer({e: values[e] for e in range(1, 7)}))  # too early
-    with pytest.raises(StoppedEarlyError, match="after epoch 7") as e:
-        watch(trainer({e: values[e] for e in range(1, 8)}))
+    watch(trainer({e: values[e] for e in range(1, 9)}))  # too early for a line
+    with pytest.raises(StoppedEarlyError, match="after epoch 9") as e:
+        watch(trainer({e: values[e] for e in range(1, 10)}))
     write_failure(job.path, str(e.value), stopped=True)
     assert stopped_reason(job.path) == failure_of(job.path) == str(e.value)
     later = replace(job, seed=2, folder=f"{job.folder}x")

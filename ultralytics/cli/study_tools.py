@@ -11,7 +11,7 @@ from ultralytics.cli.grammar import WEIGHTS, open_model
 from ultralytics.cli.tool_calls import Tool, ToolCall, check_used
 from ultralytics.utils.errors import ConfigError
 
-YAMLS = (".yaml", ".yml")
+PLANS = (".yaml", ".yml")
 SPACE = k.Kind("optimizer, augmentation, loss, all, or a YAML file", lambda value: str(value), "str")
 ENGINE = Key("engine", k.WORD, "local", "where the runs are executed", choices=("local", "slurm", "ray"))
 FMT = Key("fmt", k.WORD, "pdf", "vector format of the figures beside PNG", choices=("pdf", "svg"))
@@ -83,7 +83,7 @@ STUDY_TOOLS = (
             FMT,
             Key("dry", k.BOOL, False, "check and estimate only"),
         ),
-        files=YAMLS,
+        files=PLANS,
     ),
     Tool(
         "tune",

@@ -98,7 +98,7 @@ def erf(
     device = select_device("" if args.device is None else args.device, verbose=False)
     fields = measure_fields(network, read_images(source, side, channels), layers, device)
     folder = Path(get_save_dir(args))
-    table = size_table(fields, side)
+    table = field_table(fields, side)
     write_tables({"fields": table}, folder, "erf", {"imgsz": side, "images": fields[0].images})
     with atomic_write(folder / "erf.npz", "wb") as f:
         np.savez_compressed(f, **{f"layer{x.layer}": x.values.astype(np.float32) for x in fields})  # type: ignore[arg-type]
@@ -189,7 +189,7 @@ def _centre_gradient(output: Any, pixels: Tensor, layer: int) -> Float64Array:
     return np.asarray(gradient[0].abs().mean(0).double().cpu().numpy(), np.float64)
 
 
-def size_table(fields: Sequence[ReceptiveField], side: int) -> Table:
+def field_table(fields: Sequence[ReceptiveField], side: int) -> Table:
     """A row for each layer: the side of the square that holds each part of the sum, and its area in the image."""
     rows: list[tuple[Value, ...]] = []
     for field in fields:

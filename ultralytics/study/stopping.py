@@ -3,8 +3,10 @@
 The rule. At epoch e the curve of a run is the mean of its AP50-95 over the last `window` epochs up to e. Variants are
 compared with the base at e by the seeds that both have, with one variance of the noise for all arms
 (`statistics.contrasts`). A run stops when the one-sided p value of "worse than the base" is below `alpha` at each of
-the last `window` epochs, of which the first is at least `start` of the run. Nothing is decided from one seed, so the
-first seed of each variant always trains to its end. With a run its later seeds are left out.
+the last `window` epochs, of which the first is at least `start` of the run, and the line through the differences of the
+last 2 `window` epochs does not lead up to the base by the end of the run: a variant may learn more slowly. Nothing is
+decided from one seed, so the first seed of each variant always trains to its end. With a run its later seeds are left
+out.
 
 A run decides for itself after each of its epochs, from the results.csv of the others: so the rule works with every
 engine. How often it is wrong is measured by `benchmarks/study_calibration.py`.
@@ -49,15 +51,33 @@ class StopRule:
         looks = range(epoch - self.window + 1, epoch + 1)
         if looks[0] < max(self.window, math.ceil(self.start * epochs)) or epoch >= epochs:
             return ""
-        worst = [self.p_worse(curves, arm, base, e) for e in looks]
-        if any(p >= self.alpha for p in worst):
+        if any(self.p_worse(curves, arm, base, e) >= self.alpha for e in reversed(looks)):
+            return ""
+        if self.expected_end(curves, arm, base, epoch, epochs) >= 0:
             return ""
         values = {a: self.at(runs, epoch) for a, runs in curves.items()}
         found = contrasts({a: v for a, v in values.items() if v}, base)[arm]
         return (
             f"stopped early after epoch {epoch} of {epochs}: {found.difference:+.4f} AP to {base} at equal epochs over "
-            f"{found.pairs} seeds, p {max(worst):.2g} at each of the last {self.window} epochs"
+            f"{found.pairs} seeds, p below {self.alpha:g} at each of the last {self.window} epochs"
         )
+
+    def expected_end(self, curves: CurveTable, arm: str, base: str, epoch: int, epochs: int) -> float:
+        """Return the difference to the base to which the line through its last values leads at the end of the run.
+
+        Infinite where there are too few epochs for the line.
+        """
+        looks = range(epoch - 2 * self.window, epoch + 1)
+        differences = []
+        for e in looks:
+            variant, reference = self.at(curves[arm], e), self.at(curves[base], e)
+            seeds = set(variant) & set(reference)
+            if not seeds:
+                return math.inf
+            differences.append(np.mean([variant[s] - reference[s] for s in seeds]))
+        trend, level = np.polyfit(np.arange(len(looks)) - len(looks) + 1, differences, 1)
+        lag = (self.window - 1) / 2  # the mean over a window is the value of its middle
+        return float(level + trend * (epochs - epoch + lag))
 
     def p_worse(self, curves: CurveTable, arm: str, base: str, epoch: int) -> float:
         """Return the one-sided p value of "worse than the base at this epoch"; 1 where nothing can be tested."""

@@ -10,7 +10,7 @@ import pytest
 from ultralytics.cfg.keys import Trait
 from ultralytics.cfg.resolution import recipe_names
 from ultralytics.cfg.schema import KEYS
-from ultralytics.study.tuning.space import GROUPS, Choices, Range, as_record, read_space, space_for
+from ultralytics.study.tuning.space import AXIS_GROUPS, Choices, Range, as_record, read_space, space_for
 from ultralytics.utils.errors import UserError
 
 
@@ -18,7 +18,7 @@ from ultralytics.utils.errors import UserError
 def test_every_axis_is_within_the_bounds_of_its_argument(recipe: str) -> None:
     for acting in (Trait.MATCHING, Trait.GAIN):
         axes = space_for(recipe, "all", acting)
-        assert "lr0" in axes and set(axes) == {n for g in GROUPS for n in space_for(recipe, g, acting)}
+        assert "lr0" in axes and set(axes) == {n for g in AXIS_GROUPS for n in space_for(recipe, g, acting)}
         for name, axis in axes.items():
             values = axis.values if isinstance(axis, Choices) else (axis.low, axis.high)
             assert [KEYS[name].check(v) for v in values] == list(values)

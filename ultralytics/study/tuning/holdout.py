@@ -25,7 +25,7 @@ from ultralytics.utils.files import atomic_write
 KEY_BYTES = 64 << 10
 
 
-def content_key(path: str) -> str:
+def image_key(path: str) -> str:
     """Return the digest of an image's content by which it is sorted; that of the path where it cannot be read."""
     try:
         with open(path, "rb") as f:
@@ -41,7 +41,7 @@ def hold_out(images: Sequence[str], fraction: float) -> tuple[list[str], list[st
     Raises:
         DatasetError: fewer than two different images.
     """
-    keys = {path: content_key(path) for path in images}
+    keys = {path: image_key(path) for path in images}
     different = sorted(set(keys.values()))
     if len(different) < 2:
         raise DatasetError(f"{len(images)} image(s), {len(different)} different: at least 2 are needed to hold one out")

@@ -28,7 +28,7 @@ from ultralytics.utils.log import LOGGER, colorstr
 from ultralytics.utils.plotting.paper import check_format
 
 MODULE = "ultralytics.study.tuning.trial"
-RESERVED = frozenset(
+SET_BY_SEARCH = frozenset(
     {*keys_with(Trait.PLACE), *keys_with(Trait.SELECTS), "val", "split", "device", "ci", "save", "time"}
 )
 """Arguments that a search sets for each trial itself."""
@@ -91,10 +91,10 @@ def tune_model(
     tuning_data = write_tuning_data(data, holdout, folder / "data")
     source = _source(model, folder)
     jobs = make_trials(folder, source, {**_TRIAL_ARGS, **given, "data": str(tuning_data)}, iterations)
-    log_start(folder, axes, iterations, tuning_data, place)
+    log_search(folder, axes, iterations, tuning_data, place)
     open_study(folder, settings)  # made here, so that processes do not make it at once
     run_trials(jobs, folder, place)
-    result = collect(folder, jobs, given, source)
+    result = gather_trials(folder, jobs, given, source)
     measure_reported(result, data)
     write_search_report(result, fmt)
     return result
@@ -115,7 +115,7 @@ def _arguments(model: Model, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any],
     place = {k: values.pop(k) for k in ("project", "name", "device") if k in values}
     recipe = {"recipe": values.pop("recipe")} if values.get("recipe") else {}
     values.pop("cfg", None)
-    for name in sorted(RESERVED & values.keys()):
+    for name in sorted(SET_BY_SEARCH & values.keys()):
         raise ConfigError(f"{name}={values[name]}: is set by the search for each trial", "leave it out")
     data = values.get("data") or model.overrides.get("data")
     if not data:
@@ -176,7 +176,7 @@ def make_trials(folder: Path, source: str, args: Mapping[str, Any], count: int) 
     return [StudyJob(p.name, i, "", str(p), source, dict(args)) for i, p in enumerate(places)]
 
 
-def log_start(folder: Path, axes: Space, iterations: int, data: Path, place: SearchPlace) -> None:
+def log_search(folder: Path, axes: Space, iterations: int, data: Path, place: SearchPlace) -> None:
     """Log what is searched, where, and on which images."""
     held = len((data.parent / "held_out.txt").read_text(encoding="utf-8").splitlines())
     LOGGER.info(
@@ -207,7 +207,7 @@ def run_trials(jobs: Sequence[StudyJob], folder: Path, place: SearchPlace) -> No
         make_engine(place.engine, place.devices, folder, {}, MODULE).run(waiting, report)
 
 
-def collect(folder: Path, jobs: Sequence[StudyJob], base: Mapping[str, Any], source: str) -> SearchResult:
+def gather_trials(folder: Path, jobs: Sequence[StudyJob], base: Mapping[str, Any], source: str) -> SearchResult:
     """Return what the trials have found.
 
     Raises:

@@ -15,7 +15,7 @@ from ultralytics.utils.errors import ConfigError
 if TYPE_CHECKING:
     import optuna
 
-GROUPS = ("optimizer", "augmentation", "loss")
+AXIS_GROUPS = ("optimizer", "augmentation", "loss")
 _FORM = "write a range such as lr0: {low: 1e-5, high: 1e-2, log: true}, or choices such as loss: [vfl, mal, focal]"
 
 
@@ -97,7 +97,7 @@ def space_for(recipe: str, group: str, acting: Trait) -> Space:
     (['box_loss', 'loss'], ['box', 'cls', 'dfl'])
     """
     groups = SPACES.get(recipe, _PLAIN)
-    axes = {name: axis for key in (GROUPS if group == "all" else (group,)) for name, axis in groups[key].items()}
+    axes = {name: axis for key in (AXIS_GROUPS if group == "all" else (group,)) for name, axis in groups[key].items()}
     return {name: axis for name, axis in axes.items() if not KEYS[name].foreign or KEYS[name].traits & acting}
 
 
@@ -108,12 +108,12 @@ def read_space(given: str | Path | Mapping[str, Any], recipe: str, acting: Trait
         ConfigError: an axis is malformed, or a value is outside the bounds of its argument.
         UnknownArgumentError: an axis is not an argument.
     """
-    if isinstance(given, str) and given in (*GROUPS, "all"):
+    if isinstance(given, str) and given in (*AXIS_GROUPS, "all"):
         return space_for(recipe, given, acting)
     if isinstance(given, Mapping):
         return _checked({str(k): _axis(str(k), v) for k, v in given.items()}, "space")
     if Path(given).suffix.lower() not in {".yaml", ".yml"}:
-        raise ConfigError(f"space={given!r} is not one of {', '.join((*GROUPS, 'all'))}, nor a YAML file", _FORM)
+        raise ConfigError(f"space={given!r} is not one of {', '.join((*AXIS_GROUPS, 'all'))}, nor a YAML file", _FORM)
     return _checked({str(k): _axis(str(k), v) for k, v in load_with_lines(Path(given))[0].items()}, str(given))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -168,10 +168,5 @@ def _finish(frozen: optuna.trial.FrozenTrial, job: StudyJob, params: Mapping[str
     return record
 
 
-def run_command_line(argv: Sequence[str] | None = None) -> int:
-    """Run the trial of a file; exit code 1 when it failed."""
-    return run_from_file(run_trial, "ultralytics.study.tuning.trial", argv)
-
-
 if __name__ == "__main__":
-    sys.exit(run_command_line())
+    sys.exit(run_from_file(run_trial, "ultralytics.study.tuning.trial"))
