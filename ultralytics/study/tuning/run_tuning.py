@@ -114,7 +114,8 @@ def _arguments(model: Model, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any],
     values, _ = expand(kwargs)
     place = {k: values.pop(k) for k in ("project", "name", "device") if k in values}
     recipe = {"recipe": values.pop("recipe")} if values.get("recipe") else {}
-    values.pop("cfg", None)
+    for name in ("cfg", "model_scale"):  # the file has been read, and the model has its scale
+        values.pop(name, None)
     for name in sorted(SET_BY_SEARCH & values.keys()):
         raise ConfigError(f"{name}={values[name]}: is set by the search for each trial", "leave it out")
     data = values.get("data") or model.overrides.get("data")
