@@ -2,10 +2,13 @@
 
     python benchmarks/block_exports.py                      # all rows, about two minutes on one core
     python benchmarks/block_exports.py CSPOmniKernel SHSA   # some
+    python benchmarks/block_exports.py --dynamic            # as ONNX with open sizes (dynamic=True): which cannot
 
 Each block is built as `yolo blocks` shows it, filled with numbers, put in eval mode and fused where it can be. Its file
 is run on other inputs than the one that it was written with. Prints a line a block, marked where it is not what the
-block declares (`register(not_exported=...)`); the exit status is the number of these.
+block declares (`register(not_exported=...)`); the exit status is the number of these. With `--dynamic` the graph has
+open axes for images, height and width, and is run on maps of other sizes, two at a time; the exit status is then the
+number of blocks that export for one size and not for open ones.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -31,6 +35,10 @@ WIDTH = 256
 SIDE = 20
 BOUND = 1e-3
 """Largest difference, as a part of the largest output."""
+
+OTHER_SIDES = ((24, 16), (16, 28))
+"""Height and width of the maps that a file with open sizes is run on."""
+DYNAMIC = "onnx-dynamic"
 
 Maps = list[Tensor]
 
@@ -66,10 +74,10 @@ def example(described: BlockFacts) -> nn.Module:
     return _Example(block, entry.multi_input).eval().requires_grad_(False)
 
 
-def inputs(described: BlockFacts, seed: int) -> Maps:
+def inputs(described: BlockFacts, seed: int, images: int = 1, sides: tuple[int, int] = (SIDE, SIDE)) -> Maps:
     """Maps of numbers for an example."""
     make = torch.Generator().manual_seed(seed)
-    return [torch.randn(1, WIDTH, SIDE, SIDE, generator=make) for _ in range(described.inputs)]
+    return [torch.randn(images, WIDTH, *sides, generator=make) for _ in range(described.inputs)]
 
 
 def run_torchscript(model: nn.Module, first: Maps, others: Sequence[Maps]) -> Iterator[Maps]:
@@ -81,7 +89,7 @@ def run_torchscript(model: nn.Module, first: Maps, others: Sequence[Maps]) -> It
     yield from (list(loaded(*maps)) for maps in others)
 
 
-def run_onnx(model: nn.Module, first: Maps, others: Sequence[Maps]) -> Iterator[Maps]:
+def run_onnx(model: nn.Module, first: Maps, others: Sequence[Maps], open_sizes: bool = False) -> Iterator[Maps]:
     """Outputs of the ONNX file in ONNX Runtime."""
     import onnxruntime
 
@@ -94,6 +102,7 @@ def run_onnx(model: nn.Module, first: Maps, others: Sequence[Maps]) -> Iterator[
             dynamo=False,
             opset_version=DEFAULT_OPSET,
             input_names=names,
+            dynamic_axes={name: {0: "images", 2: "height", 3: "width"} for name in names} if open_sizes else None,
         )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
@@ -108,7 +117,12 @@ def failure(described: BlockFacts, form: str) -> str:
     """Why a row's block does not export, '' when its file gives the same output."""
     model, first = example(described), inputs(described, 0)
     others = [inputs(described, 1), inputs(described, 2)]
-    run = run_onnx if form == "onnx" else run_torchscript
+    run = {"onnx": run_onnx, "torchscript": run_torchscript, DYNAMIC: partial(run_onnx, open_sizes=True)}[form]
+    if form == DYNAMIC:
+        others = [inputs(described, 1 + k, 2, sides) for k, sides in enumerate(OTHER_SIDES)]
+        for module in model.modules():
+            if isinstance(getattr(module, "dynamic", None), bool):
+                module.dynamic = True  # type: ignore[assignment]
     try:
         with torch.no_grad(), suppress_warnings():
             wanted = [model(*maps) for maps in others]
@@ -127,21 +141,32 @@ def _difference(got: Tensor, want: Tensor) -> float:
     return float((got - want).abs().max() / want.abs().max().clamp(min=1e-6))
 
 
-def main() -> int:
-    """Print the table; return the number of blocks that are not as they declare."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="rows; all when none is named")
-    wrong = 0
-    for name in parser.parse_args().names or list(REGISTRY):
+def measured(names: Sequence[str], forms: Sequence[str]) -> Iterator[tuple[BlockFacts, dict[str, str]]]:
+    """Each block with an example, and the failure of each form."""
+    for name in names or list(REGISTRY):
         described = block_facts(name)
         if described.args is None:
             print(f"{name:<44} no example", flush=True)
             continue
-        results = {form: failure(described, form) for form in EXPORT_FORMS}
-        differs = {form for form, reason in results.items() if not reason} != set(described.exports)
+        yield described, {form: failure(described, form) for form in forms}
+
+
+def main() -> int:
+    """Print the table; return the number of blocks that are not as they declare, or fail with open sizes alone."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="rows; all when none is named")
+    parser.add_argument("--dynamic", action="store_true", help="ONNX with open sizes instead")
+    args = parser.parse_args()
+    wrong = 0
+    for described, results in measured(args.names, ("onnx", DYNAMIC) if args.dynamic else EXPORT_FORMS):
+        if args.dynamic:
+            differs, mark = bool(results[DYNAMIC] and not results["onnx"]), "  <- one size only"
+        else:
+            differs = {form for form, reason in results.items() if not reason} != set(described.exports)
+            mark = "  <- not as declared"
         wrong += differs
         text = "; ".join(f"{form}: {reason or 'same'}" for form, reason in results.items())
-        print(f"{name:<44} {text}{'  <- not as declared' if differs else ''}", flush=True)
+        print(f"{described.name:<44} {text}{mark if differs else ''}", flush=True)
     return wrong
 
 

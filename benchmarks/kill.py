@@ -1,6 +1,7 @@
 """Stop short training runs in every way, kill them, fill their disk, take the right to write away: what is left?
 
     python benchmarks/kill.py kills=30 stops=3 seed=0
+    python benchmarks/kill.py kills=30 stops=1 network=yolo      # or dfine; rtdetr when none is named
 
 Each run trains a tiny network on a few drawn images in a process of its own, which SIGKILL ends after a random time.
 Then `last.pt`, if it was ever written, must load, and resuming must reach the end. Nothing else in the folder may be
@@ -55,8 +56,13 @@ backbone:
 head:
   - [-1, 1, Conv, [32, 1, 1, None, 1, 1, False]]
   - [-1, 1, AIFI, [48, 4]]
-  - [[2, 3, 6], 1, RTDETRDecoder, [nc, 32, 30, 4, 4, 2, 64]]
+  - [[2, 3, 6], 1, {head}]
 """
+HEADS = {
+    "rtdetr": "RTDETRDecoder, [nc, 32, 30, 4, 4, 2, 64]",
+    "dfine": "DFINEDecoder, [nc, 32, 30, [3, 6, 3], 4, 2, 64, 16, 4.0]",
+    "yolo": "Detect, [nc]",
+}
 
 
 def obey_permissions() -> Callable[[], None]:
@@ -82,8 +88,8 @@ def obey_permissions() -> Callable[[], None]:
     return lambda: put(before)
 
 
-def prepare(root: Path) -> None:
-    """Draw eight images a split and write the model."""
+def prepare(root: Path, network: str) -> None:
+    """Draw eight images a split and write the model with the head of a network."""
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
         for kind in ("images", "labels"):
@@ -92,7 +98,7 @@ def prepare(root: Path) -> None:
             cv2.imwrite(str(root / "images" / split / f"{i}.png"), rng.integers(0, 255, (64, 64, 3), np.uint8))
             (root / "labels" / split / f"{i}.txt").write_text(f"{i % 2} 0.5 0.5 0.4 0.3\n")
     (root / "data.yaml").write_text(f"path: {root}\ntrain: images/train\nval: images/val\nnames: [a, b]\n")
-    (root / "tiny.yaml").write_text(MODEL)
+    (root / "tiny.yaml").write_text(MODEL.format(head=HEADS[network]))
 
 
 class Run:
@@ -280,16 +286,13 @@ STOPS = ("SIGINT", "SIGTERM", "SIGHUP", "closed terminal", "killed worker")
 
 def main() -> None:
     """Do everything and print one line each."""
-    options = {
-        "kills": 30,
-        "stops": 3,
-        "seed": 0,
-        **{k: int(v) for k, _, v in (w.partition("=") for w in sys.argv[1:])},
-    }
+    given = dict(word.split("=", 1) for word in sys.argv[1:])
+    network = given.pop("network", "rtdetr")
+    options = {"kills": 30, "stops": 3, "seed": 0, **{name: int(value) for name, value in given.items()}}
     rng, failures = random.Random(options["seed"]), 0
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        prepare(root)
+        prepare(root, network)
         begin = time.monotonic()
         new_run(root, "whole").wait()
         span = time.monotonic() - begin

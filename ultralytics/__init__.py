@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from ultralytics.data.convert import convert
     from ultralytics.data.doctor.run import doctor
     from ultralytics.engine.compare import compare
+    from ultralytics.engine.export.hub_push import push_folder as push
+    from ultralytics.engine.published import fetch_weights as fetch
+    from ultralytics.engine.receptive_field import erf
     from ultralytics.engine.schemas import json_schema as schema
     from ultralytics.engine.show import show
     from ultralytics.engine.training.replay import replay
@@ -20,8 +23,8 @@ if TYPE_CHECKING:
     from ultralytics.models.rtdetr.heatmap import heatmap
     from ultralytics.nn.build.insertion import insert_into_file as insert
     from ultralytics.nn.profile.block_facts import describe_blocks as blocks
+    from ultralytics.study.pages.run_report import report
     from ultralytics.study.run_groups import compare_runs, curves
-    from ultralytics.study.run_report import report
     from ultralytics.study.run_study import ablate
     from ultralytics.utils import ASSETS
     from ultralytics.utils.checks import print_checks as checks
@@ -45,8 +48,11 @@ __all__ = [
     "curves",
     "doctor",
     "download",
+    "erf",
+    "fetch",
     "heatmap",
     "insert",
+    "push",
     "replay",
     "report",
     "schema",
@@ -68,9 +74,12 @@ _WHERE = {
     "convert": ("ultralytics.data.convert", "convert"),
     "doctor": ("ultralytics.data.doctor.run", "doctor"),
     "download": ("ultralytics.utils.downloads", "download"),
+    "erf": ("ultralytics.engine.receptive_field", "erf"),
+    "fetch": ("ultralytics.engine.published", "fetch_weights"),
     "heatmap": ("ultralytics.models.rtdetr.heatmap", "heatmap"),
     "insert": ("ultralytics.nn.build.insertion", "insert_into_file"),
-    "report": ("ultralytics.study.run_report", "report"),
+    "push": ("ultralytics.engine.export.hub_push", "push_folder"),
+    "report": ("ultralytics.study.pages.run_report", "report"),
     "replay": ("ultralytics.engine.training.replay", "replay"),
     "schema": ("ultralytics.engine.schemas", "json_schema"),
     "settings": ("ultralytics.utils.config.settings", "SETTINGS"),

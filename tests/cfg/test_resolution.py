@@ -201,7 +201,7 @@ def test_the_record_of_an_older_release_starts_a_run(tmp_path: Path) -> None:
         ("num_workers", "workers"),
         ("noval", "val"),
         ("adam", "optimizer"),
-        ("tune", "not part of this package"),
+        ("tune", "is a command: yolo tune"),
         ("hub", "not part of this package"),
         ("track", "not part of this package"),
     ],
@@ -389,3 +389,13 @@ def test_save_dir_follows_the_settings(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_tasks_and_modes() -> None:
     assert "detect" in TASKS and set(MODES) >= {"train", "val", "predict"}
+
+
+def test_arguments_of_another_family_are_left_out_of_frozen_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    """As an export has them."""
+    args = resolve(overrides={"nms": False, "imgsz": 64})
+    left = drop_foreign(args, Trait.NONE)
+    assert left.nms is None and left.user_keys == {"imgsz"} and "nms=False has no effect" in capsys.readouterr().out
+    with pytest.raises(AttributeError, match="frozen"):
+        left.imgsz = 32
+    assert args.user_keys == {"nms", "imgsz"}

@@ -242,8 +242,8 @@ def test_a_full_copy_passes_only_its_changes(tmp_path: Path, calls: list[tuple[A
         ("info b.pt scale=n", "scale=n has no effect on info"),
         ("info model=b.pt modules=mine.py", "format=text"),
         ("segment train", "not part of this package"),
-        ("tune model=b.pt", "not part of this package"),
-        ("train tune=1", "not part of this package"),
+        ("tune model=b.pt", "tune needs data="),
+        ("train tune=1", "'tune' is a command: yolo tune"),
         ("predict model=b.pt source=x size=320", "did you mean imgsz?"),
         ("--model b.pt train", "--model b.pt: arguments are key=value pairs"),
         ("train -m b.pt", "-m: options with one dash do not exist"),
@@ -288,6 +288,24 @@ def test_user_errors(error: BaseException, code: int, message: str, capsys: pyte
         raise error
     shown = capsys.readouterr().err
     assert e.value.code == code and shown.startswith(message) and len(shown) < 1000 and "\x1b" not in shown
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_ends_a_command(name: str, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a run that trains the trainer listens; at all other times files are closed and the status says why."""
+    number = getattr(signal, name)
+    before = signal.signal(number, signal.SIG_DFL)
+    closed = []
+    try:
+        with pytest.raises(SystemExit) as e, cli.user_errors():
+            try:
+                signal.raise_signal(number)
+            finally:
+                closed.append(name)
+        assert signal.getsignal(number) == signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
+    assert (e.value.code, closed) == (code, [name]) and capsys.readouterr().err == "\ninterrupted\n"
 
 
 def test_an_error_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,12 +18,13 @@ import pytest
 import torch
 
 from tests.engine.tiny import TINY, spread_network, write_dataset
+from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.predictor import PREDICTOR_NOT_CALLED
 from ultralytics.engine.training.interface import TRAINER_NOT_CALLED
 from ultralytics.engine.validator import VALIDATOR_NOT_CALLED
 from ultralytics.models.rtdetr.predict import RTDETRPredictor
 from ultralytics.models.rtdetr.train import RTDETRTrainer
-from ultralytics.models.rtdetr.val import RTDETRValidator
+from ultralytics.models.rtdetr.val import RTDETRDataset, RTDETRValidator
 from ultralytics.models.shvit.predict import ClassificationPredictor
 from ultralytics.models.shvit.train import ClassificationTrainer
 from ultralytics.models.shvit.val import ClassificationValidator
@@ -96,7 +97,18 @@ PREDICTOR: Mapping[str, str] = {
     "write_results": "i p im s",
     "save_predicted_images": "save_path frame",
 }
+DATASET: Mapping[str, str] = {
+    "get_img_files": "img_path",
+    "get_labels": "",
+    "update_labels": "include_class",
+    "set_rectangle": "",
+    "load_image": "i rect_mode",
+    "get_image_and_label": "index",
+    "build_transforms": "hyp",
+    "close_mosaic": "hyp",
+}
 CLASSES = [
+    (RTDETRDataset, DATASET),
     *((cls, TRAINER) for cls in (RTDETRTrainer, ClassificationTrainer)),
     *((cls, PREDICTOR) for cls in (RTDETRPredictor, ClassificationPredictor)),
     (RTDETRValidator, VALIDATOR),
@@ -154,6 +166,22 @@ def predicted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Counter[s
     options = {"imgsz": 64, "save": True, "device": "cpu", "project": str(tmp_path_factory.mktemp("runs"))}
     cls(overrides=options)(str(data.parent / "images" / "val" / "000.png"), spread_network())
     return calls
+
+
+@pytest.fixture(scope="module")
+def read(data: Path) -> Counter[str]:
+    """A sample of a training set in rectangles, before and after mosaics are off."""
+    cls, calls = counting(RTDETRDataset, DATASET)
+    dataset = cls(img_path=str(data.parent / "images" / "train"), imgsz=64, rect=True, data=check_det_dataset(data))
+    dataset[0]
+    dataset.close_mosaic(None)
+    dataset[0]
+    return calls
+
+
+@pytest.mark.parametrize("name", DATASET)
+def test_a_replaced_method_of_the_data_set_is_called(read: Counter[str], name: str) -> None:
+    assert read[name] >= 1
 
 
 @pytest.mark.parametrize("name", TRAINER)
@@ -217,7 +245,9 @@ def test_a_replaced_optimizer_step_in_the_form_of_the_interface_trains(data: Pat
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 
 
-@pytest.mark.parametrize("points", [TRAINER, VALIDATOR, PREDICTOR], ids=["trainer", "validator", "predictor"])
+@pytest.mark.parametrize(
+    "points", [TRAINER, VALIDATOR, PREDICTOR, DATASET], ids=["trainer", "validator", "predictor", "data set"]
+)
 def test_the_page_names_every_extension_point(points: Mapping[str, str]) -> None:
     text = PAGE.read_text(encoding="utf-8")
     missing = [name for name in points if f"`{name}`" not in text]

@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import ultralytics
@@ -30,12 +31,16 @@ from ultralytics.data.build import build_dataloader
 from ultralytics.data.loaders.files import LoadPilAndNumpy, LoadTensor
 from ultralytics.data.loaders.open import load_inference_source
 from ultralytics.data.split import autosplit
-from ultralytics.engine.export.exporter import export_names
-from ultralytics.engine.results import Results
+from ultralytics.data.utils import exif_size, get_hash
+from ultralytics.engine.export.exporter import EXPORT_FORMATS, export_names
+from ultralytics.engine.exporter import export_formats
+from ultralytics.engine.results import Masks, Results
 from ultralytics.nn import tasks
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.backends.metadata import CONFIG_FILE, METADATA_KEY, ExportMetadata
-from ultralytics.utils import ASSETS, SETTINGS, TryExcept, checks, downloads, files, ops, torch_utils
+from ultralytics.nn.checkpoint.format import read_checkpoint
+from ultralytics.nn.modules import head as nn_head
+from ultralytics.utils import ASSETS, SETTINGS, TryExcept, checks, downloads, files, metrics, ops, patches, torch_utils
 from ultralytics.utils.config.absent import ABSENT_FEATURES, ABSENT_MODULES
 from ultralytics.utils.errors import CheckpointError, ConfigError, NotFoundError, UserError
 from ultralytics.utils.metrics import ConfusionMatrix, DetMetrics
@@ -164,6 +169,13 @@ def test_a_switch_in_the_place_of_the_batch(model: RTDETR) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------- functions
+def turned_picture() -> Image.Image:
+    """A picture of 6 x 8 px that is to be turned by a quarter."""
+    picture = Image.new("RGB", (6, 8))
+    picture.getexif()[274] = 6
+    return picture
+
+
 def fails() -> None:
     raise OSError("lost")
 
@@ -205,11 +217,28 @@ ROWS: dict[str, tuple[Callable[[], Any], Any]] = {
     "masks": (lambda: Format(return_mask=True), ConfigError),
     "a classifier's matrix": (lambda: ConfusionMatrix({0: "a"}, task="classify").matrix.shape, (1, 1)),
     "names for isinstance": (lambda: isinstance(spread_network(), tasks.SegmentationModel), False),
+    "results for isinstance": (lambda: isinstance(Results(PICTURE, "a.png", {}).boxes, Masks), False),
+    "metrics for isinstance": (lambda: isinstance(DetMetrics({0: "a"}), metrics.PoseMetrics), False),
+    "metrics that are not here": (lambda: metrics.OBBMetrics(names={0: "a"}), ConfigError),
+    "results that are not here": (lambda: Masks(torch.zeros(1), (1, 1)), ConfigError),
+    "heads": (lambda: nn_head.Detect.__name__, "Detect"),
     "networks that are not here": (lambda: tasks.PoseModel("x.yaml"), ConfigError),
     "names of a network without any": (
         lambda: export_names(SimpleNamespace(names=None, nc=2)),  # type: ignore[arg-type]
         {0: "class0", 1: "class1"},
     ),
+    "cleaned name": (lambda: ops.clean_str("rtsp://a.b:1/x?y"), "rtsp___a.b_1_x_y"),  # type: ignore[attr-defined]
+    "empty array": (lambda: ops.empty_like(np.ones((2, 3), np.int64)).shape, (2, 3)),  # type: ignore[attr-defined]
+    "empty tensor": (lambda: ops.empty_like(torch.ones(2, dtype=torch.int8)).dtype, torch.float32),  # type: ignore[attr-defined]
+    "version of torch": (lambda: (torch_utils.TORCH_1_9, torch_utils.TORCH_99_0), (True, False)),
+    "formats": (lambda: {len(column) for column in export_formats().values()}, {len(EXPORT_FORMATS) + 1}),
+    "image size as a string": (
+        lambda: [ultralytics.cfg.get_cfg(overrides={"imgsz": v}).imgsz for v in ("64", "(64, 32)")],  # type: ignore[attr-defined]
+        [64, [64, 32]],
+    ),
+    "an image that cannot be patched": (lambda: patches.imread("none.png"), None),
+    "upright size": (lambda: exif_size(turned_picture()), (8, 6)),
+    "hash of files": (lambda: get_hash(["no.txt"]) != get_hash(["na.txt"]), True),
     "pictures": (lambda: sorted(p.name for p in ASSETS.iterdir()), ["bus.jpg", "zidane.jpg"]),
 }
 
@@ -222,6 +251,37 @@ def test_functions_that_scripts_import(row: str) -> None:
             call()
     else:
         assert call() == want
+
+
+def test_weights_without_the_state_of_the_run(trainer: Any, folder: Path) -> None:
+    before = trainer.last.read_bytes()
+    slim = torch_utils.strip_optimizer(trainer.last, folder / "slim.pt", {"date": "today"})
+    assert slim["optimizer"] is None and slim["date"] == "today" and trainer.last.read_bytes() == before
+    assert (folder / "slim.pt").stat().st_size < len(before) / 2
+    a, b = RTDETR(folder / "slim.pt").model.state_dict(), trainer.ema.ema.state_dict()
+    assert all(torch.equal(a[key], b[key].float() if b[key].is_floating_point() else b[key]) for key in b)
+
+
+def test_a_callback_that_is_alone(model: RTDETR) -> None:
+    model.predict(PICTURE, **FAST)
+    seen: list[str] = []
+    model.predictor.add_callback("on_predict_end", lambda _: seen.append("a"))
+    model.predictor.set_callback("on_predict_end", lambda _: seen.append("b"))
+    model.predictor.run_callbacks("on_predict_end")
+    model.predictor.callbacks.clear("on_predict_end")
+    assert seen == ["b"]
+
+
+def test_figures_of_a_run_name_their_precision(trainer: Any) -> None:
+    """In its last file and in its checkpoints; results.csv stays numbers."""
+    final = json.loads((trainer.save_dir / "final_metrics.json").read_text())
+    assert (final["weights"], final["precision"], final["images"]) == ("weights/best.pt", "float32", len(IMAGES))
+    assert final["metrics"] == trainer.metrics and final["metrics"]["metrics/mAP50(B)"] >= 0
+    for file in (trainer.best, trainer.last):
+        assert read_checkpoint(file)["metrics_precision"] == "float32"
+        assert any("computed in float32" in line for line in RTDETR.contents(file))
+    rows = trainer.csv.read_text().splitlines()
+    assert all(float(value) >= 0 for value in rows[1].split(","))
 
 
 def test_functions_for_files(folder: Path) -> None:
@@ -304,6 +364,19 @@ def test_a_loader_as_a_source(model: RTDETR) -> None:
     assert model.transforms is None
 
 
+def test_pairs_that_a_callback_makes_are_returned(model: RTDETR, tmp_path: Path) -> None:
+    """Results with their images, as scripts write it; the files are those of the results."""
+    owner = RTDETR(model.ckpt_path or "")
+
+    def pair(predictor: Any) -> None:
+        predictor.results = zip(predictor.results, predictor.batch[1], strict=True)
+
+    owner.add_callback("on_predict_batch_end", pair)
+    places = {"project": str(tmp_path), "name": "p"}
+    ((result, image),) = owner.predict(PICTURE, conf=0.001, save_txt=True, **places, **FAST)
+    assert image.shape == PICTURE.shape and len(result.boxes) > 0 and list((tmp_path / "p" / "labels").glob("*.txt"))
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_network_is_quantised_for_use() -> None:
     network = torch.ao.quantization.quantize_dynamic(spread_network(), {nn.Linear}, dtype=torch.qint8)
@@ -349,14 +422,14 @@ def test_the_call_sequence_of_dataset_tools(folder: Path, rect: bool) -> None:
 
 
 # -------------------------------------------------------------------------------------------------- what is absent
-@pytest.mark.parametrize("name", ["track", "tune", "profile"])
+@pytest.mark.parametrize("name", ["track", "profile"])
 def test_a_method_that_is_absent_says_what_to_use(model: RTDETR, name: str) -> None:
     with pytest.raises(AttributeError) as e:
         getattr(model, name)
     assert ABSENT_FEATURES[name] in str(e.value) and "DetectionModel" not in str(e.value)
 
 
-@pytest.mark.parametrize("command", ["track", "tune", "hub", "login", "logout", "solutions", "segment", "pose", "obb"])
+@pytest.mark.parametrize("command", ["track", "hub", "login", "logout", "solutions", "segment", "pose", "obb"])
 def test_a_command_that_is_absent_says_so_in_one_line(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         entrypoint([command])

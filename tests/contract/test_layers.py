@@ -27,10 +27,14 @@ DOORS = {  # modules that look a name up in a higher layer, when it is asked for
     "ultralytics.models",
     "ultralytics.cfg",
     "ultralytics.nn.families",
+    "ultralytics.engine.tuner",
     "ultralytics.utils.ops",
     "ultralytics.utils",  # of utils.interface, as the two below
     "ultralytics.utils.downloads",
     "ultralytics.utils.files",
+    "ultralytics.data.utils",  # of data.classify, which reads its paths
+    "ultralytics.utils.torch_utils",  # of nn.checkpoint, which reads weights files
+    "ultralytics.nn.modules.head",  # of nn.modules.yolo, whose heads scripts import from there
     "ultralytics.nn.export.stock_pickle",  # names the function, which the file that it writes calls
 }
 LOCAL_THIRD_PARTIES = {  # heavy or optional: imported where they are used
@@ -83,7 +87,9 @@ WING_ORDER = {  # inside a package, low to high; same number: siblings that do n
     },
     "ultralytics.engine": {
         "origin": 0,
+        "handover": 0,
         "class_names": 0,
+        "published": 0,
         "results": 0,
         "writers": 1,
         "error_report": 1,
@@ -92,8 +98,11 @@ WING_ORDER = {  # inside a package, low to high; same number: siblings that do n
         "training": 4,
         "trainer": 5,
         "export": 5,
+        "exporter": 6,
         "compare": 7,
         "show": 7,
+        "receptive_field": 7,
+        "tuner": 7,
         "model": 6,
     },
 }

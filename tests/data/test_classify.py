@@ -139,8 +139,8 @@ def test_the_second_start_reads_what_the_first_found(tmp_path, monkeypatch):
     (tmp_path / "train" / "red" / "0.png").write_bytes(b"")
     first = dataset(tmp_path)
     looked = []
-    verify = classify.verify_image
-    monkeypatch.setattr(classify, "verify_image", lambda *args: looked.append(args[0]) or verify(*args))
+    verify = classify.verify_rows
+    monkeypatch.setattr(classify, "verify_rows", lambda *args: looked.append(args[0]) or verify(*args))
     again = dataset(tmp_path)
     assert not looked and (tmp_path / "train.cache").exists()
     assert again.im_files == first.im_files and again.report == first.report and len(again.report) == 1

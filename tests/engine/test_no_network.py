@@ -28,6 +28,15 @@ model.val(plots=False)
 model.predict("set/images/val", imgsz=64, save=True)
 model.export(format="torchscript", imgsz=64)
 RTDETR.contents(model.ckpt_path)
+from ultralytics.utils.errors import NotFoundError
+for name in ("rtdetr-r18.pt", "rtdetr-l.pt", "hf:owner/name"):
+    for use in (RTDETR, model.load, RTDETR.contents):
+        try:
+            use(name)
+        except NotFoundError as e:
+            assert "yolo fetch" in str(e)
+        else:
+            raise AssertionError(name)
 """
 CONNECT = """
 import urllib.request
@@ -68,7 +77,7 @@ def run_under_hook(code: str, folder: Path) -> dict[str, Any]:
 
 
 def test_a_whole_use_opens_no_socket(tmp_path: Path) -> None:
-    """In one process, at the end of which the hook sees a connection."""
+    """Published weights that are absent included; at the end of the process the hook sees a connection."""
     write_dataset(tmp_path / "set")
     YAML.save(tmp_path / "tiny.yaml", TINY)
     seen = run_under_hook(USE + CONNECT, tmp_path)

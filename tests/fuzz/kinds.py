@@ -11,7 +11,7 @@ import tarfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import cv2
 import numpy as np
@@ -21,6 +21,7 @@ from PIL import Image
 
 from tests.engine.tiny import TINY, small_trainer, write_dataset
 from tests.fuzz.mutate import ODD, TOKENS, mutated_bytes, mutated_text, mutated_tree
+from tests.models.yolo.networks import V26
 from tests.nn.checkpoint.hostile import module_code, zipped
 from ultralytics.cfg import get_cfg
 from ultralytics.cfg.schema import KEYS
@@ -38,7 +39,8 @@ from ultralytics.engine.training.replay import replay, write_replay
 from ultralytics.engine.training.state import resume_args
 from ultralytics.nn.checkpoint.describe import describe_file
 from ultralytics.nn.checkpoint.format import pack_model, read_checkpoint, save_checkpoint
-from ultralytics.nn.tasks import RTDETRDetectionModel, load_checkpoint
+from ultralytics.nn.detection import DetectionModel
+from ultralytics.nn.tasks import RTDETRDetectionModel, YOLODetectionModel, load_checkpoint
 from ultralytics.utils.config.settings import Settings
 from ultralytics.utils.downloads import unpack
 
@@ -69,10 +71,13 @@ class Weights:
     """Checkpoints: bytes and values of our form, hand-made trees of upstream's, plain state dicts."""
 
     suffix = ".pt"
+    yaml: ClassVar[dict[str, Any]] = TINY
+    cls: ClassVar[type[DetectionModel]] = RTDETRDetectionModel
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / f"w{self.suffix}"
-        model = network()
+        torch.manual_seed(0)
+        model = self.cls(self.yaml, verbose=False)
         save_checkpoint(folder / "good.pt", {"model": pack_model(model), "date": "2026", "train_metrics": {"a": 0.5}})
         self.good = read_checkpoint(folder / "good.pt")
         self.plain = dict(list(model.state_dict().items())[:8])
@@ -98,15 +103,21 @@ class Weights:
         describe_file(self.file)
         return load_checkpoint(self.file)
 
-    @staticmethod
-    def _tree(rng: random.Random) -> bytes:
-        state = {"yaml": TINY, "names": {0: "a"}, "nc": 3, "args": {}, "stride": [8], "_parameters": {}}
+    def _tree(self, rng: random.Random) -> bytes:
+        state = {"yaml": self.yaml, "names": {0: "a"}, "nc": 3, "args": {}, "stride": [8], "_parameters": {}}
         changed = mutated_tree(rng, state)
         changed = changed if isinstance(changed, dict) else {}
         head = b"\x80\x02}(" + pickle.dumps("model", 2)[2:-1]
         plain = {k: v for k, v in changed.items() if isinstance(k, str)}
         body = head + module_code(b"}", plain) + b"u."
         return mutated_bytes(rng, zipped(body), 2) if rng.random() < 0.3 else zipped(body)
+
+
+class YoloWeights(Weights):
+    """The same of a YOLO network with two branches."""
+
+    yaml = V26
+    cls = YOLODetectionModel
 
 
 class Safetensors:
@@ -379,6 +390,7 @@ class Caches:
 
 KINDS: Mapping[str, type[Kind]] = {
     "weights": Weights,
+    "yolo_weights": YoloWeights,
     "safetensors": Safetensors,
     "model_yaml": ModelYaml,
     "data_yaml": DataYaml,

@@ -16,8 +16,8 @@ from tests.fuzz.sandbox import run_kind
 from ultralytics.utils.errors import ConfigError
 
 COUNTS = {
-    "weights": 6, "safetensors": 6, "model_yaml": 5, "data_yaml": 40, "labels": 150, "images": 100, "coco": 30,
-    "voc": 20, "replays": 3, "resumes": 3, "archives": 40, "arguments": 100, "settings": 100, "caches": 60,
+    "weights": 6, "yolo_weights": 4, "safetensors": 6, "model_yaml": 5, "data_yaml": 40, "labels": 150, "images": 100,
+    "coco": 30, "voc": 20, "replays": 3, "resumes": 3, "archives": 40, "arguments": 100, "settings": 100, "caches": 60,
 }  # fmt: skip
 """Inputs of each kind: together some ten seconds."""
 

@@ -13,7 +13,14 @@ import torch
 from tests.golden.adapters import detr_adapter as adapter
 from tests.golden.adapters import detr_models as models
 from tests.golden.detr_runner import kept
-from ultralytics.nn.tasks import DFINEDetectionModel, load_checkpoint, pack_model, save_checkpoint
+from tests.golden.fill import fill_
+from ultralytics.nn.tasks import (
+    DFINEDetectionModel,
+    RTDETRDetectionModel,
+    load_checkpoint,
+    pack_model,
+    save_checkpoint,
+)
 from ultralytics.utils import ROOT
 from ultralytics.utils.errors import ModelYAMLError
 
@@ -36,6 +43,8 @@ BUILT = [  # one of each kind of backbone, encoder and head; building all takes 
     "rtdetrv2-hgnetv2-h",
 ]
 SMALL = ["dfine-n", "deimv2-atto", "rtdetrv2-r18"]
+OURS = {"dfine-shsa-s": 10_601_685, "dfine-s-aifi-shsa": 10_129_973, "dfine-shvit-s1": 14_902_281}
+"""Networks that nobody published, and their number of weights with 80 classes."""
 NOT_WEIGHTS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -57,7 +66,7 @@ def batch(*counts: int) -> dict[str, Any]:
 def test_every_yaml_is_checked() -> None:
     folders = ("d-fine", "deim", "deimv2", "rt-detr")
     shipped = {p.stem for folder in folders for p in (ROOT / "cfg" / "models" / folder).glob("*.yaml")}
-    assert set(models.stock()) == {stem for stem in shipped if not stem.startswith("rtdetr-")}
+    assert {*models.stock(), *OURS} == {stem for stem in shipped if not stem.startswith("rtdetr-")}
     assert set(OFFICIAL) == set(models.stock())
 
 
@@ -72,6 +81,46 @@ def test_official_keys_and_counts(stem: str) -> None:
     assert hashlib.sha256(text.encode()).hexdigest() == want["keys"]
     counted = [k for k in shapes if not k.endswith(NOT_WEIGHTS) and (not kept(k) or k.endswith((".up", "reg_scale")))]
     assert sum(state[k].numel() for k in counted) == want["weights"]
+
+
+@pytest.mark.parametrize("stem", OURS)
+def test_networks_with_shsa(stem: str) -> None:
+    """Counts; a training step in which every parameter has a gradient; fused, the same scores and no batch norm."""
+    with torch.device("meta"):
+        whole = DFINEDetectionModel(f"{stem}.yaml", verbose=False)
+    assert sum(p.numel() for p in whole.parameters()) == OURS[stem]
+    model = small(stem).train()
+    total, _ = model(batch(2, 1))
+    total.backward()
+    lacking = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert bool(total.isfinite()) and not lacking
+    fill_(model, conv_gain=1.2)
+    image = batch(1)["img"]
+    with torch.no_grad():
+        want = model.eval()(image)[0]
+        got = model.fuse(verbose=False)(image)[0]
+    assert model.is_fused()
+    torch.testing.assert_close(got[..., 4], want[..., 4], rtol=1e-3, atol=1e-4)
+
+
+@torch.no_grad()
+def test_published_weights_give_the_same_boxes_behind_a_new_shsa_row() -> None:
+    stock = fill_(small("dfine-s"), conv_gain=1.2).eval()
+    model = small("dfine-shsa-s").eval()
+    report = model.load(stock, verbose=False)
+    assert {key.split(".")[1] for key in report.fresh} == {"7"}
+    image = batch(1)["img"]
+    torch.testing.assert_close(model(image)[0], stock(image)[0])
+
+
+@torch.no_grad()
+def test_a_tiny_network_is_no_larger_than_that_of_rtdetr() -> None:
+    folder = ROOT.parent / "benchmarks"
+    with torch.device("meta"):
+        ours = DFINEDetectionModel(folder / "dfine-tiny.yaml", nc=3, verbose=False)
+        other = RTDETRDetectionModel(folder / "rtdetr-tiny-l.yaml", nc=3, verbose=False)
+    sizes = [sum(p.numel() for p in network.parameters()) for network in (ours, other)]
+    assert sizes == [2_871_427, 2_899_276]
 
 
 @pytest.mark.parametrize("stem", SMALL)

@@ -229,6 +229,21 @@ def test_fused_weights_are_refused() -> None:
         network().load(fused, verbose=False)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(("letter", "count"), [("n", 2_713_488), ("x", 58_217_568)])
+def test_yolo11_with_shsa_begins_as_yolo11(letter: str, count: int) -> None:
+    name = f"yolo11{letter}-shsa.yaml"
+    with torch.device("meta"):
+        assert sum(p.numel() for p in YOLODetectionModel(name, verbose=False).parameters()) == count
+    if letter != "n":
+        return
+    source, target = network(yaml="yolo11n.yaml", nc=3).eval(), network(yaml=name, nc=3).eval()
+    report = target.load(source, verbose=False)
+    assert {key.split(".")[1] for key in report.fresh} == {"7", "10"}
+    image = torch.rand(1, 3, 64, 96)
+    torch.testing.assert_close(target(image)[0], source(image)[0])
+
+
 # -------------------------------------------------------------------------------------------------------- checkpoints
 @torch.no_grad()
 @pytest.mark.parametrize("keys", [{}, {"end2end": True, "reg_max": 1}])

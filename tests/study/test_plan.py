@@ -80,3 +80,14 @@ def test_errors_name_file_and_line(tmp_path: Path, old: str, new: str, line: int
 def test_incomplete_plans_are_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(UserError, match=r"plan\.yaml"):
         load_plan(write(tmp_path, text))
+
+
+def test_early_stopping_is_off_unless_the_plan_asks(tmp_path: Path) -> None:
+    assert load_plan(write(tmp_path, EXAMPLE)).stop_early == {}
+    rule = load_plan(write(tmp_path, EXAMPLE + "stop_early: true\n")).stop_early
+    assert rule == {"start": 0.5, "alpha": 0.01, "window": 3}
+    rule = load_plan(write(tmp_path, EXAMPLE + "stop_early: {alpha: 0.001}\n")).stop_early
+    assert rule == {"start": 0.5, "alpha": 0.001, "window": 3}
+    for text, message in (("soon", "is malformed"), ("{after: 3}", "is malformed"), ("{start: 2}", "not from 0 to 1")):
+        with pytest.raises(UserError, match=message):
+            load_plan(write(tmp_path, EXAMPLE + f"stop_early: {text}\n"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def test_runs_are_compared_as_in_a_study(tmp_path: Path, runs: list[Path], monke
         monkeypatch.setattr(study_report, name, lambda *_, **__: [])
     entrypoint(["compare", *map(str, runs), f"save_dir={tmp_path}/out"])
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "Arguments that differ" in page and "focal" in page
+    assert "Arguments that differ" in page and "focal" in page and all(a.startswith("data:") for a in addresses(page))
     text = (tmp_path / "out" / "study.md").read_text()
     assert "| b1 |" in text and "+0.101" in text and "better" in text
     with pytest.raises(ConfigError, match="are one group"):
@@ -116,8 +117,36 @@ def test_a_run_becomes_one_page(runs: list[Path]) -> None:
     page = report(runs[0]).read_text(encoding="utf-8")
     assert "Losses and metrics over the epochs" in page and "&lt;bad row&gt;" in page and "Environment" in page
     assert "<script" not in page and '<meta name="viewport"' in page and "@media print" in page
-    sources = re.findall(r'(?:src|href)="([^"]{0,20})', page)
-    assert sources and all(s.startswith("data:") for s in sources)
+    assert len(addresses(page)) > 1 and all(address.startswith("data:") for address in addresses(page))
+
+
+class Addresses(HTMLParser):
+    """Collects every address that a browser would fetch or a click would follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        loads = {"src", "srcset", "href", "xlink:href", "action", "data", "poster", "background", "formaction", "ping"}
+        self.found += [value or "" for name, value in attrs if name in loads]
+        assert tag not in {"script", "iframe", "object", "embed", "base"} and not any(
+            n.startswith("on") for n, _ in attrs
+        )
+
+
+def addresses(page: str) -> list[str]:
+    """Every address in a page, those of its style sheets included."""
+    parser = Addresses()
+    parser.feed(page)
+    return parser.found + re.findall(r"url\(([^)]*)\)|@import", re.sub(r'"data:[^"]*"', "", page))
+
+
+def test_addresses_are_found_wherever_they_stand() -> None:
+    page = '<img src="a.png"><style>p { background: url(b.png) }</style><link href="data:,"><a ping="c">'
+    assert addresses(page) == ["a.png", "data:,", "c", "b.png"]
+    with pytest.raises(AssertionError):
+        addresses("<script>1</script>")
 
 
 def test_a_page_needs_a_run(tmp_path: Path) -> None:

@@ -4,15 +4,23 @@ import re
 
 import pytest
 
-from ultralytics.utils import ROOT
-from ultralytics.utils.callbacks import EVENTS, CallbackMixin, Callbacks, default_callbacks
+from ultralytics.utils import ROOT, callbacks
+from ultralytics.utils.callbacks import EVENTS, CallbackMixin, Callbacks, base, get_default_callbacks
 from ultralytics.utils.errors import ConfigError, ConfigTypeError
 
 
 def test_events() -> None:
     assert len(EVENTS) == len(set(EVENTS)) == 25
-    assert list(default_callbacks()) == list(EVENTS)
-    assert default_callbacks()["teardown"] is not default_callbacks()["teardown"]
+    assert list(get_default_callbacks()) == list(EVENTS)
+    assert get_default_callbacks()["teardown"] is not get_default_callbacks()["teardown"]
+
+
+def test_the_table_under_the_paths_of_the_interface() -> None:
+    for module in (callbacks, base):
+        assert module.default_callbacks == {event: [] for event in EVENTS}
+        assert module.get_default_callbacks is get_default_callbacks and module.add_integration_callbacks(None) is None
+    with pytest.raises(AttributeError, match="nothing_of_this_name"):
+        _ = base.nothing_of_this_name
 
 
 @pytest.mark.parametrize("event", EVENTS)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ultralytics.utils.downloads import download, file_sha256, unpack
+from ultralytics.utils.downloads import download, unpack
 from ultralytics.utils.errors import ConfigError, NotFoundError, UserError
+from ultralytics.utils.files import file_sha256
 
 
 def zip_bytes(**entries: str) -> bytes:

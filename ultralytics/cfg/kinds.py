@@ -125,6 +125,11 @@ def _either(*converts: Callable[[object], Any]) -> Callable[[object], Any]:
 
 
 def _imgsz(value: object) -> int | list[int]:
+    if isinstance(value, str):
+        parts = [part.strip() for part in value.strip("[]() ").split(",")]
+        if not all(part.isdecimal() and len(part) < 6 for part in parts):
+            raise TypeError
+        value = [int(part) for part in parts] if len(parts) > 1 else int(parts[0])
     sides: int | list[int] = _either(_int, _list_of(_int))(value)
     listed = [sides] if isinstance(sides, int) else sides
     if len(listed) not in {1, 2} or min(listed) < 1 or max(listed) > MAX_IMAGE_SIDE:
@@ -263,7 +268,12 @@ _LIST_OF_INTS = {"type": "array", "items": {"type": "integer"}}
 _PATH_OR_PATHS = {"type": ["string", "array"], "items": {"type": "string"}}
 _PART = {"type": "number", "exclusiveMinimum": 0, "if": {"exclusiveMinimum": 1}, "then": {"type": "integer"}}
 _SIDE = {"minimum": 1, "maximum": MAX_IMAGE_SIDE}
-_SIDES = {"type": ["integer", "array"], **_SIDE, "items": {"type": "integer", **_SIDE}}
+_SIDES = {
+    "type": ["integer", "array", "string"],
+    **_SIDE,
+    "items": {"type": "integer", **_SIDE},
+    "pattern": r"^[\[( ]*[1-9][0-9]{0,4}( *, *[1-9][0-9]{0,4})?[\]) ]*$",
+}
 
 BOOL = Kind("true or false", _bool, "bool", {"type": "boolean"})
 INT = Kind("an integer", _int, "int", {"type": "integer"})

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ultralytics.cfg.schema import EXTRA_KEYS, KEYS, MODES
-from ultralytics.utils.config.absent import absence
+from ultralytics.utils.config.absent import NOT_ARGUMENTS, absence
 from ultralytics.utils.errors import UnknownArgumentError
 from ultralytics.utils.log import LOGGER
 
@@ -120,9 +120,8 @@ def check_names(names: Iterable[str], origins: Mapping[str, str] | None = None) 
     lines = []
     for name in unknown[:3]:
         near = suggestions(str(name))
-        hint = absence(str(name)) or (
-            f"did you mean {' or '.join(near)}?" if near else "`yolo cfg` lists all arguments."
-        )
+        meant = f"did you mean {' or '.join(near)}?" if near else "`yolo cfg` lists all arguments."
+        hint = absence(str(name)) or NOT_ARGUMENTS.get(str(name)) or meant
         origin = (origins or {}).get(name, "")
         lines.append(f"there is no argument {name!r}{f' ({origin})' if origin else ''}; {hint}")
     raise UnknownArgumentError("\n".join(lines))

@@ -98,9 +98,7 @@ def drop_inert(args: Args) -> Args:
     for key in idle:
         why = key.without_effect(args.task, mode)
         LOGGER.warning(f"{key.name}={args.get(key.name)} has no effect: {why}")
-    new = args.replace(**{key.name: key.default for key in idle})
-    new.user_keys = args.user_keys - {key.name for key in idle}
-    return new
+    return args.without([key.name for key in idle], **{key.name: key.default for key in idle})
 
 
 def drop_foreign(args: Args, acting: Trait) -> Args:
@@ -117,9 +115,7 @@ def drop_foreign(args: Args, acting: Trait) -> Args:
         LOGGER.warning(f"{key.name}={args.get(key.name)} has no effect: {key.foreign}")
     if not idle:
         return args
-    new = args.replace(**{key.name: key.default for key in idle})
-    new.user_keys = args.user_keys - {key.name for key in idle}
-    return new
+    return args.without([key.name for key in idle], **{key.name: key.default for key in idle})
 
 
 def _has_no_effect(key: Key, args: Args, mode: str | None) -> bool:

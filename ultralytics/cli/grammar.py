@@ -17,7 +17,7 @@ from ultralytics.utils.config.absent import absence
 from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import ConfigError, NotFoundError, UnknownArgumentError
 
-WEIGHTS = (".pt", ".pth", ".safetensors")
+WEIGHTS = (".pt", ".pth", ".safetensors", ".zip")
 COMMANDS = ("help", "version", "checks", "settings", "cfg", "copy-cfg")
 """Commands that need no model."""
 

@@ -6,7 +6,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 from ultralytics.cfg.schema import GROUPS, KEYS, MODES, Key, Trait
-from ultralytics.cli.tools import TOOLS, Tool
+from ultralytics.cli.tool_calls import Tool
+from ultralytics.cli.tools import TOOLS
 
 _WIDTH = 120
 
@@ -41,9 +42,12 @@ _GROUPS_OF: Mapping[str, tuple[str, ...]] = {
     "predict": ("Prediction", "What predictions show and save"),
     "export": ("Export",),
     "benchmark": ("Export",),
+    "pack": ("Export",),
     "heatmap": ("Prediction",),
     "show": ("Augmentation",),
     "compare": ("Validation",),
+    "erf": ("Prediction",),
+    "tune": ("Training run", "Optimisation", "Augmentation", "Only here"),
 }
 """Groups of arguments of a run that belong to a mode or tool, beside those of every mode."""
 

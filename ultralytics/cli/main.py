@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,7 +61,8 @@ def user_errors() -> Iterator[None]:
     traceback.
     """
     try:
-        yield
+        with _stop_signals():
+            yield
     except UserError as e:
         lines = str(e).strip().splitlines()[:3] or [type(e).__name__]
         _say("ERROR ❌ " + "\n".join(lines) + "\n")
@@ -77,6 +79,28 @@ def user_errors() -> Iterator[None]:
             raise
         _say(f"ERROR ❌ {e.strerror}: {e.filename or 'a file of this run'}\n{_REMEDY}\n")
         raise SystemExit(1) from None
+
+
+@contextmanager
+def _stop_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt with their number, as Ctrl-C does, so that files are closed.
+
+    What the process ignores or handles already stays, and outside of the main thread nothing is changed.
+    """
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    alone = threading.current_thread() is threading.main_thread()
+    taken = [n for n in numbers if alone and signal.getsignal(n) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _say(text: str) -> None:

@@ -7,7 +7,7 @@ interruption or another order of loading change nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,27 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from ultralytics.data.augment import AugmentParams, Compose
+from ultralytics.data.augment.pipeline import without_mixing
 from ultralytics.data.image_cache import ImageCache, cache_mode
 from ultralytics.data.images import imread, imread_reduced, reduction, resize
 from ultralytics.data.labels.table import LabelTable
 from ultralytics.data.types import LabelDict, Sample
 from ultralytics.data.utils import IMG_FORMATS, list_images, pick_fraction
-from ultralytics.utils.errors import DatasetError
+from ultralytics.utils.errors import DatasetError, refuse_uncalled
 from ultralytics.utils.instance import Instances
 from ultralytics.utils.ops import resample_segments
 from ultralytics.utils.torch_tools.arrays import Pixels
+
+DATASET_NOT_CALLED: Mapping[str, str] = {
+    "cache_labels": "get_labels",
+    "update_labels_info": "get_image_and_label",
+    "get_label_files": "get_labels",
+    "verify_labels": "get_labels",
+    "cache_images": "load_image",
+    "cache_images_to_disk": "load_image",
+    "build_text_transforms": "build_transforms",
+}
+"""Methods of the interface that a data set has no place for, and what to replace instead."""
 
 Shape = tuple[int, int]
 Loaded = tuple[Pixels, Shape, Shape]
@@ -77,6 +89,7 @@ class BaseDataset(Dataset[dict[str, Any]]):
         reduced_decode: bool = False,
     ) -> None:
         super().__init__()
+        refuse_uncalled(type(self), DATASET_NOT_CALLED)
         self.img_path, self.imgsz, self.augment, self.hyp, self.prefix = img_path, imgsz, augment, hyp, prefix
         self.rect, self.batch_size, self.stride, self.pad = rect, batch_size, stride, pad
         self.single_cls, self.fraction, self.channels = single_cls, fraction, channels
@@ -93,8 +106,9 @@ class BaseDataset(Dataset[dict[str, Any]]):
         self.images = ImageCache(cache_mode(cache), self.im_files, self._read, tag, self.labels.shapes, sizes)
         self.images.fill(f"{prefix}caching images")
         self.transforms = self.build_transforms(hyp)
-        self._clean = self.build_transforms(hyp, clean=True)
-        self.full_size = augment and not rect and AugmentParams.from_args(hyp).crops and self.images.mode is None
+        self._clean = self.build_transforms(without_mixing(hyp))
+        crops = augment and not rect and AugmentParams.from_args(hyp).crops and self.images.mode is None
+        self.full_size = crops and self._reads_by_itself()
         self._closed = torch.zeros(1, dtype=torch.uint8).share_memory_()  # seen by worker processes too
 
     # -- what a data set consists of --
@@ -115,9 +129,14 @@ class BaseDataset(Dataset[dict[str, Any]]):
         """Return the table of what `get_labels` gave."""
         return LabelTable.from_dicts(labels)
 
-    def build_transforms(self, hyp: object = None, clean: bool = False) -> Compose:
-        """Return the chain from a sample to tensors; `clean` is for the last epochs of a training run."""
+    def build_transforms(self, hyp: object = None) -> Compose:
+        """Return the chain from a sample to tensors; asked again with the rates of mixing at 0, for the last epochs."""
         raise NotImplementedError
+
+    def _reads_by_itself(self) -> bool:
+        """Whether no subclass has replaced how a sample is read; what it gives is of the network's size."""
+        cls = type(self)
+        return cls.load_image is BaseDataset.load_image and cls.get_image_and_label is BaseDataset.get_image_and_label
 
     def update_labels(self, include_class: int | Sequence[int] | None) -> None:
         """Keep only objects of the given classes, and make all of them class 0 with `single_cls`, as a reader does."""
@@ -195,15 +214,12 @@ class BaseDataset(Dataset[dict[str, Any]]):
         gain = self.imgsz / max(h, w)
         return min(math.ceil(w * gain), self.imgsz), min(math.ceil(h * gain), self.imgsz)
 
-    def get_image_and_label(
-        self, index: int, rng: np.random.Generator | None = None, full_size: bool = False
-    ) -> Sample:
-        """Return a sample before its transforms, bound to a generator (by default that of epoch 0).
+    def get_image_and_label(self, index: int) -> Sample:
+        """Return a sample before its transforms, bound to the generator of epoch 0; others replace its key `rng`."""
+        return self._sample(index, *self.load_image(index))
 
-        `full_size` gives the image as it is on disk, for transforms that cut out a part of it.
-        """
+    def _sample(self, index: int, image: Pixels, original: Shape, present: Shape) -> Sample:
         label = self.labels[index]
-        image, original, present = self._whole(index) if full_size else self.load_image(index)
         sample: Sample = {
             "im_file": label["im_file"],
             "index": index,
@@ -213,7 +229,7 @@ class BaseDataset(Dataset[dict[str, Any]]):
             "ori_shape": original,
             "resized_shape": present,
             "ratio_pad": (present[0] / original[0], present[1] / original[1]),
-            "rng": self.rng(0, index) if rng is None else rng,
+            "rng": self.rng(0, index),
         }
         if "truth" in label and not self.augment:
             sample["truth"] = label["truth"]
@@ -236,8 +252,12 @@ class BaseDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
         """Return the tensors of sample `index`, or of (epoch, index)."""
         epoch, index = key if isinstance(key, tuple) else (0, key)
-        whole = self.full_size and not self._closed.item()
-        return self.chain_at(epoch)(self.get_image_and_label(index, self.rng(epoch, index), whole))
+        if self.full_size and not self._closed.item():  # for transforms that cut out a part of the image on disk
+            sample = self._sample(index, *self._whole(index))
+        else:
+            sample = self.get_image_and_label(index)
+        sample["rng"] = self.rng(epoch, index)
+        return self.chain_at(epoch)(sample)
 
     def chain_at(self, epoch: int) -> Compose:
         """Return the chain that samples of an epoch go through."""

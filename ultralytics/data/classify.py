@@ -24,7 +24,7 @@ from ultralytics.data.build import build_dataloader, fraction_of
 from ultralytics.data.image_cache import ImageCache, cache_mode
 from ultralytics.data.images import imread, resize
 from ultralytics.data.labels.cache import cached_scan, content_key
-from ultralytics.data.labels.parse import Issue, LabelRows, VerifiedImage, scan_images, verify_image
+from ultralytics.data.labels.parse import Issue, LabelRows, VerifiedImage, scan_images, verify_rows
 from ultralytics.data.labels.report import Reporting
 from ultralytics.data.labels.table import LabelTable
 from ultralytics.data.utils import IMG_FORMATS, pick_fraction
@@ -172,7 +172,7 @@ class ClassificationDataset(Reporting, Dataset[dict[str, Any]]):
         files = pick_fraction(list(listed), fraction, self.seed) if listed else []
 
         def verify(file: str) -> VerifiedImage:
-            return verify_image(file, file, lambda _: LabelRows(np.full((1, 1), listed[file], np.float32), WHOLE_IMAGE))
+            return verify_rows(file, file, lambda _: LabelRows(np.full((1, 1), listed[file], np.float32), WHOLE_IMAGE))
 
         desc = f"{self.prefix}Scanning {self.folder}..."
         key = content_key(files, (), len(self.names), False, ["classify", *self.names.items()])

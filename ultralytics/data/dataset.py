@@ -121,7 +121,7 @@ class YOLODataset(Reporting, BaseDataset):
         beside = ((os.path.splitext(image)[0] + ".txt", label) for image, label in pairs if label.endswith(".txt"))
         return [near for near, label in beside if near != label and near in texts and not os.path.exists(label)]
 
-    def build_transforms(self, hyp: object = None, clean: bool = False) -> Compose:
+    def build_transforms(self, hyp: object = None) -> Compose:
         """Return the training or the validation chain."""
         if not self.augment:
             return val_transforms(self.imgsz)
@@ -129,7 +129,7 @@ class YOLODataset(Reporting, BaseDataset):
         if self.rect:
             return Compose([LetterBox(self.imgsz, scaleup=False), *colour_and_flips(params), Format(bgr=params.bgr)])
         fit = LetterBox(self.imgsz) if self.letterbox else None
-        return train_transforms(self, self.imgsz, params.without_mixing() if clean else params, fit)
+        return train_transforms(self, self.imgsz, params, fit)
 
     def chain_at(self, epoch: int) -> Compose:
         """Return the chain of an epoch: that of its stage, where the arguments name a plan."""

@@ -6,6 +6,7 @@ Nothing in a data YAML is ever executed: `download:` names a generator of this p
 from __future__ import annotations
 
 import glob
+import importlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from ultralytics.data.demo import GENERATORS
 from ultralytics.data.formats.detect import LABEL_FORMATS, annotation_files, detect_format, names_of
+from ultralytics.data.labels.verify import exif_size, get_hash, verify_image, verify_image_label
 from ultralytics.data.paths import IMG_FORMATS, VID_FORMATS, img2label_paths, list_images, pick_fraction, suffix_of
 from ultralytics.utils import LOGGER, ROOT, SETTINGS
 from ultralytics.utils.checks import check_yaml, nearest
@@ -29,11 +31,15 @@ __all__ = [
     "SPLITS",
     "VID_FORMATS",
     "check_det_dataset",
+    "exif_size",
     "find_data_yaml",
+    "get_hash",
     "img2label_paths",
     "list_images",
     "pick_fraction",
     "suffix_of",
+    "verify_image",
+    "verify_image_label",
 ]
 
 MAX_LISTED_CLASSES, _MAX_DIGITS, MAX_IMAGE_CHANNELS = 1_000_000, 9, 1024
@@ -296,3 +302,12 @@ def _fetch_dataset(spec: _DataYAML, how: object, root: Path) -> None:
         )
     LOGGER.info(f"{spec.file.name}: fetching {how['url']} into {root.parent}")
     download(how["url"], root.parent, sha256=str(how["sha256"]), unzip=True)
+
+
+def __getattr__(name: str) -> Any:
+    """Look up what scripts import from here: the check of a data set for classification, the YAML of a folder."""
+    if name == "check_cls_dataset":
+        return getattr(importlib.import_module("ultralytics.data.classify"), name)
+    if name == "find_dataset_yaml":
+        return find_data_yaml
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

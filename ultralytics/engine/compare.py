@@ -14,7 +14,9 @@ from ultralytics.engine.model import Model
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.log import LOGGER, colorstr
 from ultralytics.utils.metrics import DetMetrics
+from ultralytics.utils.metrics.quality import quality_of
 from ultralytics.utils.metrics.report import Table, Value, interval_columns, write_tables
+from ultralytics.utils.plotting.quality import draw_quality
 
 METRIC_COLUMNS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR100")
 SCOPE = "intervals over images, of one run each"
@@ -60,6 +62,8 @@ def compare(models: Sequence[Model], **kwargs: Any) -> Comparison:
     LOGGER.info(REPEAT)
     dataset = {"data": args.data, "images": len(metrics[labels[0]].stats)}
     write_tables(tables, root, "comparison", {k: str(v) for k, v in dataset.items()})
+    if args.plots:
+        draw_quality({label: [q] for label, m in metrics.items() if (q := quality_of(m)) is not None}, root)
     LOGGER.info(f"Comparison saved to {colorstr('bold', str(root))}")
     return Comparison(metrics, tables, root)
 
@@ -70,8 +74,16 @@ def labels_of(paths: Sequence[str]) -> list[str]:
     >>> labels_of(["runs/a/weights/best.pt", "runs/b/weights/best.pt"])
     ['a/weights/best', 'b/weights/best']
     """
-    parts = [Path(p).with_suffix("").parts for p in paths]
-    for n in range(1, max(map(len, parts)) + 1):
+    return distinct_ends([Path(p).with_suffix("").parts for p in paths])
+
+
+def distinct_ends(parts: Sequence[Sequence[str]]) -> list[str]:
+    """Return the shortest ends of paths, given by their parts, that differ from each other; equal ones are numbered.
+
+    >>> distinct_ends([("runs", "a", "x"), ("runs", "b", "x")])
+    ['a/x', 'b/x']
+    """
+    for n in range(1, max(map(len, parts), default=0) + 1):
         labels = ["/".join(p[-n:]).strip("/") for p in parts]
         if len(set(labels)) == len(labels):
             return labels

@@ -140,21 +140,11 @@ def _draw_image(
         _rectangle(ax, box, PALETTE[MISSED] if lost else TARGET_COLOR, dashed=not lost)
     found = analysis.found
     shown = (found.image == place) & (found.kind != TRUE_POSITIVE) & (found.scores >= conf)
-    boxes = _boxes_of(image)
     for i in np.flatnonzero(shown):
-        c, kind = int(found.classes[i]), int(found.kind[i])
-        box = boxes.get((c, float(found.scores[i])))
-        if box is not None:
-            _rectangle(ax, box, PALETTE[kind - 1], dashed=False)
-            label = literal(f"{names.get(c, c)} {found.scores[i]:.2f}")
-            ax.text(box[0], box[1], label, fontsize=4, color="white", backgroundcolor=PALETTE[kind - 1], va="bottom")
-
-
-def _boxes_of(image: CocoImage) -> dict[tuple[int, float], np.ndarray]:
-    """Boxes of the detections by class and score."""
-    boxes = np.asarray(image.boxes, np.float64).reshape(-1, 4)
-    scores = np.asarray(image.scores, np.float64).tolist()
-    return {(int(c), s): box for c, s, box in zip(np.asarray(image.classes).tolist(), scores, boxes, strict=True)}
+        c, kind, box = int(found.classes[i]), int(found.kind[i]), found.boxes[i]
+        _rectangle(ax, box, PALETTE[kind - 1], dashed=False)
+        label = literal(f"{names.get(c, c)} {found.scores[i]:.2f}")
+        ax.text(box[0], box[1], label, fontsize=4, color="white", backgroundcolor=PALETTE[kind - 1], va="bottom")
 
 
 def _rectangle(ax: Axes, box: np.ndarray, color: str, dashed: bool) -> None:

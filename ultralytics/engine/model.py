@@ -18,10 +18,14 @@ from torch import nn
 from ultralytics.cfg import Args, get_save_dir
 from ultralytics.cfg.resolution import resolve, user_values
 from ultralytics.cfg.schema import MODES, Trait, keys_with
-from ultralytics.engine.export.benchmark import Benchmark, Figures, check_saved, runnable_formats
+from ultralytics.engine.export.benchmark import Benchmark, Figures, check_saved, form_arguments, runnable_formats
 from ultralytics.engine.export.exporter import Export, weights_format
+from ultralytics.engine.export.hub_push import push_model
 from ultralytics.engine.export.parity import ParityReport
+from ultralytics.engine.export.weights_forms import export_weights
+from ultralytics.engine.handover.writer import pack_model_files
 from ultralytics.engine.origin import NewWeights, naming_stored_data, stored_precision
+from ultralytics.engine.published import locate_weights, weights_path
 from ultralytics.engine.results.result_list import ResultList
 from ultralytics.engine.results.results import Results
 from ultralytics.engine.training.optimizer import report_unfrozen
@@ -30,8 +34,6 @@ from ultralytics.nn.build.spec import find_model_yaml
 from ultralytics.nn.build.user_blocks import pack_user_modules
 from ultralytics.nn.checkpoint.describe import describe_file
 from ultralytics.nn.checkpoint.format import pack_model, save_checkpoint
-from ultralytics.nn.export.stock_pickle import export_stock
-from ultralytics.nn.export.stock_state_dict import export_state_dict, loading_lines
 from ultralytics.nn.families import FAMILIES, Family
 from ultralytics.nn.tasks import BaseModel, check_rebuilds, family_of_yaml, load_checkpoint
 from ultralytics.utils.callbacks import Callback, Callbacks
@@ -45,7 +47,7 @@ from ultralytics.utils.torch_utils import select_device
 from ultralytics.utils.user_modules import Files, load_user_modules
 
 YAML_SUFFIXES = (".yaml", ".yml")
-WEIGHTS_SUFFIXES = (".pt", ".pth", ".safetensors")
+WEIGHTS_SUFFIXES = (".pt", ".pth", ".safetensors", ".zip")
 
 
 class Model:
@@ -55,8 +57,8 @@ class Model:
     threads may predict with one; a copy or a pickle starts without the predictor.
 
     Args:
-        model: `.yaml`/`.yml` file or name, YAML dict, `.pt` file, a file that `export` wrote (for predict and val), or
-            another `Model` (both then share one state).
+        model: `.yaml`/`.yml` file or name, YAML dict, `.pt` file, a pack, a file that `export` wrote (for predict and
+            val), or another `Model` (both then share one state).
         task: must be a task of `task_map`; by default the only one there is.
         verbose: log the layer table when a YAML is built.
         scale: letter of the compound scale of a model YAML.
@@ -128,6 +130,7 @@ class Model:
 
     def _load(self, weights: str, scale: str | None = None) -> None:
         """Load a weights file; the network is fp32, in eval mode, with EMA weights where the file has them."""
+        weights = locate_weights(weights)
         if scale is not None:
             raise ConfigError(f"scale={scale}: {weights} has its scale already", "give a YAML, or leave scale out")
         if exported_suffix(weights) is not None:
@@ -323,7 +326,7 @@ class Model:
     @staticmethod
     def contents(weights: str | Path) -> list[str]:
         """Lines about what is inside a weights file; the model is not built."""
-        return describe_file(check_file(str(weights)))
+        return describe_file(weights_path(str(weights)))
 
     def export(self, format: str = "torchscript", **kwargs: Any) -> str:
         """Write the model in another form beside its weights file (else in the working folder); return the path.
@@ -331,12 +334,13 @@ class Model:
         The file is run beside the model, the differences are logged, and a file beyond the tolerance is an error, after
         which nothing was written (`allow_mismatch=True` keeps it); with `data` AP is compared too. `batch` is 1 and the
         device the CPU unless given. `state_dict` writes plain tensors and a YAML for stock `ultralytics`, and logs the
-        lines that load them, `stock` a pickled checkpoint that it opens, `safetensors` that form; none takes arguments.
+        lines that load them, `stock` a pickled checkpoint that it opens, `safetensors` that form, `hf` a folder that
+        `transformers` opens; none takes arguments.
         """
         self._need_network("be exported")
         stem = Path(self.ckpt_path).with_suffix("") if self.ckpt_path else Path(self.model_name)
         if plain := weights_format(format, {"task": self.task, **kwargs}):
-            return self._export_weights(plain, stem)
+            return str(export_weights(self, plain, stem))
         return str(self._export_graph(stem, {**kwargs, "format": format})[0])
 
     def _export_graph(
@@ -354,8 +358,8 @@ class Model:
     def benchmark(self, data: Any = None, format: str = "", **kwargs: Any) -> list[Figures]:
         """Measure size, accuracy (with `data`), latency, throughput at batch 1 and 8, and peak memory of each form.
 
-        `format` names forms, separated by commas; all that this machine can write and run unless given. Logs a table
-        and writes benchmark.csv, .json and .png into runs/<task>/benchmark; returns the figures.
+        `format` names forms, such as `onnx,onnx-int8`; all that this machine can write and run unless given. Logs a
+        table and the best form, writes benchmark.csv, .json and .png into runs/<task>/benchmark; returns the figures.
         """
         self._need_network("be benchmarked")
         weights = check_saved(self.ckpt_path)
@@ -363,11 +367,10 @@ class Model:
         chosen = {k: v for k, v in user_values(args).items() if k not in {"mode", "task", "model", "name"}}
         size = check_imgsz(args.imgsz, stride=int(self.model.stride.max()), min_dim=2)
         channels = int(self.model.yaml.get("channels", 3))
-
         shared: dict[str, bytes] = {}
 
         def write(name: str, batch: int, folder: Path) -> tuple[Path, ParityReport]:
-            asked = {**chosen, "format": name, "batch": batch, "data": data if batch == 1 else None}
+            asked = {**chosen, **form_arguments(name), "batch": batch, "data": data if batch == 1 else None}
             return self._export_graph(folder / weights.stem, asked, shared)
 
         device = select_device("cpu" if args.device is None else args.device, verbose=False)
@@ -375,27 +378,20 @@ class Model:
             weights, write, size if isinstance(size, list) else [size] * 2, channels, Path(get_save_dir(args)),
             device=str(device), modules=self.user_files,
         )  # fmt: skip
-        return run(runnable_formats(format))
+        return run(runnable_formats(format, data is not None))
 
-    def _export_weights(self, format: str, stem: Path) -> str:
-        """Write tensors without a graph."""
-        if format == "safetensors":
-            return str(self.save(stem.with_name(f"{stem.name}.safetensors")))
-        if format == "stock":
-            return str(export_stock(self.model, stem, (self.ckpt or {}).get("train_args") or {}))
-        weights, yaml = export_state_dict(self.model, stem)
-        LOGGER.info(f"{weights} and {yaml} written; they are loaded there by:")
-        for line in loading_lines(self.model, weights, yaml):
-            LOGGER.info(f"  {line}")
-        return str(weights)
+    def push(self, repo: str, private: bool = True, message: str = "Upload model") -> str:
+        """Upload the folder of `format=hf` to `owner/name` on the hub, and return its address (extra `hub`)."""
+        self._need_network("be uploaded")
+        return push_model(self, repo, private, message, Path(self.ckpt_path or self.model_name).stem)
+
+    pack = pack_model_files
 
     def load(self, weights: str | Path | Mapping[str, Any] | nn.Module | Model) -> Model:
         """Copy every tensor that fits from a file, checkpoint dict, network or other `Model`; log what did not."""
         self._need_network("take weights")
         source = weights.model if isinstance(weights, Model) else weights
-        if isinstance(source, (str, Path)):
-            source = str(check_file(str(source)))
-        self.model.load(source)
+        self.model.load(str(weights_path(str(source))) if isinstance(source, (str, Path)) else source)
         self.predictor = None
         self.ckpt = self.ckpt or {}
         return self

@@ -32,7 +32,6 @@ from ultralytics.engine.validator import (
     RawOutput,
     WeightsSource,
     load_backend,
-    refuse_uncalled,
     refuse_unsupported,
 )
 from ultralytics.engine.writers import ResultWriter
@@ -43,7 +42,7 @@ from ultralytics.utils import ASSETS, LOGGER, TQDM, IterableSimpleNamespace
 from ultralytics.utils.callbacks import Callback, CallbackMixin, Callbacks
 from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.dist import ProcessLock
-from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.errors import ConfigError, refuse_uncalled
 from ultralytics.utils.ops import Profile
 from ultralytics.utils.torch_utils import select_device
 
@@ -197,15 +196,16 @@ class BasePredictor(CallbackMixin):
         self._args = args
 
     @property
-    def imgsz(self) -> tuple[int, int]:
+    def imgsz(self) -> list[int]:
         """Height and width of the network input, px."""
-        return self._imgsz if self._run is None else self._run.imgsz
+        return list(self._imgsz if self._run is None else self._run.imgsz)
 
     @imgsz.setter
-    def imgsz(self, imgsz: tuple[int, int]) -> None:
+    def imgsz(self, imgsz: Sequence[int]) -> None:
+        height, width = imgsz
         if self._run is not None:
-            self._run.imgsz = imgsz
-        self._imgsz = imgsz
+            self._run.imgsz = (height, width)
+        self._imgsz = (height, width)
 
     @property
     def save_dir(self) -> Path:
@@ -360,7 +360,7 @@ class BasePredictor(CallbackMixin):
             dataset, settings, folder = self.setup_source(source), self.args, self._folder
             writer = ResultWriter(settings, lambda: folder.path(settings), folder.used)
             timers = tuple(Profile(device=self.device) for _ in STAGES)
-            run = PredictRun(settings, self.imgsz, dataset, writer, timers)
+            run = PredictRun(settings, self._imgsz, dataset, writer, timers)
             return self._stream(run, args, kwargs)
 
     def _stream(self, run: PredictRun, args: Sequence[object], kwargs: Mapping[str, object]) -> Iterator[Results]:
@@ -406,9 +406,14 @@ class BasePredictor(CallbackMixin):
             result.speed = dict(self.speed)
         self.seen += len(self.results)
         run.seen += len(self.results)
+        found = self.results
         self.run_callbacks("on_predict_batch_end")
+        given = self.results = list(self.results)
+        if not all(isinstance(result, Results) for result in given):  # pairs of a script: they are returned as they are
+            self.results = found
         self._emit(im)
-        return self.results
+        self.results = given
+        return given
 
     def _emit(self, im: Tensor) -> None:
         """Write and log the results of the current batch."""
@@ -466,7 +471,8 @@ class BasePredictor(CallbackMixin):
 
     def pre_transform(self, im: list[Image]) -> list[Image]:
         """Resize images to the network input: stretched, or padded where `letterbox` or the family wants it."""
-        size = self.imgsz if all(self.imgsz) else self._network_size(None)  # before a source is opened
+        height, width = self.imgsz
+        size = (height, width) if height and width else self._network_size(None)  # before a source is opened
         resize = LetterBox(size, scale_fill=not letterboxes(self.model, self.args.letterbox))
         if self.channels == 1:
             im = [np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)[..., None] for image in im]

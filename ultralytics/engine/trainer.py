@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,14 @@ from ultralytics.data.build import EpochSampler, batches_of, stop_workers
 from ultralytics.data.types import Batch
 from ultralytics.engine.training import optimizer as optim
 from ultralytics.engine.training.autobatch import explain_out_of_memory, is_out_of_memory
-from ultralytics.engine.training.console import RunClock, memory_text, next_steps, progress_text, write_csv
+from ultralytics.engine.training.console import (
+    RunClock,
+    memory_text,
+    next_steps,
+    progress_text,
+    write_csv,
+    write_final,
+)
 from ultralytics.engine.training.environment import Interrupt, deterministic_mode, devices_to_start, process_group
 from ultralytics.engine.training.interface import EpochOutcome
 from ultralytics.engine.training.nan_trace import StepFailure, bad_labels
@@ -73,14 +81,12 @@ class BaseTrainer(TrainerSetup):
             return measure_best(self) if self.final_val else self.outcome.metrics
         memory = retained_memory(self.device.type == "cpu")
         with naming_write_errors(self), process_group(self.device), deterministic_mode(self.args), memory:
-            try:
-                self._setup_train()
-                self._do_train()
-            finally:
-                for loader in (self.train_loader, self.test_loader):
-                    if loader is not None:
-                        stop_workers(loader)
-                self.run_callbacks("teardown")
+            with Interrupt(saving=False) as self.interrupt:
+                try:
+                    self._setup_train()
+                    self._do_train()
+                finally:
+                    tear_down(self)
         return getattr(self.validator, "metrics", self.outcome.metrics)
 
     # ------------------------------------------------------------------------------------------------------- loop
@@ -90,24 +96,25 @@ class BaseTrainer(TrainerSetup):
         self.recovery.begin(self)
         log_start(self)
         self.run_callbacks("on_train_start")
-        with Interrupt() as self.interrupt:
-            while self.progress.epoch < self.epochs and not self.stop:
-                self._start_epoch()
-                try:
-                    self._train_epoch()
-                except StepFailure as failure:
-                    self.recovery.handle(self, failure)
-                    continue
-                except WorkerError as e:
-                    leave_without_worker(self, e)
-                except RuntimeError as e:
-                    if not is_out_of_memory(e):
-                        raise
-                    raise explain_out_of_memory(self) from e
-                try:
-                    self._end_epoch()
-                except WorkerError as e:
-                    leave_without_worker(self, e)
+        self.interrupt.saving = True
+        while self.progress.epoch < self.epochs and not self.stop:
+            self._start_epoch()
+            try:
+                self._train_epoch()
+            except StepFailure as failure:
+                self.recovery.handle(self, failure)
+                continue
+            except WorkerError as e:
+                leave_without_worker(self, e)
+            except RuntimeError as e:
+                if not is_out_of_memory(e):
+                    raise
+                raise explain_out_of_memory(self) from e
+            try:
+                self._end_epoch()
+            except WorkerError as e:
+                leave_without_worker(self, e)
+        self.interrupt.saving = self.interrupt.requested = False
         if self.rank <= 0:
             self._finish()
         self.run_callbacks("on_train_end")
@@ -116,7 +123,7 @@ class BaseTrainer(TrainerSetup):
         """Modes, sampler position, mosaic, running losses; what callbacks change of these holds."""
         p = self.progress
         self.epoch = p.epoch
-        self.clock.start_epoch()
+        self.clock.start_epoch(p.batch)
         self._model_train()
         frozen = optim.frozen_norms(self.model)
         closing = self.args.close_mosaic
@@ -185,6 +192,7 @@ class BaseTrainer(TrainerSetup):
                 if fetches_losses(self):
                     self.train_step.fetch_losses()
                 self.tloss = torch.tensor(self.meter.mean)
+                bar.note = self.clock.left(p.batch, (self.epochs - self.epoch) * self.batches - p.batch)
                 show_progress(bar, f"{self.epoch + 1}/{self.epochs}", self.meter.mean, batch, self.device)
                 if self.rank <= 0 and draws(self.args.plots, self.plot_idx, p.step - 1):
                     self.plot_training_samples(batch, p.step - 1)
@@ -307,7 +315,7 @@ class BaseTrainer(TrainerSetup):
         In this order a kill in between repeats the epoch and loses nothing.
         """
         if self.outcome.is_best:
-            best = pack_best(self.state, to_plain(dict(self.args)), self.outcome.metrics)
+            best = pack_best(self.state, to_plain(dict(self.args)), self.outcome.metrics, validated_in(self))
             write(self.paths.best, best, self.recovery.on_disk)
             self.progress.best_saved = True
         period = self.args.save_period
@@ -358,7 +366,26 @@ class BaseTrainer(TrainerSetup):
         self.validator.configure(plots=bool(self.args.plots), dataloader=self.test_loader, float32=True)
         report = self.validator(model=self.paths.best)
         self.outcome.metrics = {k: round(float(v), 5) for k, v in report.items()}
+        write_final(self.paths, self.validator, self.outcome.metrics)
         self.run_callbacks("on_fit_epoch_end")
+
+
+def tear_down(trainer: BaseTrainer) -> None:
+    """End workers and loggers, and let go of the run folder; one in which nothing was trained yet is removed."""
+    for loader in (trainer.train_loader, trainer.test_loader):
+        if loader is not None:
+            stop_workers(loader)
+    trainer.run_callbacks("teardown")
+    trainer.recovery.lock.release()
+    untrained = trainer.recovery.on_disk is None and not trainer.progress.step
+    if trainer.interrupt.requested and trainer.recovery.made_folder and untrained:
+        shutil.rmtree(trainer.save_dir, ignore_errors=True)
+        LOGGER.info(f"Stopped before the first step; {trainer.save_dir} is removed again")
+
+
+def validated_in(trainer: BaseTrainer) -> str | None:
+    """The precision of the last validation, None before the first."""
+    return None if trainer.fitness is None else trainer.validator.precision
 
 
 def measure_best(trainer: BaseTrainer) -> DetMetrics | dict[str, float]:
@@ -382,6 +409,8 @@ def log_start(trainer: BaseTrainer) -> None:
     network: Any = unwrap_model(trainer.model)
     if hasattr(network, "info"):
         network.info(imgsz=trainer.imgsz)
+    if frozen := trainer.freeze_layer_names:
+        LOGGER.info(f"Frozen: {len(frozen)} parameters, {frozen[0]} ... {frozen[-1]}")
     given = ", ".join(
         f"{k}={v}" for k, v in sorted(trainer.given.items()) if k not in {"mode", "task"} and v is not None
     )
@@ -439,7 +468,7 @@ def fetches_losses(trainer: BaseTrainer) -> bool:
 def write_state(trainer: BaseTrainer, path: Path) -> None:
     """Write a file that the run can be resumed from, whole or not at all."""
     trainer.progress.elapsed, trainer.progress.epochs = trainer._elapsed(), trainer.epochs
-    record = trainer.state.pack(to_plain(dict(trainer.args)), trainer.metrics)
+    record = trainer.state.pack(to_plain(dict(trainer.args)), trainer.metrics, validated_in(trainer))
     write(path, record, trainer.recovery.on_disk)
 
 

@@ -29,7 +29,7 @@ from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils import LOGGER, TQDM, IterableSimpleNamespace, colorstr, dist
 from ultralytics.utils.callbacks import Callback, CallbackMixin, Callbacks
 from ultralytics.utils.checks import check_imgsz
-from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.errors import ConfigError, refuse_uncalled
 from ultralytics.utils.metrics import DetMetrics
 from ultralytics.utils.metrics.report import times_of
 from ultralytics.utils.ops import Profile
@@ -84,22 +84,13 @@ class TrainingContext(Protocol):
     epoch: int
     epochs: int
     model: nn.Module
+    shared_validation: bool
     stopper: EarlyStopping
 
     @property
     def ema(self) -> ModelEMA | None: ...
 
     def label_loss_items(self, loss_items: Tensor, prefix: str) -> dict[str, float]: ...
-
-
-def refuse_uncalled(cls: type[object], table: Mapping[str, str]) -> None:
-    """Raise `ConfigError` when a class defines a method of the interface that is never called: it would do nothing.
-
-    `table` names these methods, and what to replace instead.
-    """
-    for name, instead in table.items():
-        if hasattr(cls, name):
-            raise ConfigError(f"{cls.__name__}.{name} is never called here", f"replace {instead}")
 
 
 def refuse_unsupported(args: Args) -> None:
@@ -325,7 +316,7 @@ class BaseValidator(CallbackMixin):
         module = self._setup_standalone(model) if trainer is None else self._setup_training(trainer)
         with in_eval_mode(network), self.class_filter(module):
             self._loop(module, trainer, network)
-        if self.training and dist.is_initialized():
+        if trainer is not None and trainer.shared_validation and dist.is_initialized():
             self.gather()
         stats = self.get_stats()
         self.print_results()
@@ -425,7 +416,8 @@ class BaseValidator(CallbackMixin):
     @property
     def precision(self) -> str:
         """What the network computes in, such as float32; of an exported file the precision that it was written in."""
-        return self.model.precision if isinstance(self.model, AutoBackend) else "float32"
+        model = getattr(self, "model", None)
+        return str(model.precision) if isinstance(model, AutoBackend) else "float32"
 
     def _loop(self, module: Any, trainer: TrainingContext | None, network: nn.Module | None) -> None:
         """Run every batch through the stages and time them; `network` computes the losses in training."""

@@ -75,7 +75,7 @@ EXPORTED: Mapping[str, Loader] = {
 }
 """Runners of files that `yolo export` wrote, by suffix; a folder named *_openvino_model counts as its .xml."""
 
-RUNNERS: Mapping[str, Loader] = {**dict.fromkeys((".pt", ".pth", ".safetensors"), _torch_runner), **EXPORTED}
+RUNNERS: Mapping[str, Loader] = {**dict.fromkeys((".pt", ".pth", ".safetensors", ".zip"), _torch_runner), **EXPORTED}
 
 
 class AutoBackend(nn.Module):

@@ -17,6 +17,7 @@ from ultralytics.models.utils.fine_grained_loss import FineGrainedLoss
 from ultralytics.models.utils.ops import HungarianMatcher
 from ultralytics.models.utils.targets import batch_targets
 from ultralytics.nn.build.builder import set_batch_norm
+from ultralytics.nn.checkpoint.class_names import names_beside
 from ultralytics.nn.checkpoint.detr_files import published_record, published_state
 from ultralytics.nn.checkpoint.format import read_tensors
 from ultralytics.nn.detection import DetectionModel, LossOptions, decoder_places
@@ -88,7 +89,12 @@ class DFINEDetectionModel(DetectionModel):
         further rows.
         """
         published = _published(weights)
-        return super().load(weights if published is None else published_record(published, self.yaml), verbose)
+        if published is None:
+            return super().load(weights, verbose)
+        record = published_record(published, self.yaml)
+        if isinstance(weights, (str, Path)):
+            record["names"] = names_beside(weights, len(published["decoder.dec_score_head.0.bias"]))
+        return super().load(record, verbose)
 
     def init_criterion(self) -> FineCriterion:
         """Return the loss for this model's classes, as the YAML's `criterion` and `args.loss` choose it."""

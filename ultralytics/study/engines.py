@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -26,6 +27,8 @@ from ultralytics.utils.files import atomic_write
 from ultralytics.utils.log import LOGGER
 
 ENGINES = ("local", "slurm", "ray")
+WORKER = "ultralytics.study.worker"
+"""The module that runs a job of a study; that of another kind of job takes its place."""
 OnEnd = Callable[[StudyJob, str], None]
 """Called once for each job that has ended: with its reason when it failed, else with an empty string."""
 
@@ -37,9 +40,9 @@ class Engine(Protocol):
         """Run all jobs, and report each as it ends."""
 
 
-def worker_command(job: StudyJob, *options: str) -> list[str]:
+def worker_command(job: StudyJob, *options: str, module: str = WORKER) -> list[str]:
     """Return the command that runs a job in a process."""
-    return [sys.executable, "-m", "ultralytics.study.worker", str(job.file), *options]
+    return [sys.executable, "-m", module, str(job.file), *options]
 
 
 def worker_environment(threads: int = 0) -> dict[str, str]:
@@ -127,7 +130,7 @@ class SlurmEngine:
     folder: Path
     options: Mapping[str, Any] = field(default_factory=dict)
     interval: float = 15.0
-    command: str = f"{shlex.quote(sys.executable)} -m ultralytics.study.worker"
+    command: str = f"{shlex.quote(sys.executable)} -m {WORKER}"
 
     def run(self, jobs: Sequence[StudyJob], report: OnEnd) -> None:
         """Submit what is not in the queue yet, and follow it."""
@@ -210,6 +213,7 @@ class RayEngine:
     gpus: float = 1.0
     cpus: float = 1.0
     retries: int = 3
+    module: str = WORKER
 
     def run(self, jobs: Sequence[StudyJob], report: OnEnd) -> None:
         """Run all jobs, and report each as it ends."""
@@ -220,7 +224,7 @@ class RayEngine:
         ray.init(ignore_reinit_error=True, log_to_driver=False)
         options = {"num_gpus": self.gpus, "num_cpus": self.cpus, "max_retries": self.retries}
         task = ray.remote(**options)(run_in_process)
-        waiting = {task.remote(worker_command(job), str(job.path / LOG)): job for job in jobs}
+        waiting = {task.remote(worker_command(job, module=self.module), str(job.path / LOG)): job for job in jobs}
         while waiting:
             done, _ = ray.wait(list(waiting), num_returns=1)
             job = waiting.pop(done[0])
@@ -231,17 +235,34 @@ class RayEngine:
 
 
 def run_in_process(command: Sequence[str], log: str) -> int:
-    """Run a command with its output appended to a file; return its exit code."""
-    with open(log, "ab") as f:
-        return subprocess.run(command, stdout=f, stderr=f, env=worker_environment(), check=False).returncode
+    """Run a command with its output appended to a file; return its exit code. It ends with this process."""
+    attached = [*command, "--attached"]
+    with (
+        open(log, "ab") as f,
+        subprocess.Popen(attached, stdin=subprocess.PIPE, stdout=f, stderr=f, env=worker_environment()) as process,
+    ):
+        return process.wait()
 
 
-def make_engine(name: str, devices: Sequence[str], folder: Path, slurm: Mapping[str, Any]) -> Engine:
-    """Return the engine of a name; raises ConfigError for an unknown one."""
-    if name == "local":
-        return LocalEngine(devices or ("",))
+def check_engine(name: str) -> None:
+    """Raise ConfigError for an engine that does not exist."""
+    if name not in ENGINES:
+        raise ConfigError(f"engine={name!r} is not one of {', '.join(ENGINES)}")
+
+
+def device_list(devices: Sequence[str | int] | str | int) -> tuple[str, ...]:
+    """`0,1`, `[0, 1]`, `cpu` and `cpu,cpu` as a tuple of strings."""
+    parts = str(devices).strip("[]()").split(",") if isinstance(devices, (str, int)) else devices
+    return tuple(str(part).strip() for part in parts)
+
+
+def make_engine(
+    name: str, devices: Sequence[str], folder: Path, slurm: Mapping[str, Any], module: str = WORKER
+) -> Engine:
+    """Return the engine of a name, whose processes run `module`; raises ConfigError for an unknown engine."""
+    check_engine(name)
     if name == "slurm":
-        return SlurmEngine(folder / "slurm", slurm)
+        return SlurmEngine(folder / "slurm", slurm, command=f"{shlex.quote(sys.executable)} -m {module}")
     if name == "ray":
-        return RayEngine(gpus=0.0 if set(devices) == {"cpu"} else 1.0)
-    raise ConfigError(f"engine={name!r} is not one of {', '.join(ENGINES)}")
+        return RayEngine(gpus=0.0 if set(devices) == {"cpu"} else 1.0, module=module)
+    return LocalEngine(devices or ("",), command=partial(worker_command, module=module))

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ultralytics.study.results import FITNESS_COLUMN, Curve, Findings, read_curve
+from ultralytics.study.results import FITNESS_COLUMN, Curve, Findings, curve_of
 from ultralytics.study.statistics import Judgement
 from ultralytics.utils.plotting.figure import literal
 from ultralytics.utils.plotting.paper import label_below, paper_figure, paper_style, save_paper, style_of
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 COSTS = (("params", "parameters, M", 1e6), ("gflops", "GFLOPs", 1.0), ("latency", "ms per image", 1.0))
@@ -37,14 +38,18 @@ def draw_cost(findings: Findings, rows: Sequence[Judgement], stem: Path, fmt: st
 
 
 def draw_run_bands(
-    folders: Mapping[str, Sequence[Path]], stem: Path, columns: Sequence[str] = (FITNESS_COLUMN,), fmt: str = "pdf"
+    tables: Mapping[str, Sequence[pd.DataFrame]],
+    stem: Path,
+    columns: Sequence[str] = (FITNESS_COLUMN,),
+    fmt: str = "pdf",
 ) -> list[Path]:
     """Draw columns of results.csv over the epochs: a line for the mean of each arm, a band from lowest to highest run.
 
-    Returns the files, none where no run has a curve. At most 12 columns are drawn.
+    `tables` are the results.csv of the runs by arm. Returns the files, none where no run has a curve. At most 12
+    columns are drawn.
     """
     chosen = list(columns)[:MAX_PANELS]
-    curves = {column: {arm: read_curve(paths, column) for arm, paths in folders.items()} for column in chosen}
+    curves = {column: {arm: curve_of(runs, column) for arm, runs in tables.items()} for column in chosen}
     chosen = [column for column in chosen if any(curves[column].values())]
     if not chosen:
         return []
@@ -55,12 +60,12 @@ def draw_run_bands(
         for ax, column in zip(axes, chosen, strict=False):
             for i, curve in enumerate(curves[column].values()):
                 if curve is not None:
-                    _draw_curve(ax, curve, i, literal(list(folders)[i]))
+                    _draw_curve(ax, curve, i, literal(list(tables)[i]))
             ax.set_xlabel("epoch")
             _name(ax, column, across > 1)
         for ax in axes[len(chosen) :]:
             ax.axis("off")
-        label_below(figure, axes[0], list(folders))
+        label_below(figure, axes[0], list(tables))
         return save_paper(figure, stem, fmt)
 
 

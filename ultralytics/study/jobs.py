@@ -19,7 +19,7 @@ from ultralytics.data.utils import check_det_dataset
 from ultralytics.study.plan import StudyPlan, Variant
 from ultralytics.utils.config.yaml_io import plain
 from ultralytics.utils.errors import ConfigError
-from ultralytics.utils.files import atomic_write
+from ultralytics.utils.files import atomic_write, file_sha256
 from ultralytics.utils.torch_tools.arrays import Float64Array
 from ultralytics.utils.user_modules import as_files
 
@@ -32,7 +32,11 @@ NO_EFFECT = frozenset(keys_with(Trait.SAME_RESULT))
 
 @dataclass(frozen=True)
 class StudyJob:
-    """A run of an arm with a seed; `folder` is its run folder, `model` the YAML file that the study wrote for it."""
+    """A run of an arm with a seed; `folder` is its run folder, `model` the YAML file that the study wrote for it.
+
+    `stop` are the fields of the rule that stops hopeless variants (see `stopping`), empty for none, `watched` the run
+    folders by arm and seed that it looks at, the base first.
+    """
 
     arm: str
     seed: int
@@ -42,6 +46,8 @@ class StudyJob:
     train: Mapping[str, Any] = field(default_factory=dict)
     split: str = "val"
     weights: str = "best"
+    stop: Mapping[str, Any] = field(default_factory=dict)
+    watched: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -112,16 +118,20 @@ class Outcome:
 
 
 def failure_of(folder: Path) -> str:
-    """Return the reason why a run failed, empty when it did not."""
+    """Return the reason why a run failed, or was stopped; empty when it was not."""
+    return str(_failure(folder).get("reason", ""))
+
+
+def stopped_reason(folder: Path) -> str:
+    """Return the reason why a run was stopped as hopeless; empty when it was not."""
+    return failure_of(folder) if _failure(folder).get("stopped") else ""
+
+
+def _failure(folder: Path) -> dict[str, Any]:
     try:
-        return str(json.loads((folder / FAILURE).read_text(encoding="utf-8"))["reason"])
-    except (OSError, ValueError, TypeError, KeyError):
-        return ""
-
-
-def file_digest(path: str | Path) -> str:
-    """Return the sha256 of a file."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        return dict(json.loads((folder / FAILURE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def data_digest(data: str, splits: tuple[str, ...] = ("train", "val")) -> str:
@@ -158,8 +168,8 @@ def content_address(plan: StudyPlan, variant: Variant, seed: int, yaml: Mapping[
 
     args = {k: v for k, v in {**STUDY_DEFAULTS, **variant.args}.items() if k not in NO_EFFECT and k != "data"}
     if isinstance(args.get("pretrained"), str):
-        args["pretrained"] = file_digest(args["pretrained"])
-    args["modules"] = [file_digest(path) for path in as_files(args.get("modules"))]
+        args["pretrained"] = file_sha256(args["pretrained"])
+    args["modules"] = [file_sha256(path) for path in as_files(args.get("modules"))]
     model = {k: v for k, v in yaml.items() if k != "yaml_file"}
     parts = [model, args, seed, data, plan.split, plan.weights, __version__, str(torch.__version__)]
     return hashlib.sha256(json.dumps(plain(parts), sort_keys=True).encode()).hexdigest()

@@ -16,7 +16,10 @@ from ultralytics.utils.errors import ConfigError, UserError
 
 BASE = "base"
 VARIANT_KEYS = ("model", "scale", "insert", "replace")
-PLAN_KEYS = ("name", "base", "seeds", "variants", "devices", "split", "weights", "variance", "slurm")
+PLAN_KEYS = ("name", "base", "seeds", "variants", "devices", "split", "weights", "variance", "slurm", "stop_early")
+STOP_DEFAULTS: Mapping[str, float] = {"start": 0.5, "alpha": 0.01, "window": 3}
+"""The rule of `stopping`, when a plan says `stop_early: true`."""
+_STOP_FORM = "{start: 0.5, alpha: 0.01, window: 3}"
 RESERVED = frozenset({*keys_with(Trait.PLACE), *keys_with(Trait.SELECTS), "seed", "device", "ci", "split"})
 RESERVED -= {"model", "recipe"}
 """Arguments that a study sets for each run itself."""
@@ -52,7 +55,10 @@ class Variant:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """A study. `split` is the evaluated one, `weights` best or last, `variance` pooled or own (see `statistics`)."""
+    """A study. `split` is the evaluated one, `weights` best or last, `variance` pooled or own (see `statistics`).
+
+    `stop_early` holds start, alpha and window of the rule in `stopping`; empty: no run is stopped.
+    """
 
     name: str
     base: Variant
@@ -63,6 +69,7 @@ class StudyPlan:
     weights: str = "best"
     variance: str = "pooled"
     slurm: Mapping[str, Any] = field(default_factory=dict)
+    stop_early: Mapping[str, Any] = field(default_factory=dict)
     file: Path = Path()
 
     @property
@@ -124,6 +131,7 @@ class _Reader:
             weights=self.choice("weights", ("best", "last")),
             variance=self.choice("variance", ("pooled", "own")),
             slurm=self.mapping(("slurm",), "a mapping of sbatch options") if self.data.get("slurm") else {},
+            stop_early=self.stop_early(),
             file=self.file,
         )
 
@@ -159,6 +167,23 @@ class _Reader:
         if len(set(seeds)) < len(seeds):
             self.fail(("seeds",), f"seeds: {seeds} has one twice, which would be the same run")
         return tuple(seeds)
+
+    def stop_early(self) -> dict[str, Any]:
+        """The rule that stops hopeless variants: `true` for its defaults, or a mapping of what differs."""
+        value = self.data.get("stop_early") or {}
+        value = {} if value is True else value
+        if not isinstance(value, dict) or set(value) - set(STOP_DEFAULTS):
+            self.fail(
+                ("stop_early",), f"stop_early: {value!r:.60} is malformed", f"write true, or some of {_STOP_FORM}"
+            )
+        if not self.data.get("stop_early"):
+            return {}
+        rule = {**STOP_DEFAULTS, **value}
+        within = {"start": (0.0, 1.0), "alpha": (0.0, 0.5), "window": (1, 1000)}
+        for key, (low, high) in within.items():
+            if isinstance(rule[key], (str, bool)) or not low <= rule[key] <= high:
+                self.fail(("stop_early", key), f"{key}: {rule[key]!r} is not from {low:g} to {high:g}")
+        return {**rule, "window": int(rule["window"])}
 
     def variant(self, key: KeyPath, name: str, value: Any, base: Variant | None) -> Variant:
         """The base (`base` None), or a variant on top of it."""

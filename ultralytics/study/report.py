@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ultralytics.study.figures import draw_cost, draw_run_bands
-from ultralytics.study.html import details, diff_html, document, picture_file, table_html
-from ultralytics.study.results import Findings, columns_of
+from ultralytics.study.pages.html import details, diff_html, document, picture_file, table_html
+from ultralytics.study.quality import measured_quality
+from ultralytics.study.results import Findings, columns_of, read_tables
 from ultralytics.study.statistics import Judgement
 from ultralytics.study.tables import StudyTable, judgement_table, metrics_table, notes, run_records, seeds_table
 from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.files import atomic_write
+from ultralytics.utils.log import LOGGER
+from ultralytics.utils.plotting.quality import QUALITY_CAPTIONS, draw_quality
+from ultralytics.utils.tables import comma_separated
+
+
+class StudyReport(NamedTuple):
+    """What was written, the judgements of AP50-95, and the sentences beside the tables."""
+
+    files: list[Path]
+    rows: list[Judgement]
+    sentences: list[str]
+
+    def log(self, findings: Findings) -> None:
+        """Log the table of judgements, the sentences, and the runs without a result."""
+        if self.rows:
+            LOGGER.info("\n" + judgement_table(findings, self.rows).render("text"))
+        for sentence in self.sentences:
+            LOGGER.info(sentence)
+        for line in (*lines_of(findings.stopped), *lines_of(findings.failures)):
+            LOGGER.warning(line)
 
 
 def write_study_report(
@@ -27,45 +46,37 @@ def write_study_report(
     fmt: str = "pdf",
     command: str = "",
     differences: Sequence[tuple[str, ...]] = (),
-) -> list[Path]:
-    """Write study.csv, .md, .tex, runs.csv, the figures and report.html; return the files.
+) -> StudyReport:
+    """Write study.csv, .md, .tex, runs.csv, the figures and report.html.
 
     `yamls` are the models by arm, whose differences to the base the page shows, `differences` a table of arguments.
-    Failures are listed even where nothing
-    was finished.
+    Failures are listed even where nothing was finished.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = findings.judgements()
     parts = [judgement_table(findings, rows), seeds_table(rows), metrics_table(findings)] if rows else []
-    files = [_write(folder / "runs.csv", _csv(run_records(findings)))]
+    said = notes(findings, rows) if rows else []
+    texts = {"runs.csv": _csv(run_records(findings)), "study.md": _markdown(title, parts, said, findings, command)}
     if parts:
-        said = notes(findings, rows)
-        files += [
-            _write(folder / "study.csv", parts[0].render("csv") + "\n"),
-            _write(folder / "study.md", _markdown(title, parts, said, findings, command)),
-            _write(folder / "study.tex", _latex(parts, said)),
-            *draw_cost(findings, rows, folder / "cost", fmt),
-        ]
-    else:
-        files.append(_write(folder / "study.md", _markdown(title, [], [], findings, command)))
-    folders = findings.folders()
-    files += draw_run_bands(folders, folder / "curves", fmt=fmt)
-    first = next(iter(folders.values()), [])
-    files += draw_run_bands(folders, folder / "all_curves", columns_of(first), fmt)
-    files.append(
-        _write(
-            folder / "report.html",
-            document(
-                title,
-                [
-                    *_page(findings, rows, parts, folder, command),
-                    *_differences(findings, yamls or {}, differences),
-                    _runs(findings),
-                ],
-            ),
-        )
-    )
-    return files
+        texts |= {"study.csv": parts[0].render("csv") + "\n", "study.tex": _latex(parts, said)}
+    files = [_write(folder / name, text) for name, text in texts.items()]
+    files += _figures(findings, rows, folder, fmt)
+    page = [
+        *_page(findings, said, parts, folder, command),
+        *_differences(findings, yamls or {}, differences),
+        _runs(findings),
+    ]
+    files.append(_write(folder / "report.html", document(title, page)))
+    return StudyReport(files, rows, said)
+
+
+def _figures(findings: Findings, rows: Sequence[Judgement], folder: Path, fmt: str) -> list[Path]:
+    """Draw everything that the runs hold the data of."""
+    tables = read_tables(findings.folders())
+    files = draw_cost(findings, rows, folder / "cost", fmt) if rows else []
+    files += draw_run_bands(tables, folder / "curves", fmt=fmt)
+    files += draw_run_bands(tables, folder / "all_curves", columns_of(tables), fmt)
+    return files + draw_quality(measured_quality(findings), folder, fmt)
 
 
 def _write(file: Path, text: str) -> Path:
@@ -75,18 +86,13 @@ def _write(file: Path, text: str) -> Path:
 
 
 def _csv(records: list[dict[str, Any]]) -> str:
-    if not records:
-        return ""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return text.getvalue()
+    rows = [tuple(records[0]), *(tuple(map(str, record.values())) for record in records)] if records else []
+    return "".join(f"{line}\n" for line in comma_separated(rows))
 
 
-def lines_of_failures(findings: Findings) -> list[str]:
-    """Return a line for each failed run."""
-    return [f"{arm}, seed {seed}: {reason}" for (arm, seed), reason in sorted(findings.failures.items())]
+def lines_of(reasons: Mapping[tuple[str, int], str]) -> list[str]:
+    """Return a line for each run without a result."""
+    return [f"{arm}, seed {seed}: {reason}" for (arm, seed), reason in sorted(reasons.items())]
 
 
 def _markdown(title: str, parts: list[StudyTable], said: list[str], findings: Findings, command: str) -> str:
@@ -95,9 +101,9 @@ def _markdown(title: str, parts: list[StudyTable], said: list[str], findings: Fi
     for part in parts:
         lines += [f"## {part.title}", "", part.render("markdown"), ""]
     lines += [f"- {sentence}" for sentence in said]
-    failures = lines_of_failures(findings)
-    if failures:
-        lines += ["", "## Failures", "", *(f"- {line.splitlines()[0]}" for line in failures)]
+    for head, reasons in (("Stopped early", findings.stopped), ("Failures", findings.failures)):
+        if reasons:
+            lines += ["", f"## {head}", "", *(f"- {line.splitlines()[0]}" for line in lines_of(reasons))]
     if not parts:
         lines += ["", f"The base '{findings.base}' has no finished run: nothing can be compared."]
     return "\n".join(lines) + "\n"
@@ -111,7 +117,7 @@ def _latex(parts: list[StudyTable], said: list[str]) -> str:
 
 def _page(
     findings: Findings,
-    rows: list[Judgement],
+    said: Sequence[str],
     parts: list[StudyTable],
     folder: Path,
     command: str,
@@ -121,16 +127,18 @@ def _page(
         yield f"<p class=note><code>{escape(command)}</code></p>"
     for part in parts[:1]:
         yield f"<h2>{escape(part.title)}</h2>" + table_html(part.rows, part.bold, {len(part.rows[0]) - 1})
-        yield "<ul>" + "".join(f"<li>{escape(s)}</li>" for s in notes(findings, rows)) + "</ul>"
-    failures = lines_of_failures(findings)
-    if failures:
-        yield f"<h2>Failures: {len(failures)}</h2><ul>"
-        yield "".join(f"<li class=bad>{escape(line)}</li>" for line in failures) + "</ul>"
+        yield "<ul>" + "".join(f"<li>{escape(s)}</li>" for s in said) + "</ul>"
+    for head, reasons in (("Stopped early", findings.stopped), ("Failures", findings.failures)):
+        if reasons:
+            yield f"<h2>{head}: {len(reasons)}</h2><ul>"
+            yield "".join(f"<li class=bad>{escape(line)}</li>" for line in lines_of(reasons)) + "</ul>"
     yield '<h2>Figures</h2><div class="gallery">'
     yield picture_file(folder / "cost.png", "AP50-95 against cost; bars are the deviation over seeds")
     yield picture_file(
         folder / "curves.png", "AP50-95 on the validation split; bands from the lowest to the highest seed"
     )
+    for name, caption in QUALITY_CAPTIONS.items():
+        yield picture_file(folder / f"{name}.png", caption)
     yield "</div>"
     yield picture_file(folder / "all_curves.png", "Losses and metrics of all runs")
     for part in parts[1:]:

@@ -34,10 +34,12 @@ class Curve:
 @dataclass
 class Findings:
     """The runs of a study. `outcomes` by arm and seed in the order of the plan, `failures` the reasons by (arm, seed),
-    `reused` the runs that were taken from an earlier study, `base` the arm that all others are compared with."""
+    `stopped` those of runs that were stopped as hopeless, `reused` the runs that were taken from an earlier study,
+    `base` the arm that all others are compared with."""
 
     outcomes: dict[str, dict[int, Outcome]] = field(default_factory=dict)
     failures: dict[tuple[str, int], str] = field(default_factory=dict)
+    stopped: dict[tuple[str, int], str] = field(default_factory=dict)
     reused: set[tuple[str, int]] = field(default_factory=set)
     base: str = BASE
     variance: str = "pooled"
@@ -68,7 +70,8 @@ class Findings:
         if self.base not in values:
             return []
         drawn = self.replicates() if metric == "AP" else None
-        return judge(values, self.base, drawn, pooled=self.variance == "pooled")
+        stopped = {arm for arm, _ in self.stopped}
+        return judge(values, self.base, drawn, pooled=self.variance == "pooled", stopped=stopped)
 
     def mean_of(self, arm: str, number: str) -> float:
         """Return the mean over seeds of a number beside the metrics: params, gflops, latency, seconds."""
@@ -79,20 +82,30 @@ class Findings:
         return {arm: [Path(o.folder) for _, o in sorted(runs.items())] for arm, runs in self.outcomes.items()}
 
 
-def read_curve(folders: Sequence[Path], column: str = FITNESS_COLUMN) -> Curve | None:
+def read_tables(folders: Mapping[str, Sequence[Path]]) -> dict[str, list[pd.DataFrame]]:
+    """Return the results.csv of each run of each arm, without those runs that have none."""
+    import pandas as pd
+
+    return {
+        arm: [
+            pd.read_csv(folder / "results.csv", skipinitialspace=True).rename(columns=str.strip)
+            for folder in runs
+            if (folder / "results.csv").is_file()
+        ]
+        for arm, runs in folders.items()
+    }
+
+
+def curve_of(tables: Sequence[pd.DataFrame], column: str = FITNESS_COLUMN) -> Curve | None:
     """Return the curve of a column over the runs of an arm; None where no run has it.
 
     Runs of different length are averaged over the epochs that each has.
     """
-    import pandas as pd
-
     series: list[Mapping[float, float]] = []
-    for folder in folders:
-        file = folder / "results.csv"
-        if file.is_file():
-            table = measured(pd.read_csv(file, skipinitialspace=True).rename(columns=str.strip), column)
-            if column in table and "epoch" in table:
-                series.append(dict(zip(table["epoch"].astype(float), table[column].astype(float), strict=True)))
+    for whole in tables:
+        table = measured(whole, column)
+        if column in table and "epoch" in table:
+            series.append(dict(zip(table["epoch"].astype(float), table[column].astype(float), strict=True)))
     epochs = sorted({e for s in series for e in s})
     if not epochs:
         return None
@@ -108,11 +121,8 @@ def measured(table: pd.DataFrame, column: str) -> pd.DataFrame:
     return table[(table[losses] != 0).any(axis=1)]
 
 
-def columns_of(folders: Sequence[Path]) -> list[str]:
+def columns_of(tables: Mapping[str, Sequence[pd.DataFrame]]) -> list[str]:
     """Return the columns of losses and metrics that the first run with a results.csv has."""
-    for folder in folders:
-        file = folder / "results.csv"
-        if file.is_file():
-            names = file.read_text(encoding="utf-8").partition("\n")[0].split(",")
-            return [n.strip() for n in names if n.strip().startswith(("train/", "val/", "metrics/"))]
-    return []
+    first = next((table for runs in tables.values() for table in runs), None)
+    names = [] if first is None else list(first.columns)
+    return [name for name in names if name.startswith(("train/", "val/", "metrics/"))]

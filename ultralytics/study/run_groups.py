@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from ultralytics.cfg.schema import KEYS, Trait, keys_with
+from ultralytics.engine.compare import distinct_ends
 from ultralytics.nn.checkpoint.format import read_checkpoint
 from ultralytics.study.figures import draw_run_bands
 from ultralytics.study.jobs import NO_EFFECT, Outcome, StudyJob
 from ultralytics.study.report import write_study_report
-from ultralytics.study.results import FITNESS_COLUMN, Findings
-from ultralytics.study.tables import judgement_table, notes
+from ultralytics.study.results import FITNESS_COLUMN, Findings, read_tables
 from ultralytics.study.worker import evaluate
 from ultralytics.utils.config.settings import SETTINGS
 from ultralytics.utils.config.yaml_io import YAML, plain
 from ultralytics.utils.errors import ConfigError, NotFoundError
 from ultralytics.utils.files import increment_path
 from ultralytics.utils.log import LOGGER, colorstr
+from ultralytics.utils.plotting.paper import check_format
 
 _ONE_RUN = frozenset({*keys_with(Trait.PLACE), *keys_with(Trait.SELECTS), *NO_EFFECT, "seed", "ci"})
 """Arguments that do not make two runs different; a model is compared by its layers, a recipe by what it has set."""
@@ -91,18 +92,9 @@ def group_runs(folders: Sequence[str | Path]) -> dict[str, list[TrainedRun]]:
             remedy = "leave one out: a repetition with one seed shows nothing about the noise"
             raise ConfigError(f"{same.folder} and {run.folder} have equal arguments, model and seed {run.seed}", remedy)
         group.append(run)
-    names = _names([group[0].folder for group in groups.values()])
+    firsts = [group[0].folder.absolute() for group in groups.values()]
+    names = distinct_ends([(f.parent if f.name.startswith("seed") else f).parts for f in firsts])  # a study's: the arm
     return dict(zip(names, groups.values(), strict=True))
-
-
-def _names(folders: Sequence[Path]) -> list[str]:
-    """The shortest ends of the paths that differ from each other; those of a study by their arm."""
-    paths = [f.absolute().parent if f.name.startswith("seed") else f.absolute() for f in folders]
-    for n in range(1, max((len(p.parts) for p in paths), default=0) + 1):
-        names = ["/".join(p.parts[-n:]).strip("/") for p in paths]
-        if len(set(names)) == len(names):
-            return names
-    return [f"{p.name}-{i}" for i, p in enumerate(paths, 1)]
 
 
 def compare_runs(
@@ -121,6 +113,7 @@ def compare_runs(
         NotFoundError: a folder is not one of a run.
         ConfigError: fewer than two groups.
     """
+    check_format(fmt)
     groups = group_runs(folders)
     if len(groups) < 2:
         raise ConfigError(
@@ -133,11 +126,9 @@ def compare_runs(
         for run in sorted(runs, key=lambda r: r.seed):
             findings.outcomes[name][run.seed] = _outcome(run, name, target, device, split, weights)
     yamls = {name: {k: v for k, v in runs[0].yaml.items() if k != "yaml_file"} for name, runs in groups.items()}
-    write_study_report(findings, target, "Comparison of runs", yamls, fmt, differences=argument_rows(groups))
-    rows = findings.judgements()
-    LOGGER.info("\n" + judgement_table(findings, rows).render("text"))
-    for sentence in notes(findings, rows):
-        LOGGER.info(sentence)
+    write_study_report(findings, target, "Comparison of runs", yamls, fmt, differences=argument_rows(groups)).log(
+        findings
+    )
     LOGGER.info(f"Comparison saved to {colorstr('bold', str(target))}")
     return findings
 
@@ -181,9 +172,11 @@ def curves(
         NotFoundError: a folder is not one of a run.
         ConfigError: no run has such a column.
     """
+    check_format(fmt)
     groups = group_runs(folders)
     wanted = [columns] if isinstance(columns, str) else list(columns or [FITNESS_COLUMN])
-    files = draw_run_bands({name: [r.folder for r in runs] for name, runs in groups.items()}, Path(out), wanted, fmt)
+    tables = read_tables({name: [r.folder for r in runs] for name, runs in groups.items()})
+    files = draw_run_bands(tables, Path(out), wanted, fmt)
     if not files:
         raise ConfigError(f"no results.csv has a column {', '.join(wanted)}", "see the first line of a results.csv")
     for file in files:

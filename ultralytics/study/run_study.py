@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ultralytics.study.check import check_plan, estimate_table, write_models
-from ultralytics.study.engines import ENGINES, make_engine
-from ultralytics.study.jobs import Outcome, StudyJob, known_outcomes, make_jobs
+from ultralytics.study.engines import check_engine, device_list, make_engine
+from ultralytics.study.jobs import Outcome, StudyJob, known_outcomes, make_jobs, stopped_reason
 from ultralytics.study.plan import StudyPlan, load_plan
-from ultralytics.study.report import lines_of_failures, write_study_report
+from ultralytics.study.report import write_study_report
 from ultralytics.study.results import Findings
 from ultralytics.study.statistics import Judgement
-from ultralytics.study.tables import judgement_table, notes
+from ultralytics.study.stopping import watched_folders
 from ultralytics.utils.config.settings import SETTINGS
-from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.log import LOGGER, colorstr
+from ultralytics.utils.plotting.paper import check_format
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ def ablate(
     """
     loaded = load_plan(plan)
     if devices is not None:
-        loaded = replace(loaded, devices=_as_devices(devices))
-    if engine not in ENGINES:
-        raise ConfigError(f"engine={engine!r} is not one of {', '.join(ENGINES)}")
+        loaded = replace(loaded, devices=device_list(devices))
+    check_engine(engine)
+    check_format(fmt)
     root = Path(project) if project else Path(SETTINGS["runs_dir"]) / "studies"
     folder = (root / loaded.name).absolute()
     checked = check_plan(loaded)
@@ -70,10 +70,11 @@ def ablate(
     jobs = make_jobs(loaded, checked.yamls, folder / "models", folder / "runs")
     run_jobs(jobs, findings, loaded, folder, engine)
     command = f"yolo ablate {plan}"
-    write_study_report(findings, folder, f"Study {loaded.name}", checked.yamls, fmt, command, change_rows(loaded))
-    rows = findings.judgements()
-    _log(findings, rows, folder)
-    return Study(loaded, folder, findings, rows)
+    title = f"Study {loaded.name}"
+    written = write_study_report(findings, folder, title, checked.yamls, fmt, command, change_rows(loaded))
+    written.log(findings)
+    LOGGER.info(f"Study saved to {colorstr('bold', str(folder))}")
+    return Study(loaded, folder, findings, written.rows)
 
 
 def change_rows(plan: StudyPlan) -> list[tuple[str, ...]]:
@@ -83,57 +84,55 @@ def change_rows(plan: StudyPlan) -> list[tuple[str, ...]]:
     return rows + [(key, *(str(v.changes.get(key, "")) for v in plan.variants)) for key in keys]
 
 
-def _as_devices(devices: Sequence[str | int] | str | int) -> tuple[str, ...]:
-    """`0,1`, `[0, 1]`, `cpu` and `cpu,cpu` as a tuple of strings."""
-    parts = str(devices).strip("[]()").split(",") if isinstance(devices, (str, int)) else devices
-    return tuple(str(part).strip() for part in parts)
-
-
 def run_jobs(
     jobs: Sequence[StudyJob], findings: Findings, plan: StudyPlan, folder: Path, engine: str = "local"
 ) -> None:
     """Run what no study of the project has finished yet, and fill the findings."""
     known = known_outcomes(folder.parent)
-    for arm in dict.fromkeys(job.arm for job in jobs):
-        findings.outcomes[arm] = {}
-    missing = []
-    for job in jobs:
-        if (outcome := known.get(job.content)) is None:
-            missing.append(job)
-        else:
-            findings.outcomes[job.arm][job.seed] = replace(outcome, arm=job.arm)
-            if Path(outcome.folder).absolute() != job.path:
-                findings.reused.add((job.arm, job.seed))
+    missing = take_known(jobs, known, findings)
     total, done = len(jobs), len(jobs) - len(missing)
     if done:
         LOGGER.info(f"{done} of {total} runs are finished already, {len(findings.reused)} of them in earlier studies")
-
-    def report(job: StudyJob, reason: str) -> None:
-        outcome = None if reason else Outcome.load(job.path)
-        count = sum(map(len, findings.outcomes.values())) + len(findings.failures) + 1
-        if outcome is None:
-            findings.failures[(job.arm, job.seed)] = reason or "the result cannot be read"
-            LOGGER.warning(f"{count}/{total} {job.arm}, seed {job.seed} failed: {reason}")
-            return
-        findings.outcomes[job.arm][job.seed] = outcome
-        LOGGER.info(
-            f"{count}/{total} {job.arm}, seed {job.seed}: AP {outcome.metrics['AP']:.4f}, {outcome.seconds:.0f} s"
-        )
-
+    if plan.stop_early:
+        places = watched_folders(jobs, {content: outcome.folder for content, outcome in known.items()})
+        missing = [replace(job, stop=plan.stop_early, watched=places) for job in missing]
+        for job in [job for job in missing if stopped_reason(job.path)]:
+            missing.remove(job)
+            take_ended(job, stopped_reason(job.path), findings, total)
     for job in missing:
         job.save()
     if missing:
-        make_engine(engine, plan.devices, folder, plan.slurm).run(missing, report)
+        run = make_engine(engine, plan.devices, folder, plan.slurm).run
+        run(missing, lambda job, reason: take_ended(job, reason, findings, total))
     for arm in [a for a, runs in findings.outcomes.items() if not runs]:
         del findings.outcomes[arm]
 
 
-def _log(findings: Findings, rows: Sequence[Judgement], folder: Path) -> None:
-    """Log the table of judgements, the notes and the failures."""
-    if rows:
-        LOGGER.info("\n" + judgement_table(findings, rows).render("text"))
-        for sentence in notes(findings, rows):
-            LOGGER.info(sentence)
-    for line in lines_of_failures(findings):
-        LOGGER.warning(line)
-    LOGGER.info(f"Study saved to {colorstr('bold', str(folder))}")
+def take_known(jobs: Sequence[StudyJob], known: Mapping[str, Outcome], findings: Findings) -> list[StudyJob]:
+    """Take the runs that are finished, by their content; return the others."""
+    missing = []
+    for job in jobs:
+        runs = findings.outcomes.setdefault(job.arm, {})
+        if (outcome := known.get(job.content)) is None:
+            missing.append(job)
+        else:
+            runs[job.seed] = replace(outcome, arm=job.arm)
+            if Path(outcome.folder).absolute() != job.path:
+                findings.reused.add((job.arm, job.seed))
+    return missing
+
+
+def take_ended(job: StudyJob, reason: str, findings: Findings, total: int) -> None:
+    """Take a run that has ended: it was measured, stopped as hopeless, or failed for a reason."""
+    outcome = None if reason else Outcome.load(job.path)
+    count = sum(map(len, findings.outcomes.values())) + len(findings.failures) + len(findings.stopped) + 1
+    run = f"{count}/{total} {job.arm}, seed {job.seed}"
+    if reason and stopped_reason(job.path):
+        findings.stopped[(job.arm, job.seed)] = reason
+        LOGGER.info(f"{run} {reason}")
+    elif outcome is None:
+        findings.failures[(job.arm, job.seed)] = reason or "the result cannot be read"
+        LOGGER.warning(f"{run} failed: {reason}")
+    else:
+        findings.outcomes[job.arm][job.seed] = outcome
+        LOGGER.info(f"{run}: AP {outcome.metrics['AP']:.4f}, {outcome.seconds:.0f} s")

@@ -13,7 +13,7 @@ Shapes: A arms, S seeds, N runs, R replicates of a bootstrap over images.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ ERROR_RATE = 0.05
 POWER = 0.8
 MAX_SEEDS = 1000
 BETTER, WORSE, UNRESOLVED, UNTESTED, IS_BASE = "better", "worse", "within noise", "not tested", "base"
+STOPPED = "stopped early"
 THESE_IMAGES = "{} on these images"
 """Verdict where the seeds agree, but other images of the same kind may turn the difference."""
 
@@ -232,8 +233,12 @@ def judge(
     replicates: Mapping[str, Mapping[int, Float64Array]] | None = None,
     pooled: bool = True,
     alpha: float = ERROR_RATE,
+    stopped: Collection[str] = (),
 ) -> list[Judgement]:
     """Judge every arm against the base; the base comes first.
+
+    Arms in `stopped` have lost runs because they looked worse; they are not tested, and count in Holm's correction as
+    if they had been tested with p = 1, so that the others get no easier test.
 
     `replicates` are those of the number over images, by arm and seed. A variant is better when its p value, adjusted
     over the variants, is below `alpha`, and the interval over images, where there is one, is above 0. From one seed
@@ -243,16 +248,17 @@ def judge(
         ConfigError: the base has no run.
     """
     found = contrasts(values, base, pooled)
-    tested = {a: c.p for a, c in found.items() if c.p is not None and c.pairs > 1}
-    adjusted = dict(zip(tested, holm([p for p in tested.values() if p is not None]), strict=True))
-    design = Design(max(len(found), 1), pooled, alpha)
+    tested = {a: c.p for a, c in found.items() if c.p is not None and c.pairs > 1 and a not in stopped}
+    family = [p for p in tested.values() if p is not None]
+    adjusted = dict(zip(tested, holm([*family, *(1.0 for _ in stopped)])[: len(family)], strict=True))
+    design = Design(max(len({*found, *stopped}), 1), pooled, alpha)
     rows = [_summary(base, values[base])._replace(verdict=IS_BASE)]
     for arm in (a for a in values if a != base and values[a]):
         row = _summary(arm, values[arm])
         if arm in found:
             images = _images_of(arm, base, replicates, found[arm].difference)
             row = _with_contrast(row, found[arm], adjusted.get(arm), images, design)
-        rows.append(row)
+        rows.append(row._replace(verdict=STOPPED) if arm in stopped else row)
     return rows
 
 

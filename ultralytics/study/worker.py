@@ -11,8 +11,8 @@ import argparse
 import json
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,15 @@ import numpy as np
 import torch
 
 from ultralytics import __version__
+from ultralytics.engine.validator import max_side
 from ultralytics.models import RTDETR
 from ultralytics.nn.checkpoint.format import read_checkpoint
 from ultralytics.study.attached import end_with_parent
 from ultralytics.study.jobs import FAILURE, REPLICATES, Outcome, StudyJob
-from ultralytics.utils.errors import CheckpointError, UserError
+from ultralytics.study.quality import write_quality
+from ultralytics.study.stopping import StoppedEarlyError, Watch
+from ultralytics.utils.callbacks import Callback
+from ultralytics.utils.errors import FinishedRunError, UserError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.metrics import DetMetrics
@@ -36,7 +40,7 @@ try:
 except ImportError:  # Windows: two processes could run one job there
     fcntl = None  # type: ignore[assignment]
 
-LOCK = ".lock"
+LOCK, LAST = ".lock", "last.pt"
 
 
 def run_job(job: StudyJob, device: str = "") -> Outcome:
@@ -47,22 +51,27 @@ def run_job(job: StudyJob, device: str = "") -> Outcome:
             return finished
         (job.path / FAILURE).unlink(missing_ok=True)
         try:
-            seconds = _train(job, device)
+            callbacks: dict[str, Callback] = {}
+            if job.stop:
+                watch = Watch(job)
+                watch.before()
+                callbacks["on_fit_epoch_end"] = watch
+            seconds = train_job(job, device, callbacks=callbacks)
             outcome = replace(evaluate(job, job.path, device), seconds=seconds)
         except Exception as e:
-            write_failure(job.path, _reason(e))
+            write_failure(job.path, reason_of_error(e), stopped=isinstance(e, StoppedEarlyError))
             raise
         outcome.save(job.path)
         return outcome
 
 
-def write_failure(folder: Path, reason: str) -> None:
-    """Write why a run ended without a result."""
+def write_failure(folder: Path, reason: str, stopped: bool = False) -> None:
+    """Write why a run ended without a result: it failed, or was stopped as hopeless."""
     with atomic_write(folder / FAILURE) as f:
-        json.dump({"reason": reason}, f)
+        json.dump({"reason": reason, "stopped": stopped}, f)
 
 
-def _reason(error: Exception) -> str:
+def reason_of_error(error: Exception) -> str:
     """The message of a user's mistake; with the place where it was raised for any other error."""
     if isinstance(error, UserError):
         return str(error)
@@ -80,21 +89,35 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _train(job: StudyJob, device: str) -> float:
-    """Train from the start or from the last checkpoint; return the seconds of training."""
-    last = job.path / "weights" / "last.pt"
+def train_job(
+    job: StudyJob,
+    device: str = "",
+    changes: Mapping[str, Any] | None = None,
+    callbacks: Mapping[str, Callback] | None = None,
+) -> float:
+    """Train from the start or from the last checkpoint; return the seconds of training, those before a kill included.
+
+    `changes` are arguments beside those of the job, which a resumed run has in its checkpoint; `callbacks` by event.
+    """
+    last = job.path / "weights" / LAST
     where: dict[str, Any] = {"device": device} if device else {}
     modules: dict[str, Any] = {"modules": job.train["modules"]} if job.train.get("modules") else {}
-    if last.exists():
-        try:
-            RTDETR(str(last), **modules).train(resume=str(last), **where, **modules)
-        except CheckpointError as e:
-            if "the run is finished" not in str(e):
-                raise
+    resumed = last.exists()
+    model = RTDETR(str(last) if resumed else job.model, **modules)
+    for event, function in (callbacks or {}).items():
+        model.add_callback(event, function)
+    if resumed:
+        with suppress(FinishedRunError):
+            model.train(resume=str(last), **where, **modules)
     else:
         args = {k: v for k, v in job.train.items() if k != "modules"}
-        RTDETR(job.model, **modules).train(**{"save_dir": job.folder, **args, **where})
-    return float(read_checkpoint(last)["train_state"]["elapsed"])  # those before a kill included
+        model.train(**{"save_dir": job.folder, **args, **(changes or {}), **where})
+    return float(last_checkpoint(job)["train_state"]["elapsed"])
+
+
+def last_checkpoint(job: StudyJob) -> dict[str, Any]:
+    """Read the last checkpoint of a run."""
+    return dict(read_checkpoint(job.path / "weights" / LAST))
 
 
 def evaluate(job: StudyJob, folder: Path, device: str = "") -> Outcome:
@@ -110,7 +133,8 @@ def evaluate(job: StudyJob, folder: Path, device: str = "") -> Outcome:
         **{**args, **where}, split=job.split, ci=True, plots=False, save_dir=str(folder / f"{job.split}_results")
     )
     _write_replicates(folder, metrics)
-    totals = model.totals(side_of(job.train.get("imgsz") or 640))
+    write_quality(folder, metrics)
+    totals = model.totals(max_side(job.train.get("imgsz") or 640))
     drawn = metrics.times.get("inference", {})
     return Outcome(
         content=job.content,
@@ -134,11 +158,6 @@ def evaluate(job: StudyJob, folder: Path, device: str = "") -> Outcome:
     )
 
 
-def side_of(imgsz: int | Sequence[int]) -> int:
-    """Return the longer side of an image size."""
-    return imgsz if isinstance(imgsz, int) else max(imgsz)
-
-
 def _write_replicates(folder: Path, metrics: DetMetrics) -> None:
     """Keep the AP of each replicate, all of which are drawn with one seed."""
     drawn = metrics.bootstrap or metrics.resample()
@@ -149,7 +168,12 @@ def _write_replicates(folder: Path, metrics: DetMetrics) -> None:
 
 def run_command_line(argv: Sequence[str] | None = None) -> int:
     """Run the job of a file; exit code 1 when it failed."""
-    parser = argparse.ArgumentParser(prog="ultralytics.study.worker", description=__doc__)
+    return run_from_file(run_job, "ultralytics.study.worker", argv)
+
+
+def run_from_file(run: Callable[[StudyJob, str], object], program: str, argv: Sequence[str] | None = None) -> int:
+    """Parse the command line of a worker and run its job; a user's mistake is one message and exit code 1."""
+    parser = argparse.ArgumentParser(prog=program)
     parser.add_argument("job", type=Path)
     parser.add_argument("--device", default="")
     parser.add_argument("--attached", action="store_true")
@@ -157,7 +181,7 @@ def run_command_line(argv: Sequence[str] | None = None) -> int:
     if options.attached:
         end_with_parent()
     try:
-        run_job(StudyJob.load(options.job), options.device)
+        run(StudyJob.load(options.job), options.device)
     except UserError as e:
         LOGGER.error(str(e))
         return 1

@@ -85,7 +85,7 @@ def _folder(setting: str) -> Path:
 
 _SYSTEM = """MACOS LINUX WINDOWS ARM64 PYTHON_VERSION env_bool is_colab is_kaggle is_jupyter is_docker
 is_github_action_running is_pytest_running is_online is_dir_writeable remove_colorstr deprecation_warn get_default_args
-threaded TryExcept Retry""".split()
+threaded TryExcept Retry get_ubuntu_version""".split()
 
 _COMPUTED: Mapping[str, Callable[[], Any]] = {
     "__version__": lambda: importlib.import_module("ultralytics").__version__,
@@ -95,6 +95,9 @@ _COMPUTED: Mapping[str, Callable[[], Any]] = {
     **dict.fromkeys(("TESTS_RUNNING", "ONLINE", "AUTOINSTALL"), lambda: False),
     "VERBOSE": verbose_default,
     "USER_CONFIG_DIR": config_dir,
+    "SETTINGS_FILE": lambda: SETTINGS.file,
+    "get_user_config_dir": lambda: config_dir,
+    "DEFAULT_CFG_KEYS": lambda: list(YAML.load(DEFAULT_CFG_PATH)),
     "NUM_THREADS": lambda: min(8, max(1, (os.cpu_count() or 1) - 1)),
     **{name: _found("system", name) for name in _SYSTEM},
     **{f"IS_{name.upper()}": _called(f"is_{name}") for name in ("colab", "kaggle", "jupyter", "docker")},

@@ -49,6 +49,15 @@ def is_initialized() -> bool:
     return distributed.is_available() and distributed.is_initialized()
 
 
+def training_processes() -> int:
+    """Number of processes that compute this training step together: 1 alone, and without gradients (validation)."""
+    import torch
+
+    if not (is_initialized() and torch.is_grad_enabled()):
+        return 1
+    return torch.distributed.get_world_size()
+
+
 def all_reduce_sum(tensor: torch.Tensor) -> torch.Tensor:
     """Sum a tensor over all processes, in place; alone, return it unchanged."""
     from torch import distributed

@@ -7,8 +7,6 @@ unpacked beside it, and no entry may lie outside that folder.
 from __future__ import annotations
 
 import errno
-import hashlib
-import http.client
 import importlib
 import lzma
 import os
@@ -16,21 +14,18 @@ import secrets
 import shutil
 import struct
 import tarfile
-import urllib.error
 import urllib.request
 import zipfile
 import zlib
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import IO, overload
+from typing import overload
 from urllib.parse import urlsplit
 
-from ultralytics.utils.errors import ConfigError, NotFoundError, UserError, printable
-from ultralytics.utils.files import TEMP_SUFFIX, atomic_write
-from ultralytics.utils.log import ProgressBar
+from ultralytics.utils.errors import ConfigError, printable
+from ultralytics.utils.files import TEMP_SUFFIX, file_sha256
+from ultralytics.utils.remote.web import FetchRule, check_scheme, fetch_file
 
-_CHUNK = 1 << 20
-_TIMEOUT_S = 30
 _MAX_UNPACKED = 200 * 2**30
 """Bytes that an archive may hold unpacked, against archives made to fill the disk."""
 
@@ -91,11 +86,10 @@ def download(
     """
     if not isinstance(url, str):
         return [download(one, dir, unzip, delete, sha256=sha256) for one in url]
-    if urlsplit(url).scheme not in {"http", "https"}:
-        raise ConfigError(f"{url!r} is not an http or https address")
+    check_scheme(url)
     target = _target(url, dir)
     if not (target.is_file() and (sha256 is None or file_sha256(target) == sha256.lower())):
-        _fetch(url, target, sha256)
+        fetch_file(url, target, FetchRule(sha256=sha256, attempts=1))
     return unpack(target, remove=delete) if unzip else target
 
 
@@ -107,44 +101,6 @@ def _target(url: str, dst: str | Path) -> Path:
     if not name:
         raise ConfigError(f"{url!r} does not end in a file name; give the file's path as the target")
     return folder / name
-
-
-def _fetch(url: str, target: Path, sha256: str | None) -> None:
-    """Stream the address into the file."""
-    digest = hashlib.sha256()
-    try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response, atomic_write(target, "wb") as f:
-            _copy(response, f, digest, target.name)
-            if sha256 is not None and digest.hexdigest() != sha256.lower():
-                raise ConfigError(
-                    f"{url}: the file is not the expected one\nsha256 {digest.hexdigest()}\nwanted {sha256.lower()}"
-                )
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ValueError) as e:
-        if isinstance(e, UserError):
-            raise
-        reason = getattr(e, "reason", e)
-        raise NotFoundError(f"{url}: cannot be read ({reason})\nFetch it by hand and put it at {target}.") from None
-
-
-def _copy(response: http.client.HTTPResponse, f: IO[bytes], digest: hashlib._Hash, name: str) -> None:
-    stated = str(response.headers.get("Content-Length") or "")
-    size = int(stated) if stated.isdecimal() and len(stated) < 19 else 0
-    with ProgressBar[bytes](total=-(-size // _CHUNK) or None, desc=name, unit="MB") as bar:
-        while chunk := response.read(_CHUNK):
-            f.write(chunk)
-            digest.update(chunk)
-            bar.update()
-    if size and f.tell() != size:
-        raise ConnectionError(f"the connection ended after {f.tell()} of {size} bytes")
-
-
-def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file, in hex."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as f:
-        while chunk := f.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def unpack(archive: str | Path, folder: str | Path | None = None, remove: bool = False) -> Path:

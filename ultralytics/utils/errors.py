@@ -8,6 +8,7 @@ keeps its traceback.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 _SEQUENCE = r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b\n]*(?:\x07|\x1b\\)?"
 _CONTROL = re.compile(_SEQUENCE + r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -79,6 +80,10 @@ class CheckpointError(UserError, RuntimeError):
     """A weights file cannot be read, or does not fit."""
 
 
+class FinishedRunError(CheckpointError):
+    """A run that is to be resumed has trained all its epochs, or hours."""
+
+
 class DeviceError(UserError, ValueError):
     """A requested device does not exist on this machine."""
 
@@ -93,3 +98,13 @@ class WorkerError(UserError, RuntimeError):
 
 class MissingPackageError(UserError, ImportError):
     """An optional package is not installed; the message says how to install it."""
+
+
+def refuse_uncalled(cls: type[object], table: Mapping[str, str]) -> None:
+    """Raise `ConfigError` when a class defines a method of the interface that is never called: it would do nothing.
+
+    `table` names these methods, and what to replace instead.
+    """
+    for name, instead in table.items():
+        if hasattr(cls, name):
+            raise ConfigError(f"{cls.__name__}.{name} is never called here", f"replace {instead}")

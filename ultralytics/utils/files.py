@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import importlib
 import os
 import secrets
@@ -11,10 +12,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from ultralytics.utils.errors import CheckpointError, NotFoundError
+from ultralytics.utils.errors import CheckpointError, ConfigError, NotFoundError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such module; two runs in one folder are not noticed there
+    fcntl = None  # type: ignore[assignment]
 
 TEMP_SUFFIX = ".tmp"
 _MAX_RUNS = 9999
+_CHUNK = 1 << 20
+_LOCK_NAME = "run.lock"
+_TAKEN = frozenset((errno.EACCES, errno.EAGAIN))
 
 
 @contextmanager
@@ -47,6 +56,70 @@ def atomic_write(path: str | Path, mode: str = "w", **kwargs: Any) -> Iterator[I
         if isinstance(e, OSError) and e.errno and (e.filename is None or str(e.filename) == str(temp)):
             e.filename, e.filename2 = str(path), None
         raise
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as f:
+        while chunk := f.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+class FolderLock:
+    """Keeps a second process out of a run folder.
+
+    The lock is one of the system, on the file `run.lock` of the folder. It ends with its process, also when that is
+    killed: a file that is left behind locks nothing. A process may take a folder twice. Where the file system has no
+    locks, none is taken.
+    """
+
+    def __init__(self) -> None:
+        self._files: dict[Path, int] = {}
+
+    def take(self, folder: Path) -> None:
+        """Lock a folder that exists, until `release`.
+
+        Raises:
+            ConfigError: another process has it.
+        """
+        path = folder.resolve() / _LOCK_NAME
+        while fcntl is not None and path not in self._files:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as e:
+                owner = os.read(handle, 20).decode(errors="replace").strip()
+                os.close(handle)
+                if e.errno not in _TAKEN:
+                    return
+                raise ConfigError(
+                    f"{folder}: another process ({owner or 'unknown'}) trains in this folder",
+                    "wait until it has ended, or give another folder with name= or save_dir=",
+                ) from None
+            if not _is_at(handle, path):  # its owner has removed it in the meantime
+                os.close(handle)
+                continue
+            os.truncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+            self._files[path] = handle
+
+    def release(self) -> None:
+        """Unlock all folders, and remove the files."""
+        for path, handle in self._files.items():
+            with suppress(OSError):  # a folder that became read-only keeps the file
+                path.unlink()
+            os.close(handle)
+        self._files.clear()
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether an open file is still the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def user_path(text: str | Path) -> Path:

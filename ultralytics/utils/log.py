@@ -179,7 +179,7 @@ def clock_text(seconds: float) -> str:
 
 
 class ProgressBar(Generic[T]):
-    """A progress line: description, bar, percent, count, rate, elapsed<remaining.
+    """A progress line: description, bar, percent, count, rate, elapsed<remaining, and `note`.
 
     Use it as an iterable, as a context manager with `update`, or both. On a terminal the line is redrawn at most ten
     times a second; elsewhere one plain line is printed when the bar closes, so that logs stay readable.
@@ -205,6 +205,7 @@ class ProgressBar(Generic[T]):
         self.unit = unit
         self.disable = not LOGGER.isEnabledFor(logging.INFO) if disable is None else disable
         self.n = 0
+        self.note = ""
         self.start = time.monotonic()
         self._drawn = 0.0
         self._closed = False
@@ -255,7 +256,7 @@ class ProgressBar(Generic[T]):
         bar = "━" * cells + "─" * (self.WIDTH - cells)
         left = clock_text((self.total - self.n) / rate) if self.n else "?"
         remaining = "" if self.n >= self.total else f"<{left}"
-        return f"{front}{bar} {done:.0%} {self.n}/{self.total} {speed} {clock_text(elapsed)}{remaining}"
+        return f"{front}{bar} {done:.0%} {self.n}/{self.total} {speed} {clock_text(elapsed)}{remaining}{self.note}"
 
     def _draw(self, final: bool = False) -> None:
         if self.disable:

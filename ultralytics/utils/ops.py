@@ -340,6 +340,6 @@ if not TYPE_CHECKING:  # a type checker shall see what is missing
         """Look up functions that other modules define and scripts import from here."""
         if name == "non_max_suppression":
             return getattr(importlib.import_module("ultralytics.utils.nms"), name)
-        if name in {"clip_coords", "scale_coords"}:
+        if name in {"clip_coords", "scale_coords", "clean_str", "empty_like"}:
             return getattr(importlib.import_module("ultralytics.utils.interface.coordinates"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

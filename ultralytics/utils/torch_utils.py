@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import platform
 import random
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -29,6 +31,7 @@ from ultralytics.utils.interface.networks import profile_ops as profile_ops
 from ultralytics.utils.interface.networks import scale_img as scale_img
 from ultralytics.utils.interface.networks import smart_inference_mode as smart_inference_mode
 from ultralytics.utils.interface.networks import torch_distributed_zero_first as torch_distributed_zero_first
+from ultralytics.utils.interface.versions import check_version
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.torch_tools.flops import model_flops
 from ultralytics.utils.torch_tools.training import (
@@ -384,5 +387,10 @@ def model_info(
 
 if not TYPE_CHECKING:  # a type checker shall see what is missing
 
-    def __getattr__(name: str) -> NoReturn:
+    def __getattr__(name: str) -> Any:
+        """Answer `TORCH_2_4` (is torch at least 2.4?), and look up a function that reads weights files."""
+        if flag := re.fullmatch(r"(TORCH|TORCHVISION)_(\d+)_(\d+)", name):
+            return check_version(flag[1].lower(), f"{flag[2]}.{flag[3]}.0")
+        if name == "strip_optimizer":
+            return getattr(importlib.import_module("ultralytics.nn.checkpoint.format"), name)
         raise absent(__name__, name)

@@ -1,12 +1,14 @@
 """Python files of the user, named by `modules=`: run once in each process, and identified by their hash.
 
 This is the only place where code from outside of the package is run. A file is run because the user named it in this
-process: never because a checkpoint, a data set or a model YAML did.
+process: never because a checkpoint, a data set or a model YAML did. The files in a pack are run when the pack itself is
+named by `modules=`, and not when it is opened as a model.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.abc
 import importlib.util
 import sys
 import traceback
@@ -15,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+from ultralytics.utils.archives.pack_file import PACK_SUFFIX, open_pack
 from ultralytics.utils.errors import ConfigError, NotFoundError
 from ultralytics.utils.files import user_path
 
@@ -71,19 +74,58 @@ def load_user_modules(modules: Files | None) -> list[Path]:
     for path in files:
         if not path.is_file():
             raise NotFoundError(f"modules={path}: there is no such file", f"looked in {Path.cwd()}; give its path")
-        if path.suffix != ".py":
+        if path.suffix not in (".py", PACK_SUFFIX):
             raise ConfigError(f"modules={path}: not a Python file", "name the .py file that holds your blocks")
-    return [_load(path.resolve()) for path in files]
+    for path in files:
+        for file, text in _texts(path.resolve()):
+            _load(file, text)
+    return [path.resolve() for path in files]
 
 
-def _load(path: Path) -> Path:
-    text = path.read_bytes()
+class _PackedText(importlib.abc.SourceLoader):
+    """Gives Python the text of a file that was read, and checked, already."""
+
+    def __init__(self, path: Path, text: bytes) -> None:
+        self._path, self._text = str(path), text
+
+    def get_filename(self, fullname: str) -> str:
+        """The path that tracebacks show: that of the pack, and the file in it."""
+        return self._path
+
+    def get_data(self, path: str | bytes) -> bytes:
+        """The text."""
+        return self._text
+
+
+def _texts(path: Path) -> list[tuple[Path, bytes]]:
+    """The Python file, or those in a pack, each with its text. ConfigError for a pack without any."""
+    if path.suffix != PACK_SUFFIX:
+        return [(path, path.read_bytes())]
+    pack = open_pack(path)
+    if not pack.modules:
+        raise ConfigError(f"modules={path}: there are no Python files in the pack", "leave modules out")
+    return [(path / name, pack.read(name)) for name in pack.modules]
+
+
+def user_texts(files: Files | None) -> dict[str, bytes]:
+    """The text of each file, those in packs included, by its name. ConfigError for two files of one name."""
+    found: dict[str, bytes] = {}
+    for path in as_files(files):
+        for file, text in _texts(path.resolve()):
+            if found.setdefault(file.name, text) != text:
+                raise ConfigError(f"modules={file}: another file is named {file.name} too", "rename one of them")
+    return found
+
+
+def _load(path: Path, text: bytes) -> None:
+    """Run a file, unless this process has run the same text already."""
     digest = hashlib.sha256(text).hexdigest()
     name = _module_name(path)
     loaded = sys.modules.get(name)
     if loaded is not None and getattr(loaded, HASH, None) in (digest, None):
-        return path  # without a hash: the user's own program has imported it
-    spec = importlib.util.spec_from_file_location(name, path)
+        return  # without a hash: the user's own program has imported it
+    loader = None if path.is_file() else _PackedText(path, text)
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     if spec is None or spec.loader is None:
         raise ConfigError(f"modules={path}: cannot be loaded as a Python file")
     module = importlib.util.module_from_spec(spec)
@@ -93,8 +135,8 @@ def _load(path: Path) -> Path:
         spec.loader.exec_module(module)
     except _MISTAKES as e:
         del sys.modules[name]
-        raise ConfigError(f"modules={path}: {_place(e, path)}{type(e).__name__}: {str(e).splitlines()[0]}") from e
-    return path
+        line = (str(e).splitlines() or ["no message"])[0]
+        raise ConfigError(f"modules={path}: {_place(e, path)}{type(e).__name__}: {line}") from e
 
 
 def file_with_class(name: str) -> str:

@@ -14,8 +14,9 @@ from tests.engine.tiny import TINY
 from tests.utils.plotting.svg import ODD_NAMES, caught
 from ultralytics.cli import main as cli
 from ultralytics.engine.export import benchmark as bench
-from ultralytics.engine.export.benchmark import Benchmark, runnable_formats
+from ultralytics.engine.export.benchmark import Benchmark, Figures, form_arguments, runnable_formats
 from ultralytics.engine.export.parity import ParityReport
+from ultralytics.engine.export.recommendation import recommend
 from ultralytics.engine.export.timing import (
     MAX_CALLS,
     MIN_CALLS,
@@ -67,13 +68,50 @@ def test_a_failure_in_the_subprocess_is_reported(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("asked", "found"),
-    [("onnx", ["onnx"]), ("pytorch, TRT", ["pytorch", "engine"]), ("", None)],
+    [
+        ("onnx", ["onnx"]),
+        ("pytorch, TRT", ["pytorch", "engine"]),
+        ("ts,onnx-int8", ["torchscript", "onnx-int8"]),
+        ("", None),
+    ],
 )
 def test_formats(asked: str, found: list[str] | None):
     names = runnable_formats(asked)
     assert names == found if found else names[:2] == ["pytorch", "torchscript"]
     with pytest.raises(ConfigError, match="no such format"):
         runnable_formats("onnx,no")
+
+
+def test_forms_in_lower_precision():
+    assert form_arguments("onnx-int8") == {"format": "onnx", "quantize": 8}
+    assert form_arguments("trt-fp16") == {"format": "engine", "quantize": 16}
+    assert form_arguments("onnx") == {"format": "onnx"}
+    with pytest.raises(ConfigError, match="no such precision"):
+        form_arguments("onnx-int4")
+    assert "onnx-int8" in runnable_formats("", with_data=True) and "onnx-int8" not in runnable_formats("")
+
+
+def form(name: str, p50: float, metric: float | None = None) -> Figures:
+    return Figures(name, 1.0, metric, single={"p50": p50, "peak_mb": 300.0} if p50 else {})
+
+
+@pytest.mark.parametrize(
+    ("forms", "reference", "best"),
+    [
+        ([], None, None),
+        ([form("onnx", 0.0)], None, None),  # it could not be measured
+        ([form("pytorch", 20.0), form("onnx", 10.0), form("onnx-int8", 5.0)], None, "onnx"),
+        ([form("pytorch", 20.0, 0.5), form("onnx", 10.0, 0.5), form("onnx-int8", 5.0, 0.495)], 0.5, "onnx-int8"),
+        ([form("pytorch", 20.0, 0.5), form("onnx", 10.0, 0.5), form("onnx-int8", 5.0, 0.4)], 0.5, "onnx"),
+        ([form("onnx", 10.2, 0.5), form("onnx-fp16", 10.0, 0.495)], 0.5, "onnx"),  # as fast, and better
+    ],
+)
+def test_the_recommended_form(forms: list[Figures], reference: float | None, best: str | None):
+    found, why = recommend(forms, "mAP50-95", reference)
+    assert found == best and bool(why) == (best is not None)
+    if best is not None:
+        assert f"best here: {best}, " in why[0] and len(why) == len(forms)
+        assert all("not recommended" in line for line in why if "int8" in line and best != "onnx-int8")
 
 
 def test_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -105,6 +143,7 @@ def test_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         table = list(csv.reader(f))
     assert table[0][:3] == ["form", "MB", "mAP50-95"] and table[2][:3] == ["torchscript", "1.0", "0.2500"]
     record = json.loads((tmp_path / "out/benchmark.json").read_text(encoding="utf-8"))
+    assert record["recommended"] == "pytorch" and "is more than 0.01 below" in record["why"][1]
     assert record["forms"][1]["single"] == FIGURES and record["imgsz"] == [64, 96] and "CPU" in record["machine"]
     assert (tmp_path / "out/benchmark.png").stat().st_size > 5000
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"benchmark.csv", "benchmark.json", "benchmark.png"}

@@ -213,7 +213,7 @@ def test_validation_and_prediction_by_a_file(
             with pytest.raises(ConfigError, match=r"classes=.*0 to 2"):
                 call(classes=classes, device="cpu")
     file.predict(image, imgsz=96, device="cpu")
-    assert file.predictor.imgsz == (64, 64) and "takes [64, 64] only, which is used" in capsys.readouterr().out
+    assert file.predictor.imgsz == [64, 64] and "takes [64, 64] only, which is used" in capsys.readouterr().out
 
 
 def test_what_a_file_cannot_do(folder: Path):

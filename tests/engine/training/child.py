@@ -2,7 +2,8 @@
 
 A job is a dictionary: `overrides` are arguments; `kill` = [event, n] sends SIGKILL at the n-th such event; `autosave`
 are the seconds between checkpoints inside an epoch; `head` are further arguments of the decoder; `losses` is a file for
-the total loss of each step, with the rank in its name.
+the total loss of each step, with the rank in its name; `network` is the YAML of another network, whose family decides
+the trainer.
 """
 
 from __future__ import annotations
@@ -89,15 +90,18 @@ def main(job: dict[str, Any]) -> None:
     """Run the job."""
     import torch
 
+    from ultralytics import YOLO
     from ultralytics.engine import trainer as engine
     from ultralytics.models.rtdetr.train import RTDETRTrainer
     from ultralytics.utils import dist
 
     torch.set_num_threads(1)
     engine.AUTOSAVE_S = job.get("autosave", engine.AUTOSAVE_S)
-    run = RTDETRTrainer(overrides=job["overrides"])
+    yaml = job.get("network") or network(job.get("head"))
+    trainer = YOLO(yaml).task_map["detect"]["trainer"] if "network" in job else RTDETRTrainer
+    run = trainer(overrides=job["overrides"])
     if not job["overrides"].get("resume"):
-        run.model = run.get_model(cfg=network(job.get("head")), verbose=False)
+        run.model = run.get_model(cfg=yaml, verbose=False)
     run.final_val = False
     event, count = job.get("kill") or ("teardown", 0)
     seen: list[str] = []

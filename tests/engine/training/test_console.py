@@ -35,10 +35,10 @@ def test_choice_by_size_length_and_start(images, iterations, epochs, pretrained,
     ("given", "want"), [({"epochs": 3}, 0.3), ({"epochs": 40}, 2.0), ({"epochs": 3, "warmup_epochs": 2.5}, 2.5)]
 )
 def test_warm_up_takes_a_tenth_of_a_short_run_at_most(given, want):
-    args = settle_recipe(get_cfg(overrides=given), "small")
-    assert args.warmup_epochs == pytest.approx(want)
+    args, note = settle_recipe(get_cfg(overrides=given), "small")
+    assert args.warmup_epochs == pytest.approx(want) and note.startswith("Recipe: small")
     assert (args.batch, args.nbs, args.recipe) == (8, 1, "small")
 
 
 def test_batch_of_the_user_wins():
-    assert settle_recipe(get_cfg(overrides={"batch": 3}), "tiny").batch == 3
+    assert settle_recipe(get_cfg(overrides={"batch": 3}), "tiny")[0].batch == 3

@@ -14,6 +14,8 @@ import torch
 from tests.engine.tiny import IMAGES, write_dataset
 from tests.engine.training.child import finish, start
 from tests.engine.training.plain import EMPTY, NO_DENOISING, PLAIN
+from tests.models.dfine.networks import FINE
+from tests.models.yolo.networks import V26
 from ultralytics.data.build import EpochSampler
 from ultralytics.models.rtdetr.val import RTDETRValidator
 from ultralytics.nn.checkpoint.format import read_checkpoint
@@ -86,6 +88,35 @@ def test_one_log_and_one_writer(runs):
     assert "results to" in main
     assert not [line for line in other.splitlines() if not line.startswith("[rank1]:[W")]  # PyTorch's own
     assert not (folder.parent / "two2").exists()
+
+
+def without_denoising(yaml):
+    """The network with no denoising queries: the activation, the output layer and the 0 follow the other arguments."""
+    *rows, (source, repeats, name, args) = yaml["head"]
+    return {**yaml, "head": [*rows, [source, repeats, name, [*args, None, -1, 0]]]}
+
+
+@pytest.mark.parametrize("yaml", [without_denoising(FINE), V26], ids=["dfine", "yolo26"])
+def test_other_families(yaml, images, tmp_path):
+    """One epoch of three steps: the losses, whose divisors count the targets of all processes, and the weights.
+
+    The bound on the losses lets rounding decide between anchors of nearly equal score, of which plain images have many.
+    """
+    data = str(write_dataset(tmp_path / "set", images))
+    losses, states = [], []
+    for name, ranks in (("one", 1), ("two", 2)):
+        overrides = {**PLAIN, "data": data, "project": str(tmp_path), "name": name, "epochs": 1, "val": False}
+        overrides |= {"letterbox": None, "lr0": 1e-3}
+        job = {"overrides": overrides, "network": yaml, "losses": str(tmp_path / f"{name}.json")}
+        ended = finish(start(job, ranks, free_port()))
+        assert all(status == 0 for status, _ in ended), ended
+        parts = [json.loads((tmp_path / f"{name}.json.{rank}").read_text()) for rank in range(ranks)]
+        losses.append(torch.tensor(parts).mean(0))
+        states.append(read_checkpoint(tmp_path / name / "weights" / "last.pt")["model"]["state_dict"])
+    assert len(losses[0]) == 3
+    torch.testing.assert_close(losses[1], losses[0], rtol=5e-4, atol=1e-5)
+    for key, tensor in states[0].items():
+        torch.testing.assert_close(states[1][key], tensor, rtol=0, atol=1e-4, msg=key)
 
 
 def test_parts_of_a_validation_are_gathered_in_order(monkeypatch):

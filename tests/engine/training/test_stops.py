@@ -14,10 +14,17 @@ from torch.utils.data import Dataset
 
 from tests.engine.same import assert_same_run
 from tests.engine.tiny import IMAGES, small_trainer, write_dataset
+from tests.processes import process_context
 from ultralytics.data.build import batches_of, build_dataloader, stop_workers
 from ultralytics.engine.training.environment import Interrupt
 from ultralytics.nn.checkpoint.format import read_checkpoint
-from ultralytics.utils.errors import DatasetError, WorkerError
+from ultralytics.utils.errors import ConfigError, DatasetError, WorkerError
+from ultralytics.utils.files import FolderLock
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("set"))
 
 
 @pytest.fixture
@@ -130,3 +137,72 @@ def test_a_run_without_its_worker_is_saved_and_resumes(tmp_path: Path, nbs: int,
         assert_same_run(again, whole)
     else:
         assert len(again.progress.rows) == 2 and torch.isfinite(again.tloss).all()
+
+
+def stop_in(trainer: Any, event: str, name: str) -> None:
+    trainer.add_callback(event, lambda _: signal.raise_signal(getattr(signal, name)))
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("event", ["on_pretrain_routine_start", "on_pretrain_routine_end", "on_train_start"])
+def test_a_signal_before_the_first_step_leaves_nothing(
+    tmp_path: Path, data: Path, handlers: None, event: str, name: str
+) -> None:
+    trainer = small_trainer(data, tmp_path / "runs")
+    stop_in(trainer, event, name)
+    with pytest.raises(KeyboardInterrupt) as e:
+        trainer.train()
+    assert e.value.args == (getattr(signal, name),) and not list((tmp_path / "runs").glob("*"))
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_signal_before_the_first_step_keeps_what_was_there(tmp_path: Path, data: Path, handlers: None) -> None:
+    """A folder that an older run made, and a run that resumes."""
+    first = small_trainer(data, tmp_path)
+    first.train()
+    kept = {p: p.read_bytes() for p in first.save_dir.rglob("*.pt")}
+    again = small_trainer(data, tmp_path, exist_ok=True)
+    resumed = small_trainer(data, tmp_path, resume=str(first.last), epochs=3)
+    for trainer in (again, resumed):
+        stop_in(trainer, "on_train_start", "SIGTERM")
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train()
+        assert {p: p.read_bytes() for p in first.save_dir.rglob("*.pt")} == kept
+    assert not list(first.save_dir.glob("*.lock"))
+
+
+def test_a_second_process_does_not_resume_a_run_that_trains(tmp_path: Path, data: Path) -> None:
+    trainer, refused = small_trainer(data, tmp_path), []
+    trainer.add_callback("on_train_end", lambda t: refused.append(taken_elsewhere(t.save_dir)))
+    trainer.train()
+    assert refused == [f"{trainer.save_dir}: another process ({os.getpid()}) trains in this folder"]
+    assert not (trainer.save_dir / "run.lock").exists() and taken_elsewhere(trainer.save_dir) == ""
+
+
+def taken_elsewhere(folder: Path) -> str:
+    """What another process hears that wants a folder."""
+    ours, theirs = process_context().Pipe()
+    process = process_context().Process(target=take, args=(folder, theirs))
+    process.start()
+    text = str(ours.recv())
+    process.join()
+    return text
+
+
+def take(folder: Path, pipe: Any) -> None:
+    """Take a folder and end without letting it go."""
+    try:
+        FolderLock().take(folder)
+        pipe.send("")
+    except ConfigError as e:
+        pipe.send(str(e).splitlines()[0])
+
+
+def test_a_lock_of_a_process_that_is_gone_locks_nothing(tmp_path: Path) -> None:
+    assert taken_elsewhere(tmp_path) == "" and (tmp_path / "run.lock").exists()
+    lock = FolderLock()
+    lock.take(tmp_path)
+    lock.take(tmp_path)
+    assert (tmp_path / "run.lock").read_text() == f"{os.getpid()}\n"
+    lock.release()
+    assert not list(tmp_path.iterdir())

@@ -17,7 +17,7 @@ from ultralytics.cfg.resolution import load_recipe
 from ultralytics.data.augment import AugmentParams
 from ultralytics.data.augment.staged import OneOf, staged_chains
 from ultralytics.models.rtdetr import stages
-from ultralytics.models.rtdetr.stages import mixed, planned_side
+from ultralytics.models.rtdetr.stages import mixed, pasted, planned_side
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.nn.checkpoint.format import read_checkpoint
 from ultralytics.utils.errors import ConfigError
@@ -185,6 +185,34 @@ def test_mixed_batches_keep_all_objects() -> None:
         {**batch, "cls": batch["cls"][:0], "bboxes": batch["bboxes"][:0], "batch_idx": torch.zeros(0)}, 1.0, 0, 1
     )
     assert len(empty["cls"]) == len(empty["batch_idx"]) == 0
+
+
+def test_pasted_objects_are_labelled_where_they_lie() -> None:
+    """The white square of the first image appears, at half weight, in black ones; no object leaves an image."""
+    images = torch.zeros(3, 3, 64, 96)
+    images[0, :, 8:24, 16:40] = 1.0
+    batch: Any = {
+        "img": images,
+        "cls": torch.tensor([[2.0]]),
+        "bboxes": torch.tensor([[28 / 96, 16 / 64, 24 / 96, 16 / 64]]),
+        "batch_idx": torch.tensor([0.0]),
+    }
+    assert pasted(batch, 0.0, 0, 1) is batch
+    out = pasted(batch, 1.0, 0, 1)
+    assert out["cls"].flatten().tolist() == [2.0] * 4 and out["batch_idx"].tolist() == [0, 0, 1, 2]
+    assert torch.equal(out["img"], pasted(batch, 1.0, 0, 1)["img"]) and torch.equal(images, batch["img"])
+    for image, (cx, cy, w, h) in zip(out["img"][1:], out["bboxes"][2:].tolist(), strict=True):
+        x, y = round((cx - w / 2) * 96), round((cy - h / 2) * 64)
+        part = image[:, y : y + 16, x : x + 24]
+        assert part.shape == (3, 16, 24) and 0.45 <= float(part.min()) == float(part.max()) <= 0.55
+        assert float(image.sum()) == pytest.approx(float(part.sum()))
+    empty = {**batch, "cls": batch["cls"][:0], "bboxes": batch["bboxes"][:0], "batch_idx": torch.zeros(0)}
+    assert len(pasted(empty, 1.0, 0, 1)["cls"]) == 0
+
+
+def test_pasting_needs_a_plan(make: Callable[..., RTDETRTrainer]) -> None:
+    with pytest.raises(ConfigError, match="add plan=deim"):
+        make("pasting", recipe="small", copy_paste=0.5, copy_paste_mode="blend").train()
 
 
 def test_sizes_of_batches_end_with_the_strong_transforms() -> None:

@@ -87,7 +87,7 @@ def test_what_is_not_here_gets_one_clear_message(model: str, task: str | None, m
     assert len(str(error.value).splitlines()) <= 2
 
 
-@pytest.mark.parametrize("name", ["track", "tune", "profile"])
+@pytest.mark.parametrize("name", ["track", "profile"])
 @pytest.mark.parametrize("source", [V8, TINY])
 def test_methods_that_are_not_here_name_the_class_and_a_remedy(name: str, source: dict[str, Any]) -> None:
     model = YOLO(source)

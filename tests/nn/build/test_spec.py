@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from tests.nn.yamls import HEAD_ROW, TINY, line_of, with_line
+from tests.nn.yamls import HEAD_ROW, TINY, line_of, with_line, with_row
 from ultralytics.nn.build.spec import LayerSpec, load_model_yaml, resolve_literal, scaled_repeats
 from ultralytics.nn.registry import Scale
 from ultralytics.utils.errors import ConfigError, ModelYAMLError, NotFoundError
@@ -152,15 +152,23 @@ def test_unknown_scale_lists_them(load):
         load_model_yaml({"nc": 1, "backbone": [[-1, 1, "Conv", [8]]], "head": [[-1, 1, "Conv", [8]]]}, scale="n")
 
 
-def test_unknown_key_warns(load, caplog):
+@pytest.mark.parametrize(
+    ("line", "key", "meant"),
+    [
+        ("activaton: nn.ReLU()", "activaton", "; did you mean `activation`?"),
+        ("scalse: n", "scalse", "; did you mean `scale`?"),
+        ("node_mod: RepC3", "node_mod", "; did you mean `node_mode`?"),  # for which a row waits
+        ("remarks: none", "remarks", "\n"),
+    ],
+)
+def test_unknown_key_warns(load, caplog, line, key, meant):
     logger = logging.getLogger("ultralytics")
     logger.addHandler(caplog.handler)
     try:
-        load(TINY + "activaton: nn.ReLU()\n")
+        load(with_row(2, "[-1, 1, Conv, [32, 3, 2, node_mode]]") + f"{line}\n")
     finally:
         logger.removeHandler(caplog.handler)
-    assert "model.yaml:17: unknown key `activaton`" in caplog.text
-    assert "`activation`" in caplog.text
+    assert f"model.yaml:17: unknown key `{key}` is ignored{meant}" in caplog.text
 
 
 def test_letter_without_a_table_warns(load, caplog):

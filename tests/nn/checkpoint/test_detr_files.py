@@ -15,6 +15,7 @@ from tests.models.dfine.networks import DFINE
 from ultralytics import RTDETR
 from ultralytics.nn.checkpoint.detr_files import stock_yaml
 from ultralytics.nn.checkpoint.detr_names import key_roles, official_state, own_state, translate
+from ultralytics.nn.checkpoint.transformers_names import from_transformers, to_transformers
 from ultralytics.nn.export.stock_state_dict import export_state_dict
 from ultralytics.nn.tasks import DFINEDetectionModel
 from ultralytics.utils.errors import ConfigError
@@ -50,6 +51,23 @@ def test_a_published_state_names_its_yaml(stem: str) -> None:
     assert own.keys() == state.keys() and not unknown
     if stem.startswith("dfine"):
         assert stock_yaml(named, "deim_dfine_hgnetv2_coco") == f"{stem.replace('dfine', 'deim')}.yaml"
+
+
+@pytest.mark.parametrize("stem", ["rtdetrv2-r18", "rtdetrv2-r50", "dfine-s", "rtdetrv2-hgnetv2-l"])
+def test_names_of_transformers_come_back(stem: str) -> None:
+    """Every tensor but the constants that are stored once; a ResNet is not taken for the HGNetv2 of its widths."""
+    with torch.device("meta"):
+        state = DFINEDetectionModel(f"{stem}.yaml", verbose=False).state_dict()
+    named = official_state(state, key_roles(f"{stem}.yaml"))
+    theirs = to_transformers({k: torch.zeros(v.shape) if "in_proj" in k else v for k, v in named.items()})
+    assert all(key.startswith("model.") for key in theirs)
+    marked = {**theirs, "model.decoder.layers.0.encoder_attn.n_points_scale": torch.ones(12)}
+    back = from_transformers(marked)
+    assert back is not None and back.keys() == named.keys()
+    assert {k: v.shape for k, v in back.items()} == {k: v.shape for k, v in named.items()}
+    if "-r" in stem:
+        assert "model.backbone.model.encoder.stages.0.layers.0.layer.0.convolution.weight" in theirs
+        assert stock_yaml(back) is None  # of RT-DETR's own table
 
 
 def test_a_published_file_opens_as_a_model(network: DFINEDetectionModel, file: Path) -> None:

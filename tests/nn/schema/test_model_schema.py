@@ -17,7 +17,7 @@ from ultralytics.nn.build.row_forms import constructor_arguments, row_forms
 from ultralytics.nn.registry import REGISTRY, Plan, RowContext, register
 from ultralytics.nn.schema.model_schema import model_schema
 
-FILES = [*sorted((ROOT / "cfg" / "models").rglob("*.yaml")), ROOT.parent / "benchmarks" / "rtdetr-tiny-l.yaml"]
+FILES = [*sorted((ROOT / "cfg" / "models").rglob("*.yaml")), *sorted((ROOT.parent / "benchmarks").glob("*-tiny*.yaml"))]
 GOOD: dict[str, Any] = {
     "nc": 2,
     "scales": {"n": [0.5, 0.25, 1024]},

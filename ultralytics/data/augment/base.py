@@ -88,8 +88,8 @@ class SampleSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    def get_image_and_label(self, index: int, rng: np.random.Generator | None = None) -> Sample:
-        """Return the sample at `index`, bound to a generator."""
+    def get_image_and_label(self, index: int) -> Sample:
+        """Return the sample at `index`."""
         ...
 
 
@@ -117,7 +117,9 @@ class MixTransform(BaseTransform):
 
     def partners(self, rng: np.random.Generator, n: int) -> list[Sample]:
         """Draw `n` other samples, with replacement."""
-        picked = [self.dataset.get_image_and_label(int(i), rng) for i in rng.integers(0, len(self.dataset), n).tolist()]
+        picked = [self.dataset.get_image_and_label(int(i)) for i in rng.integers(0, len(self.dataset), n).tolist()]
+        for sample in picked:
+            sample["rng"] = rng
         return picked if self.pre_transform is None else [self.pre_transform(s) for s in picked]
 
 

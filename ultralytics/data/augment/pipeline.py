@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from types import SimpleNamespace
 from typing import Any
 
 from ultralytics.cfg.schema import defaults
@@ -77,6 +78,12 @@ class AugmentParams:
         return [f.name for f in fields(self) if getattr(self, f.name) != getattr(closed, f.name)]
 
 
+def without_mixing(hyp: object = None) -> SimpleNamespace:
+    """Return the arguments with the rates at 0 that the last epochs leave out, see `AugmentParams.without_mixing`."""
+    given: Mapping[str, Any] = hyp if isinstance(hyp, Mapping) else vars(hyp) if hyp is not None else {}
+    return SimpleNamespace(**{**given, **vars(AugmentParams.from_args(hyp).without_mixing())})
+
+
 def train_transforms(dataset: SampleSource, imgsz: int, hyp: object = None, fit: Transform | None = None) -> Compose:
     """Build the training chain: zoom-out, crop, mosaic, copy-paste, perspective, mixup, cutmix, colours, flips.
 
@@ -97,7 +104,7 @@ def train_transforms(dataset: SampleSource, imgsz: int, hyp: object = None, fit:
         first.append(CopyPaste(dataset, p=p.copy_paste))
     pre = Compose([*first, warp])
     chain: list[Transform] = [pre]
-    if p.copy_paste and p.copy_paste_mode != "flip":
+    if p.copy_paste and p.copy_paste_mode == "mixup":
         chain.append(CopyPaste(dataset, pre, p.copy_paste, p.copy_paste_mode))
     chain += [t(dataset, pre, rate) for t, rate in ((MixUp, p.mixup), (CutMix, p.cutmix)) if rate]
     return Compose([*whole, *chain, *colour_and_flips(p), Format(bgr=p.bgr)])

@@ -29,7 +29,7 @@ from ultralytics.data.labels.parse import (
     VerifiedImage,
     checked_box,
     checked_polygon,
-    verify_image,
+    verify_rows,
 )
 from ultralytics.utils.errors import DatasetError
 from ultralytics.utils.torch_tools.arrays import Float32Array, Float64Array
@@ -97,7 +97,7 @@ class CocoReader(LabelReader):
         entry = self._find(im_file)
         if entry is None:
             return self._without_entry(im_file)
-        pair = verify_image(im_file, self.file, lambda shape: self._rows(entry, shape))
+        pair = verify_rows(im_file, self.file, lambda shape: self._rows(entry, shape))
         if pair.rows.truth is None:
             pair.rows.truth = _truth([])
         return pair

@@ -27,7 +27,7 @@ from ultralytics.data.labels.parse import (
     RowError,
     VerifiedImage,
     checked_box,
-    verify_image,
+    verify_rows,
 )
 
 MAX_XML_BYTES = 16 << 20
@@ -78,7 +78,7 @@ class VocReader(LabelReader):
     def verify(self, im_file: str) -> VerifiedImage:
         """Check one image and its XML file."""
         file = self._label_of[im_file]
-        return verify_image(im_file, file, lambda shape: self._rows(file, shape))
+        return verify_rows(im_file, file, lambda shape: self._rows(file, shape))
 
     def _rows(self, file: str, shape: tuple[int, int]) -> LabelRows | None:
         try:

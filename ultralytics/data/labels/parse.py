@@ -319,10 +319,10 @@ def verify_pair(im_file: str, label_file: str, nc: int, single_cls: bool = False
             raise RowError("unreadable", f"label file cannot be read: {error}", transient=transient) from None
         return parse_labels(text, nc, label_file, single_cls)
 
-    return verify_image(im_file, label_file, read)
+    return verify_rows(im_file, label_file, read)
 
 
-def verify_image(im_file: str, label_file: str, read: Callable[[tuple[int, int]], LabelRows | None]) -> VerifiedImage:
+def verify_rows(im_file: str, label_file: str, read: Callable[[tuple[int, int]], LabelRows | None]) -> VerifiedImage:
     """Check one image; `read` gives its rows from its shape (h, w), or None, or raises RowError for all of them."""
     try:
         shape = probe(im_file)

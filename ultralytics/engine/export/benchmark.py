@@ -15,6 +15,7 @@ import torch
 
 from ultralytics.engine.export.exporter import EXPORT_FORMATS, format_name, work_folder
 from ultralytics.engine.export.parity import ParityReport
+from ultralytics.engine.export.recommendation import recommend
 from ultralytics.engine.export.timing import Job, run_in_subprocess
 from ultralytics.utils.checks import collect_system_info
 from ultralytics.utils.errors import ConfigError, UserError
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 PYTORCH = "pytorch"
 LARGE_BATCH = 8
+LOWER_PRECISIONS: Mapping[str, int] = {"fp16": 16, "int8": 8}
+CPU_FORMS = ("onnx-int8", "openvino-fp16", "openvino-int8")
+"""Forms in lower precision that are measured where there is a data set."""
 SECONDS = 5.0
 Exporter = Callable[[str, int, Path], tuple[Path, ParityReport | None]]
 """Writes a format (name, images of a call, folder) and returns the file and its comparison with the model."""
@@ -67,18 +71,38 @@ def _text(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def runnable_formats(asked: str = "") -> list[str]:
-    """Return the formats to measure: those asked for (comma-separated), else all whose packages are installed here.
+def form_arguments(name: str) -> dict[str, str | int]:
+    """Return the arguments of `export` that a form stands for: `onnx-int8` is ONNX with `quantize=8`.
 
+    Raises ConfigError for an unknown format or precision.
+    """
+    format, dash, precision = name.partition("-")
+    if dash and precision not in LOWER_PRECISIONS:
+        raise ConfigError(f"format={name}: no such precision", f"there are: {', '.join(LOWER_PRECISIONS)}")
+    return {"format": format_name(format), **({"quantize": LOWER_PRECISIONS[precision]} if dash else {})}
+
+
+def form_name(text: str) -> str:
+    """Return the name of a form, whose format may be an alias."""
+    if text == PYTORCH:
+        return text
+    return f"{form_arguments(text)['format']}{''.join(text.partition('-')[1:])}"
+
+
+def runnable_formats(asked: str = "", with_data: bool = False) -> list[str]:
+    """Return the forms to measure: those asked for (comma-separated), else all whose packages are installed here.
+
+    With a data set those in lower precision that can be faster on a CPU are among them: their loss can be measured.
     Raises ConfigError for an unknown one.
     """
     if asked:
-        return [PYTORCH if name == PYTORCH else format_name(name) for name in asked.replace(" ", "").split(",")]
+        return [form_name(name) for name in asked.replace(" ", "").split(",")]
     here = [
         name for name, form in EXPORT_FORMATS.items()
         if all(find_spec(p) for p in form.packages) and (form.runs_anywhere or torch.cuda.is_available())
     ]  # fmt: skip
-    return [PYTORCH, *here]
+    lower = [form for form in CPU_FORMS if with_data and form.partition("-")[0] in here]
+    return [PYTORCH, *here, *lower]
 
 
 class Benchmark:
@@ -117,13 +141,16 @@ class Benchmark:
         if PYTORCH in formats:
             results.insert(0, self._figures(PYTORCH))
             results[0].metric = self.reference
+        best, why = recommend(results, self.metric, self.reference)
         lines = [*self.machine(), *aligned([list(results[0].cells(self.metric)), *map(self._row, results)])]
         for line in lines:
             LOGGER.info(line)
         for figures in results:
             if figures.note:
                 LOGGER.warning(f"{figures.name}: {figures.note}")
-        self._write(results)
+        for line in why:
+            LOGGER.info(line)
+        self._write(results, {"recommended": best, "why": why})
         return results
 
     def _row(self, figures: Figures) -> list[str]:
@@ -147,7 +174,8 @@ class Benchmark:
                 path = self._file_for(figures, name, 1, folder)
                 figures.megabytes = file_size(path)
                 figures.single = run_in_subprocess(self._job(path, 1))
-                path = self._file_for(figures, name, LARGE_BATCH, folder)
+                if not name.endswith("-int8"):  # its ranges are not taken twice: the images run one by one
+                    path = self._file_for(figures, name, LARGE_BATCH, folder)
                 figures.large = run_in_subprocess(self._job(path, LARGE_BATCH))
         except UserError as e:
             figures.note = str(e).splitlines()[0]
@@ -171,7 +199,7 @@ class Benchmark:
         return Job(str(path), shape, self.seconds, torch.get_num_threads(), self.device, self.modules)
 
     # ------------------------------------------------------------------------------------------------------ results
-    def _write(self, results: Sequence[Figures]) -> None:
+    def _write(self, results: Sequence[Figures], best: Mapping[str, object]) -> None:
         self.save_dir.mkdir(parents=True, exist_ok=True)
         with atomic_write(self.save_dir / "benchmark.csv", newline="") as f:
             table = csv.writer(f)
@@ -180,7 +208,7 @@ class Benchmark:
         record = {"machine": collect_system_info(), "imgsz": self.size, "threads": torch.get_num_threads()}
         forms = [{**vars(figures), "metric_name": self.metric} for figures in results]
         with atomic_write(self.save_dir / "benchmark.json") as f:
-            json.dump({**record, "device": self.device, "forms": forms}, f, indent=1)
+            json.dump({**record, "device": self.device, **best, "forms": forms}, f, indent=1)
         measured = [figures for figures in results if figures.single]
         if measured:
             draw(measured, self.save_dir / "benchmark.png", "\n".join(self.machine()))

@@ -364,16 +364,16 @@ def _write_onnx(job: Export, path: Path) -> None:
 def _write_graph(job: Export, path: Path) -> None:
     """Write the graph without quantisation, or reuse that of an export that differs only in its batch."""
     fixed = job.args.dynamic or job.suppresses or job.metadata.opset > MAX_TRACED_OPSET
-    shared = None if fixed else job.shared
-    if shared:
-        path.write_bytes(shared["onnx"])
+    shared, form = None if fixed else job.shared, "fp16" if job.precision == "fp16" else "fp32"
+    if shared is not None and form in shared:
+        path.write_bytes(shared[form])
     else:
         write_onnx(job.form, job.example, path, job.metadata, job.stride, open_batch=shared is not None)
         if job.args.simplify:
             simplify(path)
         if shared is not None:
-            shared["onnx"] = path.read_bytes()
-    if shared:
+            shared[form] = path.read_bytes()
+    if shared is not None:
         set_batch(path, int(job.args.batch))
 
 
@@ -414,7 +414,7 @@ EXPORT_FORMATS: Mapping[str, ExportFormat] = {
     ),
 }
 ALIASES = {"tensorrt": "engine", "trt": "engine", "mlpackage": "coreml", "mlmodel": "coreml", "ts": "torchscript"}
-WEIGHTS_FORMATS = ("state_dict", "stock", "safetensors")
+WEIGHTS_FORMATS = ("state_dict", "stock", "safetensors", "hf")
 """Formats that `Model.export` writes without a graph."""
 WEIGHTS_ARGS = frozenset({"modules", "task", "verbose"})
 """Arguments that are allowed with them: they determine how the model is opened and what is logged."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -14,7 +15,7 @@ from ultralytics.cfg import Args
 from ultralytics.cfg.resolution import apply_recipe, load_recipe
 from ultralytics.data.build import fraction_of
 from ultralytics.data.utils import list_images, pick_fraction
-from ultralytics.utils import LOGGER
+from ultralytics.engine.training.protocols import RunPaths
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.log import clock_text
 
@@ -38,8 +39,20 @@ TINY_DATA = 32
 TRIAL_EPOCHS = 5
 """Epochs up to which a run from fresh weights is a trial: too short for a useful detector."""
 
+FINAL_METRICS = "final_metrics.json"
+"""File of a run folder with the figures of its last validation."""
+
 WARMUP_FRACTION = 0.1
 """Largest fraction of the run that a recipe's warm-up takes."""
+
+
+class HasFigures(Protocol):
+    """What is read of a validator that has run."""
+
+    seen: int
+
+    @property
+    def precision(self) -> str: ...
 
 
 class RunClock:
@@ -51,6 +64,7 @@ class RunClock:
     def __init__(self, elapsed: float = 0.0) -> None:
         self._started = time.monotonic() - elapsed
         self._saved = self._epoch = time.monotonic()
+        self._first = 0
         self.train_start = self.epoch_start = time.time()
         self.epoch_time = 0.0
 
@@ -58,9 +72,14 @@ class RunClock:
         """Seconds of training."""
         return time.monotonic() - self._started
 
-    def start_epoch(self) -> None:
-        """An epoch begins."""
-        self._epoch, self.epoch_start = time.monotonic(), time.time()
+    def start_epoch(self, batch: int = 0) -> None:
+        """An epoch begins, in a run that resumes inside one with this batch."""
+        self._epoch, self.epoch_start, self._first = time.monotonic(), time.time(), batch
+
+    def left(self, batch: int, batches: int) -> str:
+        """How long so many further batches take at the rate of this epoch, after `batch` of its batches."""
+        done = batch - self._first
+        return f", run {clock_text((time.monotonic() - self._epoch) / done * batches)} left" if done > 0 else ""
 
     def end_epoch(self) -> None:
         """Keep the seconds of the epoch in `epoch_time`."""
@@ -158,6 +177,18 @@ def write_csv(path: Path, rows: Sequence[dict[str, float]]) -> None:
         f.write("\n".join(lines) + "\n")
 
 
+def write_final(paths: RunPaths, validator: HasFigures, metrics: Mapping[str, float]) -> None:
+    """Write what the weights that a run ends with score, and in which precision, beside results.csv."""
+    record = {
+        "weights": str(paths.best.relative_to(paths.save_dir)),
+        "precision": validator.precision,
+        "images": validator.seen,
+        "metrics": dict(metrics),
+    }
+    with atomic_write(paths.save_dir / FINAL_METRICS) as f:
+        f.write(json.dumps(record, indent=2) + "\n")
+
+
 def time_left(done: int, epochs: int, seconds: float) -> str:
     """What is done and how long the rest takes at this rate; empty before the first epoch has ended.
 
@@ -197,8 +228,8 @@ def choose_recipe(images: int, iterations: int, pretrained: bool, epochs: int) -
     return name, f"{images} training images, {iterations} batches planned in {epochs} epochs, {start}"
 
 
-def settle_recipe(args: Args, name: str, why: str = "") -> Args:
-    """Return the arguments with the recipe laid under what the user gave; log which one, why, and what it set.
+def settle_recipe(args: Args, name: str, why: str = "") -> tuple[Args, str]:
+    """Return the arguments with the recipe laid under what the user gave; and which one, why, and what it set.
 
     A recipe's warm-up takes at most `WARMUP_FRACTION` of the run, so that a trial of three epochs trains in each.
     """
@@ -207,8 +238,7 @@ def settle_recipe(args: Args, name: str, why: str = "") -> Args:
         limit = round(WARMUP_FRACTION * int(new.epochs), 6)
         new = new.replace(warmup_epochs=min(float(new.warmup_epochs), limit))
     kept = sorted(new.user_keys & set(load_recipe(name)))
-    LOGGER.info(recipe_text(dict(args), dict(new), name, why, kept))
-    return new
+    return new, recipe_text(dict(args), dict(new), name, why, kept)
 
 
 def recipe_text(before: dict[str, Any], after: dict[str, Any], name: str, why: str, kept: Sequence[str]) -> str:

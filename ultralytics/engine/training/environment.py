@@ -129,16 +129,18 @@ def settle_determinism(run: HasModel) -> None:
 
 
 class Interrupt:
-    """Context manager: Ctrl-C, SIGTERM and SIGHUP (a closed terminal) set `requested`, so that the loop can save.
+    """Context manager: Ctrl-C, SIGTERM and SIGHUP (a closed terminal) end a run.
 
-    `number` is the signal. A second Ctrl-C raises KeyboardInterrupt; the others may come twice, from `timeout` or a
-    shell. A signal that the process ignores from its start, as SIGHUP under `nohup`, stays ignored. Outside of the main
-    thread, where Python allows no signal handlers, nothing is done.
+    While `saving` is set they set `requested`, so that the loop can save first; at other times there is nothing to
+    save, and they raise KeyboardInterrupt. `number` is the signal. A second Ctrl-C raises KeyboardInterrupt; the others
+    may come twice, from `timeout` or a shell. A signal that the process ignores from its start, as SIGHUP under
+    `nohup`, stays ignored. Outside of the main thread, where Python allows no signal handlers, nothing is done.
     """
 
     SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
-    def __init__(self) -> None:
+    def __init__(self, saving: bool = True) -> None:
+        self.saving = saving
         self.requested = False
         self.number = int(signal.SIGINT)
         self._before: dict[int, Any] = {}
@@ -159,4 +161,6 @@ class Interrupt:
                 raise KeyboardInterrupt(number)
             return
         self.requested, self.number = True, number
+        if not self.saving:
+            raise KeyboardInterrupt(number)
         LOGGER.warning("interrupted: saving after this step (again to stop at once)")

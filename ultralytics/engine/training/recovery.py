@@ -19,6 +19,7 @@ from ultralytics.engine.training.replay import examine, precision_name, write_re
 from ultralytics.nn.checkpoint.format import read_checkpoint
 from ultralytics.utils import LOGGER, YAML, dist
 from ultralytics.utils.errors import TrainingError
+from ultralytics.utils.files import FolderLock
 from ultralytics.utils.torch_utils import native_bf16, unwrap_model
 
 REPLAY = "replay.pt"
@@ -32,7 +33,7 @@ def safer_precision(dtype: torch.dtype | None, device: torch.device) -> str | No
 
 
 class Recovery:
-    """What a run remembers of its failures.
+    """What a run remembers of its failures, and of its folder.
 
     `check_every_step`: losses and gradients are checked before the weights change. `check_every_batch`: so is the
     gradient of each single batch inside an accumulated step. The first good state is kept in memory until a checkpoint
@@ -46,6 +47,8 @@ class Recovery:
         self._saved = resumed
         self.saved_step: int | None = None  # that the newest checkpoint is of
         self.open_batches = 0  # since the last optimizer step
+        self.lock = FolderLock()  # of the run folder
+        self.made_folder = False  # whether this run has made its folder
 
     def begin(self, run: HasStep) -> None:
         """Keep the state that the run starts from, unless it is on disk."""

@@ -21,10 +21,11 @@ from torch.utils.data import DataLoader
 
 from ultralytics.cfg import Args, get_cfg, get_save_dir
 from ultralytics.data.build import EpochSampler
+from ultralytics.engine.published import weights_path
 from ultralytics.engine.training import autobatch as memory
 from ultralytics.engine.training import optimizer as optim
 from ultralytics.engine.training.console import LossMeter, RunClock, count_images, settle_recipe, write_csv
-from ultralytics.engine.training.environment import check_arguments, run_device, settle_determinism
+from ultralytics.engine.training.environment import Interrupt, check_arguments, run_device, settle_determinism
 from ultralytics.engine.training.interface import (
     TRAINER_NOT_CALLED,
     BatchLoader,
@@ -47,13 +48,13 @@ from ultralytics.engine.training.state import (
     run_folder,
 )
 from ultralytics.engine.training.step import MixedPrecision, StepResult
-from ultralytics.engine.validator import max_side, refuse_uncalled
+from ultralytics.engine.validator import max_side
 from ultralytics.nn.modules.sync_norm import convert_norms
 from ultralytics.nn.tasks import check_rebuilds, load_checkpoint
 from ultralytics.utils import LOGGER, YAML, IterableSimpleNamespace, colorstr, dist
 from ultralytics.utils.callbacks import Callback, Callbacks
 from ultralytics.utils.checks import check_imgsz
-from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.errors import ConfigError, refuse_uncalled
 from ultralytics.utils.files import atomic_write, increment_path
 from ultralytics.utils.torch_tools.training import LR_CURVES, EarlyStopping, ModelEMA
 from ultralytics.utils.torch_utils import amp_dtype, unwrap_model, wants_channels_last
@@ -120,6 +121,7 @@ class TrainerSetup(TrainerInterface):
         self.plots, self.plot_idx, self.lr, self.batch, self.freeze_layer_names = {}, [0, 1, 2], {}, None, []
         self.result, self.tloss = StepResult(torch.zeros(()), torch.zeros(0), complete=False), torch.zeros(0)
         self.clock = RunClock()
+        self.interrupt = Interrupt(saving=False)
         absent: Any = None  # the loaders are made by `_setup_train`
         self.train_loader = self.test_loader = absent
 
@@ -149,11 +151,12 @@ class TrainerSetup(TrainerInterface):
         """Build everything; the run folder comes last, so that a failure leaves nothing behind."""
         if self.rank <= 0:
             check_writable(self.paths.save_dir, new=not self.folder_is_given)
+            if self.folder_is_given and self.paths.save_dir.is_dir():
+                self.recovery.lock.take(self.paths.save_dir)
         attach_loggers(self)
         self.times.attach(self.callbacks, self.device)
         self.run_callbacks("on_pretrain_routine_start")
-        if self.resume_from is None:
-            self._settle_recipe()
+        recipe = self._settle_recipe() if self.resume_from is None else ""
         self.setup_model()
         self._prepare_model()
         self.set_precision(self.args.amp)
@@ -161,6 +164,8 @@ class TrainerSetup(TrainerInterface):
         self._setup_data()
         if self.resume_from is None and self.rank <= 0:
             self.check_data()
+        if recipe:  # the first screen begins when the labels are known to be right
+            LOGGER.info(recipe)
         self._setup_optimizer()
         check_rebuilds(unwrap_model(self.model))
         settle_determinism(self)
@@ -185,7 +190,7 @@ class TrainerSetup(TrainerInterface):
             self.model = network_of_argument(self, str(args.model))
         elif isinstance(args.pretrained, str):
             network: Any = self.model
-            network.load(args.pretrained)
+            network.load(weights_path(args.pretrained))
 
     def _prepare_model(self) -> None:
         """Move the network to the device, give it its arguments, fix the frozen layers and the image size."""
@@ -195,9 +200,7 @@ class TrainerSetup(TrainerInterface):
             self.model = self.model.to(memory_format=torch.channels_last)
         self.set_model_attributes()
         args = self.args
-        frozen = self.freeze_layer_names = optim.freeze_layers(self.model, args.freeze)
-        if frozen:
-            LOGGER.info(f"Frozen: {len(frozen)} parameters, {frozen[0]} ... {frozen[-1]}")
+        self.freeze_layer_names = optim.freeze_layers(self.model, args.freeze)
         size = check_imgsz(args.imgsz, stride=stride_of(self.model), min_dim=1)
         self.args = args.replace(imgsz=max_side(size))
 
@@ -219,13 +222,14 @@ class TrainerSetup(TrainerInterface):
         path = self.data.get(self.args.split) or self.data["val"]
         return self.get_dataloader(path, self.batch_size * 2, rank, "val")
 
-    def _settle_recipe(self) -> None:
-        """Lay the recipe under what the user gave, and report which one and why."""
+    def _settle_recipe(self) -> str:
+        """Lay the recipe under what the user gave; return which one, why, and what it set."""
         name, why = str(self.args.recipe), ""
         if name == "auto":
             name, why = self.auto_recipe(count_images(self.args, self.data["train"]))
-        self.args = settle_recipe(self.args, name, why)
+        self.args, report = settle_recipe(self.args, name, why)
         self.batch_size = per_process_batch(self.args)
+        return report
 
     # --------------------------------------------------------------------------------------------------- optimizer
     def _setup_optimizer(self) -> None:
@@ -305,6 +309,7 @@ class TrainerSetup(TrainerInterface):
         """Make the run folder, which all processes then know."""
         if self.rank <= 0:
             self.claim_folder()
+            self.recovery.lock.take(self.paths.save_dir)
             self.paths.wdir.mkdir(parents=True, exist_ok=True)
             self.args = self.args.replace(save_dir=str(self.paths.save_dir))
         self.paths = RunPaths.under(dist.broadcast_object(self.paths.save_dir))
@@ -314,6 +319,7 @@ class TrainerSetup(TrainerInterface):
         """Choose the first free folder of the run's name, and make it; a folder that was given is taken as it is."""
         if not self.folder_is_given:
             self.paths = RunPaths.under(increment_path(self.paths.save_dir, mkdir=True))
+        self.recovery.made_folder = not (self.folder_is_given and self.paths.save_dir.exists())
         self.paths.save_dir.mkdir(parents=True, exist_ok=True)
 
     # ------------------------------------------------------------------------------------------------------ resume
@@ -389,7 +395,7 @@ def network_of_argument(trainer: TrainerInterface, name: str) -> nn.Module:
         weights, _ = load_checkpoint(name)
         cfg = weights.yaml
     if isinstance(trainer.args.pretrained, str):
-        weights = trainer.args.pretrained
+        weights = str(weights_path(trainer.args.pretrained))
     elif not trainer.args.pretrained:
         weights = None
     return trainer.get_model(cfg=cfg, weights=weights, verbose=False)

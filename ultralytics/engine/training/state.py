@@ -38,7 +38,7 @@ from ultralytics.nn.build.user_blocks import check_user_modules, pack_user_modul
 from ultralytics.nn.checkpoint.format import pack_model, read_checkpoint, save_checkpoint
 from ultralytics.nn.checkpoint.validate import check_run_state
 from ultralytics.utils import LOGGER
-from ultralytics.utils.errors import CheckpointError, ConfigError, TrainingError, UserError
+from ultralytics.utils.errors import CheckpointError, ConfigError, FinishedRunError, TrainingError, UserError
 from ultralytics.utils.files import resumed_file
 from ultralytics.utils.torch_tools.training import EarlyStopping, ModelEMA
 from ultralytics.utils.user_modules import load_user_modules
@@ -117,8 +117,8 @@ class TrainState:
     stopper: EarlyStopping
     progress: Progress
 
-    def pack(self, args: dict[str, Any], metrics: dict[str, float]) -> dict[str, Any]:
-        """Return the checkpoint of this moment: tensors and plain values only."""
+    def pack(self, args: dict[str, Any], metrics: dict[str, float], precision: str | None = None) -> dict[str, Any]:
+        """Return the checkpoint of this moment: tensors and plain values only. `precision` is that of the metrics."""
         p = self.progress
         return {
             "epoch": p.epoch - 1,
@@ -133,6 +133,7 @@ class TrainState:
             "stopper": self.stopper.state_dict(),
             "train_state": {k: v for k, v in vars(p).items() if k != "rows"},
             "modules": pack_user_modules(self.model),
+            "metrics_precision": precision,
             **_metadata(args, metrics, p.rows),
         }
 
@@ -182,12 +183,17 @@ def rows_of(columns: dict[str, list[float]]) -> list[dict[str, float]]:
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def pack_best(state: TrainState, args: dict[str, Any], metrics: dict[str, float]) -> dict[str, Any]:
-    """Return the checkpoint for use: the averaged weights alone, float32; it cannot be resumed."""
+def pack_best(
+    state: TrainState, args: dict[str, Any], metrics: dict[str, float], precision: str | None = None
+) -> dict[str, Any]:
+    """Return the checkpoint for use: the averaged weights alone, float32; it cannot be resumed.
+
+    `precision` is that of the metrics.
+    """
     p = state.progress
     kept = {"epoch": p.epoch - 1, "best_fitness": p.best_fitness, "model": None, "ema": pack_model(state.ema.ema)}
     resumable = ("updates", "optimizer", "scheduler", "scaler", "rng", "stopper", "train_state")
-    blocks = {"modules": pack_user_modules(state.model)}
+    blocks = {"modules": pack_user_modules(state.model), "metrics_precision": precision}
     return {**kept, **dict.fromkeys(resumable), **blocks, **_metadata(args, metrics, p.rows)}
 
 
@@ -293,14 +299,14 @@ def planned_epochs(args: Args, ckpt: Mapping[str, Any]) -> int:
 
 
 def _check_unfinished(path: Path, args: Args, ckpt: Mapping[str, Any]) -> None:
-    """Raise CheckpointError when nothing is left to do."""
+    """Raise FinishedRunError when nothing is left to do."""
     done, hours = ckpt["epoch"] + 1, ckpt["train_state"]["elapsed"] / 3600
     if args.time and hours >= args.time:
-        raise CheckpointError(
+        raise FinishedRunError(
             f"{path}: the run is finished, {hours:.3g} of {args.time:g} hours", "raise time= to train on"
         )
     if not args.time and done >= args.epochs:
-        raise CheckpointError(
+        raise FinishedRunError(
             f"{path}: the run is finished, {done} of {args.epochs} epochs", "raise epochs= to train on"
         )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ultralytics.engine.model import Model
+from ultralytics.engine.tuner import search_arguments
 from ultralytics.models.rtdetr.heatmap import heatmap as explain_images
 from ultralytics.utils.user_modules import Files
 
@@ -40,3 +41,4 @@ class RTDETR(Model):
         return self.family_classes()
 
     heatmap = explain_images
+    tune = search_arguments

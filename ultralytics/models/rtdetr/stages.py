@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ultralytics.data.augment.base import chance
-from ultralytics.data.augment.batch_mix import ImageLabels, mix_batch
+from ultralytics.data.augment.batch_mix import ImageLabels, Paste, mix_batch, paste_objects, paste_sources
 from ultralytics.data.types import Batch
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.engine.training.optimizer import Warmup, load_optimizer_state
@@ -28,9 +28,10 @@ from ultralytics.utils.errors import CheckpointError, ConfigError
 from ultralytics.utils.torch_tools.training_plans import FlatCosine, RunPlan, batch_scales
 from ultralytics.utils.torch_utils import unwrap_model
 
-MIX_BETA = (0.45, 0.55)  # bounds of an image's own weight in mixup
+MIX_BETA = (0.45, 0.55)  # bounds of an image's own weight in mixup and under pasted objects
+PASTES, ENLARGE = 3, (0.1, 0.25)  # most pasted objects of an image, and bounds of a patch's margin (DEIMv2)
 SIZE_REPEATS = 20  # how often the base size stands among those of multi-scale training, as for models of size S
-_STREAM = 3  # keeps the random stream of mixing apart from others of the same seed and step
+_STREAM, _PASTE_STREAM = 3, 4  # keep the random streams of mixing and pasting apart from others of a seed and step
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ def plan_of(trainer: BaseTrainer) -> RunPlan | None:
     """Return the plan of a run, None where the arguments name none; ConfigError together with `time`."""
     args = trainer.args
     if args.plan is None:
+        if args.copy_paste and args.copy_paste_mode == "blend":
+            raise ConfigError("copy_paste_mode=blend acts on the batches of a plan", "add plan=deim, or choose flip")
         return None
     if args.time:
         raise ConfigError(f"plan={args.plan} with time={args.time:g}: stages need a number of epochs", "leave time out")
@@ -168,16 +171,48 @@ def mixed(batch: Batch, probability: float, seed: int, step: int) -> Batch:
     rng = np.random.default_rng((seed, step, _STREAM))
     if not chance(rng, probability):
         return batch
+    images, joined = mix_batch(batch["img"], _labels_by_image(batch), float(rng.uniform(*MIX_BETA)))
+    return _with_labels(batch, images, joined)
+
+
+def pasted(batch: Batch, probability: float, seed: int, step: int) -> Batch:
+    """Blend up to three objects of the batch into each of its images, with a probability (DEIMv2, arXiv 2509.20787).
+
+    Places are drawn anywhere in the image. A function of seed and step; arguments as those of `mixed`.
+    """
+    rng = np.random.default_rng((seed, step, _PASTE_STREAM))
+    if not chance(rng, probability):
+        return batch
+    labels, (height, width) = _labels_by_image(batch), batch["img"].shape[2:]
+    sources = paste_sources(labels, height, width)
+    beta = float(rng.uniform(*MIX_BETA))
+    pastes = []
+    for _ in labels:
+        chosen = rng.permutation(len(sources))[:PASTES].tolist()
+        corners = [sources[k].corners for k in chosen]
+        places = [(rng.integers(width - x2 + x1 + 1), rng.integers(height - y2 + y1 + 1)) for x1, y1, x2, y2 in corners]
+        pastes.append(
+            [Paste(k, int(x), int(y), float(rng.uniform(*ENLARGE))) for k, (x, y) in zip(chosen, places, strict=True)]
+        )
+    return _with_labels(batch, *paste_objects(batch["img"], labels, sources, pastes, beta))
+
+
+def _labels_by_image(batch: Batch) -> list[ImageLabels]:
+    """The objects of each image of a batch, all of them wholly visible."""
     owner = batch["batch_idx"].long().flatten()
     labels = []
     for i in range(len(batch["img"])):
         mine = owner == i
         labels.append(ImageLabels(batch["cls"][mine], batch["bboxes"][mine], batch["bboxes"].new_ones(int(mine.sum()))))
-    images, joined = mix_batch(batch["img"], labels, float(rng.uniform(*MIX_BETA)))
-    counts = torch.tensor([len(own.cls) for own in joined])
+    return labels
+
+
+def _with_labels(batch: Batch, images: Tensor, labels: Sequence[ImageLabels]) -> Batch:
+    """The batch with other images and the objects of each."""
+    counts = torch.tensor([len(own.cls) for own in labels])
     parts = {
-        "cls": torch.cat([own.cls for own in joined]),
-        "bboxes": torch.cat([own.bboxes for own in joined]),
-        "batch_idx": torch.arange(len(joined)).repeat_interleave(counts).to(batch["batch_idx"]),
+        "cls": torch.cat([own.cls for own in labels]),
+        "bboxes": torch.cat([own.bboxes for own in labels]),
+        "batch_idx": torch.arange(len(labels)).repeat_interleave(counts).to(batch["batch_idx"]),
     }
     return {**batch, "img": images, **parts}  # type: ignore[typeddict-item]

@@ -26,8 +26,9 @@ from ultralytics.engine.class_names import as_classes
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.engine.training.interface import BatchLoader, InitialWeights, ModelSource, stride_of
 from ultralytics.models.rtdetr.post import check_class_filter
-from ultralytics.models.rtdetr.stages import attach_stages, mixed, plan_of, planned_side
+from ultralytics.models.rtdetr.stages import attach_stages, mixed, pasted, plan_of, planned_side
 from ultralytics.models.rtdetr.val import RTDETRValidator, build_rtdetr_dataset, on_device
+from ultralytics.nn.checkpoint.format import read_library_weights
 from ultralytics.nn.families import FAMILIES, family_of, letterboxes
 from ultralytics.nn.modules.backbones import load_row_weights
 from ultralytics.nn.tasks import family_of_yaml
@@ -93,7 +94,7 @@ class RTDETRTrainer(BaseTrainer):
         if weights is not None:
             model.load(weights)
         elif not self.args.resume:
-            load_row_weights(model)
+            load_row_weights(model, read_library_weights)
         return model
 
     def set_model_attributes(self) -> None:
@@ -175,11 +176,19 @@ class RTDETRTrainer(BaseTrainer):
         moved["img"] = moved["img"].float() / 255
         plan = plan_of(self)
         if plan is not None and plan.is_dense(self.progress.epoch):
-            moved = mixed(moved, float(self.args.mixup), int(self.args.seed), self.progress.step)
+            moved = self._dense(moved)
         moved["img"] = self._rescaled(moved["img"])
         if wants_channels_last(self.args.channels_last, self.device):
             moved["img"] = moved["img"].to(memory_format=torch.channels_last)
         return moved
+
+    def _dense(self, batch: Batch) -> Batch:
+        """Mix the images of a batch, or paste objects into them where it stays as it is."""
+        args, place = self.args, (int(self.args.seed), self.progress.step)
+        changed = mixed(batch, float(args.mixup), *place)
+        if changed is batch and args.copy_paste_mode == "blend":
+            changed = pasted(batch, float(args.copy_paste), *place)
+        return changed
 
     def _rescaled(self, images: torch.Tensor) -> torch.Tensor:
         """Resize to a random multiple of the stride near imgsz * (1 +- multi_scale); a function of seed and step."""

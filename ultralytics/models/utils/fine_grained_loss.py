@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ultralytics.models.utils.distribution import EdgeTarget, bin_weights, encode_edges
+from ultralytics.utils import dist
 from ultralytics.utils.ops import at_least_float32
 
 __all__ = ("FineGrainedLoss",)
@@ -76,11 +77,9 @@ class FineGrainedLoss(nn.Module):
         goal = (at_least_float32(teacher.detach()) / self.temperature).unflatten(-1, edges).log_softmax(-1)
         loss = F.kl_div(own, goal.expand_as(own), reduction="none", log_target=True).sum((-1, -2)) * self.temperature**2
         loss = loss * weight / 4  # (L, B, Q): mean over the edges
-        means = [
-            torch.where(chosen, loss, 0.0).sum((1, 2)) / chosen.sum((1, 2)).clamp(min=1)
-            for chosen in (matched, ~matched)
-        ]
-        return (torch.stack(means, -1) * balance).sum(-1)
+        sums = [torch.where(chosen, loss, 0.0).sum((1, 2)) for chosen in (matched, ~matched)]
+        counts = _query_counts(matched).clamp(min=1) / dist.training_processes()  # gradients are averaged
+        return (torch.stack(sums, -1) / counts * balance).sum(-1)
 
     @staticmethod
     def balance(matched: Tensor) -> Tensor:
@@ -89,6 +88,14 @@ class FineGrainedLoss(nn.Module):
         Args:
             matched: (L, B, Q), True = the query has a target.
         """
-        counts = torch.stack((matched.sum((1, 2)), (~matched).sum((1, 2))), -1).float()
-        roots = (counts * (8 / max(matched.shape[1], 1))).sqrt()
+        roots = _query_counts(matched).sqrt()
         return roots / roots.sum(-1, keepdim=True).clamp(min=math.ulp(1.0))
+
+
+def _query_counts(matched: Tensor) -> Tensor:
+    """Numbers of matched and of other queries in each layer, (L, 2), over all processes of a training step.
+
+    Every rank must call this equally often (collective).
+    """
+    counts = torch.stack((matched.sum((1, 2)), (~matched).sum((1, 2))), -1).float()
+    return dist.all_reduce_sum(counts) if dist.training_processes() > 1 else counts

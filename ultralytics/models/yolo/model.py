@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ultralytics.engine.model import Model
+from ultralytics.engine.tuner import search_arguments
 from ultralytics.models.rtdetr import RTDETR
 from ultralytics.models.rtdetr.heatmap import heatmap as explain_images
 from ultralytics.models.shvit import SHViTClassifier
@@ -74,6 +75,7 @@ class YOLO(Model):
             self.__class__ = RTDETR  # type: ignore[assignment]
 
     heatmap = explain_images
+    tune = search_arguments
 
     @property
     def task_map(self) -> dict[str, dict[str, type[Any]]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import difflib
 import inspect
+from collections.abc import Iterable, Iterator
 from types import ModuleType
 
 from torch import nn
@@ -68,6 +69,26 @@ def find_entry(name: str) -> Entry:
         prefix = name.removesuffix(short)
         raise ModelYAMLError(_unknown(name, [prefix + n for n in near]))
     return Entry(cls, None)
+
+
+def nearest_key(key: str, known: Iterable[str], rows: object) -> str | None:
+    """Return the name that a key of a model YAML looks like: a known key, or a variable that a row names.
+
+    >>> nearest_key("node_mod", ["nc"], [[[-1, 3, "node_mode", [256]]]]), nearest_key("extra", ["nc"], [])
+    ('node_mode', None)
+    """
+    names = {*known, *_identifiers(rows)} - {key}
+    near = difflib.get_close_matches(key, sorted(names), n=1)
+    return near[0] if near else None
+
+
+def _identifiers(rows: object) -> Iterator[str]:
+    """Strings of nested lists that could name a variable: identifiers that are not modules."""
+    if isinstance(rows, list):
+        for row in rows:
+            yield from _identifiers(row)
+    elif isinstance(rows, str) and rows.isidentifier() and rows not in REGISTRY:
+        yield rows
 
 
 def library_names() -> list[str]:

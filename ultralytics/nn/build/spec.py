@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ultralytics.nn.build.names import find_entry
+from ultralytics.nn.build.names import find_entry, nearest_key
 from ultralytics.nn.build.row_names import has_names, plain_rows
 from ultralytics.nn.registry import Scale
 from ultralytics.utils.checks import check_yaml
@@ -254,8 +254,8 @@ class _Reader:
         """Warn about keys that are not used."""
         for key in data:
             if key not in TOP_KEYS and str(key) not in self.used:
-                near = difflib.get_close_matches(str(key), TOP_KEYS, n=1)
-                hint = f"; did you mean `{near[0]}`?" if near else ""
+                near = nearest_key(str(key), TOP_KEYS, [data[part] for part in YAML_PARTS])
+                hint = f"; did you mean `{near}`?" if near else ""
                 LOGGER.warning(f"{self.place((key,))}: unknown key `{key}` is ignored{hint}")
 
     def check_parts(self, data: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from ultralytics.nn.registry import REGISTRY
+from ultralytics.utils.archives.pack_file import PACK_SUFFIX
 from ultralytics.utils.errors import CheckpointError
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.user_modules import UserFile, origin
@@ -44,9 +45,11 @@ def check_user_modules(stored: Sequence[Any], where: object) -> None:
         for block in entry.get("blocks") or ():
             known = REGISTRY.get(str(block))
             if known is None:
+                remedy = f"pass that file: modules={name}"
+                if str(where).lower().endswith(PACK_SUFFIX):
+                    remedy = f"it is in the pack and was not run: read it, then pass modules={where}"
                 raise CheckpointError(
-                    f"{where}: its model uses {block!s:.40}, a block of the user's file {name}",
-                    f"pass that file: modules={name}",
+                    f"{where}: its model uses {block!s:.40}, a block of the user's file {name}", remedy
                 )
             file = origin(known.cls)
             if file is None or file.sha256 != sha256:

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ultralytics.cfg.schema import Trait, keys_with
 from ultralytics.nn.checkpoint.format import file_kind, read_checkpoint
+from ultralytics.utils.archives.pack_file import is_pack, open_pack
 from ultralytics.utils.errors import printable
-from ultralytics.utils.files import file_size
+from ultralytics.utils.files import file_size, user_path
 
 
 def describe_file(path: str | Path) -> list[str]:
@@ -21,7 +22,10 @@ def describe_file(path: str | Path) -> list[str]:
     """
     data = read_checkpoint(path)
     record = data.get("ema") or data.get("model")
-    rows = [("file", f"{path} ({file_size(path):.1f} MB, {file_kind(Path(path))})"), ("form", _form(data))]
+    path = user_path(path)
+    rows = [("file", f"{path} ({file_size(path):.1f} MB, {file_kind(path)})"), ("form", _form(data))]
+    if is_pack(path):
+        rows.append(("pack", ", ".join(open_pack(path).files)))
     if isinstance(record, Mapping):
         rows += _model_rows(record, "EMA" if data.get("ema") else "model")
     else:
@@ -61,6 +65,14 @@ def _tensor_text(state: Mapping[str, Tensor]) -> str:
     return f"{len(state)}, {parameters:,} parameters, {', '.join(kinds)}"
 
 
+def _metric_rows(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    metrics = {k: v for k, v in (data.get("train_metrics") or {}).items() if isinstance(v, (int, float))}
+    if not metrics:
+        return []
+    precision = f", computed in {data['metrics_precision']}" if data.get("metrics_precision") else ""
+    return [("metrics", ", ".join(f"{k} {v:.4g}" for k, v in list(metrics.items())[:8]) + precision)]
+
+
 def _training_rows(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     if data.get("train_state"):
@@ -71,9 +83,7 @@ def _training_rows(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     parts = [f"{k}={args[k]}" for k in keys_with(Trait.SHOWN) if args.get(k) is not None]
     if parts:
         rows.append(("arguments", " ".join(parts)))
-    metrics = {k: v for k, v in (data.get("train_metrics") or {}).items() if isinstance(v, (int, float))}
-    if metrics:
-        rows.append(("metrics", ", ".join(f"{k} {v:.4g}" for k, v in list(metrics.items())[:8])))
+    rows += _metric_rows(data)
     for entry in data.get("modules") or []:
         known = entry if isinstance(entry, Mapping) else {"name": entry}
         rows.append(("needs", f"modules={known.get('name')} (sha256 {str(known.get('sha256'))[:12]}...)"))

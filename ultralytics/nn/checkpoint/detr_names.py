@@ -55,7 +55,7 @@ _RENAMED: Mapping[str, Rules] = {
     ),
 }
 _SHORTCUTS = {1: "blocks.#.short.*", 2: "blocks.#.short.conv.*"}  # by the stride of the stage
-_HEADS = ("RTDETRDecoderv2", "DFINEDecoder", "DEIMDecoder")
+_HEADS = ("RTDETRDecoder", "RTDETRDecoderv2", "DFINEDecoder", "DEIMDecoder")
 _FUSIONS = ("RepC3", "RepELAN4", "RepELAN5")
 _COMPUTED = re.compile(r"(.+\.)?(anchors|valid_mask|num_points_scale)|decoder\.decoder\.(up|reg_scale)")
 _SHARED = re.compile(r"decoder\.dec_(score|bbox)_head\.[1-9]\d*\..+")
@@ -147,6 +147,10 @@ class _Walk:
             return KeyRole(f"backbone.stages.{stage}.blocks.{self._next('blocks')}.", _RENAMED[f"HGBlock{form}"])
         if name == "ResNetDStem":
             return KeyRole("backbone.conv1.", _RENAMED[name], norm=True)
+        if name == "ConvNormLayer":
+            return KeyRole(f"backbone.conv1.conv1_{self._next('stem') + 1}.")
+        if name == "Blocks":
+            return KeyRole(f"backbone.res_layers.{self._next('stage')}.")
         if name == "ResNetDLayer":
             short = ("layer.#.shortcut.*", _SHORTCUTS[min(int(layer.args[1]), 2)])
             return KeyRole(f"backbone.res_layers.{self._next('stage')}.", (*_RENAMED[name], short), norm=True)
@@ -167,8 +171,12 @@ class _Walk:
         return self._convolution(layer) if name == "Conv" else None
 
     def _convolution(self, layer: LayerSpec) -> KeyRole | None:
-        """An input projection reads a level of the backbone; behind the attention come lateral and strided ones."""
-        if layer.inputs[0] in self.levels and "attention" not in self.counts:
+        """An input projection reads a level of the backbone; behind the attention come lateral and strided ones.
+
+        RT-DETR projects its finer levels behind the attention, by rows without an activation.
+        """
+        linear = len(layer.args) > 6 and layer.args[6] is False
+        if layer.inputs[0] in self.levels and (linear or "attention" not in self.counts):
             return KeyRole(f"encoder.input_proj.{self.levels.index(layer.inputs[0])}.", norm=True)
         if len(layer.args) > 1 and layer.args[1] != 1:
             return KeyRole(f"encoder.downsample_convs.{self._next('down')}.", norm=True)
@@ -184,7 +192,7 @@ class _Walk:
 
 def _head_role(layer: LayerSpec) -> KeyRole:
     rules = _RENAMED["head"]
-    if layer.module == "RTDETRDecoderv2":
+    if layer.module in ("RTDETRDecoder", "RTDETRDecoderv2"):
         return KeyRole("decoder.", rules)
     rules += _RENAMED["DFINEDecoder"]
     if layer.module == "DFINEDecoder":

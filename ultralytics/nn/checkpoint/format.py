@@ -1,17 +1,20 @@
 """Checkpoint files: a dict of tensors and plain values, read as data only, written whole or not at all.
 
 Keys: `format`, `format_version`, `epoch`, `best_fitness`, `model` and `ema` (model records or None), `updates`,
-`optimizer`, `scheduler`, `scaler`, `rng`, `stopper`, `train_state`, `train_args`, `train_metrics`, `train_results`,
-`date`, `version`, `license`, `docs`, `modules`. A model record (see `pack_model`) holds `class`, `yaml`, `nc`, `ch`,
-`names`, `bn_eps`, `stride`, `args`, `fused` and an fp32 `state_dict`; `tasks.unpack_model` builds the model from it.
+`optimizer`, `scheduler`, `scaler`, `rng`, `stopper`, `train_state`, `train_args`, `train_metrics`, `metrics_precision`,
+`train_results`, `date`, `version`, `license`, `docs`, `modules`. A model record (see `pack_model`) holds `class`,
+`yaml`, `nc`, `ch`, `names`, `bn_eps`, `stride`, `args`, `fused` and an fp32 `state_dict`; `tasks.unpack_model` builds
+the model from it.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import pickle
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +22,13 @@ import torch
 from torch import Tensor, nn
 
 from ultralytics import __version__
+from ultralytics.nn.checkpoint.class_names import names_beside
 from ultralytics.nn.checkpoint.remap import remap_weights
 from ultralytics.nn.checkpoint.safetensors_io import SUFFIX, read_safetensors, write_safetensors
 from ultralytics.nn.checkpoint.ultralytics_pickle import convert_ultralytics, is_upstream, suspicious
 from ultralytics.nn.checkpoint.validate import check_fields
 from ultralytics.nn.checkpoint.zip_archive import Archive, open_archive
+from ultralytics.utils.archives.pack_file import is_pack, open_pack
 from ultralytics.utils.errors import CheckpointError, NotFoundError
 from ultralytics.utils.files import atomic_write, user_path
 from ultralytics.utils.log import LOGGER
@@ -44,6 +49,7 @@ TEMPLATE: Mapping[str, Any] = {
     "train_state": None,
     "train_args": {},
     "train_metrics": {},
+    "metrics_precision": None,
     "train_results": {},
     "modules": [],
 }
@@ -138,16 +144,41 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Files of this package (`.pt`, `.safetensors`) give their checkpoint dict; a genuine Ultralytics checkpoint gives the
     same form, taken from its pickle as data (see `ultralytics_pickle`); plain tensors, also under `model`, `state_dict`
     or `ema.module`, give `{"state_dict": tensors}`; those of other projects come under our keys (see `remap`). Every
-    field is checked (see `validate`). Raises NotFoundError, or CheckpointError for a file that is truncated, unknown,
-    hostile, or of a newer format.
+    field is checked (see `validate`). Of a pack, its weights are read. Raises NotFoundError, or CheckpointError for a
+    file that is truncated, unknown, hostile, or of a newer format.
     """
     path = user_path(path)
     if not path.is_file():
         raise NotFoundError(f"weights file '{path}' does not exist\ngive the path of a .pt file, or train first")
     try:
-        return check_fields(_migrate(remap_weights(_read(path), path.stem)))
+        return check_fields(_migrate(_named(remap_weights(_read(path), path.stem), path)))
     except CheckpointError as e:
         raise CheckpointError("\n".join(f"{path}: {e}".splitlines()[:3])) from None
+
+
+def _named(data: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Give a detector of another project, whose file holds no class names, those that are known of it."""
+    record = data.get("model")
+    if "format" in data or "source" not in data or not isinstance(record, Mapping) or record.get("names"):
+        return data
+    return {**data, "model": {**record, "names": names_beside(path, record["nc"]) or None}}
+
+
+def strip_optimizer(
+    f: str | Path = "best.pt", s: str | Path = "", updates: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Leave the averaged weights of a checkpoint alone, so that it cannot be resumed any more; return what was written.
+
+    Args:
+        f: The checkpoint.
+        s: Where to write it; in place unless given.
+        updates: Further keys of the written checkpoint.
+    """
+    data = read_checkpoint(f)
+    gone = dict.fromkeys(("model", "updates", "optimizer", "scheduler", "scaler", "rng", "stopper", "train_state"))
+    slim = {**data, **gone, "ema": data.get("ema") or data.get("model"), "epoch": -1, **(updates or {})}
+    save_checkpoint(s or f, slim)
+    return slim
 
 
 def read_plain(path: Path) -> Any:
@@ -168,11 +199,35 @@ def read_tensors(path: str | Path) -> dict[str, Tensor] | None:
     return dict(state) if isinstance(state, Mapping) and "format" not in data else None
 
 
+def read_library_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file in the cache of another library; an old pickle goes to torch's restricted reader.
+
+    Raises CheckpointError for a file that is damaged, hostile, or holds something else.
+    """
+    state: object
+    if file_kind(path) == "pickle":
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, ValueError, LookupError, TypeError, EOFError, OSError) as e:
+            raise CheckpointError(
+                f"{path}: damaged, or more than tensors: {e!s:.120}", "fetch the file again"
+            ) from None
+    else:
+        state = read_tensors(path)
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise CheckpointError(f"{path} holds no plain tensors", "fetch the file of the library again")
+    return state
+
+
 def _read(path: Path) -> dict[str, Any]:
     """The content of a file in this package's form; its kind is determined by its first bytes, not by its name."""
     if file_kind(path) == "safetensors":
         return read_safetensors(path)
-    with _open(path) as archive:
+    content = None
+    if is_pack(path):
+        pack = open_pack(path)
+        content = BytesIO(pack.read(pack.weights))
+    with _open(path, content) as archive:
         if is_upstream(archive.root):
             checkpoint = {**TEMPLATE, **convert_ultralytics(archive)}
         else:
@@ -193,15 +248,15 @@ def file_kind(path: Path) -> str:
     return "pickle" if start[:1] == b"\x80" else "other"
 
 
-def _open(path: Path) -> Archive:
-    """The archive of a zip file; every other kind is refused with its reason."""
+def _open(path: Path, content: BytesIO | None = None) -> Archive:
+    """The archive of a zip file, or of the weights in a pack; every other kind is refused with its reason."""
     kind = file_kind(path)
     try:
         if kind == "pickle":
             raise CheckpointError("an old-style pickle without a zip around it; loading it could run code from it")
         if kind != "zip":
             raise CheckpointError("it does not begin like a checkpoint")
-        return open_archive(path)
+        return open_archive(path, content)
     except CheckpointError as e:
         last = "save it again there with torch.save(state_dict)" if kind == "pickle" else "use another copy of it"
         raise CheckpointError(

@@ -86,7 +86,7 @@ FIELDS: Mapping[str, tuple[tuple[type, ...], str]] = {
         for key in """model ema optimizer scheduler scaler rng stopper train_state train_args train_metrics
         train_results""".split()
     },
-    **{key: ((str,), "a string") for key in ("date", "version", "license", "docs")},
+    **{key: ((str,), "a string") for key in ("date", "version", "license", "docs", "metrics_precision")},
     "modules": ((list, tuple), "a list"),
 }
 

@@ -9,36 +9,24 @@ from __future__ import annotations
 
 import struct
 import zipfile
-import zlib
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ultralytics.nn.checkpoint.pickle_reader import SCALARS, Name, Record, StorageRef, StoredTensor, read_pickle
+from ultralytics.utils.archives.zip_directory import ZIP_ERRORS, check_directory, zip_reason
 from ultralytics.utils.errors import CheckpointError
 
 MAX_PICKLE = 64 << 20  # bytes of data.pkl; a large training checkpoint has about 1 MB
-MAX_DIRECTORY = 16 << 20  # bytes of the zip's table of contents, about 70 a member
 MAX_VALUE_DEPTH = 64  # nesting of plain values
 MAX_VALUES = 2_000_000  # plain values, each counted as often as it is reached
 TENSOR_COST = 256  # elements as which a tensor counts, besides those that it has
-ZIP_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    RuntimeError,  # encrypted member
-    NotImplementedError,
-    EOFError,
-    OSError,
-    ValueError,
-    KeyError,
-    IndexError,
-    OverflowError,
-)
 DTYPES: Mapping[str, torch.dtype] = {
     "torch.FloatStorage": torch.float32,
     "torch.DoubleStorage": torch.float64,
@@ -111,15 +99,18 @@ class Archive:
         self.storages.zip.close()
 
 
-def open_archive(path: Path) -> Archive:
-    """Open a zip checkpoint and read its pickle as data. Raises CheckpointError for a file that breaks a bound."""
-    size = path.stat().st_size
+def open_archive(path: Path, content: BytesIO | None = None) -> Archive:
+    """Open a zip checkpoint, of a file or of its content in memory, and read its pickle as data.
+
+    Raises CheckpointError for a file that breaks a bound.
+    """
+    size = path.stat().st_size if content is None else content.getbuffer().nbytes
     try:
-        with path.open("rb") as f:
-            _check_directory(f, size)
-        file = zipfile.ZipFile(path)
+        with path.open("rb") if content is None else nullcontext(content) as f:
+            check_directory(f, size)
+        file = zipfile.ZipFile(path if content is None else content)
     except ZIP_ERRORS as e:
-        raise CheckpointError(f"the zip's table of contents cannot be read: {_line(e)}") from None
+        raise CheckpointError(f"the zip's table of contents cannot be read: {zip_reason(e)}") from None
     try:
         prefix = _check_members(file.infolist(), size)
         storages = _Storages(file, prefix)
@@ -130,29 +121,6 @@ def open_archive(path: Path) -> Archive:
         file.close()
         raise
     return Archive(path, size, root, names, storages, _Budget(size))
-
-
-def _check_directory(f: BinaryIO, size: int) -> None:
-    """Bound the table of contents before `zipfile` reads it whole."""
-    start = max(size - (1 << 16) - 128, 0)
-    f.seek(start)
-    tail = f.read()
-    if b"PK\x05\x06" not in tail:
-        raise ValueError("it has none, so the file is truncated")
-    length = max(*_claims(tail, b"PK\x05\x06", 12, "<I"), *_claims(tail, b"PK\x06\x06", 40, "<Q"))
-    if length > MAX_DIRECTORY:
-        raise ValueError(f"it has {length:,} bytes, above {MAX_DIRECTORY:,}")
-
-
-def _claims(tail: bytes, signature: bytes, offset: int, form: str) -> list[int]:
-    """Return the lengths that all end records state, 0 at least: which of several is read is up to the reader."""
-    found, at = [0], tail.find(signature)
-    while at >= 0:
-        if at + offset + struct.calcsize(form) <= len(tail):
-            (length,) = struct.unpack_from(form, tail, at + offset)
-            found.append(0 if form == "<I" and length == 0xFFFFFFFF else length)  # that stands for the longer record
-        at = tail.find(signature, at + 1)
-    return found
 
 
 def _check_members(members: list[zipfile.ZipInfo], size: int) -> str:
@@ -187,7 +155,7 @@ class _Storages:
         try:
             return self.zip.read(self.prefix + name)
         except ZIP_ERRORS as e:
-            raise CheckpointError(f"member {name!r:.60} is missing or damaged: {_line(e)}") from None
+            raise CheckpointError(f"member {name!r:.60} is missing or damaged: {zip_reason(e)}") from None
 
     def read_optional(self, name: str, default: bytes) -> bytes:
         """The same, or `default` where there is no such member."""
@@ -287,7 +255,3 @@ def numpy_scalar(value: object) -> float | int | None:
         return None
     number: float | int = struct.unpack(code, data)[0]
     return number
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:100]

@@ -6,6 +6,7 @@ Boxes are cx, cy, w, h in 0..1 of the image; box logits are their inverse sigmoi
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, cast
 
@@ -261,3 +262,10 @@ class RTDETRDecoder(QueryHead):
             refer = refer.detach()
             content = content if self.learnt_init_query else content.detach()
         return content, refer, enc_bboxes, enc_scores
+
+
+def __getattr__(name: str) -> Any:
+    """Look up heads that are defined above this module and that scripts import from here."""
+    if name in {"Detect", "v10Detect"}:
+        return getattr(importlib.import_module("ultralytics.nn.modules.yolo.detect"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

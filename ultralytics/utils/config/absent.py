@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 _TRACKING = "tracking is not part of this package; predict(stream=True) gives the boxes of each frame to other trackers"
-_SEARCH = "a search for arguments is not part of this package; train() takes them all"
+_A_PART = "this module is not part of this package"
 _SERVICE = "a hosted service is not part of this package: files are local"
 
 ABSENT_FEATURES: Mapping[str, str] = {
     **dict.fromkeys(("track", "persist"), _TRACKING),
-    "tune": _SEARCH,
     **dict.fromkeys(("hub", "login", "logout"), _SERVICE),
     "solutions": "solutions are not part of this package; predict(stream=True) gives the boxes that they count",
     "profile": "use benchmark() for exported forms, train(profile=True) for training steps",
 }
 """Commands, methods and arguments, and what to use instead."""
+
+NOT_ARGUMENTS: Mapping[str, str] = {"tune": "'tune' is a command: yolo tune, or model.tune(...)"}
+"""Names of arguments of other detectors that are something else here."""
 
 ABSENT_TASKS: Mapping[str, str] = {
     "segment": "instance segmentation",
@@ -35,7 +37,10 @@ ABSENT_MODULES: Mapping[str, str] = {
     "ultralytics.trackers": _TRACKING,
     "ultralytics.solutions": ABSENT_FEATURES["solutions"],
     "ultralytics.hub": _SERVICE,
-    "ultralytics.engine.tuner": _SEARCH,
+    "ultralytics.utils.tuner": f"{_A_PART}; use model.tune(...) or `yolo tune`",
+    "ultralytics.utils.autobatch": f"{_A_PART}; train(batch=-1) measures the batch that fits into memory",
+    "ultralytics.utils.benchmarks": f"{_A_PART}; use model.benchmark() or `yolo benchmark`",
+    "ultralytics.data.annotator": f"{_A_PART}; predict(save_txt=True) writes what a model finds",
 }
 """Modules of which no name is here, and what to use instead."""
 
@@ -49,9 +54,9 @@ _MODELS = {
 ABSENT_NAMES: Mapping[str, Mapping[str, str]] = {
     "ultralytics": _MODELS,
     "ultralytics.models": _MODELS,
+    "ultralytics.engine.tuner": {"Tuner": "use model.tune(...) or `yolo tune` instead, which are made of functions"},
     "ultralytics.engine.exporter": {
         "Exporter": "use model.export(format=...) instead",
-        "export_formats": "use `yolo help export` instead, which lists the formats",
     },
     "ultralytics.data.converter": dict.fromkeys(
         ("convert_coco", "coco91_to_coco80_class", "convert_dota_to_yolo_obb", "convert_segment_masks_to_yolo_seg"),
@@ -60,9 +65,6 @@ ABSENT_NAMES: Mapping[str, Mapping[str, str]] = {
     "ultralytics.utils.checks": {
         "check_latest_pypi_version": "use `pip index versions` instead; the network is not asked here",
         "check_pip_update_available": "use `pip list --outdated` instead; the network is not asked here",
-    },
-    "ultralytics.utils.torch_utils": {
-        "strip_optimizer": "use model.save(path) instead; weights of a finished run are stripped",
     },
     "ultralytics.nn.tasks": {"Ensemble": "use a list of models instead; their boxes are merged by your own rule"},
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
@@ -60,6 +60,10 @@ class IterableSimpleNamespace(SimpleNamespace):
     def replace(self: _Self, **changes: Any) -> _Self:
         """Return a copy with some values changed; it is frozen if this one is, and has the same `user_keys`."""
         return _rebuild(type(self), {**vars(self), **self._check(changes)}, self.user_keys, self._frozen)
+
+    def without(self: _Self, keys: Iterable[str], **changes: Any) -> _Self:
+        """Return a copy as `replace` does, in which these keys do not count as given by the user."""
+        return _rebuild(type(self), {**vars(self), **self._check(changes)}, self.user_keys - set(keys), self._frozen)
 
     def frozen(self: _Self) -> _Self:
         """Return a copy that refuses writes with an AttributeError."""

@@ -1,8 +1,15 @@
-"""Points in images, under the names of the interface. Points are (..., 2) x, y in pixels or 0..1."""
+"""Points in images, and small functions of `utils.ops`, under the names of the interface.
+
+Points are (..., 2) x, y in pixels or 0..1.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+import numpy as np
+import torch
 
 from ultralytics.utils.ops import ArrayLike, RatioPad, letterbox_geometry
 
@@ -35,3 +42,17 @@ def scale_coords(
         coords[..., 0] /= img0_shape[1]
         coords[..., 1] /= img0_shape[0]
     return coords
+
+
+def clean_str(s: str) -> str:
+    """Return a string in which what a file name or an address may not hold is an underscore.
+
+    >>> clean_str("rtsp://a.b:8554/x?y=1")
+    'rtsp___a.b_8554_x_y_1'
+    """
+    return re.sub(r"[^\w.\-]", "_", s)
+
+
+def empty_like(x: ArrayLike) -> ArrayLike:
+    """Return an array or tensor of the same shape in float32, whose values are whatever is in memory."""
+    return torch.empty_like(x, dtype=torch.float32) if isinstance(x, torch.Tensor) else np.empty_like(x, np.float32)

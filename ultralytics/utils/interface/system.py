@@ -56,6 +56,15 @@ def is_docker() -> bool:
     return Path("/.dockerenv").exists()
 
 
+def get_ubuntu_version() -> str | None:
+    """Return the version of Ubuntu, such as 24.04; None on another system."""
+    release = Path("/etc/os-release")
+    text = release.read_text(encoding="utf-8") if release.is_file() else ""
+    ubuntu = re.search(r"^ID=ubuntu", text, re.MULTILINE)
+    found = re.search(r'^VERSION_ID="?([\d.]+)', text, re.MULTILINE)
+    return found[1] if ubuntu and found else None
+
+
 def is_github_action_running() -> bool:
     """Whether this process is a step of a GitHub workflow."""
     return "GITHUB_ACTIONS" in os.environ and "GITHUB_WORKFLOW" in os.environ

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ultralytics.utils import dist
 from ultralytics.utils.metrics import bbox_iou
 from ultralytics.utils.ops import constant_like, xywh2xyxy
 from ultralytics.utils.tal import Assignment, TaskAlignedAssigner, bbox2dist, dist2bbox, make_anchors
@@ -94,21 +95,22 @@ class v8DetectionLoss:
         return "box_loss", "cls_loss", "dfl_loss" if self.reg_max > 1 else "l1_loss"
 
     def __call__(self, preds: Any, batch: Mapping[str, Any]) -> tuple[Tensor, Items]:
-        """Return the three terms (3,) times the batch size, and them detached by name, not multiplied.
+        """Return the three terms (3,) times the batch size of all processes, and them detached by name, not multiplied.
 
         `preds` is the raw dict of a branch, or what the head gives in eval mode. `batch` holds `batch_idx` (N,), `cls`
         (N,) or (N, 1) and `bboxes` (N, 4) as cx, cy, w, h in 0..1, in any order; N may be 0.
         """
         raw: RawBranch = preds[1] if isinstance(preds, (tuple, list)) else preds
         terms = self.terms(raw, batch)
-        return terms * raw["boxes"].shape[0], dict(zip(self.loss_names, terms.detach(), strict=True))
+        images = raw["boxes"].shape[0] * dist.training_processes()
+        return terms * images, dict(zip(self.loss_names, terms.detach(), strict=True))
 
     def terms(self, raw: RawBranch, batch: Mapping[str, Any]) -> Tensor:
         """The three terms (3,) with their gains."""
         with torch.autocast(raw["boxes"].device.type, enabled=False):
             pred = self._decode(raw)
             found = self._assign(pred, batch)
-            total = found.scores.sum().clamp(min=1)
+            total = _over_processes(found.scores.sum())
             cls = F.binary_cross_entropy_with_logits(pred.logits, found.scores, reduction="none")
             if self.class_weights is not None:
                 cls = cls * self.class_weights.to(cls)
@@ -244,6 +246,17 @@ def _argument(args: Any, name: str, default: float) -> Any:
     """A training argument from a mapping or a namespace; the default where it is missing or null."""
     value = args.get(name) if isinstance(args, Mapping) else getattr(args, name, None)
     return default if value is None else value
+
+
+def _over_processes(total: Tensor) -> Tensor:
+    """The divisor of a loss, from this process's sum of target scores; averaged gradients are then those of one batch.
+
+    Every rank must call this equally often in a training step (collective).
+    """
+    processes = dist.training_processes()
+    if processes > 1:
+        total = dist.all_reduce_sum(total.clone())
+    return total.clamp(min=1) / processes
 
 
 def _full(x: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Detection metrics under upstream's names: box overlaps, AP, confusion matrix, and COCO's AP."""
 
+from ultralytics.utils.metrics.absent_metrics import OBBMetrics, PoseMetrics, SegmentMetrics
 from ultralytics.utils.metrics.ap import ClassCurves, Metric, ap_per_class, compute_ap, match_predictions
 from ultralytics.utils.metrics.classify import ClassifyMetrics
 from ultralytics.utils.metrics.coco import CocoImage, CocoResult, coco_ap
@@ -17,6 +18,9 @@ __all__ = [
     "ConfusionMatrix",
     "DetMetrics",
     "Metric",
+    "OBBMetrics",
+    "PoseMetrics",
+    "SegmentMetrics",
     "ap_per_class",
     "bbox_ioa",
     "bbox_iou",

@@ -25,6 +25,8 @@ class ClassifyMetrics:
     >>> metrics.process(np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]))
     >>> round(metrics.top1, 3), metrics.top5, metrics.class_result(1)
     (0.667, 1.0, (2, 0.5))
+    >>> metrics
+    ClassifyMetrics(2 classes, 3 images: top-1 0.6667, top-5 1)
     """
 
     def __init__(self, names: Mapping[int, str]) -> None:
@@ -35,6 +37,10 @@ class ClassifyMetrics:
         self.correct = np.zeros(len(self.names), np.int64)
         self.speed: dict[str, float] = {}
         self.confusion_matrix: ConfusionMatrix | None = None
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.names)} classes, {int(self.images.sum())} images"
+        return f"ClassifyMetrics({counts}: top-1 {self.top1:.4g}, top-5 {self.top5:.4g})"
 
     def process(self, targets: npt.NDArray[Any], scores: npt.NDArray[Any]) -> None:
         """Measure: `targets` (N,) class ids, `scores` (N, nc), of which the highest count. No image gives 0."""

@@ -99,7 +99,7 @@ def _areas(boxes: Float64Array) -> Float64Array:
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
-def _rank_in_class(scores: Float64Array, classes: IntArray) -> tuple[IntArray, IntArray]:
+def rank_in_class(scores: Float64Array, classes: IntArray) -> tuple[IntArray, IntArray]:
     """Return (order, rank): sorted by class and falling score, the place of each within its class."""
     order = np.lexsort((-scores, classes))
     ordered = classes[order]
@@ -115,7 +115,7 @@ def collect(images: Sequence[CocoImage]) -> tuple[Detections, CocoTargets, _Pair
     n_det = n_target = 0
     for place, image in enumerate(images):
         classes = np.asarray(image.classes).astype(np.int64)
-        order, rank = _rank_in_class(np.asarray(image.scores, dtype=np.float64), classes)
+        order, rank = rank_in_class(np.asarray(image.scores, dtype=np.float64), classes)
         order, rank = order[rank < MAX_DETS[-1]], rank[rank < MAX_DETS[-1]]
         boxes = np.asarray(image.boxes, dtype=np.float64).reshape(-1, 4)[order]
         scores, classes = np.asarray(image.scores, dtype=np.float64)[order], classes[order]
@@ -171,7 +171,7 @@ def match(dets: Detections, targets: CocoTargets, pairs: _Pairs) -> tuple[BoolAr
     return matched, ignored
 
 
-def _precision(tp: BoolArray, fp: BoolArray, positives: int) -> Float64Array:
+def precision_at_recalls(tp: BoolArray, fp: BoolArray, positives: int) -> Float64Array:
     """Return the interpolated precision (T, 101) of detections (n, T) in falling score."""
     hits, misses = tp.cumsum(0), fp.cumsum(0)
     recall = hits / positives  # (n, T)
@@ -199,7 +199,7 @@ def _accumulate(
         for a in np.flatnonzero(positives):
             counts = ~ignored[members, a]  # (n, T)
             tp, fp = matched[members, a] & counts, ~matched[members, a] & counts
-            ap[k, a] = _precision(tp, fp, int(positives[a])).mean(1)
+            ap[k, a] = precision_at_recalls(tp, fp, int(positives[a])).mean(1)
             for m, limit in enumerate(MAX_DETS):
                 recall[k, a, :, m] = tp[dets.rank[members] < limit].sum(0) / positives[a]
     return classes, ap, recall

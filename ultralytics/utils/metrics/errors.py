@@ -14,13 +14,20 @@ original image.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from ultralytics.utils.metrics.coco import AREA_RANGES, MAX_DETS, RECALLS, CocoImage, by_id
+from ultralytics.utils.metrics.coco import (
+    AREA_RANGES,
+    MAX_DETS,
+    CocoImage,
+    by_id,
+    precision_at_recalls,
+    rank_in_class,
+)
 from ultralytics.utils.metrics.iou import pairwise_iou
 from ultralytics.utils.torch_tools.arrays import BoolArray, Float64Array, IntArray
 
@@ -42,6 +49,7 @@ class Found(NamedTuple):
     kind: IntArray  # (D,)
     target: IntArray  # (D,)
     size: IntArray  # (D,)
+    boxes: Float64Array  # (D, 4)
 
 
 class Wanted(NamedTuple):
@@ -63,8 +71,17 @@ class Points(NamedTuple):
     targets: IntArray
 
 
+class _SortedClass(NamedTuple):
+    """A class: hits and images of its detections, the best score first; images of lost targets; number of targets."""
+
+    hits: BoolArray
+    image: IntArray
+    lost: IntArray
+    positives: int
+
+
 _INT, _BOOL = np.zeros(0, np.int64), np.zeros(0, bool)
-_NO_FOUND = Found(_INT, np.zeros(0), _INT, _INT, _INT, _INT)
+_NO_FOUND = Found(_INT, np.zeros(0), _INT, _INT, _INT, _INT, np.zeros((0, 4)))
 _NO_WANTED = Wanted(_INT, _INT, _INT, _INT, _BOOL)
 
 
@@ -131,24 +148,28 @@ class ErrorAnalysis:
         errors[: len(wrong)] += np.minimum(wrong, 1)
         errors[: len(lost)] += lost * 1000
         order = [int(i) for i in np.argsort(-errors, kind="stable") if errors[i]][:most]
-        losses = {i: self._loss_of(i, missing) for i in order}
+        sorted_by_class = {int(c): self._sorted_class(int(c)) for c in self.classes}
+        losses = {i: self._loss_of(i, sorted_by_class) for i in order}
         return dict(sorted(losses.items(), key=lambda pair: -pair[1]))
 
-    def _loss_of(self, image: int, missing: BoolArray) -> float:
+    def _sorted_class(self, c: int) -> _SortedClass:
+        """The detections of a class, the best score first, and the images of its targets that are not found."""
+        members = np.flatnonzero(self.found.classes == c)
+        members = members[np.argsort(-self.found.scores[members], kind="stable")]
+        own = self.wanted.classes == c
+        lost = self.wanted.image[own & (self.wanted.finder < 0)]
+        hits = self.found.kind[members] == TRUE_POSITIVE
+        return _SortedClass(hits, self.found.image[members], lost, int(own.sum()))
+
+    def _loss_of(self, image: int, sorted_by_class: Mapping[int, _SortedClass]) -> float:
         """Rise of the mean AP50 when one image has no error; only its classes are computed again."""
-        wrong = (self.found.image == image) & (self.found.kind != TRUE_POSITIVE)
-        lost = self.wanted.classes[missing & (self.wanted.image == image)]
-        touched = np.unique(np.concatenate([self.found.classes[wrong], lost]))
-        touched = touched[np.isin(touched, self.classes)]
-        points = _points(self.found, self.wanted, ~wrong)
-        best = np.full(len(lost), np.inf)
-        points = points._replace(
-            scores=np.concatenate([best, points.scores]),
-            classes=np.concatenate([lost, points.classes]),
-            hits=np.concatenate([np.ones(len(lost), bool), points.hits]),
-        )
-        before = self.ap[np.searchsorted(self.classes, touched)]
-        return float((class_aps(points, touched) - before).sum() / max(len(self.classes), 1))
+        rise = 0.0
+        for before, part in zip(self.ap, sorted_by_class.values(), strict=True):
+            wrong, lost = (part.image == image) & ~part.hits, int((part.lost == image).sum())
+            if lost or wrong.any():
+                hits = np.concatenate([np.ones(lost, bool), part.hits[~wrong]])
+                rise += _ap_of(hits, part.positives) - float(before)
+        return rise / max(len(self.classes), 1)
 
 
 def analyse_errors(images: Sequence[CocoImage]) -> ErrorAnalysis:
@@ -192,7 +213,7 @@ def _analyse_image(image: CocoImage, place: int) -> tuple[Found, Wanted]:
     size = np.where(target >= 0, sizes[target] if len(sizes) else 0, own_size)
     pointed = np.isin(np.arange(len(truth)), target[np.isin(kind, (CLS, LOC)) & ~in_crowd])
     place_of = np.cumsum(~in_crowd) - 1
-    columns = (np.full(len(scores), place), scores, classes, kind, target, size)
+    columns = (np.full(len(scores), place), scores, classes, kind, target, size, boxes)
     found = Found(*(column[~in_crowd] for column in columns))
     moved = np.where(finder >= 0, place_of[finder] if len(scores) else -1, -1)
     missed = (finder < 0) & ~pointed
@@ -203,12 +224,11 @@ def _best(image: CocoImage) -> tuple[Float64Array, Float64Array, IntArray]:
     """The best 100 detections of each class, the best score first."""
     scores = np.asarray(image.scores, np.float64)
     classes = np.asarray(image.classes).astype(np.int64)
+    by_class, rank = rank_in_class(scores, classes)
+    kept = np.zeros(len(scores), bool)
+    kept[by_class[rank < MAX_DETS[-1]]] = True
     order = np.argsort(-scores, kind="stable")
-    ranks = np.zeros(len(order), np.int64)
-    for c in np.unique(classes):
-        members = classes[order] == c
-        ranks[members] = np.arange(members.sum())
-    order = order[ranks < MAX_DETS[-1]]
+    order = order[kept[order]]
     return np.asarray(image.boxes, np.float64).reshape(-1, 4)[order], scores[order], classes[order]
 
 
@@ -290,17 +310,15 @@ def _corrects(found: Found, wanted: Wanted) -> BoolArray:
 
 def class_aps(points: Points, classes: IntArray) -> Float64Array:
     """Return the mean precision at 101 recalls (nc,) of each class; NaN without targets and detections."""
-    out = np.zeros(len(classes))
     order = np.argsort(-points.scores, kind="stable")
-    for k, c in enumerate(classes):
-        members = order[points.classes[order] == c]
-        positives = int((points.targets == c).sum())
-        if not positives and not len(members):
-            out[k] = np.nan
-        hits = points.hits[members].cumsum()
-        if positives and len(hits):
-            precision = hits / np.arange(1, len(hits) + 1)
-            envelope = np.maximum.accumulate(precision[::-1])[::-1]
-            at = np.searchsorted(hits / positives, RECALLS, side="left")
-            out[k] = envelope[np.minimum(at, len(hits) - 1)][at < len(hits)].sum() / len(RECALLS)
-    return out
+    hits, of = points.hits[order], points.classes[order]
+    return np.array([_ap_of(hits[of == c], int((points.targets == c).sum())) for c in classes], np.float64)
+
+
+def _ap_of(hits: BoolArray, positives: int) -> float:
+    """Mean precision at 101 recalls of detections (n,) in falling score; NaN without targets and detections."""
+    if not positives:
+        return 0.0 if len(hits) else float("nan")
+    if not len(hits):
+        return 0.0
+    return float(precision_at_recalls(hits[:, None], ~hits[:, None], positives).mean())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,13 +40,16 @@ def save_figure(figure: Figure, file: Path, dpi: int) -> None:
         f.write(content)
 
 
-def figure_bytes(figure: Figure, format: str, dpi: int) -> bytes:
-    """Return the figure as a file of a format, its strings in fonts that have their characters where there are any."""
+def figure_bytes(figure: Figure, format: str, dpi: int, metadata: Mapping[str, str | None] | None = None) -> bytes:
+    """Return the figure as a file of a format, its strings in fonts that have their characters where there are any.
+
+    `metadata` replaces entries that Matplotlib writes into the file; None leaves one out.
+    """
     use_fonts_for(figure)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # one warning of ours says what to do
-        figure.savefig(buffer, format=format, dpi=dpi)
+        figure.savefig(buffer, format=format, dpi=dpi, metadata=metadata)
     return buffer.getvalue()
 
 

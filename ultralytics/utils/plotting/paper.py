@@ -6,7 +6,6 @@ figure is readable in grey.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
-from ultralytics.utils.plotting.figure import new_figure
+from ultralytics.utils.plotting.figure import figure_bytes, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,24 +29,12 @@ DASHES: tuple[tuple[int, tuple[float, ...]], ...] = (
 )  # fmt: skip
 FORMATS = ("png", "pdf", "svg")
 DPI = 300
-CJK_FONTS = (
-    "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN", "WenQuanYi Zen Hei",
-    "WenQuanYi Micro Hei", "Microsoft YaHei", "SimHei", "PingFang SC", "Heiti SC", "Noto Sans CJK JP",
-)  # fmt: skip
-"""Fonts with Chinese characters, the first that is installed is used for what the standard font lacks."""
+_NO_DATE = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
 
 
 def style_of(i: int) -> tuple[str, str, tuple[int, tuple[float, ...]]]:
     """Return colour, marker and dash of the i-th arm; the combinations repeat after 64 arms."""
     return PALETTE[i % 8], MARKERS[(i + i // 8) % 8], DASHES[(i + i // 8) % 8]
-
-
-def font_families() -> list[str]:
-    """Return the standard font, followed by an installed one with Chinese characters where there is one."""
-    from matplotlib import font_manager
-
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    return ["DejaVu Sans", *[name for name in CJK_FONTS if name in installed][:1]]
 
 
 @contextmanager
@@ -56,7 +43,7 @@ def paper_style() -> Iterator[None]:
     import matplotlib as mpl
 
     style: Any = {
-        "font.family": font_families(), "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7,
+        "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7,
         "ytick.labelsize": 7, "legend.fontsize": 7, "axes.linewidth": 0.6, "lines.linewidth": 1.2,
         "lines.markersize": 4, "grid.linewidth": 0.4, "grid.alpha": 0.35, "xtick.major.width": 0.6,
         "ytick.major.width": 0.6,
@@ -78,28 +65,27 @@ def paper_figure(
     return figure, axes
 
 
+def check_format(fmt: str) -> None:
+    """Raise ConfigError for a format that figures are not written in."""
+    if fmt not in FORMATS:
+        raise ConfigError(f"fmt={fmt!r} is not one of {', '.join(FORMATS)}")
+
+
 def save_paper(figure: Figure, stem: Path, fmt: str = "pdf") -> list[Path]:
-    """Write `<stem>.png` and the vector file of `fmt`; return the files.
+    """Write `<stem>.png` and the vector file of `fmt`, without a date so that equal figures are equal files.
+
+    Returns the files.
 
     Raises:
         ConfigError: an unknown format.
     """
-    if fmt not in FORMATS:
-        raise ConfigError(f"fmt={fmt!r} is not one of {', '.join(FORMATS)}")
+    check_format(fmt)
     files = []
     for suffix in dict.fromkeys(("png", fmt)):
         files.append(stem.with_name(f"{stem.name}.{suffix}"))
         with atomic_write(files[-1], "wb") as f:
-            f.write(rendered(figure, suffix))
+            f.write(figure_bytes(figure, suffix, DPI, _NO_DATE.get(suffix)))
     return files
-
-
-def rendered(figure: Figure, suffix: str) -> bytes:
-    """Return the bytes of a figure as png, pdf or svg, without a date, so that equal figures are equal files."""
-    buffer = io.BytesIO()
-    date = {"CreationDate": None} if suffix == "pdf" else {"Date": None} if suffix == "svg" else {}
-    figure.savefig(buffer, format=suffix, dpi=DPI, metadata=date)
-    return buffer.getvalue()
 
 
 def label_below(figure: Figure, axes: Axes, names: Sequence[str], columns: int = 3) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from ultralytics.nn.build.names import find_entry
+from ultralytics.nn.checkpoint.format import read_library_weights
 from ultralytics.nn.modules.backbones import Timm, load_row_weights, timm_rows
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils.errors import ModelYAMLError, NotFoundError
@@ -111,13 +112,13 @@ def test_weights_come_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     model = RTDETRDetectionModel(yaml_of([-1, 1, "Timm", [SMALL, True]]), verbose=False)
     with pytest.raises(NotFoundError, match=rf"{SMALL}\.\w+\.safetensors is not in {tmp_path}/checkpoints"):
-        load_row_weights(model)
+        load_row_weights(model, read_library_weights)
     whole = timm.create_model(SMALL)
     name = timm.get_pretrained_cfg(SMALL)
     file = tmp_path / "checkpoints" / f"{SMALL}.{name.tag}.pth"
     file.parent.mkdir()
     torch.save(whole.state_dict(), file)
-    assert load_row_weights(model) == [file]
+    assert load_row_weights(model, read_library_weights) == [file]
     assert torch.equal(model.model[0].state_dict()["conv_stem.weight"], whole.conv_stem.weight)
     assert torch.equal(model.model[0].state_dict()["blocks.2.0.conv_pw.weight"], whole.blocks[2][0].conv_pw.weight)
 
@@ -125,11 +126,14 @@ def test_weights_come_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_given_file_wins(tmp_path: Path) -> None:
     row = RTDETRDetectionModel(yaml_of([-1, 1, SMALL, [True, str(tmp_path / "mine.pth")]]), verbose=False)
     with pytest.raises(NotFoundError, match=r"mine\.pth is not in"):
-        load_row_weights(row)
+        load_row_weights(row, read_library_weights)
 
 
 def test_rows_without_pretrained_weights_read_nothing() -> None:
-    assert load_row_weights(RTDETRDetectionModel(yaml_of([-1, 1, SMALL, [False]]), verbose=False)) == []
+    assert (
+        load_row_weights(RTDETRDetectionModel(yaml_of([-1, 1, SMALL, [False]]), verbose=False), read_library_weights)
+        == []
+    )
 
 
 def test_timm_is_imported_when_a_row_asks() -> None:

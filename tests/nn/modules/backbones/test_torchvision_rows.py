@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,18 @@ import pytest
 import torch
 import torchvision
 
+from ultralytics.nn.checkpoint.format import read_library_weights
 from ultralytics.nn.modules.backbones import TorchVision, load_row_weights
 from ultralytics.nn.modules.backbones.torchvision_rows import TorchVisionMaps
 from ultralytics.nn.tasks import RTDETRDetectionModel
-from ultralytics.utils.errors import ConfigError, ModelYAMLError, NotFoundError
+from ultralytics.utils.errors import CheckpointError, ConfigError, ModelYAMLError, NotFoundError
+
+
+class Runs:
+    """Ends the process when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os._exit, (3,)
 
 
 def yaml_of(row: list[Any]) -> dict[str, Any]:
@@ -81,13 +91,24 @@ def test_weights_come_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     model = RTDETRDetectionModel(yaml_of([-1, 1, "TorchVision", ["resnet18", True]]), verbose=False)
     with pytest.raises(NotFoundError, match=rf"resnet18-\w+\.pth is not in {tmp_path}/checkpoints"):
-        load_row_weights(model)
+        load_row_weights(model, read_library_weights)
     net = torchvision.models.resnet18()
     file = tmp_path / "checkpoints" / Path(torchvision.models.ResNet18_Weights.DEFAULT.url).name
     file.parent.mkdir()
     torch.save(net.state_dict(), file)
-    assert load_row_weights(model) == [file]
+    assert load_row_weights(model, read_library_weights) == [file]
     assert torch.equal(model.state_dict()["model.0.m.layer2.0.conv1.weight"], net.layer2[0].conv1.weight)
+
+
+def test_weights_are_read_as_data(tmp_path: Path) -> None:
+    """An old-style file of tensors is read; one that would run code, or is cut short, is refused in one line."""
+    row = TorchVisionMaps("resnet18", weights=str(tmp_path / "w.pth"))
+    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "w.pth", _use_new_zipfile_serialization=False)
+    assert row.load_weights(read_library_weights) == tmp_path / "w.pth"
+    for content in (pickle.dumps(Runs()), (tmp_path / "w.pth").read_bytes()[:2000], pickle.dumps([1])):
+        (tmp_path / "w.pth").write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"w\.pth"):
+            row.load_weights(read_library_weights)
 
 
 def test_upstreams_form_downloads_nothing(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

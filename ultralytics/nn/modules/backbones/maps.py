@@ -6,15 +6,19 @@ Shapes: B batch, C channels, H x W map.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ultralytics.utils.errors import ConfigError, NotFoundError
 from ultralytics.utils.files import user_path
 from ultralytics.utils.log import LOGGER
+
+TensorReader: TypeAlias = Callable[[Path], Mapping[str, Tensor]]
+"""Gives the tensors of a weights file by name; what stands in the file is never run."""
 
 PROBE_MAP = (256, 320)  # height and width of the probe image; no two strides agree in both sides
 
@@ -53,10 +57,10 @@ class MapBackbone(nn.Module):
         """Return the files in which the library keeps the weights, the likeliest first."""
 
     @abstractmethod
-    def read_weights(self, path: Path) -> None:
-        """Take the weights of a file."""
+    def read_weights(self, path: Path, read: TensorReader) -> None:
+        """Take the weights of a file, by the library's own reader or by `read`."""
 
-    def load_weights(self) -> Path:
+    def load_weights(self, read: TensorReader) -> Path:
         """Take the row's weights from disk and return their file; NotFoundError with the file to place."""
         files = [user_path(self.weights)] if self.weights else self.candidates()
         found = next((file for file in files if file.is_file()), None)
@@ -65,22 +69,23 @@ class MapBackbone(nn.Module):
                 f"no pretrained weights of {self.source} on this disk: {files[0].name} is not in {files[0].parent}",
                 f"place the file {files[0].name} in {files[0].parent}, or write pretrained false in the row",
             )
-        self.read_weights(found)
+        self.read_weights(found, read)
         return found
 
 
-def load_row_weights(model: nn.Module) -> list[Path]:
+def load_row_weights(model: nn.Module, read: TensorReader) -> list[Path]:
     """Give the rows that ask for pretrained weights theirs, from files on this disk; return those files.
 
-    Called once, when a training run starts from a YAML. Nothing is downloaded.
+    Called once, when a training run starts from a YAML. Nothing is downloaded. `read` gives the tensors of a file.
 
     Raises:
         NotFoundError: A file is not there; the message has its name and folder.
+        CheckpointError: A file is damaged or holds more than tensors.
     """
     files = []
     for module in model.modules():
         if isinstance(module, MapBackbone) and module.pretrained:
-            files.append(module.load_weights())
+            files.append(module.load_weights(read))
             LOGGER.info(f"{module.source}: pretrained weights of {files[-1]}")
     return files
 

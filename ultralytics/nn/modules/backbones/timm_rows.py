@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ultralytics.nn.modules.backbones.maps import MapBackbone, hub_file
+from ultralytics.nn.modules.backbones.maps import MapBackbone, TensorReader, hub_file
 from ultralytics.nn.registry import Entry, Plan, RowContext, register
 from ultralytics.utils.errors import ConfigError, NotFoundError
 
@@ -131,8 +131,12 @@ class Timm(MapBackbone):
             files += [Path(name) for name in cached if isinstance(name, str)]
         return files
 
-    def read_weights(self, path: Path) -> None:
-        """Take the weights of a file in timm's form: of the whole classifier, as timm publishes them."""
+    def read_weights(self, path: Path, read: TensorReader) -> None:
+        """Take the weights of a file in timm's form: of the whole classifier, as timm publishes them.
+
+        timm converts their names; `read` looks at the file first, so that one that could run code is refused.
+        """
+        read(path)
         overlay = {"file": str(path), "url": "", "hf_hub_id": None}
         filled: nn.Module = self._create(self.picked, pretrained=True, pretrained_cfg_overlay=overlay)
         self.load_state_dict(filled.state_dict())

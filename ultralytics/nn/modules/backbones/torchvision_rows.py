@@ -15,7 +15,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
-from ultralytics.nn.modules.backbones.maps import PROBE_MAP, MapBackbone, hub_file
+from ultralytics.nn.modules.backbones.maps import PROBE_MAP, MapBackbone, TensorReader, hub_file
 from ultralytics.nn.registry import Plan, RowContext, register
 from ultralytics.utils.errors import ConfigError, NotFoundError
 from ultralytics.utils.log import LOGGER
@@ -90,10 +90,9 @@ class TorchVisionMaps(MapBackbone):
         url = str(torchvision.models.get_model_weights(self.source).DEFAULT.url)
         return [hub_file(url.rpartition("/")[2])]
 
-    def read_weights(self, path: Path) -> None:
+    def read_weights(self, path: Path, read: TensorReader) -> None:
         """Take the weights of a file of the whole classifier."""
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        missing = self.m.load_state_dict(state, strict=False).missing_keys
+        missing = self.m.load_state_dict(read(path), strict=False).missing_keys
         if missing:
             raise ConfigError(f"{path} holds no weights of {self.source}: {missing[0]} is missing")
 

@@ -42,9 +42,19 @@ EVENTS: tuple[str, ...] = (
 )
 
 
-def default_callbacks() -> dict[str, list[Callback]]:
-    """A fresh table with an empty list for each event."""
+def get_default_callbacks() -> dict[str, list[Callback]]:
+    """Return a fresh table with an empty list for each event."""
     return {event: [] for event in EVENTS}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "default_callbacks":  # the interface's table, a copy each time
+        return get_default_callbacks()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def add_integration_callbacks(instance: object) -> None:
+    """Do nothing: the loggers of `loggers=` and of the settings are attached when a run starts."""
 
 
 def check_event(event: str) -> str:
@@ -68,7 +78,7 @@ class Callbacks:
     """
 
     def __init__(self, table: Mapping[str, Iterable[Callback]] | Callbacks | None = None) -> None:
-        self.table = default_callbacks()
+        self.table = get_default_callbacks()
         given = table.table if isinstance(table, Callbacks) else table or {}
         for event, functions in given.items():
             for fn in functions:
@@ -119,6 +129,11 @@ class CallbackMixin:
 
     def add_callback(self, event: str, callback: Callback) -> None:
         """Append a function to an event's list."""
+        self.callbacks.add(event, callback)
+
+    def set_callback(self, event: str, callback: Callback) -> None:
+        """Let an event have this function alone."""
+        self.callbacks.clear(event)
         self.callbacks.add(event, callback)
 
     def run_callbacks(self, event: str) -> None:

@@ -12,8 +12,8 @@ _STYLE = """
 body { font: 16px/1.5 system-ui, "Noto Sans", "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", sans-serif;
 max-width: 1080px; margin: 1.5em auto; padding: 0 1em; color: #1d1d1f; background: #fff }
 h1 { font-size: 1.7em; line-height: 1.2 } h2 { font-size: 1.25em; margin-top: 2em; border-bottom: 1px solid #ddd }
-.scroll { overflow-x: auto } table { border-collapse: collapse; margin: .8em 0; font-size: .92em;
-font-variant-numeric: tabular-nums } td, th { padding: .25em .7em; border-bottom: 1px solid #e3e3e3; text-align: right;
+.scroll { overflow-x: auto } table { border-collapse: collapse; margin: .8em 0; font-size: .86em;
+font-variant-numeric: tabular-nums } td, th { padding: .25em .55em; border-bottom: 1px solid #e3e3e3; text-align: right;
 white-space: nowrap } td:first-child, th:first-child, td.text { text-align: left } th { background: #f4f5f7 }
 td.text { white-space: normal; min-width: 9em } tr.best td { background: #eef7ee }
 img { max-width: 100%; height: auto } figure { margin: 1em 0; break-inside: avoid }

@@ -15,7 +15,7 @@ import cv2
 from ultralytics.cfg.schema import KEYS
 from ultralytics.data.images import imread
 from ultralytics.nn.checkpoint.format import read_checkpoint
-from ultralytics.study.html import details, document, picture, picture_file, table_html
+from ultralytics.study.pages.html import details, document, picture, picture_file, table_html
 from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import NotFoundError
 from ultralytics.utils.files import atomic_write

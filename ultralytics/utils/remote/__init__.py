@@ -1,0 +1,1 @@
+"""Files that lie elsewhere: fetched by HTTP, and the catalogue of published weights."""
