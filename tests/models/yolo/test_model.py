@@ -131,14 +131,14 @@ def test_saved_and_loaded_it_is_the_same(trained: YOLO, data: Path, tmp_path: Pa
 
 def test_an_exported_file_gives_the_same_boxes(trained: YOLO, data: Path, tmp_path: Path) -> None:
     copied = YOLO(trained.save(tmp_path / "net.pt"))
-    opened = YOLO(copied.export(format="torchscript", imgsz=64))
+    opened = YOLO(copied.export(format="torchscript", imgsz=128, data=str(data)))  # images that lie in it as 96 x 128
     assert type(opened) is YOLO and opened.overrides["letterbox"] is True
     image = draw((90, 60), [[0, 0.5, 0.5, 0.4, 0.4]])
-    same: dict[str, Any] = {"imgsz": 64, "conf": 0.0, "iou": 0.6, "max_det": 20, "device": "cpu", "amp": False}
+    same: dict[str, Any] = {"imgsz": 128, "conf": 0.0, "iou": 0.6, "max_det": 20, "rect": False, "amp": False}
     want, got = (model.predict(image, **same)[0].boxes for model in (copied, opened))
     torch.testing.assert_close(got.conf, want.conf, atol=1e-5, rtol=0)
     torch.testing.assert_close(got.xyxy, want.xyxy, atol=1e-2, rtol=0)
-    assert opened.val(data=str(data), imgsz=64, batch=1, workers=0, plots=False, project=str(tmp_path)).box.map >= 0
+    assert opened.val(data=str(data), imgsz=128, batch=1, workers=0, plots=False, project=str(tmp_path)).box.map >= 0
 
 
 def test_a_resumed_run_equals_the_uninterrupted_one(data: Path, tmp_path: Path) -> None:

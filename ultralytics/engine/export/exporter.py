@@ -210,7 +210,7 @@ class Export:
         """Turns images into network input."""
         options: dict[str, Any] = {"task": self.network.task}
         if self.network.task == "detect":
-            options["letterbox"] = self.letterbox
+            options |= {"letterbox": self.letterbox, "rect": False}  # a file of one size takes no rectangles
         return ParityInputs(self.predictor, self.reference, options)
 
     @cached_property
@@ -325,6 +325,7 @@ class Export:
     def _val_args(self) -> dict[str, Any]:
         kept = {k: getattr(self.args, k) for k in keys_with(Trait.EXPORT_VAL, task=self.network.task)}
         own = {"task": self.network.task, "imgsz": max(self.size), "batch": self.args.batch, "device": str(self.device)}
+        own |= {"rect": False} if self.network.task == "detect" else {}  # both see the same inputs
         return {**kept, **own, "plots": False, "verbose": False}
 
     def _report(self, comparison: ParityReport) -> None:
