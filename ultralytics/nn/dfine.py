@@ -112,7 +112,7 @@ class DFINEDetectionModel(DetectionModel):
         head = self.model[-1]
         local = None
         if isinstance(head, DFINEDecoder) and chosen.local:
-            local = FineGrainedLoss(head.reg_max, float(head.reg_scale), float(head.up))
+            local = FineGrainedLoss(head.reg_max, float(head.reg_scale.detach()), float(head.up.detach()))
         gains = {"class": 2.0, "bbox": 5.0, "giou": 2.0}
         late = None if chosen.change_epoch is None else HungarianMatcher(gains, iou_power=4.0)
         plan = MatcherPlan(HungarianMatcher(gains), late, chosen.change_epoch or 0)
