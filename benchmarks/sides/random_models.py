@@ -48,9 +48,8 @@ def fill(model: torch.nn.Module) -> None:
 def make(out: str, size: str, imgsz: int) -> None:
     """Build, fill, run and save one model."""
     backbone, detector = SIZES[size]
-    config = RTDetrV2Config(
-        backbone_config=RTDetrResNetConfig(**backbone, out_features=["stage2", "stage3", "stage4"]), **detector
-    )
+    resnet = RTDetrResNetConfig(**backbone, out_features=["stage2", "stage3", "stage4"])
+    config = RTDetrV2Config(backbone_config=resnet, num_labels=80, **detector)
     model = RTDetrV2ForObjectDetection(config).eval()
     fill(model)
     image = torch.rand(2, 3, imgsz, imgsz, generator=torch.Generator().manual_seed(1))

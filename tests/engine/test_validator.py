@@ -236,7 +236,7 @@ def trainer_of(model: torch.nn.Module, validator: RTDETRValidator, data: dict[st
 
     values = {
         "args": validator.args, "data": data, "device": torch.device("cpu"), "epoch": 0, "epochs": 3, "model": model,
-        "ema": None, "stopper": EarlyStopping(10), "label_loss_items": label, **more,
+        "ema": None, "shared_validation": False, "stopper": EarlyStopping(10), "label_loss_items": label, **more,
     }  # fmt: skip
     return SimpleNamespace(**values)
 
