@@ -132,7 +132,7 @@ UPSTREAM = {
     "auto_augment": "randaugment",
     "erasing": 0.4,
     "cfg": None,
-    "tracker": "tracktrack.yaml",
+    "tracker": "bytetrack.yaml",  # its default there is a method of its own, which is not here
 }
 
 OURS = {
@@ -163,6 +163,9 @@ OURS = {
     "allow_mismatch": False,
     "errors": False,
     "match": "top-k",
+    "slice": None,
+    "overlap": 0.2,
+    "save_mot": False,
     "ci": False,
     "smoothing": 0.0,
     "distill_type": "hard",

@@ -147,6 +147,9 @@ class Args(TypedNamespace):
     model_scale: str | None
     modules: str | list[str] | None
     letterbox: bool | None
+    slice: int | None
+    overlap: float
+    save_mot: bool
     reduced_decode: bool
     errors: bool
     match: str

@@ -7,6 +7,7 @@ from ultralytics.cfg.keys import Key
 from ultralytics.cfg.keys import Trait as T
 
 _AUGMENT = T.AUGMENT | T.RESUME
+_TILES_ELSEWHERE = "it is for val and predict; `yolo tile` writes tiles to train on"
 _OF_QUERIES = "it belongs to losses that match queries with objects"
 
 OWN: tuple[Key, ...] = (
@@ -159,6 +160,36 @@ OWN: tuple[Key, ...] = (
         traits=T.WEIGHTS | T.EXPORT_VAL | T.EVERY_MODE,
     ),
     Key(
+        "slice",
+        k.INT,
+        None,
+        "side in px of the tiles that large images are also seen in; null: as a whole only",
+        low=32,
+        nullable=True,
+        only="detect",
+        traits=T.EVERY_MODE,
+        inert_in={"train": _TILES_ELSEWHERE},
+    ),
+    Key(
+        "overlap",
+        k.FLOAT,
+        0.2,
+        "least overlap of neighbouring tiles, as a ratio of their side",
+        low=0,
+        high=0.9,
+        only="detect",
+        traits=T.EVERY_MODE,
+        inert_in={"train": _TILES_ELSEWHERE},
+    ),
+    Key(
+        "save_mot",
+        k.BOOL,
+        False,
+        "write the tracks of each sequence as MOT Challenge text",
+        only="detect",
+        inert_in=dict.fromkeys(("train", "val", "predict"), "it is for track"),
+    ),
+    Key(
         "reduced_decode",
         k.BOOL,
         False,
@@ -179,7 +210,7 @@ OWN: tuple[Key, ...] = (
         "rows of a query in val: top-k over query and class, one-class (its best alone), or both, one beside the other",
         choices=("top-k", "one-class", "both"),
         only="detect",
-        inert_in={"predict": "it is a rule of val"},
+        inert_in=dict.fromkeys(("predict", "track"), "it is a rule of val"),
     ),
     Key("ci", k.BOOL, False, "confidence intervals in val: bootstrap over images, seeded", only="detect"),
     Key(
