@@ -35,6 +35,7 @@ from ultralytics.data.utils import exif_size, get_hash
 from ultralytics.engine.export.exporter import EXPORT_FORMATS, export_names
 from ultralytics.engine.exporter import export_formats
 from ultralytics.engine.results import Masks, Results
+from ultralytics.models.rtdetr.val import RTDETRValidator
 from ultralytics.nn import tasks
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.backends.metadata import CONFIG_FILE, METADATA_KEY, ExportMetadata
@@ -232,6 +233,10 @@ ROWS: dict[str, tuple[Callable[[], Any], Any]] = {
     "empty tensor": (lambda: ops.empty_like(torch.ones(2, dtype=torch.int8)).dtype, torch.float32),  # type: ignore[attr-defined]
     "version of torch": (lambda: (torch_utils.TORCH_1_9, torch_utils.TORCH_99_0), (True, False)),
     "formats": (lambda: {len(column) for column in export_formats().values()}, {len(EXPORT_FORMATS) + 1}),
+    "arguments of a validator": (
+        lambda: [RTDETRValidator(args=given).args.imgsz for given in ({"imgsz": 96}, SimpleNamespace(imgsz=96))],
+        [96, 96],
+    ),
     "image size as a string": (
         lambda: [ultralytics.cfg.get_cfg(overrides={"imgsz": v}).imgsz for v in ("64", "(64, 32)")],  # type: ignore[attr-defined]
         [64, [64, 32]],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import itertools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import ultralytics
@@ -126,6 +127,14 @@ def value_of(text: str, kind: kinds.Kind | None = None) -> Any:
         return text
 
 
+_ARGUMENTS_OF_SUFFIX: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys((".pt", ".pth", ".onnx", ".torchscript", ".engine", ".safetensors"), ("model",)),
+    **dict.fromkeys((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".mp4", ".avi", ".mov", ".mkv"), ("source",)),
+    **dict.fromkeys((".yaml", ".yml"), ("model", "data")),
+}
+"""The arguments that a file name without one may stand for."""
+
+
 def _switch(key: str) -> bool:
     """A bare name stands for true if it is a switch."""
     if key in _OLD_SWITCHES or (key in KEYS and isinstance(KEYS[key].default, bool)):
@@ -136,6 +145,9 @@ def _switch(key: str) -> bool:
         raise ConfigError(f"{key!r} needs a value: {key}={example}\nAllowed: {KEYS[key].bounds}.")
     if absence(key):
         raise UnknownArgumentError(f"{key!r}: {absence(key)}")
+    if names := _ARGUMENTS_OF_SUFFIX.get(Path(key).suffix.lower()):
+        meant = " or ".join(f"{name}={key}" for name in names)
+        raise UnknownArgumentError(f"{key!r} is not a mode, command or argument\nDid you mean {meant}?")
     near = nearest(key, [*TASKS, *MODES, *ultralytics.cli.tools.TOOLS, *COMMANDS, *KEYS])
     hint = f"Did you mean {' or '.join(near)}?" if near else "`yolo help` shows the commands."
     raise UnknownArgumentError(f"{key!r} is not a mode, command or argument\n{hint}")

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import zip_longest
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol, TypeAlias, TypedDict
 
 import torch
@@ -119,11 +120,12 @@ def load_backend(weights: WeightsSource, device: torch.device, args: Args) -> Au
     return backend
 
 
-def build_args(args: IterableSimpleNamespace | Mapping[str, Any] | None) -> Args:
-    """Return a full argument set: a resolved one is copied, a mapping is laid over the defaults."""
+def build_args(args: SimpleNamespace | Mapping[str, Any] | None) -> Args:
+    """Return a full argument set: a resolved one is copied, a mapping or namespace is laid over the defaults."""
     if isinstance(args, IterableSimpleNamespace):
         return get_cfg(args)
-    return get_cfg(overrides=dict(args) if args else None)
+    given = vars(args) if isinstance(args, SimpleNamespace) else args
+    return get_cfg(overrides=dict(given) if given else None)
 
 
 class BaseValidator(CallbackMixin):
@@ -161,7 +163,7 @@ class BaseValidator(CallbackMixin):
         self,
         dataloader: DataLoader[Batch] | None = None,
         save_dir: str | Path | None = None,
-        args: IterableSimpleNamespace | Mapping[str, Any] | None = None,
+        args: SimpleNamespace | Mapping[str, Any] | None = None,
         _callbacks: Callbacks | Mapping[str, list[Callback]] | None = None,
     ) -> None:
         refuse_uncalled(type(self), VALIDATOR_NOT_CALLED)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -19,7 +20,7 @@ from ultralytics.data.classify import ClassificationDataset, build_classify_load
 from ultralytics.data.types import Batch
 from ultralytics.engine.validator import BaseValidator, Module, Prediction, RawOutput, first_tensor
 from ultralytics.models.shvit.pre import normalize, to_bytes
-from ultralytics.utils import LOGGER, IterableSimpleNamespace
+from ultralytics.utils import LOGGER
 from ultralytics.utils.callbacks import Callback, Callbacks
 from ultralytics.utils.errors import ConfigError, DatasetError
 from ultralytics.utils.metrics import ClassifyMetrics, ConfusionMatrix
@@ -40,7 +41,7 @@ class ClassificationValidator(BaseValidator):
         self,
         dataloader: DataLoader[Batch] | None = None,
         save_dir: str | Path | None = None,
-        args: IterableSimpleNamespace | Mapping[str, Any] | None = None,
+        args: SimpleNamespace | Mapping[str, Any] | None = None,
         _callbacks: Callbacks | Mapping[str, list[Callback]] | None = None,
         teacher: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
