@@ -280,20 +280,22 @@ class BasePredictor(CallbackMixin):
         source: object = None,
         model: WeightsSource | None = None,
         *args: object,
-        tracks: Tracks | None = None,
         **kwargs: object,
     ) -> Iterator[Results]:
         """Yield the `Results` of each image in turn; model and source are opened before the first is asked for.
 
-        The generator may be dropped at any point: open videos are finished then. `tracks` give the boxes their ids.
-        Further arguments go to `inference`.
+        The generator may be dropped at any point: open videos are finished then. `tracks` among
+        the arguments give the boxes their ids, the others go to `inference`.
         """
+        tracks = kwargs.pop("tracks", None)
         with self.lock:  # while a batch is in work, the arguments here are those of its pass
             self.setup_model(model)
             dataset, settings, folder = self.setup_source(source), self.args, self._folder
             writer = ResultWriter(settings, lambda: folder.path(settings), folder.used)
             timers = tuple(Profile(device=self.device) for _ in STAGES)
-            run = PredictRun(settings, self._imgsz, dataset, writer, timers, tracks)
+            run = PredictRun(
+                settings, self._imgsz, dataset, writer, timers, tracks if isinstance(tracks, Tracks) else None
+            )
             return self._stream(run, args, kwargs)
 
     def _stream(self, run: PredictRun, args: Sequence[object], kwargs: Mapping[str, object]) -> Iterator[Results]:

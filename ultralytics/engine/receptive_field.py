@@ -69,7 +69,7 @@ class ReceptiveField:
 
 def erf(
     model: Model,
-    source: Any,
+    source: object,
     layer: int | Sequence[int] | None = None,
     fmt: str = "pdf",
     **kwargs: Any,
@@ -121,7 +121,7 @@ def _layers(network: Any, asked: int | Sequence[int] | None) -> list[int]:
     return wanted
 
 
-def read_images(source: Any, side: int, channels: int = 3) -> list[Tensor]:
+def read_images(source: object, side: int, channels: int = 3) -> list[Tensor]:
     """Return up to 50 images (1, channels, side, side), RGB in 0..1, stretched to the square.
 
     Raises:
@@ -147,7 +147,7 @@ def measure_fields(
     Raises:
         ConfigError: the output of a layer is not a feature map.
     """
-    outputs: dict[int, Tensor] = {}
+    outputs: dict[int, object] = {}
     was_training, home = network.training, next(network.parameters()).device
     hooks = [network.model[i].register_forward_hook(_keeper(outputs, i)) for i in dict.fromkeys(layers)]
     sums = {i: np.zeros(tuple(images[0].shape[2:])) for i in layers}
@@ -167,16 +167,16 @@ def measure_fields(
     return [ReceptiveField(i, names[i], s / max(s.sum(), 1e-300), len(images)) for i, s in sums.items()]
 
 
-def _keeper(outputs: dict[int, Tensor], i: int) -> Any:
+def _keeper(outputs: dict[int, object], i: int) -> Any:
     """A hook that keeps the output of a layer."""
 
-    def keep(module: nn.Module, inputs: object, output: Any) -> None:
+    def keep(module: nn.Module, inputs: object, output: object) -> None:
         outputs[i] = output
 
     return keep
 
 
-def _centre_gradient(output: Any, pixels: Tensor, layer: int) -> Float64Array:
+def _centre_gradient(output: object, pixels: Tensor, layer: int) -> Float64Array:
     """Absolute gradient (H, W) of the centre of a map (1, C, h, w), mean over the colours.
 
     A map of even size has no middle cell: the four around the centre are added, so that the field stays centred.

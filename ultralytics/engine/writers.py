@@ -197,8 +197,10 @@ class ResultWriter:
 
     def close(self) -> None:
         """Finish open videos and files of tracks."""
-        for sink in (*self._videos.values(), *self._mot.values()):
-            sink.close()
+        for video in self._videos.values():
+            video.close()
+        for text in self._mot.values():
+            text.close()
         self._videos.clear()
         self._mot.clear()
 

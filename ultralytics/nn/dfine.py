@@ -89,13 +89,18 @@ class DFINEDetectionModel(DetectionModel):
         Tensors under the names of a family's own project are named by the rows of this network, whose YAML may have
         further rows.
         """
-        content = read_content(weights) if isinstance(weights, (str, Path)) else None
-        published = _published(weights) if content is None else published_state(foreign_tensors(content) or {})
-        if published is None:
-            return super().load(weights if content is None else as_checkpoint(content, user_path(weights)), verbose)
+        if isinstance(weights, (str, Path)):
+            path, content = user_path(weights), read_content(weights)
+            published = published_state(foreign_tensors(content) or {})
+            if published is None:
+                return super().load(as_checkpoint(content, path), verbose)
+        else:
+            published = _published(weights)
+            if published is None:
+                return super().load(weights, verbose)
         record = published_record(published, self.yaml)
         if isinstance(weights, (str, Path)):
-            record["names"] = names_beside(user_path(weights), len(published["decoder.dec_score_head.0.bias"]))
+            record["names"] = names_beside(path, len(published["decoder.dec_score_head.0.bias"]))
         return super().load(record, verbose)
 
     def init_criterion(self) -> FineCriterion:

@@ -220,8 +220,8 @@ class Results:
     ) -> None:
         """Draw from the last box to the first."""
         rows = self._rows()
-        for track, trail in self.trails.items():
-            annotator.path(trail, colors(track, bgr=True))
+        for key, trail in self.trails.items():
+            annotator.path(trail, colors(key, bgr=True))
         for i in reversed(range(len(rows))):
             xyxy, score, c, track = rows[i]
             label = f"id:{track} {self._name(c)}" if track is not None else self._name(c)

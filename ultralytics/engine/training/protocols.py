@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from ultralytics.cfg import Args
 from ultralytics.utils.callbacks import Callback, Callbacks
+from ultralytics.utils.files import increment_path
 
 if TYPE_CHECKING:
     from ultralytics.engine.training.console import LossMeter
@@ -39,6 +40,13 @@ class RunPaths:
         """Return the paths below a run folder; nothing is written."""
         wdir = save_dir / "weights"
         return cls(save_dir, wdir, wdir / "last.pt", wdir / "best.pt", save_dir / "results.csv")
+
+    def make(self, given: bool) -> tuple[RunPaths, bool]:
+        """Make the run folder: the first free one of its name, or the one that was `given`; also whether it is new."""
+        paths = self if given else RunPaths.under(increment_path(self.save_dir, mkdir=True))
+        new = not (given and paths.save_dir.exists())
+        paths.save_dir.mkdir(parents=True, exist_ok=True)
+        return paths, new
 
     def ending_with_last(self) -> RunPaths:
         """Return the paths of a run that ends with last.pt."""
@@ -135,4 +143,5 @@ class HasLaunch(HasRun, Protocol):
     model: nn.Module | str | None
     from_weights: bool
 
-    def claim_folder(self) -> None: ...
+    @property
+    def folder_is_given(self) -> bool: ...

@@ -55,7 +55,7 @@ from ultralytics.utils import LOGGER, YAML, IterableSimpleNamespace, colorstr, d
 from ultralytics.utils.callbacks import Callback, Callbacks
 from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.errors import ConfigError, refuse_uncalled
-from ultralytics.utils.files import atomic_write, increment_path
+from ultralytics.utils.files import atomic_write
 from ultralytics.utils.torch_tools.training import LR_CURVES, EarlyStopping, ModelEMA
 from ultralytics.utils.torch_tools.transfers import DeviceFeed
 from ultralytics.utils.torch_utils import amp_dtype, unwrap_model, wants_channels_last
@@ -310,19 +310,12 @@ class TrainerSetup(TrainerInterface):
     def _setup_folder(self) -> None:
         """Make the run folder, which all processes then know."""
         if self.rank <= 0:
-            self.claim_folder()
+            self.paths, self.recovery.made_folder = self.paths.make(self.folder_is_given)
             self.recovery.lock.take(self.paths.save_dir)
             self.paths.wdir.mkdir(parents=True, exist_ok=True)
             self.args = self.args.replace(save_dir=str(self.paths.save_dir))
         self.paths = RunPaths.under(dist.broadcast_object(self.paths.save_dir))
         self.validator.configure(self.paths.save_dir, plots=False if self.rank > 0 else None)
-
-    def claim_folder(self) -> None:
-        """Choose the first free folder of the run's name, and make it; a folder that was given is taken as it is."""
-        if not self.folder_is_given:
-            self.paths = RunPaths.under(increment_path(self.paths.save_dir, mkdir=True))
-        self.recovery.made_folder = not (self.folder_is_given and self.paths.save_dir.exists())
-        self.paths.save_dir.mkdir(parents=True, exist_ok=True)
 
     # ------------------------------------------------------------------------------------------------------ resume
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:

@@ -57,7 +57,7 @@ def train_in_processes(run: HasLaunch, processes: int) -> tuple[dict[str, float]
         )
     if any(run.callbacks.table.values()):
         LOGGER.warning("callbacks added here are not run in the processes of the GPUs; start those by torchrun")
-    run.claim_folder()
+    run.paths, _ = run.paths.make(run.folder_is_given)
     arguments = run.paths.save_dir / ARGUMENTS
     YAML.save(arguments, child_arguments(run))
     command = torchrun_command(processes, arguments, run.args.task)

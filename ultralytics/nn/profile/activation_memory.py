@@ -140,7 +140,9 @@ def _step_peak(network: nn.Module, shape: tuple[int, ...], amp: torch.dtype | No
             with meter, torch.autocast("cpu", amp or torch.bfloat16, enabled=amp is not None):
                 outputs = tree_leaves(network(torch.empty(shape)))
             with meter:
-                sum(x.float().sum() for x in outputs if isinstance(x, Tensor) and x.requires_grad).backward()
+                torch.stack(
+                    [x.float().sum() for x in outputs if isinstance(x, Tensor) and x.requires_grad]
+                ).sum().backward()
         except (RuntimeError, NotImplementedError):
             return None
     return meter.peak
