@@ -11,6 +11,7 @@ that fails or passes its limit does not stop the others. `--peer` is the interpr
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import subprocess
 import sys
@@ -25,11 +26,12 @@ from common import HERE, environment, machine
 
 @dataclass(frozen=True)
 class Step:
-    """A step of `gpu_steps.py`: its name, what it shows, and its part of the time."""
+    """A step of `gpu_steps.py`: its name, what it shows, its part of the time, and why a CPU cannot run it."""
 
     name: str
     shows: str
     weight: float = 1.0
+    card_only: str = ""
 
 
 STEPS = (
@@ -42,11 +44,16 @@ STEPS = (
     Step("training", "images/s, peak memory, host waits of a step and time of the loader", 4),
     Step("deterministic", "two runs with deterministic=True end with equal weights; what it costs", 2),
     Step("resume", "a run that was cut and resumed ends with the weights of the whole one", 2),
-    Step("out_of_memory", "the error names a batch that fits", 1),
-    Step("auto_batch", "batch=-1", 1),
+    Step("out_of_memory", "the error names a batch that fits", 1, "it would take the machine's memory, not a card's"),
+    Step("auto_batch", "batch=-1", 1, "memory is measured on a GPU; a CPU takes 16"),
     Step("latency", "prediction of 1 and 16 images, from array to Results", 2),
     Step("two_processes", "two runs side by side on one card end like one alone", 2),
-    Step("compiled", "compile=True gives the losses of the plain network", 3),
+    Step(
+        "compiled",
+        "compile=True gives the losses of the plain network",
+        3,
+        "compilation for a CPU needs a C++ compiler and minutes",
+    ),
     Step("tensorrt", "an engine file gives the boxes of the network", 2),
     Step("peer", "stock's training step beside ours", 2),
 )
@@ -82,21 +89,32 @@ def _rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     end = time.monotonic() + 60 * args.minutes
     for i, step in enumerate(chosen):
         left = end - time.monotonic()
+        if why := _missing(step, args):
+            yield _row(step.name, step.shows, why, "not run")
+            continue
         if left < 5:
             yield _row(step.name, step.shows, "the time was used up", "not run")
             continue
         limit = left * step.weight / sum(s.weight for s in chosen[i:]) * (1 if args.smoke else 1.5)
-        yield from _run(step, args, max(limit, 60.0))
+        yield from _run(step, args, max(limit, 120.0 if args.smoke else 60.0))
+
+
+def _missing(step: Step, args: argparse.Namespace) -> str:
+    """What a step lacks here, '' for nothing; found without starting it."""
+    if step.card_only and args.device == "cpu":
+        return step.card_only
+    if step.name == "tensorrt" and importlib.util.find_spec("tensorrt") is None:
+        return "the package tensorrt is not installed"
+    return "no environment was given (--peer)" if step.name == "peer" and args.peer is None else ""
 
 
 def _run(step: Step, args: argparse.Namespace, limit: float) -> Iterator[dict[str, Any]]:
     """Run one step in a process of its own."""
     options = {"device": args.device, "smoke": args.smoke, "peer": args.peer, "seconds": limit * 0.6}
     command = [sys.executable, str(HERE / "gpu_steps.py"), step.name, json.dumps(options)]
+    env = environment(sys.executable, 1 if args.smoke else None)  # tiny sizes: threads would cost more than they give
     try:
-        done = subprocess.run(
-            command, env=environment(sys.executable), capture_output=True, text=True, timeout=limit, check=False
-        )
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=limit, check=False)
     except subprocess.TimeoutExpired as e:
         yield from _answers(step, str(e.stdout or b"", "utf-8", "replace") if isinstance(e.stdout, bytes) else e.stdout)
         yield _row(step.name, step.shows, f"stopped after its limit of {limit:.0f} s", "failed")

@@ -12,14 +12,14 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from ultralytics.models.utils.fine_criterion import FineCriterion, FinePredictions, MatcherPlan
+from ultralytics.models.utils.fine_criterion import FineCriterion, FinePredictions, MatcherPlan, check_class_range
 from ultralytics.models.utils.fine_grained_loss import FineGrainedLoss
 from ultralytics.models.utils.ops import HungarianMatcher
 from ultralytics.models.utils.targets import batch_targets
 from ultralytics.nn.build.builder import set_batch_norm
 from ultralytics.nn.checkpoint.class_names import names_beside
 from ultralytics.nn.checkpoint.detr_files import published_record, published_state
-from ultralytics.nn.checkpoint.format import read_tensors
+from ultralytics.nn.checkpoint.format import as_checkpoint, foreign_tensors, read_content
 from ultralytics.nn.detection import DetectionModel, LossOptions, decoder_places
 from ultralytics.nn.families import Family, Scored, register_family
 from ultralytics.nn.modules.detr.dfine_head import DFINEDecoder, FineOutput
@@ -27,6 +27,7 @@ from ultralytics.nn.modules.detr.rtdetrv2_decoder import RTDETRDecoderv2
 from ultralytics.nn.modules.head import DecoderOutput
 from ultralytics.nn.transfer import TransferReport
 from ultralytics.utils.errors import ConfigError, ModelYAMLError
+from ultralytics.utils.files import user_path
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.loss import ClassificationLoss, FocalLoss, MatchabilityAwareLoss, VarifocalLoss
 
@@ -88,12 +89,13 @@ class DFINEDetectionModel(DetectionModel):
         Tensors under the names of a family's own project are named by the rows of this network, whose YAML may have
         further rows.
         """
-        published = _published(weights)
+        content = read_content(weights) if isinstance(weights, (str, Path)) else None
+        published = _published(weights) if content is None else published_state(foreign_tensors(content) or {})
         if published is None:
-            return super().load(weights, verbose)
+            return super().load(weights if content is None else as_checkpoint(content, user_path(weights)), verbose)
         record = published_record(published, self.yaml)
         if isinstance(weights, (str, Path)):
-            record["names"] = names_beside(weights, len(published["decoder.dec_score_head.0.bias"]))
+            record["names"] = names_beside(user_path(weights), len(published["decoder.dec_score_head.0.bias"]))
         return super().load(record, verbose)
 
     def init_criterion(self) -> FineCriterion:
@@ -136,6 +138,7 @@ class DFINEDetectionModel(DetectionModel):
             epoch: Epoch, from 0: the matching of DEIMv2 changes late. None: that of the run.
         """
         img = batch["img"]
+        check_class_range(batch["cls"], self.nc)  # where the loader put them: on the GPU it would be a wait
         targets = batch_targets(batch, len(img), img.device)
         preds = self.predict(img, batch=targets) if preds is None else preds
         raw = preds if isinstance(preds, (FineOutput, DecoderOutput)) else preds[1]
@@ -147,9 +150,6 @@ class DFINEDetectionModel(DetectionModel):
 
 def _published(weights: object) -> dict[str, Tensor] | None:
     """Return tensors under the names of a family's own project, None for other sources."""
-    if isinstance(weights, (str, Path)):
-        tensors = read_tensors(weights)
-        return None if tensors is None else published_state(tensors)
     if not isinstance(weights, Mapping):
         return None
     inner = weights.get("state_dict", weights)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.metrics import bbox_iou
+from ultralytics.utils.torch_tools.transfers import to_device
 
 __all__ = ("Assignment", "TaskAlignedAssigner", "bbox2dist", "dist2bbox", "make_anchors")
 
@@ -37,8 +38,8 @@ def make_anchors(
         y = torch.arange(h, device=like.device, dtype=dtype) + grid_cell_offset
         points.append(torch.stack((x.expand(h, w), y[:, None].expand(h, w)), -1).reshape(-1, 2))  # (H*W, 2)
         stride = strides[level]
-        step = stride.to(like.device, dtype) if isinstance(stride, Tensor) else torch.tensor(float(stride), dtype=dtype)
-        steps.append(step.to(like.device).expand(h * w, 1))
+        step = stride.to(dtype) if isinstance(stride, Tensor) else torch.tensor(float(stride), dtype=dtype)
+        steps.append(to_device(step, like.device).expand(h * w, 1))
     return torch.cat(points), torch.cat(steps)
 
 

@@ -1,7 +1,8 @@
 """Tensors of the host that pretend to lie on a GPU, so that code for one runs where none is.
 
 A pretended tensor computes on the CPU and says that it is on `cuda:0`. What a GPU would refuse is refused: an operator
-with tensors of both places, `numpy()` of a tensor over there. What makes the host wait for the device is written down.
+with tensors of both places, `numpy()` of a tensor over there. What makes the host wait for the device is written down,
+and each copy between the two. A copy to the host that is not waited for holds nonsense until an event has been.
 Kernels, streams, speed and autocast's choice of operators are those of the CPU; they may be others on a GPU.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 CUDA = torch.device("cuda:0")
-HOST_INDEX = ("aten.copy_", "aten.index.", "aten.index_put", "aten._index_put_impl")  # take tensors of both places
+HOST_INDEX = (
+    "aten.copy_",
+    "aten.index.",
+    "aten.index_put",
+    "aten._index_put_impl",
+    "aten._unsafe_index",
+)  # take tensors of both places
 READS = {"aten._local_scalar_dense.default", "aten.equal.default", "aten.nonzero.default", "aten.bincount.default"}
 READS |= {"aten.masked_select.default", "aten._unique2.default", "aten.unique_dim.default"}
 UNORDERED = ("aten.grid_sampler_2d_backward", "aten.upsample_bilinear2d_backward", "aten.upsample_bicubic2d_backward")
@@ -31,6 +38,9 @@ UNORDERED += ("aten.adaptive_max_pool2d_backward", "aten.reflection_pad", "aten.
 FACTORIES = frozenset("arange as_tensor empty eye full linspace ones rand randint randn randperm tensor zeros".split())
 GIB = 1 << 30
 WAITS: ContextVar[list[str]] = ContextVar("waits", default=[])  # noqa: B039 - outside of `pretended_gpu` nobody reads it
+COPIES: ContextVar[list[str]] = ContextVar("copies", default=[])  # noqa: B039
+LATE: ContextVar[list[tuple[Tensor, Tensor]]] = ContextVar("late", default=[])  # noqa: B039
+"""Copies to the host under way, and what they will hold."""
 
 
 class Pretended(Tensor):
@@ -128,7 +138,7 @@ def _to(func: Any, x: Tensor, args: list[Any], kwargs: dict[str, Any]) -> Tensor
     """`Tensor.to`: the change of place, then whatever else was asked for."""
     device = kwargs.pop("device", None)
     if args and isinstance(args[0], Tensor):
-        device, args = args[0].device, [args[0].dtype, *args[1:]]
+        device, args = CUDA if isinstance(args[0], Pretended) else args[0].device, [args[0].dtype, *args[1:]]
     elif args and isinstance(args[0], str | torch.device):
         device, *args = args
     if device is not None and torch.device(device).type == "meta":
@@ -136,16 +146,25 @@ def _to(func: Any, x: Tensor, args: list[Any], kwargs: dict[str, Any]) -> Tensor
     late = kwargs.get("non_blocking", False) or True in args[1:]
     args = [a for a in args if a is not None]
     if device is not None and _is_cuda(device) != isinstance(x, Pretended):
-        if not (_is_cuda(device) and late):
+        if not late:
             _wait("to")
-        x = _Send.apply(x) if _is_cuda(device) else _Fetch.apply(x)
+        x = _Send.apply(x) if _is_cuda(device) else _late_fetch(x) if late else _Fetch.apply(x)
+        _note("to host" if not _is_cuda(device) else "to device", x)
     more = [a for a in args if not isinstance(a, bool)] or set(kwargs) - {"non_blocking", "copy"}
     return func(x, *args, **kwargs) if more else x
 
 
 def _fetch(x: Pretended) -> Tensor:
     _wait("cpu")
+    _note("to host", x)
     return _Fetch.apply(x)
+
+
+def _late_fetch(x: Pretended) -> Tensor:
+    """A copy that is complete when an event has been waited for."""
+    copy = x.inner.detach().clone()
+    LATE.get().append((copy, copy.clone()))
+    return copy.fill_(-77)
 
 
 def _list(x: Pretended) -> Any:
@@ -183,11 +202,45 @@ def _by_mask(indices: Any) -> bool:
     return any(isinstance(i, Tensor) and i.dtype is torch.bool for i in tree_leaves(indices))
 
 
+def _place() -> str:
+    """The line of the package that runs."""
+    frames = [
+        f for f in traceback.extract_stack() if "/ultralytics/" in f.filename and "transfers.py" not in f.filename
+    ]
+    return f"{frames[-1].filename.split('/ultralytics/')[-1]}: {frames[-1].line}" if frames else "tests"
+
+
 def _wait(what: str) -> None:
     """Write a wait down, with the line of the package that it is for."""
-    frames = [f for f in traceback.extract_stack() if "/ultralytics/" in f.filename]
-    place = f"{frames[-1].filename.split('/ultralytics/')[-1]}: {frames[-1].line}" if frames else "tests"
-    WAITS.get().append(f"{what} in {place}")
+    WAITS.get().append(f"{what} in {_place()}")
+
+
+def _note(way: str, x: Tensor) -> None:
+    """Write a copy down."""
+    COPIES.get().append(f"{way} {list(x.shape)} {str(x.dtype).removeprefix('torch.')} in {_place()}")
+
+
+class _Event:
+    def synchronize(self) -> None:
+        """Complete all copies."""
+        _wait("event")
+        for copy, value in LATE.get():
+            copy.copy_(value)
+        LATE.get().clear()
+
+
+class _Stream:
+    """Stands for any stream: all work is done at once."""
+
+    def __init__(self, device: torch.device | None = None) -> None:
+        self.device = device
+
+    def wait_stream(self, other: _Stream) -> None:
+        """Pass."""
+
+    def record_event(self) -> _Event:
+        """An event of all work so far."""
+        return _Event()
 
 
 class _Autocast(torch.autocast):
@@ -229,6 +282,10 @@ def pretended_gpu(bf16: bool = True) -> Iterator[list[str]]:
         for name, answer in answers.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, mock.Mock(return_value=answer)))
         stack.enter_context(mock.patch.object(torch.cuda, "synchronize", lambda *_: _wait("synchronize")))
+        stack.enter_context(mock.patch.object(Tensor, "record_stream", lambda *_: None))
+        stack.enter_context(mock.patch.object(torch.cuda, "Stream", _Stream))
+        stack.enter_context(mock.patch.object(torch.cuda, "current_stream", _Stream))
+        stack.enter_context(mock.patch.object(torch.cuda, "stream", nullcontext))
         stack.enter_context(mock.patch.object(torch, "autocast", _Autocast))
         stack.enter_context(mock.patch.object(nn.Module, "to", _module_to))
         # asks the driver, which is not there
@@ -237,6 +294,8 @@ def pretended_gpu(bf16: bool = True) -> Iterator[list[str]]:
         )
         stack.enter_context(PretendedGPU())
         waits: list[str] = []
-        before = WAITS.set(waits)
+        fresh: list[tuple[ContextVar[Any], Any]] = [(WAITS, waits), (COPIES, []), (LATE, [])]
+        before = [(variable, variable.set(value)) for variable, value in fresh]
         yield waits
-        WAITS.reset(before)
+        for variable, token in before:
+            variable.reset(token)

@@ -38,6 +38,20 @@ def test_largest_batch(fixed, image, there, limit, want):
     assert (None if line is None else line.batch(limit)) == want
 
 
+@pytest.mark.parametrize(
+    ("first", "tried"), [(32, [32, 64, 128]), (64, [64, 128, 32]), (300, [300, 150, 75, 37]), (0, None)]
+)
+def test_trials_begin_near_the_expected_batch(first, tried):
+    batches = []
+
+    def step(batch):
+        batches.append(batch)
+        return step_of(100, 10, 1000)(batch)
+
+    assert measure_line(step, 850, first).batch(850) == 75
+    assert batches == (tried or [1, 2, 4, 8, 16, 32, 64, 128])
+
+
 @pytest.mark.parametrize(("batch", "want"), [(8, 640), (20, 384), (10**6, 0)])
 def test_largest_side(batch, want):
     assert Line(100, 10).side(180, batch, 640, 32) == want

@@ -149,3 +149,12 @@ def test_mean_of_the_items() -> None:
     mean = mean_items([6.0, 3.0], 3, CPU)
     assert mean.dtype is torch.float64 and mean.tolist() == [2.0, 1.0]
     assert mean_items([0.0], 0, CPU).tolist() == [0.0]
+
+
+@pytest.mark.parametrize(("scale", "want"), [(4.0, 0.0), (1.0, 0.0), (0.5, math.inf), (None, math.inf)])
+def test_infinite_gradients_are_the_scaler_s_down_to_a_scale_of_1(scale: float | None, want: float) -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=scale is not None)
+    net = nn.Linear(2, 1)
+    parts = TrainParts(net, torch.optim.SGD(net.parameters(), lr=1.0), None, scaler)
+    assert parts.scales is (want == 0)
+    assert float(parts.unless_scaled(torch.tensor(math.inf))) == want

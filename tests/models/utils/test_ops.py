@@ -108,8 +108,8 @@ def test_costs_that_are_no_numbers_do_not_stop_the_match(bad):
 def test_costs_in_half_precision_are_computed_in_float32():
     args = problem([2, 3])
     matcher = HungarianMatcher()
-    cost = matcher._cost(args[0][None].bfloat16(), args[1][None].bfloat16(), *args[2:])
-    want = matcher._cost(args[0][None].bfloat16().float(), args[1][None].bfloat16().float(), *args[2:])
+    cost = matcher.costs(args[0][None].bfloat16(), args[1][None].bfloat16(), *args[2:])
+    want = matcher.costs(args[0][None].bfloat16().float(), args[1][None].bfloat16().float(), *args[2:])
     assert cost.dtype == torch.float32 and torch.equal(cost, want)
 
 

@@ -14,6 +14,7 @@ import torch
 
 from ultralytics.cfg import Args
 from ultralytics.engine.training.protocols import HasModel
+from ultralytics.nn.profile.activation_memory import estimate_training
 from ultralytics.utils import LOGGER, dist
 from ultralytics.utils.errors import TrainingError
 from ultralytics.utils.torch_utils import autocast, unwrap_model
@@ -48,27 +49,31 @@ class Line(NamedTuple):
         return int(side * math.sqrt(min(max(ratio, 0.0), 1.0))) // stride * stride
 
 
-def measure_line(step: Callable[[int], float], limit: float) -> Line | None:
-    """Run trial steps of 1, 2, 4, ... images until one passes `limit` bytes; None when not even one image fits.
+def measure_line(step: Callable[[int], float], limit: float, first: int = 1) -> Line | None:
+    """Run trial steps, twice as many images each time, until one passes `limit` bytes; None when not one image fits.
 
-    `step` returns the peak of a batch in bytes, or raises torch.OutOfMemoryError.
+    `step` returns the peak of a batch in bytes, or raises torch.OutOfMemoryError. `first` is the batch to start from:
+    where it does not fit, half as many images are tried each time until one does.
     """
-    seen: list[tuple[int, float]] = []
-    batch = 1
-    while batch <= MOST:
+    seen: dict[int, float] = {}
+    batch = start = min(max(first, 1), MOST)
+    rises = True
+    while 1 <= batch <= MOST:
         try:
-            used = step(batch)
+            seen[batch] = step(batch)
         except torch.OutOfMemoryError:
+            fits = False
+        else:
+            fits = seen[batch] <= limit
+        rises = fits if batch == start else rises
+        if fits != rises:
             break
-        seen.append((batch, used))
-        if used > limit:
-            break
-        batch *= 2
+        batch = batch * 2 if rises else batch // 2
     if not seen:
         return None
-    if len(seen) == 1:
-        return Line(0.0, seen[0][1])
-    (a, low), (b, high) = seen[-2:]
+    if len(seen) == 1 and (only := min(seen)) > 1:  # a line has two points
+        seen[only // 2] = step(only // 2)
+    (a, low), (b, high) = sorted(seen.items())[-2:] if len(seen) > 1 else [(0, 0.0), *seen.items()]
     image = (high - low) / (b - a)
     return Line(low - a * image, image)
 
@@ -113,11 +118,18 @@ def _drawn_targets(task: str, batch: int, objects: int) -> dict[str, torch.Tenso
     return {"cls": torch.zeros(len(owner), 1), "bboxes": boxes, "batch_idx": owner}
 
 
+def expected_batch(run: HasModel, limit: float) -> int:
+    """Return the batch whose step is expected within `limit` bytes, from a run without values; 1 where none works."""
+    network: Any = unwrap_model(run.model)
+    memory = estimate_training(network, run.imgsz, run.data["channels"], run.amp_dtype)
+    return 1 if memory is None else memory.batch(limit)
+
+
 def automatic_batch(run: HasModel, fraction: float, objects: int = OBJECTS) -> int:
     """Return the largest batch that fills at most this fraction of the GPU's memory."""
     free, total = torch.cuda.mem_get_info(run.device)
     limit = min(fraction * total, free)
-    line = measure_line(trial_step(run, objects), limit)
+    line = measure_line(trial_step(run, objects), limit, expected_batch(run, limit) // 2)
     batch = 0 if line is None else min(line.batch(limit), MOST)
     if batch < 1:
         raise TrainingError(

@@ -18,6 +18,7 @@ from ultralytics.data.utils import list_images, pick_fraction
 from ultralytics.engine.training.protocols import RunPaths
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.log import clock_text
+from ultralytics.utils.torch_tools.transfers import HostCopies
 
 try:
     import resource
@@ -123,8 +124,10 @@ class LossMeter:
 
     def flush(self) -> str:
         """Fetch what is pending; return what is not finite, "loss" or "gradient", and "" when everything is finite."""
-        rows = torch.stack(self._pending).cpu().double().tolist() if self._pending else []
-        norms = torch.stack(self._norms).cpu().tolist() if self._norms else []
+        waiting = [torch.stack(values) for values in (self._pending, self._norms) if values]
+        fetched = [values.double().tolist() for values in HostCopies(waiting).wait()]
+        rows = fetched.pop(0) if self._pending else []
+        norms = fetched.pop(0) if self._norms else []
         self._pending.clear()
         self._norms.clear()
         for total, *items in rows:

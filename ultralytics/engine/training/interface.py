@@ -36,6 +36,7 @@ from ultralytics.utils.callbacks import CallbackMixin
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.metrics import DetMetrics
 from ultralytics.utils.torch_tools.training import EarlyStopping, ModelEMA
+from ultralytics.utils.torch_tools.transfers import DeviceFeed
 from ultralytics.utils.torch_utils import unwrap_model
 
 ModelSource: TypeAlias = str | Path | Mapping[str, object] | None
@@ -82,6 +83,7 @@ class TrainerInterface(CallbackMixin):
     resume_from: dict[str, Any] | None  # the checkpoint that the run resumes from
     data: dict[str, Any]
     device: torch.device
+    feed: DeviceFeed  # moves a batch to the device
     rank: int  # -1 in a single process
     from_weights: bool = False  # whether the network of `start_from` holds trained weights
     final_val: bool = True  # whether the weights that the run ends with are validated

@@ -57,6 +57,7 @@ from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.errors import ConfigError, refuse_uncalled
 from ultralytics.utils.files import atomic_write, increment_path
 from ultralytics.utils.torch_tools.training import LR_CURVES, EarlyStopping, ModelEMA
+from ultralytics.utils.torch_tools.transfers import DeviceFeed
 from ultralytics.utils.torch_utils import amp_dtype, unwrap_model, wants_channels_last
 from ultralytics.utils.user_modules import load_user_modules
 
@@ -102,6 +103,7 @@ class TrainerSetup(TrainerInterface):
         load_user_modules(args.modules)
         self.callbacks = Callbacks(_callbacks)
         self.rank, self.device = dist.rank(), run_device(args)
+        self.feed = DeviceFeed(self.device)
         args, self._memory_share = memory.provisional_batch(args, self.device)
         self.args = args
         self.batch_size, self.epochs = per_process_batch(args), int(args.epochs)

@@ -61,8 +61,18 @@ class TrainParts:
 
     @property
     def scales(self) -> bool:
-        """Whether a scaler is on that handles infinite gradients; below a scale of 1 they are faults of the run."""
+        """Whether a scaler is on that handles infinite gradients; below a scale of 1 they are faults of the run.
+
+        To read the scale a GPU must be waited for.
+        """
         return self.scaler.is_enabled() and self.scaler.get_scale() >= 1
+
+    def unless_scaled(self, norm: Tensor) -> Tensor:
+        """Return a gradient norm, 0 where `scales` holds, without a wait."""
+        if not self.scaler.is_enabled():
+            return norm
+        scale = self.scaler.scale(torch.ones_like(norm))
+        return torch.where(scale >= 1, torch.zeros_like(norm), norm)
 
 
 class StepResult(NamedTuple):
@@ -110,11 +120,9 @@ class StepChecks:
 
     def norm(self, norm: Tensor, parts: TrainParts, batch: Batch, single: bool) -> None:
         """Take the gradient norm of a step, before the step; `single`: the step is of one batch."""
-        if parts.scales:
-            return
         if not self.mode.check_every_step:
-            self.meter.add_norm(norm)
-        elif not math.isfinite(norm):
+            self.meter.add_norm(parts.unless_scaled(norm))
+        elif not parts.scales and not math.isfinite(norm):
             raise StepFailure("gradient", batch, exact=single)
 
     def fetch(self, batch: Batch, exact: bool = False) -> None:

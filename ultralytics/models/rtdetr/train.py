@@ -172,7 +172,7 @@ class RTDETRTrainer(BaseTrainer):
 
     def preprocess_batch(self, batch: Batch) -> Batch:
         """Move images to the device; they become floats (B, 3, S, S) in 0..1, S random if asked for."""
-        moved = on_device(batch, self.device)
+        moved = on_device(batch, self.feed)
         moved["img"] = moved["img"].float() / 255
         plan = plan_of(self)
         if plan is not None and plan.is_dense(self.progress.epoch):

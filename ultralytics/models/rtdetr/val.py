@@ -6,9 +6,9 @@ Shapes: B images in a batch, n predictions and N targets of one image.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
@@ -49,6 +49,7 @@ from ultralytics.utils.metrics.det import StatValue
 from ultralytics.utils.metrics.report import Table, write_tables
 from ultralytics.utils.ops import RatioPad, xyxy2ltwh
 from ultralytics.utils.plotting.curves import plot_images
+from ultralytics.utils.torch_tools.transfers import to_device
 
 # Category numbers of COCO's annotation files: 1..90 without those that none of the 80 classes uses.
 COCO80_TO_91 = tuple(i for i in range(1, 91) if i not in {12, 26, 29, 30, 45, 66, 68, 69, 71, 83})
@@ -153,7 +154,7 @@ class RTDETRValidator(BaseValidator):
 
     def preprocess(self, batch: Batch) -> Batch:
         """Move images to the device; they become floats in 0..1 (half precision where the backend wants it)."""
-        moved = on_device(batch, self.device)
+        moved = on_device(batch, partial(to_device, device=self.device))
         half = bool(getattr(self.model, "fp16", False))
         moved["img"] = (moved["img"].half() if half else moved["img"].float()) / 255
         return moved
@@ -464,11 +465,9 @@ def _true_targets(rows: NDArray[np.float64]) -> ImageTruth:
     return {"bboxes": table[:, 1:5], "cls": cls, "areas": table[:, 5], "crowd": table[:, 6] > 0}
 
 
-def on_device(batch: Batch, device: torch.device) -> Batch:
-    """Return the batch with its tensors on a device, but for `LABELS`."""
-    moved = {
-        k: v.to(device, non_blocking=True) if isinstance(v, Tensor) and k not in LABELS else v for k, v in batch.items()
-    }
+def on_device(batch: Batch, move: Callable[[Tensor], Tensor]) -> Batch:
+    """Return the batch with its tensors where `move` puts them, but for `LABELS`."""
+    moved = {k: move(v) if isinstance(v, Tensor) and k not in LABELS else v for k, v in batch.items()}
     return cast("Batch", moved)
 
 

@@ -147,8 +147,8 @@ class ClassificationTrainer(BaseTrainer):
 
     def preprocess_batch(self, batch: Batch) -> Batch:
         """Move a batch to the device, normalise its images (B, 3, S, S), and run the teacher if there is one."""
-        img = normalize(batch["img"].to(self.device, non_blocking=True).float() / 255)
-        moved: dict[str, Any] = {**batch, "img": img, "cls": batch["cls"].to(self.device, non_blocking=True)}
+        img = normalize(self.feed(batch["img"]).float() / 255)
+        moved: dict[str, Any] = {**batch, "img": img, "cls": self.feed(batch["cls"])}
         if self.weights is not None:
             moved["class_weights"] = self.weights
         if self.teacher is not None:

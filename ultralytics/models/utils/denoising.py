@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ultralytics.utils.torch_tools.transfers import to_device
+
 __all__ = ("DenoisingForm", "DenoisingMeta", "DenoisingNoise", "get_cdn_group")
 
 DUMMY_BOX = (0.5, 0.5, 0.1, 0.1)
@@ -112,15 +114,15 @@ def get_cdn_group(
     device = class_embed.device
     copies = 2 * layout.groups
     noise = _given_noise(form, layout, device)
-    target = layout.target.to(device, non_blocking=True)
+    target = to_device(layout.target, device)
     filled = (target >= 0)[:, None, :, None]  # (B, 1, m, 1)
     target = target.clamp(min=0)
     if most:
-        labels = batch["cls"].to(device).long().flatten()[target]  # (B, m)
-        boxes = batch["bboxes"].to(device)[target]  # (B, m, 4)
+        labels = to_device(batch["cls"], device).long().flatten()[target]  # (B, m)
+        boxes = to_device(batch["bboxes"], device)[target]  # (B, m, 4)
     else:
         labels = target
-        boxes = torch.tensor(DUMMY_BOX, device=device).expand(*target.shape, 4)
+        boxes = to_device(torch.tensor(DUMMY_BOX), device).expand(*target.shape, 4)
     labels = _noise_labels(labels, copies, num_classes, cls_noise_ratio, noise)  # (B, 2G, m)
     boxes = _noise_boxes(boxes, layout.groups, box_noise_scale, noise, form.spanned)  # (B, 2G, m, 4)
     if form.padded:

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from ultralytics.models.utils.fine_grained_loss import FineGrainedLoss
 from ultralytics.models.utils.loss import denoising_indices, sum_over_processes
-from ultralytics.models.utils.ops import HungarianMatcher, IndexArray, iou_and_giou
+from ultralytics.models.utils.ops import HungarianMatcher, IndexArray, PendingMatches, iou_and_giou
 from ultralytics.models.utils.union_matching import unite_pairs
 from ultralytics.utils.errors import ConfigError, DatasetError
 from ultralytics.utils.loss import ClassificationLoss
+from ultralytics.utils.torch_tools.transfers import to_device
 
-__all__ = ("BoxQuality", "FineCriterion", "FinePredictions", "MatcherPlan")
+__all__ = ("BoxQuality", "FineCriterion", "FinePredictions", "MatcherPlan", "check_class_range")
 
 GAINS = {"class": 1.0, "bbox": 5.0, "giou": 2.0, "fgl": 0.15, "ddf": 1.5}
 
@@ -141,11 +142,13 @@ class FineCriterion(nn.Module):
         Raises:
             DatasetError: A label lies outside of 0 to nc - 1.
         """
-        self._check_labels(batch["cls"])
+        if batch["cls"].is_cpu:  # on a GPU the host would wait; a network checks them before they go there
+            check_class_range(batch["cls"], self.nc)
         device = preds.boxes.device
-        targets = batch["bboxes"].to(device), batch["cls"].to(device).long().flatten()
+        targets = to_device(batch["bboxes"], device), to_device(batch["cls"], device).long().flatten()
         parts = self._parts(preds)
-        found = [self._match(part, batch, epoch) for part in parts]  # pairs of each output, on the host
+        costs = [self._costs(part, targets, batch["gt_groups"], epoch) for part in parts]
+        found = PendingMatches(costs, batch["gt_groups"]).pairs()  # of each output, on the host
         united = unite_pairs([s for part in found for s in part[0]], [t for part in found for t in part[1]])
         known = denoising_indices(dn_meta) if dn is not None and dn_meta is not None else []
         counts = [float(found[0][0].shape[1]), float(len(united[0])), float(sum(len(t) for _, t in known))]
@@ -154,7 +157,7 @@ class FineCriterion(nn.Module):
         terms: dict[str, Tensor] = {}
         distill_weights = None
         for part, own in zip(parts, found, strict=True):
-            pairs = _Pairs(*(torch.from_numpy(np.ascontiguousarray(side)).to(device) for side in own))
+            pairs = _Pairs(*to_device(torch.from_numpy(own), device))
             joint = _everywhere(united, pairs, device) if self.union else pairs
             terms |= self._outputs(
                 part, targets, pairs, joint, (pairs_count, union_count if self.union else pairs_count)
@@ -166,15 +169,6 @@ class FineCriterion(nn.Module):
         if dn is not None and dn_meta is not None:
             terms |= self._denoising(dn, targets, known, dn_count, distill_weights)
         return terms
-
-    def _check_labels(self, labels: Tensor) -> None:
-        """Raise for labels that have no logit: in a loss they would read another image's, or stop a GPU."""
-        if labels.numel() and not bool(((labels >= 0) & (labels < self.nc)).all()):
-            low, high = int(labels.min()), int(labels.max())
-            raise DatasetError(
-                f"labels run from {low} to {high}, but the model has classes 0 to {self.nc - 1}; "
-                "number the classes of the data set from 0 without gaps"
-            )
 
     def _parts(self, preds: FinePredictions) -> list[_Outputs]:
         """Put all outputs in a row; an encoder that scores one class for all is a row of its own."""
@@ -191,13 +185,11 @@ class FineCriterion(nn.Module):
         own = _Outputs(preds.enc_logits[None], preds.enc_boxes[None], ["_enc_0"])
         return [_Outputs(torch.stack(logits), torch.stack(boxes), names), own]
 
-    def _match(self, part: _Outputs, batch: Mapping[str, Any], epoch: int) -> IndexArray:
-        """Return slots and targets of each output, (2, K, n)."""
-        labels = batch["cls"] if part.logits.shape[-1] == self.nc else torch.zeros_like(batch["cls"])
-        matcher = self.matchers.at(epoch)
-        return matcher.match_on_host(
-            part.boxes.detach(), part.logits.detach(), batch["bboxes"].to(part.boxes.device), labels, batch["gt_groups"]
-        )
+    def _costs(self, part: _Outputs, targets: tuple[Tensor, Tensor], gt_groups: Sequence[int], epoch: int) -> Tensor:
+        """Return the costs (K, N, Q) of each output's queries."""
+        boxes, labels = targets
+        labels = labels if part.logits.shape[-1] == self.nc else torch.zeros_like(labels)
+        return self.matchers.at(epoch).costs(part.boxes.detach(), part.logits.detach(), boxes, labels, gt_groups)
 
     def _outputs(
         self,
@@ -279,8 +271,8 @@ class FineCriterion(nn.Module):
         layers, queries = len(dn.logits), dn.boxes.shape[2]
         part = part._replace(names=[f"_dn_{i}" for i in range(layers)] + ["_dn_pre"] * (len(part.names) - layers))
         slot = torch.cat([image * queries + slots for image, (slots, _) in enumerate(known)])
-        pairs = _Pairs(slot, torch.cat([target for _, target in known]))
-        pairs = _Pairs(*(side.to(part.boxes.device).expand(len(part.boxes), -1) for side in pairs))
+        both = torch.stack((slot, torch.cat([target for _, target in known])))  # (2, n)
+        pairs = _Pairs(*to_device(both, part.boxes.device)[:, None].expand(-1, len(part.boxes), -1))
         terms = self._outputs(part, targets, pairs, pairs, (count, count))
         if self.local is not None:
             local, _ = self._edges(dn, targets, pairs.of(layers), count, distill_weights)
@@ -297,6 +289,16 @@ class FineCriterion(nn.Module):
         }
 
 
+def check_class_range(labels: Tensor, nc: int) -> None:
+    """Raise DatasetError for labels that have no logit: in a loss they would read another image's, or stop a GPU."""
+    if labels.numel() and not bool(((labels >= 0) & (labels < nc)).all()):
+        low, high = int(labels.min()), int(labels.max())
+        raise DatasetError(
+            f"labels run from {low} to {high}, but the model has classes 0 to {nc - 1}; "
+            "number the classes of the data set from 0 without gaps"
+        )
+
+
 def _of_slots(values: Tensor, slot: Tensor) -> Tensor:
     """Return the rows (K, n, X) of query slots (K, n) from (K, B, Q, X)."""
     flat = values.flatten(1, 2)
@@ -311,4 +313,5 @@ def _quality(boxes: Tensor, goals: Tensor, pairs: _Pairs) -> BoxQuality:
 
 def _everywhere(united: tuple[IndexArray, IndexArray], like: _Pairs, device: torch.device) -> _Pairs:
     """Return the united pairs (m,) for as many outputs as there are, (K, m)."""
-    return _Pairs(*(torch.from_numpy(side).to(device).expand(len(like.slot), -1) for side in united))
+    both = to_device(torch.from_numpy(np.stack(united)), device)  # (2, m)
+    return _Pairs(*both[:, None].expand(-1, len(like.slot), -1))

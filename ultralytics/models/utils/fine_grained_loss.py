@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ultralytics.models.utils.distribution import EdgeTarget, bin_weights, encode_edges
 from ultralytics.utils import dist
 from ultralytics.utils.ops import at_least_float32
+from ultralytics.utils.torch_tools.transfers import to_device
 
 __all__ = ("FineGrainedLoss",)
 
@@ -45,7 +46,7 @@ class FineGrainedLoss(nn.Module):
 
     def targets(self, refs: Tensor, boxes: Tensor) -> EdgeTarget:
         """Return the bins of target boxes (..., 4) seen from reference boxes (..., 4)."""
-        return encode_edges(refs.detach(), boxes, self.bins.to(refs.device), self.reg_scale)
+        return encode_edges(refs.detach(), boxes, to_device(self.bins, refs.device), self.reg_scale)
 
     def localisation(self, corners: Tensor, target: EdgeTarget, quality: Tensor) -> Tensor:
         """Return the sum over pairs and edges of the cross entropy to both bins, weighted by the quality, (L,).

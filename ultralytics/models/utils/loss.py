@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ultralytics.cfg.box_loss_names import parse_box_loss
 from ultralytics.models.utils import box_losses
-from ultralytics.models.utils.ops import HungarianMatcher, iou_and_giou
+from ultralytics.models.utils.ops import HungarianMatcher, PendingMatches, iou_and_giou
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.loss import (
     BinaryCrossEntropy,
@@ -24,6 +24,7 @@ from ultralytics.utils.loss import (
     MatchabilityAwareLoss,
     VarifocalLoss,
 )
+from ultralytics.utils.torch_tools.transfers import to_device
 
 __all__ = ("DETRLoss", "RTDETRDetectionLoss")
 
@@ -147,24 +148,32 @@ class DETRLoss(nn.Module):
         if match_indices is not None:
             pairs = _from_indices(match_indices, pred_bboxes)
         else:
-            pairs = self._match(pred_bboxes, pred_scores, batch)
+            (pairs,) = self._pairs(self._start([(pred_bboxes, pred_scores)], batch), pred_bboxes)
         (count,) = _count_over_processes([pairs], pred_bboxes.device)
         return self._name(self._terms(pred_bboxes, pred_scores, batch, pairs, count, partial), postfix)
 
-    def _match(self, pred_bboxes: Tensor, pred_scores: Tensor, batch: Mapping[str, Any]) -> _Pairs:
-        """Match each output by itself; with `use_uni_match` all but the last share the pairs of one."""
-        outputs = len(pred_bboxes)
-        shared = self.use_uni_match and outputs > 1
-        if shared:
-            pred_bboxes, pred_scores = (t[[self.uni_match_ind, -1]] for t in (pred_bboxes, pred_scores))
-        pairs = _Pairs(
-            *self.matcher.match_outputs(
-                pred_bboxes.detach(), pred_scores.detach(), batch["bboxes"], batch["cls"], batch["gt_groups"]
-            )
-        )
-        if shared:
-            pairs = _Pairs(*(torch.cat((rows[:1].expand(outputs - 1, -1), rows[1:])) for rows in pairs))
-        return pairs
+    def _start(self, outputs: Sequence[tuple[Tensor, Tensor]], batch: Mapping[str, Any]) -> PendingMatches:
+        """Begin to match boxes (K, B, Q, 4) and logits (K, B, Q, nc), each output by itself; see `_pairs`.
+
+        With `use_uni_match` all outputs but the last will share the pairs of one.
+        """
+        chosen = [self.uni_match_ind, -1]
+        if self.use_uni_match and len(outputs[0][0]) > 1:
+            outputs = [(boxes[chosen], scores[chosen]) for boxes, scores in outputs]
+        targets = batch["bboxes"], batch["cls"], batch["gt_groups"]
+        costs = [self.matcher.costs(boxes.detach(), scores.detach(), *targets) for boxes, scores in outputs]
+        return PendingMatches(costs, batch["gt_groups"])
+
+    def _pairs(self, pending: PendingMatches, pred_bboxes: Tensor) -> list[_Pairs]:
+        """Return the pairs of each matching, on the device of the predictions (K, B, Q, 4)."""
+        found = []
+        for indices in pending.pairs():
+            slot, target = to_device(torch.from_numpy(indices), pred_bboxes.device)  # (K, n) each
+            if self.use_uni_match and len(pred_bboxes) > 1:
+                shared = len(pred_bboxes) - 1
+                slot, target = (torch.cat((rows[:1].expand(shared, -1), rows[1:])) for rows in (slot, target))
+            found.append(_Pairs(slot, target))
+        return found
 
     def _terms(
         self,
@@ -263,19 +272,19 @@ class RTDETRDetectionLoss(DETRLoss):
         boxes, scores = preds
         if not self.aux_loss:
             boxes, scores = boxes[-1:], scores[-1:]
-        further = []
+        outputs = [(boxes, scores)]
         if 0 < group < boxes.shape[2]:
-            (boxes, *more_boxes), (scores, *more_scores) = boxes.split(group, 2), scores.split(group, 2)
-            further = [(b, s, self._match(b, s, batch)) for b, s in zip(more_boxes, more_scores, strict=True)]
-        pairs = self._match(boxes, scores, batch)
+            outputs = list(zip(boxes.split(group, 2), scores.split(group, 2), strict=True))
+            boxes, scores = outputs[0]
+        pending = self._start(outputs, batch)
         dn_pairs = None
         if dn_meta is not None and dn_bboxes is not None and dn_scores is not None:
             dn_bboxes, dn_scores = (dn_bboxes, dn_scores) if self.aux_loss else (dn_bboxes[-1:], dn_scores[-1:])
             dn_pairs = _from_indices(denoising_indices(dn_meta), dn_bboxes)
-        found = [pairs, dn_pairs, *(own for _, _, own in further)]
-        count, dn_count, *counts = _count_over_processes(found, boxes.device)
+        pairs, *further = self._pairs(pending, boxes)
+        count, dn_count, *counts = _count_over_processes([pairs, dn_pairs, *further], boxes.device)
         terms = self._name(self._terms(boxes, scores, batch, pairs, count, partial), "")
-        for (more, logits, own), n in zip(further, counts, strict=True):
+        for (more, logits), own, n in zip(outputs[1:], further, counts, strict=True):
             for name, values in self._terms(more, logits, batch, own, n, partial).items():
                 terms[f"loss_{name}_aux"] = terms[f"loss_{name}_aux"] + values.sum() / len(further)
         if dn_pairs is None or dn_bboxes is None or dn_scores is None:
@@ -296,7 +305,7 @@ def _from_indices(indices: MatchIndices, pred_bboxes: Tensor) -> _Pairs:
     slot = torch.cat([image * queries + query for image, (query, _) in enumerate(indices)])
     target = torch.cat([target for _, target in indices])
     pairs = torch.stack((slot, target))[:, None]  # (2, 1, n)
-    return _Pairs(*pairs.to(pred_bboxes.device, non_blocking=True).unbind(0))
+    return _Pairs(*to_device(pairs, pred_bboxes.device).unbind(0))
 
 
 def _count_over_processes(found: Sequence[_Pairs | None], device: torch.device) -> list[_Count]:

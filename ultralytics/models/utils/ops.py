@@ -7,6 +7,7 @@ Boxes are cx, cy, w, h in 0..1. Targets lie one image after another, `gt_groups[
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 
 from ultralytics.models.utils.denoising import get_cdn_group
 from ultralytics.utils.ops import at_least_float32
+from ultralytics.utils.torch_tools.transfers import HostCopies, to_device
 
-__all__ = ("HungarianMatcher", "IndexArray", "get_cdn_group", "iou_and_giou")
+__all__ = ("HungarianMatcher", "IndexArray", "PendingMatches", "get_cdn_group", "iou_and_giou")
 
 IndexArray = NDArray[np.int64]
 
@@ -97,7 +99,7 @@ class HungarianMatcher(nn.Module):
         Returns:
             For each image query indices and indices into the flat target list, CPU tensors of min(Q, targets) entries.
         """
-        blocks = self._solve(pred_bboxes[None], pred_scores[None], gt_bboxes, gt_cls, gt_groups)[0]
+        blocks = self._blocks(pred_bboxes[None], pred_scores[None], gt_bboxes, gt_cls, gt_groups)
         return [(torch.from_numpy(query), torch.from_numpy(target)) for query, target in blocks]
 
     def match_outputs(
@@ -121,7 +123,7 @@ class HungarianMatcher(nn.Module):
             Query slots (image * Q + query) and target indices, two tensors (K, n) on the device of the predictions.
         """
         pairs = self.match_on_host(pred_bboxes, pred_scores, gt_bboxes, gt_cls, gt_groups)
-        both = torch.from_numpy(pairs).to(pred_bboxes.device, non_blocking=True)  # (2, K, n)
+        both = to_device(torch.from_numpy(pairs), pred_bboxes.device)  # (2, K, n)
         return both[0], both[1]
 
     def match_on_host(
@@ -133,45 +135,33 @@ class HungarianMatcher(nn.Module):
         gt_groups: Sequence[int],
     ) -> IndexArray:
         """Match K outputs at once, as `match_outputs` does; return slots and targets as one array (2, K, n)."""
-        queries = pred_bboxes.shape[2]
-        pairs = []
-        for blocks in self._solve(pred_bboxes, pred_scores, gt_bboxes, gt_cls, gt_groups):
-            slots = [image * queries + query for image, (query, _) in enumerate(blocks)]
-            pairs.append(np.stack((np.concatenate(slots), np.concatenate([target for _, target in blocks]))))
-        return np.stack(pairs, 1)
+        cost = self.costs(pred_bboxes, pred_scores, gt_bboxes, gt_cls, gt_groups)
+        return PendingMatches([cost], gt_groups).pairs()[0]
+
+    def _blocks(
+        self, pred_bboxes: Tensor, pred_scores: Tensor, gt_bboxes: Tensor, gt_cls: Tensor, gt_groups: Sequence[int]
+    ) -> list[tuple[IndexArray, IndexArray]]:
+        """Return query and flat target indices of each image of one output."""
+        cost = self.costs(pred_bboxes, pred_scores, gt_bboxes, gt_cls, gt_groups)
+        return _solve(cost.cpu().numpy()[0], gt_groups)
 
     @torch.no_grad()
-    def _solve(
-        self, pred_bboxes: Tensor, pred_scores: Tensor, gt_bboxes: Tensor, gt_cls: Tensor, gt_groups: Sequence[int]
-    ) -> list[list[tuple[IndexArray, IndexArray]]]:
-        """Return, for each output and image, query and flat target indices."""
-        k, images = pred_bboxes.shape[:2]
-        if sum(gt_groups) == 0:
-            none = np.zeros(0, np.int64)
-            return [[(none, none)] * images for _ in range(k)]
-        from scipy.optimize import linear_sum_assignment
-
-        cost = self._cost(pred_bboxes, pred_scores, gt_bboxes, gt_cls, gt_groups).cpu().numpy()  # (K, N, Q)
-        ends = np.cumsum(gt_groups)
-        solved = []
-        for per_output in cost:
-            blocks = []
-            for start, end in zip(ends - gt_groups, ends, strict=True):
-                target, query = linear_sum_assignment(per_output[start:end])
-                blocks.append((query.astype(np.int64), target.astype(np.int64) + start))
-            solved.append(blocks)
-        return solved
-
-    def _cost(
+    def costs(
         self, pred_bboxes: Tensor, pred_scores: Tensor, gt_bboxes: Tensor, gt_cls: Tensor, gt_groups: Sequence[int]
     ) -> Tensor:
-        """Return the cost (K, N, Q) of each target with the queries of its own image; not finite counts as 0."""
+        """Return the cost (K, N, Q) of each target with the queries of its own image; not finite counts as 0.
+
+        Arguments as those of `match_outputs`. With `PendingMatches` the pairs are found while the device works on.
+        """
+        if sum(gt_groups) == 0:
+            return torch.zeros(len(pred_bboxes), 0, pred_bboxes.shape[2])  # of the host: nothing to wait for
         device = pred_bboxes.device
-        image = torch.repeat_interleave(torch.as_tensor(gt_groups)).to(device, non_blocking=True)  # (N,)
+        image = to_device(torch.repeat_interleave(torch.as_tensor(gt_groups)), device)  # (N,)
         scores = at_least_float32(pred_scores)
         if not self.use_fl:
             scores = scores.softmax(-1)
-        scores = scores.transpose(2, 3)[:, image, gt_cls.to(device).long().flatten()]  # (K, N, Q)
+        labels = to_device(gt_cls, device).long().flatten()
+        scores = scores.transpose(2, 3)[:, image, labels]  # (K, N, Q)
         planes = at_least_float32(pred_bboxes).permute(3, 0, 1, 2)[:, :, image]  # (4, K, N, Q)
         target = at_least_float32(gt_bboxes).t()[:, None, :, None]  # (4, 1, N, 1)
         iou, giou = iou_and_giou(planes, target)
@@ -190,3 +180,41 @@ class HungarianMatcher(nn.Module):
         chosen = self.alpha * (1 - p).pow(self.gamma) * -(p + 1e-8).log()
         not_chosen = (1 - self.alpha) * p.pow(self.gamma) * -(1 - p + 1e-8).log()
         return chosen - not_chosen
+
+
+class PendingMatches:
+    """Matchings whose costs are on their way to the host, all in one go; a GPU works on until `pairs` is called.
+
+    Args:
+        costs: Of each matching, (K, N, Q), see `HungarianMatcher.costs`; Q and K may differ.
+        gt_groups: Number of targets of each image.
+    """
+
+    def __init__(self, costs: Sequence[Tensor], gt_groups: Sequence[int]) -> None:
+        self._copies = HostCopies(costs)
+        self._groups = gt_groups
+
+    def pairs(self) -> list[IndexArray]:
+        """Return for each matching slots (image * Q + query) and flat target indices, one array (2, K, n)."""
+        return [self._pairs_of(cost.numpy()) for cost in self._copies.wait()]
+
+    def _pairs_of(self, costs: NDArray[np.floating[Any]]) -> IndexArray:
+        queries = costs.shape[2]
+        pairs = []
+        for cost in costs:
+            blocks = _solve(cost, self._groups)
+            slots = [image * queries + query for image, (query, _) in enumerate(blocks)]
+            pairs.append(np.stack((np.concatenate(slots), np.concatenate([target for _, target in blocks]))))
+        return np.stack(pairs, 1)
+
+
+def _solve(cost: NDArray[np.floating[Any]], gt_groups: Sequence[int]) -> list[tuple[IndexArray, IndexArray]]:
+    """Return query and flat target indices of each image from the costs (N, Q) of one output."""
+    from scipy.optimize import linear_sum_assignment
+
+    ends = np.cumsum(gt_groups)
+    blocks = []
+    for start, end in zip(ends - gt_groups, ends, strict=True):
+        target, query = linear_sum_assignment(cost[start:end])
+        blocks.append((query.astype(np.int64), target.astype(np.int64) + start))
+    return blocks

@@ -11,6 +11,8 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor
 
+from ultralytics.utils.torch_tools.transfers import to_device
+
 __all__ = ("Targets", "batch_targets")
 
 
@@ -36,8 +38,8 @@ def batch_targets(batch: Mapping[str, Any], images: int, device: torch.device) -
         order = index.argsort(stable=True)
         index, cls, boxes = index[order], cls[order.to(cls.device)], boxes[order.to(boxes.device)]
     return {
-        "cls": cls.to(device, non_blocking=True),
-        "bboxes": boxes.to(device, non_blocking=True),
-        "batch_idx": index.to(device, non_blocking=True),
+        "cls": to_device(cls, device),
+        "bboxes": to_device(boxes, device),
+        "batch_idx": to_device(index, device),
         "gt_groups": groups,
     }

@@ -12,7 +12,8 @@ from __future__ import annotations
 import errno
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from io import BytesIO
 from pathlib import Path
@@ -112,11 +113,14 @@ def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any]) -> Path:
     return path
 
 
-def save_tensors(path: Path, content: object) -> None:
-    """Write with `torch.save`, whole or not at all; OSError where the folder cannot be written or the disk is full."""
+def save_tensors(path: Path, content: object, protocol: int = 2) -> None:
+    """Write with `torch.save`, whole or not at all; OSError where the folder cannot be written or the disk is full.
+
+    `protocol` is that of the pickle inside.
+    """
     try:
         with atomic_write(path, "wb") as f:
-            torch.save(content, f)
+            torch.save(content, f, pickle_protocol=protocol)
     except RuntimeError as e:  # torch's writer turns what the system says into an error of its own
         reason = e.__context__ if isinstance(e.__context__, OSError) else None
         if reason is not None and reason.errno:
@@ -148,10 +152,38 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     file that is truncated, unknown, hostile, or of a newer format.
     """
     path = user_path(path)
+    return as_checkpoint(read_content(path), path)
+
+
+def read_content(path: str | Path) -> dict[str, Any]:
+    """The content of a weights file: a checkpoint dict, not checked yet, or `{"state_dict": tensors}` of other files.
+
+    Such tensors have the names of the file. Raises what `read_checkpoint` raises.
+    """
+    path = user_path(path)
     if not path.is_file():
         raise NotFoundError(f"weights file '{path}' does not exist\ngive the path of a .pt file, or train first")
+    with _naming(path):
+        return _read(path)
+
+
+def as_checkpoint(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Turn what `read_content` gave for a file into its checkpoint. Raises what `read_checkpoint` raises."""
+    with _naming(path):
+        return check_fields(_migrate(_named(remap_weights(content, path.stem), path)))
+
+
+def foreign_tensors(content: Mapping[str, Any]) -> dict[str, Tensor] | None:
+    """The tensors of another project in the content of a file, under the names of the file; None for our own."""
+    state = content.get("state_dict")
+    return dict(state) if isinstance(state, Mapping) and "format" not in content else None
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Put the path before the first lines of a CheckpointError."""
     try:
-        return check_fields(_migrate(_named(remap_weights(_read(path), path.stem), path)))
+        yield
     except CheckpointError as e:
         raise CheckpointError("\n".join(f"{path}: {e}".splitlines()[:3])) from None
 
@@ -192,11 +224,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor] | None:
 
     Raises what `read_checkpoint` raises.
     """
-    if not Path(path).is_file():
-        raise NotFoundError(f"weights file '{path}' does not exist\ngive the path of a .pt file, or train first")
-    data = _read(Path(path))
-    state = data.get("state_dict")
-    return dict(state) if isinstance(state, Mapping) and "format" not in data else None
+    return foreign_tensors(read_content(path))
 
 
 def read_library_weights(path: Path) -> dict[str, Tensor]:

@@ -28,6 +28,7 @@ from ultralytics.nn.modules.utils import (
 )
 from ultralytics.nn.modules.yolo.transformer import TransformerBlock, TransformerLayer
 from ultralytics.nn.registry import Plan, RowContext, channels_first, register
+from ultralytics.utils.ops import constant_like
 
 __all__ = (
     "AIFI",
@@ -358,7 +359,7 @@ class MSDeformAttn(nn.Module):
         if len(set(self.points)) == 1:
             return 0.5 / self.points[0]
         each = [0.5 / count for count in self.points for _ in range(count)]
-        return torch.tensor(each, dtype=like.dtype, device=like.device)[:, None]
+        return constant_like(each, like)[:, None]
 
 
 class DeformableTransformerDecoderLayer(nn.Module):

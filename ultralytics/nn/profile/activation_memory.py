@@ -1,4 +1,4 @@
-"""An estimate of what a forward pass holds in memory, from a run without values.
+"""An estimate of what a forward pass, or a training step, holds in memory, from a run without values.
 
 The network runs on fake tensors, which have shapes, dtypes and a lifetime but no data. Every storage that an
 operation creates is counted until its last tensor is freed. Weights and the workspaces of kernels are not counted.
@@ -7,7 +7,8 @@ operation creates is counted until its last tensor is freed. Weights and the wor
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ultralytics.nn.modules.deformable import SERIAL_THREADS
 from ultralytics.utils.torch_tools.copying import copy_network
 
 MAX_TOKENS = 4096
@@ -31,6 +33,25 @@ class Memory(NamedTuple):
     peak: int
     layer: int
     wide: dict[int, int]
+
+
+class TrainingMemory(NamedTuple):
+    """Bytes of a training step: `weights` of the network, and of the step `fixed` + batch * `image` beside them.
+
+    The fixed part of a step is that of the gradients. A run also holds two moments of the optimizer and the average.
+    """
+
+    weights: int
+    fixed: float
+    image: float
+
+    def peak(self, batch: int, copies: int = 4) -> float:
+        """Bytes at a batch; `copies` of the weights: themselves, two moments and the average."""
+        return copies * self.weights + self.fixed + batch * self.image
+
+    def batch(self, limit: float, copies: int = 4) -> int:
+        """Largest batch within `limit` bytes, at least 0."""
+        return max(int((limit - self.peak(0, copies)) // max(self.image, 1.0)), 0)
 
 
 class _Meter(TorchDispatchMode):
@@ -78,22 +99,75 @@ def estimate_memory(model: nn.Module, imgsz: int | Sequence[int] = 640, channels
 
     None for a network with an operation that needs real values. The model itself is not changed.
     """
+    clone = copy_network(model).cpu().float().eval()
+    with _fake_copies(clone) as meter:
+
+        def enter(layer: nn.Module, _: object) -> None:
+            meter.layer = int(cast("int", layer.i))
+
+        for layer in cast("nn.Sequential", clone.model):
+            layer.register_forward_pre_hook(enter)
+        try:
+            with torch.no_grad(), meter:
+                clone(torch.empty(1, channels, *_sides(imgsz)))
+        except (RuntimeError, NotImplementedError):  # fake tensors raise subclasses of RuntimeError
+            return None
+    return Memory(meter.peak, meter.peak_layer, meter.wide)
+
+
+def estimate_training(
+    model: nn.Module, imgsz: int | Sequence[int] = 640, channels: int = 3, amp: torch.dtype | None = None
+) -> TrainingMemory | None:
+    """Estimate a training step at an image size (side, or height and width, px), in fp32 or under autocast to `amp`.
+
+    The loss and denoising queries are left out, which hold little beside the maps. None for a network with an operation
+    that needs real values. The model itself is not changed.
+    """
+    clone = copy_network(model).cpu().float().train()
+    first, second = (_step_peak(clone, (n, channels, *_sides(imgsz)), amp) for n in (2, 4))
+    if first is None or second is None:
+        return None
+    image = (second - first) / 2
+    weights = sum(p.numel() * p.element_size() for p in clone.parameters())
+    return TrainingMemory(weights, first - 2 * image, image)
+
+
+def _step_peak(network: nn.Module, shape: tuple[int, ...], amp: torch.dtype | None) -> int | None:
+    """Peak bytes of a forward and a backward pass of images (B, C, H, W), beside the weights."""
+    network.zero_grad(set_to_none=True)
+    with _fake_copies(network) as meter, _without_arrays():
+        try:
+            with meter, torch.autocast("cpu", amp or torch.bfloat16, enabled=amp is not None):
+                outputs = tree_leaves(network(torch.empty(shape)))
+            with meter:
+                sum(x.float().sum() for x in outputs if isinstance(x, Tensor) and x.requires_grad).backward()
+        except (RuntimeError, NotImplementedError):
+            return None
+    return meter.peak
+
+
+@contextmanager
+def _fake_copies(network: nn.Module) -> Iterator[_Meter]:
+    """Make tensors fake until the block ends; give a meter that leaves those of the network out."""
     from torch._subclasses.fake_tensor import FakeTensorMode  # imports much of torch that training does not need
 
-    height, width = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
-    clone = copy_network(model).cpu().float().eval()
     fake = FakeTensorMode(allow_non_fake_inputs=True)
-    kept = [fake.from_tensor(t) for t in [*clone.parameters(), *clone.buffers()]]  # the mode's own copies of them
-    meter = _Meter({t.untyped_storage()._cdata for t in kept})
+    kept = [fake.from_tensor(t) for t in [*network.parameters(), *network.buffers()]]  # the mode's own copies of them
+    with fake:
+        yield _Meter({t.untyped_storage()._cdata for t in kept})
 
-    def enter(layer: nn.Module, _: object) -> None:
-        meter.layer = int(cast("int", layer.i))
 
-    for layer in cast("nn.Sequential", clone.model):
-        layer.register_forward_pre_hook(enter)
+@contextmanager
+def _without_arrays() -> Iterator[None]:
+    """Let deformable attention take torch's operators, not those of scipy, by the number of threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(threads, SERIAL_THREADS + 1))
     try:
-        with torch.no_grad(), fake, meter:
-            clone(torch.empty(1, channels, height, width))
-    except (RuntimeError, NotImplementedError):  # fake tensors raise subclasses of RuntimeError
-        return None
-    return Memory(meter.peak, meter.peak_layer, meter.wide)
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _sides(imgsz: int | Sequence[int]) -> tuple[int, int]:
+    height, width = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
+    return height, width

@@ -17,6 +17,7 @@ from ultralytics.utils import dist
 from ultralytics.utils.metrics import bbox_iou
 from ultralytics.utils.ops import constant_like, xywh2xyxy
 from ultralytics.utils.tal import Assignment, TaskAlignedAssigner, bbox2dist, dist2bbox, make_anchors
+from ultralytics.utils.torch_tools.transfers import to_device
 
 __all__ = (
     "DFLoss",
@@ -114,7 +115,7 @@ class v8DetectionLoss:
             cls = F.binary_cross_entropy_with_logits(pred.logits, found.scores, reduction="none")
             if self.class_weights is not None:
                 cls = cls * self.class_weights.to(cls)
-            box, side = self._box_terms(pred, found)
+            box, side = self._box_terms(pred, found, len(batch["batch_idx"]))
             return torch.stack((box / total, cls.sum() / total, side / total)) * constant_like(self.gains, pred.logits)
 
     def _decode(self, raw: RawBranch) -> _Decoded:
@@ -139,9 +140,21 @@ class v8DetectionLoss:
         found: Assignment = self.assigner(scores, pixels, pred.points * pred.strides, labels, boxes, mask)
         return found
 
-    def _box_terms(self, pred: _Decoded, found: Assignment) -> tuple[Tensor, Tensor]:
-        """Sums over the positives of 1 - CIoU, and of the distances' term, weighted by the target scores."""
-        image, anchor = found.fg.nonzero(as_tuple=True)
+    def _positives(self, fg: Tensor, targets: int) -> tuple[Tensor, Tensor]:
+        """Image and anchor (P,) of each positive, from `fg` (B, A).
+
+        On a GPU, where counting them would make the host wait, as many as the targets can have: anchors whose scores
+        are 0 make up the number.
+        """
+        if fg.is_cpu:
+            image, anchor = fg.nonzero(as_tuple=True)
+            return image, anchor
+        first = fg.flatten().byte().argsort(descending=True, stable=True)[: targets * self.assigner.topk]
+        return first // fg.shape[1], first % fg.shape[1]
+
+    def _box_terms(self, pred: _Decoded, found: Assignment, targets: int) -> tuple[Tensor, Tensor]:
+        """Sums over the positives of `targets` of 1 - CIoU, and of the distances' term, weighted by target scores."""
+        image, anchor = self._positives(found.fg, targets)
         weight = found.scores[image, anchor].sum(-1)  # (P,)
         points, strides = pred.points[anchor], pred.strides[anchor]
         target = found.bboxes[image, anchor] / strides  # in cells
@@ -223,7 +236,7 @@ def pad_targets(batch: Mapping[str, Any], images: int, like: Tensor) -> tuple[Te
     padded = rows.new_zeros(images, int(counts.max()) if len(index) else 0, 6)
     padded[index, slot, :5] = rows[order]
     padded[index, slot, 5] = 1
-    padded = padded.to(like.device, non_blocking=True)
+    padded = to_device(padded, like.device)
     boxes = padded[..., 1:5]
     real = (padded[..., 5:6] > 0) & (boxes[..., 2:] > 0).all(-1, keepdim=True)
     return padded[..., :1].long(), boxes, real
