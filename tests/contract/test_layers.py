@@ -28,10 +28,8 @@ DOORS = {  # modules that look a name up in a higher layer, when it is asked for
     "ultralytics.cfg",
     "ultralytics.nn.families",
     "ultralytics.engine.tuner",
-    "ultralytics.utils.ops",
-    "ultralytics.utils",  # of utils.interface, as the two below
-    "ultralytics.utils.downloads",
-    "ultralytics.utils.files",
+    "ultralytics.utils",
+    "ultralytics.utils.interface",  # for utils.checks, downloads, files and ops
     "ultralytics.data.utils",  # of data.classify, which reads its paths
     "ultralytics.utils.torch_utils",  # of nn.checkpoint, which reads weights files
     "ultralytics.nn.modules.head",  # of nn.modules.yolo, whose heads scripts import from there

@@ -200,12 +200,19 @@ def _device(value: object) -> int | str | list[int | str]:
     return _either(_int, _word, _list_of(_either(_int, _word)))(value)
 
 
+def _items(text: str) -> list[str]:
+    """The items of a list in the form of a command line."""
+    return [item.strip(" '\"") for item in text.strip("[]() ").split(",")]
+
+
+_NUMBER_OR_LIST = _either(_int, _list_of(_either(_int, _word)))
+
+
 def _layers(value: object) -> int | list[int | str]:
     """A number, or a list of numbers and names; a string, as a command line gives it, is split at its commas."""
     if isinstance(value, str):
-        items = [item.strip(" '\"") for item in value.strip("[]() ").split(",")]
-        value = [int(item) if item.isdecimal() and len(item) < 10 else item for item in items]
-    layers: int | list[int | str] = _either(_int, _list_of(_either(_int, _word)))(value)
+        value = [int(item) if item.isdecimal() and len(item) < 10 else item for item in _items(value)]
+    layers: int | list[int | str] = _NUMBER_OR_LIST(value)
     if (isinstance(layers, int) and layers < 0) or (isinstance(layers, list) and "" in layers):
         raise ValueError
     return layers
@@ -214,9 +221,8 @@ def _layers(value: object) -> int | list[int | str]:
 def _classes(value: object) -> int | list[int | str]:
     """An index, or a list of indices and names; a string, as a command line gives it, is split at its commas."""
     if isinstance(value, str):
-        items = [item.strip(" '\"") for item in value.strip("[]() ").split(",")]
-        value = [int(item) if item.isdecimal() else item for item in items]
-    classes: int | list[int | str] = _either(_int, _list_of(_either(_int, _word)))(value)
+        value = [int(item) if item.isdecimal() else item for item in _items(value)]
+    classes: int | list[int | str] = _NUMBER_OR_LIST(value)
     if isinstance(classes, list) and "" in classes:
         raise ValueError
     return classes
@@ -236,7 +242,7 @@ def _box_loss(value: object) -> str:
 def _loggers(value: Any) -> str | list[str]:
     """`auto`, or a list of names; a string, as a command line gives it, is split at its commas."""
     if isinstance(value, str):
-        value = [name.strip(" '\"") for name in value.lower().strip("[]() ").split(",")]
+        value = _items(value.lower())
     names = list(dict.fromkeys(_list_of(_word)(value)))
     if names == ["auto"]:
         return "auto"
@@ -334,12 +340,6 @@ DEVICE = Kind(
     {"type": ["integer", "string", "array"], "items": {"type": ["integer", "string"]}},
 )
 INTS = Kind("a list of integers", _list_of(_int), "list[int]", _LIST_OF_INTS)
-INT_OR_INTS = Kind(
-    "an integer or a list of integers",
-    _either(_int, _list_of(_int)),
-    "int | list[int]",
-    {"type": ["integer", "array"], "items": {"type": "integer"}},
-)
 CLASSES = Kind(
     "an index or name, or a list of them",
     _classes,

@@ -105,6 +105,11 @@ class Entry:
     row: tuple[str, ...] = ()
     not_exported: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def purpose(self) -> str:
+        """The first paragraph of the class's docstring, in one line."""
+        return (inspect.getdoc(self.cls) or "").strip().split("\n\n")[0].replace("\n", " ")
+
 
 class Registry:
     """Module name -> `Entry`; a name has one owner."""

@@ -296,7 +296,7 @@ class _Copier:
     """
 
     def __init__(
-        self, own: State, source: State, classes: list[tuple[int, int]], partial: bool, counts: tuple[int, int] = (0, 0)
+        self, own: State, source: State, classes: list[tuple[int, int]], partial: bool, counts: tuple[int, int]
     ) -> None:
         self.own, self.source, self.classes, self.partial, self.counts = own, source, classes, partial, counts
         self.loaded: dict[str, Tensor] = {}

@@ -13,10 +13,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ultralytics import __version__
-from ultralytics.utils.config.absent import absent
 from ultralytics.utils.config.paths import CFG_DIR, ROOT
 from ultralytics.utils.errors import ConfigError, ConfigTypeError, MissingPackageError, NotFoundError
 from ultralytics.utils.files import user_path
+from ultralytics.utils.interface import from_interface
 from ultralytics.utils.log import LOGGER
 
 if TYPE_CHECKING:  # importing either takes as long as the rest of `yolo version` that is ours
@@ -298,16 +298,14 @@ def print_checks(verbose: bool = True, device: str = "") -> dict[str, Any]:
 
 
 _IN_INTERFACE = {
-    **dict.fromkeys(("is_ascii", "print_args"), "system"),
-    **dict.fromkeys(("cuda_device_count", "cuda_is_available"), "networks"),
-    **dict.fromkeys(("check_imshow", "check_is_path_safe", "check_python", "check_version"), "versions"),
+    **dict.fromkeys(("is_ascii", "print_args"), "interface.system"),
+    **dict.fromkeys(("cuda_device_count", "cuda_is_available"), "interface.networks"),
+    **dict.fromkeys(("check_imshow", "check_is_path_safe", "check_python", "check_version"), "interface.versions"),
 }
-"""Names that scripts import from here, and the modules of `utils.interface` that define them."""
+"""Names that scripts import from here, and the modules that define them."""
 
 
 if not TYPE_CHECKING:  # a type checker shall see what is missing
 
     def __getattr__(name: str) -> object:
-        if name in _IN_INTERFACE:
-            return getattr(importlib.import_module(f"ultralytics.utils.interface.{_IN_INTERFACE[name]}"), name)
-        raise absent(__name__, name)
+        return from_interface(__name__, name, _IN_INTERFACE)

@@ -7,7 +7,6 @@ unpacked beside it, and no entry may lie outside that folder.
 from __future__ import annotations
 
 import errno
-import importlib
 import lzma
 import os
 import secrets
@@ -24,6 +23,7 @@ from urllib.parse import urlsplit
 
 from ultralytics.utils.errors import ConfigError, printable
 from ultralytics.utils.files import TEMP_SUFFIX, file_sha256
+from ultralytics.utils.interface import from_interface
 from ultralytics.utils.remote.web import FetchRule, check_scheme, fetch_file
 
 _MAX_UNPACKED = 200 * 2**30
@@ -158,11 +158,11 @@ def _untar(archive: Path, folder: Path) -> None:
         t.extractall(folder, filter="data")  # refuses links and entries that lead outside
 
 
-_IN_INTERFACE = "attempt_download_asset clean_url is_url safe_download unzip_file url2file zip_directory".split()
-"""Names of `utils.interface.paths` that scripts import from here."""
+_IN_INTERFACE = dict.fromkeys(
+    "attempt_download_asset clean_url is_url safe_download unzip_file url2file zip_directory".split(), "interface.paths"
+)
+"""Names that scripts import from here, and the module that defines them."""
 
 
 def __getattr__(name: str) -> object:
-    if name in _IN_INTERFACE:
-        return getattr(importlib.import_module("ultralytics.utils.interface.paths"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return from_interface(__name__, name, _IN_INTERFACE)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import importlib
 import os
 import secrets
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ultralytics.utils.errors import CheckpointError, ConfigError, NotFoundError
+from ultralytics.utils.interface import from_interface
 
 try:
     import fcntl
@@ -196,11 +196,11 @@ def resumed_file(resume: str | Path | bool, project: str | Path | None = None) -
     return found
 
 
-_IN_INTERFACE = "WorkingDirectory file_age file_date get_latest_run spaces_in_path".split()
-"""Names of `utils.interface.paths` that scripts import from here."""
+_IN_INTERFACE = dict.fromkeys(
+    "WorkingDirectory file_age file_date get_latest_run spaces_in_path".split(), "interface.paths"
+)
+"""Names that scripts import from here, and the module that defines them."""
 
 
 def __getattr__(name: str) -> object:
-    if name in _IN_INTERFACE:
-        return getattr(importlib.import_module("ultralytics.utils.interface.paths"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return from_interface(__name__, name, _IN_INTERFACE)

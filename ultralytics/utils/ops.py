@@ -11,7 +11,6 @@ NumPy arrays and torch tensors, and is safe on empty input. Formats:
 
 from __future__ import annotations
 
-import importlib
 import math
 import time
 from collections.abc import Sequence
@@ -21,6 +20,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
+
+from ultralytics.utils.interface import from_interface
 
 _Array = npt.NDArray[np.floating]
 ArrayLike = TypeVar("ArrayLike", npt.NDArray[np.floating], torch.Tensor)
@@ -334,12 +335,14 @@ def convert_torch2numpy_batch(batch: torch.Tensor) -> npt.NDArray[np.uint8]:
     return np.asarray(images.contiguous().cpu().numpy())
 
 
+_IN_INTERFACE = {
+    "non_max_suppression": "nms",
+    **dict.fromkeys(("clip_coords", "scale_coords", "clean_str", "empty_like"), "interface.coordinates"),
+}
+"""Names that scripts import from here, and the modules that define them."""
+
+
 if not TYPE_CHECKING:  # a type checker shall see what is missing
 
     def __getattr__(name: str) -> Any:
-        """Look up functions that other modules define and scripts import from here."""
-        if name == "non_max_suppression":
-            return getattr(importlib.import_module("ultralytics.utils.nms"), name)
-        if name in {"clip_coords", "scale_coords", "clean_str", "empty_like"}:
-            return getattr(importlib.import_module("ultralytics.utils.interface.coordinates"), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return from_interface(__name__, name, _IN_INTERFACE)

@@ -5,16 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ultralytics.data.augment.batch_mix import ImageLabels, Paste, mix_batch, paste_objects, paste_sources
-from ultralytics.utils.torch_tools.training_plans import (
-    AugmentPlan,
-    FlatCosine,
-    batch_scales,
-    ema_decay_at,
-    linear_warmup_factor,
-)
+from ultralytics.engine.training.optimizer import Warmup
+from ultralytics.utils.torch_tools.training import ModelEMA
+from ultralytics.utils.torch_tools.training_plans import FlatCosine, RunPlan, batch_scales
 
 Config = dict[str, Any]
 
@@ -27,21 +23,31 @@ def flat_cosine(c: Config, steps: list[int]) -> Tensor:
 
 def linear_warmup(c: Config, steps: int) -> Tensor:
     """Return rates [step, group]."""
-    factors = [linear_warmup_factor(k, c["duration"]) for k in range(steps + 1)]
+    factors = [Warmup(c["duration"]).progress(k) for k in range(steps + 1)]
     return torch.tensor([[lr * f for lr in c["lrs"]] for f in factors], dtype=torch.float64)
 
 
 def ema_decay(c: Config, updates: list[int]) -> Tensor:
     """Return the decay of each update."""
-    return torch.tensor([ema_decay_at(k, c["decay"], c["warmups"]) for k in updates], dtype=torch.float64)
+    average = ModelEMA(nn.Identity(), c["decay"], c["warmups"])
+    return torch.tensor([average.decay(k) for k in updates], dtype=torch.float64)
 
 
 def augment_plan(c: Config, epochs: list[int]) -> Tensor:
     """Return [epoch, without / with mosaic drawn, transform]."""
     epoch = c["epoch"]
     start, mosaic_end, stop = epoch if isinstance(epoch, list) else (0, 0, epoch)
-    plan = AugmentPlan(start, mosaic_end, stop, tuple(c["stopped"]))
-    return torch.tensor([[plan.active(c["ops"], e, drawn) for drawn in (False, True)] for e in epochs])
+    plan = RunPlan("", stop, start, mosaic_end, stop, falls=False)
+
+    def acts(name: str, epoch: int, drawn: bool) -> bool:
+        """Whether a transform acts: the strong ones in their epochs, and mosaic in the place of two of them."""
+        mosaic = "Mosaic" in c["ops"] and drawn and plan.is_dense(epoch)
+        if name == "Mosaic":
+            return mosaic
+        replaced = mosaic and name in ("RandomZoomOut", "RandomIoUCrop")
+        return name not in c["stopped"] or (plan.is_strong(epoch) and not replaced)
+
+    return torch.tensor([[[acts(op, e, drawn) for op in c["ops"]] for drawn in (False, True)] for e in epochs])
 
 
 def scales(c: Config) -> Tensor:

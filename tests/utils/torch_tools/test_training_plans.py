@@ -7,13 +7,7 @@ from itertools import pairwise
 import pytest
 
 from ultralytics.utils.errors import ConfigError
-from ultralytics.utils.torch_tools.training_plans import (
-    AugmentPlan,
-    FlatCosine,
-    batch_scales,
-    ema_decay_at,
-    linear_warmup_factor,
-)
+from ultralytics.utils.torch_tools.training_plans import FlatCosine, batch_scales
 
 
 def test_flat_cosine_is_continuous_and_stays_within_its_bounds() -> None:
@@ -31,24 +25,7 @@ def test_impossible_plans_are_refused(steps: int, no_aug: int) -> None:
         FlatCosine.from_epochs(steps, 5, 10, 2, no_aug)
 
 
-def test_warmup_and_ema_without_steps_are_at_their_end() -> None:
-    assert linear_warmup_factor(0, 0) == 1.0 and ema_decay_at(1, 0.9, 0) == 0.9
-    assert ema_decay_at(10**6) == pytest.approx(0.9999)
-
-
 @pytest.mark.parametrize("base", [0, 100, -32])
 def test_sides_off_the_stride_are_refused(base: int) -> None:
     with pytest.raises(ConfigError, match="multiple of the stride 32"):
         batch_scales(base, 3)
-
-
-def test_augment_plan_by_phase() -> None:
-    plan = AugmentPlan(2, 5, 8)
-    names = ["Mosaic", "RandomZoomOut", "RandomPhotometricDistort", "Flip"]
-    assert plan.active(names, 1, True) == [False, False, False, True]
-    assert plan.active(names, 2, True) == [True, False, True, True]
-    assert plan.active(names, 2) == [False, True, True, True]
-    assert plan.active(names, 5, True) == [False, True, True, True]
-    assert plan.active(names, 8, True) == [False, False, False, True]
-    assert plan.active([], 3) == []
-    assert plan.active(["RandomZoomOut"], 3, True) == [True]  # without mosaic nothing stands in for it

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ultralytics.utils.config.precision import EXPORTED_PRECISIONS
+from ultralytics.utils.config.precision import BITS_OF_NAME, EXPORTED_PRECISIONS, NAME_OF_BITS
 from ultralytics.utils.errors import CheckpointError
 
 METADATA_KEY = "rtdetr-shsa"
@@ -100,7 +100,7 @@ class ExportMetadata:
             "format": format,
             "dynamic": args.get("dynamic") is True,
             "letterbox": data["head"] != "RTDETRDecoder",
-            "precision": {"8": "int8", "16": "fp16"}.get(bits, "fp32"),
+            "precision": NAME_OF_BITS.get(BITS_OF_NAME.get(bits), "fp32"),
             "batch": data.get("batch", 1),
             "channels": data.get("channels", 3),
             **{key: str(data.get(key, "")) for key in ("version", "license", "docs", "date")},

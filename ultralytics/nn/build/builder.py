@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ultralytics.nn.build.advice import warn_model
 from ultralytics.nn.build.budget import MAX_BUILT, MAX_PLANNED, MAX_ROWS, MAX_TENSORS, ConstructionBudget
 from ultralytics.nn.build.dry_run import ProbeBlock, expected_channels, matching, shape_text, size_text
-from ultralytics.nn.build.names import find_entry, resolve_nn_text, signature_text
+from ultralytics.nn.build.names import MODULE_ERRORS, find_entry, resolve_nn_text, signature_text
 from ultralytics.nn.build.plans import PlannedLayer
 from ultralytics.nn.build.spec import (
     SLOTS,
@@ -39,17 +39,6 @@ from ultralytics.utils.log import LOGGER
 
 PROBE_SIZE = 640  # side of the probe image; on the meta device its size costs nothing
 BN_EPS, BN_MOMENTUM = 1e-3, 0.03
-# What constructors, rules and forwards raise when a row is wrong. Anything else is a bug and keeps its traceback.
-ROW_ERRORS = (
-    TypeError,
-    ValueError,
-    IndexError,
-    KeyError,
-    AttributeError,
-    AssertionError,
-    ArithmeticError,
-    RuntimeError,
-)
 
 
 def plan_model(spec: ModelSpec, ch: int = 3) -> list[PlannedLayer]:
@@ -285,7 +274,7 @@ class _Planner:
             return Plan((*first, *row.args), -1)
         try:
             return entry.rule(row)
-        except ROW_ERRORS as e:
+        except MODULE_ERRORS as e:
             few = isinstance(e, IndexError) or "not enough values" in str(e)
             self._fail_args(layer, entry, f"{len(row.args)} argument(s) are too few" if few else _first_line(e))
 
@@ -310,7 +299,7 @@ class _Planner:
             named = row.kwargs if plan.kwargs is None else plan.kwargs
             inspect.signature(entry.cls).bind(*plan.args, **named)
             block = ProbeBlock(entry.cls, plan.args, named)
-        except ROW_ERRORS as e:
+        except MODULE_ERRORS as e:
             self._fail_args(layer, entry, _first_line(e), plan)
         if empty := block.empty_parameter():
             self._fail_args(layer, entry, f"parameter {empty}", plan)
@@ -318,7 +307,7 @@ class _Planner:
             self._check_classes(layer, block.module)
         try:
             output = block.run(inputs)
-        except ROW_ERRORS as e:
+        except MODULE_ERRORS as e:
             self._fail_shapes(layer, entry, block.module, _first_line(e), inputs)
         if isinstance(output, Tensor) and output.numel() == 0:
             self._fail_shapes(layer, entry, block.module, f"its output {shape_text(output)} is empty", inputs)

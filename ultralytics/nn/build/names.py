@@ -23,7 +23,7 @@ from ultralytics.utils.user_modules import file_with_class
 MAX_TEXT = 1000  # characters of a string that is a module
 MAX_ELEMENTS, MAX_PARTS = 10_000_000, 1_000  # numbers and tensors of a module that a string makes
 MODULE_ERRORS = (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError, AttributeError, AssertionError)
-"""What constructors of torch raise for arguments that they do not take; RecursionError is a RuntimeError."""
+"""What constructors, rules and forwards raise when a row is wrong; anything else is a bug and keeps its traceback."""
 TORCH_PREFIXES = ("nn.", "torch.nn.")
 VISION_PREFIX = "torchvision.ops."
 

@@ -17,7 +17,7 @@ from ultralytics.nn.build.spec import load_model_yaml
 from ultralytics.nn.checkpoint.detr_names import key_roles, own_state
 from ultralytics.nn.checkpoint.transformers_names import from_transformers
 
-__all__ = ("published_record", "published_state", "stock_yaml")
+__all__ = ("add_batch_counters", "published_record", "published_state", "stock_yaml")
 
 PUBLISHED_EPS = 1e-5  # of the batch norms of these projects
 _SCORE, _PROJECTION = "decoder.enc_score_head.weight", "encoder.input_proj.{}.conv.weight"
@@ -77,10 +77,15 @@ def _shape(state: Mapping[str, Tensor], level: int) -> tuple[int, int] | None:
     return None if kernel is None else (int(kernel.shape[0]), int(kernel.shape[1]))
 
 
+def add_batch_counters(state: dict[str, Tensor]) -> None:
+    """Give frozen batch norms the counter that ours have."""
+    for key in [k for k in state if k.endswith(".running_var")]:
+        state.setdefault(key.removesuffix("running_var") + "num_batches_tracked", torch.tensor(0))
+
+
 def published_record(state: Mapping[str, Tensor], yaml: Mapping[str, object] | str) -> dict[str, Any]:
     """Return state dict, batch-norm epsilon and YAML of a published state dict, under the keys of a model YAML."""
     own, unknown = own_state(state, key_roles(yaml))
-    for key in [k for k in own if k.endswith(".running_var")]:  # frozen norms have no counter
-        own.setdefault(key.removesuffix("running_var") + "num_batches_tracked", torch.tensor(0))
+    add_batch_counters(own)
     data = yaml if isinstance(yaml, Mapping) else load_model_yaml(yaml).data
     return {"state_dict": own, "bn_eps": PUBLISHED_EPS, "yaml": dict(data), "unknown": unknown}

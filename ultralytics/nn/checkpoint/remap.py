@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ultralytics.nn.build.spec import load_model_yaml
-from ultralytics.nn.checkpoint.detr_files import published_record, published_state, stock_yaml
+from ultralytics.nn.checkpoint.detr_files import add_batch_counters, published_record, published_state, stock_yaml
 from ultralytics.nn.checkpoint.key_maps import WEIGHT_FORMATS, WeightFormat
 from ultralytics.utils.log import LOGGER
 
@@ -74,7 +74,7 @@ def map_state(state: Mapping[str, Tensor]) -> Mapped | None:
             out[match.expand(target)] = value
     _drop_padding_rows(out, source, mapped.classes)
     if source.add_batch_counters:
-        _add_batch_counters(out)
+        add_batch_counters(out)
     return mapped
 
 
@@ -153,9 +153,3 @@ def without_padding_class(state: Mapping[str, Any]) -> dict[str, Any]:
         if key.endswith("denoising_class_embed.weight") and scores is not None and len(value) == len(scores) + 1:
             done[key] = value[:-1]
     return done
-
-
-def _add_batch_counters(state: dict[str, Tensor]) -> None:
-    """Give frozen batch norms the counter that ours have."""
-    for key in [k for k in state if k.endswith(".running_var")]:
-        state.setdefault(key.removesuffix("running_var") + "num_batches_tracked", torch.tensor(0))

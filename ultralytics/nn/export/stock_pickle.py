@@ -14,13 +14,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from ultralytics import __version__
-from ultralytics.nn.checkpoint.format import to_plain
+from ultralytics.nn.checkpoint.format import save_tensors, to_plain
 from ultralytics.nn.export.stock_state_dict import check_stock, upstream_state, upstream_yaml
-from ultralytics.utils.files import atomic_write
 
 NETWORK = ("ultralytics.nn.tasks", "RTDETRDetectionModel")
 
@@ -75,6 +73,5 @@ def export_stock(model: nn.Module, stem: Path, train_args: Mapping[str, object])
         "train_metrics": {},
         "train_results": {},
     }
-    with atomic_write(path, "wb") as f:
-        torch.save(checkpoint, f, pickle_protocol=4)
+    save_tensors(path, checkpoint, protocol=4)
     return path

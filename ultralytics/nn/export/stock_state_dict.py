@@ -51,8 +51,13 @@ def export_state_dict(model: nn.Module, stem: Path) -> tuple[Path, Path]:
     if isinstance(model, DFINEDetectionModel):
         return _export_published(model, stem)
     model = check_stock(model, "state_dict")
+    return _write(model, stem, upstream_state(model))
+
+
+def _write(model: DetectionModel, stem: Path, content: Mapping[str, object]) -> tuple[Path, Path]:
+    """Write tensors, and the YAML of their network; return both paths."""
     weights, yaml = stem.with_name(f"{stem.name}_state_dict.pt"), stem.with_name(f"{stem.name}_stock.yaml")
-    save_tensors(weights, upstream_state(model))
+    save_tensors(weights, content)
     YAML.save(yaml, upstream_yaml(model))
     return weights, yaml
 
@@ -91,11 +96,8 @@ def _export_published(model: DFINEDetectionModel, stem: Path) -> tuple[Path, Pat
             f"format=state_dict: the project of {model.family.name} has no {row} (layer {own[0]})",
             "it can be written for models of published rows, such as dfine-s.yaml",
         )
-    weights, yaml = stem.with_name(f"{stem.name}_state_dict.pt"), stem.with_name(f"{stem.name}_stock.yaml")
-    state = {name: value.detach().cpu().float() for name, value in official_state(model.state_dict(), roles).items()}
-    save_tensors(weights, {"model": {k: v.clone() for k, v in state.items()}})
-    YAML.save(yaml, upstream_yaml(model))
-    return weights, yaml
+    state = {k: v.detach().cpu().float().clone() for k, v in official_state(model.state_dict(), roles).items()}
+    return _write(model, stem, {"model": state})
 
 
 def _rows(yaml: Mapping[str, Any]) -> list[list[Any]]:
@@ -104,7 +106,7 @@ def _rows(yaml: Mapping[str, Any]) -> list[list[Any]]:
 
 def _modules(yaml: Mapping[str, Any]) -> set[str]:
     """Names of the modules in the rows, variables (keys of the file's own) by their values."""
-    return {str(yaml.get(row[2], row[2])) for row in (*yaml["backbone"], *yaml["head"])}
+    return {str(yaml.get(row[2], row[2])) for row in _rows(yaml)}
 
 
 def _is_stock(name: str) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ultralytics.nn.modules.deformable import multi_scale_deformable_attn_pytorch, sample_and_project
 from ultralytics.nn.modules.graph_capture import is_capturing_graph, is_exporting
 from ultralytics.utils.ops import at_least_float32
-from ultralytics.utils.torch_tools.reproducible import adaptive_avg_pool2d
+from ultralytics.utils.torch_tools.reproducible import adaptive_avg_pool2d, window_weights
 
 __all__ = (
     "adaptive_mean",
@@ -107,16 +107,8 @@ def adaptive_mean(x: Tensor, height: int, width: int) -> Tensor:
     """
     if not torch.onnx.is_in_onnx_export():
         return adaptive_avg_pool2d(x, (height, width))
-    rows, columns = _mean_matrix(int(x.shape[2]), int(height)), _mean_matrix(int(x.shape[3]), int(width))
+    rows, columns = window_weights(int(x.shape[2]), int(height)), window_weights(int(x.shape[3]), int(width))
     return rows.to(x) @ x @ columns.to(x).T
-
-
-def _mean_matrix(size: int, parts: int) -> Tensor:
-    """(parts, size): row i holds the weights of the cells floor(i size / parts) to ceil((i + 1) size / parts)."""
-    index, cell = torch.arange(parts)[:, None], torch.arange(size)
-    low, high = index * size // parts, ceil_div((index + 1) * size, parts)
-    inside = (cell >= low) & (cell < high)  # (parts, size)
-    return inside / inside.sum(1, keepdim=True)
 
 
 def sym_min(*sizes: Any) -> Any:

@@ -88,11 +88,10 @@ def block_facts(name: str) -> BlockFacts:
     entry = REGISTRY.get(name)
     if entry is None:
         raise KeyError(name)
-    purpose = (inspect.getdoc(entry.cls) or "").strip().split("\n\n")[0].replace("\n", " ")
     file = origin(entry.cls)
     forms = " or ".join(map(str, row_forms(entry)))
     properties = BlockFacts(
-        name, signature_text(entry.cls), purpose, str(file or ""), None, 1, None, None, False, forms
+        name, signature_text(entry.cls), entry.purpose, str(file or ""), None, 1, None, None, False, forms
     )
     if entry.is_head or (entry.fills_slots is not None and entry.cls.__module__.startswith("ultralytics.")):
         return properties
@@ -194,6 +193,6 @@ def _describe(name: str) -> str:
         lines.append(f"  {properties.params:,} parameters, {properties.gflops:.3f} GFLOPs at {size}")
     lines += ["  a new row can start as the identity"] if properties.identity else []
     lines += [f"  the same output as {', '.join(properties.exports)}"] if properties.exports else []
-    lines += [f"  {form}: {why}" for form, why in entry.not_exported.items()] if entry else []
+    lines += [f"  {form}: {why}" for form, why in entry.not_exported.items()]
     lines += [f"  from {properties.file}"] if properties.file else []
     return "\n".join(lines)

@@ -6,7 +6,6 @@ that points forward) is not.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
@@ -17,8 +16,10 @@ from ultralytics.nn.build.row_names import ROW_NAME
 from ultralytics.nn.build.spec import MAX_CLASSES, TOP_KEYS, YAML_PARTS
 from ultralytics.nn.dfine import CriterionOptions
 from ultralytics.nn.registry import REGISTRY, Entry
-from ultralytics.nn.schema.value_schemas import MODULE_TEXT, VARIABLE, keyword_pattern, value_schema
+from ultralytics.nn.schema.value_schemas import MODULE_TEXT, keyword_pattern, value_schema
 from ultralytics.utils.config.json_schema import JSONSchema, Part, closed_object, schema_file
+
+__all__ = ("model_schema",)
 
 _NAMED = f"^{ROW_NAME.pattern}$"
 _INDEX: JSONSchema = {
@@ -87,7 +88,7 @@ def _criterion() -> JSONSchema:
 def _row(entries: Mapping[str, Entry]) -> JSONSchema:
     """One row: its form, the known names, and for each name its `from`, repeats and arguments."""
     names = [*entries, *library_names()]
-    purposes = [_purpose(entry) for entry in entries.values()]
+    purposes = [entry.purpose for entry in entries.values()]
     known = {"enum": names, "markdownEnumDescriptions": purposes + [""] * (len(names) - len(entries))}
     other = {"type": "string", "pattern": f"^({_TIMM_NAME}|torch\\.nn\\.[A-Z]\\w*)$"}
     return {
@@ -150,10 +151,3 @@ def _place(arguments: Sequence[RowArgument]) -> JSONSchema:
 
 def _required(form: RowForm) -> int:
     return sum(argument.required for argument in form.positional)
-
-
-def _purpose(entry: Entry) -> str:
-    return (inspect.getdoc(entry.cls) or "").strip().split("\n\n")[0].replace("\n", " ")
-
-
-__all__ = ("VARIABLE", "model_schema")

@@ -28,6 +28,7 @@ __all__ = (
     "needs_one_order",
     "reflection_pad2d",
     "sum_rows_in_order",
+    "window_weights",
 )
 
 
@@ -171,16 +172,19 @@ def adaptive_avg_pool2d(x: Tensor, size: tuple[int, int]) -> Tensor:
         (B, C, H', W').
     """
     if needs_one_order(x) and size != (1, 1):  # one cell is a mean, which is reproducible
-        return _in_two_products(x, [_window_weights(n, m) for n, m in zip(x.shape[2:], size, strict=True)])
+        return _in_two_products(x, [window_weights(n, m) for n, m in zip(x.shape[2:], size, strict=True)])
     return F.adaptive_avg_pool2d(x, size)
 
 
-def _window_weights(cells: int, wanted: int) -> Tensor:
-    """(wanted, cells): the weight of each cell in each mean of adaptive pooling."""
-    start = torch.arange(wanted) * cells // wanted
-    end = -(-(torch.arange(wanted) + 1) * cells // wanted)
-    at = torch.arange(cells)
-    return ((at >= start[:, None]) & (at < end[:, None])).float() / (end - start)[:, None]
+def window_weights(cells: int, wanted: int) -> Tensor:
+    """(wanted, cells): the weight of each cell in each mean of adaptive pooling.
+
+    Row i holds those of the cells floor(i cells / wanted) to ceil((i + 1) cells / wanted), which an ONNX graph, whose
+    division of integers cuts off the fraction, computes too.
+    """
+    index, at = torch.arange(wanted), torch.arange(cells)
+    start, end = index * cells // wanted, ((index + 1) * cells + wanted - 1) // wanted
+    return ((at >= start[:, None]) & (at < end[:, None])) / (end - start)[:, None]
 
 
 def adaptive_max_pool2d(x: Tensor, size: tuple[int, int]) -> Tensor:

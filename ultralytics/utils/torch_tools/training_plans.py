@@ -6,13 +6,13 @@ Steps and epochs count from 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from ultralytics.utils.errors import ConfigError
 
-__all__ = ("PLAN_NAMES", "AugmentPlan", "FlatCosine", "RunPlan", "batch_scales", "ema_decay_at", "linear_warmup_factor")
+__all__ = ("PLAN_NAMES", "FlatCosine", "RunPlan", "batch_scales")
 
 
 @dataclass(frozen=True)
@@ -58,24 +58,6 @@ class FlatCosine:
         return self.gamma + (1 - self.gamma) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def linear_warmup_factor(step: int, duration: int) -> float:
-    """Return the rate factor of a linear warm-up: 1 / duration at the first step, 1 from the last on.
-
-    >>> linear_warmup_factor(0, 500), linear_warmup_factor(499, 500), linear_warmup_factor(600, 500)
-    (0.002, 1.0, 1.0)
-    """
-    return min(1.0, (step + 1) / duration) if duration > 0 else 1.0
-
-
-def ema_decay_at(update: int, decay: float = 0.9999, warmups: int = 1000) -> float:
-    """Return the decay of an exponential moving average at an update, counted from 1: it grows to `decay`.
-
-    >>> round(ema_decay_at(1), 6)
-    0.000999
-    """
-    return decay * (1 - math.exp(-update / warmups)) if warmups > 0 else decay
-
-
 def batch_scales(base: int, repeat: int, stride: int = 32) -> list[int]:
     """Return the image sides from which multi-scale training picks one for a batch; `base` comes `repeat` times.
 
@@ -92,45 +74,6 @@ def batch_scales(base: int, repeat: int, stride: int = 32) -> list[int]:
     low, high = (stride * int(base * factor / stride) for factor in (0.75, 1.25))
     below = range(low, base, stride)
     return [*below, *[base] * repeat, *(high - stride * i for i in range(len(below)))]
-
-
-@dataclass(frozen=True)
-class AugmentPlan:
-    """Which transforms act in an epoch.
-
-    Attributes:
-        start: First epoch with strong transforms.
-        mosaic_end: Epoch from which there is no mosaic.
-        stop: Epoch from which strong transforms are off.
-        strong: Transforms that are off outside of `start` to `stop`.
-        instead: Transforms that mosaic stands in for: images have one or the others.
-        mosaic: Name of mosaic.
-    """
-
-    start: int = 0
-    mosaic_end: int = 0
-    stop: int = 0
-    strong: Sequence[str] = ("Mosaic", "RandomPhotometricDistort", "RandomZoomOut", "RandomIoUCrop")
-    instead: Sequence[str] = ("RandomZoomOut", "RandomIoUCrop")
-    mosaic: str = "Mosaic"
-
-    def active(self, transforms: Sequence[str], epoch: int, mosaic_drawn: bool = False) -> list[bool]:
-        """Return for each transform whether it acts on an image of an epoch.
-
-        Args:
-            transforms: Names.
-            epoch: Epoch, from 0.
-            mosaic_drawn: The image is one of those that mosaic would change.
-        """
-        strong = self.start <= epoch < self.stop
-        mixed = strong and mosaic_drawn and epoch < self.mosaic_end and self.mosaic in transforms
-
-        def acts(name: str) -> bool:
-            if name == self.mosaic:
-                return mixed
-            return name not in self.strong or (strong and not (mixed and name in self.instead))
-
-        return [acts(name) for name in transforms]
 
 
 class _Fractions(NamedTuple):
