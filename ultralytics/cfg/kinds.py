@@ -340,6 +340,12 @@ DEVICE = Kind(
     {"type": ["integer", "string", "array"], "items": {"type": ["integer", "string"]}},
 )
 INTS = Kind("a list of integers", _list_of(_int), "list[int]", _LIST_OF_INTS)
+INT_OR_INTS = Kind(
+    "an integer or a list of integers",
+    _either(_int, _list_of(_int)),
+    "int | list[int]",
+    {"type": ["integer", "array"], "items": {"type": "integer"}},
+)
 CLASSES = Kind(
     "an index or name, or a list of them",
     _classes,
