@@ -88,7 +88,7 @@ def erf(
     """
     check_format(fmt)
     args = resolve(overrides={"name": "erf", **kwargs, "task": model.task, "mode": "predict"})
-    network = model.model
+    network: Any = model.model
     if not isinstance(network, nn.Module) or not hasattr(network, "model"):
         raise ConfigError(f"{model.model_name} has no layers", "give the weights (.pt) or a model YAML")
     layers = _layers(network, layer)
