@@ -193,10 +193,14 @@ class SlurmEngine:
         return set(_answer(["squeue", "--noheader", "--array", "--job", number, "--format=%K"], strict=False).split())
 
 
+def _need_command(name: str) -> None:
+    if shutil.which(name) is None:
+        raise ConfigError(f"engine=slurm: there is no command {name}", "start the study where Slurm is installed")
+
+
 def _answer(command: Sequence[str], strict: bool = True) -> str:
     """Return what a command of Slurm prints; to squeue an array that has left the queue is an error: not `strict`."""
-    if shutil.which(command[0]) is None:
-        raise ConfigError(f"engine=slurm: there is no command {command[0]}", "start the study where Slurm is installed")
+    _need_command(command[0])
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode and strict:
         raise ConfigError(f"{shlex.join(command)} failed: {result.stderr.strip()}", "correct the options under slurm:")
@@ -217,10 +221,9 @@ class RayEngine:
 
     def run(self, jobs: Sequence[StudyJob], report: OnEnd) -> None:
         """Run all jobs, and report each as it ends."""
-        try:
-            import ray
-        except ImportError:
-            raise MissingPackageError("engine=ray needs ray", "pip install 'rtdetr-shsa[ray]'") from None
+        need_engine("ray")
+        import ray
+
         ray.init(ignore_reinit_error=True, log_to_driver=False)
         options = {"num_gpus": self.gpus, "num_cpus": self.cpus, "max_retries": self.retries}
         task = ray.remote(**options)(run_in_process)
@@ -248,6 +251,18 @@ def check_engine(name: str) -> None:
     """Raise ConfigError for an engine that does not exist."""
     if name not in ENGINES:
         raise ConfigError(f"engine={name!r} is not one of {', '.join(ENGINES)}")
+
+
+def need_engine(name: str) -> None:
+    """Raise ConfigError for an engine that does not exist, MissingPackageError for one that is not installed here."""
+    check_engine(name)
+    if name == "slurm":
+        _need_command("sbatch")
+    if name == "ray":
+        try:
+            import ray  # noqa: F401
+        except ImportError:
+            raise MissingPackageError("engine=ray needs ray", "pip install 'rtdetr-shsa[ray]'") from None
 
 
 def device_list(devices: Sequence[str | int] | str | int) -> tuple[str, ...]:

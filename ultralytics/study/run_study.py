@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ultralytics.study.check import check_plan, estimate_table, write_models
-from ultralytics.study.engines import check_engine, device_list, make_engine
+from ultralytics.study.engines import check_engine, device_list, make_engine, need_engine
 from ultralytics.study.jobs import Outcome, StudyJob, known_outcomes, make_jobs, stopped_reason
 from ultralytics.study.plan import StudyPlan, load_plan
 from ultralytics.study.report import write_study_report
@@ -56,7 +56,7 @@ def ablate(
     loaded = load_plan(plan)
     if devices is not None:
         loaded = replace(loaded, devices=device_list(devices))
-    check_engine(engine)
+    check_engine(engine) if dry else need_engine(engine)
     check_format(fmt)
     root = Path(project) if project else Path(SETTINGS["runs_dir"]) / "studies"
     folder = (root / loaded.name).absolute()

@@ -14,7 +14,7 @@ from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.model import Model
 from ultralytics.engine.training.console import choose_recipe
 from ultralytics.nn.families import family_of
-from ultralytics.study.engines import check_engine, device_list, make_engine
+from ultralytics.study.engines import device_list, make_engine, need_engine
 from ultralytics.study.jobs import OUTCOME, StudyJob, failure_of
 from ultralytics.study.tuning.database import need_optuna, open_study, settings_of
 from ultralytics.study.tuning.holdout import write_tuning_data
@@ -78,7 +78,7 @@ def tune_model(
         ConfigError: a value is wrong, or the folder holds another search.
     """
     need_optuna()
-    check_engine(engine)
+    need_engine(engine)
     check_format(fmt)
     given, place_args = _arguments(model, kwargs)
     place = SearchPlace(engine, _devices(place_args.get("device"), processes), fmt)
