@@ -147,6 +147,17 @@ def test_a_later_call_continues(behaviour: str, changed: bool, served: Web, tmp_
     assert "range" in served.handler.requests[0][1]
 
 
+def test_what_arrived_outlives_a_lost_network(served: Web, tmp_path: Path) -> None:
+    address, target = f"{served.url}/cut_tagged/w.pth", tmp_path / "w.pth"
+    with pytest.raises(CutTransferError):
+        fetch_file(address, target, RULE)
+    state = tmp_path / ".w.pth.part" / "state.json"
+    state.write_text(state.read_text().replace(address, "http://127.0.0.1:9/w.pth"))
+    with pytest.raises(NotFoundError, match="refused"):
+        fetch_file("http://127.0.0.1:9/w.pth", target, RULE)
+    assert (tmp_path / ".w.pth.part" / "data").stat().st_size == len(served.body) // 2
+
+
 def test_a_redirect_goes_where_the_rule_allows(served: Web, tmp_path: Path) -> None:
     rule = replace(RULE, hosts=("localhost",), token="secret")
     served.handler.requests.clear()

@@ -103,7 +103,7 @@ def fetch_file(url: str, target: Path, rule: FetchRule, check: Callable[[Path], 
             check(file)
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(file, target)
-    except (CutTransferError, KeyboardInterrupt):
+    except (NotFoundError, KeyboardInterrupt):  # the address may be readable again later
         keep = bool(part.version(url))
         raise
     finally:
