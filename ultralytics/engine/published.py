@@ -106,7 +106,7 @@ def _catalogue_lines() -> list[str]:
     for w in published_weights():
         here = "yes" if (folder / w.weights).is_file() else "" if w.files else "by hand"
         rows.append((w.name, w.accuracy, w.licence, here, w.weights))
-    return aligned(rows)
+    return aligned(rows, left=range(len(rows[0])))
 
 
 class _Fetching:

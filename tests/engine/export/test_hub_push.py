@@ -71,8 +71,18 @@ def test_names_of_repositories(repo: str, api: type[Api], folder: Path) -> None:
     assert api.calls == []
 
 
-def test_what_the_hub_says_is_one_error(api: type[Api], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Api, "fails", OSError("401 Client Error\nlong text"))
+class TransportError(Exception):
+    """Stands for the error of the HTTP library."""
+
+
+@pytest.mark.parametrize("error", [OSError, ValueError, TransportError])
+def test_what_the_hub_says_is_one_error(
+    error: type[Exception], api: type[Api], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = types.ModuleType("httpx")
+    library.HTTPError = TransportError  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "httpx", library)
+    monkeypatch.setattr(Api, "fails", error("401 Client Error\nlong text"))
     with pytest.raises(ConfigError, match=r"upload failed \(401 Client Error\)"):
         push_folder(folder, "owner/trees", True, "m")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -48,11 +49,18 @@ def push_folder(folder: str | Path, repo: str, private: bool = True, message: st
     try:
         address = str(api.create_repo(repo_id=repo, private=private, exist_ok=True))
         api.upload_folder(repo_id=repo, folder_path=str(folder), commit_message=message, allow_patterns=list(FILES))
-    except (OSError, RuntimeError, ValueError) as e:  # what the package raises derives from them
+    except _upload_errors() as e:
         reason = printable((str(e).strip().splitlines() or [type(e).__name__])[0])
         raise ConfigError(f"repo={repo}: the upload failed ({reason:.300})\ncheck the name, and HF_TOKEN") from None
     LOGGER.info(f"{address} has {', '.join(name for name in FILES if (folder / name).is_file())}")
     return address
+
+
+def _upload_errors() -> tuple[type[Exception], ...]:
+    """What the package raises; the errors of its HTTP library do not derive from those of Python."""
+    libraries = [sys.modules[name] for name in ("httpx", "httpx2") if sys.modules.get(name) is not None]
+    found = [getattr(library, "HTTPError", OSError) for library in libraries]
+    return (OSError, RuntimeError, ValueError, *found)
 
 
 def _hub_package(repo: str) -> Any:
