@@ -35,7 +35,7 @@ class TrackMode:
         raise NotImplementedError
 
     def track(
-        self, source: Any = None, stream: bool = False, persist: bool = False, **kwargs: Any
+        self, source: object = None, stream: bool = False, persist: bool = False, **kwargs: Any
     ) -> list[Results] | Iterator[Results]:
         """Detect and follow objects in a video, stream, or consecutive images; boxes have `id`, results `trails`.
 
