@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ultralytics.data.convert import convert
     from ultralytics.data.doctor.run import doctor
+    from ultralytics.data.tile_set import tile
     from ultralytics.engine.compare import compare
     from ultralytics.engine.export.hub_push import push_folder as push
     from ultralytics.engine.published import fetch_weights as fetch
@@ -58,6 +59,7 @@ __all__ = [
     "schema",
     "settings",
     "show",
+    "tile",
 ]
 
 _WHERE = {
@@ -84,6 +86,7 @@ _WHERE = {
     "schema": ("ultralytics.engine.schemas", "json_schema"),
     "settings": ("ultralytics.utils.config.settings", "SETTINGS"),
     "show": ("ultralytics.engine.show", "show"),
+    "tile": ("ultralytics.data.tile_set", "tile"),
 }
 
 

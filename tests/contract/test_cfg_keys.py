@@ -163,6 +163,8 @@ OURS = {
     "allow_mismatch": False,
     "errors": False,
     "match": "top-k",
+    "slice": None,
+    "overlap": 0.2,
     "ci": False,
     "smoothing": 0.0,
     "distill_type": "hard",

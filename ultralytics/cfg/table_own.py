@@ -7,6 +7,7 @@ from ultralytics.cfg.keys import Key
 from ultralytics.cfg.keys import Trait as T
 
 _AUGMENT = T.AUGMENT | T.RESUME
+_TILES_ELSEWHERE = "it is for val and predict; `yolo tile` writes tiles to train on"
 _OF_QUERIES = "it belongs to losses that match queries with objects"
 
 OWN: tuple[Key, ...] = (
@@ -157,6 +158,28 @@ OWN: tuple[Key, ...] = (
         nullable=True,
         only="detect",
         traits=T.WEIGHTS | T.EXPORT_VAL | T.EVERY_MODE,
+    ),
+    Key(
+        "slice",
+        k.INT,
+        None,
+        "side in px of the tiles that large images are also seen in; null: as a whole only",
+        low=32,
+        nullable=True,
+        only="detect",
+        traits=T.EVERY_MODE,
+        inert_in={"train": _TILES_ELSEWHERE},
+    ),
+    Key(
+        "overlap",
+        k.FLOAT,
+        0.2,
+        "least overlap of neighbouring tiles, as a ratio of their side",
+        low=0,
+        high=0.9,
+        only="detect",
+        traits=T.EVERY_MODE,
+        inert_in={"train": _TILES_ELSEWHERE},
     ),
     Key(
         "reduced_decode",

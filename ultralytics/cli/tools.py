@@ -113,6 +113,11 @@ def convert(call: ToolCall) -> None:
     ultralytics.convert(**call.own)
 
 
+def tile(call: ToolCall) -> None:
+    """Write a data set of training tiles."""
+    ultralytics.tile(**call.own)
+
+
 def doctor(call: ToolCall) -> None:
     """Report on a data set; exit code 1 when training on it is not safe."""
     if not ultralytics.doctor(**call.own).safe:
@@ -243,6 +248,22 @@ _ROWS = (
             Key("images", k.WORD, "copy", "copy, link, or none (for coco)"),
         ),
         required=("data", "format", "save_dir"),
+    ),
+    Tool(
+        "tile",
+        "training tiles of a data set of large images, in a new folder",
+        tile,
+        "yolo tile data=data.yaml size=640 overlap=0.2 out=tiles",
+        own=(
+            Key("data", k.PATH, None, "data set YAML"),
+            Key("size", k.INT, 640, "side of a tile in px", low=32),
+            Key("overlap", k.FLOAT, 0.2, "least overlap of neighbours, as a ratio of the side", low=0, high=0.9),
+            Key("out", k.PATH, None, "new folder; null: name of the YAML and size", nullable=True),
+            Key("min_area", k.UNIT, 0.7, "part of an object's area that must lie in a tile for its label"),
+            Key("background", k.FLOAT, 0.1, "most tiles without objects, for each tile with some", low=0),
+            Key("whole", k.BOOL, True, "also keep each image that is cut as a whole"),
+        ),
+        required=("data",),
     ),
     Tool(
         "doctor",

@@ -21,7 +21,7 @@ from ultralytics.data.types import LabelDict
 from ultralytics.data.utils import SPLITS, check_det_dataset, list_images
 from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import ConfigError, DatasetError
-from ultralytics.utils.files import atomic_write
+from ultralytics.utils.files import atomic_write, complete_folder
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.ops import xywh2xyxy
 from ultralytics.utils.torch_tools.arrays import Float32Array
@@ -34,7 +34,7 @@ _MARKS = frozenset({"images", "JPEGImages"})
 
 
 @dataclass(frozen=True)
-class _Item:
+class NamedLabel:
     """One image to be written: its label dict, its path relative to the images of its split, its number in the set."""
 
     label: LabelDict
@@ -61,19 +61,11 @@ def convert(data: str | Path, format: str, save_dir: str | Path, images: str = "
             f"images=none: in {format} format the labels are found by the path of the images", "use images=link"
         )
     target = Path(save_dir).absolute()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ConfigError(f"save_dir={target} exists and is not empty", "give the name of a new folder")
-    source = check_det_dataset(data)
-    if format != "yolo":
-        _refuse_same_names(source, format)
-    work = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
+    with complete_folder(target, "save_dir") as work:
+        source = check_det_dataset(data)
+        if format != "yolo":
+            _refuse_same_names(source, format)
         _write_set(source, format, work, images)
-        if target.exists():
-            target.rmdir()
-        os.replace(work, target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     LOGGER.info(f"{format} data set: {target / 'data.yaml'}")
     return target / "data.yaml"
 
@@ -99,9 +91,9 @@ def _write_set(source: Mapping[str, Any], format: str, work: Path, images: str) 
         scan = read_split(source, split)
         issues += scan.issues
         image_folder = work / _IMAGE_FOLDER[format] / split
-        items = list(_items(scan.labels))
+        items = list(named_labels(scan.labels))
         for item in items:
-            _copy_image(item.label["im_file"], image_folder / item.name, images)
+            copy_image(item.label["im_file"], image_folder / item.name, images)
         _WRITERS[format](items, split, source["names"], work)
         splits[split] = str(Path(_IMAGE_FOLDER[format]) / split).replace(os.sep, "/")
         LOGGER.info(f"{split}: {len(items)} images, {sum(len(i.label['cls']) for i in items)} objects")
@@ -135,7 +127,7 @@ def read_split(source: Mapping[str, Any], split: str) -> Scan:
     return scan
 
 
-def _items(labels: Sequence[LabelDict]) -> Iterator[_Item]:
+def named_labels(labels: Sequence[LabelDict]) -> Iterator[NamedLabel]:
     """Give each image its place below the folder that all of them share; no two have one name without its suffix.
 
     Folders that are called as the one for images are left out of the place: labels are found by the last of them.
@@ -149,10 +141,10 @@ def _items(labels: Sequence[LabelDict]) -> Iterator[_Item]:
         stems = (f"{plain}{mark}" for mark in chain(("", f"_{number}"), (f"_{number}_{i}" for i in count(2))))
         stem = next(s for s in stems if s.casefold() not in taken)
         taken.add(stem.casefold())
-        yield _Item(label, f"{stem}{suffix}", number)
+        yield NamedLabel(label, f"{stem}{suffix}", number)
 
 
-def _copy_image(file: str, target: Path, how: str) -> None:
+def copy_image(file: str, target: Path, how: str) -> None:
     """Copy or link an image to `target`."""
     if how == "none":
         return
@@ -166,7 +158,7 @@ def _copy_image(file: str, target: Path, how: str) -> None:
         shutil.copyfile(file, target)
 
 
-def _list_file(items: list[_Item], work: Path, split: str) -> str:
+def _list_file(items: list[NamedLabel], work: Path, split: str) -> str:
     """Write the list of a split's images where they are; return its name."""
     with atomic_write(work / f"{split}.txt") as file:
         file.write("".join(f"{os.path.abspath(item.label['im_file'])}\n" for item in items))
@@ -209,7 +201,7 @@ def _annotated(label: LabelDict) -> Iterator[tuple[float, list[float], float, bo
 # ---- the formats ------------------------------------------------------------------------------------------------
 
 
-def _write_yolo(items: list[_Item], split: str, names: Mapping[int, str], work: Path) -> None:
+def _write_yolo(items: list[NamedLabel], split: str, names: Mapping[int, str], work: Path) -> None:
     for item in items:
         label = item.label
         polygons = _polygons(label)
@@ -219,7 +211,7 @@ def _write_yolo(items: list[_Item], split: str, names: Mapping[int, str], work: 
             file.write(yolo_rows(label["cls"], label["bboxes"], polygons))
 
 
-def _write_coco(items: list[_Item], split: str, names: Mapping[int, str], work: Path) -> None:
+def _write_coco(items: list[NamedLabel], split: str, names: Mapping[int, str], work: Path) -> None:
     annotations: list[dict[str, Any]] = []
     for item in items:
         label = item.label
@@ -249,7 +241,7 @@ def _write_coco(items: list[_Item], split: str, names: Mapping[int, str], work: 
         json.dump(content, file, ensure_ascii=False)
 
 
-def _write_voc(items: list[_Item], split: str, names: Mapping[int, str], work: Path) -> None:
+def _write_voc(items: list[NamedLabel], split: str, names: Mapping[int, str], work: Path) -> None:
     for item in items:
         h, w = item.label["shape"]
         rows = [
@@ -262,7 +254,7 @@ def _write_voc(items: list[_Item], split: str, names: Mapping[int, str], work: P
 
 
 _IMAGE_FOLDER = {"yolo": "images", "coco": "images", "voc": "JPEGImages"}
-_WRITERS: Mapping[str, Callable[[list[_Item], str, Mapping[int, str], Path], None]] = {
+_WRITERS: Mapping[str, Callable[[list[NamedLabel], str, Mapping[int, str], Path], None]] = {
     "yolo": _write_yolo,
     "coco": _write_coco,
     "voc": _write_voc,

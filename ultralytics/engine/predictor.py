@@ -333,7 +333,7 @@ class BasePredictor(CallbackMixin):
         self.imgsz = self._network_size(stride)
         dataset = load_inference_source(
             source,
-            batch=int(self.args.batch),
+            batch=self.images_per_batch,
             vid_stride=self.args.vid_stride,
             buffer=self.args.stream_buffer,
             channels=self.channels,
@@ -342,6 +342,11 @@ class BasePredictor(CallbackMixin):
             self.imgsz = (int(source.shape[-2]), int(source.shape[-1]))
         self.dataset, self.source_type = dataset, dataset.source_type
         return dataset
+
+    @property
+    def images_per_batch(self) -> int:
+        """Images that are read, and run, at a time."""
+        return int(self.args.batch)
 
     @property
     def channels(self) -> int:

@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -120,6 +121,26 @@ def _is_at(handle: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(handle), os.stat(path))
     except FileNotFoundError:
         return False
+
+
+@contextmanager
+def complete_folder(target: str | Path, key: str) -> Iterator[Path]:
+    """Give a folder to write into, which gets the name `target` when the block ends without an error, else goes.
+
+    Raises:
+        ConfigError: `target` exists and is not empty; `key` is the argument that names it.
+    """
+    target = Path(target).absolute()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ConfigError(f"{key}={target} exists and is not empty", "give the name of a new folder")
+    work = target.with_name(f".{target.name}.{os.getpid()}{TEMP_SUFFIX}")
+    try:
+        yield work
+        if target.exists():
+            target.rmdir()
+        os.replace(work, target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def user_path(text: str | Path) -> Path:

@@ -39,6 +39,7 @@ from ultralytics.models.rtdetr.post import (
     to_network_xyxy,
     to_original_xyxy,
 )
+from ultralytics.models.rtdetr.slicing import FileTiles, SlicedOutput, check_slices, fused_rows
 from ultralytics.models.rtdetr.tta import augmented_output
 from ultralytics.nn.families import PostOptions, find_family, letterboxes
 from ultralytics.utils import LOGGER, colorstr, dist
@@ -46,7 +47,7 @@ from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.metrics import ConfusionMatrix, DetMetrics, box_iou, match_predictions
 from ultralytics.utils.metrics.det import StatValue
-from ultralytics.utils.metrics.report import Table, write_tables
+from ultralytics.utils.metrics.report import log_table, write_tables
 from ultralytics.utils.ops import RatioPad, xyxy2ltwh
 from ultralytics.utils.plotting.curves import plot_images
 
@@ -114,6 +115,7 @@ class RTDETRValidator(BaseValidator):
     jdict: list[dict[str, Any]]
     iouv: Tensor
     is_lvis: bool = False
+    _batch: Batch  # in work
 
     def dataset_args(self) -> Args:
         """Return the arguments of the data set: images are placed as the model's family wants it."""
@@ -135,6 +137,7 @@ class RTDETRValidator(BaseValidator):
         module = super()._setup_standalone(model)
         family = find_family(module)
         self.args = drop_foreign(self.args, family.arguments if family else Trait.NONE)
+        check_slices(self.args)
         return module
 
     def class_filter(self, model: Module) -> AbstractContextManager[None]:
@@ -146,16 +149,27 @@ class RTDETRValidator(BaseValidator):
         return class_filter(model, self.classes, one_class)
 
     def infer(self, module: Module, im: Tensor) -> RawOutput:
-        """Run the network; with `augment`, outside of training, on several views."""
+        """Run the network; outside of training with `augment` on several views, with `slice` also on tiles."""
+        whole = self._forward(module, im)
+        if self.args.slice is None or self.training:
+            return whole
+        read = FileTiles(module, self.args, self._options, lambda x: self._forward(module, self._network_input(x)))
+        return SlicedOutput(whole, [read(file) for file in self._batch["im_file"]])
+
+    def _forward(self, module: Module, im: Tensor) -> RawOutput:
         if not self.args.augment or self.training:
             return super().infer(module, im)
         return augmented_output(module, im, self.stride)
 
+    def _network_input(self, images: Tensor) -> Tensor:
+        """Return images (B, C, H, W) of 0..255 as floats in 0..1, in half precision where the backend wants it."""
+        images = images.to(self.device, non_blocking=True)
+        return (images.half() if getattr(self.model, "fp16", False) else images.float()) / 255
+
     def preprocess(self, batch: Batch) -> Batch:
         """Move images to the device; they become floats in 0..1 (half precision where the backend wants it)."""
-        moved = on_device(batch, self.device)
-        half = bool(getattr(self.model, "fp16", False))
-        moved["img"] = (moved["img"].half() if half else moved["img"].float()) / 255
+        moved = self._batch = on_device(batch, self.device)
+        moved["img"] = self._network_input(moved["img"])
         return moved
 
     @torch.no_grad()
@@ -174,16 +188,22 @@ class RTDETRValidator(BaseValidator):
         return stats
 
     # -------------------------------------------------------------------------------------------- post-processing
-    def postprocess(self, preds: RawOutput) -> list[Prediction]:
-        """Return one dict per image, on the CPU: bboxes (n, 4) xyxy network px, conf (n,), cls (n,)."""
-        family = find_family(getattr(self, "model", None))
+    @property
+    def _options(self) -> PostOptions:
+        """The options of the family's post-process."""
         args, classes = self.args, None if self.classes is None else tuple(self.classes)
         agnostic = bool(args.agnostic_nms or args.single_cls)
-        options = PostOptions(self.conf, args.max_det, classes, args.iou, agnostic, args.match != "one-class")
-        return [
-            {"bboxes": to_network_xyxy(row[:, :4], self.network_size), "conf": row[:, 4], "cls": row[:, 5]}
-            for row in image_rows(family, preds, self.network_size, options)
-        ]
+        return PostOptions(self.conf, args.max_det, classes, args.iou, agnostic, args.match != "one-class")
+
+    def postprocess(self, preds: RawOutput) -> list[Prediction]:
+        """Return one dict per image, on the CPU: bboxes (n, 4) xyxy network px, conf (n,), cls (n,)."""
+        size, whole = self.network_size, preds.whole if isinstance(preds, SlicedOutput) else preds
+        rows = image_rows(find_family(getattr(self, "model", None)), whole, size, self._options)
+        if isinstance(preds, SlicedOutput):
+            places = ((self._batch["ori_shape"][i], geometry_of(self._batch, i)) for i in range(len(rows)))
+            views, n = zip(rows, preds.tiles, places, strict=True), self.args.max_det
+            rows = [fused_rows(row, tiles, size, *place, n) for row, tiles, place in views]
+        return [{"bboxes": to_network_xyxy(row[:, :4], size), "conf": row[:, 4], "cls": row[:, 5]} for row in rows]
 
     def _prepare_batch(self, si: int, batch: Batch) -> ImageTruth:
         """Return the labels of image `si` of a batch.
@@ -440,13 +460,6 @@ class RTDETRValidator(BaseValidator):
         if self.annotations is not None:
             return self.annotations.category_ids()
         return dict(enumerate(COCO80_TO_91 if self.is_coco else range(1, len(self.names) + 1)))
-
-
-def log_table(table: Table) -> None:
-    """Log a table below an empty line."""
-    LOGGER.info("")
-    for line in table.render().splitlines():
-        LOGGER.info(line)
 
 
 def without_crowd(pbatch: ImageTruth) -> ImageTruth:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ultralytics.utils.files import atomic_write
+from ultralytics.utils.log import LOGGER
 from ultralytics.utils.metrics.bootstrap import LEVEL, Interval
 from ultralytics.utils.metrics.coco import AREA_RANGES, MAX_DETS, STAT_NAMES, CocoImage, CocoResult, coco_ap
 from ultralytics.utils.ops import smooth
@@ -47,6 +48,13 @@ class Table:
     def records(self) -> list[dict[str, Value]]:
         """Return a dict for each row."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+def log_table(table: Table) -> None:
+    """Log a table below an empty line."""
+    LOGGER.info("")
+    for line in table.render().splitlines():
+        LOGGER.info(line)
 
 
 def _shown(value: Value, decimals: int) -> str:

@@ -1,0 +1,152 @@
+"""Detection in large images: tiles beside the whole image, whose boxes are fused; shared by prediction and validation.
+
+Shapes: n rows of one view, k fused rows. Rows are xyxy in px, score, class. Only the boxes of the tiles are kept, so
+memory does not grow with the number of tiles but by their boxes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ultralytics.cfg import Args
+from ultralytics.data.augment import LetterBox
+from ultralytics.data.images import imread
+from ultralytics.engine.validator import max_side
+from ultralytics.models.rtdetr.post import image_rows, stretch_geometry, to_network_xywhn, to_original_xyxy
+from ultralytics.nn.families import PostOptions, find_family, letterboxes
+from ultralytics.utils.errors import ConfigError, DatasetError
+from ultralytics.utils.log import LOGGER
+from ultralytics.utils.ops import RatioPad, letterbox_geometry
+from ultralytics.utils.tiles.fusion import Detections, cut_sides, fuse_boxes
+from ultralytics.utils.tiles.grid import Tile, tile_grid
+from ultralytics.utils.torch_tools.arrays import Pixels
+
+CUT_MARGIN = 0.01
+"""A side of a box counts as cut within this fraction of the tile's side from an inner edge, and within 2 px."""
+
+Detect: TypeAlias = Callable[[list[Pixels]], list[Tensor]]
+"""From parts of an image, (h, w, C) BGR each, to the rows (n, 6) in px of each part."""
+
+
+class TileRows(NamedTuple):
+    """A tile of an image and the rows (n, 6) found in it, xyxy in px of the tile."""
+
+    tile: Tile
+    rows: Tensor
+
+
+class SlicedOutput(NamedTuple):
+    """The network's output for the whole images of a batch, resized, and what was found in the tiles of each."""
+
+    whole: Any
+    tiles: list[list[TileRows]]
+
+
+def check_slices(args: Args, source: object = None) -> None:
+    """Refuse what slices cannot be combined with; report `overlap` where nothing is sliced.
+
+    Raises:
+        ConfigError: `slice` with `embed`, or with a tensor, which is taken as it is.
+    """
+    if args.slice is None:
+        if "overlap" in args.user_keys:
+            LOGGER.warning(f"overlap={args.overlap} has no effect: images are not sliced without slice=")
+        return
+    if args.embed:
+        raise ConfigError(f"slice={args.slice}: embed gives a vector for a whole image", "leave slice out")
+    if isinstance(source, Tensor):
+        raise ConfigError(f"slice={args.slice}: a tensor is the network's input", "give an image or an array")
+
+
+def detect_tiles(image: Pixels, args: Args, detect: Detect) -> list[TileRows]:
+    """Return what `detect` finds in the tiles of an image (h, w, C), `args.batch` of them at a time.
+
+    An image of one tile has none: it is seen as a whole anyway.
+    """
+    grid = tile_grid(image.shape[0], image.shape[1], int(args.slice or 1), args.overlap)
+    if len(grid) == 1:
+        return []
+    return [row for tiles in _groups(grid, max(int(args.batch), 1)) for row in _detect_group(image, tiles, detect)]
+
+
+@dataclass(frozen=True)
+class FileTiles:
+    """Reads an image file, whose resized form a batch has, and detects in its tiles.
+
+    Attributes:
+        model: Network, or what runs it.
+        args: Arguments of the validation; its images are square.
+        options: Options of the family's post-process.
+        forward: Runs the network on images (B, C, H, W) uint8 RGB on the CPU.
+    """
+
+    model: Any
+    args: Args
+    options: PostOptions
+    forward: Callable[[Tensor], Any]
+
+    def __call__(self, file: str) -> list[TileRows]:
+        """Return the rows of each tile; DatasetError where the file has gone."""
+        image = imread(file, int(getattr(self.model, "channels", 3)))
+        if image is None:
+            raise DatasetError(f"{file}: cannot be read any more", "is the disk that it lies on still there?")
+        return detect_tiles(image, self.args, self._detect)
+
+    def _detect(self, parts: list[Pixels]) -> list[Tensor]:
+        """Return the rows (n, 6) of parts of an image in px of each."""
+        side, letterboxed = max_side(self.args.imgsz), letterboxes(self.model, self.args.letterbox)
+        fit = LetterBox(side, scale_fill=not letterboxed)
+        chw = np.stack([fit(image=part)[..., ::-1].transpose(2, 0, 1) for part in parts])  # (B, C, H, W)
+        kept = image_rows(find_family(self.model), self.forward(torch.from_numpy(chw)), (side, side), self.options)
+        geometry = letterbox_geometry if letterboxed else stretch_geometry
+        shapes = [part.shape[:2] for part in parts]
+        rows = zip(kept, shapes, strict=True)
+        return [pixel_rows(row, (side, side), shape, geometry(shape, (side, side))) for row, shape in rows]
+
+
+def _groups(grid: Sequence[Tile], n: int) -> Iterator[Sequence[Tile]]:
+    return (grid[i : i + n] for i in range(0, len(grid), n))
+
+
+def _detect_group(image: Pixels, tiles: Sequence[Tile], detect: Detect) -> list[TileRows]:
+    found = detect([image[t.y1 : t.y2, t.x1 : t.x2] for t in tiles])
+    return [TileRows(tile, rows) for tile, rows in zip(tiles, found, strict=True)]
+
+
+def pixel_rows(rows: Tensor, network: Sequence[int], shape: Sequence[int], geometry: RatioPad) -> Tensor:
+    """Map rows (n, 6) cx cy w h in 0..1 of the network input (h, w) to xyxy px of the image (h, w) put into it."""
+    return torch.cat([to_original_xyxy(rows[:, :4], network, shape, geometry), rows[:, 4:6]], 1)
+
+
+def fused_rows(
+    whole: Tensor, tiles: Sequence[TileRows], network: Sequence[int], shape: Sequence[int], geometry: RatioPad, n: int
+) -> Tensor:
+    """Return the rows (k, 6), at most `n`, of an image (h, w) from those of the whole of it (n, 6) and of its tiles.
+
+    `whole` and the result are cx, cy, w, h in 0..1 of the network input (h, w) that the whole image lies in.
+    """
+    if not tiles:
+        return whole[:n]
+    views = [TileRows(Tile(0, 0, shape[1], shape[0]), pixel_rows(whole, network, shape, geometry)), *tiles]
+    fused = fuse_boxes(_joined(views, shape))
+    boxes = to_network_xywhn(torch.from_numpy(fused.boxes[:n]), network, geometry)
+    scores, classes = torch.from_numpy(fused.scores[:n]), torch.from_numpy(fused.classes[:n])
+    return torch.cat([boxes, scores[:, None], classes[:, None]], 1).float()
+
+
+def _joined(views: Sequence[TileRows], shape: Sequence[int]) -> Detections:
+    """Return the boxes of all views in px of the image (h, w)."""
+    parts = []
+    for i, (tile, rows) in enumerate(views):
+        table = rows.double().numpy()
+        boxes = table[:, :4] + (tile.x1, tile.y1) * 2
+        margin = max(2.0, CUT_MARGIN * max(tile.x2 - tile.x1, tile.y2 - tile.y1))
+        cut = cut_sides(boxes, tile, tile.inner_edges(shape[0], shape[1]), margin)
+        parts.append(Detections(boxes, table[:, 4], table[:, 5].astype(np.int64), np.full(len(table), i), cut))
+    return Detections(*(np.concatenate(column) for column in zip(*parts, strict=True)))
