@@ -147,6 +147,8 @@ class Args(TypedNamespace):
     model_scale: str | None
     modules: str | list[str] | None
     letterbox: bool | None
+    slice: int | None
+    overlap: float
     reduced_decode: bool
     errors: bool
     match: str

@@ -12,7 +12,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,16 +28,14 @@ from ultralytics.utils.files import atomic_write, complete_folder
 from ultralytics.utils.log import LOGGER, TQDM
 from ultralytics.utils.ops import xywh2xyxy, xyxy2xywhn
 from ultralytics.utils.tiles.grid import Tile, tile_grid
-from ultralytics.utils.torch_tools.arrays import Pixels
+from ultralytics.utils.torch_tools.arrays import Float64Array, Pixels
 
-MIN_AREA = 0.7
+LABELLED_AREA = 0.7
 """Part of an object's area that must lie in a tile for its label, as in DOTA."""
 
 GREY = 114
 _JPEG = {".jpg", ".jpeg", ".jpe"}
 _JPEG_QUALITY = 95
-
-Boxes: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class TileRule:
 
     size: int = 640
     overlap: float = 0.2
-    min_area: float = MIN_AREA
+    min_area: float = LABELLED_AREA
     background: float = 0.1
     whole: bool = True
 
@@ -76,8 +74,8 @@ class TileContent:
 
     tile: Tile
     rows: NDArray[np.int64]
-    boxes: Boxes
-    painted: Boxes
+    boxes: Float64Array
+    painted: Float64Array
 
 
 @dataclass
@@ -91,7 +89,7 @@ class SplitCount:
     objects: int = 0
     labels: int = 0
     nowhere: int = 0
-    plans: list[tuple[NamedLabel, list[TileContent]]] = field(default_factory=list)
+    plans: list[tuple[NamedLabel, list[TileContent] | None]] = field(default_factory=list)
 
     def line(self, split: str, whole: bool) -> str:
         """Return the line of the summary."""
@@ -108,7 +106,7 @@ def tile(
     size: int = 640,
     overlap: float = 0.2,
     out: str | Path | None = None,
-    min_area: float = MIN_AREA,
+    min_area: float = LABELLED_AREA,
     background: float = 0.1,
     whole: bool = True,
 ) -> Path:
@@ -146,7 +144,7 @@ def _write_split(source: Mapping[str, Any], split: str, rule: TileRule, work: Pa
         LOGGER.warning(f"{split}: {len(scan.issues)} finding(s), left out; the first: {scan.issues[0]}")
     count = plan_split(list(named_labels(scan.labels)), rule)
     for item, contents in TQDM(count.plans, desc=f"{split}: tiles"):
-        if len(contents) == 0 or rule.whole:
+        if contents is None or rule.whole:
             copy_image(item.label["im_file"], work / "images" / split / item.name, "copy")
             _write_label(work, split, item.name, item.label["cls"], item.label["bboxes"])
         if contents:
@@ -159,19 +157,22 @@ def plan_split(items: Sequence[NamedLabel], rule: TileRule) -> SplitCount:
     count, empty = SplitCount(images=len(items)), 0
     candidates: list[tuple[int, TileContent]] = []
     for item in items:
+        count.objects += len(item.label["cls"])
         contents = cut_labels(item, rule)
+        if not contents:
+            count.plans.append((item, None))
+            continue
         labelled = [c for c in contents if len(c.rows)]
         candidates += [(len(count.plans), c) for c in contents if not len(c.rows) and not len(c.painted)]
         empty += sum(not len(c.rows) for c in contents)
         count.plans.append((item, labelled))
         count.tiles += len(labelled)
         count.labels += sum(len(c.rows) for c in labelled)
-        count.objects += len(item.label["cls"])
-        seen = {int(i) for c in labelled for i in c.rows}
-        count.nowhere += len(item.label["cls"]) - len(seen) if contents else 0
+        count.nowhere += len(item.label["cls"]) - len({int(i) for c in labelled for i in c.rows})
     chosen = random.Random(0).sample(candidates, min(len(candidates), round(rule.background * count.tiles)))
     for place, content in chosen:
-        count.plans[place][1].append(content)
+        item, chosen_so_far = count.plans[place]
+        count.plans[place] = item, [*(chosen_so_far or ()), content]
     count.backgrounds, count.left_out = len(chosen), empty - len(chosen)
     return count
 
@@ -186,7 +187,7 @@ def cut_labels(item: NamedLabel, rule: TileRule) -> list[TileContent]:
     return [_content(tile, boxes, rule.min_area) for tile in grid]
 
 
-def _content(tile: Tile, boxes: Boxes, min_area: float) -> TileContent:
+def _content(tile: Tile, boxes: Float64Array, min_area: float) -> TileContent:
     """Return what lies in a tile of objects xyxy (n, 4) in px of the image."""
     parts = np.concatenate([np.maximum(boxes[:, :2], tile[:2]), np.minimum(boxes[:, 2:], tile[2:])], 1)  # (n, 4)
     sides, full = np.maximum(parts[:, 2:] - parts[:, :2], 0.0), (boxes[:, 2:] - boxes[:, :2]).prod(1)

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ultralytics.utils.tiles.fusion import FUSE_IOU, Detections, common_iou, cut_sides, fuse_boxes
+from ultralytics.utils.tiles.fusion import MATCH_IOU, ViewBoxes, common_iou, cut_sides, fuse_boxes
 
 
-def detections(rows: list[tuple[list[float], float, int, int, str]]) -> Detections:
+def detections(rows: list[tuple[list[float], float, int, int, str]]) -> ViewBoxes:
     """Return boxes from rows of corners, score, class, view, and the cut sides as letters of `ltrb`."""
     cut = np.array([[side in r[4] for side in "ltrb"] for r in rows], bool).reshape(-1, 4)
     boxes = np.array([r[0] for r in rows], np.float64).reshape(-1, 4)
     scores, classes, views = (np.array([r[i] for r in rows]) for i in (1, 2, 3))
-    return Detections(boxes, scores.astype(float), classes.astype(np.int64), views.astype(np.int64), cut)
+    return ViewBoxes(boxes, scores.astype(float), classes.astype(np.int64), views.astype(np.int64), cut)
 
 
 def iou_where_both_see(a: list[float], cut_a: list[bool], b: list[float], cut_b: list[bool]) -> float:
@@ -28,7 +28,7 @@ def iou_where_both_see(a: list[float], cut_a: list[bool], b: list[float], cut_b:
     return inter / union if union > 0 else 0.0
 
 
-def by_loops(found: Detections) -> list[tuple[int, float, list[float]]]:
+def by_loops(found: ViewBoxes) -> list[tuple[int, float, list[float]]]:
     """The clusters as class, score and box; every fused box is computed again from its members."""
     rows = [tuple(column[i].tolist() for column in found) for i in range(len(found.boxes))]
     rows.sort(key=lambda r: (any(r[4]), -r[1]))
@@ -44,7 +44,7 @@ def by_loops(found: Detections) -> list[tuple[int, float, list[float]]]:
         return box, cut
 
     for row in rows:
-        best, target = FUSE_IOU, None
+        best, target = MATCH_IOU, None
         for members in clusters:
             if members[0][2] == row[2] and all(m[3] != row[3] for m in members):
                 box, cut = fused(members)
@@ -65,7 +65,7 @@ def test_it_is_what_loops_give(seed: int) -> None:
     sides = rng.uniform(20, 60, (150, 2))
     boxes = np.concatenate([centres - sides / 2, centres + sides / 2], 1)
     cut = rng.random((150, 4)) < 0.15
-    found = Detections(boxes, rng.random(150), rng.integers(0, 3, 150), rng.integers(0, 5, 150), cut)
+    found = ViewBoxes(boxes, rng.random(150), rng.integers(0, 3, 150), rng.integers(0, 5, 150), cut)
     want, got = by_loops(found), fuse_boxes(found)
     assert len(want) == len(got.scores) < 150
     np.testing.assert_allclose(got.scores, [s for _, s, _ in want])

@@ -23,14 +23,14 @@ from ultralytics.nn.families import PostOptions, find_family, letterboxes
 from ultralytics.utils.errors import ConfigError, DatasetError
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.ops import RatioPad, letterbox_geometry
-from ultralytics.utils.tiles.fusion import Detections, cut_sides, fuse_boxes
+from ultralytics.utils.tiles.fusion import ViewBoxes, cut_sides, fuse_boxes
 from ultralytics.utils.tiles.grid import Tile, tile_grid
 from ultralytics.utils.torch_tools.arrays import Pixels
 
 CUT_MARGIN = 0.01
 """A side of a box counts as cut within this fraction of the tile's side from an inner edge, and within 2 px."""
 
-Detect: TypeAlias = Callable[[list[Pixels]], list[Tensor]]
+DetectParts: TypeAlias = Callable[[list[Pixels]], list[Tensor]]
 """From parts of an image, (h, w, C) BGR each, to the rows (n, 6) in px of each part."""
 
 
@@ -64,7 +64,7 @@ def check_slices(args: Args, source: object = None) -> None:
         raise ConfigError(f"slice={args.slice}: a tensor is the network's input", "give an image or an array")
 
 
-def detect_tiles(image: Pixels, args: Args, detect: Detect) -> list[TileRows]:
+def detect_tiles(image: Pixels, args: Args, detect: DetectParts) -> list[TileRows]:
     """Return what `detect` finds in the tiles of an image (h, w, C), `args.batch` of them at a time.
 
     An image of one tile has none: it is seen as a whole anyway.
@@ -114,7 +114,7 @@ def _groups(grid: Sequence[Tile], n: int) -> Iterator[Sequence[Tile]]:
     return (grid[i : i + n] for i in range(0, len(grid), n))
 
 
-def _detect_group(image: Pixels, tiles: Sequence[Tile], detect: Detect) -> list[TileRows]:
+def _detect_group(image: Pixels, tiles: Sequence[Tile], detect: DetectParts) -> list[TileRows]:
     found = detect([image[t.y1 : t.y2, t.x1 : t.x2] for t in tiles])
     return [TileRows(tile, rows) for tile, rows in zip(tiles, found, strict=True)]
 
@@ -140,7 +140,7 @@ def fused_rows(
     return torch.cat([boxes, scores[:, None], classes[:, None]], 1).float()
 
 
-def _joined(views: Sequence[TileRows], shape: Sequence[int]) -> Detections:
+def _joined(views: Sequence[TileRows], shape: Sequence[int]) -> ViewBoxes:
     """Return the boxes of all views in px of the image (h, w)."""
     parts = []
     for i, (tile, rows) in enumerate(views):
@@ -148,5 +148,5 @@ def _joined(views: Sequence[TileRows], shape: Sequence[int]) -> Detections:
         boxes = table[:, :4] + (tile.x1, tile.y1) * 2
         margin = max(2.0, CUT_MARGIN * max(tile.x2 - tile.x1, tile.y2 - tile.y1))
         cut = cut_sides(boxes, tile, tile.inner_edges(shape[0], shape[1]), margin)
-        parts.append(Detections(boxes, table[:, 4], table[:, 5].astype(np.int64), np.full(len(table), i), cut))
-    return Detections(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        parts.append(ViewBoxes(boxes, table[:, 4], table[:, 5].astype(np.int64), np.full(len(table), i), cut))
+    return ViewBoxes(*(np.concatenate(column) for column in zip(*parts, strict=True)))

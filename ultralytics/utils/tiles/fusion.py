@@ -6,6 +6,8 @@ ends at an inner edge of its tile is cut there, so that edge says nothing about 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import product
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -15,11 +17,11 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Integers: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 
-FUSE_IOU = 0.55
+MATCH_IOU = 0.55
 """Boxes of two views with a larger IoU are one object: the threshold of the paper."""
 
 
-class Detections(NamedTuple):
+class ViewBoxes(NamedTuple):
     """The boxes of all views of an image: `boxes` (n, 4) xyxy in px of the image, `scores` (n,), `classes` (n,).
 
     `views` (n,) has the number of the view that each comes from; `cut` (n, 4) bool, whether its left, upper, right and
@@ -50,7 +52,7 @@ def cut_sides(boxes: Floats, view: tuple[float, ...], inner: tuple[bool, ...], m
     return np.asarray(near & np.asarray(inner, bool))
 
 
-def fuse_boxes(found: Detections, iou: float = FUSE_IOU) -> Fused:
+def fuse_boxes(found: ViewBoxes, iou: float = MATCH_IOU) -> Fused:
     """Join the boxes of each class that show one object.
 
     Boxes are taken in the order of their score, those that no edge has cut first. A box joins the cluster of its class
@@ -70,10 +72,15 @@ def fuse_boxes(found: Detections, iou: float = FUSE_IOU) -> Fused:
 
 
 class _Clusters:
-    """The clusters of one class, at most `n` of them, in arrays that grow from the start."""
+    """The clusters of one class, at most `n` of them, in arrays that are filled from the start.
 
-    def __init__(self, n: int, views: int) -> None:
+    A mesh of squares of `cell` px lists the clusters near a place, so that a box is compared with few of them.
+    """
+
+    def __init__(self, n: int, views: int, cell: float) -> None:
         self.k = 0
+        self._cell = cell
+        self._near: dict[tuple[int, int], set[int]] = {}
         self.boxes = np.zeros((n, 4))
         self.cut = np.ones((n, 4), bool)  # sides at which all members are cut
         self.scores = np.zeros(n)
@@ -82,12 +89,13 @@ class _Clusters:
 
     def match(self, box: Floats, cut: Flags, view: int, iou: float) -> int | None:
         """Return the cluster that a box joins, None where it starts one."""
-        if not self.k:
+        near = np.array(sorted(set().union(*(self._near.get(cell, ()) for cell in self._cells(box)))), np.int64)
+        near = near[~self._seen[near, view]]
+        if not len(near):
             return None
-        overlap = common_iou(box, cut, self.boxes[: self.k], self.cut[: self.k])  # (k,)
-        overlap[self._seen[: self.k, view]] = 0.0
+        overlap = common_iou(box, cut, self.boxes[near], self.cut[near])  # (number near,)
         best = int(overlap.argmax())
-        return best if overlap[best] > iou else None
+        return int(near[best]) if overlap[best] > iou else None
 
     def add(self, i: int | None, box: Floats, score: float, cut: Flags, view: int) -> None:
         """Add a box to cluster `i`, or (None) start one with it."""
@@ -103,11 +111,19 @@ class _Clusters:
         self.cut[i] &= cut
         mean = self._sums[i] / np.where(self._weights[i] > 0, self._weights[i], 1.0)
         self.boxes[i] = np.where(self._weights[i] > 0, mean, outermost)
+        for cell in self._cells(self.boxes[i]):
+            self._near.setdefault(cell, set()).add(i)
+
+    def _cells(self, box: Floats) -> Iterable[tuple[int, int]]:
+        """Return the squares of the mesh that a box touches."""
+        x1, y1, x2, y2 = (int(v // self._cell) for v in box)
+        return product(range(x1, x2 + 1), range(y1, y2 + 1))
 
 
-def _fuse_class(found: Detections, order: Integers, iou: float) -> Fused:
+def _fuse_class(found: ViewBoxes, order: Integers, iou: float) -> Fused:
     """Return the clusters of the boxes `order`, all of one class, in no particular order."""
-    clusters = _Clusters(len(order), int(found.views.max()) + 1)
+    sides = found.boxes[order, 2:] - found.boxes[order, :2]
+    clusters = _Clusters(len(order), int(found.views.max()) + 1, max(2.0 * float(np.median(sides)), 16.0))
     for i in order:
         box, cut, view = found.boxes[i], found.cut[i], int(found.views[i])
         clusters.add(clusters.match(box, cut, view, iou), box, float(found.scores[i]), cut, view)
