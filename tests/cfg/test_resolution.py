@@ -110,7 +110,7 @@ def test_wrong_arguments(given: dict[str, Any], error: type[UserError], parts: l
         ({"overlap_mask": False}, "overlap_mask=False"),
         ({"dnn": True}, "dnn=True"),
         ({"visualize": True}, "visualize=True"),
-        ({"tracker": "botsort.yaml"}, "tracker=botsort.yaml"),
+        ({"mode": "predict", "tracker": "botsort.yaml"}, "tracker=botsort.yaml has no effect: it is for track"),
         ({"task": "classify", "classes": 0}, "classes=0 has no effect: it is for detect only"),
         ({"task": "classify", "mosaic": 0.5}, "mosaic=0.5"),
         ({"task": "classify", "conf": 0.5}, "conf=0.5"),
@@ -185,7 +185,7 @@ def test_the_record_of_an_older_release_starts_a_run(tmp_path: Path) -> None:
     old |= {"epochs": 3, "multi_scale": False, "device": "", "workspace": 4}
     YAML.save(tmp_path / "args.yaml", old)
     args = get_cfg(tmp_path / "args.yaml")
-    assert (args.epochs, args.nms, args.tracker, args.quantize) == (3, None, "tracktrack.yaml", None)
+    assert (args.epochs, args.nms, args.tracker, args.quantize) == (3, None, "bytetrack.yaml", None)
     assert args.get("save_dir") is None and {"epochs"} <= args.user_keys
     assert not args.user_keys & {"lr0", "mosaic", "nms", "tracker"}
 
@@ -203,7 +203,7 @@ def test_the_record_of_an_older_release_starts_a_run(tmp_path: Path) -> None:
         ("adam", "optimizer"),
         ("tune", "is a command: yolo tune"),
         ("hub", "not part of this package"),
-        ("track", "not part of this package"),
+        ("persist", "model.track"),
     ],
 )
 def test_names_of_other_detectors_lead_to_ours(name: str, wanted: str) -> None:

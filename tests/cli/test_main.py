@@ -248,7 +248,7 @@ def test_a_full_copy_passes_only_its_changes(tmp_path: Path, calls: list[tuple[A
         ("--model b.pt train", "--model b.pt: arguments are key=value pairs"),
         ("train -m b.pt", "-m: options with one dash do not exist"),
         ("help qqq", "there is no help on 'qqq'"),
-        ("track model=b.pt", "not part of this package"),
+        ("track source=a.mp4", "track needs model="),
         ("benchmark", "needs model="),
         ("export", "needs model="),
         ("train cfg=none.yaml", "none.yaml"),

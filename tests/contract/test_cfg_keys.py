@@ -132,7 +132,7 @@ UPSTREAM = {
     "auto_augment": "randaugment",
     "erasing": 0.4,
     "cfg": None,
-    "tracker": "tracktrack.yaml",
+    "tracker": "bytetrack.yaml",  # its default there is a method of its own, which is not here
 }
 
 OURS = {
@@ -165,6 +165,7 @@ OURS = {
     "match": "top-k",
     "slice": None,
     "overlap": 0.2,
+    "save_mot": False,
     "ci": False,
     "smoothing": 0.0,
     "distill_type": "hard",

@@ -422,14 +422,14 @@ def test_the_call_sequence_of_dataset_tools(folder: Path, rect: bool) -> None:
 
 
 # -------------------------------------------------------------------------------------------------- what is absent
-@pytest.mark.parametrize("name", ["track", "profile"])
+@pytest.mark.parametrize("name", ["profile"])
 def test_a_method_that_is_absent_says_what_to_use(model: RTDETR, name: str) -> None:
     with pytest.raises(AttributeError) as e:
         getattr(model, name)
     assert ABSENT_FEATURES[name] in str(e.value) and "DetectionModel" not in str(e.value)
 
 
-@pytest.mark.parametrize("command", ["track", "hub", "login", "logout", "solutions", "segment", "pose", "obb"])
+@pytest.mark.parametrize("command", ["hub", "login", "logout", "solutions", "segment", "pose", "obb"])
 def test_a_command_that_is_absent_says_so_in_one_line(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         entrypoint([command])
@@ -447,5 +447,5 @@ def test_a_module_that_is_absent_says_what_to_use(module: str) -> None:
 
 
 def test_an_argument_of_tracking_is_an_error_with_the_reason(model: RTDETR) -> None:
-    with pytest.raises(UserError, match="tracking is not part of this package"):
+    with pytest.raises(UserError, match=r"persist.*use model\.track"):
         model.predict(PICTURE, persist=True, **FAST)

@@ -92,6 +92,8 @@ WING_ORDER = {  # inside a package, low to high; same number: siblings that do n
         "published": 0,
         "results": 0,
         "writers": 1,
+        "tracking": 1,
+        "predict_run": 2,
         "error_report": 1,
         "predictor": 3,
         "validator": 2,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ultralytics.cli import entrypoint
+from ultralytics.data.images import imread
 from ultralytics.data.tile_set import GREY, tile
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.utils.config.yaml_io import YAML
@@ -44,6 +45,12 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("source"))
 
 
+def read(path: Path) -> np.ndarray:
+    image = imread(path)
+    assert image is not None
+    return image
+
+
 def labels(path: Path) -> np.ndarray:
     return np.array([[float(v) for v in line.split()] for line in path.read_text().splitlines()]).reshape(-1, 5)
 
@@ -61,9 +68,9 @@ def test_tiles_have_the_pixels_and_the_boxes_of_their_place(source: Path, tmp_pa
     assert sum(kinds) > 0 and kinds.count(False) <= round(0.5 * sum(kinds))
     assert not any(name.startswith("small__") for name in tiles)
     for name in tiles:
-        whole = cv2.imread(str(source.parent / "images" / f"{name.partition('__')[0]}.png"))
+        whole = read(source.parent / "images" / f"{name.partition('__')[0]}.png")
         x, y = map(int, name.partition("__")[2].split("_"))
-        got, want = cv2.imread(str(folder / f"{name}.png")), whole[y : y + 100, x : x + 100]
+        got, want = read(folder / f"{name}.png"), whole[y : y + 100, x : x + 100]
         painted = (got == GREY).all(2)
         assert (got[~painted] == want[~painted]).all()
         covered = np.zeros((100, 100), bool)

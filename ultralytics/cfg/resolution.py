@@ -25,6 +25,10 @@ Source: TypeAlias = "str | Path | Mapping[str, Any] | SimpleNamespace | None"
 Overrides: TypeAlias = "Mapping[str, Any] | SimpleNamespace | None"
 
 
+_OTHER_DEFAULTS: Mapping[str, tuple[Any, ...]] = {"nms": (False,), "tracker": ("tracktrack.yaml", "botsort.yaml")}
+"""Defaults that other releases have; in a list of all arguments they ask for nothing."""
+
+
 def check_values(values: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return the values in their stored form; the first wrong one raises ConfigTypeError or ConfigError."""
     rows, at = {**EXTRA_KEYS, **KEYS}, origins or {}
@@ -36,10 +40,9 @@ def read_file(path: str | Path) -> dict[str, Any]:
     file = check_yaml(path, kind="")
     data, lines = load_with_lines(file)
     values = migrate(data)
-    if (
-        _lists_every_argument(values) and values.get("nms") is False
-    ):  # the default of older releases, where it meant none
-        values = {**values, "nms": None}
+    if _lists_every_argument(values):
+        others = {name for name, old in _OTHER_DEFAULTS.items() if values.get(name) in old}
+        values = {**values, **{name: KEYS[name].default for name in others}}
     origins = {n: f"{file}:{lines[(n,)]}" for n in values if (n,) in lines}
     check_names(values, origins)
     return _without_its_run(check_values(values, origins), file)

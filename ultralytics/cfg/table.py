@@ -11,7 +11,7 @@ from ultralytics.cfg.keys import Trait as T
 from ultralytics.cfg.table_own import OWN
 
 TASKS: tuple[str, ...] = ("detect", "classify")
-MODES: tuple[str, ...] = ("train", "val", "predict")
+MODES: tuple[str, ...] = ("train", "val", "predict", "track")
 
 _SEGMENT = "segmentation only"
 _POSE = "pose estimation only"
@@ -447,7 +447,14 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
                 nullable=True,
                 traits=T.SELECTS | T.INFO | T.EVERY_MODE,
             ),
-            Key("tracker", k.PATH, "tracktrack.yaml", "tracker YAML", inert="tracking is not available"),
+            Key(
+                "tracker",
+                k.PATH,
+                "bytetrack.yaml",
+                "tracker YAML: bytetrack, botsort, ocsort or sort, or a file",
+                only="detect",
+                inert_in={mode: "it is for track" for mode in ("train", "val", "predict")},
+            ),
         ),
         "Only here": OWN,
     }

@@ -182,6 +182,14 @@ OWN: tuple[Key, ...] = (
         inert_in={"train": _TILES_ELSEWHERE},
     ),
     Key(
+        "save_mot",
+        k.BOOL,
+        False,
+        "write the tracks of each sequence as MOT Challenge text",
+        only="detect",
+        inert_in=dict.fromkeys(("train", "val", "predict"), "it is for track"),
+    ),
+    Key(
         "reduced_decode",
         k.BOOL,
         False,
@@ -202,7 +210,7 @@ OWN: tuple[Key, ...] = (
         "rows of a query in val: top-k over query and class, one-class (its best alone), or both, one beside the other",
         choices=("top-k", "one-class", "both"),
         only="detect",
-        inert_in={"predict": "it is a rule of val"},
+        inert_in=dict.fromkeys(("predict", "track"), "it is a rule of val"),
     ),
     Key("ci", k.BOOL, False, "confidence intervals in val: bootstrap over images, seeded", only="detect"),
     Key(

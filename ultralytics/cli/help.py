@@ -15,13 +15,14 @@ _OVERVIEW = """\
 yolo [TASK] MODE key=value ...          (also: ultralytics ..., python -m ultralytics ...)
 
   TASK     detect (the default) | classify
-  MODE     train | val | predict, or one of the tools below
+  MODE     train | val | predict | track, or one of the tools below
   key      any argument that `yolo cfg` lists; cfg=my.yaml reads them from a file, arguments beside it have precedence
 
   yolo detect train model=rtdetr-l.yaml data=data.yaml epochs=100 imgsz=640
   yolo detect train model=rtdetr-l.yaml scale=n data=data.yaml
   yolo detect val model=runs/detect/train/weights/best.pt data=data.yaml
   yolo detect predict model=runs/detect/train/weights/best.pt source=images save_txt=True
+  yolo track model=runs/detect/train/weights/best.pt source=clip.mp4 tracker=botsort.yaml save_mot=True
   yolo classify train model=shvit_s1.yaml data=folder imgsz=224     folder/train/<class>/*.jpg, folder/val/<class>/*.jpg
   yolo train model=my.yaml modules=my_blocks.py data=data.yaml     registered blocks: docs/model-yaml.md
 
@@ -40,6 +41,7 @@ _GROUPS_OF: Mapping[str, tuple[str, ...]] = {
     "train": ("Training run", "Validation", "Optimisation", "Augmentation", "More files", "Only here"),
     "val": ("Validation",),
     "predict": ("Prediction", "What predictions show and save"),
+    "track": ("Prediction", "What predictions show and save", "More files"),
     "export": ("Export",),
     "benchmark": ("Export",),
     "pack": ("Export",),

@@ -162,9 +162,20 @@ def _call_model(mode: str | None, overrides: Mapping[str, Any]) -> None:
         model.train(**_with_data(values, model, task))
     elif mode == "val":
         model.val(**values)
+    elif mode == "track":
+        _track(model, values)
     else:
         for _ in model.predict(**{"save": True, **values, "stream": True}):
             pass  # a generator, so that a long video does not fill the memory
+
+
+def _track(model: Any, values: Mapping[str, Any]) -> None:
+    """Track in a source, or with `data` in a folder of MOT sequences, whose scores are logged."""
+    if values.get("data") is not None and values.get("source") is None:
+        model.track_mot(**values)
+        return
+    for _ in model.track(**{"save": True, **values, "stream": True}):
+        pass
 
 
 def _default_mode(values: Mapping[str, Any]) -> str:

@@ -183,7 +183,7 @@ def cut_labels(item: NamedLabel, rule: TileRule) -> list[TileContent]:
     grid = tile_grid(h, w, rule.size, rule.overlap)
     if len(grid) == 1:
         return []
-    boxes = xywh2xyxy(item.label["bboxes"].astype(np.float64)) * (w, h, w, h)  # (n, 4)
+    boxes = np.asarray(xywh2xyxy(item.label["bboxes"].astype(np.float64)) * (w, h, w, h), np.float64)  # (n, 4)
     return [_content(tile, boxes, rule.min_area) for tile in grid]
 
 

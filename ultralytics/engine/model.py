@@ -28,6 +28,7 @@ from ultralytics.engine.origin import NewWeights, naming_stored_data, stored_pre
 from ultralytics.engine.published import locate_weights, weights_path
 from ultralytics.engine.results.result_list import ResultList
 from ultralytics.engine.results.results import Results
+from ultralytics.engine.tracking.mode import TrackMode, start_stream
 from ultralytics.engine.training.optimizer import report_unfrozen
 from ultralytics.nn.autobackend import EXPORTED, AutoBackend, exported_suffix
 from ultralytics.nn.build.spec import find_model_yaml
@@ -50,7 +51,7 @@ YAML_SUFFIXES = (".yaml", ".yml")
 WEIGHTS_SUFFIXES = (".pt", ".pth", ".safetensors", ".zip")
 
 
-class Model:
+class Model(TrackMode):
     """A model built from a YAML (file, name or dict), loaded from a weights file, or taken from another `Model`.
 
     Unknown attributes are looked up on the network, so `model.parameters()` and `model.state_dict()` work. Several
@@ -244,7 +245,7 @@ class Model:
         self._need_network("embed")
         return self.predict(source, stream, **{**kwargs, "embed": kwargs.get("embed") or [len(self.model.model) - 2]})
 
-    def _start(self, cls: type[Any], args: Mapping[str, Any], source: Any) -> Iterator[Results]:
+    def _start(self, cls: type[Any], args: Mapping[str, Any], source: Any, tracks: Any = None) -> Iterator[Results]:
         """Open the source for a pass with these arguments, which other threads' calls do not change."""
         resolved = resolve(overrides=args)
         with self._lock:
@@ -256,8 +257,7 @@ class Model:
             with run.lock:
                 run.update_args(resolved, reset=True)
                 run.follow(self.callbacks)
-                found: Iterator[Results] = run(source, stream=True)
-                return found
+                return start_stream(run, source, tracks)
 
     def _is_current(self, kept: Any, args: Args) -> bool:
         """Whether a predictor, which holds a copy of the network, would be made the same again."""
@@ -480,7 +480,7 @@ class Model:
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the predictor, which holds open files and locks, and the lock."""
-        return {k: v for k, v in self.__dict__.items() if k not in {"predictor", "_lock"}}
+        return {k: v for k, v in self.__dict__.items() if k not in {"predictor", "_lock", "_tracks"}}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state, predictor=None, _lock=ProcessLock())

@@ -17,7 +17,7 @@ UNTRAINED = "its weights are untrained: train it, or load() a weights file"
 def stored_precision(ckpt: Mapping[str, Any] | None, mode: str) -> dict[str, Any]:
     """Arguments of a call: float32 for weights that were trained in it, so that `val` gives the figures of the run."""
     amp = ((ckpt or {}).get("train_args") or {}).get("amp")
-    return {"amp": False} if mode in {"val", "predict"} and amp in (False, "fp32") else {}
+    return {"amp": False} if mode in {"val", "predict", "track"} and amp in (False, "fp32") else {}
 
 
 @contextmanager

@@ -6,9 +6,8 @@ H x W network input, D length of an embedding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,15 +17,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ultralytics.cfg import Args, get_cfg, get_save_dir
+from ultralytics.cfg import Args, get_cfg
 from ultralytics.cfg.schema import Trait, keys_with
 from ultralytics.data.augment import LetterBox
 from ultralytics.data.loaders.open import load_inference_source
 from ultralytics.data.loaders.prefetch import read_ahead
-from ultralytics.data.utils import VID_FORMATS, suffix_of
 from ultralytics.engine.class_names import as_classes
+from ultralytics.engine.predict_run import STAGES, PredictRun, RunFolder
 from ultralytics.engine.results.result_list import ResultList
 from ultralytics.engine.results.results import Results
+from ultralytics.engine.tracking.tracks import Tracks
 from ultralytics.engine.validator import (
     SHOWN_CONF,
     RawOutput,
@@ -38,7 +38,7 @@ from ultralytics.engine.writers import ResultWriter
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.cpu.versions import ModelVersion
 from ultralytics.nn.families import letterboxes
-from ultralytics.utils import ASSETS, LOGGER, TQDM, IterableSimpleNamespace
+from ultralytics.utils import ASSETS, LOGGER, IterableSimpleNamespace
 from ultralytics.utils.callbacks import Callback, CallbackMixin, Callbacks
 from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.dist import ProcessLock
@@ -55,84 +55,6 @@ BatchItem: TypeAlias = "tuple[list[str], Images, list[str]]"
 
 PREDICTOR_NOT_CALLED: Mapping[str, str] = {"show": "write_results, which the window is part of"}
 """Methods of the interface that a prediction has no place for, and what to replace instead."""
-
-STAGES = ("preprocess", "inference", "postprocess")
-
-
-@dataclass
-class PredictRun:
-    """One pass over a source: what it started with, and what it counts."""
-
-    args: Args
-    imgsz: tuple[int, int]
-    dataset: Any
-    writer: ResultWriter
-    timers: tuple[Profile, ...]
-    seen: int = 0
-    bar: TQDM[Any] | None = None
-    video_path: str = ""
-
-    def line(self, result: Results, path: str, info: str) -> str:
-        """Return the log line of a result; empty where a video's bar stands for it."""
-        if not self.args.verbose or self._advance(path):
-            return ""
-        ms = sum(v for v in result.speed.values() if v)
-        return f"{info}{self.imgsz[0]}x{self.imgsz[1]} {result.verbose()}{ms:.1f}ms"
-
-    def write(self, result: Results, path: str, save: Callable[[Path, int], None]) -> None:
-        """Write the files that were asked for; `save` writes the picture."""
-        if self.writer.active:
-            result.save_dir = str(self.writer.root)
-            self.writer.write(result, path, fps=self._frame_rate(path), save=save)
-
-    def _advance(self, path: str) -> bool:
-        """Move the bar of a video file that is being annotated; False for anything else, which has lines instead."""
-        total = self.dataset.lengths.get(path) if self.args.save else None
-        if path != self.video_path:
-            self.close_bar()
-        if total is None:
-            return False
-        if self.bar is None:
-            self.video_path, self.bar = path, TQDM(total=total or None, desc=Path(path).name, unit="frames")
-        self.bar.update()
-        return True
-
-    def close_bar(self) -> None:
-        """End the line of the video's bar."""
-        if self.bar is not None:
-            self.bar.close()
-        self.bar, self.video_path = None, ""
-
-    def _frame_rate(self, path: str) -> float | None:
-        """Return the frame rate of what is seen of a video, stream or screen, None for a picture."""
-        kind = self.dataset.source_type
-        if not (kind.stream or kind.screenshot) and suffix_of(path) not in VID_FORMATS:
-            return None
-        return float(self.dataset.rates.get(path) or self.dataset.fps or 30.0) / int(self.args.vid_stride)
-
-    def log_end(self) -> None:
-        """Log mean time per image of each stage and where files went."""
-        if not self.seen:
-            LOGGER.warning("the source held no readable image")
-        elif self.args.verbose and not self.args.embed:
-            spent = zip(STAGES, self.timers, strict=True)
-            parts = ", ".join(f"{t.t / self.seen * 1e3:.1f}ms {name}" for name, t in spent)
-            LOGGER.info(f"Speed: {parts} per image at {self.imgsz[0]}x{self.imgsz[1]}")
-        self.writer.log()
-
-
-class RunFolder:
-    """The folder of one place, chosen on first use, and the names that are taken in it."""
-
-    def __init__(self) -> None:
-        self.used: set[str] = set()
-        self._path: Path | None = None
-
-    def path(self, args: Args) -> Path:
-        """Return the folder; `args` name the place if it is not chosen yet."""
-        if self._path is None:
-            self._path = Path(get_save_dir(args))
-        return self._path
 
 
 class BasePredictor(CallbackMixin):
@@ -354,18 +276,24 @@ class BasePredictor(CallbackMixin):
         return int(getattr(self.model, "channels", 3))
 
     def stream_inference(
-        self, source: object = None, model: WeightsSource | None = None, *args: object, **kwargs: object
+        self,
+        source: object = None,
+        model: WeightsSource | None = None,
+        *args: object,
+        tracks: Tracks | None = None,
+        **kwargs: object,
     ) -> Iterator[Results]:
         """Yield the `Results` of each image in turn; model and source are opened before the first is asked for.
 
-        The generator may be dropped at any point: open videos are finished then. Further arguments go to `inference`.
+        The generator may be dropped at any point: open videos are finished then. `tracks` give the boxes their ids.
+        Further arguments go to `inference`.
         """
         with self.lock:  # while a batch is in work, the arguments here are those of its pass
             self.setup_model(model)
             dataset, settings, folder = self.setup_source(source), self.args, self._folder
             writer = ResultWriter(settings, lambda: folder.path(settings), folder.used)
             timers = tuple(Profile(device=self.device) for _ in STAGES)
-            run = PredictRun(settings, self._imgsz, dataset, writer, timers)
+            run = PredictRun(settings, self._imgsz, dataset, writer, timers, tracks)
             return self._stream(run, args, kwargs)
 
     def _stream(self, run: PredictRun, args: Sequence[object], kwargs: Mapping[str, object]) -> Iterator[Results]:
@@ -403,6 +331,7 @@ class BasePredictor(CallbackMixin):
                 preds = self.inference(im, *args, **kwargs)
             with run.timers[2]:
                 self.results = self.postprocess(preds, im, to_bgr_images(images))
+            self.results = run.tracked(self.results, self.batch_paths())
         self.done_warmup = True
         spent = [(t.t - t0) * 1e3 / max(len(self.results), 1) for t, t0 in zip(run.timers, before, strict=True)]
         self.speed = dict(zip(STAGES, spent, strict=True))

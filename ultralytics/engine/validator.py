@@ -42,7 +42,7 @@ from ultralytics.utils.torch_utils import (
 )
 from ultralytics.utils.user_modules import load_user_modules
 
-RawOutput: TypeAlias = "Tensor | Sequence[RawOutput]"
+RawOutput: TypeAlias = "Tensor | Sequence[Any]"
 """What a network returns: a tensor, or a tensor with others beside it."""
 
 Module: TypeAlias = "nn.Module | AutoBackend"

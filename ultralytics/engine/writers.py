@@ -17,7 +17,7 @@ from ultralytics.cfg import Args
 from ultralytics.engine.results.results import Results
 from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.errors import ConfigError
-from ultralytics.utils.files import atomic_write
+from ultralytics.utils.files import TEMP_SUFFIX, atomic_write
 from ultralytics.utils.plotting.window import show_image
 from ultralytics.utils.torch_tools.arrays import Pixels
 
@@ -54,6 +54,32 @@ class VideoSink:
             os.replace(self._temp, self.path)
 
 
+class MotFile:
+    """The tracks of one sequence as MOT Challenge text, written to a temporary name and renamed when closed.
+
+    A line is frame, id, left, top, width, height, score, -1, -1, -1: frames and ids from 1, boxes in px.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._frame = path, 0
+        self._temp = path.with_name(f".{path.name}{TEMP_SUFFIX}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open(self._temp, "w", encoding="utf-8")
+
+    def write(self, result: Results) -> None:
+        """Append the boxes of the next frame."""
+        self._frame += 1
+        data = np.zeros((0, 7)) if result.boxes is None else np.asarray(result.boxes.numpy().data)
+        for x1, y1, x2, y2, i, score, _ in data.tolist() if data.shape[1] == 7 else ():
+            box = ",".join(f"{v:.2f}" for v in (x1, y1, x2 - x1, y2 - y1))
+            self._file.write(f"{self._frame},{int(i)},{box},{score:.5g},-1,-1,-1\n")
+
+    def close(self) -> None:
+        """Finish the file and give it its name."""
+        self._file.close()
+        os.replace(self._temp, self.path)
+
+
 class ResultWriter:
     """Writes the results of one pass over a source below a run folder, as the arguments ask.
 
@@ -68,6 +94,7 @@ class ResultWriter:
         self._used = used
         self._names: dict[str, str] = {}
         self._videos: dict[str, VideoSink] = {}
+        self._mot: dict[str, MotFile] = {}
         self._frames: Counter[str] = Counter()
         self._labels = 0
         self.label_file: Path | None = None  # the last label file
@@ -87,7 +114,7 @@ class ResultWriter:
     def active(self) -> bool:
         """Whether any argument asks for output."""
         a = self.args
-        return any((a.save, a.save_txt, a.save_crop, a.save_frames, a.show))
+        return any((a.save, a.save_txt, a.save_crop, a.save_frames, a.show, a.save_mot))
 
     def write(
         self, result: Results, source: str, fps: float | None = None, save: Callable[[Path, int], None] | None = None
@@ -104,6 +131,11 @@ class ResultWriter:
         item = name if fps is None else f"{name}_{self._frames[name]}"
         if self.args.save_txt:
             self._write_labels(result, item)
+        if self.args.save_mot:
+            sequence = name if fps is not None else sequence_name(source)
+            if sequence not in self._mot:
+                self._mot[sequence] = MotFile(self.root / "tracks" / f"{sequence}.txt")
+            self._mot[sequence].write(result)
         if self.args.save_crop:
             result.save_crop(self.root / "crops", file_name=Path(f"{item}.jpg"))
         if self.args.save or self.args.save_frames or self.args.show:
@@ -164,16 +196,27 @@ class ResultWriter:
         return name
 
     def close(self) -> None:
-        """Finish open videos."""
-        for video in self._videos.values():
-            video.close()
+        """Finish open videos and files of tracks."""
+        for sink in (*self._videos.values(), *self._mot.values()):
+            sink.close()
         self._videos.clear()
+        self._mot.clear()
 
     def log(self) -> None:
         """Log where the files are."""
         if self._root is not None:
             labels = f", {self._labels} label files in {self._root / 'labels'}" if self._labels else ""
             LOGGER.info(f"Results saved to {colorstr('bold', str(self._root))}{labels}")
+
+
+def sequence_name(source: str) -> str:
+    """Return the name of the sequence that an image belongs to: its folder's, as MOT has it `name/img1/000001.jpg`.
+
+    >>> sequence_name("MOT17-02/img1/000001.jpg"), sequence_name("frames/1.png"), sequence_name("image0.jpg")
+    ('MOT17-02', 'frames', 'images')
+    """
+    folder = Path(source).parent
+    return (folder.parent if folder.name == "img1" else folder).name or "images"
 
 
 def write_jpeg(path: Path, image: Pixels) -> None:

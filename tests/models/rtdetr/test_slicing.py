@@ -73,7 +73,7 @@ class PixelDetector(nn.Module):
 def predict(tmp: Path, source: Any, **more: Any) -> tuple[Any, PixelDetector]:
     predictor = OraclePredictor(overrides=predict_args(tmp, **{"imgsz": 128, **more}))
     detector = PixelDetector()
-    predictor.setup_model(detector)
+    predictor.setup_model(detector)  # type: ignore[arg-type]
     return predictor(source), detector
 
 

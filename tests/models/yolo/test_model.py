@@ -76,7 +76,7 @@ def test_the_letter_of_a_name_is_its_scale() -> None:
     ("model", "task", "message"),
     [
         ("yolov8n.yaml", "segment", "task=segment: instance segmentation is not part of this package"),
-        ("yolov8n.yaml", "track", "task=track: tracking is not part"),
+        ("yolov8n.yaml", "track", "task=track is a mode, not a task"),
         ("yolov8n-pose.pt", None, "yolov8n-pose.pt: pose estimation is not part"),
         ("yolo11n-obb.yaml", None, "detection of rotated boxes"),
     ],
@@ -87,7 +87,7 @@ def test_what_is_not_here_gets_one_clear_message(model: str, task: str | None, m
     assert len(str(error.value).splitlines()) <= 2
 
 
-@pytest.mark.parametrize("name", ["track", "profile"])
+@pytest.mark.parametrize("name", ["profile"])
 @pytest.mark.parametrize("source", [V8, TINY])
 def test_methods_that_are_not_here_name_the_class_and_a_remedy(name: str, source: dict[str, Any]) -> None:
     model = YOLO(source)

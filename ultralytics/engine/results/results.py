@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,8 @@ class Results:
     """Detections on one image, or the class of the whole image.
 
     `orig_img` (H, W, 3) BGR, `orig_shape` (H, W), `boxes`, `probs`, `names` {class id: name}, `path` of the image,
-    `speed` in ms per stage, `save_dir` of the run if there is one. Length and index are those of the boxes; the
+    `speed` in ms per stage, `save_dir` of the run if there is one, `trails` the last centres (x, y) of each tracked
+    object by its id, which are drawn with the boxes. Length and index are those of the boxes; the
     attributes of other tasks exist and are None.
     """
 
@@ -76,6 +77,7 @@ class Results:
         stages: Speed = {"preprocess": None, "inference": None, "postprocess": None}
         self.speed: Speed = {**stages, **(speed or {})}
         self.save_dir: str | None = None
+        self.trails: Mapping[int, Sequence[tuple[int, int]]] = {}
 
     # ------------------------------------------------------------------------------------------------ container
 
@@ -98,7 +100,7 @@ class Results:
     def _with(self, boxes: Boxes | None, probs: Probs | None) -> Results:
         """Return an object with other boxes and probabilities and everything else the same."""
         result = Results(self.orig_img, self.path, self.names, boxes, probs=probs, speed=self.speed)
-        result.save_dir = self.save_dir
+        result.save_dir, result.trails = self.save_dir, self.trails
         return result
 
     def new(self) -> Results:
@@ -218,6 +220,8 @@ class Results:
     ) -> None:
         """Draw from the last box to the first."""
         rows = self._rows()
+        for track, trail in self.trails.items():
+            annotator.path(trail, colors(track, bgr=True))
         for i in reversed(range(len(rows))):
             xyxy, score, c, track = rows[i]
             label = f"id:{track} {self._name(c)}" if track is not None else self._name(c)

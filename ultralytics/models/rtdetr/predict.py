@@ -72,7 +72,7 @@ class RTDETRPredictor(BasePredictor):
     def _detect(self, images: list[Image]) -> list[Tensor]:
         """Return the rows (n, 6) of images (h, w, 3): xyxy in px of each, score, class."""
         im = self.preprocess(images)
-        network = tuple(im.shape[2:])
+        network = (im.shape[2], im.shape[3])
         kept = image_rows(find_family(self.model), self._forward(im), network, self._options)
         rows = zip(kept, (image.shape[:2] for image in images), strict=True)
         return [pixel_rows(row, network, shape, self._geometry(shape, network)) for row, shape in rows]

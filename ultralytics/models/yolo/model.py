@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from ultralytics.cfg.schema import MODES
 from ultralytics.engine.model import Model
 from ultralytics.engine.tuner import search_arguments
 from ultralytics.models.rtdetr import RTDETR
@@ -102,6 +103,8 @@ def refuse_absent(task: str | None, model: Any) -> None:
     """Raise ConfigError for a task, or for the name of a model, of the interface that is not here."""
     if task is not None and task in ABSENT_TASKS:
         raise ConfigError(f"task={task}: {ABSENT_TASKS[task]} is not part of this package", HERE)
+    if task in MODES:
+        raise ConfigError(f"task={task} is a mode, not a task", "leave task out and call the method of that name")
     if not isinstance(model, (str, Path)) or Path(model).exists():
         return
     stem = Path(model).stem.lower()

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-_TRACKING = "tracking is not part of this package; predict(stream=True) gives the boxes of each frame to other trackers"
+_TRACKERS = "trackers are not part of this package; model.track() uses those of the package `trackers`"
 _A_PART = "this module is not part of this package"
 _SERVICE = "a hosted service is not part of this package: files are local"
 
 ABSENT_FEATURES: Mapping[str, str] = {
-    **dict.fromkeys(("track", "persist"), _TRACKING),
+    "persist": "use model.track(source, persist=True), where it is an argument of the method",
     **dict.fromkeys(("hub", "login", "logout"), _SERVICE),
     "solutions": "solutions are not part of this package; predict(stream=True) gives the boxes that they count",
     "profile": "use benchmark() for exported forms, train(profile=True) for training steps",
@@ -29,12 +29,11 @@ ABSENT_TASKS: Mapping[str, str] = {
     "obb": "detection of rotated boxes",
     "depth": "depth estimation",
     "semantic": "semantic segmentation",
-    "track": "tracking",
 }
 """Tasks, and what they are."""
 
 ABSENT_MODULES: Mapping[str, str] = {
-    "ultralytics.trackers": _TRACKING,
+    "ultralytics.trackers": _TRACKERS,
     "ultralytics.solutions": ABSENT_FEATURES["solutions"],
     "ultralytics.hub": _SERVICE,
     "ultralytics.utils.tuner": f"{_A_PART}; use model.tune(...) or `yolo tune`",

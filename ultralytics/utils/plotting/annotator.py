@@ -116,6 +116,11 @@ class Annotator:
         if label:
             self._label((x1, y1), label, color, txt_color or _contrast(color))
 
+    def path(self, points: Sequence[tuple[int, int]], color: Color = (128, 128, 128)) -> None:
+        """Draw a line through points (x, y) in px, in a BGR colour."""
+        line = np.array(points, np.int32).reshape(-1, 1, 2)  # (n, 1, 2)
+        cv2.polylines(self.im, [line], False, color, self.lw, cv2.LINE_AA)
+
     def _label(self, corner: tuple[int, int], label: str, color: Color, txt_color: Color) -> None:
         """Put a filled label above the corner, below it when the image ends; shifted left when it sticks out."""
         height = self._size(label, self.scale)[1]

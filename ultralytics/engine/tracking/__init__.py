@@ -1,0 +1,1 @@
+"""Tracking: ids for the boxes of consecutive frames, by the package `trackers`."""

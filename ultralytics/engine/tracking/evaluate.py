@@ -1,0 +1,81 @@
+"""Scores of tracks against the ground truth of MOT sequences, by the evaluation of the package `trackers`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ultralytics.engine.tracking.settings import EXTRA
+from ultralytics.utils.checks import require
+from ultralytics.utils.errors import ConfigError
+
+SCORES = ("HOTA", "DetA", "AssA", "MOTA", "IDF1", "IDSW")
+_FAMILIES = {"HOTA": "HOTA", "DetA": "HOTA", "AssA": "HOTA", "MOTA": "CLEAR", "IDF1": "Identity", "IDSW": "CLEAR"}
+COMBINED = "COMBINED"
+METRICS = ["CLEAR", "HOTA", "Identity"]
+
+
+@dataclass(frozen=True)
+class TrackScores:
+    """The scores of each sequence by name, and of all together as `COMBINED`; ratios in 0..1, `IDSW` counts."""
+
+    sequences: dict[str, dict[str, float]]
+
+    @property
+    def combined(self) -> dict[str, float]:
+        """The scores of all sequences together."""
+        return self.sequences[COMBINED]
+
+    def lines(self) -> list[str]:
+        """Return a table, one line for each sequence."""
+        head = f"{'sequence':<24}" + "".join(f"{name:>8}" for name in SCORES)
+        rows = [
+            f"{name:<24}" + "".join(f"{v:>8.0f}" if k == "IDSW" else f"{v:>8.3f}" for k, v in row.items())
+            for name, row in self.sequences.items()
+        ]
+        return [head, *rows]
+
+
+def mot_sequences(data: str | Path) -> list[Path]:
+    """Return the folders of a MOT set that have `img1` and `gt/gt.txt`, in the order of their names.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    root = Path(data)
+    folders = [root, *sorted(p for p in root.iterdir() if p.is_dir())] if root.is_dir() else []
+    found = [p for p in folders if (p / "img1").is_dir() and (p / "gt" / "gt.txt").is_file()]
+    if not found:
+        raise ConfigError(f"data={data}: no MOT sequence there", "a sequence is a folder with img1/ and gt/gt.txt")
+    return found
+
+
+def evaluate_tracks(sequences: Sequence[Path], tracks: Path) -> TrackScores:
+    """Compare `tracks/<sequence>.txt` with the ground truth of each sequence.
+
+    Raises:
+        ConfigError: a sequence without any track, which has no scores.
+    """
+    evaluation: Any = require("trackers.eval", "the evaluation of tracks", EXTRA)
+    results = []
+    for sequence in sequences:
+        file = tracks / f"{sequence.resolve().name}.txt"
+        if not file.is_file() or not file.stat().st_size:
+            raise ConfigError(
+                f"{sequence}: no object was tracked in it", "lower conf=, or new_track_thresh of tracker="
+            )
+        found = evaluation.evaluate_mot_sequence(sequence / "gt" / "gt.txt", file, metrics=METRICS)
+        results.append((sequence.resolve().name, found))
+    scores = {name: _scores(found) for name, found in results}
+    if len(results) == 1:
+        return TrackScores({**scores, COMBINED: dict(next(iter(scores.values())))})
+    roots = {sequence.parent for sequence in sequences}
+    benchmark = evaluation.evaluate_mot_sequences(roots.pop(), tracks, metrics=METRICS)
+    return TrackScores({**scores, COMBINED: _scores(benchmark.aggregate)})
+
+
+def _scores(found: Any) -> dict[str, float]:
+    """Return the scores of one result of the package."""
+    return {name: float(getattr(getattr(found, family), name)) for name, family in _FAMILIES.items()}
