@@ -30,7 +30,8 @@ def test_names_of_the_interface(tmp_path: Path, capsys: pytest.CaptureFixture[st
     text = (
         "tracker_type: botsort\ntrack_high_thresh: 0.5\nnew_track_thresh: 0.6\ntrack_buffer: 60\nmatch_thresh: 0.75\n"
     )
-    text += "fuse_score: true\ngmc_method: none\nproximity_thresh: 0.5\nappearance_thresh: 0.25\nwith_reid: false\nmodel: auto\n"
+    text += "fuse_score: true\ngmc_method: none\nproximity_thresh: 0.5\nappearance_thresh: 0.25\nwith_reid: false\n"
+    text += "model: auto\n"
     options = dict(read_tracker(write(tmp_path / "a.yaml", text)).options)
     assert options == {
         "high_conf_det_threshold": 0.5,
