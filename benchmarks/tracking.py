@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 from ultralytics.engine.results.results import Results
 from ultralytics.engine.tracking.evaluate import evaluate_tracks
-from ultralytics.engine.tracking.settings import CLASSES, read_tracker
+from ultralytics.engine.tracking.settings import TRACKER_CLASSES, read_tracker
 from ultralytics.engine.tracking.tracks import Tracks
 from ultralytics.engine.writers import MotFile
 
@@ -86,7 +86,7 @@ def main() -> None:
     settings: dict[str, Any] = {"frames": args.frames, "objects": OBJECTS, "missed": MISSED}
     report = Report("tracking", "Trackers on a drawn video", settings, machine())
     with tempfile.TemporaryDirectory() as name:
-        for kind in CLASSES:
+        for kind in TRACKER_CLASSES:
             peaks, spent = run(kind, args.frames, Path(name))
             scores = evaluate_tracks([Path(name) / kind], Path(name) / "tracks").combined
             report.fact(f"{kind}: scores", ", ".join(f"{k} {v:.3f}" for k, v in scores.items()))

@@ -149,6 +149,7 @@ class Args(TypedNamespace):
     letterbox: bool | None
     slice: int | None
     overlap: float
+    save_mot: bool
     reduced_decode: bool
     errors: bool
     match: str

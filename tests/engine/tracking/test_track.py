@@ -128,7 +128,7 @@ class TestWithThePackage:
         results = model.track(str(frames / "img1"), tracker=f"{tracker}.yaml", **FAST)
         owners: dict[int, set[int]] = {}
         for f, rows in enumerate(table(list(results))):
-            assert len(rows) == len(truth(f))
+            assert len(rows) == len(truth(f)) or f in (0, 23)  # a track has its id from its second frame on
             for i, box in rows:
                 owners.setdefault(i, set()).add(
                     next(k for k, x, y in truth(f) if abs(box[0] - x) + abs(box[1] - y) < 3)
@@ -141,10 +141,11 @@ class TestWithThePackage:
 
     def test_tracks_persist_between_calls_or_start_again(self, model: ColourModel) -> None:
         ids = lambda f, **kw: {i for i, _ in table(model.track(draw(f), **FAST, **kw))[0]}  # noqa: E731
-        assert ids(0) == {1, 2, 3}
+        assert ids(0) == set()
         assert all(ids(f, persist=True) == {1, 2, 3} for f in range(1, 12))
-        assert ids(12) == {1, 2, 3}  # new tracks
-        assert ids(12, persist=True, tracker="sort.yaml") == {1, 2, 3}  # another tracker begins again
+        assert ids(12) == set()  # new tracks
+        assert ids(13, persist=True) == {1, 2, 3}
+        assert ids(13, persist=True, tracker="sort.yaml") == set()  # another tracker begins again
 
     def test_a_new_video_starts_its_own_tracks(self, model: ColourModel, tmp_path: Path) -> None:
         for name in ("a", "b"):
@@ -153,22 +154,22 @@ class TestWithThePackage:
                 writer.write(draw(f))
             writer.release()
         found = model.track(str(tmp_path), save=True, save_mot=True, save_txt=True, project=str(tmp_path), **FAST)
-        assert [sorted(i for i, _ in rows) for rows in table(found)] == [[1, 2, 3]] * 8
+        assert [sorted(i for i, _ in rows) for rows in table(found)] == [[], *[[1, 2, 3]] * 3] * 2
         folder = Path(str(found[0].save_dir))
         assert {p.name for p in folder.iterdir()} == {"a.avi", "b.avi", "labels", "tracks"}
         rows = [line.split(",") for line in (folder / "tracks" / "b.txt").read_text().splitlines()]
         assert [int(r[0]) for r in rows] == [f for f in range(1, 5) for _ in range(3)] and {len(r) for r in rows} == {
             10
         }
-        assert all(len(line.split()) == 6 for line in (folder / "labels" / "a_1.txt").read_text().splitlines())
+        assert all(len(line.split()) == 6 for line in (folder / "labels" / "a_2.txt").read_text().splitlines())
         assert not list((folder / "tracks").glob(".*"))
 
     def test_trails_are_drawn_and_bounded(self, model: ColourModel, frames: Path) -> None:
         last = list(model.track(str(frames / "img1"), stream=True, **FAST))[-1]
         assert isinstance(last.trails, dict) and {len(t) for t in last.trails.values()} == {TRAIL}
-        with_trail, without = last.plot(), last.new().plot()
-        x, y = last.trails[1][3]
-        assert (with_trail[y, x] != without[y, x]).any()
+        with_trail = last.plot()
+        last.trails = {}
+        assert (with_trail != last.plot()).any()
 
     def test_prediction_after_tracking_has_no_ids(self, model: ColourModel) -> None:
         model.track(draw(0), **FAST)
@@ -179,8 +180,11 @@ class TestWithThePackage:
         self, model: ColourModel, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         scores = model.track_mot(frames.parent, project=str(tmp_path), **FAST)
-        assert scores.combined["MOTA"] == scores.combined["IDF1"] == 1.0 and scores.combined["IDSW"] == 0
-        assert scores.combined["HOTA"] > 0.99 and "crossing" in capsys.readouterr().out
+        objects = sum(len(truth(f)) for f in range(FRAMES))  # the three of the first frame have no id yet
+        assert scores.combined["MOTA"] == pytest.approx(1 - 3 / objects)
+        assert scores.combined["IDF1"] == pytest.approx(2 * (objects - 3) / (2 * objects - 3))
+        assert scores.combined["IDSW"] == 0 and scores.combined["HOTA"] > 0.97
+        assert "crossing" in capsys.readouterr().out
 
     def test_the_speed_line_has_the_part_of_the_detector(
         self, model: ColourModel, capsys: pytest.CaptureFixture[str]

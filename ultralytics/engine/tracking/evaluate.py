@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ultralytics.engine.tracking.settings import EXTRA
+from ultralytics.engine.tracking.settings import TRACK_EXTRA
 from ultralytics.utils.checks import require
 from ultralytics.utils.errors import ConfigError
 
@@ -58,7 +58,7 @@ def evaluate_tracks(sequences: Sequence[Path], tracks: Path) -> TrackScores:
     Raises:
         ConfigError: a sequence without any track, which has no scores.
     """
-    evaluation: Any = require("trackers.eval", "the evaluation of tracks", EXTRA)
+    evaluation: Any = require("trackers.eval", "the evaluation of tracks", TRACK_EXTRA)
     results = []
     for sequence in sequences:
         file = tracks / f"{sequence.resolve().name}.txt"

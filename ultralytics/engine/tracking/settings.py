@@ -13,10 +13,10 @@ from ultralytics.utils.config.yaml_io import load_with_lines
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.log import LOGGER
 
-EXTRA = "track"
+TRACK_EXTRA = "track"
 """The extra of this package that installs `trackers`."""
 
-CLASSES: Mapping[str, str] = {
+TRACKER_CLASSES: Mapping[str, str] = {
     "bytetrack": "ByteTrackTracker",
     "botsort": "BoTSORTTracker",
     "ocsort": "OCSORTTracker",
@@ -29,14 +29,14 @@ GMC_METHODS = ("sparseOptFlow", "orb", "sift", "ecc", "none")
 KEYS_OF_TRACKERS: Mapping[str, Key] = {
     key.name: key
     for key in (
-        Key("tracker_type", k.WORD, None, "method", choices=tuple(CLASSES)),
+        Key("tracker_type", k.WORD, None, "method", choices=tuple(TRACKER_CLASSES)),
         Key("track_high_thresh", k.UNIT, 0.25, "score from which boxes are matched first"),
         Key("track_low_thresh", k.UNIT, 0.1, "boxes below it are left out"),
         Key("new_track_thresh", k.UNIT, 0.25, "score from which an unmatched box starts a track"),
         Key("track_buffer", k.INT, 30, "frames that a lost track is kept", low=0),
         Key("match_thresh", k.UNIT, 0.8, "largest cost of a match"),
         Key("fuse_score", k.BOOL, None, "cost multiplied by the score", nullable=True),
-        Key("min_hits", k.INT, 1, "frames until a track has its id", low=1),
+        Key("min_hits", k.INT, 1, "matches until a track has its id", low=1),
         Key("gmc_method", k.WORD, "none", "estimate of the camera's motion", choices=GMC_METHODS, nullable=True),
         Key("delta_t", k.INT, 3, "frames over which the direction is taken", low=1),
         Key("inertia", k.UNIT, 0.2, "weight of the direction"),
@@ -86,7 +86,7 @@ class TrackerSettings:
         Raises:
             MissingPackageError: `trackers` is not installed.
         """
-        return getattr(require("trackers", "tracking", EXTRA), CLASSES[self.kind])(**dict(self.options))
+        return getattr(require("trackers", "tracking", TRACK_EXTRA), TRACKER_CLASSES[self.kind])(**dict(self.options))
 
 
 def read_tracker(file: str) -> TrackerSettings:
@@ -110,7 +110,7 @@ def read_tracker(file: str) -> TrackerSettings:
         values[name] = KEYS_OF_TRACKERS[name].check(value, origin)
     kind = values.pop("tracker_type", None)
     if kind is None:
-        raise ConfigError(f"{path}: tracker_type is missing", f"use one of {', '.join(CLASSES)}")
+        raise ConfigError(f"{path}: tracker_type is missing", f"use one of {', '.join(TRACKER_CLASSES)}")
     return _translate(kind, values, str(path))
 
 

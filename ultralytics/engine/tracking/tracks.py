@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ultralytics.engine.results.results import Results
-from ultralytics.engine.tracking.settings import EXTRA, TrackerSettings
+from ultralytics.engine.tracking.settings import TRACK_EXTRA, TrackerSettings
 from ultralytics.utils.checks import require
 from ultralytics.utils.torch_tools.arrays import Float64Array, IntArray
 
@@ -61,7 +61,7 @@ class Tracks:
 
     def __init__(self, settings: TrackerSettings) -> None:
         self.settings = settings
-        self._supervision = require("supervision", "tracking", EXTRA)
+        self._supervision = require("supervision", "tracking", TRACK_EXTRA)
         settings.build()  # an option that the tracker refuses is an error before the first frame
         self._sequences: dict[str, FrameSequence] = {}
 
