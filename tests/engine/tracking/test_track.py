@@ -158,7 +158,7 @@ class TestWithThePackage:
         folder = Path(str(found[0].save_dir))
         assert {p.name for p in folder.iterdir()} == {"a.avi", "b.avi", "labels", "tracks"}
         rows = [line.split(",") for line in (folder / "tracks" / "b.txt").read_text().splitlines()]
-        assert [int(r[0]) for r in rows] == [f for f in range(1, 5) for _ in range(3)] and {len(r) for r in rows} == {
+        assert [int(r[0]) for r in rows] == [f for f in range(2, 5) for _ in range(3)] and {len(r) for r in rows} == {
             10
         }
         assert all(len(line.split()) == 6 for line in (folder / "labels" / "a_2.txt").read_text().splitlines())
