@@ -93,7 +93,7 @@ WING_ORDER = {  # inside a package, low to high; same number: siblings that do n
         "results": 0,
         "writers": 1,
         "tracking": 1,
-        "predict_run": 2,
+        "prediction": 2,
         "error_report": 1,
         "predictor": 3,
         "validator": 2,

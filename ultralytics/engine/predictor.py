@@ -23,7 +23,7 @@ from ultralytics.data.augment import LetterBox
 from ultralytics.data.loaders.open import load_inference_source
 from ultralytics.data.loaders.prefetch import read_ahead
 from ultralytics.engine.class_names import as_classes
-from ultralytics.engine.predict_run import STAGES, PredictRun, RunFolder
+from ultralytics.engine.prediction.run import STAGES, PredictRun, RunFolder
 from ultralytics.engine.results.result_list import ResultList
 from ultralytics.engine.results.results import Results
 from ultralytics.engine.tracking.tracks import Tracks

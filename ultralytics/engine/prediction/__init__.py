@@ -1,0 +1,1 @@
+"""What a predictor has for one pass over a source."""
