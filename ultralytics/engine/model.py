@@ -29,6 +29,7 @@ from ultralytics.engine.published import locate_weights, weights_path
 from ultralytics.engine.results.result_list import ResultList
 from ultralytics.engine.results.results import Results
 from ultralytics.engine.tracking.mode import TrackMode, start_stream
+from ultralytics.engine.tracking.tracks import Tracks
 from ultralytics.engine.training.optimizer import report_unfrozen
 from ultralytics.nn.autobackend import EXPORTED, AutoBackend, exported_suffix
 from ultralytics.nn.build.spec import find_model_yaml
@@ -245,7 +246,9 @@ class Model(TrackMode):
         self._need_network("embed")
         return self.predict(source, stream, **{**kwargs, "embed": kwargs.get("embed") or [len(self.model.model) - 2]})
 
-    def _start(self, cls: type[Any], args: Mapping[str, Any], source: Any, tracks: Any = None) -> Iterator[Results]:
+    def _start(
+        self, cls: type[Any], args: Mapping[str, Any], source: object, tracks: Tracks | None = None
+    ) -> Iterator[Results]:
         """Open the source for a pass with these arguments, which other threads' calls do not change."""
         resolved = resolve(overrides=args)
         with self._lock:

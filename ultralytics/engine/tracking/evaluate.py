@@ -76,6 +76,6 @@ def evaluate_tracks(sequences: Sequence[Path], tracks: Path) -> TrackScores:
     return TrackScores({**scores, COMBINED: _scores(benchmark.aggregate)})
 
 
-def _scores(found: Any) -> dict[str, float]:
+def _scores(found: object) -> dict[str, float]:
     """Return the scores of one result of the package."""
     return {name: float(getattr(getattr(found, family), name)) for name, family in _FAMILIES.items()}

@@ -29,11 +29,13 @@ class TrackMode:
     def _class(self, role: str) -> type[Any]:
         raise NotImplementedError
 
-    def _start(self, cls: type[Any], args: Mapping[str, Any], source: Any, tracks: Any = None) -> Iterator[Results]:
+    def _start(
+        self, cls: type[Any], args: Mapping[str, Any], source: object, tracks: Tracks | None = None
+    ) -> Iterator[Results]:
         raise NotImplementedError
 
     def track(
-        self, source: Any = None, stream: bool = False, persist: bool = False, **kwargs: Any
+        self, source: object = None, stream: bool = False, persist: bool = False, **kwargs: Any
     ) -> list[Results] | Iterator[Results]:
         """Detect and follow objects in a video, stream, or consecutive images; boxes have `id`, results `trails`.
 
@@ -79,7 +81,7 @@ class TrackMode:
         return scores
 
 
-def start_stream(predictor: Any, source: Any, tracks: Tracks | None) -> Iterator[Results]:
+def start_stream(predictor: Any, source: object, tracks: Tracks | None) -> Iterator[Results]:
     """Return the results of a predictor one after the other, with ids where there are `tracks`."""
     if tracks is None:
         plain: Iterator[Results] = predictor(source, stream=True)

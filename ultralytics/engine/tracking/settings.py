@@ -131,7 +131,7 @@ def _translate(kind: str, values: dict[str, Any], path: str) -> TrackerSettings:
     return TrackerSettings(kind, float(low), tuple(sorted(options.items())))
 
 
-def _asks(name: str, value: Any, kind: str, values: Mapping[str, Any]) -> bool:
+def _asks(name: str, value: object, kind: str, values: Mapping[str, Any]) -> bool:
     """Whether a value without counterpart asks for something that the method does not do anyway."""
     if name == "fuse_score":
         return value is not None and value != (kind == "botsort")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ import torch
 from ultralytics.engine.results.results import Results
 from ultralytics.engine.tracking.settings import TRACK_EXTRA, TrackerSettings
 from ultralytics.utils.checks import require
-from ultralytics.utils.torch_tools.arrays import Float64Array, IntArray
+from ultralytics.utils.torch_tools.arrays import Float64Array, IntArray, Pixels
 
 TRAIL = 30
 """Frames of its path that an object is drawn with."""
@@ -24,10 +24,16 @@ TRAIL = 30
 Point: TypeAlias = "tuple[int, int]"
 
 
+class Tracker(Protocol):
+    """A tracker of the package `trackers`: from `supervision.Detections` to those with their `tracker_id`."""
+
+    def update(self, detections: object, frame: Pixels | None = None) -> Any: ...
+
+
 class FrameSequence:
     """The tracker of one sequence of frames, and what is known of its objects. Objects long unseen are forgotten."""
 
-    def __init__(self, tracker: Any, memory: int) -> None:
+    def __init__(self, tracker: Tracker, memory: int) -> None:
         self.tracker = tracker
         self._memory = memory  # frames after which an unseen object cannot come back
         self._frames = 0
@@ -89,7 +95,7 @@ class Tracks:
         tracked.speed, tracked.save_dir, tracked.trails = result.speed, result.save_dir, trails
         return tracked
 
-    def _ids(self, tracker: Any, rows: Float64Array, result: Results) -> IntArray:
+    def _ids(self, tracker: Tracker, rows: Float64Array, result: Results) -> IntArray:
         """Return the tracker's id of each row (n, 6) xyxy, score, class; -1 for a row without."""
         ids = np.full(len(rows), -1, np.int64)
         used = np.flatnonzero(rows[:, 4] >= self.settings.low)
@@ -99,8 +105,8 @@ class Tracks:
             class_id=rows[used, 5].astype(int),
             data={"row": used},
         )
-        frame = {"frame": result.orig_img} if self.settings.kind == "botsort" else {}
-        out = tracker.update(boxes, **frame)
+        moving = self.settings.kind == "botsort"  # the others take no frame, and warn of one
+        out = tracker.update(boxes, result.orig_img) if moving else tracker.update(boxes)
         if len(out):
             ids[np.asarray(out.data["row"], np.int64)] = np.asarray(out.tracker_id, np.int64)
         return ids
