@@ -29,7 +29,7 @@ def truth(frame: int) -> list[tuple[int, int, int]]:
 
 
 def draw(frame: int) -> np.ndarray:
-    image = np.random.default_rng(0).integers(70, 150, (SIDE, SIDE, 3), np.uint8)  # texture: the camera stands still
+    image = np.random.default_rng(0).integers(60, 100, (SIDE, SIDE, 3), np.uint8)  # texture: the camera stands still
     for i, x, y in truth(frame):
         image[y : y + BOX, x : x + BOX] = COLORS[i - 1]
     return image
