@@ -72,6 +72,16 @@ def paste(data: str, folder: Path) -> Path:
     return yaml
 
 
+def subset(data: str, folder: Path, n: int) -> str:
+    """Return the YAML of a set whose val split is the first `n` images of that of `data`."""
+    content = check_det_dataset(data)
+    files = list_images(content["val"])[:n]
+    (folder / "val.txt").write_text("".join(f"{Path(f).absolute()}\n" for f in files), encoding="utf-8")
+    yaml = folder / "subset.yaml"
+    YAML.save(yaml, {"train": str(folder / "val.txt"), "val": str(folder / "val.txt"), "names": content["names"]})
+    return str(yaml)
+
+
 def train(args: argparse.Namespace, folder: Path) -> str:
     """Train a small network for some minutes; return its weights."""
     model = YOLO("yolov8n.yaml")
@@ -105,6 +115,7 @@ def main() -> None:
     parser.add_argument("--slice", type=int, default=640, help="side of a tile, px")
     parser.add_argument("--overlap", type=float, default=0.2)
     parser.add_argument("--batch", type=int, default=4, help="canvases, and tiles, at a time")
+    parser.add_argument("--images", type=int, help="images of the split, the first ones (default: all)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write slicing.json and slicing.md there")
     args = parser.parse_args()
     settings = {k: getattr(args, k) for k in ("imgsz", "slice", "overlap", "batch")}
@@ -112,10 +123,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = YOLO(args.model or train(args, args.out or folder))
-        yaml = paste(args.data, folder / "canvases")
+        data = subset(args.data, folder, args.images) if args.images else args.data
+        yaml = paste(data, folder / "canvases")
         how = {"imgsz": args.imgsz, "batch": args.batch, "device": "cpu", "amp": False}
         sliced = {"slice": args.slice, "overlap": args.overlap}
-        single = evaluate(report, "of the images by themselves", model, args.data, folder, **how)
+        single = evaluate(report, "of the images by themselves", model, data, folder, **how)
         evaluate(report, "of whole canvases, not sliced", model, yaml, folder, **how)
         peaks: list[float] = []
         model.add_callback("on_val_batch_end", lambda _: peaks.append(peak_mb()))
