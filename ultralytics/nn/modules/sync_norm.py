@@ -79,16 +79,17 @@ class SyncNorm(nn.BatchNorm2d):
 
 
 def convert_norms(module: nn.Module, device: torch.device) -> nn.Module:
-    """Replace every batch norm below `module` by a synchronised one; parameters and statistics are kept."""
+    """Replace every batch norm below `module` by a synchronised one with the same parameters and statistics."""
     if device.type == "cuda":
         return cast(nn.Module, nn.SyncBatchNorm.convert_sync_batchnorm(module))
     for name, child in module.named_children():
         if isinstance(child, _BatchNorm):
             new = SyncNorm(child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats)
-            new.load_state_dict(child.state_dict())
-            new.to(next(child.parameters(), torch.empty(0)).device).train(child.training)
-            for key, parameter in child.named_parameters():
-                new.get_parameter(key).requires_grad_(parameter.requires_grad)
+            for key, parameter in child.named_parameters():  # the same ones, which an optimizer may hold already
+                new.register_parameter(key, parameter)
+            for key, buffer in child.named_buffers():
+                new.register_buffer(key, buffer)
+            new.train(child.training)
             setattr(module, name, new)
         else:
             convert_norms(child, device)
