@@ -49,6 +49,7 @@ def main(folder: Path) -> None:
     logging.disable(logging.CRITICAL)
     b"\xff".decode("cp437")  # codecs that zip and pickle import at their first use
     "x".encode("raw_unicode_escape")
+    b"x".decode("utf-8-sig")  # of the package's own YAML with the names of COCO
     importlib.import_module("safetensors.torch")
     good = digest(load_checkpoint(folder / "good.pth")[0])
     events: list[str] = []
