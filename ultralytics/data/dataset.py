@@ -101,7 +101,7 @@ class YOLODataset(Reporting, BaseDataset):
             if self.augment:
                 raise DatasetError(text, "put label files there, one per image, or correct the paths in the data YAML")
             LOGGER.warning(text)
-        beside = self._labels_beside_images()
+        beside = self._labels_beside_images() if scan.counts["missing"] else []
         if beside:
             LOGGER.warning(
                 f"{self.img_path}: {len(beside)} images count as backgrounds, but a .txt file lies beside them "
@@ -112,7 +112,7 @@ class YOLODataset(Reporting, BaseDataset):
         """Return the .txt files beside images that have none at the place where labels are read."""
         texts: set[str] = set()
         folders = {image.replace("/", os.sep).rpartition(os.sep)[0] for image in self.im_files}
-        for folder in folders:  # a look at each folder, not at each image; `os.path.dirname` costs a tenth of a start
+        for folder in folders:  # a look at each folder, not at each image
             with suppress(OSError):  # of a list of images; a folder that cannot be listed has nothing to report
                 texts |= {os.path.join(folder, name) for name in os.listdir(folder or ".") if name.endswith(".txt")}
         if not texts:

@@ -134,6 +134,8 @@ class ImageCache:
             stamp = self._stamp(i)
         except (OSError, ValueError, EOFError, MemoryError):  # absent, cut off, or damaged
             return None
+        except SystemError:  # CPython 3.11 parses literals, such as the header of an array, in one thread only
+            return None
         if image.dtype != np.uint8 or image.ndim != 3 or source.shape != (4,) or (source[:2] != stamp).any():
             return None
         self._shapes[i] = source[2:]
