@@ -98,4 +98,5 @@ def test_every_row_has_a_reproducible_gradient(name: str) -> None:
         out = module(maps if entry.multi_input else maps[0])
         outs = out if isinstance(out, list | tuple) else [out]
         sum(o.float().square().mean() for o in outs).backward()
-    assert all(x.grad is not None for x in maps)
+    without = [i for i, x in enumerate(maps) if x.grad is None]
+    assert without == ([1] if name == "ResizeLike" else [])  # which reads the size alone of its second map
