@@ -24,6 +24,15 @@ def test_what_the_page_names_exists(name: str) -> None:
     assert any(place.exists() for place in places), f"docs/architecture.md names {name}"
 
 
+@pytest.mark.parametrize("page", sorted(p.name for p in (ROOT.parent / "docs").glob("*.md")))
+def test_python_files_that_a_page_names_exist(page: str) -> None:
+    text = (ROOT.parent / "docs" / page).read_text(encoding="utf-8")
+    names = re.findall(
+        r"`((?:tests|benchmarks|examples|nn|engine|data|utils|cfg|cli|models|study)/[\w./-]+\.py)`", text
+    )
+    assert [n for n in names if not (ROOT.parent / n).exists() and not (ROOT / n).exists()] == []
+
+
 def test_every_package_is_on_the_page() -> None:
     packages = {p.parent.relative_to(ROOT).as_posix() for p in ROOT.rglob("__init__.py")} - {"."}
     wings = {name for name in packages if name.count("/") == 1 and not name.startswith(("models", "utils/config"))}
