@@ -16,9 +16,10 @@ import zlib
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from ultralytics.data.image_cache import INT64, may_write
@@ -124,8 +125,7 @@ def save_cache(path: Path, key: str, scan: Scan) -> bool:
 def load_cache(path: Path, key: str) -> Scan | None:
     """Return the scan stored under `key`, or None when there is none, it is out of date or unreadable."""
     try:
-        _check_members(path)
-        with np.load(path, allow_pickle=False) as stored:
+        with open(path, "rb") as file, _open_npz(file) as stored:
             meta = json.loads(stored["meta"].tobytes())
             if meta["version"] != CACHE_VERSION or meta["key"] != key:
                 return None
@@ -136,13 +136,17 @@ def load_cache(path: Path, key: str) -> Scan | None:
         return None
 
 
-def _check_members(path: Path) -> None:
-    """Raise ValueError where members are packed, which they never are, and may be far larger than the file."""
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
+def _open_npz(file: BinaryIO) -> NpzFile:
+    """Open the arrays of a file; ValueError where members are packed, which they never are, and may be far larger."""
+    if file.read(4) != b"PK\x03\x04":  # before `np.load` takes it for one array of any size
+        raise ValueError("not a zip file")
+    file.seek(0)
+    stored: NpzFile = np.load(file, allow_pickle=False)
+    members = stored.zip.infolist() if stored.zip is not None else []
     size = sum(member.file_size for member in members)
-    if any(member.compress_type != zipfile.ZIP_STORED for member in members) or size > os.path.getsize(path):
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members) or size > os.fstat(file.fileno()).st_size:
         raise ValueError("not written here")
+    return stored
 
 
 def _check(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
