@@ -165,6 +165,14 @@ def test_fetch_then_use(kind: str, mirror: Path, served: type[FaultyHandler], fo
     assert fetch(["deimv2-atto"], mirror=source) == [path] and len(served.requests) == asked
 
 
+def test_a_folder_after_an_interrupted_transfer(mirror: Path, folder: Path) -> None:
+    part = folder / ".deimv2-atto.pth.part"
+    part.mkdir(parents=True)
+    (part / "data").write_bytes(b"begun")
+    (path,) = fetch("deimv2-atto", mirror=str(mirror))
+    assert path.read_bytes() == (mirror / path.name).read_bytes()
+
+
 def test_a_pinned_hash_holds(mirror: Path, folder: Path, tmp_path: Path) -> None:
     (path,) = fetch("deimv2-atto", mirror=str(mirror))
     good = path.read_bytes()

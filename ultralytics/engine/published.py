@@ -11,10 +11,11 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from ultralytics.nn.build.spec import load_model_yaml
-from ultralytics.nn.checkpoint.format import read_checkpoint, read_tensors
+from ultralytics.nn.checkpoint.class_names import MAX_CONFIG
+from ultralytics.nn.checkpoint.format import as_checkpoint, foreign_tensors, read_content
 from ultralytics.utils.checks import check_file
 from ultralytics.utils.errors import CheckpointError, ConfigError, NotFoundError
-from ultralytics.utils.files import file_sha256
+from ultralytics.utils.files import atomic_write, file_sha256
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.remote.catalogue import (
     HUB,
@@ -33,7 +34,6 @@ from ultralytics.utils.remote.web import FetchRule, check_sha256, fetch_file, re
 from ultralytics.utils.tables import aligned
 
 MAX_GB = 2.0
-_MAX_CONFIG = 4 << 20
 MIN_RATE = 1024  # bytes a second, below which a transfer is given up
 
 
@@ -160,7 +160,7 @@ class _Fetching:
 
     def _rule(self, url: str, file: RemoteFile, sha256: str | None) -> FetchRule:
         hosts = redirect_hosts(url) if self.mirror is None else ()
-        limit = (self.weights.size or int(self.max_gb * 1e9)) if self._is_weights(file) else _MAX_CONFIG
+        limit = (self.weights.size or int(self.max_gb * 1e9)) if self._is_weights(file) else MAX_CONFIG
         on_hub = urlsplit(url).hostname == urlsplit(hub_endpoint()).hostname
         token = os.getenv("HF_TOKEN", "") if on_hub and url.startswith("https://") else ""
         return FetchRule(
@@ -177,18 +177,13 @@ class _Fetching:
         """Take a file from a folder."""
         if not source.is_file():
             raise NotFoundError(f"{source}: no such file in the mirror", "its files have the names of `yolo fetch`")
-        with source.open("rb") as f:
-            if self._is_weights(file):
+        if self._is_weights(file):
+            with source.open("rb") as f:
                 refuse_page(f.read(512), "", str(source))
         check_sha256(source, sha256, str(source), self._remedy)
         self._check(file, source)
-        temp = target.with_name(f".{target.name}.part")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            shutil.copyfile(source, temp)
-            os.replace(temp, target)
-        finally:
-            temp.unlink(missing_ok=True)
+        with source.open("rb") as f, atomic_write(target, "wb") as copy:
+            shutil.copyfileobj(f, copy, 1 << 20)
 
     def _is_weights(self, file: RemoteFile) -> bool:
         return file.file == self.weights.weights
@@ -199,17 +194,18 @@ class _Fetching:
             check_published(path, self.weights)
             return
         try:
-            read_small(path, _MAX_CONFIG)
+            read_small(path, MAX_CONFIG)
         except ValueError as e:
             raise ConfigError(f"{file.url or path}: not a configuration ({e})", "check the name of the model") from None
 
 
 def check_published(path: Path, weights: PublishedWeights) -> None:
     """Read weights by the safe reader. Raises CheckpointError where they are not those of the catalogue's row."""
-    data = read_checkpoint(path)
+    content = read_content(path)
+    data = as_checkpoint(content, path)
     record: Any = data.get("ema") or data.get("model")
     if weights.keys:
-        tensors = read_tensors(path) or {}
+        tensors = foreign_tensors(content) or {}
         missing = [key for key in weights.keys if key not in tensors]
         if missing:
             raise CheckpointError(f"{path.name}: not {weights.name}, it lacks the tensor {missing[0]}")
