@@ -7,7 +7,6 @@ moved into place when it passes; on an error the target stays as it was.
 from __future__ import annotations
 
 import datetime
-import hashlib
 import logging
 import os
 import shutil
@@ -59,7 +58,7 @@ from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils.checks import check_imgsz, nearest, require
 from ultralytics.utils.config.precision import EXPORTED_PRECISIONS, NAME_OF_BITS
 from ultralytics.utils.errors import CheckpointError, ConfigError
-from ultralytics.utils.files import file_size
+from ultralytics.utils.files import file_sha256, file_size
 from ultralytics.utils.log import LOGGER, log_level
 from ultralytics.utils.tables import aligned
 from ultralytics.utils.torch_utils import select_device
@@ -193,7 +192,7 @@ class Export:
             opset=0 if self.name == "torchscript" else self.args.opset or DEFAULT_OPSET,
             head=type(self.network.model[-1]).__name__,
             source=source.name if source else self.target.name,
-            source_sha256=hashlib.sha256(source.read_bytes()).hexdigest() if source and known else "",
+            source_sha256=file_sha256(source) if source and known else "",
             version=__version__,
             date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         )

@@ -20,7 +20,7 @@ from typing import Any
 
 from ultralytics.utils.archives.zip_directory import ZIP_ERRORS, check_directory, zip_reason
 from ultralytics.utils.errors import CheckpointError, printable
-from ultralytics.utils.files import atomic_write
+from ultralytics.utils.files import atomic_write, file_sha256
 
 PACK_SUFFIX = ".zip"
 MANIFEST = "pack.json"
@@ -223,11 +223,4 @@ def _size(part: bytes | Path) -> int:
 
 
 def _sha256(part: bytes | Path) -> str:
-    digest = hashlib.sha256()
-    if isinstance(part, Path):
-        with part.open("rb") as f:
-            while chunk := f.read(1 << 20):
-                digest.update(chunk)
-    else:
-        digest.update(part)
-    return digest.hexdigest()
+    return file_sha256(part) if isinstance(part, Path) else hashlib.sha256(part).hexdigest()
