@@ -13,12 +13,12 @@ from ultralytics.cfg import kinds
 from ultralytics.cfg.renames import OLD_NAMES, check_names
 from ultralytics.cfg.resolution import expand
 from ultralytics.cfg.schema import KEYS, MODES, TASKS
+from ultralytics.utils.archives.pack_file import WEIGHTS_SUFFIXES
 from ultralytics.utils.checks import check_yaml, nearest
 from ultralytics.utils.config.absent import absence
 from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import ConfigError, NotFoundError, UnknownArgumentError
 
-WEIGHTS = (".pt", ".pth", ".safetensors", ".zip")
 COMMANDS = ("help", "version", "checks", "settings", "cfg", "copy-cfg")
 """Commands that need no model."""
 
@@ -159,7 +159,7 @@ def weight_paths(tokens: Sequence[str]) -> list[str]:
     >>> weight_paths(["val", "a.pt", "model=b.pt", "data=c.yaml"])
     ['a.pt']
     """
-    return [t for t in tokens if "=" not in t and t.lower().endswith(WEIGHTS)]
+    return [t for t in tokens if "=" not in t and t.lower().endswith(WEIGHTS_SUFFIXES)]
 
 
 def at_most_one(tokens: Sequence[str], known: Sequence[str], what: str) -> str | None:

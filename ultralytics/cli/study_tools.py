@@ -7,8 +7,9 @@ from pathlib import Path
 import ultralytics
 from ultralytics.cfg import kinds as k
 from ultralytics.cfg.keys import Key
-from ultralytics.cli.grammar import WEIGHTS, open_model
+from ultralytics.cli.grammar import open_model
 from ultralytics.cli.tool_calls import Tool, ToolCall, check_used
+from ultralytics.utils.archives.pack_file import WEIGHTS_SUFFIXES
 from ultralytics.utils.errors import ConfigError
 
 PLANS = (".yaml", ".yml")
@@ -120,7 +121,7 @@ STUDY_TOOLS = (
         compare_weights,
         "yolo compare a.pt b.pt data=data.yaml",
         run_keys=None,
-        files=WEIGHTS,
+        files=WEIGHTS_SUFFIXES,
         folders=True,
     ),
     Tool(

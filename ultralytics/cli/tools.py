@@ -16,11 +16,12 @@ from ultralytics.cfg import kinds as k
 from ultralytics.cfg.keys import Key
 from ultralytics.cfg.schema import KEYS, Trait, keys_with
 from ultralytics.cli.block_tools import blocks, schema
-from ultralytics.cli.grammar import WEIGHTS, open_model
+from ultralytics.cli.grammar import open_model
 from ultralytics.cli.study_tools import STUDY_TOOLS
 from ultralytics.cli.tool_calls import Tool, ToolCall, check_used
 from ultralytics.cli.weights_tools import fetch_published, push
 from ultralytics.utils import tables
+from ultralytics.utils.archives.pack_file import WEIGHTS_SUFFIXES
 from ultralytics.utils.config.yaml_io import load_with_lines
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.log import LOGGER, write_text
@@ -73,7 +74,7 @@ def info(call: ToolCall) -> None:
         raise ConfigError("info needs model=, a model YAML or weights file")
     if "save" in call.own and len(names) > 1:
         raise ConfigError(f"save={call.own['save']}: one graph at a time, not of {len(names)} models")
-    if len(names) == 1 and names[0].endswith(WEIGHTS) and not call.own:
+    if len(names) == 1 and names[0].endswith(WEIGHTS_SUFFIXES) and not call.own:
         remedy = "the content is read without building the model; format=text builds it and counts"
         check_used("info", call.direct, ("model", "task", "cfg"), remedy)
         write_text(sys.stdout, "\n".join(ultralytics.RTDETR.contents(names[0])) + "\n")
@@ -184,7 +185,7 @@ _ROWS = (
             Key("format", k.WORD, None, "form of the table", choices=tuple(tables.TABLE_FORMATS)),
         ),
         run_keys=(*keys_with(Trait.INFO), "scale"),
-        files=(*YAMLS, *WEIGHTS),
+        files=(*YAMLS, *WEIGHTS_SUFFIXES),
     ),
     Tool(
         "export",
@@ -301,7 +302,7 @@ _ROWS = (
             Key("amp", k.AMP, None, "another precision than that of the run", nullable=True),
             MODULES,
         ),
-        files=WEIGHTS,
+        files=WEIGHTS_SUFFIXES,
     ),
     Tool(
         "heatmap",

@@ -38,6 +38,7 @@ from ultralytics.nn.checkpoint.describe import describe_file
 from ultralytics.nn.checkpoint.format import pack_model, save_checkpoint
 from ultralytics.nn.families import FAMILIES, Family
 from ultralytics.nn.tasks import BaseModel, check_rebuilds, family_of_yaml, load_checkpoint
+from ultralytics.utils.archives.pack_file import WEIGHTS_SUFFIXES
 from ultralytics.utils.callbacks import Callback, Callbacks
 from ultralytics.utils.checks import check_file, check_imgsz
 from ultralytics.utils.config.absent import absence
@@ -49,7 +50,6 @@ from ultralytics.utils.torch_utils import select_device
 from ultralytics.utils.user_modules import Files, load_user_modules
 
 YAML_SUFFIXES = (".yaml", ".yml")
-WEIGHTS_SUFFIXES = (".pt", ".pth", ".safetensors", ".zip")
 
 
 class Model(TrackMode):

@@ -30,7 +30,7 @@ from ultralytics.utils.remote.catalogue import (
     weights_folder,
 )
 from ultralytics.utils.remote.pins import HashPins
-from ultralytics.utils.remote.web import FetchRule, check_sha256, fetch_file, read_small, refuse_page
+from ultralytics.utils.remote.web import FetchRule, check_sha256, fetch_file, is_web_address, read_small, refuse_page
 from ultralytics.utils.tables import aligned
 
 MAX_GB = 2.0
@@ -143,7 +143,7 @@ class _Fetching:
             check_sha256(target, wanted, str(target), self._remedy)
             if not wanted:
                 self._check(file, target)
-        elif urlsplit(origin).scheme in {"http", "https"}:
+        elif is_web_address(origin):
             fetch_file(origin, target, self._rule(origin, file, wanted), partial(self._check, file))
         else:
             self._copy(Path(origin), target, file, wanted)
@@ -154,7 +154,7 @@ class _Fetching:
         """Address or path of a file: at the mirror under its own name where there is one."""
         if self.mirror is None:
             return file.url
-        if urlsplit(self.mirror).scheme in {"http", "https"}:
+        if is_web_address(self.mirror):
             return f"{self.mirror.rstrip('/')}/{quote(file.file)}"
         return str(Path(self.mirror).expanduser() / file.file)
 

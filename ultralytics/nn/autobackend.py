@@ -24,6 +24,7 @@ from ultralytics.nn.cpu import optimize_for_cpu
 from ultralytics.nn.cpu.finite import check_finite
 from ultralytics.nn.tasks import BaseModel, load_checkpoint, pack_model, unpack_model
 from ultralytics.nn.yolo import choose_branch
+from ultralytics.utils.archives.pack_file import WEIGHTS_SUFFIXES
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.torch_tools.copying import copy_network, has_hooks, share_hooks
 from ultralytics.utils.torch_utils import autocast
@@ -75,7 +76,7 @@ EXPORTED: Mapping[str, Loader] = {
 }
 """Runners of files that `yolo export` wrote, by suffix; a folder named *_openvino_model counts as its .xml."""
 
-RUNNERS: Mapping[str, Loader] = {**dict.fromkeys((".pt", ".pth", ".safetensors", ".zip"), _torch_runner), **EXPORTED}
+RUNNERS: Mapping[str, Loader] = {**dict.fromkeys(WEIGHTS_SUFFIXES, _torch_runner), **EXPORTED}
 
 
 class AutoBackend(nn.Module):

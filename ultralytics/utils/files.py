@@ -21,6 +21,8 @@ except ImportError:  # Windows has no such module; two runs in one folder are no
     fcntl = None  # type: ignore[assignment]
 
 TEMP_SUFFIX = ".tmp"
+TENSOR_SUFFIXES = (".pt", ".pth", ".safetensors")
+"""Files of weights, ours and those of other projects."""
 _MAX_RUNS = 9999
 _CHUNK = 1 << 20
 _LOCK_NAME = "run.lock"

@@ -20,13 +20,14 @@ from ultralytics.utils.config.paths import CFG_DIR
 from ultralytics.utils.config.settings import SETTINGS
 from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import ConfigError, NotFoundError
+from ultralytics.utils.files import TENSOR_SUFFIXES
+from ultralytics.utils.remote.web import is_web_address
 
 CATALOGUE = CFG_DIR / "published_weights.yaml"
 HUB = "hf:"
 HUB_FILES = ("config.json", "model.safetensors")
 """Files of a model on the hub, the weights last."""
 ENDPOINT = "https://huggingface.co"
-WEIGHTS_ENDINGS = (".pt", ".pth", ".safetensors")
 _HUB_NAME = re.compile(r"hf:([\w.-]{1,96})/([\w.-]{1,96})(?:@([\w.-]{1,96}))?", re.ASCII)
 
 
@@ -79,7 +80,7 @@ class PublishedWeights:
 def hub_endpoint() -> str:
     """Address of the hub: `HF_ENDPOINT` where it is set, such as a mirror."""
     given = (os.getenv("HF_ENDPOINT") or ENDPOINT).rstrip("/")
-    if urlsplit(given).scheme not in {"http", "https"}:
+    if not is_web_address(given):
         raise ConfigError(f"HF_ENDPOINT={given} is not an http or https address")
     return given
 
@@ -136,7 +137,7 @@ def known_weights(text: str) -> PublishedWeights:
 def _plain(text: str) -> str:
     """A name without the suffix of a weights file, in small letters, with hyphens."""
     lower = text.strip().lower()
-    ending = next((e for e in WEIGHTS_ENDINGS if lower.endswith(e)), "")
+    ending = next((e for e in TENSOR_SUFFIXES if lower.endswith(e)), "")
     return lower.removesuffix(ending).replace("_", "-")
 
 

@@ -112,9 +112,14 @@ def fetch_file(url: str, target: Path, rule: FetchRule, check: Callable[[Path], 
     return target
 
 
+def is_web_address(text: str) -> bool:
+    """Whether a string has the scheme of an http or https address."""
+    return urlsplit(text).scheme in {"http", "https"}
+
+
 def check_scheme(url: str) -> None:
     """Raise ConfigError for what is not a web address."""
-    if urlsplit(url).scheme not in {"http", "https"}:
+    if not is_web_address(url):
         raise ConfigError(f"{url!r} is not an http or https address")
 
 
