@@ -8,7 +8,7 @@ from datetime import date
 from typing import Any
 
 from ultralytics import __version__
-from ultralytics.cfg.schema import Trait, keys_with
+from ultralytics.nn.checkpoint.describe import shown_arguments
 from ultralytics.utils.errors import printable
 from ultralytics.utils.tables import markdown
 
@@ -83,10 +83,10 @@ def _usage(card: CardFacts) -> list[str]:
 def _training(card: CardFacts) -> list[str]:
     """The arguments and the numbers of the run, where there was one."""
     lines: list[str] = []
-    shown = [f"{key}={card.arguments[key]}" for key in keys_with(Trait.SHOWN) if card.arguments.get(key) is not None]
+    shown = shown_arguments(card.arguments)
     if shown:
-        lines += ["", "## Training", "", printable(" ".join(shown))]
-    numbers = [(key, f"{value:.4g}") for key, value in card.metrics.items() if isinstance(value, (int, float))]
+        lines += ["", "## Training", "", printable(" ".join(f"{k}={v}" for k, v in shown.items()))]
+    numbers = [(key, f"{value:.4g}") for key, value in card.metrics.items()]
     if numbers:
         lines += ["", f"On the validation images of `{card.arguments.get('data')}`:", ""]
         lines += markdown([("metric", "value"), *numbers])

@@ -11,6 +11,7 @@ from typing import Any
 
 from ultralytics import __version__
 from ultralytics.engine.handover.card import LICENSE, LICENSE_PAGE, CardFacts, model_card
+from ultralytics.nn.checkpoint.describe import number_metrics
 from ultralytics.nn.checkpoint.format import to_plain
 from ultralytics.utils.archives.pack_file import (
     EXPORTED_FOLDER,
@@ -89,7 +90,7 @@ def _card_facts(model: Any, name: str, modules: list[str], exported: Mapping[str
         parameters=sum(p.numel() for p in model.model.parameters()),
         names=model.names,
         arguments=to_plain(stored.get("train_args") or {}),
-        metrics={k: v for k, v in (stored.get("train_metrics") or {}).items() if isinstance(v, (int, float))},
+        metrics=number_metrics(stored),
         modules=modules,
         exported=exported,
         license=str(stored.get("license") or LICENSE),

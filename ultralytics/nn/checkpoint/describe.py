@@ -65,8 +65,18 @@ def _tensor_text(state: Mapping[str, Tensor]) -> str:
     return f"{len(state)}, {parameters:,} parameters, {', '.join(kinds)}"
 
 
+def shown_arguments(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a run that descriptions show, in the order of the table of arguments."""
+    return {key: args[key] for key in keys_with(Trait.SHOWN) if args.get(key) is not None}
+
+
+def number_metrics(data: Mapping[str, Any]) -> dict[str, float]:
+    """`train_metrics` of a checkpoint dict that are numbers."""
+    return {k: v for k, v in (data.get("train_metrics") or {}).items() if isinstance(v, (int, float))}
+
+
 def _metric_rows(data: Mapping[str, Any]) -> list[tuple[str, str]]:
-    metrics = {k: v for k, v in (data.get("train_metrics") or {}).items() if isinstance(v, (int, float))}
+    metrics = number_metrics(data)
     if not metrics:
         return []
     precision = f", computed in {data['metrics_precision']}" if data.get("metrics_precision") else ""
@@ -79,10 +89,8 @@ def _training_rows(data: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("run", f"can be resumed after epoch {data['epoch'] + 1}"))
     elif isinstance(data.get("epoch"), int) and data["epoch"] >= 0:
         rows.append(("run", f"saved after epoch {data['epoch'] + 1}; for use, not to be resumed"))
-    args = data.get("train_args") or {}
-    parts = [f"{k}={args[k]}" for k in keys_with(Trait.SHOWN) if args.get(k) is not None]
-    if parts:
-        rows.append(("arguments", " ".join(parts)))
+    if arguments := shown_arguments(data.get("train_args") or {}):
+        rows.append(("arguments", " ".join(f"{k}={v}" for k, v in arguments.items())))
     rows += _metric_rows(data)
     for entry in data.get("modules") or []:
         known = entry if isinstance(entry, Mapping) else {"name": entry}

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ultralytics.cfg.schema import Trait, keys_with
 from ultralytics.nn.build.builder import set_batch_norm
+from ultralytics.nn.checkpoint.describe import number_metrics, shown_arguments
 from ultralytics.nn.checkpoint.detr_names import key_roles, official_state
 from ultralytics.nn.checkpoint.transformers_names import to_transformers
 from ultralytics.nn.export.transformers_config import NORM_EPS, hub_class, hub_config, preprocessor_config
@@ -26,11 +26,14 @@ from ultralytics.nn.modules.detr.rtdetrv2_decoder import RTDETRDecoderv2
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.checks import require
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.remote.catalogue import HUB_FILES
+from ultralytics.utils.tables import markdown
 
 _BACKBONE = "model.backbone."
 _SCALES: Mapping[type[nn.Module], str] = {RTDETRDecoderv2: "n_points_scale", DFINEDecoder: "num_points_scale"}
 _EMBEDDING = "decoder.denoising_class_embed.weight"
-CONFIG, TENSORS, PROCESSOR, CARD = "config.json", "model.safetensors", "preprocessor_config.json", "README.md"
+CONFIG, TENSORS = HUB_FILES
+PROCESSOR, CARD = "preprocessor_config.json", "README.md"
 
 
 def transformers_form(model: nn.Module) -> DetectionModel:
@@ -124,7 +127,6 @@ def hub_card(name: str, model: DetectionModel, run: Mapping[str, Any]) -> str:
         run: A checkpoint dict; `train_args` and `train_metrics` are read.
     """
     kind = hub_class(model.model[-1])
-    args, metrics = dict(run.get("train_args") or {}), dict(run.get("train_metrics") or {})
     labels = list(model.names.values())
     shown = ", ".join(map(str, labels[:20])) + (", ..." if len(labels) > 20 else "")
     yaml = Path(str(model.yaml.get("yaml_file") or "a dict")).name
@@ -140,8 +142,8 @@ def hub_card(name: str, model: DetectionModel, run: Mapping[str, Any]) -> str:
         f"`{kind.name}` from `{yaml}`, {sum(p.numel() for p in model.parameters()):,} parameters, {model.nc} classes:",
         f"{shown}.",
         "",
-        *_section("Training", {k: args[k] for k in keys_with(Trait.SHOWN) if args.get(k) is not None}),
-        *_section("Validation", {k: f"{v:.4g}" for k, v in metrics.items() if isinstance(v, (int, float))}),
+        *_section("Training", shown_arguments(run.get("train_args") or {})),
+        *_section("Validation", {k: f"{v:.4g}" for k, v in number_metrics(run).items()}),
         "## Use",
         "",
         "```python",
@@ -161,5 +163,5 @@ def _section(title: str, values: Mapping[str, Any]) -> list[str]:
     """A heading and a table; nothing without values."""
     if not values:
         return []
-    rows = [f"| {key} | {Path(str(value)).name if key == 'data' else value} |" for key, value in values.items()]
-    return [f"## {title}", "", "| | |", "|:---|:---|", *rows, ""]
+    rows = [(key, Path(str(value)).name if key == "data" else str(value)) for key, value in values.items()]
+    return [f"## {title}", "", *markdown([("", ""), *rows], left=(0, 1)), ""]
