@@ -18,6 +18,7 @@ from ultralytics.engine.export.parity import ParityReport
 from ultralytics.engine.export.recommendation import recommend
 from ultralytics.engine.export.timing import Job, run_in_subprocess
 from ultralytics.utils.checks import collect_system_info
+from ultralytics.utils.config.precision import PRECISIONS
 from ultralytics.utils.errors import ConfigError, UserError
 from ultralytics.utils.files import atomic_write, file_size
 from ultralytics.utils.log import LOGGER, log_level
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 PYTORCH = "pytorch"
 LARGE_BATCH = 8
-LOWER_PRECISIONS: Mapping[str, int] = {"fp16": 16, "int8": 8}
+LOWER_PRECISIONS: Mapping[str, int] = {p.name: p.bits for p in PRECISIONS if p.bits is not None and p.bits < 32}
 CPU_FORMS = ("onnx-int8", "openvino-fp16", "openvino-int8")
 """Forms in lower precision that are measured where there is a data set."""
 SECONDS = 5.0

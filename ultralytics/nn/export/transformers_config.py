@@ -124,18 +124,19 @@ def _hgnet(state: _State) -> dict[str, Any]:
     entry = [f"{block}layers.0.{'conv1.' if lit else ''}conv.weight" for block, lit in zip(first, light, strict=True)]
     kernel = [f"{block}layers.0.{'conv2.' if lit else ''}conv.weight" for block, lit in zip(first, light, strict=True)]
     out = [_channels(state, f"{block}aggregation.1") for block in first]
+    depths = [_count(state, rf"backbone\.stages\.{s}\.blocks\.(\d+)\.") for s in stages]
     return {
         "model_type": "hgnet_v2",
         "num_channels": 3,
         "embedding_size": _channels(state, "backbone.stem.stem4"),
         "hidden_act": "relu",
         "hidden_sizes": out,
-        "depths": [_count(state, rf"backbone\.stages\.{s}\.blocks\.(\d+)\.") for s in stages],
+        "depths": depths,
         "stem_channels": [3, _channels(state, "backbone.stem.stem1"), _channels(state, "backbone.stem.stem4")],
         "stage_in_channels": [int(state[key].shape[1]) for key in entry],
         "stage_mid_channels": [int(state[key].shape[0]) for key in entry],
         "stage_out_channels": out,
-        "stage_num_blocks": [_count(state, rf"backbone\.stages\.{s}\.blocks\.(\d+)\.") for s in stages],
+        "stage_num_blocks": depths,
         "stage_downsample": [f"backbone.stages.{s}.downsample.conv.weight" in state for s in stages],
         "stage_light_block": light,
         "stage_kernel_size": [int(state[key].shape[-1]) for key in kernel],
@@ -194,19 +195,13 @@ def _decoder(head: Any, state: _State) -> dict[str, Any]:
         "with_box_refine": True,
         "eval_idx": -1,
     }
-    points = [int(p) for p in _points(head)]
+    points = list(head.decoder.layers[0].cross_attn.points)
     if isinstance(head, DFINEDecoder):
         fine = {"max_num_bins": head.reg_max, "reg_scale": float(head.reg_scale), "up": float(head.up)}
         return {**found, **fine, "decoder_n_points": points, "decoder_method": "default"}
     if len(set(points)) != 1:
         raise ConfigError(f"format=hf: {points} sampling points; this class of transformers has one number for all")
     return {**found, "decoder_n_points": points[0]}
-
-
-def _points(head: Any) -> list[int]:
-    """Sampling points of each level."""
-    found = head.decoder.layers[0].cross_attn.points
-    return list(found)
 
 
 def _channels(state: _State, name: str) -> int:
