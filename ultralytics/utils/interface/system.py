@@ -58,11 +58,11 @@ def is_docker() -> bool:
 
 def get_ubuntu_version() -> str | None:
     """Return the version of Ubuntu, such as 24.04; None on another system."""
-    release = Path("/etc/os-release")
-    text = release.read_text(encoding="utf-8") if release.is_file() else ""
-    ubuntu = re.search(r"^ID=ubuntu", text, re.MULTILINE)
-    found = re.search(r'^VERSION_ID="?([\d.]+)', text, re.MULTILINE)
-    return found[1] if ubuntu and found else None
+    try:
+        release = platform.freedesktop_os_release()
+    except OSError:  # the system has no such file
+        return None
+    return release.get("VERSION_ID") if release["ID"] == "ubuntu" else None
 
 
 def is_github_action_running() -> bool:
