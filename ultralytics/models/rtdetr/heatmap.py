@@ -37,12 +37,12 @@ from ultralytics.models.rtdetr.heatmap_plot import (
     with_legend,
     with_title,
 )
-from ultralytics.models.rtdetr.post import class_filter, stretch_geometry
+from ultralytics.models.rtdetr.post import class_filter, placed_geometry
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
-from ultralytics.utils.ops import RatioPad, letterbox_geometry
+from ultralytics.utils.ops import RatioPad
 from ultralytics.utils.plotting.annotator import Annotator, Color, colors, encoded_png, write_image
 from ultralytics.utils.torch_tools.arrays import Pixels
 
@@ -160,7 +160,7 @@ class _Explainer:
     def __init__(self, model: DetectionModel, im: torch.Tensor, image: Pixels, path: str, letterbox: bool) -> None:
         self.model, self.im, self.image, self.path = model, im, image, path
         self.network, self.shape = tuple(im.shape[2:]), image.shape[:2]
-        self.geometry = (letterbox_geometry if letterbox else stretch_geometry)(self.shape, self.network)
+        self.geometry = placed_geometry(self.shape, self.network, letterbox)
 
     def to_pixels(self, points: npt.NDArray[Any]) -> _Array:
         """Map points (..., 2), x, y in 0..1 of the network input, to pixels of the original; they may lie outside."""

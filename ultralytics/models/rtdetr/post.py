@@ -18,7 +18,7 @@ from ultralytics.nn.modules.query_head import QueryHead
 from ultralytics.nn.modules.yolo.detect import Detect
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.log import LOGGER
-from ultralytics.utils.ops import RatioPad, clip_boxes, constant_like, xywh2xyxy, xyxy2xywhn
+from ultralytics.utils.ops import RatioPad, clip_boxes, constant_like, letterbox_geometry, xywh2xyxy, xyxy2xywhn
 
 
 def output_rows(preds: torch.Tensor | Sequence[object]) -> torch.Tensor:
@@ -54,6 +54,11 @@ def image_rows(family: Family | None, preds: Any, size: tuple[int, int], options
 def stretch_geometry(original: Sequence[int], network: Sequence[int]) -> RatioPad:
     """Return the map from an image (h, w) stretched onto the network input (h, w)."""
     return (network[0] / original[0], network[1] / original[1]), (0.0, 0.0)
+
+
+def placed_geometry(original: Sequence[int], network: Sequence[int], letterboxed: bool) -> RatioPad:
+    """Return the map from an image (h, w) to the network input (h, w) that it is padded into, or stretched onto."""
+    return letterbox_geometry(original, network) if letterboxed else stretch_geometry(original, network)
 
 
 def to_original_xyxy(

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ultralytics.cfg.resolution import drop_foreign
@@ -17,14 +16,13 @@ from ultralytics.engine.validator import RawOutput
 from ultralytics.models.rtdetr.post import (
     class_filter,
     image_rows,
+    placed_geometry,
     report_unknown_classes,
-    stretch_geometry,
-    to_original_xyxy,
 )
 from ultralytics.models.rtdetr.slicing import SlicedOutput, check_slices, detect_tiles, fused_rows, pixel_rows
 from ultralytics.models.rtdetr.tta import augmented_output
 from ultralytics.nn.families import PostOptions, find_family, letterboxes
-from ultralytics.utils.ops import RatioPad, letterbox_geometry
+from ultralytics.utils.ops import RatioPad
 
 
 class RTDETRPredictor(BasePredictor):
@@ -85,8 +83,7 @@ class RTDETRPredictor(BasePredictor):
 
     def _geometry(self, shape: Sequence[int], network: Sequence[int]) -> RatioPad:
         """Return how an image (h, w) lies in the network input (h, w)."""
-        letterboxed = letterboxes(self.model, self.args.letterbox)
-        return letterbox_geometry(shape, network) if letterboxed else stretch_geometry(shape, network)
+        return placed_geometry(shape, network, letterboxes(self.model, self.args.letterbox))
 
     def postprocess(self, preds: RawOutput, img: Tensor, orig_imgs: Images) -> list[Results]:
         """Return one `Results` per image, boxes best first, xyxy in pixels of the original image."""
@@ -104,6 +101,5 @@ class RTDETRPredictor(BasePredictor):
     def construct_result(self, pred: Tensor, img: Tensor, orig_img: Image, img_path: str) -> Results:
         """Return the `Results` of one image; `pred` (N, 6): cx, cy, w, h in 0..1 of the network input, score, class."""
         network, shape = tuple(img.shape[2:]), orig_img.shape[:2]
-        boxes = to_original_xyxy(pred[:, :4], network, shape, self._geometry(shape, network))
-        data = torch.cat([boxes, pred[:, 4:6]], 1)  # (N, 6)
+        data = pixel_rows(pred, network, shape, self._geometry(shape, network))  # (N, 6)
         return Results(orig_img, path=img_path, names=self.model.names, boxes=data)

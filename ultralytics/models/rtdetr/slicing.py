@@ -18,11 +18,11 @@ from ultralytics.cfg import Args
 from ultralytics.data.augment import LetterBox
 from ultralytics.data.images import imread
 from ultralytics.engine.validator import max_side
-from ultralytics.models.rtdetr.post import image_rows, stretch_geometry, to_network_xywhn, to_original_xyxy
+from ultralytics.models.rtdetr.post import image_rows, placed_geometry, to_network_xywhn, to_original_xyxy
 from ultralytics.nn.families import PostOptions, find_family, letterboxes
 from ultralytics.utils.errors import ConfigError, DatasetError
 from ultralytics.utils.log import LOGGER
-from ultralytics.utils.ops import RatioPad, letterbox_geometry
+from ultralytics.utils.ops import RatioPad
 from ultralytics.utils.tiles.fusion import ViewBoxes, cut_sides, fuse_boxes
 from ultralytics.utils.tiles.grid import Tile, tile_grid
 from ultralytics.utils.torch_tools.arrays import Pixels
@@ -101,13 +101,11 @@ class FileTiles:
     def _detect(self, parts: list[Pixels]) -> list[Tensor]:
         """Return the rows (n, 6) of parts of an image in px of each."""
         side, letterboxed = max_side(self.args.imgsz), letterboxes(self.model, self.args.letterbox)
-        fit = LetterBox(side, scale_fill=not letterboxed)
+        fit, network = LetterBox(side, scale_fill=not letterboxed), (side, side)
         chw = np.stack([fit(image=part)[..., ::-1].transpose(2, 0, 1) for part in parts])  # (B, C, H, W)
-        kept = image_rows(find_family(self.model), self.forward(torch.from_numpy(chw)), (side, side), self.options)
-        geometry = letterbox_geometry if letterboxed else stretch_geometry
-        shapes = [part.shape[:2] for part in parts]
-        rows = zip(kept, shapes, strict=True)
-        return [pixel_rows(row, (side, side), shape, geometry(shape, (side, side))) for row, shape in rows]
+        kept = image_rows(find_family(self.model), self.forward(torch.from_numpy(chw)), network, self.options)
+        rows = zip(kept, (part.shape[:2] for part in parts), strict=True)
+        return [pixel_rows(row, network, shape, placed_geometry(shape, network, letterboxed)) for row, shape in rows]
 
 
 def _groups(grid: Sequence[Tile], n: int) -> Iterator[Sequence[Tile]]:
