@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,6 +26,7 @@ from ultralytics.utils.errors import ConfigError, DatasetError
 from ultralytics.utils.files import atomic_write, complete_folder
 from ultralytics.utils.log import LOGGER, TQDM
 from ultralytics.utils.ops import xywh2xyxy, xyxy2xywhn
+from ultralytics.utils.plotting.annotator import write_image
 from ultralytics.utils.tiles.grid import Tile, tile_grid
 from ultralytics.utils.torch_tools.arrays import Float64Array, Pixels
 
@@ -35,7 +35,6 @@ LABELLED_AREA = 0.7
 
 GREY = 114
 _JPEG = {".jpg", ".jpeg", ".jpe"}
-_JPEG_QUALITY = 95
 
 
 @dataclass(frozen=True)
@@ -206,7 +205,7 @@ def _write_tiles(item: NamedLabel, contents: Sequence[TileContent], work: Path, 
     suffix = ".jpg" if name.suffix.lower() in _JPEG else ".png"
     for content in contents:
         file = str(name.with_name(f"{name.stem}__{content.tile.x1}_{content.tile.y1}{suffix}"))
-        _write_image(work / "images" / split / file, painted_tile(image, content))
+        write_image(work / "images" / split / file, painted_tile(image, content))
         x1, y1, x2, y2 = content.tile
         boxes = xyxy2xywhn(content.boxes, w=x2 - x1, h=y2 - y1)
         _write_label(work, split, file, item.label["cls"][content.rows], boxes)
@@ -225,13 +224,6 @@ def painted_tile(image: Pixels, content: TileContent) -> Pixels:
     part = part.copy()
     part[hidden] = GREY
     return part
-
-
-def _write_image(path: Path, image: Pixels) -> None:
-    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if path.suffix == ".jpg" else []
-    _, encoded = cv2.imencode(path.suffix, image, options)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encoded.tobytes())
 
 
 def _write_label(work: Path, split: str, name: str, cls: NDArray[Any], boxes: NDArray[Any]) -> None:
