@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.engine.tiny import IMAGES, draw
-from ultralytics.data.utils import verify_image, verify_image_label
+from ultralytics.data.images import imread
+from ultralytics.data.utils import exif_size, verify_image, verify_image_label
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.plotting.annotator import write_image
 
@@ -59,3 +61,15 @@ def test_an_image_alone(picture: Path) -> None:
 def test_keypoints_are_refused(picture: Path) -> None:
     with pytest.raises(ConfigError, match="keypoint"):
         verify_image_label((picture, "a.txt", "", True, 3, 17, 3, False))
+
+
+@pytest.mark.parametrize(("kind", "orientation"), [("jpeg", 6), ("jpeg", 3), ("png", 8), ("tiff", 6), ("png", None)])
+def test_the_size_is_that_of_the_image_as_it_is_read(tmp_path: Path, kind: str, orientation: int | None) -> None:
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[0x0112] = orientation
+    Image.new("RGB", (40, 20)).save(tmp_path / f"a.{kind}", exif=exif)
+    read = imread(tmp_path / f"a.{kind}")
+    assert read is not None
+    with Image.open(tmp_path / f"a.{kind}") as image:
+        assert exif_size(image) == (read.shape[1], read.shape[0])

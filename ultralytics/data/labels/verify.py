@@ -74,7 +74,8 @@ def verify_image_label(args: Sequence[Any]) -> Verified:
 
 def exif_size(img: Image.Image) -> tuple[int, int]:
     """Return width and height of a Pillow image as it is shown, turned by its EXIF orientation."""
-    turned = int(img.getexif().get(ExifTags.Base.Orientation, 1)) >= 5
+    by_pillow = img.format == "TIFF"  # has the size as it is shown
+    turned = not by_pillow and int(img.getexif().get(ExifTags.Base.Orientation, 1)) >= 5
     return (img.height, img.width) if turned else (img.width, img.height)
 
 
