@@ -193,7 +193,7 @@ def test_two_processes_equal_one(monkeypatch, groups, kwargs):
     pairs = [float(sum(min(g, QUERIES) for g in part["gt_groups"])) for part in parts]
     calls = []
 
-    def all_reduce(tensor):  # adds what the other process would bring
+    def all_reduce(tensor, op=None):  # adds what the other process would bring
         tensor += torch.tensor([pairs[1 - len(calls)], 0.0])
         calls.append(1)
 
@@ -214,6 +214,8 @@ def test_two_processes_equal_one(monkeypatch, groups, kwargs):
 
 def test_validation_exchanges_nothing_between_processes(monkeypatch):
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "all_reduce", lambda t: pytest.fail("would wait for the other process"))
+    monkeypatch.setattr(
+        torch.distributed, "all_reduce", lambda *args, **kwargs: pytest.fail("would wait for the other process")
+    )
     with torch.no_grad():
         RTDETRDetectionLoss(NC, use_vfl=True)(predictions(2), targets((1, 2)))

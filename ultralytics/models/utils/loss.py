@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ultralytics.cfg.box_loss_names import parse_box_loss
 from ultralytics.models.utils import box_losses
 from ultralytics.models.utils.ops import HungarianMatcher, PendingMatches, iou_and_giou
+from ultralytics.utils import dist
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.loss import (
     BinaryCrossEntropy,
@@ -321,9 +322,8 @@ def sum_over_processes(counts: Sequence[float], device: torch.device) -> tuple[l
     (validation) processes may see different numbers of batches, so nothing is exchanged.
     """
     own = [float(n) for n in counts]
-    dist = torch.distributed
-    if not (dist.is_available() and dist.is_initialized() and torch.is_grad_enabled()):
+    processes = dist.training_processes()
+    if processes == 1:
         return own, 1
-    total = torch.tensor(own, dtype=torch.float64, device=device)
-    dist.all_reduce(total)
-    return total.tolist(), dist.get_world_size()
+    total = dist.all_reduce_sum(torch.tensor(own, dtype=torch.float64, device=device))
+    return total.tolist(), processes
