@@ -51,6 +51,8 @@ class HungarianMatcher(nn.Module):
     """Assigns each target one query, at the least total cost.
 
     cost = class * class cost + bbox * L1 + giou * (1 - GIoU). The class cost is the focal one, or -softmax probability.
+    Losses call `costs` alone, for all of their outputs before they wait for any (`PendingMatches`): a subclass that
+    replaces it changes every match.
 
     Args:
         cost_gain: Weights `class`, `bbox`, `giou`; 1, 5, 2 when None.
@@ -99,8 +101,8 @@ class HungarianMatcher(nn.Module):
         Returns:
             For each image query indices and indices into the flat target list, CPU tensors of min(Q, targets) entries.
         """
-        blocks = self._blocks(pred_bboxes[None], pred_scores[None], gt_bboxes, gt_cls, gt_groups)
-        return [(torch.from_numpy(query), torch.from_numpy(target)) for query, target in blocks]
+        (cost,) = self.costs(pred_bboxes[None], pred_scores[None], gt_bboxes, gt_cls, gt_groups).cpu().numpy()
+        return [(torch.from_numpy(query), torch.from_numpy(target)) for query, target in _solve(cost, gt_groups)]
 
     def match_outputs(
         self,
@@ -122,28 +124,10 @@ class HungarianMatcher(nn.Module):
         Returns:
             Query slots (image * Q + query) and target indices, two tensors (K, n) on the device of the predictions.
         """
-        pairs = self.match_on_host(pred_bboxes, pred_scores, gt_bboxes, gt_cls, gt_groups)
+        cost = self.costs(pred_bboxes, pred_scores, gt_bboxes, gt_cls, gt_groups)
+        (pairs,) = PendingMatches([cost], gt_groups).pairs()
         both = to_device(torch.from_numpy(pairs), pred_bboxes.device)  # (2, K, n)
         return both[0], both[1]
-
-    def match_on_host(
-        self,
-        pred_bboxes: Tensor,
-        pred_scores: Tensor,
-        gt_bboxes: Tensor,
-        gt_cls: Tensor,
-        gt_groups: Sequence[int],
-    ) -> IndexArray:
-        """Match K outputs at once, as `match_outputs` does; return slots and targets as one array (2, K, n)."""
-        cost = self.costs(pred_bboxes, pred_scores, gt_bboxes, gt_cls, gt_groups)
-        return PendingMatches([cost], gt_groups).pairs()[0]
-
-    def _blocks(
-        self, pred_bboxes: Tensor, pred_scores: Tensor, gt_bboxes: Tensor, gt_cls: Tensor, gt_groups: Sequence[int]
-    ) -> list[tuple[IndexArray, IndexArray]]:
-        """Return query and flat target indices of each image of one output."""
-        cost = self.costs(pred_bboxes, pred_scores, gt_bboxes, gt_cls, gt_groups)
-        return _solve(cost.cpu().numpy()[0], gt_groups)
 
     @torch.no_grad()
     def costs(
