@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,17 @@ class TestWithThePackage:
         assert scores.combined["IDF1"] == pytest.approx(2 * (objects - 3) / (2 * objects - 3))
         assert scores.combined["IDSW"] == 0 and scores.combined["HOTA"] > 0.97
         assert "crossing" in capsys.readouterr().out
+
+    def test_scores_of_several_sequences(self, model: ColourModel, frames: Path, tmp_path: Path) -> None:
+        """Each as it is alone, and the counts of all together; the second lacks the truth of its last frames."""
+        lines = (frames / "gt" / "gt.txt").read_text().splitlines(keepends=True)
+        for name, kept in (("a", len(lines)), ("b", 30)):
+            shutil.copytree(frames, tmp_path / "set" / name)
+            (tmp_path / "set" / name / "gt" / "gt.txt").write_text("".join(lines[:kept]))
+        found = model.track_mot(tmp_path / "set", project=str(tmp_path), **FAST).sequences
+        alone = {n: model.track_mot(tmp_path / "set" / n, project=str(tmp_path), **FAST).combined for n in ("a", "b")}
+        assert {name: found[name] for name in alone} == alone and list(found) == ["a", "b", "COMBINED"]
+        assert alone["a"]["MOTA"] > found["COMBINED"]["MOTA"] > alone["b"]["MOTA"]
 
     def test_the_speed_line_has_the_part_of_the_detector(
         self, model: ColourModel, capsys: pytest.CaptureFixture[str]

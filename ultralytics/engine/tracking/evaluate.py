@@ -11,10 +11,9 @@ from ultralytics.engine.tracking.settings import TRACK_EXTRA
 from ultralytics.utils.checks import require
 from ultralytics.utils.errors import ConfigError
 
-SCORES = ("HOTA", "DetA", "AssA", "MOTA", "IDF1", "IDSW")
 _FAMILIES = {"HOTA": "HOTA", "DetA": "HOTA", "AssA": "HOTA", "MOTA": "CLEAR", "IDF1": "Identity", "IDSW": "CLEAR"}
 COMBINED = "COMBINED"
-METRICS = ["CLEAR", "HOTA", "Identity"]
+METRICS = sorted(set(_FAMILIES.values()))
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class TrackScores:
 
     def lines(self) -> list[str]:
         """Return a table, one line for each sequence."""
-        head = f"{'sequence':<24}" + "".join(f"{name:>8}" for name in SCORES)
+        head = f"{'sequence':<24}" + "".join(f"{name:>8}" for name in _FAMILIES)
         rows = [
             f"{name:<24}" + "".join(f"{v:>8.0f}" if k == "IDSW" else f"{v:>8.3f}" for k, v in row.items())
             for name, row in self.sequences.items()
@@ -59,20 +58,19 @@ def evaluate_tracks(sequences: Sequence[Path], tracks: Path) -> TrackScores:
         ConfigError: a sequence without any track, which has no scores.
     """
     evaluation: Any = require("trackers.eval", "the evaluation of tracks", TRACK_EXTRA)
-    results = []
-    for sequence in sequences:
-        file = tracks / f"{sequence.resolve().name}.txt"
+    files = {sequence.resolve().name: tracks / f"{sequence.resolve().name}.txt" for sequence in sequences}
+    for sequence, file in zip(sequences, files.values(), strict=True):
         if not file.is_file() or not file.stat().st_size:
             raise ConfigError(
                 f"{sequence}: no object was tracked in it", "lower conf=, or new_track_thresh of tracker="
             )
-        found = evaluation.evaluate_mot_sequence(sequence / "gt" / "gt.txt", file, metrics=METRICS)
-        results.append((sequence.resolve().name, found))
-    scores = {name: _scores(found) for name, found in results}
-    if len(results) == 1:
-        return TrackScores({**scores, COMBINED: dict(next(iter(scores.values())))})
+    if len(files) == 1:  # beside it there may be others
+        ((name, file),) = files.items()
+        only = _scores(evaluation.evaluate_mot_sequence(sequences[0] / "gt" / "gt.txt", file, metrics=METRICS))
+        return TrackScores({name: only, COMBINED: dict(only)})
     roots = {sequence.parent for sequence in sequences}
     benchmark = evaluation.evaluate_mot_sequences(roots.pop(), tracks, metrics=METRICS)
+    scores = {name: _scores(benchmark.sequences[name]) for name in files}
     return TrackScores({**scores, COMBINED: _scores(benchmark.aggregate)})
 
 
