@@ -59,12 +59,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         os.environ["YOLO_CONFIG_DIR"] = folder
-        from benchmarks.kill import MODEL, prepare
+        from kill import prepare
+
         from ultralytics import RTDETR
         from ultralytics.utils import SETTINGS
 
-        prepare(Path(folder))
-        Path("tiny.yaml").write_text(MODEL)
+        prepare(Path(folder), "rtdetr")
         failed = False
         for name in names:
             SETTINGS.update({SETTING_OF.get(name, name): True})

@@ -9,7 +9,7 @@ decided from one seed, so the first seed of each variant always trains to its en
 out.
 
 A run decides for itself after each of its epochs, from the results.csv of the others: so the rule works with every
-engine. How often it is wrong is measured by `benchmarks/study_calibration.py`.
+engine. How often it is wrong is measured by `benchmarks/stopping_calibration.py`.
 """
 
 from __future__ import annotations
