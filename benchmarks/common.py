@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -154,6 +155,11 @@ def machine(threads: int | None = None) -> dict[str, Any]:
         "torch": torch.__version__,
         "load": load(),
     }
+
+
+def peak_mb() -> float:
+    """The highest resident memory of this process so far, MB (Linux)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def load() -> float | None:

@@ -53,7 +53,12 @@ def demo_images(folder: Path, train: int, val: int, imgsz: int) -> str:
     """Draw a small data set; return its YAML."""
     root = folder / "demo"
     _ours(_DRAW, str(root), str(train), str(val), str(imgsz))
-    yaml = folder / "demo.yaml"
+    return demo_yaml(root)
+
+
+def demo_yaml(root: Path) -> str:
+    """Write the YAML of a drawn data set beside its folder; return its path."""
+    yaml = root.with_suffix(".yaml")
     names = "\n".join(f"  {i}: {name}" for i, name in enumerate(("ball", "block", "wedge", "star", "ring")))
     yaml.write_text(f"path: {root}\ntrain: images/train\nval: images/val\nnames:\n{names}\n", encoding="utf-8")
     return str(yaml)

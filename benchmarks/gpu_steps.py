@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 import torch
 from common import HERE
+from detection import both, close, demo_images, demo_yaml, same_weights
 from torch import Tensor, nn
 
 from ultralytics import YOLO
-from ultralytics.data.demo import DEMO_CLASSES, generate_demo
+from ultralytics.data.demo import generate_demo
 from ultralytics.utils.torch_utils import autocast
 
 TINY = str(HERE / "rtdetr-tiny-l.yaml")
@@ -206,14 +207,11 @@ def _loader(at: Setting) -> None:
 def _train(at: Setting, folder: Path, **changes: Any) -> str:
     """A short run on drawn images; its folder."""
     count = 4 if at.smoke else 128
-    data = folder / "demo.yaml"
-    root = generate_demo(folder / "demo", train=count, val=2, imgsz=at.size)
-    text = {"path": str(root), "train": "images/train", "val": "images/val", "names": list(DEMO_CLASSES)}
-    data.write_text(json.dumps(text), encoding="utf-8")  # JSON is YAML
+    data = demo_yaml(generate_demo(folder / "demo", train=count, val=2, imgsz=at.size))
     fixed = {"epochs": 1, "imgsz": at.size, "batch": 2 if at.smoke else 16, "workers": 0 if at.smoke else 8}
     quiet = {"plots": False, "val": False, "verbose": False, "project": str(folder), "name": "run"}
     model = YOLO(at.models()["RT-DETR"])
-    model.train(data=str(data), device=_device(at), **{**fixed, **quiet, **changes})
+    model.train(data=data, device=_device(at), **{**fixed, **quiet, **changes})
     trainer: Any = model.trainer
     return str(trainer.save_dir)
 
@@ -331,7 +329,6 @@ def tensorrt(at: Setting) -> None:
 def peer(at: Setting) -> None:
     """Stock's training step beside ours."""
     from common import machine, take_turns
-    from detection import both, close, demo_images, same_weights
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

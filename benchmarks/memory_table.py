@@ -11,11 +11,10 @@ spaces of kernels and the memory of CUDA itself, some hundred MB, are not.
 from __future__ import annotations
 
 import argparse
-import resource
 import sys
 
 import torch
-from common import ROOT
+from common import ROOT, peak_mb
 
 sys.path.insert(0, str(ROOT))
 
@@ -50,11 +49,6 @@ def markdown(models: list[str], sizes: list[int], batches: list[int]) -> str:
                 lines.append("| " + " | ".join(cells) + " |")
                 print(lines[-1], file=sys.stderr, flush=True)
     return "\n".join(lines)
-
-
-def peak_mb() -> float:
-    """The highest resident memory of this process so far, MB (Linux)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def check(yaml: str, imgsz: int, batch: int) -> str:

@@ -10,7 +10,6 @@ own, in which the form with one order is taken on the CPU too, as a GPU takes it
 from __future__ import annotations
 
 import hashlib
-import json
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from unittest import mock
 import torch
 import torch.nn.functional as F
 from common import HERE, ROOT, Report, arguments, environment, machine, take_turns, timed
+from detection import demo_yaml
 from torch import Tensor
 
 sys.path.insert(0, str(ROOT))
@@ -88,19 +88,16 @@ def run_once(threads: int, folder: Path) -> str:
 def train(folder: Path) -> str:
     """Train a tiny network for two epochs with the form of one order; return a hash of the weights."""
     from ultralytics import RTDETR
-    from ultralytics.data.demo import DEMO_CLASSES, generate_demo
+    from ultralytics.data.demo import generate_demo
 
-    data = folder / "demo.yaml"
-    root = generate_demo(folder / "demo", train=8, val=2, imgsz=128)
-    text = {"path": str(root), "train": "images/train", "val": "images/val", "names": list(DEMO_CLASSES)}
-    data.write_text(json.dumps(text), encoding="utf-8")  # JSON is YAML
+    data = demo_yaml(generate_demo(folder / "demo", train=8, val=2, imgsz=128))
     model = RTDETR(str(HERE / "rtdetr-tiny-l.yaml"))
     quiet = {"plots": False, "val": False, "verbose": False, "project": str(folder), "name": "run", "amp": False}
     with (
         mock.patch.object(deformable, "sum_rows", reproducible.sum_rows_in_order),
         mock.patch.object(reproducible, "needs_one_order", lambda x: torch.is_grad_enabled()),
     ):
-        model.train(data=str(data), epochs=2, imgsz=128, batch=4, workers=0, device="cpu", deterministic=True, **quiet)
+        model.train(data=data, epochs=2, imgsz=128, batch=4, workers=0, device="cpu", deterministic=True, **quiet)
     digest = hashlib.sha256()
     state = torch.load(folder / "run/weights/last.pt", weights_only=True)["model"]["state_dict"]
     for name in sorted(state):

@@ -10,7 +10,6 @@ image. The memory is the largest resident size after each batch of canvases.
 from __future__ import annotations
 
 import argparse
-import resource
 import sys
 import tempfile
 import time
@@ -19,7 +18,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from common import ROOT, Report, machine
+from common import ROOT, Report, machine, peak_mb
 
 sys.path.insert(0, str(ROOT))
 
@@ -88,11 +87,6 @@ def train(args: argparse.Namespace, folder: Path) -> str:
     given: dict[str, Any] = {"imgsz": args.imgsz, "batch": 8, "workers": 0, "plots": False, "device": "cpu"}
     model.train(data=args.data, time=args.minutes / 60, project=str(folder), name="trained", **given)
     return str(model.ckpt_path)
-
-
-def peak_mb() -> float:
-    """Return the largest resident size so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def evaluate(report: Report, what: str, model: Any, data: str | Path, folder: Path, **more: Any) -> float:

@@ -9,7 +9,6 @@ truth with noise in its boxes and scores, one box in twenty missing, so that the
 from __future__ import annotations
 
 import argparse
-import resource
 import sys
 import tempfile
 import time
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import ROOT, Report, machine
+from common import ROOT, Report, machine, peak_mb
 
 sys.path.insert(0, str(ROOT))
 
@@ -71,7 +70,7 @@ def run(kind: str, frames: int, folder: Path) -> tuple[list[float], float]:
         truth += [
             f"{f},{i},{x1:.2f},{y1:.2f},{SIDE},{SIDE},1,1,1\n" for i, (x1, y1, *_) in enumerate(boxes.tolist(), 1)
         ]
-        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        peaks.append(peak_mb())
     file.close()
     (sequence / "gt" / "gt.txt").write_text("".join(truth), encoding="utf-8")
     return peaks, spent
