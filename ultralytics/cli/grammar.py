@@ -19,6 +19,7 @@ from ultralytics.utils.config.absent import absence
 from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import ConfigError, NotFoundError, UnknownArgumentError
 
+YAMLS = (".yaml", ".yml")
 COMMANDS = ("help", "version", "checks", "settings", "cfg", "copy-cfg")
 """Commands that need no model."""
 
@@ -130,7 +131,7 @@ def value_of(text: str, kind: kinds.Kind | None = None) -> Any:
 _ARGUMENTS_OF_SUFFIX: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys((".pt", ".pth", ".onnx", ".torchscript", ".engine", ".safetensors"), ("model",)),
     **dict.fromkeys((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".mp4", ".avi", ".mov", ".mkv"), ("source",)),
-    **dict.fromkeys((".yaml", ".yml"), ("model", "data")),
+    **dict.fromkeys(YAMLS, ("model", "data")),
 }
 """The arguments that a file name without one may stand for."""
 
@@ -197,7 +198,7 @@ def task_of(name: str, values: Mapping[str, Any]) -> str:
     if values.get("task"):
         return str(values["task"])
     try:
-        data = YAML.load(check_yaml(name)) if name.endswith((".yaml", ".yml")) else {}
+        data = YAML.load(check_yaml(name)) if name.endswith(YAMLS) else {}
     except NotFoundError:
         data = {}  # opening the model raises the error
     return str(data.get("task") or "detect") if isinstance(data, Mapping) else "detect"

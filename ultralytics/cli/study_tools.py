@@ -7,12 +7,11 @@ from pathlib import Path
 import ultralytics
 from ultralytics.cfg import kinds as k
 from ultralytics.cfg.keys import Key
-from ultralytics.cli.grammar import open_model
+from ultralytics.cli.grammar import YAMLS, open_model
 from ultralytics.cli.tool_calls import Tool, ToolCall, check_used
 from ultralytics.utils.archives.pack_file import WEIGHTS_SUFFIXES
 from ultralytics.utils.errors import ConfigError
 
-PLANS = (".yaml", ".yml")
 SPACE = k.Kind("optimizer, augmentation, loss, all, or a YAML file", lambda value: str(value), "str")
 ENGINE = Key("engine", k.WORD, "local", "where the runs are executed", choices=("local", "slurm", "ray"))
 FMT = Key("fmt", k.WORD, "pdf", "vector format of the figures beside PNG", choices=("pdf", "svg"))
@@ -84,7 +83,7 @@ STUDY_TOOLS = (
             FMT,
             Key("dry", k.BOOL, False, "check and estimate only"),
         ),
-        files=PLANS,
+        files=YAMLS,
     ),
     Tool(
         "tune",

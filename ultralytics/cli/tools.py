@@ -16,7 +16,7 @@ from ultralytics.cfg import kinds as k
 from ultralytics.cfg.keys import Key
 from ultralytics.cfg.schema import KEYS, Trait, keys_with
 from ultralytics.cli.block_tools import blocks, schema
-from ultralytics.cli.grammar import open_model
+from ultralytics.cli.grammar import YAMLS, open_model
 from ultralytics.cli.study_tools import STUDY_TOOLS
 from ultralytics.cli.tool_calls import Tool, ToolCall, check_used
 from ultralytics.cli.weights_tools import fetch_published, push
@@ -26,7 +26,6 @@ from ultralytics.utils.config.yaml_io import load_with_lines
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.log import LOGGER, write_text
 
-YAMLS = (".yaml", ".yml")
 PIXEL = k.Kind("two integers x,y", lambda value: _pixel(value), "list[int]")
 QUERY = k.Kind("an integer, at least 0, or all", lambda value: _query(value), "int | str")
 MODEL_ROW = k.Kind("a list such as [SHSA, []]", lambda value: _row(value), "list[Any]")
