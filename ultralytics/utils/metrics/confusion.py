@@ -42,6 +42,11 @@ def _match_any_class(iou: npt.NDArray[np.floating], threshold: float) -> npt.NDA
     return claimed
 
 
+def column_ratios(matrix: npt.NDArray[np.number]) -> npt.NDArray[np.float64]:
+    """Return a matrix with each column divided by its sum; a column without counts stays 0."""
+    return np.asarray(matrix / np.maximum(matrix.sum(0, keepdims=True), 1), np.float64)
+
+
 class ConfusionMatrix:
     """Counts of predicted against true classes, collected image by image."""
 
@@ -101,7 +106,7 @@ class ConfusionMatrix:
 
     def normalized(self) -> npt.NDArray[np.float64]:
         """Return the matrix with each column divided by its sum: what became of the objects of each class."""
-        return self.matrix / np.maximum(self.matrix.sum(0, keepdims=True), 1)
+        return column_ratios(self.matrix)
 
     def plot(
         self,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ultralytics.utils.files import atomic_write
+from ultralytics.utils.metrics.confusion import BACKGROUND, column_ratios
 from ultralytics.utils.metrics.det import DetMetrics
 from ultralytics.utils.torch_tools.arrays import Float64Array
 
@@ -33,8 +34,7 @@ class ModelQuality:
     @property
     def normalized(self) -> Float64Array:
         """The confusion matrix (K, K) as ratios of the true class: each column with a target adds up to 1."""
-        totals = self.confusion.sum(0, keepdims=True)
-        return np.asarray(self.confusion / np.maximum(totals, 1), np.float64)
+        return column_ratios(self.confusion)
 
     def save(self, file: Path) -> None:
         """Write the arrays as .npz."""
@@ -70,6 +70,6 @@ def quality_of(metrics: DetMetrics) -> ModelQuality | None:
         return None
     recalls = np.linspace(0, 1, RECALLS_SHOWN)
     precision = np.interp(recalls, curves.x, np.asarray(curves.prec_values).mean(0))
-    labels = (*confusion.names.values(), *(["background"] if confusion.background else []))
+    labels = (*confusion.names.values(), *([BACKGROUND] if confusion.background else []))
     matrix = np.asarray(confusion.matrix, np.float64)
     return ModelQuality(precision, matrix, tuple(labels), sizes_of(metrics.coco_stats))
