@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from ultralytics.utils.files import atomic_write, file_sha256
 from ultralytics.utils.torch_tools.arrays import Float64Array
 from ultralytics.utils.user_modules import as_files
 
+OutcomeT = TypeVar("OutcomeT")
 JOB, OUTCOME, FAILURE, REPLICATES, LOG = "job.json", "outcome.json", "failure.json", "replicates.npz", "log.txt"
 STUDY_DEFAULTS: Mapping[str, Any] = {"patience": 0}
 """Arguments whose default differs in a study: runs of one study train for equally many epochs."""
@@ -97,16 +98,12 @@ class Outcome:
 
     def save(self, folder: Path) -> None:
         """Write the file whose existence says that the run is finished."""
-        with atomic_write(folder / OUTCOME) as f:
-            json.dump({k: v for k, v in plain(asdict(self)).items() if k != "folder"}, f, indent=2)
+        write_outcome(folder, asdict(self))
 
     @staticmethod
     def load(folder: Path) -> Outcome | None:
         """Return the outcome of a run folder, None when it is not finished or the file is of another kind."""
-        try:
-            return Outcome(**json.loads((folder / OUTCOME).read_text(encoding="utf-8")), folder=str(folder))
-        except (OSError, ValueError, TypeError):
-            return None
+        return read_outcome(folder, Outcome)
 
     def replicates(self) -> Float64Array | None:
         """AP of the replicates over images (R,), None where the run has none."""
@@ -117,6 +114,26 @@ class Outcome:
             return None
 
 
+def write_outcome(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write what a finished run measured, without its folder, which may move."""
+    with atomic_write(folder / OUTCOME) as f:
+        json.dump({k: v for k, v in plain(record).items() if k != "folder"}, f, indent=2)
+
+
+def read_outcome(folder: Path, kind: Callable[..., OutcomeT]) -> OutcomeT | None:
+    """Return what a finished run measured, None when it is not finished or the file is of another kind."""
+    try:
+        return kind(**json.loads((folder / OUTCOME).read_text(encoding="utf-8")), folder=str(folder))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def trained_weights(folder: Path) -> Path | None:
+    """Return the weights that a run has ended with, best.pt or else last.pt; None where there are none."""
+    files = [folder / "weights" / name for name in ("best.pt", "last.pt")]
+    return next((file for file in files if file.is_file()), None)
+
+
 def failure_of(folder: Path) -> str:
     """Return the reason why a run failed, or was stopped; empty when it was not."""
     return str(_failure(folder).get("reason", ""))
@@ -124,7 +141,8 @@ def failure_of(folder: Path) -> str:
 
 def stopped_reason(folder: Path) -> str:
     """Return the reason why a run was stopped as hopeless; empty when it was not."""
-    return failure_of(folder) if _failure(folder).get("stopped") else ""
+    failure = _failure(folder)
+    return str(failure.get("reason", "")) if failure.get("stopped") else ""
 
 
 def _failure(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from ultralytics.cfg.schema import KEYS, Trait, keys_with
 from ultralytics.engine.compare import distinct_ends
 from ultralytics.nn.checkpoint.format import read_checkpoint
 from ultralytics.study.figures import draw_run_bands
-from ultralytics.study.jobs import NO_EFFECT, Outcome, StudyJob
+from ultralytics.study.jobs import NO_EFFECT, Outcome, StudyJob, trained_weights
 from ultralytics.study.report import write_study_report
 from ultralytics.study.results import FITNESS_COLUMN, Findings, read_tables
 from ultralytics.study.worker import evaluate
@@ -68,14 +68,14 @@ def model_of(folder: Path) -> Mapping[str, Any]:
     Raises:
         NotFoundError: the folder has no weights.
     """
-    for name in ("best.pt", "last.pt"):
-        if (folder / "weights" / name).is_file():
-            record = read_checkpoint(folder / "weights" / name)
-            packed = record.get("ema") or record.get("model") or {}
-            return dict(packed.get("yaml") or {})
-    raise NotFoundError(
-        f"{folder}: has no weights/best.pt nor weights/last.pt", "name the folder of a run that has trained"
-    )
+    file = trained_weights(folder)
+    if file is None:
+        raise NotFoundError(
+            f"{folder}: has no weights/best.pt nor weights/last.pt", "name the folder of a run that has trained"
+        )
+    record = read_checkpoint(file)
+    packed = record.get("ema") or record.get("model") or {}
+    return dict(packed.get("yaml") or {})
 
 
 def group_runs(folders: Sequence[str | Path]) -> dict[str, list[TrainedRun]]:

@@ -96,9 +96,9 @@ def run_jobs(
     if plan.stop_early:
         places = watched_folders(jobs, {content: outcome.folder for content, outcome in known.items()})
         missing = [replace(job, stop=plan.stop_early, watched=places) for job in missing]
-        for job in [job for job in missing if stopped_reason(job.path)]:
+        for job, reason in [(job, reason) for job in missing if (reason := stopped_reason(job.path))]:
             missing.remove(job)
-            take_ended(job, stopped_reason(job.path), findings, total)
+            take_ended(job, reason, findings, total)
     for job in missing:
         job.save()
     if missing:

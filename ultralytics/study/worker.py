@@ -56,8 +56,8 @@ def run_job(job: StudyJob, device: str = "") -> Outcome:
                 watch = Watch(job)
                 watch.before()
                 callbacks["on_fit_epoch_end"] = watch
-            seconds = train_job(job, device, callbacks=callbacks)
-            outcome = replace(evaluate(job, job.path, device), seconds=seconds)
+            train_job(job, device, callbacks=callbacks)
+            outcome = replace(evaluate(job, job.path, device), seconds=training_seconds(job))
         except Exception as e:
             write_failure(job.path, reason_of_error(e), stopped=isinstance(e, StoppedEarlyError))
             raise
@@ -94,8 +94,8 @@ def train_job(
     device: str = "",
     changes: Mapping[str, Any] | None = None,
     callbacks: Mapping[str, Callback] | None = None,
-) -> float:
-    """Train from the start or from the last checkpoint; return the seconds of training, those before a kill included.
+) -> None:
+    """Train from the start or from the last checkpoint.
 
     `changes` are arguments beside those of the job, which a resumed run has in its checkpoint; `callbacks` by event.
     """
@@ -112,19 +112,18 @@ def train_job(
     else:
         args = {k: v for k, v in job.train.items() if k != "modules"}
         model.train(**{"save_dir": job.folder, **args, **(changes or {}), **where})
-    return float(last_checkpoint(job)["train_state"]["elapsed"])
 
 
-def last_checkpoint(job: StudyJob) -> dict[str, Any]:
-    """Read the last checkpoint of a run."""
-    return dict(read_checkpoint(job.path / "weights" / LAST))
+def training_seconds(job: StudyJob) -> float:
+    """Return the seconds of training, those before a kill included, that the last checkpoint records."""
+    return float(read_checkpoint(job.path / "weights" / LAST)["train_state"]["elapsed"])
 
 
 def evaluate(job: StudyJob, folder: Path, device: str = "") -> Outcome:
     """Evaluate the weights of a run with replicates over images, which go to `folder`; seconds of training are 0."""
     weights = job.path / "weights" / f"{job.weights}.pt"
     if not weights.exists():
-        weights = job.path / "weights" / "last.pt"
+        weights = job.path / "weights" / LAST
     modules = {"modules": job.train["modules"]} if job.train.get("modules") else {}
     model = RTDETR(str(weights), **modules)
     args: dict[str, Any] = {k: job.train[k] for k in ("data", "imgsz", "workers") if k in job.train}

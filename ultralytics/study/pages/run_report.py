@@ -15,6 +15,7 @@ import cv2
 from ultralytics.cfg.schema import KEYS
 from ultralytics.data.images import imread
 from ultralytics.nn.checkpoint.format import read_checkpoint
+from ultralytics.study.jobs import trained_weights
 from ultralytics.study.pages.html import details, document, picture, picture_file, table_html
 from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import NotFoundError
@@ -139,10 +140,7 @@ def _arguments(args: Mapping[str, Any]) -> Iterator[str]:
 
 def _environment(folder: Path) -> Iterator[str]:
     """Yield what the checkpoint records about the program and the time."""
-    for name in ("best.pt", "last.pt"):
-        file = folder / "weights" / name
-        if file.is_file():
-            record = read_checkpoint(file)
-            rows = [("weights", name), *((k, str(record[k])) for k in ("version", "date", "license") if record.get(k))]
-            yield "<h2>Environment</h2>" + table_html([("", "value"), *rows], text={1})
-            return
+    if file := trained_weights(folder):
+        record = read_checkpoint(file)
+        rows = [("weights", file.name), *((k, str(record[k])) for k in ("version", "date", "license") if record.get(k))]
+        yield "<h2>Environment</h2>" + table_html([("", "value"), *rows], text={1})

@@ -31,20 +31,23 @@ BUSY_S = 120
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """What all processes of a search agree on. `warmup` is the number of epochs before a trial may be pruned."""
+    """What all processes of a search agree on."""
 
     space: dict[str, Any]
     base: dict[str, Any]
     seed: int
-    epochs: int
     prune: bool
-    warmup: int
     parallel: bool
 
     @property
     def axes(self) -> Space:
         """The space."""
         return read_space(self.space, "", Trait.NONE)
+
+    @property
+    def warmup(self) -> int:
+        """Epochs before a trial may be pruned."""
+        return max(1, int(self.base.get("epochs", 100)) // 3)
 
     def save(self, folder: Path) -> None:
         """Write the file of settings.
@@ -72,9 +75,8 @@ class SearchSettings:
 
 def settings_of(space: Space, base: dict[str, Any], seed: int, prune: bool, parallel: bool) -> SearchSettings:
     """Return the settings of a search over `space` around the arguments `base`."""
-    epochs = int(base.get("epochs", 100))
     record = json.loads(json.dumps(plain(base)))
-    return SearchSettings(as_record(space), record, seed, epochs, prune, max(1, epochs // 3), parallel)
+    return SearchSettings(as_record(space), record, seed, prune, parallel)
 
 
 def need_optuna() -> None:

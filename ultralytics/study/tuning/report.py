@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.compare import compare
 from ultralytics.models import RTDETR
-from ultralytics.study.tuning.trial import COMPLETE, TrialRecord
+from ultralytics.study.jobs import trained_weights
+from ultralytics.study.tuning.trial import COMPLETE, PRUNED, TrialRecord
 from ultralytics.utils.config.yaml_io import YAML, plain
 from ultralytics.utils.errors import NotFoundError
 from ultralytics.utils.files import atomic_write
@@ -63,7 +65,7 @@ class SearchResult:
         base, rows = self.effective, list[tuple[Value, ...]]()
         for t in sorted(self.trials, key=lambda trial: -trial.value):
             values = [_cell(t.params.get(name, base.get(name))) for name in axes]
-            rows.append((Path(t.folder).name, t.state, t.epochs, t.value, *values))
+            rows.append((t.name, t.state, t.epochs, t.value, *values))
         columns = ("trial", "state", "epochs", "AP held out", *axes)
         return Table(f"{len(self.trials)} trials; {len(self.failed)} failed", columns, tuple(rows))
 
@@ -82,8 +84,8 @@ def measure_reported(result: SearchResult, data: str) -> None:
         known = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         known = {}
-    if known.get("best") != Path(best.folder).name:
-        known = {"best": Path(best.folder).name, **_compared(result, data)}
+    if known.get("best") != best.name:
+        known = {"best": best.name, **_compared(result, data)}
         with atomic_write(file) as f:
             json.dump(known, f, indent=2)
     result.reported = {k: v for k, v in known.items() if k != "best"}
@@ -104,18 +106,17 @@ def _compared(result: SearchResult, data: str) -> dict[str, float]:
 
 def _weights(trial: TrialRecord) -> str:
     """The weights that a trial has ended with."""
-    for name in ("best.pt", "last.pt"):
-        file = Path(trial.folder) / "weights" / name
-        if file.is_file():
-            return str(file)
-    raise NotFoundError(f"{trial.folder}: has no weights")
+    file = trained_weights(Path(trial.folder))
+    if file is None:
+        raise NotFoundError(f"{trial.folder}: has no weights")
+    return str(file)
 
 
 def write_search_report(result: SearchResult, fmt: str) -> None:
     """Write trials.csv, tune.md, best.yaml, confirm.yaml and the figure, and log what was found."""
     table, folder = result.table(), result.folder
     lines = _sentences(result)
-    YAML.save(folder / "best.yaml", plain(result.arguments), header=f"# trial {Path(result.best.folder).name}\n")
+    YAML.save(folder / "best.yaml", plain(result.arguments), header=f"# trial {result.best.name}\n")
     if result.best.params:
         YAML.save(folder / "confirm.yaml", confirmation_plan(result))
     for name, text in (
@@ -140,7 +141,7 @@ def _sentences(result: SearchResult) -> list[str]:
     if default is not None and best.folder == default.folder:
         out.append("No trial was better than the base on the held-out images.")
     elif default is not None:
-        out.append(f"Held out: trial {Path(best.folder).name} has AP {best.value:.4f}, the base {default.value:.4f}.")
+        out.append(f"Held out: trial {best.name} has AP {best.value:.4f}, the base {default.value:.4f}.")
     if r := result.reported:
         out.append(
             f"val, which chose nothing: AP {r['best_trial']:.4f} against {r['base']:.4f}, difference "
@@ -174,12 +175,12 @@ def draw_trials(result: SearchResult, stem: Path, fmt: str) -> list[Path]:
     """Draw the AP of each trial over its number, and the best one so far; return the files."""
     with paper_style():
         figure, axes = paper_figure(2.4)
-        numbers = [int(Path(t.folder).name) for t in result.trials]
-        for i, (state, marker) in enumerate(((COMPLETE, "o"), ("pruned", "x"))):
+        numbers = [int(t.name) for t in result.trials]
+        for i, (state, marker) in enumerate(((COMPLETE, "o"), (PRUNED, "x"))):
             chosen = [(n, t.value) for n, t in zip(numbers, result.trials, strict=True) if t.state == state]
             if chosen:
                 axes[0].plot(*zip(*chosen, strict=True), linestyle="", marker=marker, color=style_of(i)[0], label=state)
-        best = [max(t.value for t in result.trials[: i + 1]) for i in range(len(result.trials))]
+        best = list(accumulate((t.value for t in result.trials), max))
         axes[0].step(numbers, best, where="post", color=style_of(2)[0], label="best so far")
         axes[0].set(xlabel="trial (0 is the base)", ylabel=literal("AP50-95, held out"))
         axes[0].legend(loc="best")

@@ -20,7 +20,7 @@ from ultralytics.study.tuning.database import need_optuna, open_study, settings_
 from ultralytics.study.tuning.holdout import write_tuning_data
 from ultralytics.study.tuning.report import SearchResult, measure_reported, write_search_report
 from ultralytics.study.tuning.space import Space, read_space
-from ultralytics.study.tuning.trial import TrialRecord
+from ultralytics.study.tuning.trial import COMPLETE, TrialRecord
 from ultralytics.utils.config.settings import SETTINGS
 from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import ConfigError, ConfigTypeError
@@ -199,7 +199,7 @@ def run_trials(jobs: Sequence[StudyJob], folder: Path, place: SearchPlace) -> No
             LOGGER.warning(f"trial {job.arm} failed: {reason or 'its result cannot be read'}")
         else:
             shown = ", ".join(f"{k}={v}" for k, v in record.params.items()) or "the base"
-            pruned = f", pruned after {record.epochs} epochs" if record.state != "complete" else ""
+            pruned = f", pruned after {record.epochs} epochs" if record.state != COMPLETE else ""
             LOGGER.info(f"trial {job.arm}: AP {record.value:.4f}{pruned}; {shown}")
 
     for job in waiting:
@@ -216,7 +216,7 @@ def gather_trials(folder: Path, jobs: Sequence[StudyJob], base: Mapping[str, Any
     """
     records = [record for job in jobs if (record := TrialRecord.load(job.path)) is not None]
     failed = {job.arm: failure_of(job.path) for job in jobs if not (job.path / OUTCOME).exists()}
-    if not any(record.state == "complete" for record in records):
+    if not any(record.state == COMPLETE for record in records):
         reason = next(iter(failed.values()), "") or "see the log.txt of a trial"
         raise ConfigError(f"{folder}: no trial was finished: {reason}")
     return SearchResult(folder, records, dict(base), source, failed)

@@ -15,19 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ultralytics.engine.trainer import BaseTrainer
-from ultralytics.study.jobs import FAILURE, OUTCOME, StudyJob
+from ultralytics.study.jobs import FAILURE, StudyJob, read_outcome, write_outcome
 from ultralytics.study.results import FITNESS_COLUMN
 from ultralytics.study.tuning.database import SearchSettings, open_study
 from ultralytics.study.worker import (
     LAST,
-    last_checkpoint,
     locked,
     reason_of_error,
     run_from_file,
     train_job,
+    training_seconds,
     write_failure,
 )
-from ultralytics.utils.config.yaml_io import plain
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
 
@@ -50,18 +49,19 @@ class TrialRecord:
     params: Mapping[str, Any]
     folder: str = ""
 
+    @property
+    def name(self) -> str:
+        """The number of the trial in the search, as its folder has it."""
+        return Path(self.folder).name
+
     def save(self, folder: Path) -> None:
         """Write the file whose existence says that the trial is finished."""
-        with atomic_write(folder / OUTCOME) as f:
-            json.dump({k: v for k, v in plain(asdict(self)).items() if k != "folder"}, f, indent=2)
+        write_outcome(folder, asdict(self))
 
     @staticmethod
     def load(folder: Path) -> TrialRecord | None:
         """Return the trial of a folder, None when it is not finished."""
-        try:
-            return TrialRecord(**json.loads((folder / OUTCOME).read_text(encoding="utf-8")), folder=str(folder))
-        except (OSError, ValueError, TypeError):
-            return None
+        return read_outcome(folder, TrialRecord)
 
 
 class PrunedError(Exception):
@@ -160,10 +160,8 @@ def _finish(frozen: optuna.trial.FrozenTrial, job: StudyJob, params: Mapping[str
         raise ConfigError(f"trial {frozen.number} has failed before", f"see {job.path}")
     values = frozen.intermediate_values
     state = PRUNED if frozen.state == _state("PRUNED") else COMPLETE
-    seconds = float(last_checkpoint(job)["train_state"]["elapsed"])
-    record = TrialRecord(
-        frozen.number, state, max(values.values(), default=0.0), len(values), seconds, params, job.folder
-    )
+    best, seconds = max(values.values(), default=0.0), training_seconds(job)
+    record = TrialRecord(frozen.number, state, best, len(values), seconds, params, job.folder)
     record.save(job.path)
     return record
 
