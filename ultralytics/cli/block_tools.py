@@ -7,31 +7,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
 
 import ultralytics
+from ultralytics.cli.tool_calls import ToolCall
 from ultralytics.utils.log import LOGGER, write_text
-from ultralytics.utils.user_modules import load_user_modules
 
 
-class Call(Protocol):
-    """What the tools here read of a command's tokens."""
-
-    @property
-    def files(self) -> Sequence[str]: ...
-
-    @property
-    def own(self) -> Mapping[str, Any]: ...
-
-
-def blocks(call: Call) -> None:
+def blocks(call: ToolCall) -> None:
     """Print all rows as a table, or each named one with its constructor, cost and an example."""
-    load_user_modules(call.own.get("modules"))
-    write_text(sys.stdout, ultralytics.blocks(call.files, call.own.get("format", "text")))
+    write_text(sys.stdout, ultralytics.blocks(call.files, call.own.get("format", "text"), call.own.get("modules")))
 
 
-def schema(call: Call) -> None:
+def schema(call: ToolCall) -> None:
     """Print the JSON schema of a kind of file, or write it to `out`."""
     out = call.own.get("out")
     made = ultralytics.schema(call.own.get("kind", "model"), call.own.get("modules"), out)

@@ -13,11 +13,11 @@ from ultralytics.cfg import kinds
 from ultralytics.cfg.renames import OLD_NAMES, check_names
 from ultralytics.cfg.resolution import expand
 from ultralytics.cfg.schema import KEYS, MODES, TASKS
-from ultralytics.utils.archives.pack_file import WEIGHTS_SUFFIXES
 from ultralytics.utils.checks import check_yaml, nearest
 from ultralytics.utils.config.absent import absence
 from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import ConfigError, NotFoundError, UnknownArgumentError
+from ultralytics.utils.files import WEIGHTS_SUFFIXES
 
 YAMLS = (".yaml", ".yml")
 COMMANDS = ("help", "version", "checks", "settings", "cfg", "copy-cfg")

@@ -9,8 +9,8 @@ from ultralytics.cfg import kinds as k
 from ultralytics.cfg.keys import Key
 from ultralytics.cli.grammar import YAMLS, open_model
 from ultralytics.cli.tool_calls import Tool, ToolCall, check_used
-from ultralytics.utils.archives.pack_file import WEIGHTS_SUFFIXES
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.files import WEIGHTS_SUFFIXES
 
 SPACE = k.Kind("optimizer, augmentation, loss, all, or a YAML file", lambda value: str(value), "str")
 ENGINE = Key("engine", k.WORD, "local", "where the runs are executed", choices=("local", "slurm", "ray"))

@@ -21,9 +21,9 @@ from ultralytics.cli.study_tools import STUDY_TOOLS
 from ultralytics.cli.tool_calls import Tool, ToolCall, check_used
 from ultralytics.cli.weights_tools import fetch_published, push
 from ultralytics.utils import tables
-from ultralytics.utils.archives.pack_file import WEIGHTS_SUFFIXES
 from ultralytics.utils.config.yaml_io import load_with_lines
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.files import WEIGHTS_SUFFIXES
 from ultralytics.utils.log import LOGGER, write_text
 
 PIXEL = k.Kind("two integers x,y", lambda value: _pixel(value), "list[int]")

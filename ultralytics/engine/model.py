@@ -38,12 +38,12 @@ from ultralytics.nn.checkpoint.describe import describe_file
 from ultralytics.nn.checkpoint.format import pack_model, save_checkpoint
 from ultralytics.nn.families import FAMILIES, Family
 from ultralytics.nn.tasks import BaseModel, check_rebuilds, family_of_yaml, load_checkpoint
-from ultralytics.utils.archives.pack_file import WEIGHTS_SUFFIXES
 from ultralytics.utils.callbacks import Callback, Callbacks
 from ultralytics.utils.checks import check_file, check_imgsz
 from ultralytics.utils.config.absent import absence
 from ultralytics.utils.dist import ProcessLock
 from ultralytics.utils.errors import ConfigError, ConfigTypeError
+from ultralytics.utils.files import WEIGHTS_SUFFIXES
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.metrics import DetMetrics
 from ultralytics.utils.torch_utils import select_device

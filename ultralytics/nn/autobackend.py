@@ -24,8 +24,8 @@ from ultralytics.nn.cpu import optimize_for_cpu
 from ultralytics.nn.cpu.finite import check_finite
 from ultralytics.nn.tasks import BaseModel, load_checkpoint, pack_model, unpack_model
 from ultralytics.nn.yolo import choose_branch
-from ultralytics.utils.archives.pack_file import WEIGHTS_SUFFIXES
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.files import WEIGHTS_SUFFIXES
 from ultralytics.utils.torch_tools.copying import copy_network, has_hooks, share_hooks
 from ultralytics.utils.torch_utils import autocast
 

@@ -23,6 +23,9 @@ except ImportError:  # Windows has no such module; two runs in one folder are no
 TEMP_SUFFIX = ".tmp"
 TENSOR_SUFFIXES = (".pt", ".pth", ".safetensors")
 """Files of weights, ours and those of other projects."""
+PACK_SUFFIX = ".zip"
+WEIGHTS_SUFFIXES = (*TENSOR_SUFFIXES, PACK_SUFFIX)
+"""Files from which a network is loaded."""
 _MAX_RUNS = 9999
 _CHUNK = 1 << 20
 _LOCK_NAME = "run.lock"

@@ -17,9 +17,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from ultralytics.utils.archives.pack_file import PACK_SUFFIX, open_pack
+from ultralytics.utils.archives.pack_file import open_pack
 from ultralytics.utils.errors import ConfigError, NotFoundError
-from ultralytics.utils.files import user_path
+from ultralytics.utils.files import PACK_SUFFIX, user_path
 
 HASH = "__sha256__"
 """Attribute of a loaded file's module: the hash of the text that was run, which the file on disk may outgrow."""

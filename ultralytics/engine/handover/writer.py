@@ -16,14 +16,13 @@ from ultralytics.nn.checkpoint.format import to_plain
 from ultralytics.utils.archives.pack_file import (
     EXPORTED_FOLDER,
     MODULES_FOLDER,
-    PACK_SUFFIX,
     WEIGHTS_FOLDER,
     write_pack,
 )
 from ultralytics.utils.checks import DISTRIBUTION
 from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import ConfigError
-from ultralytics.utils.files import file_size
+from ultralytics.utils.files import PACK_SUFFIX, file_size
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.user_modules import as_files, user_texts
 

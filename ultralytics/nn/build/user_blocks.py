@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from ultralytics.nn.registry import REGISTRY
-from ultralytics.utils.archives.pack_file import PACK_SUFFIX
 from ultralytics.utils.errors import CheckpointError
+from ultralytics.utils.files import PACK_SUFFIX
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.user_modules import UserFile, origin
 

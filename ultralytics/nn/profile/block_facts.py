@@ -20,7 +20,7 @@ from ultralytics.nn.build.row_forms import row_forms
 from ultralytics.nn.registry import REGISTRY, Entry, Plan, RowContext, channels_first
 from ultralytics.utils import tables
 from ultralytics.utils.errors import NotFoundError, UserError
-from ultralytics.utils.user_modules import origin
+from ultralytics.utils.user_modules import Files, load_user_modules, origin
 
 WIDTH_SHOWN, SIDE = 256, 40
 # _Arguments with which a row is tried, and channels of the inputs of those that take several maps.
@@ -165,12 +165,15 @@ def markdown_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def describe_blocks(names: Sequence[str] = (), format: str = "text") -> str:
+def describe_blocks(names: Sequence[str] = (), format: str = "text", modules: Files | None = None) -> str:
     """Return what is known of the named rows, or a table of all (`text`, `csv`, `latex`; `markdown`: the page).
+
+    `modules` are Python files of the user with further rows.
 
     Raises:
         NotFoundError: A name is not registered.
     """
+    load_user_modules(modules)
     if names:
         return "\n".join(_describe(name) for name in names) + "\n"
     if format == "markdown":

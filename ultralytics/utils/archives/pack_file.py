@@ -20,11 +20,8 @@ from typing import Any
 
 from ultralytics.utils.archives.zip_directory import ZIP_ERRORS, check_directory, zip_reason
 from ultralytics.utils.errors import CheckpointError, printable
-from ultralytics.utils.files import TENSOR_SUFFIXES, atomic_write, file_sha256
+from ultralytics.utils.files import atomic_write, file_sha256
 
-PACK_SUFFIX = ".zip"
-WEIGHTS_SUFFIXES = (*TENSOR_SUFFIXES, PACK_SUFFIX)
-"""Files from which a network is loaded."""
 MANIFEST = "pack.json"
 PACK_FORMAT, PACK_VERSION = "rtdetr-shsa-pack", 1
 WEIGHTS_FOLDER, MODULES_FOLDER, EXPORTED_FOLDER = "weights/", "modules/", "exported/"
