@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,28 +27,28 @@ def test_ranks_share_one_order(n: int, world: int) -> None:
     for epoch in range(3):
         for sampler in (single, *ranks):
             sampler.set_epoch(epoch)
-        parts = [[i for _, i in sampler] for sampler in ranks]
+        parts = [list(sampler) for sampler in ranks]
         assert {len(p) for p in parts} == {len(s) for s in ranks} == {-(-n // world)}
         merged = [i for group in zip(*parts, strict=True) for i in group]
-        whole = [i for _, i in single]
+        whole = list(single)
         assert sorted(whole) == list(range(n)) and merged[:n] == whole
-        assert all(e == epoch for e, _ in single)
+        assert all(i.epoch == epoch for i in single)
 
 
 def test_orders_differ_by_epoch_and_seed_and_repeat() -> None:
-    def order(seed: int, epoch: int) -> list[int]:
+    def order(seed: int, epoch: int) -> Sequence[int]:
         sampler = EpochSampler(50, seed=seed)
         sampler.set_epoch(epoch)
-        return [i for _, i in sampler]
+        return list(sampler)
 
     assert order(0, 0) == order(0, 0)
     assert len({tuple(order(s, e)) for s in range(3) for e in range(3)}) == 9
-    assert [i for _, i in EpochSampler(5, shuffle=False)] == [0, 1, 2, 3, 4]
+    assert list(EpochSampler(5, shuffle=False)) == [0, 1, 2, 3, 4]
 
 
 def test_unpadded_ranks_count_each_image_once() -> None:
     ranks = [EpochSampler(11, shuffle=False, rank=r, world=3, pad=False) for r in range(3)]
-    parts = [[i for _, i in s] for s in ranks]
+    parts = [list(s) for s in ranks]
     assert sorted(i for p in parts for i in p) == list(range(11)) and [len(p) for p in parts] == [len(s) for s in ranks]
 
 

@@ -20,7 +20,7 @@ from ultralytics.data.augment.pipeline import without_mixing
 from ultralytics.data.image_cache import ImageCache, cache_mode
 from ultralytics.data.images import imread, imread_reduced, reduction, resize
 from ultralytics.data.labels.table import LabelTable
-from ultralytics.data.types import LabelDict, Sample
+from ultralytics.data.types import FollowsEpochs, LabelDict, Sample
 from ultralytics.data.utils import IMG_FORMATS, list_images, pick_fraction
 from ultralytics.utils.errors import DatasetError, refuse_uncalled
 from ultralytics.utils.instance import Instances
@@ -44,7 +44,7 @@ Loaded = tuple[Pixels, Shape, Shape]
 SEGMENT_POINTS = 1000
 
 
-class BaseDataset(Dataset[dict[str, Any]]):
+class BaseDataset(FollowsEpochs, Dataset[dict[str, Any]]):
     """Images of a split with their labels.
 
     Args:
@@ -110,6 +110,7 @@ class BaseDataset(Dataset[dict[str, Any]]):
         crops = augment and not rect and AugmentParams.from_args(hyp).crops and self.images.mode is None
         self.full_size = crops and self._reads_by_itself()
         self._closed = torch.zeros(1, dtype=torch.uint8).share_memory_()  # seen by worker processes too
+        self.set_epoch(0)
 
     # -- what a data set consists of --
 
@@ -215,10 +216,15 @@ class BaseDataset(Dataset[dict[str, Any]]):
         return min(math.ceil(w * gain), self.imgsz), min(math.ceil(h * gain), self.imgsz)
 
     def get_image_and_label(self, index: int) -> Sample:
-        """Return a sample before its transforms, bound to the generator of epoch 0; others replace its key `rng`."""
+        """Return a sample before its transforms.
+
+        Its key `rng` is the generator of the epoch that the index knows, else of the one that `set_epoch` chose.
+        """
         return self._sample(index, *self.load_image(index))
 
     def _sample(self, index: int, image: Pixels, original: Shape, present: Shape) -> Sample:
+        at = self.at(index)
+        index = int(at)
         label = self.labels[index]
         sample: Sample = {
             "im_file": label["im_file"],
@@ -229,7 +235,7 @@ class BaseDataset(Dataset[dict[str, Any]]):
             "ori_shape": original,
             "resized_shape": present,
             "ratio_pad": (present[0] / original[0], present[1] / original[1]),
-            "rng": self.rng(0, index),
+            "rng": self.rng(at.epoch, index),
         }
         if "truth" in label and not self.augment:
             sample["truth"] = label["truth"]
@@ -250,14 +256,14 @@ class BaseDataset(Dataset[dict[str, Any]]):
         return np.random.default_rng((self.seed, epoch, index))
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
-        """Return the tensors of sample `index`, or of (epoch, index)."""
-        epoch, index = key if isinstance(key, tuple) else (0, key)
+        """Return the tensors of a sample, by its index, an index that knows its epoch, or (epoch, index)."""
+        index = self.at(key)
         if self.full_size and not self._closed.item():  # for transforms that cut out a part of the image on disk
             sample = self._sample(index, *self._whole(index))
         else:
             sample = self.get_image_and_label(index)
-        sample["rng"] = self.rng(epoch, index)
-        return self.chain_at(epoch)(sample)
+        sample["rng"] = self.rng(index.epoch, int(index))
+        return self.chain_at(index.epoch)(sample)
 
     def chain_at(self, epoch: int) -> Compose:
         """Return the chain that samples of an epoch go through."""

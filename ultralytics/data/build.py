@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ultralytics.data.dataset import YOLODataset, collate_fn
 from ultralytics.data.loaders.open import load_inference_source
+from ultralytics.data.types import EpochIndex
 from ultralytics.utils.dist import world_size
 from ultralytics.utils.errors import ConfigError, UserError, WorkerError
 from ultralytics.utils.log import colorstr
@@ -36,11 +37,12 @@ __all__ = [
 _SAMPLER_STREAM = 1  # keeps the order's random stream apart from the samples'
 
 
-class EpochSampler(Sampler[tuple[int, int]]):
-    """Yields (epoch, index) pairs: a permutation that depends on (seed, epoch) only, dealt out to `world` ranks.
+class EpochSampler(Sampler[EpochIndex]):
+    """Yields indices that know their epoch: a permutation that depends on (seed, epoch) only.
 
-    Rank r takes every world-th place, so that the ranks' k-th batches together are the k-th batch of a single process
-    with the summed batch size. With `pad` the order is continued from its start until all ranks have equally many.
+    It is dealt out to `world` ranks: rank r takes every world-th place, so that the ranks' k-th batches together are
+    the k-th batch of a single process with the summed batch size. With `pad` the order is continued from its start
+    until all ranks have equally many.
     """
 
     def __init__(
@@ -69,8 +71,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
             order += [order[i % self.n] for i in range(-self.n % self.world)]
         return order[self.rank :: self.world]
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        return iter([(self.epoch, index) for index in self.order()[self.start :]])
+    def __iter__(self) -> Iterator[EpochIndex]:
+        return iter([EpochIndex(index, self.epoch) for index in self.order()[self.start :]])
 
     def __len__(self) -> int:
         """Return the samples of this rank in a whole epoch."""

@@ -27,6 +27,7 @@ from ultralytics.data.labels.cache import cached_scan, content_key
 from ultralytics.data.labels.parse import Issue, LabelRows, VerifiedImage, scan_images, verify_rows
 from ultralytics.data.labels.report import Reporting
 from ultralytics.data.labels.table import LabelTable
+from ultralytics.data.types import FollowsEpochs
 from ultralytics.data.utils import IMG_FORMATS, pick_fraction
 from ultralytics.utils.errors import ConfigError, DatasetError, NotFoundError
 from ultralytics.utils.files import user_path
@@ -140,7 +141,7 @@ def to_image(tensor: Tensor) -> Pixels:
 
 
 # ---------------------------------------------------------------------------------------------------------- data set
-class ClassificationDataset(Reporting, Dataset[dict[str, Any]]):
+class ClassificationDataset(FollowsEpochs, Reporting, Dataset[dict[str, Any]]):
     """Images in class folders; `dataset[(epoch, index)]` depends on (seed, epoch, index) alone.
 
     A sample is `img` uint8 (3, S, S) RGB, `cls` int64, `im_file`, `ori_shape`. Images that cannot be read are left out
@@ -164,6 +165,7 @@ class ClassificationDataset(Reporting, Dataset[dict[str, Any]]):
         sizes = [3 * h * w for h, w in map(self._kept, self.labels.shapes.tolist())]
         self.images = ImageCache(cache_mode(args.cache), self.im_files, self._read, tag, self.labels.shapes, sizes)
         self.images.fill(f"{self.prefix}caching images")
+        self.set_epoch(0)
 
     def _scan(self, fraction: float) -> LabelTable:
         """List the images of all classes and leave out what cannot be read; what is known of a list is kept on disk."""
@@ -217,12 +219,13 @@ class ClassificationDataset(Reporting, Dataset[dict[str, Any]]):
         return (round(h * gain), round(w * gain)) if self.augment else (self.imgsz, self.imgsz)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
-        """Return sample `index`, or that of (epoch, index)."""
-        epoch, index = key if isinstance(key, tuple) else (0, key)
+        """Return a sample, by its index, an index that knows its epoch, or (epoch, index)."""
+        at = self.at(key)
+        index = int(at)
         image = to_tensor(self.images[index])
         if self.transforms is not None:
             with torch.random.fork_rng(devices=[]):
-                state = np.random.SeedSequence((self.seed, epoch, index)).generate_state(1, np.uint64)
+                state = np.random.SeedSequence((self.seed, at.epoch, index)).generate_state(1, np.uint64)
                 torch.default_generator.manual_seed(int(state[0]) % 2**63)
                 image = self.transforms(image)
         target = int(self.labels.cls.values[index, 0])

@@ -5,13 +5,53 @@ Shapes: n objects of one image, P polygon points, B images of a batch, N objects
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, TypedDict
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ultralytics.utils.instance import BoxFormat, Instances
 from ultralytics.utils.torch_tools.arrays import Float32Array, Float64Array, Pixels
+
+
+class EpochIndex(int):
+    """The index of a sample that also knows the epoch which it is drawn for; to everybody else it is an integer."""
+
+    epoch: int
+
+    def __new__(cls, index: int, epoch: int = 0) -> EpochIndex:
+        """Make the index of a sample in an epoch."""
+        made = super().__new__(cls, index)
+        made.epoch = epoch
+        return made
+
+    def __reduce__(self) -> tuple[type[EpochIndex], tuple[int, int]]:
+        return EpochIndex, (int(self), self.epoch)
+
+    @classmethod
+    def of(cls, key: int | tuple[int, int], epoch: int = 0) -> EpochIndex:
+        """Return what a key means: an index of `epoch`, an index with an epoch of its own, or (epoch, index)."""
+        if isinstance(key, EpochIndex):
+            return key
+        return cls(key[1], key[0]) if isinstance(key, tuple) else cls(key, epoch)
+
+
+class FollowsEpochs:
+    """A data set whose random numbers depend on the epoch, also where the sampler gives plain indices."""
+
+    @cached_property
+    def _epoch(self) -> Tensor:
+        return torch.zeros(1, dtype=torch.int64).share_memory_()  # worker processes that already run see it too
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of plain indices, which samplers other than `EpochSampler` give."""
+        self._epoch.fill_(epoch)
+
+    def at(self, key: int | tuple[int, int]) -> EpochIndex:
+        """Return the index and the epoch that a key of this data set means."""
+        return EpochIndex.of(key, int(self._epoch))
 
 
 class _RequiredLabels(TypedDict):

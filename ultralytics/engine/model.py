@@ -38,7 +38,7 @@ from ultralytics.nn.checkpoint.describe import describe_file
 from ultralytics.nn.checkpoint.format import pack_model, save_checkpoint
 from ultralytics.nn.families import FAMILIES, Family
 from ultralytics.nn.tasks import BaseModel, check_rebuilds, family_of_yaml, load_checkpoint
-from ultralytics.utils.callbacks import Callback, Callbacks
+from ultralytics.utils.callbacks import Callback, CallbackMixin, Callbacks
 from ultralytics.utils.checks import check_file, check_imgsz
 from ultralytics.utils.config.absent import absence
 from ultralytics.utils.dist import ProcessLock
@@ -199,11 +199,13 @@ class Model(TrackMode):
         family = FAMILIES.named(self.family_name)
         return {family.task: {"model": family.network, **family.classes()}}
 
-    def _class(self, role: str) -> type[Any]:
-        """Return the class that plays `role` for the task; NotImplementedError names class, mode and task."""
-        found = self.task_map.get(self.task, {}).get(role)
+    def _class(self, role: str, given: type[Any] | None = None) -> type[Any]:
+        """Return the class that plays `role`, as given or of the task; an error names class, mode and task."""
+        found = given or self.task_map.get(self.task, {}).get(role)
         if found is None:
             raise NotImplementedError(f"{type(self).__name__} has no '{role}' for task '{self.task}'")
+        if isinstance(found, CallbackMixin):
+            raise ConfigTypeError(f"{role}= takes the class {type(found).__name__}, not an object of it")
         return found
 
     def _args(self, mode: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,7 +240,7 @@ class Model(TrackMode):
         """
         args = self._args("predict", {"batch": 1, "save": False, **kwargs})
         args.pop("data", None)
-        found = self._start(predictor or self._class("predictor"), args, source)
+        found = self._start(self._class("predictor", predictor), args, source)
         return found if stream else ResultList(found)
 
     def embed(self, source: Any = None, stream: bool = False, **kwargs: Any) -> list[Any] | Iterator[Any]:
@@ -270,7 +272,7 @@ class Model(TrackMode):
 
     def val(self, validator: type[Any] | None = None, **kwargs: Any) -> DetMetrics:
         """Evaluate on a data set (`data=`, else the one that the weights were trained on); return the metrics."""
-        cls = validator or self._class("validator")
+        cls = self._class("validator", validator)
         args = self._args("val", kwargs)
         run = cls(args=args, _callbacks=self.callbacks)
         with naming_stored_data(self.overrides.get("data"), kwargs, self.ckpt_path):
@@ -285,7 +287,7 @@ class Model(TrackMode):
         object's weights file, `resume="last.pt"` from that file.
         """
         self._need_network("train")
-        cls = trainer or self._class("trainer")
+        cls = self._class("trainer", trainer)
         args = self._args("train", kwargs)
         if args.get("resume") is True and self.ckpt_path:
             args["resume"] = self.ckpt_path

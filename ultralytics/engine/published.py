@@ -15,7 +15,7 @@ from ultralytics.nn.checkpoint.class_names import MAX_CONFIG
 from ultralytics.nn.checkpoint.format import as_checkpoint, foreign_tensors, read_content
 from ultralytics.utils.checks import check_file
 from ultralytics.utils.errors import CheckpointError, ConfigError, NotFoundError
-from ultralytics.utils.files import atomic_write, file_sha256
+from ultralytics.utils.files import atomic_write, file_sha256, user_path
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.remote.catalogue import (
     HUB,
@@ -46,7 +46,7 @@ def locate_weights(text: str) -> str:
     Raises:
         NotFoundError: published weights that are not there; the message has file, address, folder and command.
     """
-    path = Path(text).expanduser()
+    path = user_path(text)
     if (path / HUB_FILES[-1]).is_file() and (path / HUB_FILES[0]).is_file():
         return str(path / HUB_FILES[-1])
     if path.is_file() or (len(path.parts) != 1 and not text.startswith(HUB)):
@@ -156,7 +156,7 @@ class _Fetching:
             return file.url
         if is_web_address(self.mirror):
             return f"{self.mirror.rstrip('/')}/{quote(file.file)}"
-        return str(Path(self.mirror).expanduser() / file.file)
+        return str(user_path(self.mirror) / file.file)
 
     def _rule(self, url: str, file: RemoteFile, sha256: str | None) -> FetchRule:
         hosts = redirect_hosts(url) if self.mirror is None else ()

@@ -19,7 +19,7 @@ from torch import nn
 
 from ultralytics.data.augment.pipeline import AugmentParams
 from ultralytics.data.build import EpochSampler, batches_of, stop_workers
-from ultralytics.data.types import Batch
+from ultralytics.data.types import Batch, FollowsEpochs
 from ultralytics.engine.training import optimizer as optim
 from ultralytics.engine.training.autobatch import explain_out_of_memory, is_out_of_memory
 from ultralytics.engine.training.console import (
@@ -134,6 +134,8 @@ class BaseTrainer(TrainerSetup):
             self.train_loader.sampler.set_start(p.batch * (self.train_loader.batch_size or 1))
         elif hasattr(self.train_loader.sampler, "set_epoch"):
             self.train_loader.sampler.set_epoch(p.epoch)
+        if isinstance(self.train_loader.dataset, FollowsEpochs):
+            self.train_loader.dataset.set_epoch(p.epoch)
         self.meter.start(p.loss_sum if p.batch else (), p.batch)
         self.optimizer.zero_grad()
         self.recovery.open_batches = 0

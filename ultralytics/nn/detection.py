@@ -6,8 +6,9 @@ Shapes: B batch, C channels, H x W image, Q queries, N targets of the whole batc
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, SupportsIndex, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from ultralytics.nn.build.plans import PlannedLayer
 from ultralytics.nn.build.spec import ModelSpec
 from ultralytics.nn.checkpoint.remap import without_padding_class
 from ultralytics.nn.classify import from_official, is_official
-from ultralytics.nn.families import Criterion, Family, Scored, family_of, register_family
+from ultralytics.nn.families import Criterion, Family, Scored, family_of, family_of_yaml, register_family
 from ultralytics.nn.modules.head import DecoderOutput, RTDETRDecoder
 from ultralytics.nn.registry import REGISTRY
 from ultralytics.nn.transfer import TransferReport, is_class, transfer
@@ -28,10 +29,29 @@ from ultralytics.utils.errors import CheckpointError
 from ultralytics.utils.log import LOGGER
 
 
+@lru_cache(maxsize=64)
+def _of_family(cls: type[DetectionModel], network: type[YamlModel]) -> type[DetectionModel]:
+    """Return `cls` with the network class of a family as its further base: what `cls` replaces is called first."""
+
+    def reduce(self: DetectionModel, protocol: SupportsIndex) -> tuple[Any, ...]:
+        return _new_of_family, (cls, network), *object.__reduce_ex__(self, protocol)[2:]
+
+    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    made: type[DetectionModel] = type(cls.__name__, (cls, network), {**names, "__reduce_ex__": reduce})
+    return made
+
+
+def _new_of_family(cls: type[DetectionModel], network: type[YamlModel]) -> DetectionModel:
+    made = _of_family(cls, network)
+    return made.__new__(made)
+
+
 class DetectionModel(YamlModel):
     """A detector from a YAML file or mapping; its family is found by its head.
 
-    The criterion is made at the first loss, from `args`. Arguments and errors are those of `YamlModel`.
+    Made by this name, the network is of the class of that family; a subclass of this class takes over the methods of
+    that class as well. The criterion is made at the first loss, from `args`. Arguments and errors are those of
+    `YamlModel`.
     """
 
     task = "detect"
@@ -43,6 +63,17 @@ class DetectionModel(YamlModel):
     frozen_parts: tuple[str, ...] = ()
     """Parts of the names of parameters that are constants, which no run trains."""
     criterion: Any
+
+    def __new__(cls, cfg: str | Path | Mapping[str, Any] | None = None, *_: object, **options: Any) -> DetectionModel:
+        """Choose the class by the head of the YAML; copies and networks of a family are what they are."""
+        cfg = options.get("cfg", cfg)
+        generic = cls.checkpoint_name == DetectionModel.checkpoint_name
+        family = family_of_yaml(cfg, options.get("scale")) if generic and cfg is not None else None
+        if family is None or issubclass(cls, family.network):
+            return super().__new__(cls)
+        if issubclass(family.network, cls):
+            return super().__new__(family.network)
+        return _new_of_family(cls, family.network)
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
 
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from ultralytics.cfg.keys import Trait
 from ultralytics.models.utils.targets import Targets
 from ultralytics.nn.build.names import find_entry
+from ultralytics.nn.build.spec import load_model_yaml
 from ultralytics.utils.errors import ConfigError, ModelYAMLError
 
 if TYPE_CHECKING:
@@ -176,6 +178,15 @@ def family_of_head(head: type[nn.Module], default: str | None = None) -> Family:
     if default is None:
         raise ConfigError(f"{head.__name__}: no detector family has this head", "add it by register_family")
     return FAMILIES.named(default)
+
+
+def family_of_yaml(cfg: str | Path | Mapping[str, Any], scale: str | None = None) -> Family | None:
+    """Return the family of a model YAML, by the module of its last row; None where that row names no known head."""
+    try:
+        head = find_entry(load_model_yaml(cfg, scale=scale).layers[-1].module).cls
+    except ModelYAMLError:  # building it raises the error, with the place in the file
+        return None
+    return FAMILIES.of_head(head)
 
 
 def find_family(model: Any) -> Family | None:

@@ -24,7 +24,6 @@ from ultralytics.nn.absent_tasks import (
 )
 from ultralytics.nn.base_model import BaseModel
 from ultralytics.nn.build.builder import parse_model, set_batch_norm
-from ultralytics.nn.build.names import find_entry
 from ultralytics.nn.build.spec import guess_model_scale, load_model_yaml
 from ultralytics.nn.build.user_blocks import check_user_modules
 from ultralytics.nn.checkpoint.format import pack_model, read_checkpoint, save_checkpoint, to_plain
@@ -32,7 +31,7 @@ from ultralytics.nn.checkpoint.validate import record_budget, safe_yaml
 from ultralytics.nn.classify import ClassificationModel
 from ultralytics.nn.detection import DetectionModel, RTDETRDetectionModel
 from ultralytics.nn.dfine import DFINEDetectionModel
-from ultralytics.nn.families import FAMILIES, Family
+from ultralytics.nn.families import FAMILIES, family_of_yaml
 from ultralytics.nn.yaml_model import YamlModel
 from ultralytics.nn.yolo import YOLODetectionModel
 from ultralytics.utils.config.absent import absent
@@ -168,15 +167,6 @@ def attempt_load_weights(weights: str | Path, device: str | torch.device = "cpu"
 def yaml_model_load(path: str | Path) -> dict[str, Any]:
     """A model YAML as a dict, with `nc`, `scale` and `yaml_file` filled in."""
     return dict(load_model_yaml(path).data)
-
-
-def family_of_yaml(cfg: str | Path | Mapping[str, Any], scale: str | None = None) -> Family | None:
-    """Return the family of a model YAML, by the module of its last row; None where that row names no known head."""
-    try:
-        head = find_entry(load_model_yaml(cfg, scale=scale).layers[-1].module).cls
-    except ModelYAMLError:  # building it raises the error, with the place in the file
-        return None
-    return FAMILIES.of_head(head)
 
 
 def guess_model_task(model: object) -> str:

@@ -6,6 +6,7 @@ from ultralytics.data.loaders.files import (
     LoadScreenshots,
     LoadStreams,
     LoadTensor,
+    SourceTypes,
 )
 
-__all__ = ["LoadImagesAndVideos", "LoadPilAndNumpy", "LoadScreenshots", "LoadStreams", "LoadTensor"]
+__all__ = ["LoadImagesAndVideos", "LoadPilAndNumpy", "LoadScreenshots", "LoadStreams", "LoadTensor", "SourceTypes"]

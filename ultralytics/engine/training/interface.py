@@ -300,7 +300,7 @@ class TrainerInterface(CallbackMixin):
 
     def set_model_attributes(self) -> None:
         """Give the network what it needs of the run: its arguments."""
-        self.model.args = dict(self.args)
+        self.model.args = self.args.writable()  # as attributes, which criteria of the user's own read
         self.model.activation_checkpointing = bool(self.args.activation_checkpointing)
 
     def get_validator(self) -> BaseValidator:
