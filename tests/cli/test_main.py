@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -391,3 +393,16 @@ def test_checks(capsys: pytest.CaptureFixture[str]) -> None:
     cli.entrypoint(["checks"])
     out = capsys.readouterr().out
     assert "imported from" in out and str(DEFAULT_CFG_PATH.parents[2]) in out
+
+
+@pytest.mark.parametrize("end", ["| head -1", ">&-", "> /dev/full"])
+@pytest.mark.parametrize("command", ["cfg", "nonsense"])
+def test_an_output_that_is_not_read_ends_in_no_traceback(command: str, end: str) -> None:
+    """The reader has gone, there is no output, or its disk is full."""
+    if end.endswith("full") and not Path("/dev/full").exists():
+        pytest.skip("this system has no full device")
+    environment = {**os.environ, "PYTHONPATH": str(Path(ultralytics.__file__).parents[1])}
+    line = f"{shlex.quote(sys.executable)} -m ultralytics {command} {end}"
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, env=environment)
+    assert "Traceback" not in done.stderr and "Logging error" not in done.stderr
+    assert len(done.stderr.splitlines()) <= 3

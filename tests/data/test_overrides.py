@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from tests.engine.tiny import IMAGES, write_dataset
 from ultralytics.data.augment import v8_transforms
 from ultralytics.data.base import DATASET_NOT_CALLED
+from ultralytics.data.types import EpochIndex
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.models.rtdetr.val import RTDETRDataset
 from ultralytics.utils.errors import ConfigError
@@ -61,6 +63,33 @@ def test_methods_are_called(data: dict[str, Any], crop: float) -> None:
         assert set(sample["cls"].unique().tolist()) <= {2.0}
         dataset.close_mosaic(hyp)
     assert torch.equal(dataset[0]["img"], torch.full((3, 64, 64), 7, dtype=torch.uint8))
+
+
+class ByIndex(RTDETRDataset):
+    """Draws samples by a rule of its own, as scripts for rare classes do: from any key the second image."""
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.transforms(self.get_image_and_label(key if key == 2 else 1))
+
+
+def test_a_sample_by_its_index_follows_the_epoch(data: dict[str, Any]) -> None:
+    """Indices of a plain sampler are augmented otherwise in each epoch, in worker processes that already run too."""
+    hyp = Rates(mosaic=0.0, iou_crop=0.0, degrees=0.0, translate=0.0, scale=0.9, fliplr=0.5)
+    plain, mine = (
+        cls(img_path=data["train"], imgsz=64, data=data, hyp=hyp, augment=True) for cls in (RTDETRDataset, ByIndex)
+    )
+    pictures = []
+    for epoch in range(3):
+        plain.set_epoch(epoch)
+        mine.set_epoch(epoch)
+        want = plain[(epoch, 1)]["img"]
+        assert torch.equal(plain[1]["img"], want) and torch.equal(mine[0]["img"], want)
+        assert torch.equal(plain[EpochIndex(1, epoch)]["img"], want)
+        assert torch.equal(mine[EpochIndex(2, 7)]["img"], plain[(7, 2)]["img"]), "an index knows its own epoch"
+        pictures.append(want)
+    assert not torch.equal(pictures[0], pictures[1]) and not torch.equal(pictures[1], pictures[2])
+    index = pickle.loads(pickle.dumps(EpochIndex(5, 3)))
+    assert index == 5 and index.epoch == 3 and [7, 8][EpochIndex(1, 9)] == 8
 
 
 @pytest.mark.parametrize("name", DATASET_NOT_CALLED)

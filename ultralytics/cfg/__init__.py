@@ -14,6 +14,7 @@ from typing import Any
 from ultralytics.cfg.args import Args
 from ultralytics.cfg.resolution import Overrides, Source, apply_recipe, resolve
 from ultralytics.cfg.schema import MODES, TASKS
+from ultralytics.utils.config.absent import absent
 from ultralytics.utils.config.settings import SETTINGS
 from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.files import increment_path
@@ -63,6 +64,8 @@ _WHERE: Mapping[str, tuple[str, str]] = {
     "entrypoint": ("ultralytics.cli.main", "entrypoint"),
     "copy_default_cfg": ("ultralytics.cli.main", "copy_default_cfg"),
     "merge_equals_args": ("ultralytics.cli.grammar", "join_pieces"),
+    "parse_key_value_pair": ("ultralytics.cli.grammar", "parse_pair"),
+    "handle_yolo_settings": ("ultralytics.cli.main", "change_settings"),
     "smart_value": ("ultralytics.cli.grammar", "value_of"),
     "check_cfg": ("ultralytics.cfg.interface", "check_cfg"),
     "check_dict_alignment": ("ultralytics.cfg.interface", "check_dict_alignment"),
@@ -73,4 +76,4 @@ def __getattr__(name: str) -> Any:
     if name in _WHERE:
         module, attribute = _WHERE[name]
         return getattr(importlib.import_module(module), attribute)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise absent(__name__, name)

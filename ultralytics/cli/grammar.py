@@ -115,6 +115,18 @@ def parse_overrides(argv: Sequence[str]) -> dict[str, Any]:
     return values
 
 
+def parse_pair(pair: str) -> tuple[str, Any]:
+    """Return key and value of `key=value`; raise ConfigError where one of them is missing.
+
+    >>> parse_pair("imgsz = 640")
+    ('imgsz', 640)
+    """
+    key, _, value = (part.strip() for part in pair.partition("="))
+    if not key or not value:
+        raise ConfigError(f"{pair!r} is not a key=value pair")
+    return key, value_of(value)
+
+
 def value_of(text: str, kind: kinds.Kind | None = None) -> Any:
     """The value of a token: none, true, false, a Python literal, or the text itself, which is kept for string kinds."""
     text = unquoted(text)

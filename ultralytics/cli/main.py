@@ -244,7 +244,7 @@ def _copy_cfg(rest: Sequence[str]) -> None:
     copy_default_cfg()
 
 
-def _settings(rest: Sequence[str]) -> None:
+def change_settings(rest: Sequence[str]) -> None:
     """Show, reset or change the settings."""
     if list(rest) == ["reset"]:
         SETTINGS.reset()
@@ -266,7 +266,7 @@ _SPECIAL: Mapping[str, Callable[[Sequence[str]], None]] = {
     **dict.fromkeys(("help", "h"), _print_help),
     **dict.fromkeys(("version", "v"), _print_version),
     **dict.fromkeys(("checks", "check"), _checks),
-    **dict.fromkeys(("settings", "setting"), _settings),
+    **dict.fromkeys(("settings", "setting"), change_settings),
     "cfg": _print_cfg,
     **dict.fromkeys(("copy-cfg", "c"), _copy_cfg),
 }

@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ultralytics.data.dataset import YOLODataset, collate_fn
-from ultralytics.data.loaders.open import load_inference_source
+from ultralytics.data.loaders.open import check_source, load_inference_source
 from ultralytics.data.types import EpochIndex
 from ultralytics.utils.dist import world_size
 from ultralytics.utils.errors import ConfigError, UserError, WorkerError
@@ -28,6 +28,7 @@ __all__ = [
     "batches_of",
     "build_dataloader",
     "build_yolo_dataset",
+    "check_source",
     "fraction_of",
     "load_inference_source",
     "seed_worker",

@@ -18,6 +18,7 @@ from ultralytics.data.labels.verify import exif_size, get_hash, verify_image, ve
 from ultralytics.data.paths import IMG_FORMATS, VID_FORMATS, img2label_paths, list_images, pick_fraction, suffix_of
 from ultralytics.utils import LOGGER, ROOT, SETTINGS
 from ultralytics.utils.checks import check_yaml, nearest
+from ultralytics.utils.config.absent import absent
 from ultralytics.utils.config.yaml_io import load_with_lines
 from ultralytics.utils.downloads import download
 from ultralytics.utils.errors import ConfigError, DatasetError, NotFoundError, printable
@@ -304,10 +305,17 @@ def _fetch_dataset(spec: _DataYAML, how: object, root: Path) -> None:
     download(how["url"], root.parent, sha256=str(how["sha256"]), unzip=True)
 
 
+_ELSEWHERE: Mapping[str, tuple[str, str]] = {
+    "check_cls_dataset": ("ultralytics.data.classify", "check_cls_dataset"),
+    "autosplit": ("ultralytics.data.split", "autosplit"),
+    "compress_one_image": ("ultralytics.utils.interface.images", "compress_one_image"),
+    "find_dataset_yaml": (__name__, "find_data_yaml"),
+}
+"""Names that scripts import from here, with their modules and their names there."""
+
+
 def __getattr__(name: str) -> Any:
-    """Look up what scripts import from here: the check of a data set for classification, the YAML of a folder."""
-    if name == "check_cls_dataset":
-        return getattr(importlib.import_module("ultralytics.data.classify"), name)
-    if name == "find_dataset_yaml":
-        return find_data_yaml
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _ELSEWHERE:
+        raise absent(__name__, name)
+    module, attribute = _ELSEWHERE[name]
+    return getattr(importlib.import_module(module), attribute)

@@ -85,7 +85,8 @@ def _folder(setting: str) -> Path:
 
 _SYSTEM = """MACOS LINUX WINDOWS ARM64 PYTHON_VERSION env_bool is_colab is_kaggle is_jupyter is_docker
 is_github_action_running is_pytest_running is_online is_dir_writeable remove_colorstr deprecation_warn get_default_args
-threaded TryExcept Retry get_ubuntu_version""".split()
+threaded TryExcept Retry get_ubuntu_version is_ubuntu is_raspberrypi is_pip_package plt_settings ThreadingLocked
+SimpleClass""".split()
 
 _COMPUTED: Mapping[str, Callable[[], Any]] = {
     "__version__": lambda: importlib.import_module("ultralytics").__version__,

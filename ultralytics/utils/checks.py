@@ -300,7 +300,11 @@ def print_checks(verbose: bool = True, device: str = "") -> dict[str, Any]:
 _IN_INTERFACE = {
     **dict.fromkeys(("is_ascii", "print_args"), "interface.system"),
     **dict.fromkeys(("cuda_device_count", "cuda_is_available"), "interface.networks"),
-    **dict.fromkeys(("check_imshow", "check_is_path_safe", "check_python", "check_version"), "interface.versions"),
+    **dict.fromkeys(
+        """check_imshow check_is_path_safe check_model_file_from_stem check_python check_torchvision check_version
+        check_yolov5u_filename parse_requirements parse_version""".split(),
+        "interface.versions",
+    ),
 }
 """Names that scripts import from here, and the modules that define them."""
 

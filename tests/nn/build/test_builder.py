@@ -121,6 +121,7 @@ BROKEN = [
     (10, "[[3, 9, 6], 2, RTDETRDecoder, [nc]]", ["repeats"]),
     (9, "[[3, 4, 6], 1, RTDETRDecoder, [nc]]", ["must be the last row"]),
     (10, "[-1, 1, Conv, [32]]", ["must be a head", "RTDETRDecoder"]),
+    (10, "[[3, 9, 6], 1, RTDETRDecoder, [num_classes, 32]]", ["count of a head is written nc, not num_classes"]),
     (10, "[[3, 9, 6], 1, RTDETRDecoder, [7, 32]]", ["built for 7 classes", "nc is 4", "write nc"]),
     (10, "[[3, 9, 6], 1, RTDETRDecoder, [nc, 32, 0]]", ["nq=0", "at least 1"]),
     (10, "[[3, 9, 6], 1, RTDETRDecoder, [nc, 32, 20, 4, 4, 1, 64, 0.0, None, -9]]", ["eval_idx=-9", "-1 to 0"]),

@@ -116,6 +116,8 @@ def test_print(capsys: pytest.CaptureFixture[str]) -> None:
         ("names: [a\uff0c b\n", "full-width comma"),
         ("a:\n\tb: 1\n", "a tab"),
         ("a: [1, 2\nb: 3\n", "line|1: .*is the bracket that opens here closed"),
+        ("rows:\n  - [-1, 1, Conv\uff0c [16, 3, 2]]\n", r":2:[\s\S]*full-width comma"),
+        ("rows:\n  - [-1, 1, Conv, [16, 3, 2]\n  - [-1, 1, Conv, [32]]\n", r":2:[\s\S]*bracket that opens here"),
     ],
 )
 def test_the_character_that_is_not_yaml_is_named(text: str, hint: str, tmp_path: Path) -> None:

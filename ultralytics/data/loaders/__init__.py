@@ -7,6 +7,15 @@ from ultralytics.data.loaders.files import (
     LoadStreams,
     LoadTensor,
     SourceTypes,
+    autocast_list,
 )
 
-__all__ = ["LoadImagesAndVideos", "LoadPilAndNumpy", "LoadScreenshots", "LoadStreams", "LoadTensor", "SourceTypes"]
+__all__ = [
+    "LoadImagesAndVideos",
+    "LoadPilAndNumpy",
+    "LoadScreenshots",
+    "LoadStreams",
+    "LoadTensor",
+    "SourceTypes",
+    "autocast_list",
+]

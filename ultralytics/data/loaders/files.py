@@ -268,6 +268,11 @@ class LoadPilAndNumpy(InferenceSource):
         """The images in memory, (H, W, 3) BGR each."""
         return [to_bgr(item)[1] for item in self.images if not isinstance(item, Stored)]
 
+    @property
+    def paths(self) -> list[str]:
+        """Their names, as the results have them."""
+        return [i.name if isinstance(i, Stored) else to_bgr(i, number)[0] for number, i in enumerate(self.images)]
+
     def items(self) -> Iterator[tuple[str, Any, str]]:
         """Yield the images; their names are their files' or `image0.jpg`, `image1.jpg`, ..."""
         for number, item in enumerate(self.images):
@@ -317,10 +322,15 @@ class LoadTensor(InferenceSource):
         """The tensor (B, C, H, W) in 0..1."""
         return self.tensor
 
+    @property
+    def paths(self) -> list[str]:
+        """Names of its images, as the results have them."""
+        return [f"image{i}.jpg" for i in range(self.nf)]
+
     def __iter__(self) -> Iterator[Item]:
         """Yield the tensor as one batch."""
         self.count = self.nf
-        names = [f"image{i}.jpg" for i in range(self.nf)]
+        names = self.paths
         yield names, self.tensor, [f"image {i + 1}/{self.nf} {n}: " for i, n in enumerate(names)]
 
 
@@ -411,6 +421,18 @@ def to_bgr(item: object, number: int = 0) -> tuple[str, Pixels]:
     if isinstance(item, np.ndarray):
         return name, as_bgr(as_uint8(item))
     raise ConfigError(f"source: item {number} is a {type(item).__name__}, not an image, array or bytes")
+
+
+def autocast_list(source: Sequence[object]) -> list[Image.Image | Pixels]:
+    """Return images that are files or in memory as Pillow images, and arrays as they are."""
+    return [i if isinstance(i, (np.ndarray, Image.Image)) else Image.fromarray(_read(i)[..., ::-1]) for i in source]
+
+
+def _read(file: object) -> Pixels:
+    image = imread(str(file))
+    if image is None:
+        raise NotFoundError(f"{file}: cannot be read as an image")
+    return image
 
 
 def as_bgr(image: Pixels) -> Pixels:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -51,6 +52,20 @@ def load_inference_source(
     raise ConfigError(f"source of type {type(source).__name__} is of no known kind")
 
 
+def check_source(source: object) -> tuple[Any, bool, bool, bool, bool, bool]:
+    """Return a source and what it is: live, the screen, images in memory, a loader that is open, a tensor."""
+    opened, tensor, memory = isinstance(source, InferenceSource), isinstance(source, torch.Tensor), in_memory(source)
+    entries: Sequence[object] = source if isinstance(source, (list, tuple)) else [source]
+    texts = [] if opened or tensor or memory else [str(entry).strip() for entry in entries]
+    screen = any(_is_screen(text) for text in texts)
+    live = any(text.lower().endswith(".streams") or is_live(text) for text in texts)
+    return source, live and not screen, screen, memory, opened, tensor
+
+
+def _is_screen(text: str) -> bool:
+    return text.split(" ", 1)[0].lower() == "screen" and not Path(text).exists()
+
+
 def _open_list(items: Sequence[object], batch: int, vid_stride: int, buffer: bool, channels: int) -> InferenceSource:
     """Files and addresses of files, live sources, or a mixture with images in memory."""
     texts = [str(s).strip() for s in items if isinstance(s, (str, int, Path))]
@@ -67,7 +82,7 @@ def _open_list(items: Sequence[object], batch: int, vid_stride: int, buffer: boo
 def _open_text(source: str | int | Path, batch: int, vid_stride: int, buffer: bool, channels: int) -> InferenceSource:
     """One path, address, number or keyword."""
     text = str(source).strip()
-    if text.split(" ", 1)[0].lower() == "screen" and not Path(text).exists():
+    if _is_screen(text):
         return LoadScreenshots(text, channels)
     if text.lower().endswith(".streams"):
         lines = [line.strip() for line in list_text(Path(check_file(text))).splitlines()]

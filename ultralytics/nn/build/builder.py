@@ -283,14 +283,11 @@ class _Planner:
         named = plan.kwargs if plan is not None and plan.kwargs is not None else layer.kwargs
         shown = [*map(repr, plan.args if plan else ()), *(f"{k}={v!r}" for k, v in named.items())]
         call = "" if plan is None else f", called as {entry.cls.__name__}({', '.join(shown)})"
-        hint = "the row leaves out the input channels (and the repeats, where the block takes them)"
-        if entry.rule is None and _is_torch_class(entry.cls):
-            hint = "the row gives all arguments, the input channels too"
         raise self.spec.error(
             layer,
             f"wrong arguments {[*layer.args, *(f'{k}={v}' for k, v in layer.kwargs.items())]}: {problem}",
             f"signature: {signature_text(entry.cls)}{call}",
-            hint,
+            _argument_hint(layer, entry),
         )
 
     def _run(self, layer: LayerSpec, entry: Entry, plan: Plan, row: RowContext, inputs: object) -> object:
@@ -355,6 +352,15 @@ class _Planner:
                 "fix the rule at @register, or the arguments of the row",
             )
         return seen
+
+
+def _argument_hint(layer: LayerSpec, entry: Entry) -> str:
+    """Say how arguments of a row are written, for one that its block does not take."""
+    if entry.is_head and layer.args and isinstance(layer.args[0], str) and layer.args[0] != "nc":
+        return f"the class count of a head is written nc, not {layer.args[0]:.40}"
+    if entry.rule is None and _is_torch_class(entry.cls):
+        return "the row gives all arguments, the input channels too"
+    return "the row leaves out the input channels (and the repeats, where the block takes them)"
 
 
 def _is_torch_class(cls: type) -> bool:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.errors import ConfigError, NotFoundError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.plotting.window import show_image
@@ -34,6 +34,27 @@ def imwrite(filename: str | Path, img: npt.NDArray[np.uint8], params: Sequence[i
         with atomic_write(path, "wb") as f:
             f.write(data.tobytes())
     return bool(done)
+
+
+def compress_one_image(f: str | Path, f_new: str | Path | None = None, max_dim: int = 1920, quality: int = 50) -> None:
+    """Shrink a picture so that its longer side has at most `max_dim` px, and write it as the kind that its name says.
+
+    It replaces the picture unless `f_new` names another file; `quality` is that of JPEG and WebP, 1 to 100.
+
+    Raises:
+        NotFoundError: there is no picture that can be read.
+        ConfigError: the result cannot be written as that kind.
+    """
+    image = imread(f)
+    if image is None:
+        raise NotFoundError(f"{f}: cannot be read as a picture")
+    gain = max_dim / max(image.shape[:2])
+    if gain < 1:
+        height, width = (max(1, round(side * gain)) for side in image.shape[:2])
+        image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    options = (cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_WEBP_QUALITY, quality)
+    if not imwrite(f_new or f, image, options):
+        raise ConfigError(f"{f_new or f}: cannot be written as a picture of this kind", "such as .jpg, .png, .webp")
 
 
 def imshow(winname: str, mat: npt.NDArray[np.uint8]) -> None:

@@ -107,7 +107,10 @@ def safe_download(
     """Fetch a file into a folder or under a name, unpack it where it is an archive, and return its path.
 
     A path that exists already, in the place of an address, is only unpacked. `delete` removes the archive. `curl`,
-    `retry`, `min_bytes` and `progress` have no effect: a file is fetched whole or not at all.
+    `retry` and `progress` have no effect: a file is fetched whole or not at all.
+
+    Raises:
+        NotFoundError: nothing is there, or less than `min_bytes`, which does not stay.
     """
     source = Path(str(url))
     if source.is_file():
@@ -115,6 +118,10 @@ def safe_download(
     else:
         folder = Path(dir or ".")
         target = download(str(url), Path(file) if file else folder / url2file(str(url)))
+        size = target.stat().st_size
+        if size < min_bytes:
+            target.unlink()
+            raise NotFoundError(f"{url}: {size} bytes, fewer than min_bytes={min_bytes:g}", "check the address")
     if unzip and target.suffix in {".zip", ".tar", ".gz"}:
         return unzip_file(target, dir or target.parent, exist_ok=exist_ok, delete=delete)
     return target

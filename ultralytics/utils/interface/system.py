@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 import inspect
 import os
 import platform
@@ -63,6 +64,24 @@ def get_ubuntu_version() -> str | None:
     except OSError:  # the system has no such file
         return None
     return release.get("VERSION_ID") if release["ID"] == "ubuntu" else None
+
+
+def is_ubuntu() -> bool:
+    """Whether this is Ubuntu."""
+    return get_ubuntu_version() is not None
+
+
+def is_raspberrypi() -> bool:
+    """Whether this is a Raspberry Pi, by the name that its device tree gives."""
+    model = Path("/proc/device-tree/model")
+    return model.is_file() and "Raspberry Pi" in model.read_text(errors="replace")
+
+
+def is_pip_package(filepath: str = "ultralytics.utils") -> bool:
+    """Whether a module lies in a folder of installed packages."""
+    spec = importlib.util.find_spec(filepath)
+    parts = Path(spec.origin).parts if spec is not None and spec.origin else ()
+    return "site-packages" in parts or "dist-packages" in parts
 
 
 def is_github_action_running() -> bool:
@@ -135,6 +154,57 @@ def threaded(func: Callable[..., Result]) -> Callable[..., threading.Thread | Re
         return thread
 
     return call
+
+
+def plt_settings(
+    rcparams: Mapping[str, Any] | None = None, backend: str = "Agg"
+) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+    """Decorate a function that draws by pyplot: it runs with these settings and this backend, which are then undone."""
+
+    def decorate(func: Callable[..., Result]) -> Callable[..., Result]:
+        @functools.wraps(func)
+        def call(*args: object, **kwargs: object) -> Result:
+            import matplotlib.pyplot as plt
+
+            before = plt.get_backend()
+            plt.switch_backend(backend)
+            try:
+                with plt.rc_context(dict(rcparams or {"font.size": 11})):
+                    return func(*args, **kwargs)
+            finally:
+                plt.switch_backend(before)
+
+        return call
+
+    return decorate
+
+
+class ThreadingLocked:
+    """A decorator: one thread at a time is in the function."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def __call__(self, func: Callable[..., Result]) -> Callable[..., Result]:
+        """Wrap the function."""
+
+        @functools.wraps(func)
+        def call(*args: object, **kwargs: object) -> Result:
+            with self.lock:
+                return func(*args, **kwargs)
+
+        return call
+
+
+class SimpleClass:
+    """A base whose objects print their public attributes."""
+
+    def __str__(self) -> str:
+        lines = [f"{k}: {v!r}" for k, v in vars(self).items() if not k.startswith("_")]
+        return "\n".join([f"{type(self).__module__}.{type(self).__name__} with attributes", *lines])
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 class TryExcept(contextlib.ContextDecorator):

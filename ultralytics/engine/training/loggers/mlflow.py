@@ -1,7 +1,8 @@
 """Runs in MLflow (https://mlflow.org).
 
 `MLFLOW_TRACKING_URI` names the server or store, else `mlflow.db` in the folder of all runs is used;
-`MLFLOW_EXPERIMENT_NAME` the experiment. See them with: mlflow ui --backend-store-uri sqlite:///runs/mlflow.db
+`MLFLOW_EXPERIMENT_NAME` the experiment. With `MLFLOW_KEEP_RUN_ACTIVE` a run stays open when it has ended, as the active
+one of the process, so that the program logs more into it. See them with: mlflow ui --backend-store-uri sqlite:///runs/mlflow.db
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from ultralytics.engine.training.loggers.base import ServiceLogger, arguments, project_name, run_name
 from ultralytics.engine.training.protocols import HasRows
 from ultralytics.utils import SETTINGS
+from ultralytics.utils.interface.system import env_bool
 
 PARAM_CHARS = 500
 """Longest value of a parameter that every store takes, in characters."""
@@ -37,7 +39,8 @@ class MLflow(ServiceLogger):
         if not store:
             home.mkdir(parents=True, exist_ok=True)
         local = f"sqlite:///{(home / 'mlflow.db').as_posix()}"
-        self.client = self.module.MlflowClient(tracking_uri=store or local)
+        self.store = store or local
+        self.client = self.module.MlflowClient(tracking_uri=self.store)
         if known is not None:
             self.client.update_run(known, status="RUNNING")
             self.id = known
@@ -45,7 +48,7 @@ class MLflow(ServiceLogger):
             experiment = self._experiment(os.getenv("MLFLOW_EXPERIMENT_NAME") or project_name(run), store, home)
             self.id = str(self.client.create_run(experiment, run_name=run_name(run)).info.run_id)
             self._write_params(arguments(run))
-        self.report(f"run {self.id}, mlflow ui --backend-store-uri {store or local}")
+        self.report(f"run {self.id}, mlflow ui --backend-store-uri {self.store}")
         return self.id
 
     def _experiment(self, name: str, store: str | None, home: Path) -> str:
@@ -78,7 +81,12 @@ class MLflow(ServiceLogger):
         self.write(0, {f"final/{name}": value for name, value in metrics.items()})
 
     def end(self, complete: bool) -> None:
-        """Set the state of the run."""
+        """Set the state of the run; one that stays open becomes the active one where there is none."""
+        if env_bool("MLFLOW_KEEP_RUN_ACTIVE"):
+            if self.module.active_run() is None:
+                self.module.set_tracking_uri(self.store)
+                self.module.start_run(run_id=self.id)
+            return
         self.client.set_terminated(self.id, status="FINISHED" if complete else "FAILED")
 
 
