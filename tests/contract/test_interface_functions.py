@@ -23,6 +23,7 @@ from ultralytics import RTDETR
 from ultralytics.data.build import check_source, load_inference_source
 from ultralytics.data.loaders import LoadPilAndNumpy, LoadTensor, autocast_list
 from ultralytics.data.utils import autosplit, compress_one_image, find_dataset_yaml  # type: ignore[attr-defined]
+from ultralytics.engine.results import Results
 from ultralytics.models.rtdetr import RTDETRPredictor
 from ultralytics.nn import tasks
 from ultralytics.nn.families import FAMILIES
@@ -56,6 +57,15 @@ def kind_of(source: object) -> str:
     same, *kinds = check_source(source)
     assert same is source
     return " ".join(name for name, is_it in zip(names, kinds, strict=True) if is_it)
+
+
+def named(names: list[str]) -> RTDETR:
+    """A detector whose names a script has set."""
+    model = RTDETR(TINY)
+    model.model.names = names
+    found = model.predict(PICTURE, imgsz=64, conf=0.001, verbose=False)[0]
+    assert found.verbose() and {row["name"] for row in found.summary()} <= set(names)
+    return model
 
 
 cfg: Any = ultralytics.cfg
@@ -100,6 +110,12 @@ ROWS: dict[str, tuple[Callable[[], Any], Any]] = {
     "detectors by the general name": (
         lambda: [type(tasks.DetectionModel(c, verbose=False)).checkpoint_name for c in (TINY, YOLO_TINY)],
         ["RTDETRDetectionModel", "YOLODetectionModel"],
+    ),
+    "names of results as a list": (lambda: Results(PICTURE, "a.png", ["x", "y"]).names, {0: "x", 1: "y"}),
+    "names of a network as a list": (lambda: named(["x", "y", "z"]).names, {0: "x", 1: "y", 2: "z"}),
+    "no criterion before the first loss": (
+        lambda: hasattr(tasks.DetectionModel(TINY, verbose=False), "criterion"),
+        False,
     ),
     "weights of a path that no system can have": (lambda: RTDETR("x" * 300 + ".pt"), NotFoundError),
     "an object in the place of a class": (

@@ -303,6 +303,13 @@ def test_class_count_mismatch_is_said(data, tmp_path, capsys):
     assert "80 classes" in capsys.readouterr().out
 
 
+def test_the_same_classes_in_another_order_are_reported(data, tmp_path, capsys):
+    oracle = Oracle(truth())
+    oracle.names = dict(enumerate(reversed(list(NAMES.values()))))
+    OracleValidator(args=args(data, tmp_path))(model=oracle)
+    assert "classes in another order" in capsys.readouterr().out
+
+
 def test_hooks_must_be_filled():
     with pytest.raises(NotImplementedError):
         BaseValidator().init_metrics(torch.nn.Identity())

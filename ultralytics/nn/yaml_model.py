@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from ultralytics.nn.checkpoint.format import pack_model, read_checkpoint
 from ultralytics.nn.checkpoint.remap import remap_weights
 from ultralytics.nn.transfer import TransferReport
 from ultralytics.utils.errors import CheckpointError
+from ultralytics.utils.tables import names_by_id
 
 
 class YamlModel(BaseModel):
@@ -65,6 +66,15 @@ class YamlModel(BaseModel):
             log_layers(self.model, plans)
             self.info()
         warn_model(spec, plans)
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Class names by id; they may be set as a list too."""
+        return self._names
+
+    @names.setter
+    def names(self, names: Mapping[int, str] | Sequence[str] | None) -> None:
+        self._names = {} if names is None else names_by_id(names)
 
     def check_last_row(self, spec: ModelSpec, last: PlannedLayer) -> None:
         """Raise ModelYAMLError when the last row cannot end a network of this class."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -108,3 +108,13 @@ def csv_of(table: pd.DataFrame) -> str:
 
 
 TABLE_FORMATS = {"text": aligned, "markdown": markdown, "latex": latex, "csv": comma_separated}
+
+
+def names_by_id(names: Mapping[int, str] | Iterable[str]) -> dict[int, str]:
+    """Return class names by id, from such a table or from names in the order of their ids.
+
+    >>> names_by_id(["cat", "dog"])
+    {0: 'cat', 1: 'dog'}
+    """
+    items = names.items() if isinstance(names, Mapping) else enumerate(names)
+    return {int(i): str(name) for i, name in items}

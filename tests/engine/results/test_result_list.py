@@ -43,6 +43,13 @@ def test_json_and_table() -> None:
     assert found.to_csv().splitlines()[0] == "image,path,name,class,confidence,x1,y1,x2,y2"
 
 
+def test_a_notebook_shows_the_pictures() -> None:
+    """The first eight, each with its name, and how many there are; a result by itself is one picture."""
+    page = results(*[1] * 9)._repr_html_()
+    assert page.count("data:image/png;base64,") == 8 and "9 images" in page and "0.jpg" in page and "folder" not in page
+    assert results(2)[0]._repr_png_().startswith(b"\x89PNG")
+
+
 def test_coco_is_read_by_pycocotools(capsys: pytest.CaptureFixture[str]) -> None:
     coco = pytest.importorskip("pycocotools.coco")
     data = results(2, 0, 1).to_coco(category_ids=[18, 17])

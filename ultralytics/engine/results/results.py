@@ -21,7 +21,7 @@ from ultralytics.utils.files import atomic_write
 from ultralytics.utils.ops import clip_boxes
 from ultralytics.utils.plotting.annotator import Annotator, Color, colors, encoded_png, write_image
 from ultralytics.utils.plotting.window import show_image
-from ultralytics.utils.tables import csv_of
+from ultralytics.utils.tables import csv_of, names_by_id
 from ultralytics.utils.torch_tools.arrays import Pixels
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Results:
         self,
         orig_img: npt.NDArray[Any],
         path: str,
-        names: Mapping[int, str],
+        names: Mapping[int, str] | Sequence[str],
         boxes: Data | Boxes | None = None,
         masks: None = None,
         probs: Data | Probs | None = None,
@@ -72,7 +72,7 @@ class Results:
         self.orig_shape: tuple[int, int] = (int(orig_img.shape[0]), int(orig_img.shape[1]))
         self.boxes = boxes if isinstance(boxes, Boxes) or boxes is None else Boxes(boxes, self.orig_shape)
         self.probs = probs if isinstance(probs, Probs) or probs is None else Probs(probs, self.orig_shape)
-        self.names = dict(names)
+        self.names = names_by_id(names)
         self.path = str(path)
         stages: Speed = {"preprocess": None, "inference": None, "postprocess": None}
         self.speed: Speed = {**stages, **(speed or {})}

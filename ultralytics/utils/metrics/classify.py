@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ultralytics.utils.metrics.confusion import ConfusionMatrix
-from ultralytics.utils.tables import csv_of
+from ultralytics.utils.tables import csv_of, names_by_id
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,9 +29,9 @@ class ClassifyMetrics:
     ClassifyMetrics(2 classes, 3 images: top-1 0.6667, top-5 1)
     """
 
-    def __init__(self, names: Mapping[int, str]) -> None:
+    def __init__(self, names: Mapping[int, str] | Sequence[str]) -> None:
         """Start with nothing measured, for the classes in `names`."""
-        self.names = {int(k): str(v) for k, v in names.items()}
+        self.names = names_by_id(names)
         self.top1 = self.top5 = 0.0
         self.images = np.zeros(len(self.names), np.int64)
         self.correct = np.zeros(len(self.names), np.int64)

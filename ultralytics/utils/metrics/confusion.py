@@ -17,7 +17,7 @@ from torch import Tensor
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.metrics.iou import box_iou
 from ultralytics.utils.plotting.curves import plot_confusion_matrix
-from ultralytics.utils.tables import csv_of
+from ultralytics.utils.tables import csv_of, names_by_id
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,8 +63,7 @@ class ConfusionMatrix:
         `save_matches` is taken for scripts of the interface and has no effect.
         """
         background &= task != "classify"
-        items = names.items() if isinstance(names, Mapping) else enumerate(names)
-        self.names = {int(i): str(name) for i, name in items}
+        self.names = names_by_id(names)
         self.nc = len(self.names)
         self.background = background
         side = self.nc + background

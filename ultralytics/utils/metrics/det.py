@@ -14,7 +14,7 @@ from ultralytics.utils.metrics.bootstrap import SAMPLES, Bootstrap, bootstrap_co
 from ultralytics.utils.metrics.coco import CocoImage, CocoResult, coco_ap
 from ultralytics.utils.metrics.confusion import ConfusionMatrix
 from ultralytics.utils.metrics.report import Table, all_tables
-from ultralytics.utils.tables import csv_of
+from ultralytics.utils.tables import csv_of, names_by_id
 from ultralytics.utils.torch_tools.arrays import Float64Array
 
 if TYPE_CHECKING:
@@ -67,8 +67,7 @@ class DetMetrics:
         self, names: Mapping[int, str] | Sequence[str] = (), coco: bool = False, shown_conf: float = 0.25
     ) -> None:
         """Start empty for the classes in `names`; `shown_conf` is the score above which a user sees a box."""
-        items = names.items() if isinstance(names, Mapping) else enumerate(names)
-        self.names = {int(i): str(name) for i, name in items}
+        self.names = names_by_id(names)
         self.coco = coco
         self.coco_result: CocoResult | None = None
         self.box = Metric(len(self.names))
