@@ -106,6 +106,7 @@ DATASET: Mapping[str, str] = {
     "get_image_and_label": "index",
     "build_transforms": "hyp",
     "close_mosaic": "hyp",
+    "set_epoch": "epoch",
 }
 CLASSES = [
     (RTDETRDataset, DATASET),
