@@ -70,11 +70,12 @@ class YamlModel(BaseModel):
     @property
     def names(self) -> dict[int, str]:
         """Class names by id; they may be set as a list too."""
-        return self._names
+        names: dict[int, str] = self.__dict__.get("names", {})  # where copies of plain attributes find them
+        return names
 
     @names.setter
     def names(self, names: Mapping[int, str] | Sequence[str] | None) -> None:
-        self._names = {} if names is None else names_by_id(names)
+        self.__dict__["names"] = {} if names is None else names_by_id(names)
 
     def check_last_row(self, spec: ModelSpec, last: PlannedLayer) -> None:
         """Raise ModelYAMLError when the last row cannot end a network of this class."""
