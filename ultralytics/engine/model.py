@@ -272,9 +272,8 @@ class Model(TrackMode):
 
     def val(self, validator: type[Any] | None = None, **kwargs: Any) -> DetMetrics:
         """Evaluate on a data set (`data=`, else the one that the weights were trained on); return the metrics."""
-        cls = self._class("validator", validator)
         args = self._args("val", kwargs)
-        run = cls(args=args, _callbacks=self.callbacks)
+        run = self._class("validator", validator)(args=args, _callbacks=self.callbacks)
         with naming_stored_data(self.overrides.get("data"), kwargs, self.ckpt_path):
             run(model=self._runnable(args))
         self.metrics = run.metrics

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ultralytics.cfg.keys import Trait
 from ultralytics.data.augment.pipeline import AugmentParams
 from ultralytics.data.build import EpochSampler, batches_of, stop_workers
 from ultralytics.data.types import Batch, FollowsEpochs
@@ -46,6 +47,7 @@ from ultralytics.engine.training.step import StepChecks, TrainParts, TrainStep, 
 from ultralytics.engine.training.torchrun import train_in_processes
 from ultralytics.nn.checkpoint.format import to_plain
 from ultralytics.nn.cpu.malloc import retained_memory
+from ultralytics.nn.families import find_family
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER, TQDM, colorstr, dist
 from ultralytics.utils.errors import WorkerError
@@ -263,11 +265,9 @@ class BaseTrainer(TrainerSetup):
         self._respect_time(look=measured)  # which took its time, too; an unmeasured epoch must not become the last
         self.scheduler.step()
         p.epoch, p.batch, p.loss_sum = self.epoch + 1, 0, []
-        if self.rank <= 0:
-            write_csv(self.paths.csv, p.rows)
-            if self.args.save or last or self.stop:
-                self.save_model()
-                self.run_callbacks("on_model_save")
+        if self.rank <= 0 and (self.args.save or last or self.stop):
+            self.save_model()
+            self.run_callbacks("on_model_save")
         self.clock.end_epoch()
         self.run_callbacks("on_fit_epoch_end")
         self._leave_if_interrupted()
@@ -308,8 +308,10 @@ class BaseTrainer(TrainerSetup):
 
     # --------------------------------------------------------------------------------------------------------- files
     def save_metrics(self, metrics: dict[str, float]) -> None:
-        """Add the row of an epoch, which results.csv and the checkpoints get."""
+        """Add the row of an epoch to results.csv, and to what the checkpoints get."""
         self.progress.rows.append({"epoch": self.epoch + 1, "time": self._elapsed(), **metrics})
+        if self.rank <= 0:
+            write_csv(self.paths.csv, self.progress.rows)
 
     def save_model(self) -> None:
         """Write best.pt if `is_best`, the checkpoint of a save period, then last.pt, each whole or not at all.
@@ -423,7 +425,8 @@ def log_start(trainer: BaseTrainer) -> None:
         f"{sizes}, {trainer.imgsz} px, {precision}, {trainer.train_loader.num_workers} loader workers\n"
         f"Logging results to {colorstr('bold', str(trainer.save_dir))}\nTraining for {trainer.epochs} epochs..."
     )
-    if trainer.args.loss == "vfl" and "cls_loss" in trainer.loss_names:
+    family = find_family(unwrap_model(trainer.model))
+    if trainer.args.loss == "vfl" and family is not None and Trait.MATCHING in family.arguments:
         LOGGER.info("cls_loss may rise while boxes get better: its targets are their IoU (loss=vfl). Judge by mAP.")
 
 

@@ -60,11 +60,14 @@ def colorstr(*args: str) -> str:
     return "".join(f"\033[{_STYLES[s]}m" for s in styles) + f"{text}\033[0m"
 
 
-def write_text(stream: TextIO, text: str, lead: str = "") -> None:
+def write_text(stream: TextIO | None, text: str, lead: str = "") -> None:
     """Write to a stream: colours only on a terminal; characters that its encoding lacks become `?`.
 
-    Control characters are left out: names and paths come from files. `lead` is written as it is.
+    Control characters are left out: names and paths come from files. `lead` is written as it is. Nothing is written to
+    None, which stands for a closed standard stream (`yolo cfg >&-`).
     """
+    if stream is None:
+        return
     text = lead + _STEERING.sub("", text)
     if not stream.isatty() or os.getenv("NO_COLOR"):
         text = _ESCAPE.sub("", text)

@@ -24,7 +24,7 @@ from ultralytics.data.loaders.streams import Reader, make_reader
 from ultralytics.data.loaders.urls import fetch, fetch_video, file_name, is_web, names_video
 from ultralytics.data.paths import list_text
 from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS, suffix_of
-from ultralytics.utils.checks import require
+from ultralytics.utils.checks import check_file, require
 from ultralytics.utils.errors import ConfigError, NotFoundError
 from ultralytics.utils.files import user_path
 from ultralytics.utils.log import LOGGER
@@ -155,7 +155,7 @@ class LoadImagesAndVideos(InferenceSource):
 
 
 class LoadStreams(InferenceSource):
-    """Live sources: webcam numbers and stream addresses; one batch holds one frame of each.
+    """Live sources: webcam numbers and addresses, or the lines of a `.streams` file; a batch has one frame of each.
 
     With `buffer` false, frames that came while the network was busy are dropped, so that it sees the newest; with it,
     and for files, every frame is seen.
@@ -166,7 +166,7 @@ class LoadStreams(InferenceSource):
     def __init__(
         self, sources: str | Sequence[str], vid_stride: int = 1, buffer: bool = False, channels: int = 3
     ) -> None:
-        self.sources = [sources] if isinstance(sources, str) else list(sources)
+        self.sources = listed_streams(sources) if isinstance(sources, str) else list(sources)
         super().__init__(max(len(self.sources), 1), channels)
         self.mode, self.vid_stride = "stream", max(vid_stride, 1)
         self.nf = len(self.sources)
@@ -332,6 +332,13 @@ class LoadTensor(InferenceSource):
         self.count = self.nf
         names = self.paths
         yield names, self.tensor, [f"image {i + 1}/{self.nf} {n}: " for i, n in enumerate(names)]
+
+
+def listed_streams(text: str) -> list[str]:
+    """Return the sources that the lines of a `.streams` file name; of any other text itself."""
+    if not text.lower().endswith(".streams"):
+        return [text]
+    return [line.strip() for line in list_text(check_file(text)).splitlines() if line.strip()]
 
 
 # ---- what a source is -------------------------------------------------------------------------------------------

@@ -19,8 +19,6 @@ from ultralytics.data.loaders.files import (
     read_mixed,
 )
 from ultralytics.data.loaders.urls import content_type, is_address, is_web, names_image, names_video, refuse_video_site
-from ultralytics.data.paths import list_text
-from ultralytics.utils.checks import check_file
 from ultralytics.utils.errors import ConfigError
 
 
@@ -84,10 +82,7 @@ def _open_text(source: str | int | Path, batch: int, vid_stride: int, buffer: bo
     text = str(source).strip()
     if _is_screen(text):
         return LoadScreenshots(text, channels)
-    if text.lower().endswith(".streams"):
-        lines = [line.strip() for line in list_text(Path(check_file(text))).splitlines()]
-        return LoadStreams([line for line in lines if line], vid_stride, buffer, channels)
-    if is_live(text):
+    if text.lower().endswith(".streams") or is_live(text):
         return LoadStreams(text, vid_stride, buffer, channels)
     return LoadImagesAndVideos(text if is_address(text) else source, batch, vid_stride, channels)
 
