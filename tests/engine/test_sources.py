@@ -182,6 +182,9 @@ def test_streams_file(predictor: RTDETRPredictor, web: str, tmp_path: Path) -> N
     (tmp_path / "cams.streams").write_text(f"{web}/stream\n\n")
     assert len(list(predictor(str(tmp_path / "cams.streams"), stream=True, stream_buffer=True))) == FRAMES
     predictor.update_args({"stream_buffer": False})
+    opened = LoadStreams(str(tmp_path / "cams.streams"), buffer=True)
+    assert opened.bs == 1 and len(list(opened)) == FRAMES
+    opened.close()
 
 
 def test_webcam_numbers_go_to_the_camera(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

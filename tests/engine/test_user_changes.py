@@ -232,6 +232,7 @@ def test_a_row_of_the_users_own_reaches_the_table(data: Path, tmp_path: Path) ->
     class Own(RTDETRTrainer):
         def save_metrics(self, metrics: dict[str, float]) -> None:
             super().save_metrics({**metrics, "own": 7.0})
+            assert self.csv.read_text().endswith(",7\n"), "the table has the row at once"
 
     trainer = Own(overrides={**FAST_RUN, "data": str(data), "project": str(tmp_path), "val": False, "epochs": 1})
     trainer.model, trainer.final_val = trainer.get_model(TINY, verbose=False), False
