@@ -18,11 +18,12 @@ import torch
 from PIL import Image
 
 import ultralytics
+import ultralytics.utils.checks
 from tests.engine.tiny import IMAGES, TINY, draw
 from ultralytics import RTDETR
 from ultralytics.data.build import check_source, load_inference_source
 from ultralytics.data.loaders import LoadPilAndNumpy, LoadTensor, autocast_list
-from ultralytics.data.utils import autosplit, compress_one_image, find_dataset_yaml  # type: ignore[attr-defined]
+from ultralytics.data.utils import autosplit, compress_one_image, find_dataset_yaml
 from ultralytics.engine.results import Results
 from ultralytics.models.rtdetr import RTDETRPredictor
 from ultralytics.nn import tasks
@@ -31,7 +32,6 @@ from ultralytics.utils import (
     ASSETS,
     SimpleClass,
     ThreadingLocked,
-    checks,
     is_pip_package,
     is_raspberrypi,
     is_ubuntu,
@@ -63,12 +63,13 @@ def named(names: list[str]) -> RTDETR:
     """A detector whose names a script has set."""
     model = RTDETR(TINY)
     model.model.names = names
-    found = model.predict(PICTURE, imgsz=64, conf=0.001, verbose=False)[0]
+    (found,) = model.predict(PICTURE, imgsz=64, conf=0.001, verbose=False)
     assert found.verbose() and {row["name"] for row in found.summary()} <= set(names)
     return model
 
 
 cfg: Any = ultralytics.cfg
+checks: Any = ultralytics.utils.checks
 ROWS: dict[str, tuple[Callable[[], Any], Any]] = {
     "three numbers of a version": (lambda: checks.parse_version("2.14.1+cpu"), (2, 14, 1)),
     "what is not a version": (lambda: checks.parse_version("x"), (0, 0, 0)),
@@ -163,13 +164,13 @@ def test_a_network_of_the_general_class_is_of_its_family(yaml: dict[str, Any], t
     plain = FAMILIES.networks()[network.checkpoint_name](yaml, verbose=False)
     plain.load_state_dict(network.state_dict())
     assert isinstance(network, Twice) and isinstance(network, type(plain))
-    network.args = plain.args = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5)  # type: ignore[assignment]
+    network.args = plain.args = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5)
     box = torch.tensor([[0.5, 0.5, 0.3, 0.3]])
     batch = {"img": torch.rand(1, 3, 64, 64), "cls": torch.zeros(1, 1), "bboxes": box, "batch_idx": torch.zeros(1)}
     losses = []
     for net in (plain, network):
         torch.manual_seed(1)  # of the denoising queries
-        losses.append(net.train().loss(batch)[0])  # type: ignore[operator]
+        losses.append(net.train().loss(batch)[0])
     assert torch.allclose(losses[1], 2 * losses[0])
     del network.criterion
     for other in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
