@@ -194,6 +194,26 @@ def test_what_each_package_is_given(name: str, tmp_path: Path, monkeypatch: pyte
     assert "labels" in text and "final/fitness" in text and "lr0" in text
 
 
+@pytest.mark.parametrize(("value", "stays_open"), [(None, False), ("false", False), ("True", True)])
+def test_an_mlflow_run_stays_open_on_request(
+    value: str | None, stays_open: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///m.db")
+    monkeypatch.delenv("MLFLOW_KEEP_RUN_ACTIVE", raising=False)
+    if value is not None:
+        monkeypatch.setenv("MLFLOW_KEEP_RUN_ACTIVE", value)
+    calls = Calls()
+    monkeypatch.setattr(Calls, "active_run", lambda self: None, raising=False)
+    monkeypatch.setattr("ultralytics.engine.training.loggers.attach.import_module", lambda _: calls)
+    logger, run = LOGGER_KINDS["mlflow"].make(), run_of(tmp_path)
+    logger.start(run)
+    logger.finish(run)
+    logger.close(run)
+    names = [name for name, _, _ in calls._log]
+    assert ("set_terminated" in names, "start_run" in names) == (not stays_open, stays_open)
+
+
 # ---------------------------------------------------------------------------------------------- with the packages
 INSTALLED = [name for name, kind in LOGGER_KINDS.items() if importlib.util.find_spec(kind.package)]
 
