@@ -87,6 +87,11 @@ def test_check_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         checks.check_yaml("rtdetr-1.yaml")
     with pytest.raises(NotFoundError, match="Give the path"):
         checks.check_yaml("elsewhere/zzzzzzzz.yaml")
+    for name, kind in (("tiny.yaml", "models"), ("rtdetr-x.yaml", "recipes"), ("mini.yaml", "datasets")):
+        with pytest.raises(NotFoundError) as e:  # a name of one kind is not one of another, and not suggested there
+            checks.check_yaml(name, kind=kind)
+        assert "tiny.yaml" not in str(e.value).splitlines()[-1]
+    assert checks.check_yaml("tiny.yaml", kind="recipes").parent.name == "recipes"
     with pytest.raises(ConfigError, match="suffix"):
         checks.check_yaml("rtdetr-l.pt")
 
