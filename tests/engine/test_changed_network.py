@@ -48,6 +48,27 @@ def test_a_hook_set_after_a_first_prediction_is_called_until_it_is_removed(
     assert len(calls) == 1
 
 
+@pytest.mark.parametrize("layer", [0, -1])
+def test_a_forward_that_is_set_on_a_module_runs(model: RTDETR, layer: int) -> None:
+    """After a first prediction, in each precision: neither folding nor the layers for a CPU replace it."""
+    model.predict(IMAGE, **FAST)
+    module = model.model.model[layer]
+    calls: list[int] = []
+    plain = module.forward
+
+    def counted(*inputs: Any) -> Any:
+        calls.append(1)
+        return plain(*inputs)
+
+    module.forward = counted
+    for amp in (True, False):
+        model.predict(IMAGE, **FAST, amp=amp)
+    assert len(calls) == 2
+    del module.forward
+    model.predict(IMAGE, **FAST)
+    assert len(calls) == 2
+
+
 def test_attributes_of_the_head_hold_after_a_first_prediction(model: RTDETR) -> None:
     assert len(model.predict(IMAGE, conf=0.0, **FAST)[0]) == 30
     kept = model.predictor

@@ -254,10 +254,11 @@ class Model(TrackMode):
         with self._lock:
             run = self.predictor
             if not isinstance(run, cls) or not self._is_current(run, resolved):
-                run = cls(overrides=user_values(resolved))
-                run.setup_model(self._runnable(resolved))
-                self.predictor = run
+                kind = type(run) if isinstance(run, cls) else cls
+                run = self.predictor = kind(overrides=user_values(resolved))
             with run.lock:
+                if run.model is None:  # also one that the user has put here
+                    run.setup_model(self._runnable(resolved))
                 run.update_args(resolved, reset=True)
                 run.follow(self.callbacks)
                 return start_stream(run, source, tracks)
