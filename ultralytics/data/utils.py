@@ -119,12 +119,12 @@ def check_det_dataset(dataset: str | Path, autodownload: bool = True, split: str
     _check_keys(spec, values)
     root = _root(spec, values)
     needed = split or "val"
-    if not values.get(needed):  # absent, or left blank
-        have = ", ".join(s for s in SPLITS if values.get(s))
+    if _is_blank(values.get(needed)):
+        have = ", ".join(s for s in SPLITS if not _is_blank(values.get(s)))
         raise NotFoundError(f"{spec.file}: there is no split '{needed}' (the file has {have})")
     if autodownload and not _exists(_resolve(values[needed], root)) and values.get("download"):
         _fetch_dataset(spec, values["download"], root)
-    splits = {s: _resolve(values[s], root) for s in SPLITS if values.get(s)}
+    splits = {s: _resolve(values[s], root) for s in SPLITS if not _is_blank(values.get(s))}
     if needed not in splits or not _exists(splits[needed]):
         raise NotFoundError(
             f"{spec.file}:{spec.lines.get((needed,), 1)}: {needed}: {splits.get(needed)} does not exist",
@@ -146,13 +146,23 @@ def check_det_dataset(dataset: str | Path, autodownload: bool = True, split: str
 
 def _check_keys(spec: _DataYAML, values: Mapping[str, Any]) -> None:
     for key in ("train", "val"):
-        if not values.get(key):
+        if _is_blank(values.get(key)):
             raise spec.error(key, f"the key '{key}:' is missing", "a data YAML needs train, val and names (or nc)")
     for key, types in KEY_TYPES.items():
         value = values.get(key)
         if value is not None and (not isinstance(value, types) or isinstance(value, bool)):
             wanted = " or ".join(t.__name__ for t in types)
             raise spec.error(key, f"{key}: must be {wanted}, not {type(value).__name__}")
+    for split in SPLITS:
+        entries = values.get(split)
+        wrong = [e for e in entries if _is_blank(e) or not isinstance(e, str)] if isinstance(entries, list) else []
+        if wrong:
+            raise spec.error(split, f"{split}: {wrong[0]!r:.60} is not a folder, a list file or an image", "correct it")
+
+
+def _is_blank(value: object) -> bool:
+    """Whether nothing is given: no value, an empty list, or a string of blanks."""
+    return not (value.strip() if isinstance(value, str) else value)
 
 
 def _label_format(spec: _DataYAML, values: Mapping[str, Any], splits: Mapping[str, Any], root: Path) -> dict[str, Any]:
