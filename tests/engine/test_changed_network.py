@@ -13,6 +13,7 @@ from torch.nn.utils import prune
 
 from tests.engine.tiny import IMAGES, TINY, draw, write_dataset
 from ultralytics import RTDETR
+from ultralytics.engine.results import Results
 from ultralytics.models.rtdetr import RTDETRTrainer
 from ultralytics.nn.tasks import RTDETRDetectionModel, check_rebuilds
 from ultralytics.utils.errors import CheckpointError
@@ -67,6 +68,18 @@ def test_a_forward_that_is_set_on_a_module_runs(model: RTDETR, layer: int) -> No
     del module.forward
     model.predict(IMAGE, **FAST)
     assert len(calls) == 2
+
+
+def test_names_may_be_a_list(model: RTDETR, tmp_path: Path) -> None:
+    """Scripts set `model.model.names = [...]`: results, checkpoints and validation take it as ids from 0."""
+    model.model.names = ["red", "green", "blue"]
+    (found,) = model.predict(IMAGE, conf=0.0, **FAST)
+    want = {0: "red", 1: "green", 2: "blue"}
+    assert found.names == model.names == RTDETR(str(model.save(tmp_path / "a.pt"))).names == want
+    kept = model.predictor
+    model.predict(IMAGE, **FAST)
+    assert model.predictor is kept
+    assert Results(IMAGE, "a.png", ["red"], None).names == {0: "red"}
 
 
 def test_attributes_of_the_head_hold_after_a_first_prediction(model: RTDETR) -> None:

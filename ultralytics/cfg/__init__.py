@@ -14,6 +14,7 @@ from typing import Any
 from ultralytics.cfg.args import Args
 from ultralytics.cfg.resolution import Overrides, Source, apply_recipe, resolve
 from ultralytics.cfg.schema import MODES, TASKS
+from ultralytics.utils.config.absent import absent
 from ultralytics.utils.config.settings import SETTINGS
 from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.files import increment_path
@@ -73,4 +74,4 @@ def __getattr__(name: str) -> Any:
     if name in _WHERE:
         module, attribute = _WHERE[name]
         return getattr(importlib.import_module(module), attribute)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise absent(__name__, name)

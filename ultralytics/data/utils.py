@@ -18,6 +18,7 @@ from ultralytics.data.labels.verify import exif_size, get_hash, verify_image, ve
 from ultralytics.data.paths import IMG_FORMATS, VID_FORMATS, img2label_paths, list_images, pick_fraction, suffix_of
 from ultralytics.utils import LOGGER, ROOT, SETTINGS
 from ultralytics.utils.checks import check_yaml, nearest
+from ultralytics.utils.config.absent import absent
 from ultralytics.utils.config.yaml_io import load_with_lines
 from ultralytics.utils.downloads import download
 from ultralytics.utils.errors import ConfigError, DatasetError, NotFoundError, printable
@@ -171,9 +172,9 @@ def _label_format(spec: _DataYAML, values: Mapping[str, Any], splits: Mapping[st
     if form and form not in LABEL_FORMATS:
         raise spec.error("format", f"format: '{values['format']}' is not one of {', '.join(LABEL_FORMATS)}")
     files = annotation_files(values.get("annotations"), splits, root) if form in {"", "coco"} else {}
-    absent = [f for f in files.values() if not Path(f).is_file()]
-    if absent:
-        raise spec.error("annotations", f"annotations: {absent[0]} does not exist", "correct the path of the JSON file")
+    lost = [f for f in files.values() if not Path(f).is_file()]
+    if lost:
+        raise spec.error("annotations", f"annotations: {lost[0]} does not exist", "correct the path of the JSON file")
     form = form or detect_format(values.get("annotations"), files, splits)
     if form == "coco" and not files:
         raise spec.error("format", "format: coco needs a JSON file for each split", "give 'annotations: {train: ...}'")
@@ -320,4 +321,4 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module("ultralytics.data.classify"), name)
     if name == "find_dataset_yaml":
         return find_data_yaml
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise absent(__name__, name)

@@ -39,7 +39,7 @@ from ultralytics.nn.checkpoint.format import pack_model, save_checkpoint
 from ultralytics.nn.families import FAMILIES, Family
 from ultralytics.nn.tasks import BaseModel, check_rebuilds, family_of_yaml, load_checkpoint
 from ultralytics.utils.callbacks import Callback, Callbacks
-from ultralytics.utils.checks import check_file, check_imgsz
+from ultralytics.utils.checks import check_file, check_imgsz, class_table
 from ultralytics.utils.config.absent import absence
 from ultralytics.utils.dist import ProcessLock
 from ultralytics.utils.errors import ConfigError, ConfigTypeError
@@ -435,7 +435,7 @@ class Model(TrackMode):
     @property
     def names(self) -> dict[int, str]:
         """Class names by id."""
-        return dict(self.model.names)
+        return class_table(self.model.names)
 
     @property
     def transforms(self) -> Any:

@@ -40,7 +40,7 @@ from ultralytics.nn.cpu.versions import ModelVersion
 from ultralytics.nn.families import letterboxes
 from ultralytics.utils import ASSETS, LOGGER, IterableSimpleNamespace
 from ultralytics.utils.callbacks import Callback, CallbackMixin, Callbacks
-from ultralytics.utils.checks import check_imgsz
+from ultralytics.utils.checks import check_imgsz, class_table
 from ultralytics.utils.dist import ProcessLock
 from ultralytics.utils.errors import ConfigError, refuse_uncalled
 from ultralytics.utils.ops import Profile
@@ -237,7 +237,7 @@ class BasePredictor(CallbackMixin):
         """Whether `model` is a copy of this network as it is now; an exported file does not change."""
         if self._version is None:
             return True
-        return dict(self.model.names) == dict(network.names) and self._version.unchanged(network)
+        return self.model.names == class_table(network.names) and self._version.unchanged(network)
 
     def _backend(self, weights: WeightsSource) -> AutoBackend:
         """Return what runs the network; a backend that was given is used as it is."""

@@ -29,7 +29,7 @@ from ultralytics.nn.cpu.malloc import retain_freed_memory
 from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils import LOGGER, TQDM, IterableSimpleNamespace, colorstr, dist
 from ultralytics.utils.callbacks import Callback, CallbackMixin, Callbacks
-from ultralytics.utils.checks import check_imgsz
+from ultralytics.utils.checks import check_imgsz, class_table
 from ultralytics.utils.errors import ConfigError, refuse_uncalled
 from ultralytics.utils.metrics import DetMetrics
 from ultralytics.utils.metrics.report import times_of
@@ -344,7 +344,7 @@ class BaseValidator(CallbackMixin):
             args = self.args.replace(amp=trainer.args.amp, compile=False)
             self.model = load_backend(network, self.device, args)
         self.drawing = bool(self.args.plots) and (trainer.stopper.possible_stop or trainer.epoch >= trainer.epochs - 1)
-        self._set_names(getattr(network, "names", {}))
+        self._set_names(class_table(getattr(network, "names", {})))
         return self.model
 
     def _setup_standalone(self, model: WeightsSource | None) -> Module:
@@ -361,7 +361,7 @@ class BaseValidator(CallbackMixin):
         self.stride = int(max(torch.as_tensor(self.model.stride).flatten().tolist()))
         side = max_side(check_imgsz(max_side(self.args.imgsz), stride=self.stride))
         self.args = self.args.replace(imgsz=side_taken(getattr(self.model, "metadata", None), side))
-        self._set_names(self.model.names)
+        self._set_names(class_table(self.model.names))
         if self.dataloader is None:
             self.dataloader = self.get_dataloader(self._split_path(), int(self.args.batch))
         self.drawing = bool(self.args.plots)

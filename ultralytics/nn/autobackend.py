@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ from ultralytics.nn.cpu import optimize_for_cpu
 from ultralytics.nn.cpu.finite import check_finite
 from ultralytics.nn.tasks import BaseModel, load_checkpoint, pack_model, unpack_model
 from ultralytics.nn.yolo import choose_branch
+from ultralytics.utils.checks import class_table
+from ultralytics.utils.config.absent import absent
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import WEIGHTS_SUFFIXES
 from ultralytics.utils.torch_tools.copying import copy_network, has_hooks, has_own_forward, share_hooks
@@ -141,7 +143,7 @@ class AutoBackend(nn.Module):
                 optimize_for_cpu(self.model, origin)
             else:
                 check_finite(self.model, origin)
-        self.names = runner.names
+        self.names = class_table(runner.names)
         self.stride = runner.stride
         self.task = runner.task
         self.imgsz = runner.imgsz
@@ -200,3 +202,9 @@ def _runner_for(weights: object) -> Loader:
     if suffix not in RUNNERS:
         raise ConfigError(f"cannot run '{weights}': no runner for '{suffix}' files\nknown: {', '.join(RUNNERS)}")
     return RUNNERS[suffix]
+
+
+if not TYPE_CHECKING:  # a type checker shall see what is missing
+
+    def __getattr__(name: str) -> NoReturn:
+        raise absent(__name__, name)

@@ -24,6 +24,7 @@ from ultralytics.nn.modules.head import DecoderOutput, RTDETRDecoder
 from ultralytics.nn.registry import REGISTRY
 from ultralytics.nn.transfer import TransferReport, is_class, transfer
 from ultralytics.nn.yaml_model import YamlModel, weights_of
+from ultralytics.utils.checks import class_table
 from ultralytics.utils.errors import CheckpointError
 from ultralytics.utils.log import LOGGER
 
@@ -127,7 +128,7 @@ class DetectionModel(YamlModel):
 
     def _adopt_names(self, report: TransferReport, names: Mapping[int, str]) -> None:
         """Take over the class names of a source if there are none yet and all class tensors were copied."""
-        placeholders = all(n == str(i) for i, n in self.names.items())
+        placeholders = all(n == str(i) for i, n in class_table(self.names).items())
         whole = report.copied and not any(is_class(key) for key in report.fresh)
         if placeholders and names and whole:
             self.names = dict(names)

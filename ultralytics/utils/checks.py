@@ -7,7 +7,7 @@ import importlib
 import os
 import platform
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -295,6 +295,15 @@ def print_checks(verbose: bool = True, device: str = "") -> dict[str, Any]:
             f"    Remove it with `pip uninstall {conflict.name}`, or use a virtual environment for each."
         )
     return info
+
+
+def class_table(names: Mapping[int, str] | Sequence[str]) -> dict[int, str]:
+    """Return class names by id; a list counts from 0, as scripts write it.
+
+    >>> class_table(["cat", "dog"]), class_table({0: "cat"})
+    ({0: 'cat', 1: 'dog'}, {0: 'cat'})
+    """
+    return dict(names) if isinstance(names, Mapping) else dict(enumerate(names))
 
 
 _IN_INTERFACE = {

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ultralytics.engine.results.boxes import Boxes, Data, Probs
-from ultralytics.utils.checks import require
+from ultralytics.utils.checks import class_table, require
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.ops import clip_boxes
@@ -49,7 +49,7 @@ class Results:
         self,
         orig_img: npt.NDArray[Any],
         path: str,
-        names: Mapping[int, str],
+        names: Mapping[int, str] | Sequence[str],
         boxes: Data | Boxes | None = None,
         masks: None = None,
         probs: Data | Probs | None = None,
@@ -72,7 +72,7 @@ class Results:
         self.orig_shape: tuple[int, int] = (int(orig_img.shape[0]), int(orig_img.shape[1]))
         self.boxes = boxes if isinstance(boxes, Boxes) or boxes is None else Boxes(boxes, self.orig_shape)
         self.probs = probs if isinstance(probs, Probs) or probs is None else Probs(probs, self.orig_shape)
-        self.names = dict(names)
+        self.names = class_table(names)
         self.path = str(path)
         stages: Speed = {"preprocess": None, "inference": None, "postprocess": None}
         self.speed: Speed = {**stages, **(speed or {})}

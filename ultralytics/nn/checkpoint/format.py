@@ -30,6 +30,7 @@ from ultralytics.nn.checkpoint.ultralytics_pickle import convert_ultralytics, is
 from ultralytics.nn.checkpoint.validate import check_fields
 from ultralytics.nn.checkpoint.zip_archive import Archive, open_archive
 from ultralytics.utils.archives.pack_file import is_pack, open_pack
+from ultralytics.utils.checks import class_table
 from ultralytics.utils.errors import CheckpointError, NotFoundError
 from ultralytics.utils.files import atomic_write, user_path
 from ultralytics.utils.log import LOGGER
@@ -67,7 +68,7 @@ def pack_model(model: nn.Module) -> dict[str, Any]:
         "yaml": to_plain(getattr(model, "yaml", {})),
         "nc": int(model.nc),  # type: ignore[arg-type]
         "ch": int(model.yaml.get("channels", 3)),  # type: ignore[union-attr, operator]
-        "names": {int(k): str(v) for k, v in dict(model.names).items()},  # type: ignore[arg-type]
+        "names": {int(k): str(v) for k, v in class_table(model.names).items()},  # type: ignore[arg-type]
         "bn_eps": norms[0].eps if norms else None,
         "stride": [float(s) for s in model.stride],  # type: ignore[union-attr]
         "args": to_plain(args if isinstance(args, Mapping) else vars(args)),
