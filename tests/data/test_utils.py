@@ -303,6 +303,11 @@ def test_a_split_left_blank_is_absent(root: Path, blank: str) -> None:
         check_det_dataset(file, split="test")
 
 
+def test_a_full_width_comma_between_names_is_reported(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check_det_dataset(yaml(root, SPLITS + "names: [a\uff0c b]\n"))["nc"] == 1
+    assert "is one class; between two names write a plain comma" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [

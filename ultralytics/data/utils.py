@@ -235,6 +235,9 @@ def _class_names(spec: _DataYAML, values: Mapping[str, Any]) -> dict[int, str]:
     if sorted(table) != list(range(len(table))):
         ids = f"{sorted(table)[:8]}"[:80]
         raise spec.error("names", f"names: ids must run from 0 to {len(table) - 1} without a gap, not {ids}")
+    joined = next((n for n in table.values() if {"\uff0c", "\u3001"} & set(n)), "")
+    if joined:
+        LOGGER.warning(f"{spec.file}: names: {joined!r:.60} is one class; between two names write a plain comma")
     if nc is not None and nc != len(table):
         raise spec.error("nc", f"nc: {nc} but {len(table)} names", "correct one, or leave nc out")
     return dict(sorted(table.items()))
