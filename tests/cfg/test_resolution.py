@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ultralytics.cfg import MODES, TASKS, apply_recipe, get_cfg, get_save_dir
-from ultralytics.cfg.renames import migrate, suggestions
+from ultralytics.cfg.renames import _SYNONYMS, migrate, suggestions
 from ultralytics.cfg.resolution import drop_foreign, load_recipe, recipe_names, resolve, user_values
 from ultralytics.cfg.schema import KEYS, UPSTREAM_KEYS, Trait, defaults
 from ultralytics.utils import DEFAULT_CFG, SETTINGS, YAML, IterableSimpleNamespace
@@ -196,6 +196,10 @@ def test_the_record_of_an_older_release_starts_a_run(tmp_path: Path) -> None:
         *((name, "imgsz") for name in ("size", "img_size", "img")),
         *((name, "conf") for name in ("conf_thres", "threshold", "confidence", "score_thresh")),
         ("weights", "model"),
+        ("wd", "weight_decay"),
+        ("grad_clip", "clip_norm"),
+        ("images", "source"),
+        ("num_classes", "data"),
         ("iou_thres", "iou"),
         ("batch_size", "batch"),
         ("num_workers", "workers"),
@@ -213,7 +217,7 @@ def test_names_of_other_detectors_lead_to_ours(name: str, wanted: str) -> None:
 
 
 def test_every_synonym_is_an_argument() -> None:
-    assert all(set(suggestions(name)) <= set(KEYS) for name in ("noval", "nosave", "noplots", "size", "output", "view"))
+    assert all(set(suggestions(name)) <= set(KEYS) for name in (*_SYNONYMS, "size", "output", "view"))
 
 
 def test_resolved_arguments_are_frozen_and_replaced() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,8 @@ from ultralytics.utils.errors import ConfigError, ConfigTypeError
         ("lr0", torch.tensor(0.5), 0.5),
         ("plots", np.bool_(False), False),
         ("classes", np.array([0, 2]), [0, 2]),
+        ("classes", range(2), [0, 1]),
+        ("lr0", Fraction(1, 2), 0.5),
         ("close_mosaic", True, 1),
         ("close_mosaic", False, 0),
         ("rect", False, False),

@@ -76,3 +76,12 @@ def test_a_list_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_bytes("./a.jpg\n./é.jpg\n".encode("latin-1"))
     with pytest.raises(DatasetError, match=r"train\.txt:2: the list is not UTF-8"):
         list_images(str(tmp_path / "train.txt"))
+
+
+def test_lines_of_a_list_that_name_no_image_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "val.txt"
+    file.write_text("\"./a.jpg\"\n'b.png'\n# later\nc.jpg 1\n")
+    assert list_images(str(file)) == [str(tmp_path / "a.jpg"), str(tmp_path / "b.png")]
+    assert "val.txt: 2 of 4 lines name no image file and are left out: # later" in capsys.readouterr().out
+    file.write_text("a.jpg\n\nb.png\n")
+    assert len(list_images(str(file))) == 2 and not capsys.readouterr().out

@@ -147,6 +147,10 @@ def test_lists_of_folders_and_roboflow_paths(root: Path) -> None:
         (SPLITS + "names: a", DatasetError, "names: must be list or dict, not str"),
         ("train: 5\nval: images/val\n" + NAMES, DatasetError, ":1: train: must be str or list"),
         (SPLITS + NAMES + "path: [a]\n", DatasetError, "path: must be str"),
+        ("train: images/train\nval: ' '\n" + NAMES, DatasetError, ":2: the key 'val:' is missing"),
+        ("train: images/train\nval: ['']\n" + NAMES, DatasetError, ":2: val: '' is not a folder"),
+        ("train: images/train\nval: [images/val, 3]\n" + NAMES, DatasetError, ":2: val: 3 is not a folder"),
+        ("train: [images/train, null]\nval: images/val\n" + NAMES, DatasetError, ":1: train: None is not"),
         ("train: images/train\nval: nowhere\n" + NAMES, NotFoundError, ":2: val:"),
         (SPLITS + "names: [a", ConfigError, "data.yaml:"),
         (SPLITS + "names: {true: a, 0.5: b}", DatasetError, "integers"),
@@ -292,11 +296,16 @@ def test_fractions_are_seeded_and_keep_order() -> None:
     assert pick_fraction(files, 0.25, 3) not in (files[:25], pick_fraction(files, 0.25, 4))
 
 
-@pytest.mark.parametrize("blank", ["test:", "test: ''", "test: []", "test: null"])
+@pytest.mark.parametrize("blank", ["test:", "test: ''", "test: ' '", "test: []", "test: null"])
 def test_a_split_left_blank_is_absent(root: Path, blank: str) -> None:
     file = yaml(root, SPLITS + NAMES + blank + "\n")
     with pytest.raises(NotFoundError, match=r"there is no split 'test' \(the file has train, val\)"):
         check_det_dataset(file, split="test")
+
+
+def test_a_full_width_comma_between_names_is_reported(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check_det_dataset(yaml(root, SPLITS + "names: [a\uff0c b]\n"))["nc"] == 1
+    assert "is one class; between two names write a plain comma" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from torch.nn.utils import prune
 
 from tests.engine.tiny import IMAGES, TINY, draw, write_dataset
 from ultralytics import RTDETR
+from ultralytics.engine.results import Results
 from ultralytics.models.rtdetr import RTDETRTrainer
 from ultralytics.nn.tasks import RTDETRDetectionModel, check_rebuilds
 from ultralytics.utils.errors import CheckpointError
@@ -46,6 +47,39 @@ def test_a_hook_set_after_a_first_prediction_is_called_until_it_is_removed(
     handle.remove()
     model.predict(IMAGE, **fast)
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("layer", [0, -1])
+def test_a_forward_that_is_set_on_a_module_runs(model: RTDETR, layer: int) -> None:
+    """After a first prediction, in each precision: neither folding nor the layers for a CPU replace it."""
+    model.predict(IMAGE, **FAST)
+    module = model.model.model[layer]
+    calls: list[int] = []
+    plain = module.forward
+
+    def counted(*inputs: Any) -> Any:
+        calls.append(1)
+        return plain(*inputs)
+
+    module.forward = counted
+    for amp in (True, False):
+        model.predict(IMAGE, **FAST, amp=amp)
+    assert len(calls) == 2
+    del module.forward
+    model.predict(IMAGE, **FAST)
+    assert len(calls) == 2
+
+
+def test_names_may_be_a_list(model: RTDETR, tmp_path: Path) -> None:
+    """Scripts set `model.model.names = [...]`: results, checkpoints and validation take it as ids from 0."""
+    model.model.names = ["red", "green", "blue"]
+    (found,) = model.predict(IMAGE, conf=0.0, **FAST)
+    want = {0: "red", 1: "green", 2: "blue"}
+    assert found.names == model.names == RTDETR(str(model.save(tmp_path / "a.pt"))).names == want
+    kept = model.predictor
+    model.predict(IMAGE, **FAST)
+    assert model.predictor is kept
+    assert Results(IMAGE, "a.png", ["red"], None).names == {0: "red"}
 
 
 def test_attributes_of_the_head_hold_after_a_first_prediction(model: RTDETR) -> None:

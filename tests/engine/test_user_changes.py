@@ -266,7 +266,8 @@ def test_results_that_a_callback_sets_are_what_the_caller_gets(data: Path, tmp_p
     assert [len(result) for result in found] == [min(len(rows), 1) for _, rows in IMAGES]
 
 
-def test_a_predictor_put_on_the_model_is_kept(data: Path) -> None:
+@pytest.mark.parametrize("ready", [True, False])
+def test_a_predictor_put_on_the_model_is_kept(data: Path, ready: bool) -> None:
     class Own(RTDETRPredictor):
         pass
 
@@ -274,9 +275,12 @@ def test_a_predictor_put_on_the_model_is_kept(data: Path) -> None:
     model = RTDETR(dict(TINY))
     model.model = network
     own = model.predictor = Own(overrides={"imgsz": 64, "device": "cpu"})
-    own.setup_model(network)
+    if ready:
+        own.setup_model(network)
     model.predict(str(data.parent / "images" / "val" / "000.png"), imgsz=64, device="cpu", verbose=False)
     assert model.predictor is own
+    model.predict(str(data.parent / "images" / "val" / "000.png"), imgsz=64, device="cpu", amp=False, verbose=False)
+    assert type(model.predictor) is Own, "another precision needs another copy of the network"
 
 
 def test_a_predictor_holds_a_copy_until_the_network_changes() -> None:

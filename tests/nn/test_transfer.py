@@ -300,12 +300,18 @@ def test_report_is_compact():
     assert len(build(TINY_DICT).load(donor(), verbose=False).lines()) == 2  # all kept: nothing to tabulate
 
 
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "model."])
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "model.", "student.net."])
 def test_prefixes_of_wrappers_are_taken_off(prefix):
     source, target = (RTDETRDetectionModel(copy.deepcopy(TINY_DICT), verbose=False) for _ in range(2))
     fill_(source)
     report = target.load({prefix + k: v for k, v in source.state_dict().items()}, verbose=False)
     assert not report.fresh and all(torch.equal(v, source.state_dict()[k]) for k, v in target.state_dict().items())
+
+
+def test_the_state_dict_of_the_rows_alone_loads():
+    source, target = (RTDETRDetectionModel(copy.deepcopy(TINY_DICT), verbose=False) for _ in range(2))
+    fill_(source)
+    assert not target.load(source.model.state_dict(), verbose=False).fresh
 
 
 def test_weights_of_which_nothing_fits_give_a_warning(capsys):

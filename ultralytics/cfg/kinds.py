@@ -7,6 +7,7 @@ the argument.
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,8 @@ def to_python(value: object) -> object:
     (3, [0, 2], 'a')
     """
     shape, tolist = getattr(value, "shape", None), getattr(value, "tolist", None)
+    if isinstance(value, range):
+        return list(value)
     return tolist() if callable(tolist) and shape is not None and len(shape) <= 1 else value
 
 
@@ -52,8 +55,9 @@ def _bool(value: object) -> bool:
 
 
 def _real(value: object) -> int | float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError
+    value = value if isinstance(value, int) else float(value)
     if value != value:
         raise ValueError
     if isinstance(value, int) and abs(value) > MAX_INTEGER:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import cv2
 import numpy as np
@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ultralytics.data.dataset import YOLODataset, collate_fn
 from ultralytics.data.loaders.open import check_source, load_inference_source
 from ultralytics.data.types import EpochIndex
+from ultralytics.utils.config.absent import absent
 from ultralytics.utils.dist import world_size
 from ultralytics.utils.errors import ConfigError, UserError, WorkerError
 from ultralytics.utils.log import colorstr
@@ -253,3 +254,9 @@ def stop_workers(loader: DataLoader[Any]) -> None:
     Left to the garbage collector, which may take their queues away first, each pool can hold the program for seconds.
     """
     loader._iterator = None
+
+
+if not TYPE_CHECKING:  # a type checker shall see what is missing
+
+    def __getattr__(name: str) -> NoReturn:
+        raise absent(__name__, name)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ultralytics.utils.errors import DatasetError, NotFoundError
+from ultralytics.utils import LOGGER
+from ultralytics.utils.errors import DatasetError, NotFoundError, printable
 from ultralytics.utils.files import user_path
 
 IMG_FORMATS = frozenset(
@@ -101,8 +102,18 @@ def _holds(folder: str, *others: str) -> bool:
 
 
 def _read_list(path: Path) -> list[str]:
-    lines = [line.strip() for line in list_text(path).splitlines()]
-    return [_from_image_set(line, path) or _beside(line, path.parent) for line in lines if line]
+    lines = [_unquoted(line.strip()) for line in list_text(path).splitlines()]
+    found = [_from_image_set(line, path) or _beside(line, path.parent) for line in lines if line]
+    others = [file for file in found if suffix_of(file) not in IMG_FORMATS]
+    if others:
+        first = printable(os.path.basename(others[0]))[:80]
+        LOGGER.warning(f"{path}: {len(others)} of {len(found)} lines name no image file and are left out: {first}")
+    return found
+
+
+def _unquoted(line: str) -> str:
+    """Return a line without a pair of equal quotes around it."""
+    return line[1:-1] if len(line) > 1 and line[0] == line[-1] and line[0] in "'\"" else line
 
 
 def list_text(path: Path) -> str:

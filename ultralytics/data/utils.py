@@ -120,12 +120,12 @@ def check_det_dataset(dataset: str | Path, autodownload: bool = True, split: str
     _check_keys(spec, values)
     root = _root(spec, values)
     needed = split or "val"
-    if not values.get(needed):  # absent, or left blank
-        have = ", ".join(s for s in SPLITS if values.get(s))
+    if _is_blank(values.get(needed)):
+        have = ", ".join(s for s in SPLITS if not _is_blank(values.get(s)))
         raise NotFoundError(f"{spec.file}: there is no split '{needed}' (the file has {have})")
     if autodownload and not _exists(_resolve(values[needed], root)) and values.get("download"):
         _fetch_dataset(spec, values["download"], root)
-    splits = {s: _resolve(values[s], root) for s in SPLITS if values.get(s)}
+    splits = {s: _resolve(values[s], root) for s in SPLITS if not _is_blank(values.get(s))}
     if needed not in splits or not _exists(splits[needed]):
         raise NotFoundError(
             f"{spec.file}:{spec.lines.get((needed,), 1)}: {needed}: {splits.get(needed)} does not exist",
@@ -147,13 +147,23 @@ def check_det_dataset(dataset: str | Path, autodownload: bool = True, split: str
 
 def _check_keys(spec: _DataYAML, values: Mapping[str, Any]) -> None:
     for key in ("train", "val"):
-        if not values.get(key):
+        if _is_blank(values.get(key)):
             raise spec.error(key, f"the key '{key}:' is missing", "a data YAML needs train, val and names (or nc)")
     for key, types in KEY_TYPES.items():
         value = values.get(key)
         if value is not None and (not isinstance(value, types) or isinstance(value, bool)):
             wanted = " or ".join(t.__name__ for t in types)
             raise spec.error(key, f"{key}: must be {wanted}, not {type(value).__name__}")
+    for split in SPLITS:
+        entries = values.get(split)
+        wrong = [e for e in entries if _is_blank(e) or not isinstance(e, str)] if isinstance(entries, list) else []
+        if wrong:
+            raise spec.error(split, f"{split}: {wrong[0]!r:.60} is not a folder, a list file or an image", "correct it")
+
+
+def _is_blank(value: object) -> bool:
+    """Whether nothing is given: no value, an empty list, or a string of blanks."""
+    return not (value.strip() if isinstance(value, str) else value)
 
 
 def _label_format(spec: _DataYAML, values: Mapping[str, Any], splits: Mapping[str, Any], root: Path) -> dict[str, Any]:
@@ -162,9 +172,9 @@ def _label_format(spec: _DataYAML, values: Mapping[str, Any], splits: Mapping[st
     if form and form not in LABEL_FORMATS:
         raise spec.error("format", f"format: '{values['format']}' is not one of {', '.join(LABEL_FORMATS)}")
     files = annotation_files(values.get("annotations"), splits, root) if form in {"", "coco"} else {}
-    absent = [f for f in files.values() if not Path(f).is_file()]
-    if absent:
-        raise spec.error("annotations", f"annotations: {absent[0]} does not exist", "correct the path of the JSON file")
+    lost = [f for f in files.values() if not Path(f).is_file()]
+    if lost:
+        raise spec.error("annotations", f"annotations: {lost[0]} does not exist", "correct the path of the JSON file")
     form = form or detect_format(values.get("annotations"), files, splits)
     if form == "coco" and not files:
         raise spec.error("format", "format: coco needs a JSON file for each split", "give 'annotations: {train: ...}'")
@@ -225,6 +235,9 @@ def _class_names(spec: _DataYAML, values: Mapping[str, Any]) -> dict[int, str]:
     if sorted(table) != list(range(len(table))):
         ids = f"{sorted(table)[:8]}"[:80]
         raise spec.error("names", f"names: ids must run from 0 to {len(table) - 1} without a gap, not {ids}")
+    joined = next((n for n in table.values() if {"\uff0c", "\u3001"} & set(n)), "")
+    if joined:
+        LOGGER.warning(f"{spec.file}: names: {joined!r:.60} is one class; between two names write a plain comma")
     if nc is not None and nc != len(table):
         raise spec.error("nc", f"nc: {nc} but {len(table)} names", "correct one, or leave nc out")
     return dict(sorted(table.items()))

@@ -46,6 +46,7 @@ from ultralytics.utils.errors import ConfigError, ConfigTypeError
 from ultralytics.utils.files import WEIGHTS_SUFFIXES
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.metrics import DetMetrics
+from ultralytics.utils.tables import names_by_id
 from ultralytics.utils.torch_utils import select_device
 from ultralytics.utils.user_modules import Files, load_user_modules
 
@@ -256,19 +257,18 @@ class Model(TrackMode):
         with self._lock:
             run = self.predictor
             if not isinstance(run, cls) or not self._is_current(run, resolved):
-                run = cls(overrides=user_values(resolved))
-                run.setup_model(self._runnable(resolved))
-                self.predictor = run
+                run = self.predictor = (type(run) if isinstance(run, cls) else cls)(overrides=user_values(resolved))
             with run.lock:
+                if run.model is None:  # also one that the user has put here
+                    run.setup_model(self._runnable(resolved))
                 run.update_args(resolved, reset=True)
                 run.follow(self.callbacks)
                 return start_stream(run, source, tracks)
 
     def _is_current(self, kept: Any, args: Args) -> bool:
         """Whether a predictor, which holds a copy of the network, would be made the same again."""
-        if any(args.get(k) != kept.args.get(k) for k in keys_with(Trait.REBUILD)):
-            return False
-        return bool(kept.holds(self.model))
+        changed = any(args.get(k) != kept.args.get(k) for k in keys_with(Trait.REBUILD))
+        return not changed and bool(kept.holds(self.model))
 
     def val(self, validator: type[Any] | None = None, **kwargs: Any) -> DetMetrics:
         """Evaluate on a data set (`data=`, else the one that the weights were trained on); return the metrics."""
@@ -277,7 +277,7 @@ class Model(TrackMode):
         with naming_stored_data(self.overrides.get("data"), kwargs, self.ckpt_path):
             run(model=self._runnable(args))
         self.metrics = run.metrics
-        return self.metrics
+        return run.metrics
 
     def train(self, trainer: type[Any] | None = None, **kwargs: Any) -> Any:
         """Train; afterwards this object holds the best weights. Returns the metrics of the final validation.
@@ -435,7 +435,7 @@ class Model(TrackMode):
     @property
     def names(self) -> dict[int, str]:
         """Class names by id."""
-        return dict(self.model.names)
+        return names_by_id(self.model.names)
 
     @property
     def transforms(self) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +24,11 @@ from ultralytics.nn.cpu import optimize_for_cpu
 from ultralytics.nn.cpu.finite import check_finite
 from ultralytics.nn.tasks import BaseModel, load_checkpoint, pack_model, unpack_model
 from ultralytics.nn.yolo import choose_branch
+from ultralytics.utils.config.absent import absent
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import WEIGHTS_SUFFIXES
-from ultralytics.utils.torch_tools.copying import copy_network, has_hooks, share_hooks
+from ultralytics.utils.tables import names_by_id
+from ultralytics.utils.torch_tools.copying import copy_network, has_hooks, has_own_forward, share_hooks
 from ultralytics.utils.torch_utils import autocast
 
 
@@ -35,12 +37,13 @@ def _torch_runner(
 ) -> Runner:
     """A checkpoint file, or a copy of a model in memory, which itself stays as it is.
 
-    The copy has the hooks of the model. With any it is not fused, as folding drops the modules that they are on.
+    The copy has the hooks of the model and each `forward` that was set on a module. With any it is not fused, as
+    folding drops the modules that they are on.
     """
     model = _copy(weights) if isinstance(weights, BaseModel) else load_checkpoint(weights, device)[0]
     model = model.to(device).eval()
     choose_branch(model, None if end2end is None else not end2end)
-    if fuse and not has_hooks(model):
+    if fuse and not (has_hooks(model) or has_own_forward(model)):
         model.fuse(verbose=False)
     model.half() if fp16 else model.float()
     args = model.args if isinstance(model.args, Mapping) else vars(model.args)
@@ -136,16 +139,22 @@ class AutoBackend(nn.Module):
         self.dtype = dtype if self.pt else None
         if self.model is not None:
             origin = str(self.model.pt_path or "the network")
-            if self.dtype is torch.bfloat16 and self.device.type == "cpu" and not compile:
+            if self._has_second_form and not compile:
                 optimize_for_cpu(self.model, origin)
             else:
                 check_finite(self.model, origin)
-        self.names = runner.names
+        self.names = names_by_id(runner.names)
         self.stride = runner.stride
         self.task = runner.task
         self.imgsz = runner.imgsz
         self.channels = runner.channels
         self.eval()
+
+    @property
+    def _has_second_form(self) -> bool:
+        """Whether the network's layers may be overridden by faster ones, which a user's own `forward` excludes."""
+        here = self.dtype is torch.bfloat16 and self.device.type == "cpu"
+        return here and self.model is not None and not has_own_forward(self.model)
 
     @property
     def precision(self) -> str:
@@ -193,3 +202,9 @@ def _runner_for(weights: object) -> Loader:
     if suffix not in RUNNERS:
         raise ConfigError(f"cannot run '{weights}': no runner for '{suffix}' files\nknown: {', '.join(RUNNERS)}")
     return RUNNERS[suffix]
+
+
+if not TYPE_CHECKING:  # a type checker shall see what is missing
+
+    def __getattr__(name: str) -> NoReturn:
+        raise absent(__name__, name)

@@ -125,11 +125,18 @@ def weights_of(weights: str | Path | Mapping[str, Any] | nn.Module) -> Weights:
 def _own_keys(state: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a state dict without the prefixes of wrappers before all its keys: DataParallel, torch.compile, a façade.
 
-    Keys of a network here begin with `model.` and the index of a layer.
+    Keys of a network here begin with `model.` and the index of a layer; in the state dict of its rows that is left out,
+    and a module of the user's own that holds the network puts the name of its attribute in front.
     """
     for prefix in WRAPPERS:
         keys = [str(k).removeprefix(prefix) for k in state]
         inner = all(str(k).startswith(prefix) for k in state)
         if inner and state and all(re.match(r"(module|_orig_mod|model)\.", key) for key in keys):
             state = dict(zip(keys, state.values(), strict=True))
+    holder = re.match(r"(.+?\.)model\.\d+\.", str(next(iter(state), "")))
+    prefix = holder[1] if holder else ""
+    if prefix and all(str(k).startswith(f"{prefix}model.") for k in state):
+        return {str(k).removeprefix(prefix): v for k, v in state.items()}
+    if all(re.match(r"\d+\.", str(k)) for k in state):
+        return {f"model.{k}": v for k, v in state.items()}
     return state

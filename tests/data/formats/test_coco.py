@@ -60,6 +60,7 @@ def test_categories_with_gaps_and_backgrounds(tmp_path: Path) -> None:
     ("annotation", "kind", "fatal"),
     [
         ({"iscrowd": 1}, "crowd", False),
+        ({"iscrowd": "1"}, "crowd", False),
         ({"ignore": 1}, "crowd", False),
         ({"category_id": 50}, "class", True),
         ({"category_id": 51}, "category", False),
@@ -90,6 +91,12 @@ def test_images_on_one_side_only_are_listed(tmp_path: Path) -> None:
     got = scan(tmp_path, table)
     assert sorted(i.kind for i in got.issues) == ["missing", "unlisted"]
     assert [Path(d["im_file"]).name for d in got.labels] == ["y.png"]
+
+
+@pytest.mark.parametrize("flag", ["0", "false", "", 0, None])
+def test_flags_written_as_strings(tmp_path: Path, flag: object) -> None:
+    got = scan(tmp_path, content([{"iscrowd": flag, "ignore": flag}]))
+    assert not got.issues and sorted(len(d["cls"]) for d in got.labels) == [0, 1]
 
 
 def test_a_crowd_alone_leaves_a_background(tmp_path: Path) -> None:

@@ -326,3 +326,13 @@ def test_a_label_file_has_a_largest_size(tmp_path: Path, monkeypatch: pytest.Mon
     label = str(tmp_path / "labels" / "train" / "a.txt")
     found = verify_pair(str(images / "a.png"), label, nc=3)
     assert found.state == "corrupt" and "label file is larger than" in str(found.rows.issues[0])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_label_file_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    images = write_set(tmp_path, {"a": "0 .5 .5 .2 .2\n"})
+    label = tmp_path / "labels" / "train" / "a.txt"
+    label.unlink()
+    os.mkfifo(label)
+    found = verify_pair(str(images / "a.png"), str(label), nc=3)
+    assert found.state == "corrupt" and "pipe" in str(found.rows.issues[0])

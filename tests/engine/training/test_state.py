@@ -246,6 +246,23 @@ def test_the_folder_that_a_run_resumes_in(tmp_path, file, saved, given, want):
         assert ck.resume_args(get_cfg(overrides=overrides))[0].save_dir == str(tmp_path / want)
 
 
+@pytest.mark.parametrize(("file", "given"), [("bob/weights/sent.pt", None), ("sent.pt", "bob")])
+@pytest.mark.parametrize("other", [True, False])
+def test_a_folder_of_another_run_is_not_resumed_in(tmp_path, file, given, other):
+    """Also when the file was put beside that run's weights, and when the folder is named: its epochs are not these."""
+    path = tmp_path / file
+    (tmp_path / "bob" / "weights").mkdir(parents=True)
+    saved_run(tmp_path / "made").rename(path)
+    table = "epoch\n1\n5\n" if other else "epoch\n1\n2\n3\n"
+    (tmp_path / "bob" / "results.csv").write_text(table)
+    overrides = {"resume": str(path), **({"save_dir": str(tmp_path / given)} if given else {})}
+    if not other:
+        assert ck.resume_args(get_cfg(overrides=overrides))[0].save_dir == str(tmp_path / "bob")
+        return
+    with pytest.raises(CheckpointError, match="save_dir="):
+        ck.resume_args(get_cfg(overrides=overrides))
+
+
 def test_resume_does_not_need_the_file_that_the_arguments_came_from(tmp_path):
     file = tmp_path / "my.yaml"
     file.write_text("lr0: 0.25\n")

@@ -49,6 +49,7 @@ def test_load(text: str, want: dict[Any, Any], tmp_path: Path) -> None:
         ("x:\n  a: 1\n  b: 2\n  a: 3\n", 4, "twice"),
         ("a: !!python/object/apply:os.system ['true']\n", 1, "python/object"),
         ("a: 1\n\tb: 2\n", 2, "not valid"),
+        ("a: 1\nnc\uff1a 2\nb: 3\n", 2, "line 2 has a full-width colon"),
         ("- 1\n- 2\n", 1, "list"),
         ("just text", 1, "str"),
         (b"a: caf\xe9", None, "UTF-8"),

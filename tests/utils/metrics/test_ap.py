@@ -159,4 +159,7 @@ def test_metric_maps_fill_absent_classes():
     assert metric.ap_class_index.tolist() == [1, 2]
     np.testing.assert_allclose(metric.maps, [metric.map, 0.995, metric.ap[1], metric.map])
     assert metric.class_result(0)[2:] == pytest.approx((0.995, 0.995))
-    assert [len(c) for c in metric.curves_results] == [4] * 4
+    assert [len(c) for c in metric.curves_results] == [4] * len(metric.curves)
+    shown = (metric.prec_values, metric.f1_curve, metric.p_curve, metric.r_curve)
+    assert all(np.array_equal(y, c[1]) for y, c in zip(shown, metric.curves_results, strict=True))
+    assert np.array_equal(metric.px, metric.curves_results[0][0])

@@ -1,5 +1,9 @@
 """Augmentations, under upstream's names."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
 from ultralytics.data.augment.base import BaseTransform, Compose, MixTransform
 from ultralytics.data.augment.erase import RandomErasing
 from ultralytics.data.augment.format import Format
@@ -11,6 +15,7 @@ from ultralytics.data.augment.official import RandomIoUCrop, RandomPhotometricDi
 from ultralytics.data.augment.photometric import RandomHSV
 from ultralytics.data.augment.pipeline import AugmentParams, train_transforms, v8_transforms, val_transforms
 from ultralytics.data.types import Sample
+from ultralytics.utils.config.absent import absent
 
 __all__ = [
     "AugmentParams",
@@ -35,3 +40,9 @@ __all__ = [
     "v8_transforms",
     "val_transforms",
 ]
+
+
+if not TYPE_CHECKING:  # a type checker shall see what is missing
+
+    def __getattr__(name: str) -> NoReturn:
+        raise absent(__name__, name)

@@ -59,6 +59,11 @@ class _Listing:
     issues: list[Issue]
 
 
+def _is_set(flag: object) -> bool:
+    """Whether a flag of an annotation is set; some tools write it as a string, "0" or "false"."""
+    return bool(flag) and str(flag).strip().lower() not in {"0", "0.0", "false", "no", ""}
+
+
 class CocoReader(LabelReader):
     """Labels from a JSON file; images are found in it by their path below the split's folder, or by a unique name.
 
@@ -223,9 +228,9 @@ class CocoReader(LabelReader):
         return labels
 
     def _add(self, rows: RowCollector, annotation: Mapping[str, Any], size: tuple[float, float], name: str) -> None:
-        if annotation.get("iscrowd"):
+        if _is_set(annotation.get("iscrowd")):
             raise RowError("crowd", "a crowd region is not a training target; validation ignores what lies in it")
-        if annotation.get("ignore"):
+        if _is_set(annotation.get("ignore")):
             raise RowError("crowd", "an annotation marked 'ignore' is not a training target")
         class_id = self._class_of(annotation)
         if class_id is None:
@@ -258,7 +263,7 @@ class CocoReader(LabelReader):
         area = float(stated) if _is_finite(stated) else w * h
         corners = (np.array([x, y, x + w, y + h]) * gain).tolist()
         label = 0 if self.split.single_cls else class_id
-        return [[label, *corners, area * gain[0] * gain[1], bool(annotation.get("iscrowd")), row]]
+        return [[label, *corners, area * gain[0] * gain[1], _is_set(annotation.get("iscrowd")), row]]
 
 
 def _truth(rows: Sequence[Sequence[float]]) -> Float64Array:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import math
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -309,8 +310,11 @@ def verify_pair(im_file: str, label_file: str, nc: int, single_cls: bool = False
 
     def read(shape: tuple[int, int]) -> LabelRows | None:
         try:
-            if os.path.getsize(label_file) > MAX_LABEL_BYTES:
+            status = os.stat(label_file)
+            if status.st_size > MAX_LABEL_BYTES:
                 raise RowError("unreadable", f"label file is larger than {MAX_LABEL_BYTES >> 20} MiB")
+            if stat.S_ISFIFO(status.st_mode):  # reading it would wait for a writer
+                raise RowError("unreadable", "label file is a pipe")
             text = Path(label_file).read_text(encoding="utf-8-sig")
         except FileNotFoundError:
             return None

@@ -1,5 +1,9 @@
 """Inference sources: files, streams, URLs, arrays, opened by one function."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
 from ultralytics.data.loaders.files import (
     LoadImagesAndVideos,
     LoadPilAndNumpy,
@@ -9,6 +13,7 @@ from ultralytics.data.loaders.files import (
     SourceTypes,
     autocast_list,
 )
+from ultralytics.utils.config.absent import absent
 
 __all__ = [
     "LoadImagesAndVideos",
@@ -19,3 +24,9 @@ __all__ = [
     "SourceTypes",
     "autocast_list",
 ]
+
+
+if not TYPE_CHECKING:  # a type checker shall see what is missing
+
+    def __getattr__(name: str) -> NoReturn:
+        raise absent(__name__, name)

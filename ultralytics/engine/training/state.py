@@ -259,12 +259,12 @@ def find_resume(args: Args) -> Path:
 def run_folder(path: Path, ckpt: Mapping[str, Any]) -> Path | None:
     """Return the folder of the run that a checkpoint is of, None when it is not here.
 
-    It lies around the folder `weights`. For a file that was copied out of there, it is the one that its arguments name,
-    if that holds this run: its results.csv begins with the epochs of the checkpoint. A file from elsewhere names a
-    folder in which a run of the user's own may lie.
+    It lies around the folder `weights`, unless that is of another run. For a file that was copied out of there, it is
+    the one that its arguments name, if that holds this run: its results.csv begins with the epochs of the checkpoint. A
+    file from elsewhere names a folder in which a run of the user's own may lie.
     """
     place = path.resolve().parent
-    if place.name == "weights":
+    if place.name == "weights" and not _holds_another(place.parent, rows_of(ckpt["train_results"])):
         return place.parent
     named = ckpt["train_args"].get("save_dir")
     if not named or not (Path(named) / "weights").is_dir():
@@ -274,15 +274,28 @@ def run_folder(path: Path, ckpt: Mapping[str, Any]) -> Path | None:
 
 def _may_hold(folder: Path, rows: Sequence[Mapping[str, float]]) -> bool:
     """Whether a folder holds no run, or one whose results.csv begins with these rows, values as they are written."""
-    table = folder / "results.csv"
-    if not table.is_file():
+    if not (folder / "results.csv").is_file():
         return not (folder / "weights" / "last.pt").exists()
-    with table.open(encoding="utf-8", newline="") as file:
-        written = list(csv.DictReader(file))
+    return 0 < len(rows) <= len(_written(folder)) and not _holds_another(folder, rows)
+
+
+def _holds_another(folder: Path, rows: Sequence[Mapping[str, float]]) -> bool:
+    """Whether an epoch in results.csv has other values, as they are written, than these rows have."""
     known = [{key: f"{value:.6g}" for key, value in row.items()} for row in rows]
-    return 0 < len(known) <= len(written) and all(
-        theirs.get(key) == value for theirs, ours in zip(written, known, strict=False) for key, value in ours.items()
+    return any(
+        theirs.get(key, value) != value
+        for theirs, ours in zip(_written(folder), known, strict=False)
+        for key, value in ours.items()
     )
+
+
+def _written(folder: Path) -> list[dict[str, str]]:
+    """Return the rows of results.csv; none where it is missing or is not a table."""
+    try:
+        with (folder / "results.csv").open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except (FileNotFoundError, UnicodeDecodeError, csv.Error):
+        return []
 
 
 def planned_epochs(args: Args, ckpt: Mapping[str, Any]) -> int:
@@ -321,12 +334,16 @@ def check_classes(args: Args, nc: int, saved: int) -> None:
 
 
 def _place(path: Path, ckpt: Mapping[str, Any], given: Mapping[str, Any]) -> str:
-    """Return the folder that the run resumes in: the given one, else its own."""
-    folder = given.get("save_dir") or run_folder(path, ckpt)
+    """Return the folder that the run resumes in: the given one, else its own; neither may hold another run."""
+    chosen = given.get("save_dir")
+    if chosen and _holds_another(Path(chosen), rows_of(ckpt["train_results"])):
+        raise CheckpointError(f"save_dir={chosen} holds another run than {path}", "name a new folder with save_dir=")
+    folder = chosen or run_folder(path, ckpt)
     if folder is None:
         named = ckpt["train_args"].get("save_dir")
         raise CheckpointError(
-            f"{path} lies in no folder `weights`, and {named}, which it names, is not here or holds another run",
+            f"{path} lies in no folder `weights` of its run, and {named}, which it names, is not here or holds another "
+            "run",
             "name the folder to resume in: save_dir=runs/exp",
         )
     return str(folder)

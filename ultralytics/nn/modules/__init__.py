@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, NoReturn
+
 from ultralytics.nn.modules.attention_blocks import (
     CPCA,
     DHSA,
@@ -284,6 +286,7 @@ from ultralytics.nn.modules.yolo import (
     TransformerLayer,
     v10Detect,
 )
+from ultralytics.utils.config.absent import absent
 
 # fmt: off
 __all__ = (  # noqa: RUF022
@@ -324,3 +327,9 @@ __all__ = (  # noqa: RUF022
     "shvit_s2", "shvit_s3", "shvit_s4", "v10Detect",
 )
 # fmt: on
+
+
+if not TYPE_CHECKING:  # a type checker shall see what is missing
+
+    def __getattr__(name: str) -> NoReturn:
+        raise absent(__name__, name)

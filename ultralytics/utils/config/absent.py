@@ -33,6 +33,13 @@ ABSENT_TASKS: Mapping[str, str] = {
 """Tasks, and what they are."""
 
 ABSENT_MODULES: Mapping[str, str] = {
+    "ultralytics.models.yolo.segment": f"{ABSENT_TASKS['segment']} is not part of this package",
+    "ultralytics.models.yolo.pose": f"{ABSENT_TASKS['pose']} is not part of this package",
+    "ultralytics.models.yolo.obb": f"{ABSENT_TASKS['obb']} is not part of this package",
+    "ultralytics.models.yolo.classify": f"{_A_PART}; classification is in ultralytics.models.shvit",
+    "ultralytics.models.sam": f"{_A_PART}; use the upstream package for such models",
+    "ultralytics.models.fastsam": f"{_A_PART}; use the upstream package for such models",
+    "ultralytics.models.nas": f"{_A_PART}; use the upstream package for such models",
     "ultralytics.trackers": _TRACKERS,
     "ultralytics.solutions": ABSENT_FEATURES["solutions"],
     "ultralytics.hub": _SERVICE,
@@ -50,7 +57,56 @@ _MODELS = {
     **dict.fromkeys(("SAM", "FastSAM", "NAS"), _OTHER_MODELS),
 }
 
+_MASKS = "use the upstream package instead; masks and rotated boxes are not available here"
+_TASK_TABLE = "use task=detect instead; there is one table of keys, ultralytics.cfg.schema.KEYS"
+_OTHER_HEADS = "use Detect or RTDETRDecoder instead; heads of other tasks are not available here"
+
 ABSENT_NAMES: Mapping[str, Mapping[str, str]] = {
+    "ultralytics.cfg": {
+        **dict.fromkeys(("TASK2DATA", "TASK2MODEL", "TASK2METRIC"), _TASK_TABLE),
+        "handle_yolo_settings": "use `yolo settings` instead",
+        "handle_yolo_hub": "use files instead; a hosted service is not part of this package",
+    },
+    "ultralytics.data.build": {
+        "InfiniteDataLoader": "use build_dataloader or torch.utils.data.DataLoader instead",
+    },
+    "ultralytics.data.augment": {
+        "Albumentations": "use a transform of your own in build_transforms instead (docs/extending.md)",
+        "classify_augmentations": "use ultralytics.data.classify instead",
+        "classify_transforms": "use ultralytics.data.classify instead",
+    },
+    "ultralytics.data.loaders": {
+        "autocast_list": "use predict with the list instead, which reads paths, arrays and PIL images",
+        "get_best_youtube_url": "use a video file or a stream's address instead",
+    },
+    "ultralytics.data.utils": {
+        "HUBDatasetStats": f"use ultralytics.doctor or `yolo doctor` instead; {_SERVICE}",
+        **dict.fromkeys(("polygon2mask", "polygons2masks", "polygons2masks_overlap"), _MASKS),
+    },
+    "ultralytics.nn.autobackend": {
+        "check_class_names": "use ultralytics.data.utils.check_det_dataset instead, which checks `names`",
+        "default_class_names": "use check_det_dataset(data)['names'] instead",
+    },
+    "ultralytics.nn.modules": dict.fromkeys(
+        ("Segment", "Pose", "OBB", "WorldDetect", "YOLOEDetect", "YOLOESegment", "Proto", "SemanticSegment"),
+        _OTHER_HEADS,
+    ),
+    "ultralytics.utils": {
+        **dict.fromkeys(("get_git_branch", "get_git_dir", "get_git_origin_url"), "use the program git instead"),
+        "is_github_action_running": "use the environment's GITHUB_ACTIONS instead",
+    },
+    "ultralytics.utils.dist": {
+        **dict.fromkeys(
+            ("find_free_network_port", "generate_ddp_command", "generate_ddp_file", "ddp_cleanup"),
+            "use torchrun or device=0,1 instead",
+        ),
+    },
+    "ultralytics.utils.patches": {"torch_load": "use ultralytics.nn.tasks.load_checkpoint instead, which runs no code"},
+    "ultralytics.utils.plotting": {
+        "feature_visualization": "use `yolo heatmap` or model.heatmap instead",
+        "output_to_target": "use Results.plot() instead",
+        "plt_color_scatter": "use matplotlib instead",
+    },
     "ultralytics": _MODELS,
     "ultralytics.models": _MODELS,
     "ultralytics.engine.tuner": {"Tuner": "use model.tune(...) or `yolo tune` instead, which are made of functions"},
@@ -58,21 +114,28 @@ ABSENT_NAMES: Mapping[str, Mapping[str, str]] = {
         "Exporter": "use model.export(format=...) instead",
     },
     "ultralytics.data.converter": dict.fromkeys(
-        ("convert_coco", "coco91_to_coco80_class", "convert_dota_to_yolo_obb", "convert_segment_masks_to_yolo_seg"),
+        (
+            "convert_coco",
+            "coco91_to_coco80_class",
+            "convert_dota_to_yolo_obb",
+            "convert_segment_masks_to_yolo_seg",
+            "yolo_bbox2segment",
+            "merge_multi_segment",
+            "create_synthetic_coco_dataset",
+        ),
         "use ultralytics.convert or `yolo convert` instead",
     ),
     "ultralytics.utils.checks": {
         "check_latest_pypi_version": "use `pip index versions` instead; the network is not asked here",
         "check_pip_update_available": "use `pip list --outdated` instead; the network is not asked here",
     },
-    "ultralytics.data.utils": {"HUBDatasetStats": f"use ultralytics.doctor or `yolo doctor` instead; {_SERVICE}"},
     "ultralytics.utils.ops": {
         **dict.fromkeys(
             "crop_mask process_mask process_mask_native scale_image scale_masks masks2segments".split(),
             "use boxes instead; masks are not part of this package",
         ),
         **dict.fromkeys(
-            "xywhr2xyxyxyxy xyxyxyxy2xywhr regularize_rboxes".split(),
+            "nms_rotated xywhr2xyxyxyxy xyxyxyxy2xywhr regularize_rboxes".split(),
             "use upright boxes instead; rotated ones are not part of this package",
         ),
     },

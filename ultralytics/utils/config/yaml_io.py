@@ -181,7 +181,8 @@ def _bounded_lines(name: str, node: yaml.Node, data: dict[str, Any]) -> dict[Key
 def _syntax_error(name: str, text: str, error: yaml.MarkedYAMLError) -> ConfigError:
     """Return the error with its line: that of the bracket which is not closed, and the character that is not YAML's."""
     opened = error.context_mark if "flow" in (error.context or "") else None
-    mark = opened or error.problem_mark or error.context_mark
+    key = error.context_mark if "simple key" in (error.context or "") else None  # its colon is missing
+    mark = opened or key or error.problem_mark or error.context_mark
     number = mark.line + 1 if mark else 1
     problem = error.problem or error.context
     if opened is not None:

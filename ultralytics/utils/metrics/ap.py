@@ -241,6 +241,36 @@ class Metric:
         return self.map
 
     @property
+    def curves(self) -> list[str]:
+        """Names of `curves_results`."""
+        return ["Precision-Recall", "F1-Confidence", "Precision-Confidence", "Recall-Confidence"]
+
+    @property
+    def px(self) -> Float64Array:
+        """The 1000 recalls and confidences of the curves, empty before `update`."""
+        return np.zeros(0) if self.curves_data is None else self.curves_data.x
+
+    @property
+    def prec_values(self) -> Float64Array:
+        """Precision over recall (C, 1000) of the classes with targets."""
+        return np.zeros((0, 1000)) if self.curves_data is None else self.curves_data.prec_values
+
+    @property
+    def f1_curve(self) -> Float64Array:
+        """F1 over confidence (C, 1000)."""
+        return np.zeros((0, 1000)) if self.curves_data is None else self.curves_data.f1_curve
+
+    @property
+    def p_curve(self) -> Float64Array:
+        """Precision over confidence (C, 1000)."""
+        return np.zeros((0, 1000)) if self.curves_data is None else self.curves_data.p_curve
+
+    @property
+    def r_curve(self) -> Float64Array:
+        """Recall over confidence (C, 1000)."""
+        return np.zeros((0, 1000)) if self.curves_data is None else self.curves_data.r_curve
+
+    @property
     def curves_results(self) -> list[list[Float64Array | str]]:
         """[x, y (C, 1000), x label, y label] of the PR, F1, P and R curves."""
         d = self.curves_data

@@ -1,5 +1,10 @@
 """Images and figures: annotated images, batches, label statistics, curves, confusion matrices."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+from ultralytics.utils.config.absent import absent
 from ultralytics.utils.plotting.annotator import Annotator, Colors, colors, save_one_box
 from ultralytics.utils.plotting.batch import plot_images
 from ultralytics.utils.plotting.curves import (
@@ -22,3 +27,9 @@ __all__ = [
     "plot_results",
     "save_one_box",
 ]
+
+
+if not TYPE_CHECKING:  # a type checker shall see what is missing
+
+    def __getattr__(name: str) -> NoReturn:
+        raise absent(__name__, name)

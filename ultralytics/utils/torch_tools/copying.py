@@ -54,6 +54,18 @@ def has_hooks(network: nn.Module) -> bool:
     )  # fmt: skip
 
 
+def has_own_forward(network: nn.Module) -> bool:
+    """Whether an instance of a module has a `forward` that its class does not define, as scripts set one."""
+    return any("forward" in vars(m) and not _is_of_class(m, vars(m)["forward"]) for m in network.modules())
+
+
+def _is_of_class(module: nn.Module, method: object) -> bool:
+    """Whether a method is one that the module's class or a base of it defines, such as `forward_fuse`."""
+    function = getattr(method, "__func__", None)
+    name = getattr(function, "__name__", "")
+    return function is not None and any(vars(base).get(name) is function for base in type(module).__mro__)
+
+
 def _computed(network: nn.Module) -> Iterator[Tensor]:
     """Yield the tensors among the attributes and buffers that are results of operations with a gradient."""
     for module in network.modules():
