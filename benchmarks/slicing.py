@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--model", metavar="FILE", help="weights (default: a network is trained)")
     parser.add_argument("--minutes", type=float, default=15, help="how long to train without --model")
     parser.add_argument("--imgsz", type=int, default=320, help="input side, of a single image as of a tile")
-    parser.add_argument("--slice", type=int, default=640, help="side of a tile, px")
+    parser.add_argument("--slice", type=int, nargs="+", default=[640], help="side of a tile, or height and width, px")
     parser.add_argument("--overlap", type=float, default=0.2)
     parser.add_argument("--batch", type=int, default=4, help="canvases, and tiles, at a time")
     parser.add_argument("--images", type=int, help="images of the split, the first ones (default: all)")

@@ -150,6 +150,7 @@ def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, default=1000)
+    parser.add_argument("--trackers", nargs="*", default=list(TRACKER_CLASSES), choices=list(TRACKER_CLASSES))
     parser.add_argument("--batches", type=int, nargs="*", default=[7, 32], help="frames at a time, beside 1")
     parser.add_argument("--detector", default=str(Path(__file__).parent / "rtdetr-tiny-l.yaml"), metavar="FILE")
     parser.add_argument("--imgsz", type=int, default=320)
@@ -162,7 +163,7 @@ def main() -> None:
     detector = detector_ms(args.detector, args.imgsz)
     report.fact(f"detector {Path(args.detector).name}, ms a frame", round(detector, 2))
     with tempfile.TemporaryDirectory() as name:
-        for kind in TRACKER_CLASSES:
+        for kind in args.trackers:
             memory, spent, ids = run(kind, args.frames, Path(name))
             scores = evaluate_tracks([Path(name) / kind], Path(name) / "tracks").combined
             report.fact(f"{kind}: scores", ", ".join(f"{k} {v:.3f}" for k, v in scores.items()))

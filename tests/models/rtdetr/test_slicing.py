@@ -101,6 +101,13 @@ def test_limits_grow_with_the_image_unless_given() -> None:
     assert row_limit((3000, 4000), resolve(overrides={"slice": 640, "max_det": 50})) == 50
     assert row_limit((3000, 4000), resolve()) == 300 and boxes_that_count((3000, 4000), resolve()) == 100
     assert boxes_that_count((641, 640), resolve(overrides={"slice": 640})) == 200
+    assert boxes_that_count((960, 1280), resolve(overrides={"slice": "[480, 640]"})) == 400
+
+
+def test_tiles_that_are_not_square(tmp_path: Path) -> None:
+    (result,), detector = predict(tmp_path, scene(), slice=[96, 160], overlap=0.25, batch=64)
+    assert len(result.boxes) == len(RECTS)
+    assert detector.batches == [1, len(tile_grid(*SHAPE, (96, 160), 0.25))]
 
 
 def test_a_small_image_is_seen_once(tmp_path: Path) -> None:
@@ -122,6 +129,8 @@ def test_what_slices_cannot_be_combined_with(tmp_path: Path, capsys: pytest.Capt
         predict(tmp_path, torch.zeros(1, 3, 64, 64), slice=128)
     with pytest.raises(ConfigError, match="slice=128: embed"):
         predict(tmp_path, scene(), slice=128, embed=[1])
+    with pytest.raises(ConfigError, match=r"slice=\[128, 16\]: a side below 32 px"):
+        predict(tmp_path, scene(), slice=[128, 16])
     predict(tmp_path, scene(), overlap=0.3)
     model = RTDETR(dict(spread_network().yaml))
     calls: list[Callable[..., Any]] = [model.export, model.benchmark, partial(model.heatmap, scene())]

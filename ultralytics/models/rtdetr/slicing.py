@@ -31,6 +31,9 @@ from ultralytics.utils.torch_tools.arrays import Pixels
 CUT_MARGIN = 0.01
 """A side of a box counts as cut within this fraction of the tile's side from an inner edge, and within 2 px."""
 
+MIN_SIDE = 32
+"""Least side of a tile, px."""
+
 COCO_DETS = 100
 """Boxes of a class that COCO's AP takes of an image."""
 
@@ -52,6 +55,17 @@ class SlicedOutput(NamedTuple):
     tiles: list[list[TileRows]]
 
 
+def tile_sides(args: Args) -> tuple[int, int]:
+    """Return height and width of a tile in px.
+
+    Raises ConfigError for a side below `MIN_SIDE`.
+    """
+    given = [args.slice] if isinstance(args.slice, int) else list(args.slice or ())
+    if min(given) < MIN_SIDE:
+        raise ConfigError(f"slice={args.slice}: a side below {MIN_SIDE} px", "use a larger one")
+    return given[0], given[-1]
+
+
 def check_slices(args: Args, source: object = None) -> None:
     """Refuse what slices cannot be combined with; report `overlap` where nothing is sliced.
 
@@ -62,6 +76,7 @@ def check_slices(args: Args, source: object = None) -> None:
         if "overlap" in args.user_keys:
             LOGGER.warning(f"overlap={args.overlap} has no effect: images are not sliced without slice=")
         return
+    tile_sides(args)
     if args.embed:
         raise ConfigError(f"slice={args.slice}: embed gives a vector for a whole image", "leave slice out")
     if isinstance(source, Tensor):
@@ -74,8 +89,8 @@ def check_validation(args: Args) -> None:
     if args.slice is not None:
         most = args.max_det if "max_det" in args.user_keys else f"{args.max_det} times that"
         LOGGER.info(
-            f"slice={args.slice}: AP takes {COCO_DETS} boxes of a class for each {args.slice} x {args.slice} px of an "
-            f"image, rounded up, instead of {COCO_DETS} an image; at most {most} boxes of an image are kept"
+            f"slice={args.slice}: AP takes {COCO_DETS} boxes of a class for each tile's area in an image, rounded up, "
+            f"instead of {COCO_DETS} an image; at most {most} boxes of an image are kept"
         )
 
 
@@ -84,7 +99,10 @@ def images_worth(shape: Sequence[int], args: Args) -> int:
 
     Its bounds on boxes are so many times those of an image.
     """
-    return 1 if args.slice is None else max(-(-shape[0] * shape[1] // int(args.slice) ** 2), 1)
+    if args.slice is None:
+        return 1
+    h, w = tile_sides(args)
+    return max(-(-shape[0] * shape[1] // (h * w)), 1)
 
 
 def boxes_that_count(shape: Sequence[int], args: Args) -> int:
@@ -102,7 +120,7 @@ def detect_tiles(image: Pixels, args: Args, detect: DetectParts) -> list[TileRow
 
     An image of one tile has none: it is seen as a whole anyway.
     """
-    grid = tile_grid(image.shape[0], image.shape[1], int(args.slice or 1), args.overlap)
+    grid = tile_grid(image.shape[0], image.shape[1], tile_sides(args), args.overlap)
     if len(grid) == 1:
         return []
     return [row for tiles in _groups(grid, max(int(args.batch), 1)) for row in _detect_group(image, tiles, detect)]
