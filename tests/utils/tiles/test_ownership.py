@@ -75,7 +75,7 @@ def test_each_object_narrower_than_the_overlap_is_kept_whole_and_mostly_once(ove
 
 def test_what_is_larger_than_the_overlap_is_left_to_the_whole_image_too() -> None:
     columns = TileColumns(tile_grid(300, 1400, 320, 0.2), (300, 1400), SLACK)  # one row of tiles
-    boxes = np.array([[0, 0, 40, 290], [0, 0, 60, 20], [500, 0, 900, 20]], float)
+    boxes = np.array([[0, 0, 40, 290], [0, 0, 100, 20], [500, 0, 900, 20]], float)
     assert columns.within_overlap(boxes).tolist() == [True, False, False]
     none = TileColumns(tile_grid(*SHAPE, 320, 0.0), SHAPE, SLACK)
     assert columns.within_overlap(np.zeros((0, 4))).tolist() == []
