@@ -3,8 +3,9 @@
 python benchmarks/slicing.py --data bccd/data.yaml --model best.pt --imgsz 320 --out results
 python benchmarks/slicing.py --data bccd/data.yaml --minutes 15 --out results        # trains a YOLOv8n first
 
-Images keep their size and do not overlap; four lie on each canvas, since COCO's AP takes 100 boxes of a class and
-image. The memory is the largest resident size after each batch of canvases.
+Images keep their size and do not overlap; they lie anywhere in the cells of a grid, whose rest is grey. Sliced, AP
+takes 100 boxes of a class for each tile's area, instead of COCO's 100 an image. The memory is the largest resident
+size after each batch of canvases.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from ultralytics.data.images import imread
 from ultralytics.data.utils import check_det_dataset, img2label_paths, list_images
 from ultralytics.utils import YAML
 
-HEIGHT, WIDTH, PER_CANVAS = 3000, 4000, 4
+HEIGHT, WIDTH = 3000, 4000
 GREY = 114
 
 
@@ -45,15 +46,15 @@ def places(rng: np.random.Generator, sizes: list[tuple[int, int]]) -> list[tuple
     ]
 
 
-def paste(data: str, folder: Path) -> Path:
-    """Write the canvases of a val split and their labels; return the data YAML."""
+def paste(data: str, folder: Path, per_canvas: int) -> Path:
+    """Write the canvases of a val split, `per_canvas` images on each, and their labels; return the data YAML."""
     content = check_det_dataset(data)
     files = list_images(content["val"])
     rng = np.random.default_rng(0)
     for kind in ("images", "labels"):
         (folder / kind).mkdir(parents=True)
-    for start in range(0, len(files), PER_CANVAS):
-        part = files[start : start + PER_CANVAS]
+    for start in range(0, len(files), per_canvas):
+        part = files[start : start + per_canvas]
         images = [image for image in map(imread, part) if image is not None]
         canvas, lines = np.full((HEIGHT, WIDTH, 3), GREY, np.uint8), []
         corners = places(rng, [image.shape[:2] for image in images])
@@ -106,19 +107,20 @@ def main() -> None:
     parser.add_argument("--model", metavar="FILE", help="weights (default: a network is trained)")
     parser.add_argument("--minutes", type=float, default=15, help="how long to train without --model")
     parser.add_argument("--imgsz", type=int, default=320, help="input side, of a single image as of a tile")
-    parser.add_argument("--slice", type=int, default=640, help="side of a tile, px")
+    parser.add_argument("--slice", type=int, nargs="+", default=[640], help="side of a tile, or height and width, px")
     parser.add_argument("--overlap", type=float, default=0.2)
     parser.add_argument("--batch", type=int, default=4, help="canvases, and tiles, at a time")
     parser.add_argument("--images", type=int, help="images of the split, the first ones (default: all)")
+    parser.add_argument("--per-canvas", type=int, default=24, help="images on each canvas, 36 of 640 x 480 px at most")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write slicing.json and slicing.md there")
     args = parser.parse_args()
-    settings = {k: getattr(args, k) for k in ("imgsz", "slice", "overlap", "batch")}
+    settings = {k: getattr(args, k) for k in ("imgsz", "slice", "overlap", "batch", "per_canvas")}
     report = Report("slicing", "Sliced validation", settings, machine())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = YOLO(args.model or train(args, args.out or folder))
         data = subset(args.data, folder, args.images) if args.images else args.data
-        yaml = paste(data, folder / "canvases")
+        yaml = paste(data, folder / "canvases", args.per_canvas)
         how = {"imgsz": args.imgsz, "batch": args.batch, "device": "cpu", "amp": False}
         sliced = {"slice": args.slice, "overlap": args.overlap}
         single = evaluate(report, "of the images by themselves", model, data, folder, **how)

@@ -160,7 +160,7 @@ class Batcher:
 
 
 async def read_body(request: Request, most: int) -> bytes:
-    """The body of a request, of which at most `most` bytes are kept. Raises HTTPException 411 or 413."""
+    """The body of a request, of which at most `most` bytes are kept. Raises HTTPException 413."""
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > most:
         raise HTTPException(413, f"{announced} bytes are too many; at most {most}")

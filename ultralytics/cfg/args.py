@@ -147,7 +147,7 @@ class Args(TypedNamespace):
     model_scale: str | None
     modules: str | list[str] | None
     letterbox: bool | None
-    slice: int | None
+    slice: int | list[int] | None
     overlap: float
     save_mot: bool
     reduced_decode: bool

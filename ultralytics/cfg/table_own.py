@@ -161,9 +161,9 @@ OWN: tuple[Key, ...] = (
     ),
     Key(
         "slice",
-        k.INT,
+        k.IMGSZ,
         None,
-        "side in px of the tiles that large images are also seen in; null: as a whole only",
+        "side in px, or [h, w], of the tiles that large images are also seen in; null: as a whole only",
         low=32,
         nullable=True,
         only="detect",

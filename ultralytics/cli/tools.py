@@ -256,7 +256,7 @@ _ROWS = (
         "yolo tile data=data.yaml size=640 overlap=0.2 out=tiles",
         own=(
             Key("data", k.PATH, None, "data set YAML"),
-            Key("size", k.INT, 640, "side of a tile in px", low=32),
+            Key("size", k.IMGSZ, 640, "side of a tile in px, or [h, w]", low=32),
             Key("overlap", k.FLOAT, 0.2, "least overlap of neighbours, as a ratio of the side", low=0, high=0.9),
             Key("out", k.PATH, None, "new folder; null: name of the YAML and size", nullable=True),
             Key("min_area", k.UNIT, 0.7, "part of an object's area that must lie in a tile for its label"),

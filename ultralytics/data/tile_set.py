@@ -42,21 +42,21 @@ class TileRule:
     """How a set is cut.
 
     Attributes:
-        size: Side of a tile, px.
+        size: Side of a tile, or its height and width, px.
         overlap: Least overlap of neighbours, as a ratio of the side.
         min_area: Part of an object's area that must lie in a tile for its label.
         background: Most tiles without objects, for each tile with some.
         whole: Whether each image that is cut is also there as a whole.
     """
 
-    size: int = 640
+    size: int | Sequence[int] = 640
     overlap: float = 0.2
     min_area: float = LABELLED_AREA
     background: float = 0.1
     whole: bool = True
 
     def __post_init__(self) -> None:
-        if self.size < 32:
+        if min([self.size] if isinstance(self.size, int) else self.size, default=0) < 32:
             raise ConfigError(f"size={self.size} must be at least 32 px")
         if not 0 < self.min_area <= 1:
             raise ConfigError(f"min_area={self.min_area} must be above 0 and at most 1")
@@ -102,7 +102,7 @@ class SplitCount:
 
 def tile(
     data: str | Path,
-    size: int = 640,
+    size: int | Sequence[int] = 640,
     overlap: float = 0.2,
     out: str | Path | None = None,
     min_area: float = LABELLED_AREA,
@@ -121,7 +121,8 @@ def tile(
         DatasetError: the data set cannot be used.
     """
     rule = TileRule(size, overlap, min_area, background, whole)
-    target = Path(out or f"{Path(data).stem}-tiles-{size}").absolute()
+    sides = str(size) if isinstance(size, int) else "x".join(map(str, size))
+    target = Path(out or f"{Path(data).stem}-tiles-{sides}").absolute()
     with complete_folder(target, "out") as work:
         source = check_det_dataset(data)
         splits = [split for split in SPLITS if source.get(split)]
@@ -132,7 +133,8 @@ def tile(
         if source["channels"] != 3:
             content["channels"] = source["channels"]
         YAML.save(work / "data.yaml", content)
-    LOGGER.info(f"tiles: {target / 'data.yaml'}; evaluate with slice={size} on the source, where objects are not cut")
+    same = str(size).replace(" ", "")
+    LOGGER.info(f"tiles: {target / 'data.yaml'}; evaluate with slice={same} on the source, where objects are not cut")
     return target / "data.yaml"
 
 

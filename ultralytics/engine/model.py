@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from ultralytics.cfg import Args, get_save_dir
-from ultralytics.cfg.resolution import resolve, user_values
+from ultralytics.cfg.resolution import refuse_views, resolve, user_values
 from ultralytics.cfg.schema import MODES, Trait, keys_with
 from ultralytics.engine.export.benchmark import Benchmark, Figures, check_saved, form_arguments, runnable_formats
 from ultralytics.engine.export.exporter import Export, weights_format
@@ -351,6 +351,7 @@ class Model(TrackMode):
         self, stem: Path, given: Mapping[str, Any], shared: dict[str, bytes] | None = None
     ) -> tuple[Path, ParityReport]:
         """Write a graph and compare it with the model; the data set of the training is not taken unasked."""
+        refuse_views(given, "export", "leave it out, and give it to predict or val of the exported file")
         args = self._args("predict", {"batch": 1, "data": None, **given})
         parts = self._class("predictor"), self._class("validator")
         job = Export(self.model, resolve(overrides=args), stem, self.ckpt_path, *parts, shared)
@@ -366,6 +367,7 @@ class Model(TrackMode):
         table and the best form, writes benchmark.csv, .json and .png into runs/<task>/benchmark; returns the figures.
         """
         self._need_network("be benchmarked")
+        refuse_views(kwargs, "benchmark", "leave it out")
         weights = check_saved(self.ckpt_path)
         args = resolve(overrides=self._args("predict", {"name": "benchmark", "batch": 1, **kwargs}))
         chosen = {k: v for k, v in user_values(args).items() if k not in {"mode", "task", "model", "name"}}

@@ -119,6 +119,15 @@ def test_what_is_not_a_mot_set(tmp_path: Path) -> None:
         mot_sequences(tmp_path)
 
 
+def test_a_sequence_that_holds_sequences_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in (tmp_path, tmp_path / "a", tmp_path / "b"):
+        (folder / "img1").mkdir(parents=True)
+        (folder / "gt").mkdir()
+        (folder / "gt" / "gt.txt").touch()
+    assert mot_sequences(tmp_path) == [tmp_path]
+    assert "left out: a, b" in capsys.readouterr().out
+
+
 class TestWithThePackage:
     @pytest.fixture(autouse=True)
     def _needs_trackers(self) -> None:

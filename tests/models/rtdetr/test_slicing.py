@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,13 @@ from torch import nn
 from tests.engine.tiny import COLORS, NAMES, OraclePredictor, predict_args, spread_network
 from tests.models.yolo.networks import V8, spread
 from ultralytics import RTDETR
+from ultralytics.cfg.resolution import resolve
+from ultralytics.models.rtdetr.slicing import boxes_that_count, row_limit
 from ultralytics.models.rtdetr.val import RTDETRValidator
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.tiles.fusion import ViewBoxes, cut_sides, fuse_boxes
-from ultralytics.utils.tiles.grid import tile_grid
+from ultralytics.utils.tiles.grid import Tile, tile_grid
+from ultralytics.utils.tiles.ownership import TileColumns
 
 SHAPE = (300, 440)
 RECTS = [  # class, xyxy: whole in one tile, over an edge, larger than the overlap, larger than a tile
@@ -91,6 +96,20 @@ def test_objects_of_all_sizes_are_found_once(tmp_path: Path, batch: int) -> None
     assert detector.batches[0] == 1 and sum(detector.batches) == 1 + tiles and max(detector.batches) == batch
 
 
+def test_limits_grow_with_the_image_unless_given() -> None:
+    assert row_limit((3000, 4000), resolve(overrides={"slice": 640})) == 300 * 30
+    assert row_limit((3000, 4000), resolve(overrides={"slice": 640, "max_det": 50})) == 50
+    assert row_limit((3000, 4000), resolve()) == 300 and boxes_that_count((3000, 4000), resolve()) == 100
+    assert boxes_that_count((641, 640), resolve(overrides={"slice": 640})) == 200
+    assert boxes_that_count((960, 1280), resolve(overrides={"slice": "[480, 640]"})) == 400
+
+
+def test_tiles_that_are_not_square(tmp_path: Path) -> None:
+    (result,), detector = predict(tmp_path, scene(), slice=[96, 160], overlap=0.25, batch=64)
+    assert len(result.boxes) == len(RECTS)
+    assert detector.batches == [1, len(tile_grid(*SHAPE, (96, 160), 0.25))]
+
+
 def test_a_small_image_is_seen_once(tmp_path: Path) -> None:
     (result,), detector = predict(tmp_path, scene()[:128, :128].copy(), slice=128)
     assert detector.batches == [1] and len(result.boxes) == 2
@@ -110,8 +129,14 @@ def test_what_slices_cannot_be_combined_with(tmp_path: Path, capsys: pytest.Capt
         predict(tmp_path, torch.zeros(1, 3, 64, 64), slice=128)
     with pytest.raises(ConfigError, match="slice=128: embed"):
         predict(tmp_path, scene(), slice=128, embed=[1])
+    with pytest.raises(ConfigError, match=r"slice=\[128, 16\]: a side below 32 px"):
+        predict(tmp_path, scene(), slice=[128, 16])
     predict(tmp_path, scene(), overlap=0.3)
-    assert "overlap=0.3 has no effect" in capsys.readouterr().out
+    model = RTDETR(dict(spread_network().yaml))
+    calls: list[Callable[..., Any]] = [model.export, model.benchmark, partial(model.heatmap, scene())]
+    for call in calls:
+        with pytest.raises(ConfigError, match="slice=64 has no effect"):
+            call(slice=64)
 
 
 class PixelValidator(RTDETRValidator):
@@ -159,6 +184,7 @@ def test_predict_and_val_of_both_families(family: str, data: Path, tmp_path: Pat
         model.model.load_state_dict(spread_network().state_dict())
     image, fast = scene(), {"imgsz": 64, "conf": 0.01, "device": "cpu", "amp": False, "verbose": False}
     tiles = [(0, 0, SHAPE[1], SHAPE[0]), *tile_grid(*SHAPE, 160, 0.2)]
+    columns = TileColumns(tile_grid(*SHAPE, 160, 0.2), SHAPE, 2.0)
     parts = []
     for i, tile in enumerate(tiles):
         x1, y1, x2, y2 = tile
@@ -166,10 +192,13 @@ def test_predict_and_val_of_both_families(family: str, data: Path, tmp_path: Pat
         boxes = rows[:, :4] + (x1, y1, x1, y1)
         inner = (x1 > 0, y1 > 0, x2 < SHAPE[1], y2 < SHAPE[0])
         cut = cut_sides(boxes, tile, inner, 2.0)
+        mine = ~(columns.left_to_others(boxes, Tile(*tile), cut) if i else columns.within_overlap(boxes))
+        boxes, rows, cut = boxes[mine], rows[mine], cut[mine]
         parts.append((boxes, rows[:, 4], rows[:, 5].astype(np.int64), np.full(len(rows), i), cut))
     want = fuse_boxes(ViewBoxes(*(np.concatenate(column) for column in zip(*parts, strict=True))))
     got = model.predict(image, slice=160, batch=3, **fast)[0].boxes
-    n = min(300, len(want.scores))
+    n = min(300 * 6, len(want.scores))  # 300 for each 160 x 160 px
+    assert len(model.predict(image, slice=160, max_det=5, **fast)[0].boxes) == 5
     assert n > 5 and len(got) == n
     np.testing.assert_allclose(got.conf.numpy(), want.scores[:n], atol=1e-4)
     np.testing.assert_allclose(got.xyxy.numpy().sum(1), want.boxes[:n].sum(1), atol=1.0)

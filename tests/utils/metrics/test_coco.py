@@ -74,3 +74,19 @@ def test_mixed_ids_keep_the_given_order():
     images = make_set(3, KINDS["ties"])
     mixed = [CocoImage(**{**vars(i), "image_id": n if n % 2 else f"im{n}"}) for n, i in enumerate(images)]
     np.testing.assert_array_equal(coco_ap(mixed).stats, coco_ap(images).stats)
+
+
+def test_more_boxes_of_a_large_image_count() -> None:
+    """An image with the targets of two, of which each has 80, has their AP where 200 boxes count."""
+    boxes = np.array([[i * 50.0, 0, i * 50 + 40, 40] for i in range(160)])
+    scores = np.linspace(0.9, 0.1, 160)
+
+    def image(part: slice, **more: int) -> CocoImage:
+        n = len(scores[part])
+        return CocoImage(boxes[part], scores[part], np.zeros(n), boxes[part], np.zeros(n), **more)
+
+    halves = [image(slice(0, 160, 2), image_id=0), image(slice(1, 160, 2), image_id=1)]
+    assert coco_ap(halves).stats[0] == pytest.approx(1)
+    assert coco_ap([image(slice(None))]).stats[0] == pytest.approx(63 / 101)  # recall up to 100 / 160
+    large = coco_ap([image(slice(None), max_dets=200)])
+    assert large.stats[0] == large.stats[8] == pytest.approx(1)  # AP, and the last AR: of all that count

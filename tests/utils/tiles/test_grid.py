@@ -38,3 +38,8 @@ def test_wrong_values(size: int, overlap: float) -> None:
 
 def test_edges_inside_the_image() -> None:
     assert Tile(0, 10, 64, 74).inner_edges(74, 100) == (False, True, True, False)
+
+
+def test_tiles_that_are_not_square() -> None:
+    tiles = tile_grid(200, 230, (100, 230), 0.2)
+    assert tiles == [Tile(0, y, 230, y + 100) for y in (0, 50, 100)]

@@ -10,6 +10,7 @@ from typing import Any
 from ultralytics.engine.tracking.settings import TRACK_EXTRA
 from ultralytics.utils.checks import require
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.log import LOGGER
 
 _FAMILIES = {"HOTA": "HOTA", "DetA": "HOTA", "AssA": "HOTA", "MOTA": "CLEAR", "IDF1": "Identity", "IDSW": "CLEAR"}
 COMBINED = "COMBINED"
@@ -40,12 +41,18 @@ class TrackScores:
 def mot_sequences(data: str | Path) -> list[Path]:
     """Return the folders of a MOT set that have `img1` and `gt/gt.txt`, in the order of their names.
 
+    A folder that has them itself is one sequence; those below it are left out, with a warning.
+
     Raises:
         ConfigError: there is none.
     """
     root = Path(data)
     folders = [root, *sorted(p for p in root.iterdir() if p.is_dir())] if root.is_dir() else []
     found = [p for p in folders if (p / "img1").is_dir() and (p / "gt" / "gt.txt").is_file()]
+    if found[:1] == [root] and len(found) > 1:
+        below = ", ".join(p.name for p in found[1:])
+        LOGGER.warning(f"data={data} is a sequence itself; those below it are left out: {below}. Give each by itself")
+        return [root]
     if not found:
         raise ConfigError(f"data={data}: no MOT sequence there", "a sequence is a folder with img1/ and gt/gt.txt")
     return found

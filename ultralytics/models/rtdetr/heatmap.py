@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ultralytics.cfg.resolution import refuse_views
 from ultralytics.engine.model import Model
 from ultralytics.models.rtdetr.explain import (
     Choice,
@@ -312,6 +313,7 @@ def heatmap(
     Raises:
         ConfigError: a layer, detection or pixel that does not exist; a model without a PyTorch network.
     """
+    refuse_views(kwargs, "heatmap", "leave it out, or cut the part of the image that you want explained")
     options: Mapping[str, Any] = {"batch": 1, "save": False, **kwargs}
     predictor = model._class("predictor")(overrides=model._args("predict", {"name": "heatmap", **options}))
     predictor.setup_model(model.model)

@@ -19,7 +19,13 @@ from ultralytics.models.rtdetr.post import (
     placed_geometry,
     report_unknown_classes,
 )
-from ultralytics.models.rtdetr.slicing import SlicedOutput, check_slices, detect_tiles, fused_rows, pixel_rows
+from ultralytics.models.rtdetr.slicing import (
+    SlicedOutput,
+    check_slices,
+    detect_tiles,
+    fused_rows,
+    pixel_rows,
+)
 from ultralytics.models.rtdetr.tta import augmented_output
 from ultralytics.nn.families import PostOptions, find_family, letterboxes
 from ultralytics.utils.ops import RatioPad
@@ -93,7 +99,7 @@ class RTDETRPredictor(BasePredictor):
         if isinstance(preds, SlicedOutput):
             views = zip(kept, preds.tiles, (image.shape[:2] for image in to_bgr_images(orig_imgs)), strict=True)
             kept = [
-                fused_rows(row, tiles, network, shape, self._geometry(shape, network), self.args.max_det)
+                fused_rows(row, tiles, network, shape, self._geometry(shape, network), self.args)
                 for row, tiles, shape in views
             ]
         return self.construct_results(kept, img, orig_imgs)

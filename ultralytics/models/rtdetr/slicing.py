@@ -23,12 +23,19 @@ from ultralytics.nn.families import PostOptions, find_family, letterboxes
 from ultralytics.utils.errors import ConfigError, DatasetError
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.ops import RatioPad
-from ultralytics.utils.tiles.fusion import ViewBoxes, cut_sides, fuse_boxes
+from ultralytics.utils.tiles.fusion import Flags, Floats, ViewBoxes, cut_sides, fuse_boxes
 from ultralytics.utils.tiles.grid import Tile, tile_grid
+from ultralytics.utils.tiles.ownership import TileColumns
 from ultralytics.utils.torch_tools.arrays import Pixels
 
 CUT_MARGIN = 0.01
 """A side of a box counts as cut within this fraction of the tile's side from an inner edge, and within 2 px."""
+
+MIN_SIDE = 32
+"""Least side of a tile, px."""
+
+COCO_DETS = 100
+"""Boxes of a class that COCO's AP takes of an image."""
 
 DetectParts: TypeAlias = Callable[[list[Pixels]], list[Tensor]]
 """From parts of an image, (h, w, C) BGR each, to the rows (n, 6) in px of each part."""
@@ -48,6 +55,17 @@ class SlicedOutput(NamedTuple):
     tiles: list[list[TileRows]]
 
 
+def tile_sides(args: Args) -> tuple[int, int]:
+    """Return height and width of a tile in px.
+
+    Raises ConfigError for a side below `MIN_SIDE`.
+    """
+    given = [args.slice] if isinstance(args.slice, int) else list(args.slice or ())
+    if min(given) < MIN_SIDE:
+        raise ConfigError(f"slice={args.slice}: a side below {MIN_SIDE} px", "use a larger one")
+    return given[0], given[-1]
+
+
 def check_slices(args: Args, source: object = None) -> None:
     """Refuse what slices cannot be combined with; report `overlap` where nothing is sliced.
 
@@ -58,10 +76,43 @@ def check_slices(args: Args, source: object = None) -> None:
         if "overlap" in args.user_keys:
             LOGGER.warning(f"overlap={args.overlap} has no effect: images are not sliced without slice=")
         return
+    tile_sides(args)
     if args.embed:
         raise ConfigError(f"slice={args.slice}: embed gives a vector for a whole image", "leave slice out")
     if isinstance(source, Tensor):
         raise ConfigError(f"slice={args.slice}: a tensor is the network's input", "give an image or an array")
+
+
+def check_validation(args: Args) -> None:
+    """Check `slice` as above; log how many boxes of an image a sliced validation takes, which is not COCO's number."""
+    check_slices(args)
+    if args.slice is not None:
+        most = args.max_det if "max_det" in args.user_keys else f"{args.max_det} times that"
+        LOGGER.info(
+            f"slice={args.slice}: AP takes {COCO_DETS} boxes of a class for each tile's area in an image, rounded up, "
+            f"instead of {COCO_DETS} an image; at most {most} boxes of an image are kept"
+        )
+
+
+def images_worth(shape: Sequence[int], args: Args) -> int:
+    """Return to how many images of a tile's size an image (h, w) amounts; 1 without `slice`.
+
+    Its bounds on boxes are so many times those of an image.
+    """
+    if args.slice is None:
+        return 1
+    h, w = tile_sides(args)
+    return max(-(-shape[0] * shape[1] // (h * w)), 1)
+
+
+def boxes_that_count(shape: Sequence[int], args: Args) -> int:
+    """Return how many boxes of a class AP takes of an image (h, w)."""
+    return COCO_DETS * images_worth(shape, args)
+
+
+def row_limit(shape: Sequence[int], args: Args) -> int:
+    """Return how many boxes of an image (h, w) are kept: `max_det`, and where the user leaves it, more if sliced."""
+    return args.max_det * (1 if "max_det" in args.user_keys else images_worth(shape, args))
 
 
 def detect_tiles(image: Pixels, args: Args, detect: DetectParts) -> list[TileRows]:
@@ -69,7 +120,7 @@ def detect_tiles(image: Pixels, args: Args, detect: DetectParts) -> list[TileRow
 
     An image of one tile has none: it is seen as a whole anyway.
     """
-    grid = tile_grid(image.shape[0], image.shape[1], int(args.slice or 1), args.overlap)
+    grid = tile_grid(image.shape[0], image.shape[1], tile_sides(args), args.overlap)
     if len(grid) == 1:
         return []
     return [row for tiles in _groups(grid, max(int(args.batch), 1)) for row in _detect_group(image, tiles, detect)]
@@ -123,28 +174,43 @@ def pixel_rows(rows: Tensor, network: Sequence[int], shape: Sequence[int], geome
 
 
 def fused_rows(
-    whole: Tensor, tiles: Sequence[TileRows], network: Sequence[int], shape: Sequence[int], geometry: RatioPad, n: int
+    whole: Tensor,
+    tiles: Sequence[TileRows],
+    network: Sequence[int],
+    shape: Sequence[int],
+    geometry: RatioPad,
+    args: Args,
 ) -> Tensor:
-    """Return the rows (k, 6), at most `n`, of an image (h, w) from those of the whole of it (n, 6) and of its tiles.
+    """Return the rows (k, 6) of an image (h, w) from those of the whole of it (n, 6) and of its tiles.
 
     `whole` and the result are cx, cy, w, h in 0..1 of the network input (h, w) that the whole image lies in.
     """
+    n = row_limit(shape, args)
     if not tiles:
         return whole[:n]
-    views = [TileRows(Tile(0, 0, shape[1], shape[0]), pixel_rows(whole, network, shape, geometry)), *tiles]
-    fused = fuse_boxes(_joined(views, shape))
+    fused = fuse_boxes(_joined(pixel_rows(whole, network, shape, geometry), tiles, shape))
     boxes = to_network_xywhn(torch.from_numpy(fused.boxes[:n]), network, geometry)
     scores, classes = torch.from_numpy(fused.scores[:n]), torch.from_numpy(fused.classes[:n])
     return torch.cat([boxes, scores[:, None], classes[:, None]], 1).float()
 
 
-def _joined(views: Sequence[TileRows], shape: Sequence[int]) -> ViewBoxes:
-    """Return the boxes of all views in px of the image (h, w)."""
-    parts = []
-    for i, (tile, rows) in enumerate(views):
-        table = rows.double().numpy()
-        boxes = table[:, :4] + (tile.x1, tile.y1) * 2
-        margin = max(2.0, CUT_MARGIN * max(tile.x2 - tile.x1, tile.y2 - tile.y1))
-        cut = cut_sides(boxes, tile, tile.inner_edges(shape[0], shape[1]), margin)
-        parts.append(ViewBoxes(boxes, table[:, 4], table[:, 5].astype(np.int64), np.full(len(table), i), cut))
+def _joined(whole: Tensor, tiles: Sequence[TileRows], shape: Sequence[int]) -> ViewBoxes:
+    """Return the boxes of all views in px of the image (h, w), without those that another view decides about."""
+    sides = [max(tile.x2 - tile.x1, tile.y2 - tile.y1) for tile, _ in tiles]
+    margin = max(2.0, CUT_MARGIN * max(sides))
+    columns = TileColumns([tile for tile, _ in tiles], shape, margin)
+    table = whole.double().numpy()
+    parts = [_view(table[~columns.within_overlap(table[:, :4])], 0, np.zeros(4, bool))]
+    for i, (tile, rows) in enumerate(tiles, 1):
+        table = rows.double().numpy() + np.array([tile.x1, tile.y1] * 2 + [0, 0])
+        cut = cut_sides(table[:, :4], tile, tile.inner_edges(shape[0], shape[1]), margin)
+        mine = ~columns.left_to_others(table[:, :4], tile, cut)
+        parts.append(_view(table[mine], i, cut[mine]))
     return ViewBoxes(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _view(table: Floats, i: int, cut: Flags) -> ViewBoxes:
+    """Return the rows (n, 6) of view `i`."""
+    n = len(table)
+    classes = table[:, 5].astype(np.int64)
+    return ViewBoxes(table[:, :4], table[:, 4], classes, np.full(n, i), np.broadcast_to(cut, (n, 4)))

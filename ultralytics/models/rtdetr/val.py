@@ -39,7 +39,13 @@ from ultralytics.models.rtdetr.post import (
     to_network_xyxy,
     to_original_xyxy,
 )
-from ultralytics.models.rtdetr.slicing import FileTiles, SlicedOutput, check_slices, fused_rows
+from ultralytics.models.rtdetr.slicing import (
+    FileTiles,
+    SlicedOutput,
+    boxes_that_count,
+    check_validation,
+    fused_rows,
+)
 from ultralytics.models.rtdetr.tta import augmented_output
 from ultralytics.nn.families import PostOptions, find_family, letterboxes
 from ultralytics.utils import LOGGER, colorstr, dist
@@ -138,7 +144,7 @@ class RTDETRValidator(BaseValidator):
         module = super()._setup_standalone(model)
         family = find_family(module)
         self.args = drop_foreign(self.args, family.arguments if family else Trait.NONE)
-        check_slices(self.args)
+        check_validation(self.args)
         return module
 
     def class_filter(self, model: Module) -> AbstractContextManager[None]:
@@ -202,8 +208,8 @@ class RTDETRValidator(BaseValidator):
         rows = image_rows(find_family(getattr(self, "model", None)), whole, size, self._options)
         if isinstance(preds, SlicedOutput):
             places = ((self._batch["ori_shape"][i], geometry_of(self._batch, i)) for i in range(len(rows)))
-            views, n = zip(rows, preds.tiles, places, strict=True), self.args.max_det
-            rows = [fused_rows(row, tiles, size, *place, n) for row, tiles, place in views]
+            views = zip(rows, preds.tiles, places, strict=True)
+            rows = [fused_rows(row, tiles, size, *at, self.args) for row, tiles, at in views]
         return [{"bboxes": to_network_xyxy(row[:, :4], size), "conf": row[:, 4], "cls": row[:, 5]} for row in rows]
 
     def _prepare_batch(self, si: int, batch: Batch) -> ImageTruth:
@@ -304,6 +310,7 @@ class RTDETRValidator(BaseValidator):
             "target_boxes": pbatch["bboxes"].numpy(),
             "areas": pbatch["areas"].numpy() if "areas" in pbatch else None,
             "crowd": None if crowd is None else crowd.numpy(),
+            "max_dets": boxes_that_count(pbatch["ori_shape"], self.args),
         }
 
     def gather(self) -> None:

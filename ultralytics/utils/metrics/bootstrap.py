@@ -29,6 +29,7 @@ from ultralytics.utils.metrics.coco import (
     by_id,
     collect,
     match,
+    within,
 )
 from ultralytics.utils.torch_tools.arrays import BoolArray, Float64Array, IntArray
 
@@ -167,8 +168,8 @@ def _replicates(
             tp = hits * detections.tp[:, a, t]
             seen = (hits * detections.counts[:, a, t]).cumsum(1) + before
             ap[:, a, t] = _average_precision(tp.cumsum(1), seen, total[:, a])
-            for m, limit in enumerate(MAX_DETS):
-                recall[:, a, t, m] = tp[:, detections.rank < limit].sum(1) / np.maximum(total[:, a], 1)
+            for m in range(len(MAX_DETS)):
+                recall[:, a, t, m] = tp[:, within(detections.rank, m)].sum(1) / np.maximum(total[:, a], 1)
     undefined = total == 0
     ap[undefined], recall[undefined] = np.nan, np.nan
     return ap, recall

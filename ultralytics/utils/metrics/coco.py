@@ -35,7 +35,8 @@ STAT_NAMES = (
 class CocoImage:
     """Detections and targets of one image. `areas` (default: of the boxes) decide a target's size, `crowd` marks
     regions that may take any number of detections and count for nothing. Images are taken in the order of `image_id`,
-    which decides between equal scores."""
+    which decides between equal scores. `max_dets` of a class count: COCO's 100, more for a large image that holds many
+    objects."""
 
     boxes: Float64Array  # (d, 4)
     scores: Float64Array  # (d,)
@@ -45,6 +46,7 @@ class CocoImage:
     areas: Float64Array | None = None  # (g,)
     crowd: BoolArray | None = None  # (g,)
     image_id: int | str = 0
+    max_dets: int = MAX_DETS[-1]
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class CocoResult:
 
 
 class Detections(NamedTuple):
-    """Detections that count (the best 100 of each image and class), sorted by image, class and falling score."""
+    """Detections that count (the best `max_dets` of each image and class), sorted by image, class and falling score."""
 
     image: IntArray  # (D,) place of the image in the sorted list
     scores: Float64Array  # (D,)
@@ -116,7 +118,7 @@ def collect(images: Sequence[CocoImage]) -> tuple[Detections, CocoTargets, _Pair
     for place, image in enumerate(images):
         classes = np.asarray(image.classes).astype(np.int64)
         order, rank = rank_in_class(np.asarray(image.scores, dtype=np.float64), classes)
-        order, rank = order[rank < MAX_DETS[-1]], rank[rank < MAX_DETS[-1]]
+        order, rank = order[rank < image.max_dets], rank[rank < image.max_dets]
         boxes = np.asarray(image.boxes, dtype=np.float64).reshape(-1, 4)[order]
         scores, classes = np.asarray(image.scores, dtype=np.float64)[order], classes[order]
         gt = np.asarray(image.target_boxes, dtype=np.float64).reshape(-1, 4)
@@ -185,6 +187,11 @@ def precision_at_recalls(tp: BoolArray, fp: BoolArray, positives: int) -> Float6
     return out
 
 
+def within(rank: IntArray, m: int) -> BoolArray:
+    """Return which ranks belong to the limit `MAX_DETS[m]`; all that count to the last one."""
+    return np.full(len(rank), True) if m == len(MAX_DETS) - 1 else rank < MAX_DETS[m]
+
+
 def _accumulate(
     dets: Detections, targets: CocoTargets, matched: BoolArray, ignored: BoolArray
 ) -> tuple[IntArray, Float64Array, Float64Array]:
@@ -200,8 +207,8 @@ def _accumulate(
             counts = ~ignored[members, a]  # (n, T)
             tp, fp = matched[members, a] & counts, ~matched[members, a] & counts
             ap[k, a] = precision_at_recalls(tp, fp, int(positives[a])).mean(1)
-            for m, limit in enumerate(MAX_DETS):
-                recall[k, a, :, m] = tp[dets.rank[members] < limit].sum(0) / positives[a]
+            for m in range(len(MAX_DETS)):
+                recall[k, a, :, m] = tp[within(dets.rank[members], m)].sum(0) / positives[a]
     return classes, ap, recall
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from ultralytics.utils.metrics.ap import ClassCurves, Metric, OnPlot, ap_per_class, draw_curves
 from ultralytics.utils.metrics.bootstrap import SAMPLES, Bootstrap, bootstrap_coco
-from ultralytics.utils.metrics.coco import CocoImage, CocoResult, coco_ap
+from ultralytics.utils.metrics.coco import MAX_DETS, CocoImage, CocoResult, coco_ap
 from ultralytics.utils.metrics.confusion import ConfusionMatrix
 from ultralytics.utils.metrics.report import Table, all_tables
 from ultralytics.utils.tables import csv_of, names_by_id
@@ -51,6 +51,7 @@ def _coco_image(stat: Mapping[str, StatValue]) -> CocoImage:
         None if stat.get("areas") is None else array("areas"),
         None if stat.get("crowd") is None else array("crowd"),
         image_id if isinstance(image_id, int) else str(image_id),
+        int(cast("int", stat.get("max_dets") or MAX_DETS[-1])),
     )
 
 
@@ -93,8 +94,9 @@ class DetMetrics:
         `tp` (n, 10) bool, `conf` (n,), `pred_cls` (n,), `target_cls` (m,). With `im_name`, the image gets its own entry
         in `box.image_metrics`: pass the whole path, so that equal names in two folders stay apart. For COCO's AP also
         `pred_boxes` (n, 4) and `target_boxes` (m, 4), xyxy in pixels of the original image; optional: `areas` (m,) if
-        the targets' areas are not those of their boxes, `image_id`, and `crowd` (m,) bool: regions that hold any
-        number of objects. COCO's AP takes these as pycocotools does; for all other numbers they are not targets.
+        the targets' areas are not those of their boxes, `image_id`, `max_dets` (boxes of a class that count, else 100),
+        and `crowd` (m,) bool: regions that hold any number of objects. COCO's AP takes these as pycocotools does; for
+        all other numbers they are not targets.
         """
         needed = REQUIRED + (COCO_REQUIRED if self.coco else ())
         missing = [key for key in needed if stat.get(key) is None]

@@ -22,7 +22,6 @@ import numpy as np
 
 from ultralytics.utils.metrics.coco import (
     AREA_RANGES,
-    MAX_DETS,
     CocoImage,
     by_id,
     precision_at_recalls,
@@ -221,12 +220,12 @@ def _analyse_image(image: CocoImage, place: int) -> tuple[Found, Wanted]:
 
 
 def _best(image: CocoImage) -> tuple[Float64Array, Float64Array, IntArray]:
-    """The best 100 detections of each class, the best score first."""
+    """The detections that count (the best 100) of each class, the best score first."""
     scores = np.asarray(image.scores, np.float64)
     classes = np.asarray(image.classes).astype(np.int64)
     by_class, rank = rank_in_class(scores, classes)
     kept = np.zeros(len(scores), bool)
-    kept[by_class[rank < MAX_DETS[-1]]] = True
+    kept[by_class[rank < image.max_dets]] = True
     order = np.argsort(-scores, kind="stable")
     order = order[kept[order]]
     return np.asarray(image.boxes, np.float64).reshape(-1, 4)[order], scores[order], classes[order]

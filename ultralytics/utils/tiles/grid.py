@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ultralytics.utils.errors import ConfigError
@@ -23,22 +24,26 @@ class Tile(NamedTuple):
         return self.x1 > 0, self.y1 > 0, self.x2 < width, self.y2 < height
 
 
-def tile_grid(height: int, width: int, size: int, overlap: float) -> list[Tile]:
-    """Return the tiles of `size` x `size` px that cover an image, row by row; smaller where the image is smaller.
+def tile_grid(height: int, width: int, size: int | Sequence[int], overlap: float) -> list[Tile]:
+    """Return the tiles that cover an image, row by row; smaller where the image is smaller.
+
+    `size` is the side of square tiles, or their (height, width), in px.
 
     Neighbours overlap by at least `overlap` of their side: tiles are spread evenly, the last ones end at the image's
     edges.
 
     Raises:
-        ConfigError: `size` below 1, or `overlap` outside 0 to `MAX_OVERLAP`.
+        ConfigError: a side below 1, or `overlap` outside 0 to `MAX_OVERLAP`.
 
     >>> tile_grid(100, 230, 100, 0.2)
     [Tile(x1=0, y1=0, x2=100, y2=100), Tile(x1=65, y1=0, x2=165, y2=100), Tile(x1=130, y1=0, x2=230, y2=100)]
     """
-    if size < 1 or not 0 <= overlap <= MAX_OVERLAP:
-        raise ConfigError(f"tiles of {size} px, overlap {overlap}: use at least 1 px, and 0 to {MAX_OVERLAP}")
-    rows, columns = _starts(height, size, overlap), _starts(width, size, overlap)
-    return [Tile(x, y, min(x + size, width), min(y + size, height)) for y in rows for x in columns]
+    sides = [size] if isinstance(size, int) else list(size)
+    if len(sides) not in {1, 2} or min(sides) < 1 or not 0 <= overlap <= MAX_OVERLAP:
+        raise ConfigError(f"tiles of {size} px, overlap {overlap}: use one or two sides, and 0 to {MAX_OVERLAP}")
+    h, w = sides[0], sides[-1]
+    rows, columns = _starts(height, h, overlap), _starts(width, w, overlap)
+    return [Tile(x, y, min(x + w, width), min(y + h, height)) for y in rows for x in columns]
 
 
 def _starts(length: int, size: int, overlap: float) -> list[int]:
