@@ -48,7 +48,7 @@ from ultralytics.utils.files import atomic_write
 from ultralytics.utils.metrics import ConfusionMatrix, DetMetrics, box_iou, match_predictions
 from ultralytics.utils.metrics.det import StatValue
 from ultralytics.utils.metrics.report import log_table, write_tables
-from ultralytics.utils.ops import RatioPad, xyxy2ltwh
+from ultralytics.utils.ops import RatioPad, clip_boxes, xyxy2ltwh
 from ultralytics.utils.plotting.curves import plot_images
 from ultralytics.utils.torch_tools.transfers import to_device
 
@@ -226,9 +226,8 @@ class RTDETRValidator(BaseValidator):
         return {**pred, "cls": pred["cls"] * (not self.args.single_cls)}
 
     def scale_preds(self, predn: Prediction, pbatch: ImageTruth) -> Prediction:
-        """Return the predictions of an image with boxes xyxy in pixels of the original image, clipped."""
-        boxes = network_to_original(predn["bboxes"], pbatch["ori_shape"], pbatch["ratio_pad"])
-        return {**predn, "bboxes": boxes}
+        """Return the predictions of an image with boxes xyxy in pixels of the original image, not clipped to it."""
+        return {**predn, "bboxes": network_to_original(predn["bboxes"], pbatch["ratio_pad"])}
 
     # ---------------------------------------------------------------------------------------------------- metrics
     def init_metrics(self, model: Module) -> None:
@@ -414,8 +413,9 @@ class RTDETRValidator(BaseValidator):
             self.save_one_txt(predn, self.args.save_conf, pbatch["ori_shape"], file)
 
     def save_one_txt(self, predn: Prediction, save_conf: bool, shape: tuple[int, int], file: Path) -> None:
-        """Write the label file of an image of (h, w) px."""
-        data = torch.cat([predn["bboxes"], predn["conf"][:, None], predn["cls"][:, None]], 1)  # (n, 6)
+        """Write the label file of an image of (h, w) px; its boxes are clipped to the image, as labels must be."""
+        boxes = clip_boxes(predn["bboxes"], shape)
+        data = torch.cat([boxes, predn["conf"][:, None], predn["cls"][:, None]], 1)  # (n, 6)
         result = Results(np.zeros((*shape, 0), np.uint8), path=str(file), names=self.names, boxes=data)
         file.unlink(missing_ok=True)
         result.save_txt(file, save_conf=save_conf)
