@@ -4,12 +4,12 @@
     python benchmarks/peer_val.py --peer PYTHON --data bccd/data.yaml best.pt --out results
 
 `--train` lets the peer train a file of each YAML from scratch first. AP of the val split is compared in rectangular and
-in square batches, as each side reports it; this package reports COCO's AP (a mean over 101 recalls, at most 100 boxes),
-so its matches are put into the interface's formula (trapezoids, 0.995 at most) too, which shows how much of a difference
-is the formula. Boxes after NMS are compared image by image. A row's
-partner is the nearest box of its class, since rows of nearly equal scores may change places; a row without a partner
-within a pixel is counted. Suppression decides by a threshold, so of a pair whose overlap lies within rounding of it
-either box may remain. Exit status 1 beyond the bounds: 0.001 of AP, 0.05 px and 0.001 of score.
+in square batches, as each side reports it. This package reports COCO's AP (a mean over 101 recalls, at most 100 boxes),
+so its matches are also put into the interface's formula (trapezoids, 0.995 at most): how much of a difference is the
+formula? Boxes after NMS are compared image by image. A row's partner is the nearest box of its class, since rows of
+nearly equal scores may change places; a row without a partner within a pixel is counted. Suppression decides by a
+threshold, so of a pair whose overlap lies within rounding of it either box may remain. Exit status 1 beyond the bounds:
+0.001 of AP, 0.05 px and 0.001 of score.
 """
 
 from __future__ import annotations
