@@ -58,7 +58,7 @@ def difference(logits: Tensor, boxes: Tensor, want_logits: Tensor, want_boxes: T
         near = gap.argmin(1)
         off = gap.amin(1) > BOUND
         beyond += int(off.sum())
-        change = (a - b[near]).abs()[~off]
+        change = (a - b[near]).abs() * ~off[:, None]
         worst_logits = max(worst_logits, float(change[:, :-4].max()))
         worst_boxes = max(worst_boxes, float(change[:, -4:].max()))
     return worst_logits, worst_boxes, beyond

@@ -74,11 +74,7 @@ def to_network_xyxy(boxes: torch.Tensor, network: Sequence[int]) -> torch.Tensor
 
 
 def network_to_original(boxes: torch.Tensor, geometry: RatioPad) -> torch.Tensor:
-    """Map boxes (n, 4) xyxy pixels of the network input to xyxy pixels of the original image, beyond it where they are.
-
-    Validation compares these: a box of an object that the border cuts is as good as the object is covered, and official
-    evaluations do not clip either.
-    """
+    """Map boxes (n, 4) xyxy pixels of the network input to xyxy pixels of the original image; they may leave it."""
     (gain_h, gain_w), (left, top) = geometry
     pad = constant_like([left, top, left, top], boxes)
     gain = constant_like([gain_w, gain_h, gain_w, gain_h], boxes)

@@ -110,8 +110,12 @@ class RTDETRValidator(BaseValidator):
     """Evaluate a detector as COCO does: AP over IoU 0.50:0.95, from at most `max_det` boxes an image, in original px.
 
     Confusion matrices are filled at the confidence that a user sees (0.25 unless `conf` is given), AP from 0.001 on.
+
+    Attributes:
+        clips_boxes: Compare what of a predicted box lies in the image, which is what `predict` gives, or all of it.
     """
 
+    clips_boxes: bool = True
     confusion_matrix: ConfusionMatrix
     jdict: list[dict[str, Any]]
     iouv: Tensor
@@ -226,8 +230,9 @@ class RTDETRValidator(BaseValidator):
         return {**pred, "cls": pred["cls"] * (not self.args.single_cls)}
 
     def scale_preds(self, predn: Prediction, pbatch: ImageTruth) -> Prediction:
-        """Return the predictions of an image with boxes xyxy in pixels of the original image, not clipped to it."""
-        return {**predn, "bboxes": network_to_original(predn["bboxes"], pbatch["ratio_pad"])}
+        """Return the predictions of an image with boxes xyxy in pixels of the original image, as they are compared."""
+        boxes = network_to_original(predn["bboxes"], pbatch["ratio_pad"])
+        return {**predn, "bboxes": clip_boxes(boxes, pbatch["ori_shape"]) if self.clips_boxes else boxes}
 
     # ---------------------------------------------------------------------------------------------------- metrics
     def init_metrics(self, model: Module) -> None:
