@@ -23,24 +23,25 @@ from pathlib import Path
 import numpy as np
 import torch
 from common import HERE, environment
-from torch import Tensor, nn
+from torch import Tensor
 
 from ultralytics import RTDETR
+from ultralytics.engine.export.hub_folder import network_outputs
 from ultralytics.nn.export.transformers_folder import transformers_form, write_transformers
+from ultralytics.nn.tasks import DetectionModel
 
 SIZES = ("r18", "r34", "r50-m", "r50", "r101")
 """RT-DETRv2's; any other size is the name of a model YAML."""
 BOUND = 1e-4
 
 
-def answers(network: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:
+def answers(network: DetectionModel, images: Tensor) -> tuple[Tensor, Tensor]:
     """Logits (B, Q, nc) and boxes (B, Q, 4) of a network."""
-    with torch.no_grad():
-        raw = network.eval()(image)[1]
-    return raw.dec_scores[-1], raw.dec_bboxes[-1]
+    found = [network_outputs(network.eval(), image) for image in images.split(1)]
+    return torch.stack([one.logits for one in found]), torch.stack([one.boxes for one in found])
 
 
-def networks(file: Path, yaml: str) -> Iterator[tuple[str, nn.Module]]:
+def networks(file: Path, yaml: str) -> Iterator[tuple[str, DetectionModel]]:
     """The network that a file opens as, and the one of the size's YAML with its weights."""
     yield "opened", RTDETR(str(file)).model
     model = RTDETR(yaml)

@@ -33,6 +33,7 @@ def dfine_s() -> torch.nn.Module:
         hidden_expansion=0.5,
         decoder_n_points=[3, 6, 3],
         freeze_backbone_batch_norms=False,
+        num_labels=80,
     )
     return DFineForObjectDetection(config)
 
