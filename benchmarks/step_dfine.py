@@ -28,6 +28,7 @@ def measure(report: Report, args: Any, bf16: bool, imgsz: int) -> None:
         report.compare(f"{what}, {precision}", take_turns(sides, args.rounds, warm=2), GOAL)
         for side in sides.values():
             side.close()
+        print(report.table().splitlines()[-1], flush=True)
 
 
 def main() -> None:

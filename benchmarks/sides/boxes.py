@@ -40,27 +40,13 @@ def examine(out: str, weights: str, data: str, imgsz: int, images: list[str], co
         report = YOLO(weights).val(rect=rect, name=f"val{rect:d}", **how)
         row = {"map": float(report.box.map), "map50": float(report.box.map50)}
         if recompute:
-            row |= interface_ap(YOLO(weights).val(rect=rect, name="again", validator=unclipped(), **how))
+            row |= interface_ap(report)
         found["val"]["rect" if rect else "square"] = row
     model = YOLO(weights)
     for image in images:
         (result,) = model.predict(image, imgsz=imgsz, conf=conf, iou=0.7, save=False, **PREDICT)
         found["boxes"].append(result.boxes.data.cpu().tolist())
     Path(out).write_text(json.dumps(found), encoding="utf-8")
-
-
-def unclipped() -> type:
-    """The validator of this package, with boxes that may reach beyond the image, as the interface compares them."""
-    from ultralytics.models.yolo.detect import DetectionValidator
-
-    class Unclipped(DetectionValidator):
-        def scale_preds(self, predn: Any, pbatch: Any) -> Any:
-            (gain_h, gain_w), (left, top) = pbatch["ratio_pad"]
-            boxes = predn["bboxes"]
-            pad, gain = boxes.new_tensor([left, top, left, top]), boxes.new_tensor([gain_w, gain_h, gain_w, gain_h])
-            return {**predn, "bboxes": (boxes - pad) / gain}
-
-    return Unclipped
 
 
 def interface_ap(report: Any) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """The measured end of detector benchmarks, for `ultralytics` of either kind: this tree's or the stock one.
 
-Which of the two it is depends on the interpreter alone, so only what both offer is used: the `RTDETR` class with
-`predict`, `train` and `add_callback`, and the data-set class.
+Which of the two it is depends on the interpreter alone, so only what both offer is used: the classes `RTDETR` and
+`YOLO` with `predict`, `train` and `add_callback`, and the data-set class.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import serve
 import torch
 
-from ultralytics import RTDETR
+from ultralytics import RTDETR, YOLO
 
 QUIET: dict[str, Any] = {"verbose": False, "device": "cpu"}
 
@@ -23,6 +23,15 @@ def predict(turns: serve.Turns, yaml: str, weights: str, source: str, **how: Any
     """From an image file to `Results`; the value holds the number of boxes and the sum of their scores."""
     model = RTDETR(yaml)
     model.model.load_state_dict(torch.load(weights, weights_only=True))
+    _predictions(turns, model, source, how)
+
+
+def predict_yolo(turns: serve.Turns, file: str, source: str, **how: Any) -> None:
+    """The same of a YOLO file, or of random weights of a YAML."""
+    _predictions(turns, YOLO(file), source, how)
+
+
+def _predictions(turns: serve.Turns, model: Any, source: str, how: dict[str, Any]) -> None:
 
     def work() -> str:
         (result,) = model.predict(source, save=False, **QUIET, **how)
@@ -47,7 +56,15 @@ def forward(turns: serve.Turns, yaml: str, imgsz: int, batch: int, **how: Any) -
 
 def step(turns: serve.Turns, yaml: str, data: str, **how: Any) -> None:
     """One training step after another: from reading the images to the updated average of the weights."""
-    model = RTDETR(yaml)
+    _steps(turns, RTDETR(yaml), data, how)
+
+
+def step_yolo(turns: serve.Turns, yaml: str, data: str, **how: Any) -> None:
+    """The same of a YOLO."""
+    _steps(turns, YOLO(yaml), data, how)
+
+
+def _steps(turns: serve.Turns, model: Any, data: str, how: dict[str, Any]) -> None:
     model.add_callback("on_train_batch_end", turns.tick)
     model.train(data=data, **_training(how), val=False)
 
@@ -77,4 +94,14 @@ def _training(how: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    serve.main({"predict": predict, "forward": forward, "step": step, "epoch": epoch, "scan": scan})
+    serve.main(
+        {
+            "predict": predict,
+            "predict_yolo": predict_yolo,
+            "forward": forward,
+            "step": step,
+            "step_yolo": step_yolo,
+            "epoch": epoch,
+            "scan": scan,
+        }
+    )

@@ -13,6 +13,9 @@ def dfine_s() -> torch.nn.Module:
     from transformers import DFineConfig, DFineForObjectDetection, HGNetV2Config
 
     backbone = HGNetV2Config(
+        embedding_size=16,
+        hidden_sizes=[64, 256, 512, 1024],  # what the encoder takes as the channels of the maps
+        depths=[1, 1, 2, 1],
         stem_channels=[3, 16, 16],
         stage_in_channels=[16, 64, 256, 512],
         stage_mid_channels=[16, 32, 64, 128],
@@ -30,6 +33,7 @@ def dfine_s() -> torch.nn.Module:
         hidden_expansion=0.5,
         decoder_n_points=[3, 6, 3],
         freeze_backbone_batch_norms=False,
+        num_labels=80,
     )
     return DFineForObjectDetection(config)
 

@@ -81,6 +81,7 @@ def coco_set(root: Path, seed: int, kind: str = "plain") -> Path:
 def answers(root: Path, seed: int) -> list[list[list[float]]]:
     """Detections in the order of the files: near objects and within crowds, others nowhere, some of a wrong class."""
     rng = np.random.default_rng(seed + 1000)
+    distinct = iter(rng.permutation(100_000) / 1e5)  # also as predictions.json rounds them: ties have no set order
     table = json.loads((root / "annotations/instances_val.json").read_text())
     classes = {3: 2, 17: 0, 90: 1}
     out = []
@@ -96,7 +97,7 @@ def answers(root: Path, seed: int) -> list[list[list[float]]]:
                 rows.append((box, classes[target["category_id"]] if rng.random() < 0.85 else rng.integers(3)))
         for _ in range(3):
             rows.append((np.concatenate([rng.uniform(0, 100, 2), rng.uniform(5, 100, 2)]), rng.integers(3)))
-        scores = np.sort(rng.random(len(rows)))[::-1]
+        scores = np.sort([next(distinct) for _ in rows])[::-1]
         order = rng.permutation(len(rows))
         boxes = [(rows[i][0] + (*(rows[i][0][2:] / 2), 0, 0)) / size for i in order]
         out.append([[*b.tolist(), float(s), float(rows[i][1])] for b, s, i in zip(boxes, scores, order, strict=True)])

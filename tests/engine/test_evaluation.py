@@ -7,6 +7,7 @@ import csv
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,11 @@ import yaml
 import ultralytics
 from tests.engine.tiny import IMAGES, coco_dataset, overfitted, write_dataset
 from ultralytics.cli import main as cli
-from ultralytics.engine.compare import labels_of
+from ultralytics.engine.compare import _report_rules, labels_of
 from ultralytics.engine.model import Model
 from ultralytics.models import RTDETR
+from ultralytics.models.rtdetr.val import RTDETRValidator
+from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils.errors import ConfigError
 
 
@@ -166,6 +169,17 @@ def test_what_cannot_be_compared(root: Path, tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="same images"):
         ultralytics.compare([model, Elsewhere(str(root / "late.pt"))], **options(root))
+
+
+@pytest.mark.parametrize(("second", "warned"), [(RTDETRValidator, False), (DetectionValidator, True)])
+def test_families_that_compare_boxes_in_two_ways_are_named(
+    second: type[RTDETRValidator], warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models: Any = [
+        SimpleNamespace(task="detect", task_map={"detect": {"validator": v}}) for v in (RTDETRValidator, second)
+    ]
+    _report_rules(models, ["a", "b"])
+    assert ("a: boxes are clipped to the image" in capsys.readouterr().out) is warned
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import torch
 from tests.engine.tiny import IMAGES, NAMES, TINY, Oracle, coco_dataset, truth, write_dataset
 from ultralytics.engine.validator import BaseValidator
 from ultralytics.models.rtdetr.val import COCO80_TO_91, RTDETRValidator, geometry_of
+from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils.errors import ConfigError, UserError
 from ultralytics.utils.torch_tools.training import EarlyStopping
@@ -116,12 +117,26 @@ def test_class_filter_drops_labels_and_predictions(data, tmp_path):
     assert metrics.nt_per_class.tolist() == [0, 3, 0]
 
 
-def test_boxes_are_clipped(data, tmp_path):
+@pytest.mark.parametrize("clips", [True, False])
+def test_the_family_decides_whether_boxes_end_at_the_image(data, tmp_path, monkeypatch, clips):
+    """One rule for AP and predictions.json; a label file with places outside would be refused by the next reader."""
+    assert RTDETRValidator.clips_boxes and not DetectionValidator.clips_boxes
+    monkeypatch.setattr(OracleValidator, "clips_boxes", clips)
     answers = [[[0.1, 0.1, 0.9, 0.9, 0.9, 0], [0.9, 0.9, 0.9, 0.9, 0.8, 1]] for _ in IMAGES]
-    metrics, _ = run(answers, data, tmp_path)
+    metrics, _ = run(answers, data, tmp_path, save_json=True, save_txt=True)
     for stat, (shape, _) in zip(metrics.stats, IMAGES, strict=True):
-        assert stat["pred_boxes"].min() == 0
-        assert stat["pred_boxes"].max(0).tolist() == [*stat["pred_boxes"].max(0)[:2], shape[1], shape[0]]
+        want = np.array([[-0.35, -0.35, 0.55, 0.55], [0.45, 0.45, 1.35, 1.35]])
+        want = (want.clip(0, 1) if clips else want) * np.tile(shape[::-1], 2)
+        np.testing.assert_allclose(stat["pred_boxes"], want, atol=1e-3)
+    rows = json.loads((tmp_path / "val" / "predictions.json").read_text())
+    written = np.array([row["bbox"] for row in rows])
+    counted = np.concatenate([stat["pred_boxes"] for stat in metrics.stats])
+    np.testing.assert_allclose(written[:, :2], counted[:, :2], atol=1e-3)
+    np.testing.assert_allclose(written[:, 2:], counted[:, 2:] - counted[:, :2], atol=2e-3)
+    for file in (tmp_path / "val" / "labels").glob("*.txt"):
+        centre, size = np.loadtxt(file)[:, 1:3], np.loadtxt(file)[:, 3:5]
+        assert (centre - size / 2).min() == pytest.approx(0, abs=1e-5)
+        assert (centre + size / 2).max() == pytest.approx(1, abs=1e-5)
 
 
 def test_single_cls(data, tmp_path):

@@ -18,14 +18,15 @@ from ultralytics.models.utils.targets import batch_targets
 from ultralytics.nn.build.builder import set_batch_norm
 from ultralytics.nn.build.plans import PlannedLayer
 from ultralytics.nn.build.spec import ModelSpec
+from ultralytics.nn.checkpoint.detr_names import regrouped_state
 from ultralytics.nn.checkpoint.remap import without_padding_class
 from ultralytics.nn.classify import from_official, is_official
 from ultralytics.nn.families import Criterion, Family, Scored, family_of, family_of_yaml, register_family
 from ultralytics.nn.modules.head import DecoderOutput, RTDETRDecoder
 from ultralytics.nn.registry import REGISTRY
 from ultralytics.nn.transfer import TransferReport, is_class, transfer
-from ultralytics.nn.yaml_model import YamlModel, weights_of
-from ultralytics.utils.errors import CheckpointError
+from ultralytics.nn.yaml_model import Weights, YamlModel, weights_of
+from ultralytics.utils.errors import CheckpointError, ModelYAMLError
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.tables import names_by_id
 
@@ -145,6 +146,7 @@ class DetectionModel(YamlModel):
             source = source._replace(state=from_official(source.state, self.model), eps=source.eps or 1e-5)
         if source.fused and not self.is_fused():
             raise CheckpointError("fused weights do not fit an unfused model", "load the weights from before fuse()")
+        source = self._in_own_rows(source)
         state = self.prepare_for(source.state)
         report = transfer(self, state, self.names, source.names, self.yaml, source.yaml, self.partial_layers)
         if report.copied and source.eps:
@@ -156,6 +158,17 @@ class DetectionModel(YamlModel):
             for line in report.lines():
                 LOGGER.info(line)
         return report
+
+    def _in_own_rows(self, source: Weights) -> Weights:
+        """Return weights of the same published network, whose YAML has other rows, as those of this YAML."""
+        keys = self.state_dict().keys()
+        if not source.yaml or source.fused or source.state.keys() == keys:
+            return source
+        try:
+            state = regrouped_state(source.state, source.yaml, self.yaml, keys)
+        except ModelYAMLError:  # of a class of the user that is not registered here: the tensors may still fit
+            return source
+        return source if state is None else source._replace(state=state, yaml=self.yaml)
 
     def _adopt_names(self, report: TransferReport, names: Mapping[int, str]) -> None:
         """Take over the class names of a source if there are none yet and all class tensors were copied."""

@@ -13,6 +13,8 @@ from ultralytics.engine.export.tie_breaking import TieResolver
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils.errors import CheckpointError
+from ultralytics.utils.metrics import box_iou
+from ultralytics.utils.ops import xywh2xyxy
 
 SIZE = (96, 128)
 Change = Callable[[torch.Tensor], torch.Tensor]
@@ -72,6 +74,21 @@ def with_ties(network: RTDETRDetectionModel, image: torch.Tensor, count: int, ga
     return change
 
 
+def overlapping_pair(network: RTDETRDetectionModel, image: torch.Tensor) -> tuple[int, int]:
+    """A selected place and one that is not, whose boxes overlap so much that their rows are taken for one."""
+    order = level(network, image)[0].argsort(descending=True)
+    boxes = []
+    for tokens in order[:120].split(30):
+        with torch.no_grad(), network.model[-1].selecting_by(lambda values, queries, t=tokens: t[None]):
+            boxes.append(network(image)[1].dec_bboxes[-1][0])
+    corners = xywh2xyxy(torch.cat(boxes)) * torch.tensor([SIZE[1], SIZE[0]] * 2)
+    apart = (corners[:30, None] - corners[None, 30:]).abs().amax(-1) > 1
+    overlap = box_iou(corners[:30], corners[30:]) * apart  # (30, 90)
+    best = int(overlap.argmax())
+    assert overlap.flatten()[best] > 0.55  # `pair_rows` pairs those above one half
+    return int(order[best // 90]), int(order[30 + best % 90])
+
+
 def tied_model(network: RTDETRDetectionModel, change: Change, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the model itself see the changed scores, also when it selects by them."""
     head = network.model[-1]
@@ -102,6 +119,26 @@ def test_a_genuine_tie_passes(
     reasons, found = judge(network, flat, got)
     assert not reasons and found.swapped == count
     assert max(found.boxes[0.001]) < 1e-3 and found.lost == {0.25: 0, 0.001: 0}
+
+
+def test_a_tie_of_neighbours_passes(network: RTDETRDetectionModel, flat: torch.Tensor, monkeypatch: pytest.MonkeyPatch):
+    """The rows of both are paired, since their boxes overlap: the exchange shows as a box that is too far away."""
+    inside, outside = overlapping_pair(network, flat)
+    middle = level(network, flat)[1]
+
+    def tie(gap: float) -> Change:
+        places, values = torch.tensor([inside, outside]), torch.tensor([middle + gap, middle - gap])
+        return lambda confidence: confidence.index_copy(1, places, values[None])
+
+    tied_model(network, tie(TIE / 50), monkeypatch)
+    want, got = file_rows(network, flat), file_rows(network, flat, tie(-TIE / 50))
+    plain = ParityReport()
+    plain.add_rows(want[None], got[None], SIZE)
+    assert [reason[:5] for reason in plain.reasons(TOLERANCES["fp32"])] == ["a box"] and not plain.lost[0.001]
+    reasons, found = judge(network, flat, got)
+    assert not reasons and found.swapped == 1 and max(found.boxes[0.001]) < 1e-3
+    got[4, 0] += 0.1 / SIZE[1]  # a defect beside the tie
+    assert "a box differs" in judge(network, flat, got)[0][0]
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -14,6 +14,7 @@ from ultralytics.data.augment import LetterBox
 from ultralytics.models.rtdetr.post import (
     check_class_filter,
     class_filter,
+    network_to_original,
     output_rows,
     report_unknown_classes,
     select_rows,
@@ -101,6 +102,15 @@ def test_boxes_are_clipped_to_the_image(geometry):
     assert float(out.min()) == 0
     assert float(out[:, [0, 2]].max()) == 70
     assert float(out[:, [1, 3]].max()) == 40
+
+
+@pytest.mark.parametrize("geometry", [stretch_geometry, letterbox_geometry])
+def test_what_validation_compares_is_not_clipped(geometry):
+    """The boxes of the network input come back from the image, those beyond it too."""
+    boxes, place = torch.tensor([[-9.0, 3.0, 40.0, 120.0]]), geometry((40, 70), (96, 96))
+    (gain_h, gain_w), (left, top) = place
+    back = network_to_original(boxes, place) * torch.tensor([gain_w, gain_h] * 2) + torch.tensor([left, top] * 2)
+    torch.testing.assert_close(back, boxes)
 
 
 def test_class_filter_acts_before_the_top_k():

@@ -12,19 +12,32 @@ import pytest
 import torch
 
 from tests.engine.tiny import TINY
+from tests.models.dfine.networks import DFINE
+from tests.models.yolo.networks import V8
 from tests.nn.checkpoint.hostile import CANARY, calls, pickled, table, zipped
 from ultralytics.nn.checkpoint.format import pack_model, save_checkpoint
+from ultralytics.nn.dfine import DFINEDetectionModel
 from ultralytics.nn.tasks import RTDETRDetectionModel
+from ultralytics.nn.yolo import YOLODetectionModel
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.fixture(scope="module")
-def report(tmp_path_factory):
-    """What a process of its own made of all files of the table."""
+NETWORKS = {
+    "rtdetr": lambda: RTDETRDetectionModel(TINY, verbose=False),
+    "yolo": lambda: YOLODetectionModel(V8, verbose=False),
+    "dfine": lambda: DFINEDetectionModel(DFINE, verbose=False),
+}
+
+
+@pytest.fixture(
+    scope="module", params=["rtdetr", *(pytest.param(n, marks=pytest.mark.slow) for n in ("yolo", "dfine"))]
+)
+def report(request, tmp_path_factory):
+    """What a process of its own made of all files of the table, which derive from a file of one family."""
     folder = tmp_path_factory.mktemp("hostile")
     torch.manual_seed(0)
-    good = save_checkpoint(folder / "good.pth", {"model": pack_model(RTDETRDetectionModel(TINY, verbose=False))})
+    good = save_checkpoint(folder / "good.pth", {"model": pack_model(NETWORKS[request.param]())})
     for number, (label, content) in enumerate(table(good.read_bytes(), str(folder / CANARY))):
         suffix = ".safetensors" if label.startswith("safetensors") else ".pt"
         (folder / f"{number:03d} {label.replace('/', '_')}{suffix}").write_bytes(content)

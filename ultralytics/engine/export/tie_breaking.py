@@ -16,13 +16,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ultralytics.engine.export.parity import LEVELS, TIE, lost_rows, pair_rows
+from ultralytics.engine.export.parity import LEVELS, TIE, TOLERANCES, lost_rows, pair_rows
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.families import find_family
 from ultralytics.nn.modules.query_head import QueryHead
 from ultralytics.utils.errors import CheckpointError
 
-ROUNDS = 4  # choices tried; each starts from what the last one left unexplained
+ROUNDS = 4  # choices tried of each width; each starts from what the last one left unexplained
+WIDTHS = (TIE / 100, TIE / 10, TIE)
+"""Logits within which tokens count as tied: first what rounding makes of equal scores, where few can be exchanged."""
 MAX_CANDIDATE_ROWS = 3000  # best first
 MAX_RUNS = 16  # of the model for one choice, to see the rows that the candidates would give
 
@@ -76,20 +78,31 @@ class TieResolver:
             CheckpointError: the file gives a different number of rows.
         """
         got = got.double().cpu()
-        size = (int(image.shape[2]), int(image.shape[3]))
-        first = now = self._run(image)
+        first = self._run(image)
         limit = min(self.head.num_queries, first.logits.numel(), self.max_det)
         if len(got) != limit:
             raise CheckpointError(f"the file gives {len(got)} rows, expected {limit}", "this is a bug")
-        for _ in range(ROUNDS if resolve else 0):
+        for width in WIDTHS if resolve else ():
+            now = self._explained(image, first, got, width)
+            if now is not None:
+                return now.rows(2 * len(got)), _exchanged(first, now)
+        return first.rows(2 * len(got)), 0
+
+    def _explained(self, image: Tensor, first: QueryOutput, got: Tensor, width: float) -> QueryOutput | None:
+        """Return the output under a choice of queries that gives the rows (K, 6) of a file, None if none is found.
+
+        Only tokens whose scores are within `width` logits of the last query's are exchanged.
+        """
+        now, size = first, (int(image.shape[2]), int(image.shape[3]))
+        for _ in range(ROUNDS):
             missing, unmatched = _differences(now, got, size)
             if not len(missing) and not len(unmatched):
-                return now.rows(2 * len(got)), _exchanged(first, now)
-            tokens = self._other_choice(image, first, now, missing, got[unmatched], size)
+                return now
+            tokens = self._other_choice(image, first, now, missing, got[unmatched], width)
             if tokens is None:
-                break
+                return None
             now = self._run(image, tokens)
-        return first.rows(2 * len(got)), 0
+        return None
 
     def _run(self, image: Tensor, tokens: Tensor | None = None) -> QueryOutput:
         """Run the model with its own choice of queries, or with a prescribed one (Q,)."""
@@ -112,27 +125,28 @@ class TieResolver:
         now: QueryOutput,
         missing: Tensor,
         unmatched: Tensor,
-        size: tuple[int, int],
+        width: float,
     ) -> Tensor | None:
         """Return tokens (Q,) with those exchanged that the differences point to; None where none can be exchanged.
 
         `missing` are queries (m,) whose rows the file lacks, `unmatched` rows (s, 6) that only the file has.
         """
         cut = first.confidence[first.tokens].min()
-        tied = (first.confidence - cut).abs() <= TIE  # (T,)
+        tied = (first.confidence - cut).abs() <= width  # (T,)
         inside = torch.zeros_like(tied)
         inside[now.tokens] = True
         candidates = (tied & ~inside).nonzero()[:, 0]  # (F,)
         tied_queries = tied[now.tokens].nonzero()[:, 0]  # queries
         if not len(candidates) or not len(tied_queries):
             return None
-        incoming = candidates[self._candidates_for(image, now, tied_queries, candidates, unmatched, size)]
-        outgoing = missing[torch.isin(missing, tied_queries)]
-        # A query may be exchanged without a row of its own: then the first candidates replace the worst queries.
+        candidates = candidates[first.confidence[candidates].argsort(descending=True)]
+        tied_queries = tied_queries[first.confidence[now.tokens[tied_queries]].argsort()]
+        incoming = candidates[self._candidates_for(image, now, tied_queries, candidates, unmatched)]
+        outgoing = tied_queries[torch.isin(tied_queries, missing)]
+        # A query may be exchanged without a row of its own: then those nearest to the cut change places.
         spare = candidates[~torch.isin(candidates, incoming)]
         incoming = torch.cat((incoming, spare[: max(len(outgoing) - len(incoming), 0)]))
         rest = tied_queries[~torch.isin(tied_queries, outgoing)]
-        rest = rest[now.logits.amax(1)[rest].argsort()]
         outgoing = torch.cat((outgoing, rest[: max(len(incoming) - len(outgoing), 0)]))
         count = min(len(incoming), len(outgoing))
         if not count:
@@ -148,13 +162,13 @@ class TieResolver:
         tied_queries: Tensor,
         candidates: Tensor,
         unmatched: Tensor,
-        size: tuple[int, int],
     ) -> Tensor:
         """Return which candidates, as indices into (F,), would give one of the unmatched rows (s, 6) of the file.
 
         All of them are tried as queries, as many at a time as there are queries that they can replace.
         """
         boxes, logits, number = [], [], []
+        size = (int(image.shape[2]), int(image.shape[3]))
         order = torch.arange(len(candidates))
         for part in order.split(len(tied_queries))[:MAX_RUNS]:
             tokens = now.tokens.clone()
@@ -169,9 +183,14 @@ class TieResolver:
 
 
 def _differences(now: QueryOutput, got: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Return queries (m,) with rows that the file lacks, and indices (s,) of rows that only the file has."""
+    """Return queries (m,) with rows that the file lacks, and indices (s,) of rows that only the file has.
+
+    Rows that are paired although they differ by more than a file may are such rows: of a neighbouring token.
+    """
     want, query = best_rows(now.boxes, now.logits, 2 * len(got))
-    pairs = pair_rows(want, got, size)[0]
+    pairs, boxes, scores = pair_rows(want, got, size)
+    allowed = TOLERANCES["fp32"]
+    pairs = pairs[(boxes <= (allowed.box or 0.0)) & (scores <= (allowed.score or 0.0))]
     ours, theirs = map(torch.from_numpy, lost_rows(pairs, want, got))
     low = LEVELS[-1]
     missing = ours & (want[: len(ours), 4] > low)

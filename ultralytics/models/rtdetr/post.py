@@ -65,7 +65,7 @@ def to_original_xyxy(
     boxes: torch.Tensor, network: Sequence[int], original: Sequence[int], geometry: RatioPad
 ) -> torch.Tensor:
     """Map boxes (n, 4) cx cy w h in 0..1 of the network input (h, w) to xyxy pixels of the original image, clipped."""
-    return network_to_original(to_network_xyxy(boxes, network), original, geometry)
+    return clip_boxes(network_to_original(to_network_xyxy(boxes, network), geometry), original)
 
 
 def to_network_xyxy(boxes: torch.Tensor, network: Sequence[int]) -> torch.Tensor:
@@ -73,12 +73,12 @@ def to_network_xyxy(boxes: torch.Tensor, network: Sequence[int]) -> torch.Tensor
     return xywh2xyxy(boxes) * constant_like([network[1], network[0], network[1], network[0]], boxes)
 
 
-def network_to_original(boxes: torch.Tensor, original: Sequence[int], geometry: RatioPad) -> torch.Tensor:
-    """Map boxes (n, 4) xyxy pixels of the network input to xyxy pixels of the original image (h, w), clipped."""
+def network_to_original(boxes: torch.Tensor, geometry: RatioPad) -> torch.Tensor:
+    """Map boxes (n, 4) xyxy pixels of the network input to xyxy pixels of the original image; they may leave it."""
     (gain_h, gain_w), (left, top) = geometry
     pad = constant_like([left, top, left, top], boxes)
     gain = constant_like([gain_w, gain_h, gain_w, gain_h], boxes)
-    return clip_boxes((boxes - pad) / gain, original)
+    return (boxes - pad) / gain
 
 
 def to_network_xywhn(boxes: torch.Tensor, network: Sequence[int], geometry: RatioPad) -> torch.Tensor:

@@ -54,7 +54,7 @@ from ultralytics.utils.files import atomic_write
 from ultralytics.utils.metrics import ConfusionMatrix, DetMetrics, box_iou, match_predictions
 from ultralytics.utils.metrics.det import StatValue
 from ultralytics.utils.metrics.report import log_table, write_tables
-from ultralytics.utils.ops import RatioPad, xyxy2ltwh
+from ultralytics.utils.ops import RatioPad, clip_boxes, xyxy2ltwh
 from ultralytics.utils.plotting.curves import plot_images
 from ultralytics.utils.torch_tools.transfers import to_device
 
@@ -116,8 +116,12 @@ class RTDETRValidator(BaseValidator):
     """Evaluate a detector as COCO does: AP over IoU 0.50:0.95, from at most `max_det` boxes an image, in original px.
 
     Confusion matrices are filled at the confidence that a user sees (0.25 unless `conf` is given), AP from 0.001 on.
+
+    Attributes:
+        clips_boxes: Compare what of a predicted box lies in the image, which is what `predict` gives, or all of it.
     """
 
+    clips_boxes: bool = True
     confusion_matrix: ConfusionMatrix
     jdict: list[dict[str, Any]]
     iouv: Tensor
@@ -232,9 +236,9 @@ class RTDETRValidator(BaseValidator):
         return {**pred, "cls": pred["cls"] * (not self.args.single_cls)}
 
     def scale_preds(self, predn: Prediction, pbatch: ImageTruth) -> Prediction:
-        """Return the predictions of an image with boxes xyxy in pixels of the original image, clipped."""
-        boxes = network_to_original(predn["bboxes"], pbatch["ori_shape"], pbatch["ratio_pad"])
-        return {**predn, "bboxes": boxes}
+        """Return the predictions of an image with boxes xyxy in pixels of the original image, as they are compared."""
+        boxes = network_to_original(predn["bboxes"], pbatch["ratio_pad"])
+        return {**predn, "bboxes": clip_boxes(boxes, pbatch["ori_shape"]) if self.clips_boxes else boxes}
 
     # ---------------------------------------------------------------------------------------------------- metrics
     def init_metrics(self, model: Module) -> None:
@@ -421,8 +425,9 @@ class RTDETRValidator(BaseValidator):
             self.save_one_txt(predn, self.args.save_conf, pbatch["ori_shape"], file)
 
     def save_one_txt(self, predn: Prediction, save_conf: bool, shape: tuple[int, int], file: Path) -> None:
-        """Write the label file of an image of (h, w) px."""
-        data = torch.cat([predn["bboxes"], predn["conf"][:, None], predn["cls"][:, None]], 1)  # (n, 6)
+        """Write the label file of an image of (h, w) px; its boxes are clipped to the image, as labels must be."""
+        boxes = clip_boxes(predn["bboxes"], shape)
+        data = torch.cat([boxes, predn["conf"][:, None], predn["cls"][:, None]], 1)  # (n, 6)
         result = Results(np.zeros((*shape, 0), np.uint8), path=str(file), names=self.names, boxes=data)
         file.unlink(missing_ok=True)
         result.save_txt(file, save_conf=save_conf)

@@ -19,7 +19,17 @@ from torch import Tensor
 
 from ultralytics.nn.build.spec import LayerSpec, ModelSpec, load_model_yaml
 
-__all__ = ("KeyRole", "Rules", "key_roles", "official_names", "official_state", "own_state", "swap_parts", "translate")
+__all__ = (
+    "KeyRole",
+    "Rules",
+    "key_roles",
+    "official_names",
+    "official_state",
+    "own_state",
+    "regrouped_state",
+    "swap_parts",
+    "translate",
+)
 
 Rules = tuple[tuple[str, str], ...]
 """Pairs of our form and the published form of a key."""
@@ -252,3 +262,16 @@ def own_state(state: Mapping[str, Tensor], roles: Mapping[int, KeyRole]) -> tupl
         elif not (repeated and repeated[1] in roles[index].shared):
             own[f"model.{index}.{roles[index].own(name)}"] = value
     return own, unknown
+
+
+def regrouped_state(
+    state: Mapping[str, Tensor], source: Mapping[str, Any], yaml: Mapping[str, Any], keys: Iterable[str]
+) -> dict[str, Tensor] | None:
+    """Return a state dict of one model YAML under the keys of another one of the same published network.
+
+    The two may group its layers into different rows, as `rtdetr-r18.yaml` and `rtdetr-resnet18.yaml` do. None where the
+    result would not be exactly the tensors `keys`.
+    """
+    published = official_state(state, key_roles(source))
+    own, unknown = own_state(published, key_roles(yaml))
+    return None if unknown or own.keys() != set(keys) else own

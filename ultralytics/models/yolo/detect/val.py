@@ -14,8 +14,11 @@ from ultralytics.nn.yolo import head_options
 class DetectionValidator(RTDETRValidator):
     """Evaluate a detector as COCO does, after suppression in which a place may have several classes.
 
-    Batches are shaped by aspect ratio, unless `rect=False` is given or an exported file takes one shape.
+    Batches are shaped by aspect ratio, unless `rect=False` is given or an exported file takes one shape. Boxes are
+    compared as the network gives them, as the `ultralytics` interface does, also where they reach into the padding.
     """
+
+    clips_boxes = False
 
     @contextmanager
     def class_filter(self, model: Module) -> Iterator[None]:
