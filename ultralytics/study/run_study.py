@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ultralytics.study.check import check_plan, estimate_table, write_models
+from ultralytics.study.check import check_plan, estimate_table, resolution_text, write_models
 from ultralytics.study.engines import check_engine, device_list, make_engine, need_engine
 from ultralytics.study.jobs import Outcome, StudyJob, known_outcomes, make_jobs, stopped_reason
 from ultralytics.study.plan import StudyPlan, load_plan
@@ -15,7 +15,7 @@ from ultralytics.study.results import Findings
 from ultralytics.study.statistics import Judgement
 from ultralytics.study.stopping import watched_folders
 from ultralytics.utils.config.settings import SETTINGS
-from ultralytics.utils.log import LOGGER, colorstr
+from ultralytics.utils.log import LOGGER, clock_text, colorstr
 from ultralytics.utils.plotting.paper import check_format
 
 
@@ -60,9 +60,10 @@ def ablate(
     check_format(fmt)
     root = Path(project) if project else Path(SETTINGS["runs_dir"]) / "studies"
     folder = (root / loaded.name).absolute()
-    checked = check_plan(loaded)
+    checked = check_plan(loaded if engine == "local" else replace(loaded, devices=()))  # a cluster's are not here
     table = estimate_table(loaded, checked.estimates)
     LOGGER.info(f"{table.title}\n{table.render()}")
+    (LOGGER.info if len(loaded.seeds) > 1 else LOGGER.warning)(resolution_text(loaded))
     findings = Findings(base=loaded.base.name, variance=loaded.variance)
     if dry:
         return Study(loaded, folder, findings, [])
@@ -103,7 +104,8 @@ def run_jobs(
         job.save()
     if missing:
         run = make_engine(engine, plan.devices, folder, plan.slurm).run
-        run(missing, lambda job, reason: take_ended(job, reason, findings, total))
+        processes = len(plan.devices) or 1 if engine == "local" else 0
+        run(missing, lambda job, reason: take_ended(job, reason, findings, total, processes))
     for arm in [a for a, runs in findings.outcomes.items() if not runs]:
         del findings.outcomes[arm]
 
@@ -122,8 +124,11 @@ def take_known(jobs: Sequence[StudyJob], known: Mapping[str, Outcome], findings:
     return missing
 
 
-def take_ended(job: StudyJob, reason: str, findings: Findings, total: int) -> None:
-    """Take a run that has ended: it was measured, stopped as hopeless, or failed for a reason."""
+def take_ended(job: StudyJob, reason: str, findings: Findings, total: int, processes: int = 0) -> None:
+    """Take a run that has ended: it was measured, stopped as hopeless, or failed for a reason.
+
+    With the number of runs that `processes` execute at once, the time left is estimated.
+    """
     outcome = None if reason else Outcome.load(job.path)
     count = sum(map(len, findings.outcomes.values())) + len(findings.failures) + len(findings.stopped) + 1
     run = f"{count}/{total} {job.arm}, seed {job.seed}"
@@ -135,4 +140,7 @@ def take_ended(job: StudyJob, reason: str, findings: Findings, total: int) -> No
         LOGGER.warning(f"{run} failed: {reason}")
     else:
         findings.outcomes[job.arm][job.seed] = outcome
-        LOGGER.info(f"{run}: AP {outcome.metrics['AP']:.4f}, {outcome.seconds:.0f} s")
+        seconds = [o.seconds for runs in findings.outcomes.values() for o in runs.values()]
+        left = sum(seconds) / len(seconds) * (total - count) / processes if processes else 0.0
+        rest = f"; about {clock_text(left)} left" if left else ""
+        LOGGER.info(f"{run}: AP {outcome.metrics['AP']:.4f}, {clock_text(outcome.seconds)}{rest}")

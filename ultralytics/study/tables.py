@@ -52,6 +52,15 @@ def number(value: float | None, form: str = ".3f") -> str:
     return "-" if value is None or math.isnan(value) else format(value, form)
 
 
+def p_text(p: float | None) -> str:
+    """Return a p value for a cell; what three digits would round to 0 is `<0.001`.
+
+    >>> p_text(0.0312), p_text(2e-5), p_text(None)
+    ('0.031', '<0.001', '-')
+    """
+    return "<0.001" if p is not None and p < 0.0005 else number(p)
+
+
 def mean_text(mean: float, deviation: float | None) -> str:
     """Return `0.512 ± 0.007`; of one run the mean alone."""
     return number(mean) if deviation is None else f"{mean:.3f} ± {deviation:.3f}"
@@ -88,7 +97,7 @@ def judgement_table(findings: Findings, rows: Sequence[Judgement]) -> StudyTable
             number(row.difference, "+.3f"),
             interval_text(row.seeds),
             interval_text(row.images),
-            number(row.adjusted),
+            p_text(row.adjusted),
             row.verdict,
         )
         for row in rows
@@ -153,6 +162,22 @@ def notes(findings: Findings, rows: Sequence[Judgement]) -> list[str]:
             f"Within noise: {', '.join(r.arm for r in undecided)}. The table of seeds shows what more would resolve."
         )
     return out
+
+
+def judgement_records(findings: Findings, rows: Sequence[Judgement]) -> list[dict[str, Any]]:
+    """Return a record for each arm with all digits, for `study.csv`; what is not known is None."""
+    costs = {"params": "params", "gflops": "gflops", "latency": "latency_ms", "seconds": "train_seconds"}
+    records = []
+    for row in rows:
+        known: dict[str, Any] = {name: findings.mean_of(row.arm, number_of) for number_of, name in costs.items()}
+        known |= {"seeds": row.runs, "AP_mean": row.mean, "AP_deviation": row.deviation, "difference": row.difference}
+        for name, interval in (("seeds", row.seeds), ("images", row.images)):
+            ends = (None, None) if interval is None else (interval.low, interval.high)
+            known |= dict(zip((f"{name}_low", f"{name}_high"), ends, strict=True))
+        known |= {"p": row.p, "p_holm": row.adjusted, "verdict": row.verdict}
+        known |= {"least": row.least, "power": row.power, "seeds_needed": row.needed}
+        records.append({"arm": row.arm, **known})
+    return records
 
 
 def run_records(findings: Findings) -> list[dict[str, Any]]:
