@@ -134,6 +134,13 @@ def test_a_variant_that_fails_is_reported_and_the_others_are_judged(
     assert study.judgements == [] and "nothing can be compared" in (tmp_path / "without/small/study.md").read_text()
 
 
+def test_the_time_left_is_that_of_the_runs_that_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter((0.0, 60.0, 90.0))
+    monkeypatch.setattr(run_study.time, "monotonic", lambda: next(clock))
+    pace = run_study.Pace(4, processes=2)
+    assert [pace.left() for _ in range(4)] == ["", "; about 1:00 left", "; about 0:30 left", ""]
+
+
 def test_what_cannot_run_is_refused_before_the_first_run(
     tmp_path: Path, data: Path, engine: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:

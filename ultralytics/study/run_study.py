@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -104,8 +105,8 @@ def run_jobs(
         job.save()
     if missing:
         run = make_engine(engine, plan.devices, folder, plan.slurm).run
-        processes = len(plan.devices) or 1 if engine == "local" else 0
-        run(missing, lambda job, reason: take_ended(job, reason, findings, total, processes))
+        pace = Pace(len(missing), len(plan.devices) if engine == "local" else 1)
+        run(missing, lambda job, reason: take_ended(job, reason, findings, total, pace.left()))
     for arm in [a for a, runs in findings.outcomes.items() if not runs]:
         del findings.outcomes[arm]
 
@@ -124,23 +125,36 @@ def take_known(jobs: Sequence[StudyJob], known: Mapping[str, Outcome], findings:
     return missing
 
 
-def take_ended(job: StudyJob, reason: str, findings: Findings, total: int, processes: int = 0) -> None:
+class Pace:
+    """How fast the runs of this start end, `processes` at once."""
+
+    def __init__(self, runs: int, processes: int) -> None:
+        self.runs, self.processes, self.ended = runs, processes, 0
+        self.started = time.monotonic()
+
+    def left(self) -> str:
+        """Return the time that the others take, when one more has ended; empty before each process has ended one."""
+        self.ended += 1
+        if not self.processes <= self.ended < self.runs:
+            return ""
+        seconds = (time.monotonic() - self.started) / self.ended * (self.runs - self.ended)
+        return f"; about {clock_text(seconds)} left"
+
+
+def take_ended(job: StudyJob, reason: str, findings: Findings, total: int, left: str = "") -> None:
     """Take a run that has ended: it was measured, stopped as hopeless, or failed for a reason.
 
-    With the number of runs that `processes` execute at once, the time left is estimated.
+    `left` is what the line says of the time left.
     """
     outcome = None if reason else Outcome.load(job.path)
     count = sum(map(len, findings.outcomes.values())) + len(findings.failures) + len(findings.stopped) + 1
     run = f"{count}/{total} {job.arm}, seed {job.seed}"
     if reason and stopped_reason(job.path):
         findings.stopped[(job.arm, job.seed)] = reason
-        LOGGER.info(f"{run} {reason}")
+        LOGGER.info(f"{run} {reason}{left}")
     elif outcome is None:
         findings.failures[(job.arm, job.seed)] = reason or "the result cannot be read"
-        LOGGER.warning(f"{run} failed: {reason}")
+        LOGGER.warning(f"{run} failed: {reason}{left}")
     else:
         findings.outcomes[job.arm][job.seed] = outcome
-        seconds = [o.seconds for runs in findings.outcomes.values() for o in runs.values()]
-        left = sum(seconds) / len(seconds) * (total - count) / processes if processes else 0.0
-        rest = f"; about {clock_text(left)} left" if left else ""
-        LOGGER.info(f"{run}: AP {outcome.metrics['AP']:.4f}, {clock_text(outcome.seconds)}{rest}")
+        LOGGER.info(f"{run}: AP {outcome.metrics['AP']:.4f}, trained for {clock_text(outcome.seconds)}{left}")
