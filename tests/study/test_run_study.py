@@ -147,7 +147,7 @@ def test_what_cannot_run_is_refused_before_the_first_run(
     monkeypatch.setattr(run_study, "check_plan", check_plan)
     monkeypatch.setattr(check, "step_seconds", lambda *_: 1.0)
     plan = write_plan(tmp_path, data, PLAN.replace("row: [SHSA, []]", "row: [SHSA, [16, 9999]]"))
-    with pytest.raises(UserError, match=r"plan\.yaml:15: shsa cannot run: "):
+    with pytest.raises(UserError, match=r"plan\.yaml:16: shsa cannot run: "):
         ablate(plan, project=tmp_path / "studies")
     assert engine.ran == [] and not (tmp_path / "studies").exists()
 
@@ -155,11 +155,12 @@ def test_what_cannot_run_is_refused_before_the_first_run(
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("loss: focal", "epochs: 1, verbose: false", r"plan\.yaml:14: focal is base again"),
-        ("insert: {{after: 3, row: [SHSA, []]}}", "loss: focal", r"plan\.yaml:15: shsa is focal again"),
-        ("loss: focal", "pretrained: none.pt", r"plan\.yaml:14: focal cannot run: .*none\.pt"),
-        ("loss: focal", "dfl: 2.0", r"plan\.yaml:14: focal cannot run: dfl=2.0 has no effect"),
-        ("after: 3", "after: 30", r"^plan\.yaml:15: shsa cannot run: insert: after=30: give the index"),
+        ("loss: focal", "epochs: 1, verbose: false", r"plan\.yaml:15: focal is base again"),
+        ("loss: focal", "recipe: trial", r"plan\.yaml:15: focal is base again: .* recipe=trial sets"),
+        ("insert: {{after: 3, row: [SHSA, []]}}", "loss: focal", r"plan\.yaml:16: shsa is focal again"),
+        ("loss: focal", "pretrained: none.pt", r"plan\.yaml:15: focal cannot run: .*none\.pt"),
+        ("loss: focal", "dfl: 2.0", r"plan\.yaml:15: focal cannot run: dfl=2.0 has no effect"),
+        ("after: 3", "after: 30", r"^plan\.yaml:16: shsa cannot run: insert: after=30: give the index"),
         ("after: 3", "after: Conv", r"rows with the module Conv: 0, 1, 2, 3, 4, 5"),
         ("devices: [cpu]", "devices: [cpu, 77]", "GPU 77"),
     ],

@@ -12,11 +12,13 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import nn
 
+from ultralytics.cfg.resolution import load_recipe
 from ultralytics.cfg.schema import KEYS, Trait
 from ultralytics.data.build import fraction_of
 from ultralytics.data.paths import list_images, pick_fraction
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.published import weights_path
+from ultralytics.engine.training.console import choose_recipe
 from ultralytics.models import RTDETR
 from ultralytics.nn.build.insertion import insert_row, replace_row
 from ultralytics.nn.build.spec import load_model_yaml
@@ -36,6 +38,8 @@ PROBE_STEPS, PROBE_SECONDS = 5, 5.0
 WEIGHT_COPIES = 5
 """Copies of the weights in a run folder: best.pt one, last.pt the network, its average and two moments of AdamW."""
 PLOTS_MB = 4.0
+BY_ITSELF = frozenset({"optimizer", "lr0", "momentum", "warmup_epochs", "letterbox"})
+"""Arguments that act otherwise when the user gives them, even with the value that they would have had."""
 USUAL_NOISE = 0.007
 """Deviation of AP50-95 between seeds that the announcement assumes; the report measures that of the study."""
 VAL_COST = 1 / 3
@@ -43,13 +47,17 @@ VAL_COST = 1 / 3
 
 
 class Estimate(NamedTuple):
-    """Cost of an arm: parameters, operations at its image size, hours of one run on one device, MB of its folder."""
+    """Cost of an arm: parameters, operations at its image size, hours of one run on one device, MB of its folder.
+
+    `images` are those that train it.
+    """
 
     arm: str
     params: int
     gflops: float
     hours: float
     megabytes: float
+    images: int = 0
 
 
 class Checked(NamedTuple):
@@ -78,7 +86,7 @@ def check_plan(plan: StudyPlan) -> Checked:
             raise type(e)(
                 text if text.startswith(f"{plan.file}:") else _about(variant, f"cannot run: {text}")
             ) from None
-    _refuse_equal_arms(plan, yamls)
+    _refuse_equal_arms(plan, yamls, {e.arm: e.images for e in estimates})
     return Checked(yamls, estimates)
 
 
@@ -86,16 +94,28 @@ def _about(variant: Variant, problem: str) -> str:
     return f"{variant.place}: {variant.name} {problem}"
 
 
-def _refuse_equal_arms(plan: StudyPlan, yamls: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise ConfigError for an arm that would repeat the runs of another one."""
+def _refuse_equal_arms(plan: StudyPlan, yamls: Mapping[str, Mapping[str, Any]], images: Mapping[str, int]) -> None:
+    """Raise ConfigError for an arm that would repeat the runs of another one; `images` train each arm."""
     seen: dict[str, str] = {}
     for variant in plan.arms:
-        parts = [yamls[variant.name], deciding_arguments(variant), variant.args["data"]]
+        recipe, own = settled_arguments(variant, images[variant.name])
+        parts = [yamls[variant.name], recipe, own, variant.args["data"]]
         other = seen.setdefault(json.dumps(plain(parts), sort_keys=True), variant.name)
         if other != variant.name:
-            raise ConfigError(
-                _about(variant, f"is {other} again: model and arguments are equal"), "change it, or leave it out"
-            )
+            problem = f"is {other} again: model and arguments are equal, counted what recipe={recipe} sets"
+            raise ConfigError(_about(variant, problem), "change it, or leave it out")
+
+
+def settled_arguments(variant: Variant, images: int) -> tuple[str, dict[str, Any]]:
+    """Return the recipe of an arm with so many training images, and the arguments in which it differs from that."""
+    args = deciding_arguments(variant)
+    recipe = str(args.pop("recipe", None) or "auto")
+    if recipe == "auto":
+        epochs, batch = int(args.get("epochs", 100)), args.get("batch", 16)
+        steps = math.ceil(images / (batch if batch >= 1 else 16)) * epochs
+        recipe, _ = choose_recipe(images, steps, isinstance(args.get("pretrained"), str), epochs)
+    settled = {**{name: key.default for name, key in KEYS.items()}, **load_recipe(recipe)}
+    return recipe, {k: v for k, v in args.items() if k in BY_ITSELF or v != settled.get(k)}
 
 
 def model_yaml(variant: Variant) -> dict[str, Any]:
@@ -145,9 +165,8 @@ def _estimate(
     seconds = timed.get(key) or timed.setdefault(key, step_seconds(model.model, int(cast("int", side)), device))
     epochs = int(args.get("epochs", 100))
     hours = seconds * epochs * (images + VAL_COST * held_out * bool(args.get("val", True))) / 3600
-    return Estimate(
-        variant.name, totals.params, totals.gflops, hours, WEIGHT_COPIES * totals.params * 4 / 2**20 + PLOTS_MB
-    )
+    megabytes = WEIGHT_COPIES * totals.params * 4 / 2**20 + PLOTS_MB
+    return Estimate(variant.name, totals.params, totals.gflops, hours, megabytes, images)
 
 
 def _refuse_idle(variant: Variant, base: Variant, acting: Trait) -> None:

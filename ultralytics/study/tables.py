@@ -142,6 +142,7 @@ def notes(findings: Findings, rows: Sequence[Judgement]) -> list[str]:
     out = [RULE.format(alpha=ERROR_RATE)]
     kind = "one variance of the noise for all arms" if findings.variance == "pooled" else "a variance for each variant"
     out.append(f"Differences are paired by seed, with {kind}; power is that of the first step of Holm's procedure.")
+    out.append("ms: median inference time of an image in the evaluation; what ran at the same time makes it longer.")
     if any(row.runs < 2 for row in rows):
         out.append("One seed shows nothing about the noise between seeds: such arms are not tested, nor called better.")
     if (pair := unequal_noise(findings.values())) is not None and findings.variance == "pooled":

@@ -10,7 +10,7 @@ from pathlib import Path
 _STYLE = """
 :root { color-scheme: light }
 body { font: 16px/1.5 system-ui, "Noto Sans", "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", sans-serif;
-max-width: 1080px; margin: 1.5em auto; padding: 0 1em; color: #1d1d1f; background: #fff }
+max-width: 1180px; margin: 1.5em auto; padding: 0 1em; color: #1d1d1f; background: #fff }
 h1 { font-size: 1.7em; line-height: 1.2 } h2 { font-size: 1.25em; margin-top: 2em; border-bottom: 1px solid #ddd }
 .scroll { overflow-x: auto } table { border-collapse: collapse; margin: .8em 0; font-size: .86em;
 font-variant-numeric: tabular-nums } td, th { padding: .25em .55em; border-bottom: 1px solid #e3e3e3; text-align: right;

@@ -90,6 +90,15 @@ def save_paper(figure: Figure, stem: Path, fmt: str = "pdf") -> list[Path]:
     return files
 
 
+def short_name(name: str, limit: int = LONG_NAME) -> str:
+    """Return a name that is shortened in its middle where it has more characters.
+
+    >>> short_name("base"), short_name("shsa-behind-layer-5", 10)
+    ('base', 'shsa-…er-5')
+    """
+    return name if len(name) <= limit else f"{name[: limit // 2]}…{name[limit // 2 + 1 - limit :]}"
+
+
 def label_below(figure: Figure, axes: Axes, names: Sequence[str], columns: int = 3) -> None:
     """Put the legend of an axes' labelled artists below the figure, in as many columns as its width takes.
 
@@ -98,9 +107,7 @@ def label_below(figure: Figure, axes: Axes, names: Sequence[str], columns: int =
     if not names:
         return
     handles, labels = axes.get_legend_handles_labels()
-    shown = [
-        name if len(name) <= LONG_NAME else f"{name[: LONG_NAME // 2]}…{name[1 - LONG_NAME // 2 :]}" for name in labels
-    ]
+    shown = [short_name(name) for name in labels]
     for count in range(min(columns, len(names)), 0, -1):
         legend = figure.legend(handles, shown, loc="outside lower center", ncols=count)
         if count == 1 or legend.get_window_extent().width <= figure.bbox.width:
