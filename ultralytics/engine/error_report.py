@@ -103,10 +103,8 @@ def draw_worst(
         for ax, (place, loss) in zip(axes, worst, strict=False):
             image, file = images[place]
             _draw_image(ax, analysis, place, (image, file), names, conf)
-            ax.set_title(
-                f"{literal(short_name(Path(file).name, LONG_FILE))}\n{_counts(analysis, place)}, loss of AP50 {loss:.4f}",
-                fontsize=6,
-            )
+            name = literal(short_name(Path(file).name, LONG_FILE))
+            ax.set_title(f"{name}\n{_counts(analysis, place)}, loss of AP50 {loss:.4f}", fontsize=6)
         for ax in axes:
             ax.axis("off")
         _legend(figure)
