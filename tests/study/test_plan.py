@@ -102,3 +102,13 @@ def test_early_stopping_is_off_unless_the_plan_asks(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=message):
             load_plan(write(tmp_path, EXAMPLE + f"stop_early: {text}\n"))
+
+
+def test_a_mapping_is_a_plan_too() -> None:
+    data = {"base": {"model": "a.yaml", "data": "d.yaml"}, "seeds": [1, 2], "variants": {"focal": {"loss": "focal"}}}
+    plan = load_plan(data)
+    assert (plan.name, plan.seeds, plan.variants[0].args) == ("plan", (1, 2), {"data": "d.yaml", "loss": "focal"})
+    with pytest.raises(UserError, match=r"plan: variants\.focal\.loss"):
+        load_plan({**data, "variants": {"focal": {"loss": "focl"}}})
+    with pytest.raises(UserError, match="plan: sedes: unknown key 'sedes'; did you mean seeds"):
+        load_plan({**data, "sedes": [1]})

@@ -80,14 +80,16 @@ class StudyPlan:
         return (self.base, *self.variants)
 
 
-def load_plan(file: str | Path) -> StudyPlan:
-    """Read the YAML file of a study.
+def load_plan(source: str | Path | Mapping[str, Any]) -> StudyPlan:
+    """Read the YAML file of a study, or a mapping of its form.
 
     Raises:
         NotFoundError: there is no such file.
-        ConfigError: a key or value is wrong; the message has file and line.
+        ConfigError: a key or value is wrong; the message has file and line, of a mapping the key.
     """
-    return _Reader(Path(file)).plan()
+    if isinstance(source, Mapping):
+        return _Reader(Path("plan"), dict(source), {}).plan()
+    return _Reader(Path(source), *load_with_lines(source)).plan()
 
 
 def _is_augmentation(key: Any, value: Any) -> bool:
@@ -104,12 +106,13 @@ def did_you_mean(name: object, known: Sequence[str]) -> str:
 class _Reader:
     """Checks one file; holds what its messages need."""
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.data, self.lines = load_with_lines(file)
+    def __init__(self, file: Path, data: Mapping[str, Any], lines: Mapping[KeyPath, int]) -> None:
+        self.file, self.data, self.lines = file, data, lines
 
     def place(self, key: KeyPath) -> str:
-        """File and line of a key, or of the nearest one around it."""
+        """File and line of a key, or of the nearest one around it; of a mapping the key itself."""
+        if not self.lines:
+            return f"{self.file}: {'.'.join(map(str, key))}"
         while key and key not in self.lines:
             key = key[:-1]
         return f"{self.file}:{self.lines.get(key, 1)}"

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ultralytics.study.check import check_plan, estimate_table, resolution_text, write_models
 from ultralytics.study.engines import check_engine, device_list, make_engine, need_engine
@@ -31,20 +32,20 @@ class Study:
 
 
 def ablate(
-    plan: str | Path,
+    plan: str | Path | Mapping[str, Any],
     project: str | Path | None = None,
     engine: str = "local",
     devices: Sequence[str | int] | str | int | None = None,
     fmt: str = "pdf",
     dry: bool = False,
 ) -> Study:
-    """Run the study of a plan file and write its report into `<project>/<name of the plan>`.
+    """Run the study of a plan and write its report into `<project>/<name of the plan>`.
 
     Started again after a kill it resumes: finished runs are kept, stopped ones continue from their last checkpoint,
     failed ones are tried again. Runs of equal content are taken from earlier studies of the project.
 
     Args:
-        plan: YAML file, see docs/studies.md.
+        plan: YAML file, or a mapping of its form; see docs/studies.md.
         project: folder of studies; by default `studies` below the runs of the settings.
         engine: local, slurm or ray.
         devices: of engine=local: GPUs such as 0 and 1, or `cpu`, repeated for several processes; else as in the plan.
@@ -71,7 +72,7 @@ def ablate(
     write_models(checked.yamls, folder / "models")
     jobs = make_jobs(loaded, checked.yamls, folder / "models", folder / "runs")
     run_jobs(jobs, findings, loaded, folder, engine)
-    command = f"yolo ablate {plan}"
+    command = f"ultralytics.ablate({dict(plan)})" if isinstance(plan, Mapping) else f"yolo ablate {plan}"
     title = f"Study {loaded.name}"
     written = write_study_report(findings, folder, title, checked.yamls, fmt, command, change_rows(loaded))
     written.log(findings)
