@@ -20,6 +20,7 @@ base:
   imgsz: 64
   batch: 4
   workers: 0
+  loss: vfl
   plots: false
   amp: false
 seeds: [0, 1]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.study.runs import jobs, outcome
+from ultralytics.study import engines
 from ultralytics.study.engines import LocalEngine, RayEngine, SlurmEngine, make_engine
 from ultralytics.study.jobs import OUTCOME, StudyJob
 from ultralytics.study.worker import write_failure
@@ -121,6 +122,28 @@ def test_a_study_started_again_follows_the_array_that_runs(tmp_path: Path, slurm
     ended: list[str] = []
     engine.run(listed[1:], lambda job, reason: ended.append(job.arm + reason))
     assert ended == ["b", "c"] and (slurm / "calls").read_text().count("--parsable") == 1
+
+
+def test_a_slow_disk_and_a_silent_squeue_are_not_failures(
+    tmp_path: Path, slurm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """squeue fails at first, then the task has left the queue, and its result appears two looks later."""
+    (slurm / "squeue").write_text(
+        f"#!/bin/sh\necho x >> {slurm}/looks\n"
+        f'test $(wc -l < {slurm}/looks) -lt 3 && echo "slurm_load_jobs error: Socket timed out" >&2 && exit 1\n'
+        'echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1\n'
+    )
+    (job,) = jobs(tmp_path, ["a"])
+    looks = iter(range(10))
+
+    def sleep(_: float) -> None:
+        if next(looks) == 3:
+            outcome("a", 0, 0.5, job.path).save(job.path)
+
+    monkeypatch.setattr(engines.time, "sleep", sleep)
+    ended: list[str] = []
+    SlurmEngine(tmp_path / "slurm", {}).run([job], lambda job, reason: ended.append(reason))
+    assert ended == [""] and next(looks) == 4
 
 
 def test_the_script_runs_the_worker_of_its_index(tmp_path: Path, slurm: Path) -> None:

@@ -89,7 +89,7 @@ def test_runs_are_compared_as_in_a_study(tmp_path: Path, runs: list[Path], monke
     assert "Arguments that differ" in page and "focal" in page and all(a.startswith("data:") for a in addresses(page))
     text = (tmp_path / "out" / "study.md").read_text()
     assert "| b1 |" in text and "+0.101" in text and "better" in text
-    with pytest.raises(ConfigError, match="are one group"):
+    with pytest.raises(ConfigError, match="have equal content: one group"):
         compare_runs(runs[:2])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,8 +15,9 @@ import pytest
 from tests.engine.tiny import write_dataset
 from tests.study.runs import PLAN, outcome, write_plan, write_run
 from ultralytics.cli.main import entrypoint
+from ultralytics.nn.build.insertion import replace_row
 from ultralytics.study import check, report, run_study
-from ultralytics.study.check import Checked, Estimate, check_plan, model_yaml
+from ultralytics.study.check import Checked, Estimate, check_plan, estimate_table, model_yaml, resolution_text
 from ultralytics.study.engines import OnEnd
 from ultralytics.study.jobs import OUTCOME, Outcome, StudyJob, data_digest, failure_of, make_jobs
 from ultralytics.study.plan import StudyPlan, load_plan
@@ -92,6 +94,12 @@ def test_a_plan_becomes_a_judged_study(tmp_path: Path, data: Path, engine: Writt
     assert "**0.710 ± 0.015**" in (folder / "study.md").read_text()
     tex = (folder / "study.tex").read_text()
     assert r"\textbf{0.710 $\pm$ 0.015}" in tex and r"\toprule" in tex
+    assert r"$+0.200$" in tex and r"\textless{}0.001" not in tex and "& -0.0" not in tex
+    with open(folder / "study.csv", newline="") as f:
+        base, _, shsa = csv.DictReader(f)
+    assert base["difference"] == "" and float(base["AP_mean"]) == pytest.approx(0.51)
+    assert float(shsa["difference"]) == pytest.approx(0.2005) and shsa["verdict"] == "better"
+    assert float(shsa["seeds_low"]) < float(shsa["images_low"]) < 0.2005 < float(shsa["p_holm"]) + 0.2005
     page = (folder / "report.html").read_text()
     assert "http" not in page.replace("http-equiv", "") and "<script" not in page
     assert 'src="data:image/png;base64,' in page and "SHSA" in page and "白细胞" in page
@@ -126,15 +134,58 @@ def test_a_variant_that_fails_is_reported_and_the_others_are_judged(
     assert study.judgements == [] and "nothing can be compared" in (tmp_path / "without/small/study.md").read_text()
 
 
+def test_the_time_left_is_that_of_the_runs_that_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter((0.0, 60.0, 90.0))
+    monkeypatch.setattr(run_study.time, "monotonic", lambda: next(clock))
+    pace = run_study.Pace(4, processes=2)
+    assert [pace.left() for _ in range(4)] == ["", "; about 1:00 left", "; about 0:30 left", ""]
+
+
 def test_what_cannot_run_is_refused_before_the_first_run(
     tmp_path: Path, data: Path, engine: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_study, "check_plan", check_plan)
     monkeypatch.setattr(check, "step_seconds", lambda *_: 1.0)
     plan = write_plan(tmp_path, data, PLAN.replace("row: [SHSA, []]", "row: [SHSA, [16, 9999]]"))
-    with pytest.raises(UserError, match=r"plan\.yaml:15: shsa cannot run: "):
+    with pytest.raises(UserError, match=r"plan\.yaml:16: shsa cannot run: "):
         ablate(plan, project=tmp_path / "studies")
     assert engine.ran == [] and not (tmp_path / "studies").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("loss: focal", "epochs: 1, verbose: false", r"plan\.yaml:15: focal is base again"),
+        ("loss: focal", "recipe: trial", r"plan\.yaml:15: focal is base again: .* recipe=trial sets"),
+        ("insert: {{after: 3, row: [SHSA, []]}}", "loss: focal", r"plan\.yaml:16: shsa is focal again"),
+        ("loss: focal", "pretrained: none.pt", r"plan\.yaml:15: focal cannot run: .*none\.pt"),
+        ("loss: focal", "dfl: 2.0", r"plan\.yaml:15: focal cannot run: dfl=2.0 has no effect"),
+        ("after: 3", "after: 30", r"^plan\.yaml:16: shsa cannot run: insert: after=30: give the index"),
+        ("after: 3", "after: Conv", r"rows with the module Conv: 0, 1, 2, 3, 4, 5"),
+        ("devices: [cpu]", "devices: [cpu, 77]", "GPU 77"),
+    ],
+)
+def test_an_arm_that_would_show_nothing_is_refused(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, message: str
+) -> None:
+    monkeypatch.setattr(check, "step_seconds", lambda *_: 1.0)
+    write_plan(tmp_path, data, PLAN.replace(old, new))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        check_plan(load_plan("plan.yaml"))
+
+
+def test_equal_networks_are_timed_once_and_one_seed_is_announced(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter((1.0, 2.0))
+    monkeypatch.setattr(check, "step_seconds", lambda *_: next(times))
+    plan = load_plan(write_plan(tmp_path, data))
+    base, focal, shsa = check_plan(plan).estimates
+    assert base.hours == focal.hours == pytest.approx((4 + 4 / 3) / 3600) and shsa.hours == 2 * base.hours
+    assert estimate_table(replace(plan, devices=("cpu", "cpu")), [base]).rows[-1][4] == base.hours * 2
+    assert "2 seeds show a difference of 0.056" in resolution_text(plan)
+    assert "with one seed nothing is tested" in resolution_text(replace(plan, seeds=(3,)))
 
 
 def test_the_command_line_estimates(
@@ -169,6 +220,12 @@ def test_a_row_is_put_in_and_one_replaced(tmp_path: Path, data: Path) -> None:
     yaml = model_yaml(plan.variants[1])
     assert yaml["backbone"][3] == [-1, 1, "Conv", [24, 3, 2]] and len(yaml["backbone"]) == 5
     inserted = model_yaml(load_plan(write_plan(tmp_path, data)).variants[1])
+    named: dict[str, Any] = {
+        "nc": 1,
+        "backbone": [[-1, 2, "Conv", [8], {"name": "a"}]],
+        "head": [["a", 1, "Conv", [8]]],
+    }
+    assert replace_row(named, "a", ["SHSA", []])["backbone"] == [[-1, 2, "SHSA", [], {"name": "a"}]]
     assert inserted["backbone"][4][2] == "SHSA" and inserted["head"][-1][0] == [2, 4, 7]
 
 

@@ -16,6 +16,7 @@ from ultralytics.study.jobs import FAILURE, StudyJob, failure_of, stopped_reason
 from ultralytics.study.results import FITNESS_COLUMN, Findings
 from ultralytics.study.statistics import BETTER, STOPPED, holm, judge
 from ultralytics.study.stopping import StoppedEarlyError, StopRule, Watch, epoch_values, watched_folders
+from ultralytics.study.tables import notes
 from ultralytics.study.worker import write_failure
 
 EPOCHS = 10
@@ -120,3 +121,5 @@ def test_stopped_arms_are_not_tested_and_make_no_other_test_easier(tmp_path: Pat
     assert rows["bad"].verdict == STOPPED and rows["bad"].p is None and rows["good"].verdict == BETTER
     assert rows["good"].p is not None and rows["good"].adjusted == holm([rows["good"].p, 1.0])[0]
     assert rows["good"].adjusted >= (plain["good"].adjusted or 0.0)  # the family keeps its size
+    text = notes(found, found.judgements())
+    assert any(line.startswith("Stopped early: bad.") for line in text) and not any("One seed" in x for x in text)

@@ -38,3 +38,7 @@ def test_rows(form, want):
 def test_latex_escapes_what_would_be_markup():
     assert latex([("a_b&c", "5%"), ("x^2 < 1", r"\n {#$}")])[2] == r"a\_b\&c & 5\% \\"
     assert latex([("h",), (r"\x^~",)])[4] == r"\textbackslash{}x\textasciicircum{}\textasciitilde{} \\"
+
+
+def test_wide_letters_take_two_columns_of_a_terminal() -> None:
+    assert TABLE_FORMATS["text"]([("arm", "AP"), ("细胞", "1"), ("base", "2")]) == ["arm   AP", "细胞   1", "base   2"]

@@ -13,7 +13,7 @@ from ultralytics.utils.metrics.coco import CocoImage, by_id
 from ultralytics.utils.metrics.errors import ERROR_KINDS, MISSED, SIZES, TRUE_POSITIVE, ErrorAnalysis, analyse_errors
 from ultralytics.utils.metrics.report import SIZE_NOTES, Table, Value, write_tables
 from ultralytics.utils.plotting.figure import literal
-from ultralytics.utils.plotting.paper import PALETTE, paper_figure, paper_style, save_paper
+from ultralytics.utils.plotting.paper import PALETTE, paper_figure, paper_style, save_paper, short_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 WORST = 12
 """Images of the contact sheet."""
 SHEET_COLUMNS = 3
+LONG_FILE = 36
+"""Characters of a file name that its image takes."""
 TARGET_COLOR = "#FFFFFF"
 
 
@@ -101,17 +103,12 @@ def draw_worst(
         for ax, (place, loss) in zip(axes, worst, strict=False):
             image, file = images[place]
             _draw_image(ax, analysis, place, (image, file), names, conf)
-            ax.set_title(
-                f"{literal(_short(Path(file).name))}\n{_counts(analysis, place)}, loss of AP50 {loss:.4f}", fontsize=6
-            )
+            name = literal(short_name(Path(file).name, LONG_FILE))
+            ax.set_title(f"{name}\n{_counts(analysis, place)}, loss of AP50 {loss:.4f}", fontsize=6)
         for ax in axes:
             ax.axis("off")
         _legend(figure)
         return save_paper(figure, stem, "png")
-
-
-def _short(name: str, limit: int = 36) -> str:
-    return name if len(name) <= limit else f"{name[: limit - 12]}...{name[-9:]}"
 
 
 def _counts(analysis: ErrorAnalysis, place: int) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,37 +12,52 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import nn
 
+from ultralytics.cfg.resolution import load_recipe
+from ultralytics.cfg.schema import KEYS, Trait
 from ultralytics.data.build import fraction_of
 from ultralytics.data.paths import list_images, pick_fraction
 from ultralytics.data.utils import check_det_dataset
+from ultralytics.engine.published import weights_path
+from ultralytics.engine.training.console import choose_recipe
 from ultralytics.models import RTDETR
-from ultralytics.nn.build.insertion import insert_row
+from ultralytics.nn.build.insertion import insert_row, replace_row
 from ultralytics.nn.build.spec import load_model_yaml
 from ultralytics.nn.families import find_family
-from ultralytics.study.jobs import STUDY_DEFAULTS
-from ultralytics.study.plan import Edit, StudyPlan, Variant
+from ultralytics.study.jobs import STUDY_DEFAULTS, deciding_arguments
+from ultralytics.study.plan import StudyPlan, Variant
+from ultralytics.study.statistics import POWER, Design
 from ultralytics.utils.checks import check_imgsz
-from ultralytics.utils.config.yaml_io import YAML
+from ultralytics.utils.config.yaml_io import YAML, plain
 from ultralytics.utils.errors import ConfigError, ModelYAMLError, UserError
 from ultralytics.utils.metrics.report import Table, Value
 from ultralytics.utils.torch_utils import select_device
 
 PROBE_BATCH, PROBE_OBJECTS = 2, 4
+PROBE_STEPS, PROBE_SECONDS = 5, 5.0
+"""Steps that are timed, and seconds after which no further one is."""
 WEIGHT_COPIES = 5
 """Copies of the weights in a run folder: best.pt one, last.pt the network, its average and two moments of AdamW."""
 PLOTS_MB = 4.0
+BY_ITSELF = frozenset({"optimizer", "lr0", "momentum", "warmup_epochs", "letterbox"})
+"""Arguments that act otherwise when the user gives them, even with the value that they would have had."""
+USUAL_NOISE = 0.007
+"""Deviation of AP50-95 between seeds that the announcement assumes; the report measures that of the study."""
 VAL_COST = 1 / 3
 """Cost of a validated image as a multiple of a trained one: the forward pass without the backward pass."""
 
 
 class Estimate(NamedTuple):
-    """Cost of an arm: parameters, operations at its image size, hours of one run on one device, MB of its folder."""
+    """Cost of an arm: parameters, operations at its image size, hours of one run on one device, MB of its folder.
+
+    `images` are those that train it.
+    """
 
     arm: str
     params: int
     gflops: float
     hours: float
     megabytes: float
+    images: int = 0
 
 
 class Checked(NamedTuple):
@@ -54,18 +71,51 @@ def check_plan(plan: StudyPlan) -> Checked:
     """Build every arm and estimate its cost.
 
     Raises:
-        UserError: an arm cannot run; the message begins with file and line of the plan.
+        UserError: an arm cannot run, or is another one again; the message begins with file and line of the plan.
     """
     yamls: dict[str, dict[str, Any]] = {}
     estimates = []
-    device = _device(plan)
+    device, *_ = [select_device(d, verbose=False) for d in plan.devices or ("",)]
+    timed: dict[str, float] = {}
     for variant in plan.arms:
         try:
             yamls[variant.name] = model_yaml(variant)
-            estimates.append(_estimate(plan, variant, yamls[variant.name], device))
+            estimates.append(_estimate(plan, variant, yamls[variant.name], device, timed))
         except UserError as e:
-            raise type(e)(f"{variant.place}: {variant.name} cannot run: {e}") from None
+            text = str(e)
+            raise type(e)(
+                text if text.startswith(f"{plan.file}:") else _about(variant, f"cannot run: {text}")
+            ) from None
+    _refuse_equal_arms(plan, yamls, {e.arm: e.images for e in estimates})
     return Checked(yamls, estimates)
+
+
+def _about(variant: Variant, problem: str) -> str:
+    return f"{variant.place}: {variant.name} {problem}"
+
+
+def _refuse_equal_arms(plan: StudyPlan, yamls: Mapping[str, Mapping[str, Any]], images: Mapping[str, int]) -> None:
+    """Raise ConfigError for an arm that would repeat the runs of another one; `images` train each arm."""
+    seen: dict[str, str] = {}
+    for variant in plan.arms:
+        recipe, own = settled_arguments(variant, images[variant.name])
+        parts = [yamls[variant.name], recipe, own, variant.args["data"]]
+        other = seen.setdefault(json.dumps(plain(parts), sort_keys=True), variant.name)
+        if other != variant.name:
+            problem = f"is {other} again: model and arguments are equal, counted what recipe={recipe} sets"
+            raise ConfigError(_about(variant, problem), "change it, or leave it out")
+
+
+def settled_arguments(variant: Variant, images: int) -> tuple[str, dict[str, Any]]:
+    """Return the recipe of an arm with so many training images, and the arguments in which it differs from that."""
+    args = deciding_arguments(variant)
+    recipe = str(args.pop("recipe", None) or "auto")
+    if recipe == "auto":
+        epochs, batch = int(args.get("epochs", 100)), args.get("batch", 16)
+        steps = math.ceil(images / (batch if batch >= 1 else 16)) * epochs
+        recipe, _ = choose_recipe(images, steps, isinstance(args.get("pretrained"), str), epochs)
+    settled = {**{name: key.default for name, key in KEYS.items()}, **load_recipe(recipe)}
+    return recipe, {k: v for k, v in args.items() if k in BY_ITSELF or v != settled.get(k)}
 
 
 def model_yaml(variant: Variant) -> dict[str, Any]:
@@ -78,31 +128,10 @@ def model_yaml(variant: Variant) -> dict[str, Any]:
     data = {k: v for k, v in spec.data.items() if k != "yaml_file"}
     for edit in variant.edits:
         try:
-            data = dict(
-                insert_row(data, edit.layer, list(edit.row)) if edit.action == "insert" else replace_row(data, edit)
-            )
+            data = (insert_row if edit.action == "insert" else replace_row)(data, edit.layer, list(edit.row))
         except ModelYAMLError as e:
-            raise ModelYAMLError(f"{edit.place}: {edit.action}: {e}") from None
+            raise ModelYAMLError(f"{edit.place}: {variant.name} cannot run: {edit.action}: {e}") from None
     return data
-
-
-def replace_row(data: Mapping[str, Any], edit: Edit) -> dict[str, Any]:
-    """Return a model YAML with the module and arguments of one row replaced; `from` and repeats stay.
-
-    >>> edit = Edit("replace", 0, ("SHSA", []), "")
-    >>> model = {"nc": 1, "backbone": [[-1, 1, "Conv", [8]]], "head": [[-1, 1, "Conv", [8]]]}
-    >>> replace_row(model, edit)["backbone"]
-    [[-1, 1, 'SHSA', []]]
-    """
-    rows = [(part, i) for part in ("backbone", "head") for i in range(len(data[part]))]
-    if not isinstance(edit.layer, int) or not 0 <= edit.layer < len(rows):
-        raise ModelYAMLError(f"there is no layer {edit.layer!r}; the rows are 0 to {len(rows) - 1}")
-    if len(edit.row) != 2 or not isinstance(edit.row[1], list):
-        raise ModelYAMLError(f"row: {list(edit.row)} is not [module, args], such as [SHSA, []]")
-    part, i = rows[edit.layer]
-    source, repeats = data[part][i][:2]
-    new = [source, repeats, *edit.row]
-    return {**data, part: [new if k == i else row for k, row in enumerate(data[part])]}
 
 
 def write_models(yamls: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
@@ -111,35 +140,51 @@ def write_models(yamls: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
         YAML.save(folder / f"{arm}.yaml", data)
 
 
-def _device(plan: StudyPlan) -> torch.device:
-    """The first device of the plan; a cluster's are not known, so the CPU stands in."""
-    return select_device(plan.devices[0] if plan.devices else "", verbose=False)
-
-
-def _estimate(plan: StudyPlan, variant: Variant, yaml: Mapping[str, Any], device: torch.device) -> Estimate:
-    """Build the network, count it, and time a step of a few images."""
+def _estimate(
+    plan: StudyPlan, variant: Variant, yaml: Mapping[str, Any], device: torch.device, timed: dict[str, float]
+) -> Estimate:
+    """Build the network, count it, and time a step of a few images; `timed` holds the seconds of equal networks."""
     args = {**STUDY_DEFAULTS, **variant.args}
     table = check_det_dataset(args["data"], split=plan.split)
     if not table.get("train"):
         raise ConfigError(f"data={args['data']}: has no training split")
+    for name in ("pretrained", "distill_model"):
+        if isinstance(args.get(name), str):
+            weights_path(args[name])
     model = RTDETR({**yaml, "nc": table["nc"]}, modules=args.get("modules"))
-    if find_family(model.model) is None:
+    family = find_family(model.model)
+    if family is None:
         raise ConfigError("its last layer is not a detector's", "end the model with a head such as RTDETRDecoder")
+    _refuse_idle(variant, plan.base, family.arguments)
     imgsz = args.get("imgsz", 640)
     side = check_imgsz(imgsz if isinstance(imgsz, int) else max(imgsz), stride=int(model.model.stride.max()), min_dim=1)
     totals = model.totals(int(cast("int", side)))
     images = len(pick_fraction(list_images(table["train"]), fraction_of(args.get("fraction", 1.0), "train")))
     held_out = len(list_images(table[plan.split]))
-    seconds = step_seconds(model.model, int(cast("int", side)), device)
+    key = json.dumps(plain([yaml, side]), sort_keys=True)
+    seconds = timed.get(key) or timed.setdefault(key, step_seconds(model.model, int(cast("int", side)), device))
     epochs = int(args.get("epochs", 100))
     hours = seconds * epochs * (images + VAL_COST * held_out * bool(args.get("val", True))) / 3600
-    return Estimate(
-        variant.name, totals.params, totals.gflops, hours, WEIGHT_COPIES * totals.params * 4 / 2**20 + PLOTS_MB
-    )
+    megabytes = WEIGHT_COPIES * totals.params * 4 / 2**20 + PLOTS_MB
+    return Estimate(variant.name, totals.params, totals.gflops, hours, megabytes, images)
+
+
+def _refuse_idle(variant: Variant, base: Variant, acting: Trait) -> None:
+    """Raise ConfigError for an argument of a variant that does nothing there: the variant would be the base again."""
+    for name, value in variant.args.items():
+        key = KEYS.get(name)
+        if key is None or key.is_off(value) or value == base.args.get(name):
+            continue
+        why = key.without_effect("detect", "train") or (key.foreign if not key.traits & acting else "")
+        if why:
+            raise ConfigError(f"{name}={value} has no effect: {why}", "leave it out")
 
 
 def step_seconds(network: nn.Module, imgsz: int, device: torch.device) -> float:
-    """Return the seconds of forward and backward pass for one image, from the second of two steps on drawn targets."""
+    """Return the seconds of forward and backward pass for one image on drawn targets, the least of several steps.
+
+    The first step, which warms up, is left out; other programs on the machine can only make a step longer.
+    """
     network = network.to(device).train()
     owner = torch.arange(PROBE_BATCH).repeat_interleave(PROBE_OBJECTS)
     batch: Any = {
@@ -149,15 +194,15 @@ def step_seconds(network: nn.Module, imgsz: int, device: torch.device) -> float:
         "batch_idx": owner.float(),
     }
     batch = {k: v.to(device) for k, v in batch.items()}
-    seconds = 0.0
-    for _ in range(2):
+    seconds = list[float]()
+    while len(seconds) < 2 or (len(seconds) < PROBE_STEPS and sum(seconds) < PROBE_SECONDS):
         network.zero_grad(set_to_none=True)
         started = time.perf_counter()
         network(batch)[0].backward()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        seconds = time.perf_counter() - started
-    return seconds / PROBE_BATCH
+        seconds.append(time.perf_counter() - started)
+    return min(seconds[1:]) / PROBE_BATCH
 
 
 def estimate_table(plan: StudyPlan, estimates: Sequence[Estimate]) -> Table:
@@ -167,6 +212,19 @@ def estimate_table(plan: StudyPlan, estimates: Sequence[Estimate]) -> Table:
         (e.arm, e.params / 1e6, e.gflops, e.hours, e.hours * seeds, e.megabytes * seeds / 1024) for e in estimates
     ]
     hours, disk = sum(e.hours for e in estimates) * seeds, sum(e.megabytes for e in estimates) * seeds / 1024
-    rows.append(("all", None, None, None, hours / max(len(plan.devices), 1), disk))
+    devices = len(set(plan.devices)) or 1  # processes on one CPU divide its cores
+    rows.append(("all", None, None, None, hours / devices, disk))
     columns = ("arm", "params, M", "GFLOPs", "hours a run", f"hours, {seeds} seeds", "disk, GB")
-    return Table(f"Estimates on {len(plan.devices) or 1} device(s)", columns, tuple(rows))
+    return Table(f"Estimates on {devices} device(s)", columns, tuple(rows))
+
+
+def resolution_text(plan: StudyPlan) -> str:
+    """Return what the design can find out, at a noise that is usual for AP50-95."""
+    seeds = len(plan.seeds)
+    found = Design(len(plan.variants), plan.variance == "pooled").least(math.sqrt(2) * USUAL_NOISE, seeds)
+    if found is None:
+        return f"{plan.file}: with one seed nothing is tested, and no variant is called better; give at least 3"
+    return (
+        f"If AP varies by {USUAL_NOISE:g} between seeds, {seeds} seeds show a difference of {found:.3f} with a "
+        f"probability of {POWER:g}; smaller ones will mostly be within noise."
+    )

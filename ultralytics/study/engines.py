@@ -29,6 +29,8 @@ from ultralytics.utils.log import LOGGER
 ENGINES = ("local", "slurm", "ray")
 WORKER = "ultralytics.study.worker"
 """The module that runs a job of a study; that of another kind of job takes its place."""
+MISSES = 3
+"""Looks at the queue after which a task that is neither there nor finished has failed: files of a node appear late."""
 OnEnd = Callable[[StudyJob, str], None]
 """Called once for each job that has ended: with its reason when it failed, else with an empty string."""
 
@@ -135,13 +137,16 @@ class SlurmEngine:
     def run(self, jobs: Sequence[StudyJob], report: OnEnd) -> None:
         """Submit what is not in the queue yet, and follow it."""
         number, listed = self._queued(jobs) or self._submit(jobs)
+        index = {folder: str(i) for i, folder in enumerate(listed)}
         open_jobs = {job.folder: job for job in jobs}
+        missed = dict.fromkeys(open_jobs, 0)
         while open_jobs:
             waiting = self._waiting(number)
             for folder, job in list(open_jobs.items()):
+                missed[folder] += waiting is not None and index[folder] not in waiting
                 finished = (job.path / OUTCOME).exists()
-                index = str(listed.index(folder)) if folder in listed else ""
-                if finished or index not in waiting:
+                limit = 1 if (job.path / FAILURE).exists() else MISSES
+                if finished or missed[folder] >= limit:
                     del open_jobs[folder]
                     report(job, "" if finished else self._reason(job))
             if open_jobs:
@@ -176,7 +181,7 @@ class SlurmEngine:
 
     def script(self, jobs: Sequence[StudyJob]) -> str:
         """Return the text of the batch script."""
-        options = {"job-name": self.folder.parent.name, "output": "/dev/null", **self.options}
+        options = {"job-name": self.folder.parent.name, "output": str(self.folder / "task-%a.txt"), **self.options}
         lines = ["#!/bin/bash", f"#SBATCH --array=0-{len(jobs) - 1}"]
         lines += [f"#SBATCH --{name}={value}" for name, value in options.items() if name != "array"]
         lines += ["jobs=(", *(f"  {shlex.quote(str(job.file.absolute()))}" for job in jobs), ")"]
@@ -188,9 +193,15 @@ class SlurmEngine:
         ]
         return "\n".join(lines) + "\n"
 
-    def _waiting(self, number: str) -> set[str]:
-        """Return the indices of the tasks that wait or run."""
-        return set(_answer(["squeue", "--noheader", "--array", "--job", number, "--format=%K"], strict=False).split())
+    def _waiting(self, number: str) -> set[str] | None:
+        """Return the indices of the tasks that wait or run; None while Slurm does not answer."""
+        command = ["squeue", "--noheader", "--array", "--job", number, "--format=%K"]
+        _need_command(command[0])
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode == 0 or "invalid job id" in result.stderr.lower():  # an array that has left the queue
+            return set(result.stdout.split())
+        LOGGER.warning(f"squeue failed, and is asked again: {result.stderr.strip()}")
+        return None
 
 
 def _need_command(name: str) -> None:
@@ -198,11 +209,11 @@ def _need_command(name: str) -> None:
         raise ConfigError(f"engine=slurm: there is no command {name}", "start the study where Slurm is installed")
 
 
-def _answer(command: Sequence[str], strict: bool = True) -> str:
-    """Return what a command of Slurm prints; to squeue an array that has left the queue is an error: not `strict`."""
+def _answer(command: Sequence[str]) -> str:
+    """Return what a command of Slurm prints; raises ConfigError when it fails."""
     _need_command(command[0])
     result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode and strict:
+    if result.returncode:
         raise ConfigError(f"{shlex.join(command)} failed: {result.stderr.strip()}", "correct the options under slurm:")
     return result.stdout
 

@@ -16,6 +16,7 @@ from ultralytics import __version__
 from ultralytics.cfg.schema import Trait, keys_with
 from ultralytics.data.paths import img2label_paths, list_images
 from ultralytics.data.utils import check_det_dataset
+from ultralytics.engine.published import weights_path
 from ultralytics.study.plan import StudyPlan, Variant
 from ultralytics.utils.config.yaml_io import plain
 from ultralytics.utils.errors import ConfigError
@@ -184,13 +185,21 @@ def content_address(plan: StudyPlan, variant: Variant, seed: int, yaml: Mapping[
     """
     import torch
 
-    args = {k: v for k, v in {**STUDY_DEFAULTS, **variant.args}.items() if k not in NO_EFFECT and k != "data"}
-    if isinstance(args.get("pretrained"), str):
-        args["pretrained"] = file_sha256(args["pretrained"])
+    args = deciding_arguments(variant)
+    for name in ("pretrained", "distill_model"):
+        if isinstance(args.get(name), str):
+            args[name] = file_sha256(weights_path(args[name]))
+    if Path(str(args.get("recipe", ""))).is_file():
+        args["recipe"] = file_sha256(args["recipe"])
     args["modules"] = [file_sha256(path) for path in as_files(args.get("modules"))]
     model = {k: v for k, v in yaml.items() if k != "yaml_file"}
     parts = [model, args, seed, data, plan.split, plan.weights, __version__, str(torch.__version__)]
     return hashlib.sha256(json.dumps(plain(parts), sort_keys=True).encode()).hexdigest()
+
+
+def deciding_arguments(variant: Variant) -> dict[str, Any]:
+    """Return the arguments of an arm that change what a run measures, without its data set."""
+    return {k: v for k, v in {**STUDY_DEFAULTS, **variant.args}.items() if k not in NO_EFFECT and k != "data"}
 
 
 def make_jobs(plan: StudyPlan, yamls: Mapping[str, Mapping[str, Any]], models: Path, runs: Path) -> list[StudyJob]:

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ultralytics.cfg.renames import check_names, migrate
-from ultralytics.cfg.resolution import check_values
-from ultralytics.cfg.schema import Trait, keys_with
+from ultralytics.cfg.resolution import check_values, load_recipe
+from ultralytics.cfg.schema import KEYS, Trait, keys_with
+from ultralytics.utils.checks import nearest
 from ultralytics.utils.config.yaml_io import KeyPath, load_with_lines
 from ultralytics.utils.errors import ConfigError, UserError
 
 BASE = "base"
-VARIANT_KEYS = ("model", "scale", "insert", "replace")
+EDIT_KEYS = ("insert", "replace")
+VARIANT_KEYS = ("model", "scale", *EDIT_KEYS)
 PLAN_KEYS = ("name", "base", "seeds", "variants", "devices", "split", "weights", "variance", "slurm", "stop_early")
 STOP_DEFAULTS: Mapping[str, float] = {"start": 0.5, "alpha": 0.01, "window": 3}
 """The rule of `stopping`, when a plan says `stop_early: true`."""
@@ -78,14 +80,16 @@ class StudyPlan:
         return (self.base, *self.variants)
 
 
-def load_plan(file: str | Path) -> StudyPlan:
-    """Read the YAML file of a study.
+def load_plan(source: str | Path | Mapping[str, Any]) -> StudyPlan:
+    """Read the YAML file of a study, or a mapping of its form.
 
     Raises:
         NotFoundError: there is no such file.
-        ConfigError: a key or value is wrong; the message has file and line.
+        ConfigError: a key or value is wrong; the message has file and line, of a mapping the key.
     """
-    return _Reader(Path(file)).plan()
+    if isinstance(source, Mapping):
+        return _Reader(Path("plan"), dict(source), {}).plan()
+    return _Reader(Path(source), *load_with_lines(source)).plan()
 
 
 def _is_augmentation(key: Any, value: Any) -> bool:
@@ -93,15 +97,22 @@ def _is_augmentation(key: Any, value: Any) -> bool:
     return bool(key == "scale" and not isinstance(value, str))
 
 
+def did_you_mean(name: object, known: Sequence[str]) -> str:
+    """Return `; did you mean seeds?` for a misspelt key, else an empty string."""
+    near = nearest(str(name), known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
 class _Reader:
     """Checks one file; holds what its messages need."""
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.data, self.lines = load_with_lines(file)
+    def __init__(self, file: Path, data: Mapping[str, Any], lines: Mapping[KeyPath, int]) -> None:
+        self.file, self.data, self.lines = file, data, lines
 
     def place(self, key: KeyPath) -> str:
-        """File and line of a key, or of the nearest one around it."""
+        """File and line of a key, or of the nearest one around it; of a mapping the key itself."""
+        if not self.lines:
+            return f"{self.file}: {'.'.join(map(str, key))}"
         while key and key not in self.lines:
             key = key[:-1]
         return f"{self.file}:{self.lines.get(key, 1)}"
@@ -113,7 +124,9 @@ class _Reader:
         """The whole plan."""
         for key in self.data:
             if key not in PLAN_KEYS:
-                self.fail((key,), f"unknown key '{key}'", f"a plan has {', '.join(PLAN_KEYS)}")
+                self.fail(
+                    (key,), f"unknown key '{key}'{did_you_mean(key, PLAN_KEYS)}", f"a plan has {', '.join(PLAN_KEYS)}"
+                )
         base = self.variant((BASE,), BASE, self.mapping((BASE,), "a mapping with model, data and arguments"), None)
         if not base.args.get("data"):
             self.fail((BASE,), "base: needs data=, the YAML of a data set")
@@ -183,6 +196,8 @@ class _Reader:
         for key, (low, high) in within.items():
             if isinstance(rule[key], (str, bool)) or not low <= rule[key] <= high:
                 self.fail(("stop_early", key), f"{key}: {rule[key]!r} is not from {low:g} to {high:g}")
+        if rule["window"] != int(rule["window"]):
+            self.fail(("stop_early", "window"), f"window: {rule['window']!r} is not an integer: it counts epochs")
         return {**rule, "window": int(rule["window"])}
 
     def variant(self, key: KeyPath, name: str, value: Any, base: Variant | None) -> Variant:
@@ -224,6 +239,8 @@ class _Reader:
         for name in own:
             if name in RESERVED:
                 self.fail((*key, name), f"{name}: is set by the study for each run", "leave it out")
+            if name not in KEYS and (hint := did_you_mean(name, EDIT_KEYS)):
+                self.fail((*key, name), f"unknown key '{name}'{hint}", _EXAMPLE)
         origins = {str(n): self.place((*key, n)) for n in own}
         try:
             values = migrate(own)
@@ -232,9 +249,18 @@ class _Reader:
         except UserError as e:
             place = "" if f"{self.file}:" in str(e) else f"{self.place(key)}: "
             raise type(e)(f"{place}{e}") from None
-        for name in ("data", "pretrained"):
-            if isinstance(values.get(name), str):
-                values[name] = self.path(values[name])
+        for name in ("data", "pretrained", "distill_model", "recipe", "modules"):
+            given = values.get(name)
+            if isinstance(given, str):
+                values[name] = self.path(given)
+            elif isinstance(given, (list, tuple)):
+                values[name] = [self.path(str(file)) for file in given]
+        recipe = str(values.get("recipe") or "auto")
+        if recipe != "auto":
+            try:
+                load_recipe(recipe)
+            except UserError as e:
+                raise type(e)(f"{self.place((*key, 'recipe'))}: {e}") from None
         return values
 
     def edits(self, key: KeyPath, value: Mapping[str, Any]) -> list[Edit]:
@@ -254,5 +280,5 @@ class _Reader:
             self.fail(key, f"{action}: {item!r:.60} is malformed", f"write {action}: {{{at}: 6, row: [SHSA, []]}}")
         layer = item[at]
         if isinstance(layer, bool) or not isinstance(layer, (int, str)):
-            self.fail((*key, at), f"{at}: {layer!r} is neither the index of a layer nor the name of its module")
+            self.fail((*key, at), f"{at}: {layer!r} is neither the index of a layer nor the name of a row")
         return Edit(action, layer, tuple(item["row"]), self.place(key))

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ultralytics.nn.build.insertion import flow_text
+from ultralytics.nn.build.spec import YAML_PARTS
 from ultralytics.study.figures import draw_cost, draw_run_bands
 from ultralytics.study.pages.html import details, diff_html, document, picture_file, table_html
 from ultralytics.study.quality import measured_quality
 from ultralytics.study.results import Findings, columns_of, read_tables
 from ultralytics.study.statistics import Judgement
-from ultralytics.study.tables import StudyTable, judgement_table, metrics_table, notes, run_records, seeds_table
+from ultralytics.study.tables import (
+    StudyTable,
+    judgement_records,
+    judgement_table,
+    metrics_table,
+    notes,
+    run_records,
+    seeds_table,
+)
 from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.plotting.quality import QUALITY_CAPTIONS, draw_quality
 from ultralytics.utils.tables import comma_separated
+
+_SIGNED = re.compile(r"(?<![\w.$-])([+-]\d[\d.]*)(?![\w-])")
+"""A number with its sign in a cell: in the text of LaTeX its minus would be a hyphen."""
 
 
 class StudyReport(NamedTuple):
@@ -58,7 +72,7 @@ def write_study_report(
     said = notes(findings, rows) if rows else []
     texts = {"runs.csv": _csv(run_records(findings)), "study.md": _markdown(title, parts, said, findings, command)}
     if parts:
-        texts |= {"study.csv": parts[0].render("csv") + "\n", "study.tex": _latex(parts, said)}
+        texts |= {"study.csv": _csv(judgement_records(findings, rows)), "study.tex": _latex(parts, said)}
     files = [_write(folder / name, text) for name, text in texts.items()]
     files += _figures(findings, rows, folder, fmt)
     page = [
@@ -86,7 +100,8 @@ def _write(file: Path, text: str) -> Path:
 
 
 def _csv(records: list[dict[str, Any]]) -> str:
-    rows = [tuple(records[0]), *(tuple(map(str, record.values())) for record in records)] if records else []
+    shown = [tuple("" if v is None else str(v) for v in record.values()) for record in records]
+    rows = [tuple(records[0]), *shown] if records else []
     return "".join(f"{line}\n" for line in comma_separated(rows))
 
 
@@ -111,8 +126,10 @@ def _markdown(title: str, parts: list[StudyTable], said: list[str], findings: Fi
 
 def _latex(parts: list[StudyTable], said: list[str]) -> str:
     blocks = [f"% {part.title}\n{part.render('latex')}" for part in parts]
-    text = "\n\n".join(blocks).replace("±", r"$\pm$")
-    return "\n".join(["% needs \\usepackage{booktabs}", *(f"% {s}" for s in said), "", text]) + "\n"
+    text = _SIGNED.sub(r"$\1$", "\n\n".join(blocks).replace("±", r"$\pm$"))
+    needs = ["% needs \\usepackage{booktabs}"]
+    needs += [] if text.isascii() else ["% names that are not ASCII need XeLaTeX or LuaLaTeX and a font that has them"]
+    return "\n".join([*needs, *(f"% {s}" for s in said), "", text]) + "\n"
 
 
 def _page(
@@ -140,7 +157,7 @@ def _page(
     for name, caption in QUALITY_CAPTIONS.items():
         yield picture_file(folder / f"{name}.png", caption)
     yield "</div>"
-    yield picture_file(folder / "all_curves.png", "Losses and metrics of all runs")
+    yield f'<div class="tall">{picture_file(folder / "all_curves.png", "Losses and metrics of all runs")}</div>'
     for part in parts[1:]:
         yield f"<h2>{escape(part.title)}</h2>" + table_html(part.rows)
 
@@ -154,12 +171,27 @@ def _differences(
     if findings.base not in yamls:
         return
     yield "<h2>Differences of the model YAMLs to the base</h2>"
-    base = YAML.dumps(yamls[findings.base]).splitlines()
+    base = model_lines(yamls[findings.base])
     for arm, data in yamls.items():
         if arm == findings.base:
             continue
-        lines = list(difflib.unified_diff(base, YAML.dumps(data).splitlines(), findings.base, arm, lineterm="", n=2))
+        lines = list(difflib.unified_diff(base, model_lines(data), findings.base, arm, lineterm="", n=2))
         yield details(arm, diff_html(lines), is_open=True) if lines else f"<p>{escape(arm)}: the same model</p>"
+
+
+def model_lines(data: Mapping[str, Any]) -> list[str]:
+    """Return a model YAML as lines, a row in one line as in the shipped files.
+
+    >>> model_lines({"nc": 3, "backbone": [[-1, 1, "SHSA", []]]})
+    ['nc: 3', 'backbone:', '  - [-1, 1, SHSA, []]']
+    """
+    lines = list[str]()
+    for key, value in data.items():
+        if key in YAML_PARTS and isinstance(value, list):
+            lines += [f"{key}:", *(f"  - {flow_text(row)}" for row in value)]
+        else:
+            lines += YAML.dumps({key: value}).splitlines()
+    return lines
 
 
 def _runs(findings: Findings) -> str:

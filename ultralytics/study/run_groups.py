@@ -117,7 +117,7 @@ def compare_runs(
     groups = group_runs(folders)
     if len(groups) < 2:
         raise ConfigError(
-            f"{len(folders)} runs of equal content are one group", "name runs that differ in more than the seed"
+            "the runs have equal content: one group, nothing to compare", "name runs that differ in more than the seed"
         )
     target = Path(save_dir) if save_dir else increment_path(Path(SETTINGS["runs_dir"]) / "compare" / "runs")
     findings = Findings(base=next(iter(groups)))

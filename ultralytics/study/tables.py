@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ultralytics.study.results import Findings
-from ultralytics.study.statistics import ERROR_RATE, POWER, Judgement, unequal_noise
+from ultralytics.study.statistics import ERROR_RATE, POWER, STOPPED, Judgement, unequal_noise
 from ultralytics.utils import tables
 from ultralytics.utils.metrics.bootstrap import Interval
 
@@ -52,6 +52,15 @@ def number(value: float | None, form: str = ".3f") -> str:
     return "-" if value is None or math.isnan(value) else format(value, form)
 
 
+def p_text(p: float | None) -> str:
+    """Return a p value for a cell; what three digits would round to 0 is `<0.001`.
+
+    >>> p_text(0.0312), p_text(2e-5), p_text(None)
+    ('0.031', '<0.001', '-')
+    """
+    return "<0.001" if p is not None and p < 0.0005 else number(p)
+
+
 def mean_text(mean: float, deviation: float | None) -> str:
     """Return `0.512 ± 0.007`; of one run the mean alone."""
     return number(mean) if deviation is None else f"{mean:.3f} ± {deviation:.3f}"
@@ -88,7 +97,7 @@ def judgement_table(findings: Findings, rows: Sequence[Judgement]) -> StudyTable
             number(row.difference, "+.3f"),
             interval_text(row.seeds),
             interval_text(row.images),
-            number(row.adjusted),
+            p_text(row.adjusted),
             row.verdict,
         )
         for row in rows
@@ -130,29 +139,65 @@ def seeds_table(rows: Sequence[Judgement]) -> StudyTable:
 
 def notes(findings: Findings, rows: Sequence[Judgement]) -> list[str]:
     """Sentences that a reader needs beside the tables."""
-    out = [RULE.format(alpha=ERROR_RATE)]
     kind = "one variance of the noise for all arms" if findings.variance == "pooled" else "a variance for each variant"
-    out.append(f"Differences are paired by seed, with {kind}; power is that of the first step of Holm's procedure.")
-    if any(row.runs < 2 for row in rows):
-        out.append("One seed shows nothing about the noise between seeds: such arms are not tested, nor called better.")
-    if (pair := unequal_noise(findings.values())) is not None and findings.variance == "pooled":
-        out.append(f"The noise of {pair[1]} is larger than that of {pair[0]} beyond chance: use variance: own.")
+    return [
+        RULE.format(alpha=ERROR_RATE),
+        f"Differences are paired by seed, with {kind}; power is that of the first step of Holm's procedure.",
+        "ms: median inference time of an image in the evaluation; what ran at the same time makes it longer.",
+        *_untested(rows),
+        *_doubts(findings),
+        *_undecided(rows),
+    ]
+
+
+def _untested(rows: Sequence[Judgement]) -> Iterator[str]:
+    """Yield which arms are not tested, and why."""
+    if stopped := [row.arm for row in rows if row.verdict == STOPPED]:
+        yield (
+            f"Stopped early: {', '.join(stopped)}. Their AP is that of the seeds that trained to the end; they are not "
+            "tested, and count in Holm's correction."
+        )
+    if any(row.runs < 2 for row in rows if row.verdict != STOPPED):
+        yield "One seed shows nothing about the noise between seeds: such arms are not tested, nor called better."
+
+
+def _doubts(findings: Findings) -> Iterator[str]:
+    """Yield what makes the numbers doubtful: unequal noise, weights chosen on the reported split, equal arms."""
     values = findings.values()
+    if findings.variance == "pooled" and (pair := unequal_noise(values)) is not None:
+        yield f"The noise of {pair[1]} is larger than that of {pair[0]} beyond chance: use variance: own."
     first = next((o for runs in findings.outcomes.values() for o in runs.values()), None)
-    if first is not None and first.weights == "best" and first.split == "val":
-        out.append(
+    if first is not None and (first.weights, first.split) == ("best", "val"):
+        yield (
             "best.pt was chosen on the split that is reported, which raises all AP a little: "
             "report another one with split: test, or take weights: last."
         )
     same = [arm for arm, runs in values.items() if arm != findings.base and runs == values.get(findings.base)]
     if same:
-        out.append(f"{', '.join(same)}: the same AP as {findings.base} with every seed. Does the change take effect?")
-    undecided = [row for row in rows if row.adjusted is not None and row.adjusted >= ERROR_RATE]
-    if undecided:
-        out.append(
-            f"Within noise: {', '.join(r.arm for r in undecided)}. The table of seeds shows what more would resolve."
-        )
-    return out
+        yield f"{', '.join(same)}: the same AP as {findings.base} with every seed. Does the change take effect?"
+
+
+def _undecided(rows: Sequence[Judgement]) -> Iterator[str]:
+    """Yield the arms whose difference is within noise."""
+    arms = [row.arm for row in rows if row.adjusted is not None and row.adjusted >= ERROR_RATE]
+    if arms:
+        yield f"Within noise: {', '.join(arms)}. The table of seeds shows what more would resolve."
+
+
+def judgement_records(findings: Findings, rows: Sequence[Judgement]) -> list[dict[str, Any]]:
+    """Return a record for each arm with all digits, for `study.csv`; what is not known is None."""
+    costs = {"params": "params", "gflops": "gflops", "latency": "latency_ms", "seconds": "train_seconds"}
+    records = []
+    for row in rows:
+        known: dict[str, Any] = {name: findings.mean_of(row.arm, number_of) for number_of, name in costs.items()}
+        known |= {"seeds": row.runs, "AP_mean": row.mean, "AP_deviation": row.deviation, "difference": row.difference}
+        for name, interval in (("seeds", row.seeds), ("images", row.images)):
+            ends = (None, None) if interval is None else (interval.low, interval.high)
+            known |= dict(zip((f"{name}_low", f"{name}_high"), ends, strict=True))
+        known |= {"p": row.p, "p_holm": row.adjusted, "verdict": row.verdict}
+        known |= {"least": row.least, "power": row.power, "seeds_needed": row.needed}
+        records.append({"arm": row.arm, **known})
+    return records
 
 
 def run_records(findings: Findings) -> list[dict[str, Any]]:

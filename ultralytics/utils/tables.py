@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
+from unicodedata import east_asian_width
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,12 +23,22 @@ def aligned(rows: Rows, left: Collection[int] = (0,)) -> list[str]:
     >>> aligned([("model", "params"), ("a", "12")])
     ['model  params', 'a          12']
     """
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))] if rows else []
+    widths = [max(cell_width(row[k]) for row in rows) for k in range(len(rows[0]))] if rows else []
     lines = []
     for row in rows:
-        cells = [f"{c:<{w}}" if k in left else f"{c:>{w}}" for k, (c, w) in enumerate(zip(row, widths, strict=True))]
+        blanks = [" " * (width - cell_width(cell)) for cell, width in zip(row, widths, strict=True)]
+        cells = [c + b if k in left else b + c for k, (c, b) in enumerate(zip(row, blanks, strict=True))]
         lines.append("  ".join(cells).rstrip())
     return lines
+
+
+def cell_width(text: str) -> int:
+    """Return the columns that a terminal takes for a string: two for each Chinese, Japanese or Korean letter.
+
+    >>> cell_width("abc"), cell_width("细胞")
+    (3, 4)
+    """
+    return len(text) if text.isascii() else sum(1 + (east_asian_width(c) in "WF") for c in text)
 
 
 def markdown(rows: Rows, left: Collection[int] = (0,)) -> list[str]:

@@ -87,6 +87,28 @@ def test_a_search_ends_with_the_best_arguments_and_continues(
         assert (folder / name).stat().st_size > 0, name
     with pytest.raises(ConfigError, match="holds a search with another space"):
         RTDETR(TINY).tune(data=str(data), space="loss", project=tmp_path / "tunes", name="x", **FAST)
+    wider = {**TINY, "backbone": [[-1, 1, "Conv", [16, 3, 2]], *TINY["backbone"][1:]]}
+    same: dict[str, Any] = {"data": str(data), "space": "optimizer", "project": tmp_path / "tunes", "name": "x", **FAST}
+    with pytest.raises(ConfigError, match="another model, holdout, imgsz"):
+        RTDETR(wider).tune(**{**same, "holdout": 0.5, "imgsz": 96})
+
+
+@pytest.mark.parametrize(
+    ("changes", "recipe"),
+    [
+        ({}, "small"),
+        ({"fraction": 0.5}, "few"),  # 20 images are held out of 100, half of the others trains
+        ({"fraction": 0.1}, "tiny"),
+        ({"fraction": [0.1, 1.0]}, "tiny"),
+        ({"recipe": "official", "fraction": 0.1}, "official"),
+    ],
+)
+def test_the_recipe_of_a_search_is_that_of_its_trials(
+    data: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], recipe: str
+) -> None:
+    monkeypatch.setattr(run_tuning, "list_images", lambda _: [f"{i}.jpg" for i in range(100)])
+    given = {"data": str(data), "epochs": 50, "batch": 16, **changes}
+    assert run_tuning._recipe_of(RTDETR(TINY), given, 0.2) == recipe
 
 
 def test_the_processes_of_a_search_take_the_devices_in_turn() -> None:
@@ -150,7 +172,7 @@ def test_a_trial_that_was_killed_keeps_its_number_and_its_arguments(tmp_path: Pa
     from ultralytics.study.tuning.space import Range
     from ultralytics.study.tuning.trial import take_trial
 
-    settings = settings_of({"lr0": Range(1e-5, 1e-2, log=True)}, {"epochs": 3}, 0, True, False)
+    settings = settings_of({"lr0": Range(1e-5, 1e-2, log=True)}, {"epochs": 3}, {}, True, False)
     settings.save(tmp_path)
     job = StudyJob("004", 4, "", str(tmp_path / "trials" / "004"), "m.yaml")
     job.save()

@@ -1,4 +1,7 @@
-"""A row put into a model YAML: `from` of the rows below is renumbered, in the mapping and in the text of a file."""
+"""A row put into a model YAML, or in the place of another one.
+
+`from` of the rows below a new one is renumbered, in the mapping and in the text of a file.
+"""
 
 from __future__ import annotations
 
@@ -46,6 +49,31 @@ def insert_row(spec: Mapping[str, Any], after: int | str, row: Sequence[Any]) ->
         ModelYAMLError: The YAML cannot be read, there is no such layer, it is the last one, or the row is malformed.
     """
     return _inserted(spec, after, row)[0]
+
+
+def replace_row(spec: Mapping[str, Any], layer: int | str, row: Sequence[Any]) -> dict[str, Any]:
+    """Return a copy of a model YAML with module and arguments of one row replaced; `from`, repeats and name stay.
+
+    >>> model = {"nc": 1, "backbone": [[-1, 2, "Conv", [8]]], "head": [[-1, 1, "Conv", [8]]]}
+    >>> replace_row(model, 0, ["SHSA", []])["backbone"]
+    [[-1, 2, 'SHSA', []]]
+
+    Args:
+        spec: Model YAML as a mapping; it is not changed.
+        layer: Index of a layer as `from` counts it, or the name of a row.
+        row: `[module, args]`.
+
+    Raises:
+        ModelYAMLError: The YAML cannot be read, there is no such layer, or the row is malformed.
+    """
+    plan = load_model_yaml(spec)
+    if len(row) != 2 or not isinstance(row[1], list):
+        raise ModelYAMLError(f"row: {list(row)} is not [module, args], such as [SHSA, []]")
+    result = copy.deepcopy(dict(spec))
+    found = _rows(result)[plan.position(_named_slot(spec, plan, layer, plan.layers[-1].slot, "layer"))]
+    found[2:4] = copy.deepcopy(list(row))
+    load_model_yaml(result)
+    return result
 
 
 def insert_into_file(model: str | Path, after: int | str, row: Sequence[Any], out: str | Path) -> bool:
@@ -96,12 +124,22 @@ def _rows(data: Mapping[str, Any]) -> list[list[Any]]:
 def _slot(spec: Mapping[str, Any], plan: ModelSpec, after: int | str) -> int:
     """The slot of layer `after`, which exists and is not the last."""
     last = plan.layers[-1]
-    named = [k for k, row in enumerate(_rows(spec)) if len(row) == 5 and row[4]["name"] == after]
-    slot = named[0] + plan.shift if named else after
-    if isinstance(slot, bool) or not isinstance(slot, int) or not 0 <= slot < last.slot:
-        problem = f"after={after!r}: give the index of a layer, 0 to {last.slot - 1}, or the name of a row"
-        raise ModelYAMLError(problem, f"layer {last.slot} ({last.module}) must stay the last row")
-    return slot
+    try:
+        return _named_slot(spec, plan, after, last.slot - 1, "after")
+    except ModelYAMLError as e:
+        raise ModelYAMLError(str(e), f"layer {last.slot} ({last.module}) must stay the last row") from None
+
+
+def _named_slot(spec: Mapping[str, Any], plan: ModelSpec, layer: int | str, last: int, key: str) -> int:
+    """The slot of a layer by its index, at most `last`, or by the name of its row."""
+    rows = _rows(spec)
+    named = [k for k, row in enumerate(rows) if len(row) == 5 and row[4]["name"] == layer]
+    slot = named[0] + plan.shift if named else layer
+    if not isinstance(slot, bool) and isinstance(slot, int) and 0 <= slot <= last:
+        return slot
+    problem = f"{key}={layer!r}: give the index of a layer, 0 to {last}, or the name of a row"
+    alike = [str(k + plan.shift) for k, row in enumerate(rows) if row[2] == layer]
+    raise ModelYAMLError(problem, *([f"rows with the module {layer}: {', '.join(alike)}"] if alike else []))
 
 
 def _renumbered(written: object, layer: LayerSpec, slot: int, new_slot: int) -> object:
@@ -136,13 +174,13 @@ def _edited(text: str, lines: Mapping[KeyPath, int], new: Mapping[str, Any], pos
     numbered = _NUMBER.search(above)
     note = f" # {slot}" if numbered and int(numbered[2]) == slot - 1 else ""
     indent = above[: len(above) - len(above.lstrip())]
-    content.insert(places[position - 1], f"{indent}- {_flow(rows[position])}{note}")
+    content.insert(places[position - 1], f"{indent}- {flow_text(rows[position])}{note}")
     return "\n".join(content)
 
 
 def _with_from(line: str, source: object) -> str:
     """The line of a row with another `from`."""
-    return _FROM.sub(lambda m: m[1] + _flow(source) + m[3], line, count=1)
+    return _FROM.sub(lambda m: m[1] + flow_text(source) + m[3], line, count=1)
 
 
 def _count_up(line: str, slot: int) -> str:
@@ -150,8 +188,12 @@ def _count_up(line: str, slot: int) -> str:
     return _NUMBER.sub(lambda m: m[1] + (str(slot + 1) if int(m[2]) == slot else m[2]), line, count=1)
 
 
-def _flow(value: object) -> str:
-    """A value in one line of YAML."""
+def flow_text(value: object) -> str:
+    """Return a value in one line of YAML.
+
+    >>> flow_text([-1, 1, "SHSA", []])
+    '[-1, 1, SHSA, []]'
+    """
     text: str = yaml.safe_dump(value, default_flow_style=True, width=10_000)
     return text.strip().removesuffix("...").strip()
 

@@ -10,15 +10,18 @@ from pathlib import Path
 _STYLE = """
 :root { color-scheme: light }
 body { font: 16px/1.5 system-ui, "Noto Sans", "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", sans-serif;
-max-width: 1080px; margin: 1.5em auto; padding: 0 1em; color: #1d1d1f; background: #fff }
+max-width: 1180px; margin: 1.5em auto; padding: 0 1em; color: #1d1d1f; background: #fff }
 h1 { font-size: 1.7em; line-height: 1.2 } h2 { font-size: 1.25em; margin-top: 2em; border-bottom: 1px solid #ddd }
 .scroll { overflow-x: auto } table { border-collapse: collapse; margin: .8em 0; font-size: .86em;
 font-variant-numeric: tabular-nums } td, th { padding: .25em .55em; border-bottom: 1px solid #e3e3e3; text-align: right;
 white-space: nowrap } td:first-child, th:first-child, td.text { text-align: left } th { background: #f4f5f7 }
-td.text { white-space: normal; min-width: 9em } tr.best td { background: #eef7ee }
-img { max-width: 100%; height: auto } figure { margin: 1em 0; break-inside: avoid }
+td.text { white-space: normal; min-width: 9em } tr.best td { background: #eef7ee; font-weight: 600 }
+td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 6em; max-width: 13em;
+position: sticky; left: 0; background: #fff } li, p, summary, code, td.text, figcaption { overflow-wrap: anywhere }
+img { max-width: 100%; height: auto } .tall img { max-width: min(100%, 640px) }
+figure { margin: 1em 0; break-inside: avoid }
 figcaption { color: #555; font-size: .9em }
-.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(280px, 1fr)); gap: .8em }
+.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(340px, 100%), 1fr)); gap: .8em }
 .gallery figure { margin: 0 } .note { color: #555 } .bad { color: #a40000 }
 pre { background: #f6f7f9; padding: .7em; overflow-x: auto; font-size: 13px; line-height: 1.4 }
 .add { color: #0b6b2c } .del { color: #a40000 } summary { cursor: pointer; margin: .4em 0 }

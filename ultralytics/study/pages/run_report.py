@@ -14,11 +14,13 @@ import cv2
 
 from ultralytics.cfg.schema import KEYS
 from ultralytics.data.images import imread
+from ultralytics.engine.training.console import FINAL_METRICS
 from ultralytics.nn.checkpoint.format import read_checkpoint
 from ultralytics.study.jobs import trained_weights
+from ultralytics.study.pages.data_summary import data_rows
 from ultralytics.study.pages.html import details, document, picture, picture_file, table_html
 from ultralytics.utils.config.yaml_io import YAML
-from ultralytics.utils.errors import NotFoundError
+from ultralytics.utils.errors import NotFoundError, UserError
 from ultralytics.utils.files import atomic_write
 from ultralytics.utils.log import LOGGER, colorstr
 
@@ -59,13 +61,12 @@ def _parts(folder: Path, args: Mapping[str, Any]) -> Iterator[str]:
     """Yield the parts of the page."""
     model, data = str(args.get("model") or "model"), str(args.get("data") or "no data set")
     yield f"<p class=note>{escape(model)} on {escape(data)}</p>"
+    yield from _final_metrics(folder)
     yield from _metrics(folder)
     yield from _epochs(folder)
     yield from _pictures(folder)
     yield from _arguments(args)
-    findings = folder / "data_report.txt"
-    if findings.is_file():
-        yield "<h2>Data</h2>" + details("findings", f"<pre>{escape(findings.read_text(encoding='utf-8'))}</pre>")
+    yield from _data(folder, args)
     yield from _environment(folder)
 
 
@@ -80,6 +81,32 @@ def _metrics(folder: Path) -> Iterator[str]:
             if isinstance(records, list) and records:
                 rows = [tuple(records[0]), *(tuple(_shown(v) for v in record.values()) for record in records)]
                 yield f"<h2>{escape(title.replace('_', ' '))}</h2>" + table_html(rows)
+
+
+def _final_metrics(folder: Path) -> Iterator[str]:
+    """Yield the numbers of the weights that a training run has ended with."""
+    try:
+        record = json.loads((folder / FINAL_METRICS).read_text(encoding="utf-8"))
+        rows = [(name, _shown(value)) for name, value in record["metrics"].items()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return
+    note = f"{record.get('weights')}, {record.get('precision')}, {record.get('images')} validation images"
+    yield f"<h2>Final metrics</h2><p class=note>{escape(note)}</p>" + table_html([("metric", "value"), *rows])
+
+
+def _data(folder: Path, args: Mapping[str, Any]) -> Iterator[str]:
+    """Yield images and boxes of the data set, where it is still here, and what its check has found."""
+    findings = folder / "data_report.txt"
+    if not args.get("data") and not findings.is_file():
+        return
+    yield "<h2>Data</h2>"
+    if args.get("data"):
+        try:
+            yield table_html(data_rows(str(args["data"])))
+        except UserError as e:
+            yield f"<p class=note>{escape(str(e).splitlines()[0])}</p>"
+    if findings.is_file():
+        yield details("findings", f"<pre>{escape(findings.read_text(encoding='utf-8'))}</pre>")
 
 
 def _shown(value: object) -> str:

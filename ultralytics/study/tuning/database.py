@@ -31,10 +31,11 @@ BUSY_S = 120
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """What all processes of a search agree on."""
+    """What all processes of a search agree on. `start` is the digest of the network and the ratio held out."""
 
     space: dict[str, Any]
     base: dict[str, Any]
+    start: dict[str, Any]
     seed: int
     prune: bool
     parallel: bool
@@ -56,13 +57,18 @@ class SearchSettings:
             ConfigError: the folder holds another search.
         """
         known = SearchSettings.load(folder)
-        if known is not None:
-            changed = [k for k in ("space", "base", "seed", "prune") if getattr(known, k) != getattr(self, k)]
-            if changed:
-                remedy = "give another name=, or delete the folder"
-                raise ConfigError(f"{folder}: holds a search with another {', '.join(changed)}", remedy)
+        if known is not None and (changed := self.changed(known)):
+            remedy = "give another name=, or delete the folder"
+            raise ConfigError(f"{folder}: holds a search with another {', '.join(changed)}", remedy)
         with atomic_write(folder / SETTINGS_FILE) as f:
             json.dump(plain(asdict(self)), f, indent=2)
+
+    def changed(self, known: SearchSettings) -> list[str]:
+        """Return the names of what differs from another search, so that trials of both could not be compared."""
+        names = [k for k in ("space", "seed", "prune") if getattr(known, k) != getattr(self, k)]
+        for mine, other in ((self.start, known.start), (self.base, known.base)):
+            names += [k for k in dict.fromkeys([*mine, *other]) if mine.get(k) != other.get(k)]
+        return list(dict.fromkeys(names))
 
     @staticmethod
     def load(folder: Path) -> SearchSettings | None:
@@ -73,10 +79,12 @@ class SearchSettings:
             return None
 
 
-def settings_of(space: Space, base: dict[str, Any], seed: int, prune: bool, parallel: bool) -> SearchSettings:
-    """Return the settings of a search over `space` around the arguments `base`."""
+def settings_of(
+    space: Space, base: dict[str, Any], start: dict[str, Any], prune: bool, parallel: bool
+) -> SearchSettings:
+    """Return the settings of a search over `space` around the arguments `base`, whose seed is that of the draws too."""
     record = json.loads(json.dumps(plain(base)))
-    return SearchSettings(as_record(space), record, seed, prune, parallel)
+    return SearchSettings(as_record(space), record, start, int(record.get("seed") or 0), prune, parallel)
 
 
 def need_optuna() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,8 @@ from typing import Any
 
 from ultralytics.cfg.resolution import check_values, expand
 from ultralytics.cfg.schema import KEYS, Trait, keys_with
-from ultralytics.data.paths import list_images
+from ultralytics.data.build import fraction_of
+from ultralytics.data.paths import list_images, pick_fraction
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.model import Model
 from ultralytics.engine.training.console import choose_recipe
@@ -22,8 +25,9 @@ from ultralytics.study.tuning.report import SearchResult, measure_reported, writ
 from ultralytics.study.tuning.space import Space, read_space
 from ultralytics.study.tuning.trial import COMPLETE, TrialRecord
 from ultralytics.utils.config.settings import SETTINGS
-from ultralytics.utils.config.yaml_io import YAML
+from ultralytics.utils.config.yaml_io import YAML, plain
 from ultralytics.utils.errors import ConfigError, ConfigTypeError
+from ultralytics.utils.files import file_sha256
 from ultralytics.utils.log import LOGGER, colorstr
 from ultralytics.utils.plotting.paper import check_format
 
@@ -84,9 +88,9 @@ def tune_model(
     place = SearchPlace(engine, _devices(place_args.get("device"), processes), fmt)
     folder = _folder(model, given, place_args)
     data = str(given["data"])
-    axes = read_space(space, _recipe_of(model, given), _acting(model))
-    seed = int(given.get("seed") or 0)
-    settings = settings_of(axes, given, seed, prune, parallel=len(place.devices) > 1)
+    axes = read_space(space, _recipe_of(model, given, holdout), _acting(model))
+    start = start_of(model, holdout)
+    settings = settings_of(axes, given, start, prune, parallel=len(place.devices) > 1)
     settings.save(folder)
     tuning_data = write_tuning_data(data, holdout, folder / "data")
     source = _source(model, folder)
@@ -145,14 +149,27 @@ def _acting(model: Model) -> Trait:
     return family_of(model.model, "rtdetr").arguments
 
 
-def _recipe_of(model: Model, given: Mapping[str, Any]) -> str:
-    """The recipe that the arguments stand for; of `auto` the one that the size of the data chooses."""
+def _recipe_of(model: Model, given: Mapping[str, Any], holdout: float) -> str:
+    """The recipe of each trial; of `auto` the one that the number of its images chooses, as in `auto_recipe`."""
     name = str(given.get("recipe") or KEYS["recipe"].default)
     if name != "auto":
         return name
-    images = len(list_images(check_det_dataset(given["data"])["train"]))
-    epochs, batch = int(given.get("epochs", 100)), int(given.get("batch", 16) or 16)
-    return choose_recipe(images, -(-images // max(batch, 1)) * epochs, model.ckpt is not None, epochs)[0]
+    images = list_images(check_det_dataset(given["data"])["train"])
+    kept = images[min(max(1, round(len(images) * holdout)), len(images) - 1) :]
+    count = len(pick_fraction(kept, fraction_of(given.get("fraction", 1.0), "train")))
+    epochs, batch = int(given.get("epochs", 100)), given.get("batch", 16)
+    steps = -(-count // int(batch)) if batch >= 1 else -(-count // 16)
+    loaded = model.ckpt is not None or isinstance(given.get("pretrained"), str)
+    return choose_recipe(count, steps * epochs, loaded, epochs)[0]
+
+
+def start_of(model: Model, holdout: float) -> dict[str, Any]:
+    """Return what the trials of a search start from, beside their arguments: the network, and the ratio held out."""
+    rows = {k: v for k, v in model.model.yaml.items() if k != "yaml_file"}
+    digest = hashlib.sha256(json.dumps(plain(rows), sort_keys=True).encode())
+    if model.ckpt_path is not None:
+        digest.update(file_sha256(model.ckpt_path).encode())
+    return {"model": digest.hexdigest(), "holdout": holdout}
 
 
 def _source(model: Model, folder: Path) -> str:

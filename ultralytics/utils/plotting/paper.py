@@ -27,6 +27,8 @@ DASHES: tuple[tuple[int, tuple[float, ...]], ...] = (
     (0, ()), (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (2, 1)), (0, (6, 2)), (0, (3, 1, 1, 1, 1, 1)),
     (0, (1, 2)),
 )  # fmt: skip
+LONG_NAME = 44
+"""Characters of a name that a legend of one column takes."""
 FORMATS = ("png", "pdf", "svg")
 DPI = 300
 _NO_DATE = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
@@ -88,7 +90,26 @@ def save_paper(figure: Figure, stem: Path, fmt: str = "pdf") -> list[Path]:
     return files
 
 
+def short_name(name: str, limit: int = LONG_NAME) -> str:
+    """Return a name that is shortened in its middle where it has more characters.
+
+    >>> short_name("base"), short_name("shsa-behind-layer-5", 10)
+    ('base', 'shsa-…er-5')
+    """
+    return name if len(name) <= limit else f"{name[: limit // 2]}…{name[limit // 2 + 1 - limit :]}"
+
+
 def label_below(figure: Figure, axes: Axes, names: Sequence[str], columns: int = 3) -> None:
-    """Put the legend of an axes' labelled artists below the figure."""
-    if names:
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=min(columns, len(names)))
+    """Put the legend of an axes' labelled artists below the figure, in as many columns as its width takes.
+
+    Names that a single column does not take are shortened in their middle.
+    """
+    if not names:
+        return
+    handles, labels = axes.get_legend_handles_labels()
+    shown = [short_name(name) for name in labels]
+    for count in range(min(columns, len(names)), 0, -1):
+        legend = figure.legend(handles, shown, loc="outside lower center", ncols=count)
+        if count == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()

@@ -17,6 +17,7 @@ from ultralytics.utils.plotting.paper import (
     paper_figure,
     paper_style,
     save_paper,
+    short_name,
     style_of,
 )
 
@@ -28,6 +29,8 @@ Models = Mapping[str, Sequence[ModelQuality]]
 
 MAX_MATRICES, MAX_NUMBERS, MAX_NAMES = 8, 8, 20
 """Matrices in a figure; classes up to which cells have numbers, and up to which they are named."""
+LONG_TITLE = 46
+"""Characters of titles that a column takes."""
 QUALITY_CAPTIONS = {
     "precision_recall": "Precision over recall at IoU 0.5, mean over classes; bands from lowest to highest seed",
     "confusion": "Confusion matrices, as ratios of the true class (columns)",
@@ -99,7 +102,7 @@ def draw_confusions(models: Models, stem: Path, fmt: str = "pdf") -> list[Path]:
         figure, axes = paper_figure(side * down + 0.2, down, across)
         for ax, (name, runs) in zip(axes, shown, strict=False):
             _draw_matrix(ax, np.mean([run.normalized for run in runs], axis=0), runs[0].labels)
-            ax.set_title(literal(name))
+            ax.set_title(literal(short_name(name, LONG_TITLE // across)))
         for i, ax in enumerate(axes):
             if i >= len(shown):
                 ax.axis("off")

@@ -16,7 +16,7 @@ class ClearML(ServiceLogger):
     errors = (OSError, ValueError, RuntimeError)
 
     def open(self, run: HasRows, known: str | None) -> str | None:
-        """Open the task; nothing is captured of other libraries, and no other process of the task is looked for."""
+        """Open the task; nothing is captured of other libraries nor of the machine."""
         self.task = self.module.Task.init(
             project_name=project_name(run),
             task_name=run_name(run),
@@ -25,6 +25,7 @@ class ClearML(ServiceLogger):
             auto_connect_arg_parser=False,
             auto_connect_frameworks=False,
             auto_connect_streams=False,
+            auto_resource_monitoring=False,
         )
         self.task.connect({name: str(value) for name, value in arguments(run).items()}, name="arguments")
         self.logger = self.task.get_logger()
