@@ -52,6 +52,20 @@ def test_trials_begin_near_the_expected_batch(first, tried):
     assert batches == (tried or [1, 2, 4, 8, 16, 32, 64, 128])
 
 
+@pytest.mark.parametrize("text", ["CUDA error: CUBLAS_STATUS_ALLOC_FAILED", "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"])
+def test_a_batch_that_ran_out_of_memory_is_above_the_answer_whatever_the_limit(text):
+    """Another process, or a fraction set for this one, may leave less than the limit."""
+
+    def step(batch):
+        if batch >= 16:
+            raise RuntimeError(text)
+        return step_of(100, 10, 10**6)(batch)
+
+    assert measure_line(step, 10**6).batch(10**6) == 15
+    with pytest.raises(RuntimeError, match="kernel"):
+        measure_line(lambda batch: (_ for _ in ()).throw(RuntimeError("no kernel image")), 100)
+
+
 @pytest.mark.parametrize(("batch", "want"), [(8, 640), (20, 384), (10**6, 0)])
 def test_largest_side(batch, want):
     assert Line(100, 10).side(180, batch, 640, 32) == want

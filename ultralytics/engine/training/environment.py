@@ -5,7 +5,6 @@ Everything that is switched on here (deterministic algorithms, process group, si
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -26,9 +25,6 @@ from ultralytics.utils.torch_utils import device_ids, init_seeds, select_device
 
 GLOO_DRAIN_S = 0.2
 """Seconds that gloo's threads get to let go of the last collective's tensors."""
-
-CUBLAS_WORKSPACES = ":4096:8"
-"""Fixed work spaces of cuBLAS, which its reproducible matrix products need (NVIDIA's documentation of cuBLAS)."""
 
 
 def check_arguments(args: Args) -> None:
@@ -94,8 +90,6 @@ def deterministic_mode(args: Args) -> Iterator[None]:
     filled = fill_switch.fill_uninitialized_memory
     fill_switch.fill_uninitialized_memory = False
     init_seeds(args.seed, args.deterministic)
-    if args.deterministic:  # read at the first matrix product on a GPU, which is still to come
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACES)
     try:
         yield
     finally:
@@ -121,11 +115,22 @@ def settle_determinism(run: HasModel) -> None:
             if "deterministic" not in str(e):
                 raise
             torch.use_deterministic_algorithms(True, warn_only=True)
-            LOGGER.warning(
-                f"deterministic=True: this network has an operation without a reproducible gradient on {run.device}, "
-                f"so two runs may differ ({str(e).splitlines()[0]})\nuse the rows of the package for it (nn.Upsample: "
-                "mode nearest, or ResizeLike), or deterministic=False, which is faster"
-            )
+            LOGGER.warning(_why_not_deterministic(str(e), run.device))
+
+
+def _why_not_deterministic(error: str, device: torch.device) -> str:
+    """Return the warning for what torch says of an operation that it refused."""
+    if "CUBLAS_WORKSPACE_CONFIG" in error:
+        return (
+            "deterministic=True: this process used the GPU before a device was chosen for it, and its matrix products "
+            "are not reproducible, so two runs may differ\nset CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment "
+            "before Python starts"
+        )
+    return (
+        f"deterministic=True: this network has an operation without a reproducible gradient on {device}, "
+        f"so two runs may differ ({error.splitlines()[0]})\nuse the rows of the package for it (nn.Upsample: "
+        "mode nearest, or ResizeLike), or deterministic=False, which is faster"
+    )
 
 
 class Interrupt:

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ultralytics.nn.modules.conv import Conv
-from ultralytics.nn.registry import Plan, RowContext, channels_first, register, same_channels
+from ultralytics.nn.registry import Plan, RowContext, keeps_channels, register, same_channels
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.torch_utils import fuse_conv_and_bn
 
 
-@register(channels_first)
+@register(keeps_channels, row=("factor", "channels: int, factor"))
 class EMA(nn.Module):
     """Efficient multi-scale attention: row and column gates, then two branches that weigh each other's cells.
 
@@ -51,12 +51,14 @@ class EMA(nn.Module):
 
 
 def _coordinate_rule(row: RowContext) -> Plan:
-    """`[]`, `[reduction]` or the official `[c2, reduction]`, whose c2 is that of the input."""
+    """`[]`, `[reduction]`, `[c1]` or the official `[c2, reduction]`, whose c2 is that of the input."""
     if any(isinstance(a, bool) for a in row.args):
         raise ConfigError(
             f"CA {list(row.args)} with a switch is the gate of HSFPN; write ChannelAttention_HSFPN, or CA [reduction]"
         )
-    return Plan((row.c1, *row.args[-1:]), row.c1)
+    if len(row.args) == 1:
+        return keeps_channels(row)
+    return Plan((row.c1, *row.args[1:]), row.c1)
 
 
 @register(_coordinate_rule, name="CA", row=("reduction", "c2: int, reduction"))
