@@ -93,6 +93,10 @@ class CoordAtt(nn.Module):
         return self
 
 
+CA = CoordAtt
+"""The name in model files of forks."""
+
+
 class _AxisGate(nn.Module):
     """Weigh the last two axes by a 7x7 convolution of maximum and mean over the second axis."""
 
