@@ -1,5 +1,6 @@
 """Automatic batch and the message of memory that has run out; the memory itself is a formula here."""
 
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -125,3 +126,20 @@ def test_a_run_out_of_memory_names_what_fits(make, error, want):
     with pytest.raises(want) as e:
         trainer.train()
     assert ("try batch=2" in str(e.value)) == (want is TrainingError)
+
+
+def test_what_filled_the_memory_is_let_go_before_the_trials(make, monkeypatch):
+    trainer, held = make(), []
+
+    def step(batch):
+        large = torch.zeros(3)
+        held.append(weakref.ref(large))
+        raise torch.OutOfMemoryError("full")
+
+    def explain(run):
+        return TrainingError("free" if held[0]() is None else "held")
+
+    monkeypatch.setattr("ultralytics.engine.trainer.explain_out_of_memory", explain)
+    trainer.preprocess_batch = step
+    with pytest.raises(TrainingError, match="free"):
+        trainer.train()

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import Any
 
@@ -53,24 +53,24 @@ def run_device(args: Args) -> torch.device:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Join the processes that torchrun started (NCCL on GPUs, gloo elsewhere); a lone process passes.
+    """Join the processes that torchrun started (NCCL on GPUs, gloo elsewhere); a lone process joins none.
 
     The end waits a moment: gloo's threads free tensors of Python after a collective has returned, and one that asks for
     the interpreter while it shuts down takes the process with it. PyTorch does not join these threads once a
     DistributedDataParallel has been made, not even when all of its references are gone.
     """
-    if dist.world_size() == 1 or dist.is_initialized():
-        yield
-        return
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield
-    finally:
-        if device.type == "cpu":
-            time.sleep(GLOO_DRAIN_S)
-        distributed.destroy_process_group()
+    # the device is made the current one, else pinned memory and NCCL take some of GPU 0 as well
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        if dist.world_size() == 1 or dist.is_initialized():
+            yield
+            return
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        try:
+            yield
+        finally:
+            if device.type == "cpu":
+                time.sleep(GLOO_DRAIN_S)
+            distributed.destroy_process_group()
 
 
 @contextmanager
