@@ -155,14 +155,20 @@ class TransformerEncoderLayer(nn.Module):
 
 
 def _encoder_rule(row: RowContext) -> Plan:
-    """`[cm, heads]` -> (c1, cm, heads); `attention=` or `mlp=` ask for the layer on maps instead."""
-    plan = channels_first(row)
-    return replace(plan, block="AttentionEncoderLayer") if row.kwargs.keys() & {"attention", "mlp"} else plan
+    """`[cm, heads]` -> (c1, cm, heads); `attention=` (or `attn=`) or `mlp=` ask for the layer on maps instead."""
+    plan, named = channels_first(row), dict(row.kwargs)
+    if not named.keys() & {"attention", "attn", "mlp"}:
+        return plan
+    if "attn" in named:
+        if "attention" in named:
+            raise ValueError("attn= is another name of attention=; give one of them")
+        named["attention"] = named.pop("attn")
+    return replace(plan, block="AttentionEncoderLayer", kwargs=named)
 
 
 @register(
     _encoder_rule,
-    row="cm, num_heads, dropout, act, normalize_before, *, attention: str = None, mlp: str = None",
+    row="cm, num_heads, dropout, act, normalize_before, *, attention: str = None, mlp: str = None, attn: str = None",
 )
 class AIFI(TransformerEncoderLayer):
     """Intra-scale feature interaction: one encoder layer over the cells of a map (RT-DETR, arXiv 2304.08069, 4.2).
