@@ -17,6 +17,7 @@ from ultralytics.nn.modules.conv import Activation, autopad, make_activation
 from ultralytics.nn.modules.csp import BottleneckC2f, BottleneckWith
 from ultralytics.nn.registry import register, scaled_conv, scaled_repeat
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.ops import at_least_float32
 from ultralytics.utils.torch_tools.reproducible import grid_sample, needs_one_order
 from ultralytics.utils.torch_utils import bn_affine
 
@@ -75,9 +76,10 @@ class DCNv2(nn.Module):
         offset, mask = moves.split([2 * places, places], 1)
         if torch.onnx.is_in_onnx_export():
             return self._convolve_samples(x, offset, mask.sigmoid())
-        kind = torch.float32 if x.dtype is torch.bfloat16 else x.dtype  # the operator has no bfloat16 kernel
         if needs_one_order(x):  # on a GPU the operator's gradient has none
-            return self._convolve_samples(x.to(kind), offset.to(kind), mask.sigmoid().to(kind)).to(x.dtype)
+            parts = (at_least_float32(part) for part in (x, offset, mask.sigmoid()))
+            return self._convolve_samples(*parts).to(x.dtype)
+        kind = torch.float32 if x.dtype is torch.bfloat16 else x.dtype  # the operator has no bfloat16 kernel
         y: Tensor = deform_conv2d(
             x.to(kind),
             offset.to(kind),
