@@ -247,6 +247,13 @@ def keeps_channels(row: RowContext) -> Plan:
     return Plan((row.c1, *args), row.c1)
 
 
+def without_alias(given: Mapping[str, Any], alias: str, name: str) -> dict[str, Any]:
+    """Return named arguments with an alias under its real name; ValueError where both are given."""
+    if alias in given and name in given:
+        raise ValueError(f"{alias}= is another name of {name}=; give one of them")
+    return {name if key == alias else key: value for key, value in given.items()}
+
+
 def summed_channels(row: RowContext) -> Plan:
     """`[...]` -> (...): joins its inputs on the channel axis."""
     return Plan(row.args, sum(row.in_channels))

@@ -27,7 +27,7 @@ from ultralytics.nn.modules.utils import (
     sample_and_project,
 )
 from ultralytics.nn.modules.yolo.transformer import TransformerBlock, TransformerLayer
-from ultralytics.nn.registry import Plan, RowContext, channels_first, register
+from ultralytics.nn.registry import Plan, RowContext, channels_first, register, without_alias
 from ultralytics.utils.ops import constant_like
 
 __all__ = (
@@ -156,14 +156,8 @@ class TransformerEncoderLayer(nn.Module):
 
 def _encoder_rule(row: RowContext) -> Plan:
     """`[cm, heads]` -> (c1, cm, heads); `attention=` (or `attn=`) or `mlp=` ask for the layer on maps instead."""
-    plan, named = channels_first(row), dict(row.kwargs)
-    if not named.keys() & {"attention", "attn", "mlp"}:
-        return plan
-    if "attn" in named:
-        if "attention" in named:
-            raise ValueError("attn= is another name of attention=; give one of them")
-        named["attention"] = named.pop("attn")
-    return replace(plan, block="AttentionEncoderLayer", kwargs=named)
+    plan, named = channels_first(row), without_alias(row.kwargs, "attn", "attention")
+    return replace(plan, block="AttentionEncoderLayer", kwargs=named) if named.keys() & {"attention", "mlp"} else plan
 
 
 @register(

@@ -23,7 +23,7 @@ def _acmix_rule(row: RowContext) -> Plan:
     return scaled_conv(row) if row.args else Plan((row.c1, row.c1), row.c1)
 
 
-@register(_acmix_rule, row=("", "c2, kernel_att, head, kernel_conv", "c1: int, c2, kernel_att, head, kernel_conv"))
+@register(_acmix_rule, row=("", "c2, kernel_att, head, kernel_conv"))
 class ACmix(nn.Module):
     """Weighted sum of local self-attention and a convolution made of the same 1x1 projections.
 

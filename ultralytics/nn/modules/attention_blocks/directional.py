@@ -14,7 +14,7 @@ from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.torch_utils import fuse_conv_and_bn
 
 
-@register(keeps_channels, row=("factor", "channels: int, factor"))
+@register(keeps_channels, row=("factor", "c1: int, factor"))
 class EMA(nn.Module):
     """Efficient multi-scale attention: row and column gates, then two branches that weigh each other's cells.
 

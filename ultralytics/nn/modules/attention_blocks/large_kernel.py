@@ -77,7 +77,7 @@ class _SelectiveKernels(nn.Module):
         return x * self.conv(near * choice[:, :1] + far * choice[:, 1:])
 
 
-@register(keeps_channels, row=("", "channels: int"))
+@register(keeps_channels, row=("", "c1: int"))
 class LSKBlock(nn.Module):
     """Large selective kernel attention between two projections, with a shortcut (Li et al., 2303.09030, sec. 3.2)."""
 
@@ -110,7 +110,7 @@ class _PooledGate(nn.Module):
         return gates[0] + gates[1]
 
 
-@register(keeps_channels, row=("channelAttention_reduce", "channels: int, channelAttention_reduce"))
+@register(keeps_channels, row=("channelAttention_reduce", "c1: int, channelAttention_reduce"))
 class CPCA(nn.Module):
     """Channel prior convolutional attention: a channel gate, then depth-wise strips of several lengths.
 
