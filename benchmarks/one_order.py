@@ -120,8 +120,8 @@ def bits(call: Callable[..., Tensor], inputs: Sequence[Tensor], threads: int) ->
     torch.set_num_threads(threads)
     leaves = [x.clone().requires_grad_() for x in inputs]
     y = call(*leaves)
-    slope = torch.linspace(0.3, 1.7, y.numel()).view(y.shape)
-    return [y.detach(), *torch.autograd.grad((y * slope).sum(), leaves)]
+    weights = torch.linspace(0.3, 1.7, y.numel()).view(y.shape)
+    return [y.detach(), *torch.autograd.grad((y * weights).sum(), leaves)]
 
 
 def compare_threads(report: Report) -> None:
