@@ -3,9 +3,10 @@
     python benchmarks/gpu.py --minutes 6 --out gpu-results
     python benchmarks/gpu.py --device cpu --smoke          # every step at a tiny size, to try the script itself
 
-`gpu.jsonl` and `gpu.md` in the output folder grow as the steps end. A step that cannot run says why in its row; one
-that fails or passes its limit does not stop the others. `--peer` is the interpreter of an environment with stock
-`ultralytics`, whose training step is timed beside ours.
+`gpu.jsonl` and `gpu.md` in the output folder grow as the steps end, and a log for each step holds what it printed. A
+step that cannot run says why in its row; one that fails or passes its limit does not stop the others: it is ended with
+all processes that it started. `--peer` is the interpreter of an environment with stock `ultralytics`, whose training
+step is timed beside ours.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -35,11 +38,13 @@ class Step:
 
 
 STEPS = (
+    Step("card", "which device, driver and libraries these are", 1),
     Step(
         "agreement",
         "losses, gradients and boxes of each family on the device against the CPU, with and without TF32",
         2,
     ),
+    Step("blocks", "outputs and gradients of every row of the package against the CPU, reproducible forms on", 3),
     Step("precision", "mixed precision in bfloat16 and float16; an overflow is skipped by the scaler", 1),
     Step("training", "images/s, peak memory, host waits of a step and time of the loader", 4),
     Step("deterministic", "two runs with deterministic=True end with equal weights; what it costs", 2),
@@ -109,25 +114,40 @@ def _missing(step: Step, args: argparse.Namespace) -> str:
 
 
 def _run(step: Step, args: argparse.Namespace, limit: float) -> Iterator[dict[str, Any]]:
-    """Run one step in a process of its own."""
+    """Run one step in a process of its own, in a session of its own, so that all that it starts can be ended."""
     options = {"device": args.device, "smoke": args.smoke, "peer": args.peer, "seconds": limit * 0.6}
     command = [sys.executable, str(HERE / "gpu_steps.py"), step.name, json.dumps(options)]
     env = environment(sys.executable, 1 if args.smoke else None)  # tiny sizes: threads would cost more than they give
-    try:
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=limit, check=False)
-    except subprocess.TimeoutExpired as e:
-        yield from _answers(step, str(e.stdout or b"", "utf-8", "replace") if isinstance(e.stdout, bytes) else e.stdout)
+    log = args.out / f"{step.name}.log"
+    with log.open("w+", encoding="utf-8", errors="replace") as out:
+        process = subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            status: int | None = process.wait(limit)
+        except subprocess.TimeoutExpired:
+            status = None
+        finally:
+            _end(process)
+    text = log.read_text(encoding="utf-8", errors="replace")
+    yield from _answers(step, text)
+    if status is None:
         yield _row(step.name, step.shows, f"stopped after its limit of {limit:.0f} s", "failed")
-        return
-    yield from _answers(step, done.stdout)
-    if done.returncode:
-        tail = " / ".join(done.stderr.strip().splitlines()[-2:]) or f"exit status {done.returncode}"
-        yield _row(step.name, step.shows, tail[-400:], "failed")
+    elif status:
+        other = [line for line in text.strip().splitlines() if not line.startswith('{"what"')]
+        yield _row(step.name, step.shows, (" / ".join(other[-2:]) or f"exit status {status}")[-400:], "failed")
 
 
-def _answers(step: Step, text: str | None) -> Iterator[dict[str, Any]]:
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a step and what it has started: loader workers and runs beside it would keep the card."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass  # nothing is left of it
+    process.wait()
+
+
+def _answers(step: Step, text: str) -> Iterator[dict[str, Any]]:
     """The rows that a step printed; other lines are the program's."""
-    for line in (text or "").splitlines():
+    for line in text.splitlines():
         if line.startswith('{"what"'):
             yield {"step": step.name, **json.loads(line)}
 
@@ -140,7 +160,8 @@ def _page(rows: list[dict[str, Any]], args: argparse.Namespace) -> str:
     """The rows as a Markdown table under the machine's description."""
     where = machine()
     size = "tiny networks and images: the script itself is tried, nothing is measured" if args.smoke else "full size"
-    lines = [f"device {args.device}; {size}; torch {where['torch']}, Python {where['python']}, {where['cpu']}", ""]
+    card = next((row["value"] for row in rows if row["step"] == "card"), args.device)
+    lines = [f"device {card}; {size}; torch {where['torch']}, Python {where['python']}, {where['cpu']}", ""]
     lines += ["| step | what | value | state |", "|---|---|---|---|"]
     for row in rows:
         cells = [str(row[k]).replace("|", "\\|").replace("\n", " ") for k in ("step", "what", "value", "state")]

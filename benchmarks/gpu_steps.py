@@ -7,124 +7,111 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from common import HERE
+import yaml
+from block_exports import example, inputs
 from detection import both, close, demo_images, demo_yaml, same_weights
-from torch import Tensor, nn
+from gpu_setting import Setting, batch_of, boxes_of, calibrated, check, loss_and_gradient, network, row, same_queries
+from torch import Tensor
 
 from ultralytics import YOLO
 from ultralytics.data.demo import generate_demo
+from ultralytics.nn.profile.block_facts import BlockFacts, block_facts
+from ultralytics.nn.registry import REGISTRY
+from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import autocast
 
-TINY = str(HERE / "rtdetr-tiny-l.yaml")
-FAMILIES = {"RT-DETR": "rtdetr-l.yaml", "D-FINE": "dfine-s.yaml", "YOLO": "yolo11n.yaml"}
-WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "cudaMemcpy")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Where and how large."""
-
-    device: torch.device
-    smoke: bool
-    peer: str | None
-    seconds: float
-
-    @property
-    def cuda(self) -> bool:
-        """Whether this is a GPU of CUDA."""
-        return self.device.type == "cuda"
-
-    @property
-    def size(self) -> int:
-        """Image side in px."""
-        return 64 if self.smoke else 640
-
-    def models(self) -> dict[str, str]:
-        """The YAML of each family."""
-        return {**FAMILIES, "RT-DETR": TINY, "D-FINE": "dfine-n.yaml"} if self.smoke else FAMILIES
-
-    def wait(self) -> None:
-        """Wait for the device."""
-        if self.cuda:
-            torch.cuda.synchronize(self.device)
-
-
-def row(what: str, value: object, state: str = "measured") -> None:
-    """Print a row: `passed`, `failed`, `measured`, or `not run` with its reason as the value."""
-    print(json.dumps({"what": what, "value": str(value), "state": state}), flush=True)
-
-
-def check(what: str, value: object, holds: bool) -> None:
-    """Print a row that passes or fails."""
-    row(what, value, "passed" if holds else "failed")
-
-
-def network(yaml: str) -> nn.Module:
-    """A network with fixed weights, without denoising queries, which each device would draw for itself."""
-    torch.manual_seed(0)
-    made: Any = YOLO(yaml).model
-    head = made.model[-1]
-    if hasattr(head, "num_denoising"):
-        head.num_denoising = 0
-    module: nn.Module = made
-    return module
-
-
-def batch_of(count: int, size: int, device: torch.device) -> dict[str, Tensor]:
-    """Drawn images with four boxes each."""
-    draw = torch.Generator().manual_seed(1)
-    owner = torch.arange(count).repeat_interleave(4)
-    boxes = torch.rand(len(owner), 4, generator=draw) * 0.4 + 0.3  # cx, cy, w, h in 0..1
-    made = {"img": torch.rand(count, 3, size, size, generator=draw), "bboxes": boxes, "batch_idx": owner}
-    return {k: v.to(device) for k, v in {**made, "cls": torch.zeros(len(owner), 1)}.items()}
-
-
-def loss_and_gradient(module: Any, batch: Mapping[str, Tensor]) -> tuple[float, Tensor]:
-    """Loss of a training step, and all gradients in one vector on the CPU."""
-    module.train().zero_grad(set_to_none=True)
-    loss = module(dict(batch))[0].sum()
-    loss.backward()
-    grads = [p.grad.flatten().float().cpu() for p in module.parameters() if p.grad is not None]
-    return float(loss), torch.cat(grads)
-
-
-def boxes_of(module: nn.Module, images: Tensor) -> Tensor:
-    """What the network gives in inference, on the CPU."""
-    with torch.inference_mode():
-        out: Any = module.eval()(images)
-    first: Tensor = out[0] if isinstance(out, list | tuple) else out
-    return first.float().cpu()
+WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "cudaMemcpyAsync", "cudaMemcpy")
+"""Calls of the host that wait or may wait; a copy waits where it is of memory that is not pinned."""
+LIMITED_GIB = 6.0
+"""Memory of a card that running out of it is tried with."""
 
 
 # ------------------------------------------------------------------------------------------------------------ steps
+def card(at: Setting) -> None:
+    """Name the device and its libraries."""
+    if not at.cuda:
+        row("device", at.device)
+        return
+    info = torch.cuda.get_device_properties(at.device)
+    libraries = f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
+    row("device", f"{info.name}, {info.total_memory / 2**30:.0f} GiB, {info.major}.{info.minor}; {libraries}")
+    if tool := shutil.which("nvidia-smi"):
+        command = [tool, "--query-gpu=driver_version,power.limit", "--format=csv,noheader"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        row("driver, power limit", done.stdout.strip().replace("\n", " ; "))
+
+
 def agreement(at: Setting) -> None:
     """Losses, gradients and boxes of each family against the CPU."""
-    kinds = ((False, 1e-4, 2e-3), (True, 1e-2, 5e-2))  # TF32, bounds of loss and gradient
-    for tf32, loss_bound, bound in kinds if at.cuda else kinds[:1]:
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
-        for family, yaml in at.models().items():
-            here = network(yaml)
-            there = copy.deepcopy(here).to(at.device)
-            host, far = batch_of(2, at.size, torch.device("cpu")), batch_of(2, at.size, at.device)
-            shown = boxes_of(there, far["img"]) - boxes_of(here, host["img"])
-            (a, ga), (b, gb) = loss_and_gradient(here, host), loss_and_gradient(there, far)
+    kinds = ((False, 1e-4, 2e-3), (True, 1e-2, 5e-2)) if at.cuda else ((False, 1e-4, 2e-3),)  # TF32, bounds
+    host, far = batch_of(2, at.size, torch.device("cpu")), batch_of(2, at.size, at.device)
+    for family, model in at.models().items():
+        module, known = calibrated(network(model), host["img"]), []
+        with same_queries(module, known):
+            wanted = boxes_of(module, host["img"]), *loss_and_gradient(copy.deepcopy(module), host)
+        for tf32, loss_bound, bound in kinds:
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+            there = copy.deepcopy(module).to(at.device)
+            with same_queries(there, known):
+                found = boxes_of(there, far["img"]), *loss_and_gradient(there, far)
             name = f"{family}, fp32{' with TF32' if tf32 else ''}"
+            (shown, a, ga), (seen, b, gb) = wanted, found
             check(f"{name}: loss, relative difference", f"{abs(a - b) / abs(a):.1e}", abs(a - b) <= loss_bound * abs(a))
             difference = float((ga - gb).norm() / ga.norm())
             check(f"{name}: gradient, relative difference", f"{difference:.1e}", difference <= bound)
-            # near ties in the selection of queries may swap rows, so the median counts
-            row(f"{name}: output, median difference", f"{float(shown.abs().median()):.1e}")
+            # near ties in the rows' order may swap them, so the median counts
+            row(f"{name}: output, median difference", f"{float((shown - seen).abs().median()):.1e}")
+
+
+def blocks(at: Setting) -> None:
+    """Every row with an example: outputs and gradients against the CPU, with reproducible forms alone."""
+    names = ("SHSA", "DCNv2", "DySample", "CGAFusion", "SDI", "ACmix") if at.smoke else tuple(REGISTRY)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.use_deterministic_algorithms(True)
+    unordered, apart, ran, end = [], [], 0, time.monotonic() + at.seconds
+    for name in names:
+        described = block_facts(name)
+        if described.args is None or time.monotonic() > end:
+            continue
+        ran += 1
+        try:
+            difference = _block_difference(described, at.device)
+        except RuntimeError as e:
+            unordered.append(f"{name} ({str(e).splitlines()[0][:80]})")
+            continue
+        if not difference <= 1e-2:
+            apart.append(f"{name} {difference:.1e}")
+    row("rows compared", f"{ran} of {sum(block_facts(n).args is not None for n in names)}")
+    check("rows that fail or have no reproducible gradient", ", ".join(unordered) or "none", not unordered)
+    check("rows whose output or gradient differs by over 1e-2 of its largest", ", ".join(apart) or "none", not apart)
+
+
+def _block_difference(described: BlockFacts, device: torch.device) -> float:
+    """Largest difference of outputs and gradients of a row's example from those of the CPU, relative."""
+    found = []
+    for place in (torch.device("cpu"), device):
+        block: Any = example(described).to(place).requires_grad_()
+        maps = [x.to(place).requires_grad_() for x in inputs(described, 0)]
+        outputs = [y for y in block(*maps) if y.is_floating_point()]
+        torch.stack([y.square().mean() for y in outputs]).sum().backward()
+        grads = [x.grad for x in maps if x.grad is not None]
+        found.append([t.detach().cpu() for t in (*outputs, *grads)])
+    pairs = zip(*found, strict=True)
+    return max(float((a - b).abs().max() / a.abs().max().clamp(min=1e-6)) for a, b in pairs)
 
 
 def precision(at: Setting) -> None:
@@ -136,9 +123,11 @@ def precision(at: Setting) -> None:
             continue
         module: Any = network(at.models()["RT-DETR"]).to(at.device).train()
         batch = batch_of(2, at.size, at.device)
+        exact = float(module(dict(batch))[0].sum())
         with autocast(True, at.device, dtype):
             loss = module(dict(batch))[0].sum()
-        check(f"{name}: loss is finite", f"{float(loss):.4f}", bool(loss.isfinite()))
+        near = abs(float(loss) - exact) <= 0.1 * abs(exact)
+        check(f"{name}: loss, and that of float32", f"{float(loss):.4f}, {exact:.4f}", near)
         if dtype is torch.float16:
             scaler = torch.amp.GradScaler("cuda", init_scale=2.0**60)  # above float16 by far
             optimizer = torch.optim.SGD(module.parameters(), lr=1e-3)
@@ -152,36 +141,49 @@ def precision(at: Setting) -> None:
 
 def training(at: Setting) -> None:
     """Speed, memory, waits and loader of training steps."""
-    for yaml, batch in ((at.models()["RT-DETR"], 16), ("rtdetr-r18.yaml", 16)):
-        count = 2 if at.smoke else batch
-        module: Any = network(yaml).to(at.device).train()
-        optimizer = torch.optim.AdamW(module.parameters(), lr=1e-5, fused=True)  # as the trainer's
-        data = batch_of(count, at.size, at.device)
-
-        def step(module: Any = module, optimizer: Any = optimizer, data: Any = data) -> None:
-            optimizer.zero_grad(set_to_none=True)
-            with autocast(True, at.device, torch.bfloat16):
-                loss = module(dict(data))[0].sum()
-            loss.backward()
-            optimizer.step()
-
-        _speed(at, f"{Path(yaml).stem}, {at.size} px, batch {count}, bfloat16", step, count)
-        if at.smoke:
-            break
+    for model in (at.models()["RT-DETR"],) if at.smoke else (at.models()["RT-DETR"], "rtdetr-r18.yaml"):
+        count = 2 if at.smoke else 16
+        while count:
+            try:
+                _speed(at, model, count)
+                break
+            except torch.OutOfMemoryError:
+                row(f"{Path(model).stem}, {at.size} px, batch {count}", "does not fit", "not run")
+                count //= 2
+                torch.cuda.empty_cache()
     _loader(at)
 
 
-def _speed(at: Setting, name: str, step: Callable[[], None], count: int) -> None:
-    step()
+def _step(at: Setting, model: str, count: int) -> Callable[[], None]:
+    """A training step on one batch, as the trainer's."""
+    module: Any = network(model).to(at.device).train()
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-5, fused=True)
+    data = batch_of(count, at.size, at.device)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with autocast(True, at.device, torch.bfloat16):
+            loss = module(dict(data))[0].sum()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def _speed(at: Setting, model: str, count: int) -> None:
+    name, step = f"{Path(model).stem}, {at.size} px, batch {count}, bfloat16", _step(at, model, count)
+    for _ in range(1 if at.smoke else 3):  # kernels are chosen, memory is fetched
+        step()
     at.wait()
     if at.cuda:
         torch.cuda.reset_peak_memory_stats(at.device)
-    steps = 2 if at.smoke else 60
+    steps, end = 0, time.perf_counter() + at.seconds / 4
     start = time.perf_counter()
-    for _ in range(steps):
+    while steps < (2 if at.smoke else 60) and time.perf_counter() < end:
         step()
+        steps += 1
     at.wait()
-    row(f"{name}: images/s", f"{steps * count / (time.perf_counter() - start):.1f}")
+    row(f"{name}: images/s over {steps} steps", f"{steps * count / (time.perf_counter() - start):.1f}")
     if not at.cuda:
         row(f"{name}: peak memory and host waits", "a GPU's", "not run")
         return
@@ -189,8 +191,15 @@ def _speed(at: Setting, name: str, step: Callable[[], None], count: int) -> None
     with torch.profiler.profile() as seen:
         step()
         at.wait()
-    waits = Counter(e.name for e in seen.events() if e.name.startswith(WAITS))
-    row(f"{name}: host waits of a step (one is this script's)", dict(waits))
+    calls = Counter(e.name for e in seen.events() if e.name in WAITS)
+    row(f"{name}: calls of a step that wait or may (one cudaDeviceSynchronize is this script's)", dict(calls))
+    torch.cuda.set_sync_debug_mode("warn")  # names operations that wait; events are not among them
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        step()
+    torch.cuda.set_sync_debug_mode("default")
+    places = Counter(f"{Path(w.filename).name}:{w.lineno}" for w in caught if "synchroniz" in str(w.message))
+    row(f"{name}: operations that made the host wait", dict(places) or "none")
 
 
 def _loader(at: Setting) -> None:
@@ -204,9 +213,9 @@ def _loader(at: Setting) -> None:
         row("parts of a step, profile.csv", " ; ".join(lines))
 
 
-def _train(at: Setting, folder: Path, **changes: Any) -> str:
+def _train(at: Setting, folder: Path, images: int = 128, **changes: Any) -> str:
     """A short run on drawn images; its folder."""
-    count = 4 if at.smoke else 128
+    count = 4 if at.smoke else images
     data = demo_yaml(generate_demo(folder / "demo", train=count, val=2, imgsz=at.size))
     fixed = {"epochs": 1, "imgsz": at.size, "batch": 2 if at.smoke else 16, "workers": 0 if at.smoke else 8}
     quiet = {"plots": False, "val": False, "verbose": False, "project": str(folder), "name": "run"}
@@ -230,49 +239,71 @@ def _equal(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
+class _Warnings(logging.Handler):
+    """Keeps the warnings of the package."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage().splitlines()[0])
+
+
 def deterministic(at: Setting) -> None:
     """Equal weights of two runs, and what reproducible sampling costs."""
+    heard = _Warnings()
+    LOGGER.addHandler(heard)
     with tempfile.TemporaryDirectory() as folder:
         runs, seconds = [], []
         for i, chosen in enumerate((True, True, False)):
             start = time.perf_counter()
-            runs.append(_weights(_train(at, Path(folder, str(i)), deterministic=chosen)))
+            runs.append(_weights(_train(at, Path(folder, str(i)), images=64, deterministic=chosen)))
             seconds.append(time.perf_counter() - start)
-        check("two runs, deterministic=True: equal weights", _equal(runs[0], runs[1]), _equal(runs[0], runs[1]))
+            if i == 1:
+                equal = _equal(runs[0], runs[1])
+                check("two runs, deterministic=True: equal weights", equal, equal)
+                refused = [text for text in heard.texts if "deterministic" in text]
+                check("operations without a reproducible form", " ; ".join(refused[:1]) or "none", not refused)
         row("run with deterministic=True / False, seconds", f"{seconds[1]:.1f} / {seconds[2]:.1f}")
 
 
 def resume(at: Setting) -> None:
-    """A cut run ends like a whole one."""
+    """A run that is resumed from its first epoch ends as it did."""
     with tempfile.TemporaryDirectory() as folder:
-        whole = _weights(_train(at, Path(folder, "whole"), epochs=2))
-        cut = Path(folder, "cut")
-        data = {"epochs": 2, "save_period": 1}
-        run = _train(at, cut, **data)
+        run = _train(at, Path(folder, "whole"), images=64, epochs=2, save_period=1)
         first = Path(run, "weights", "epoch0.pt")
         again = YOLO(str(first))
-        again.train(resume=str(first), device=_device(at), save_dir=str(cut / "again"), exist_ok=True)
+        again.train(resume=str(first), device=_device(at), save_dir=str(Path(folder, "again")), exist_ok=True)
         trainer: Any = again.trainer
-        same = _equal(whole, _weights(str(trainer.save_dir)))
+        same = _equal(_weights(run), _weights(str(trainer.save_dir)))
         check("resumed after epoch 1 of 2: equal weights", same, same)
 
 
 def out_of_memory(at: Setting) -> None:
-    """The error of a batch that cannot fit."""
+    """The error of a batch that cannot fit into a part of the card's memory."""
+    total = torch.cuda.get_device_properties(at.device).total_memory / 2**30
+    torch.cuda.set_per_process_memory_fraction(min(1.0, LIMITED_GIB / total), at.device)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            _train(at, Path(folder), batch=4096, imgsz=1280)
+            _train(at, Path(folder), images=64, batch=64, imgsz=1280)
         except Exception as e:
             check("out of memory: the error", str(e).replace("\n", " "), "would fit" in str(e))
         else:
-            row("out of memory", "a batch of 4,096 images fits", "not run")
+            row("out of memory", f"64 images of 1280 px fit into {LIMITED_GIB:g} GiB", "not run")
 
 
 def auto_batch(at: Setting) -> None:
     """`batch=-1`."""
     with tempfile.TemporaryDirectory() as folder:
-        _train(at, Path(folder), batch=-1)
-        row("batch=-1: peak memory of the run, GiB", f"{torch.cuda.max_memory_reserved(at.device) / 2**30:.1f}")
+        run = _train(at, Path(folder), batch=-1)
+        chosen = yaml.safe_load(Path(run, "args.yaml").read_text(encoding="utf-8"))["batch"]
+        peak, total = (
+            torch.cuda.max_memory_reserved(at.device),
+            torch.cuda.get_device_properties(at.device).total_memory,
+        )
+        row("batch=-1: batch (a step takes the 128 images of the set at most)", chosen)
+        row("batch=-1: largest part of the card's memory, trial steps included", f"{peak / total:.0%}")
 
 
 def latency(at: Setting) -> None:
@@ -295,9 +326,9 @@ def latency(at: Setting) -> None:
 def two_processes(at: Setting) -> None:
     """Two runs at once on one device."""
     with tempfile.TemporaryDirectory() as folder:
-        alone = _weights(_train(at, Path(folder, "alone")))
+        alone = _weights(_train(at, Path(folder, "alone"), images=64))
         context = torch.multiprocessing.get_context("spawn")
-        jobs = [context.Process(target=_train, args=(at, Path(folder, f"beside{i}"))) for i in range(2)]
+        jobs = [context.Process(target=_train, args=(at, Path(folder, f"beside{i}"), 64)) for i in range(2)]
         for job in jobs:
             job.start()
         for job in jobs:
@@ -347,7 +378,7 @@ def peer(at: Setting) -> None:
 CALLS: dict[str, Callable[[Setting], None]] = {
     f.__name__: f
     for f in (
-        *(agreement, precision, training, deterministic, resume, out_of_memory),
+        *(card, agreement, blocks, precision, training, deterministic, resume, out_of_memory),
         *(auto_batch, latency, two_processes, compiled, tensorrt, peer),
     )
 }

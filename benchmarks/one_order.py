@@ -4,7 +4,8 @@
 
 Timed forward and backward, with one thread and with two: `grid_sample`, and deformable attention at the sizes of
 rtdetr-l at 640 px with denoising queries. Then runs of a tiny network with `deterministic=True` in processes of their
-own, in which the form with one order is taken on the CPU too, as a GPU takes it.
+own, in which the form with one order is taken on the CPU too, as a GPU takes it. Last, which operations give other
+bits with two threads than with one: why runs with other numbers of threads differ.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import hashlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -74,6 +75,65 @@ def time_samplers(report: Report, threads: int, rounds: int) -> None:
     report.compare_each(f"deformable attention, {threads} thread(s)", take_turns(attention, rounds))
 
 
+def operations() -> dict[str, tuple[Callable[..., Tensor], list[Tensor]]]:
+    """Operations of a training step with inputs at sizes of a small network, ours of one order among them."""
+    draw = torch.Generator().manual_seed(0)
+
+    def made(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=draw)
+
+    levels, count = [(20, 20), (10, 10)], 500
+    locations = torch.rand(2, 100, HEADS, 2 * POINTS, 2, generator=draw)
+    weights = torch.rand(locations.shape[:-1], generator=draw).softmax(-1)
+
+    def attended(x: Tensor, places: Tensor, weight: Tensor) -> Tensor:
+        with mock.patch.object(deformable, "sum_rows", reproducible.sum_rows_in_order):
+            return deformable._sample_by_gather(x, levels, places, weight)
+
+    bilinear = reproducible.interpolate_bilinear
+    return {
+        "deformable attention, one order": (attended, [made(2, count, HEADS, 16), locations, weights]),
+        "grid_sample, one order": (
+            reproducible.grid_sample_in_order,
+            [made(2, 32, 20, 20), torch.rand(2, 40, 40, 2, generator=draw) * 2 - 1],
+        ),
+        "grid_sample of torch": (
+            lambda x, g: F.grid_sample(x, g, align_corners=False),
+            [made(2, 32, 20, 20), torch.rand(2, 40, 40, 2, generator=draw) * 2 - 1],
+        ),
+        "bilinear resizing, one order": (lambda x: bilinear(x, (33, 47)), [made(2, 16, 20, 20)]),
+        "convolution 3x3": (lambda x, w: F.conv2d(x, w, padding=1), [made(4, 64, 40, 40), made(64, 64, 3, 3)]),
+        "convolution 1x1": (F.conv2d, [made(4, 64, 40, 40), made(64, 64, 1, 1)]),
+        "linear": (F.linear, [made(4, 300, 256), made(256, 256), made(256)]),
+        "batch norm": (
+            lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True),
+            [made(4, 64, 40, 40), made(64), made(64)],
+        ),
+        "layer norm": (lambda x, w, b: F.layer_norm(x, (256,), w, b), [made(4, 300, 256), made(256), made(256)]),
+        "attention": (F.scaled_dot_product_attention, [made(2, 8, 300, 32) for _ in range(3)]),
+        "sum of all": (lambda x: x.sum()[None], [made(4, 64, 40, 40)]),
+    }
+
+
+def bits(call: Callable[..., Tensor], inputs: Sequence[Tensor], threads: int) -> list[Tensor]:
+    """Return an operation's output and gradients, computed with so many threads."""
+    torch.set_num_threads(threads)
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    y = call(*leaves)
+    weights = torch.linspace(0.3, 1.7, y.numel()).view(y.shape)
+    return [y.detach(), *torch.autograd.grad((y * weights).sum(), leaves)]
+
+
+def compare_threads(report: Report) -> None:
+    """Report which operations give other bits with two threads than with one."""
+    with mock.patch.object(reproducible, "needs_one_order", lambda x: True):
+        for name, (call, inputs) in operations().items():
+            one, two = (bits(call, inputs, n) for n in (1, 2))
+            parts = ["output", *(f"gradient {i + 1}" for i in range(len(inputs)))]
+            apart = [p for p, a, b in zip(parts, one, two, strict=True) if not torch.equal(a, b)]
+            report.fact(f"{name}: other bits with two threads than with one", ", ".join(apart) or "none")
+
+
 def run_once(threads: int, folder: Path) -> str:
     """Train in a process of its own; return a hash of the weights."""
     command = [sys.executable, str(HERE / "one_order.py"), "--run", str(folder)]
@@ -119,6 +179,7 @@ def main() -> None:
     for threads, (first, second) in found.items():
         report.fact(f"two runs with {threads} thread(s): equal weights", first == second, "yes", first == second)
     report.fact("a run with 1 thread and one with 2: equal weights", found[1][0] == found[2][0])
+    compare_threads(report)
     report.write(args.out)
 
 

@@ -55,11 +55,18 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         ("-1", [2], "cuda:2"),
     ],
 )
-def test_devices_with_gpus(device: Any, ids: list[int], chosen: str, gpus: int) -> None:
+def test_devices_with_gpus(
+    device: Any, ids: list[int], chosen: str, gpus: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     before = dict(os.environ)
     assert tu.device_ids(device) == ids
     assert str(tu.select_device(device, verbose=False)) == chosen
-    assert dict(os.environ) == before
+    gpu = {"CUBLAS_WORKSPACE_CONFIG": tu.CUBLAS_WORKSPACES} if chosen.startswith("cuda") else {}
+    assert dict(os.environ) == before | gpu
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    tu.select_device(device, verbose=False)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
 
 
 @pytest.mark.parametrize(

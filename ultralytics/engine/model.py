@@ -186,7 +186,7 @@ class Model(TrackMode):
         if not isinstance(self.model, AutoBackend):
             return self.model
         device = select_device("" if args.get("device") is None else args.get("device"), verbose=False)
-        if device.type != self.model.device.type:
+        if device != self.model.device:
             self._open_exported(str(self.overrides["model"]), device)
         return self.model
 

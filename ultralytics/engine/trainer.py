@@ -12,6 +12,7 @@ import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from traceback import clear_frames
 from typing import Any
 
 import torch
@@ -111,6 +112,7 @@ class BaseTrainer(TrainerSetup):
             except RuntimeError as e:
                 if not is_out_of_memory(e):
                     raise
+                clear_frames(e.__traceback__)  # they hold the step's tensors, and the memory is about to be measured
                 raise explain_out_of_memory(self) from e
             try:
                 self._end_epoch()

@@ -238,6 +238,22 @@ def channels_first(row: RowContext) -> Plan:
     return Plan((row.c1, *row.args), row.c1)
 
 
+def keeps_channels(row: RowContext) -> Plan:
+    """As `channels_first`; the channels of the input, which forks write in front once or twice, are left out."""
+    args = row.args
+    for _ in range(2):
+        if args and type(args[0]) is int and args[0] == row.c1:
+            args = args[1:]
+    return Plan((row.c1, *args), row.c1)
+
+
+def without_alias(given: Mapping[str, Any], alias: str, name: str) -> dict[str, Any]:
+    """Return named arguments with an alias under its real name; ValueError where both are given."""
+    if alias in given and name in given:
+        raise ValueError(f"{alias}= is another name of {name}=; give one of them")
+    return {name if key == alias else key: value for key, value in given.items()}
+
+
 def summed_channels(row: RowContext) -> Plan:
     """`[...]` -> (...): joins its inputs on the channel axis."""
     return Plan(row.args, sum(row.in_channels))

@@ -86,7 +86,7 @@ def unpack_model(record: Mapping[str, Any], device: str | torch.device = "cpu") 
             "its tensors can be a source for load() of a model built from a YAML"
         )
     try:
-        with record_budget(record["state_dict"]):
+        with record_budget(record["state_dict"], "TorchVision" in str(record["yaml"])):
             model = cls(record["yaml"], ch=record.get("ch", 3), nc=record["nc"], verbose=False)
         if record.get("fused"):
             model.fuse(verbose=False)

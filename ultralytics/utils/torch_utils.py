@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 import platform
 import random
 import re
@@ -79,6 +80,10 @@ Device: TypeAlias = "str | int | Sequence[int | str] | torch.device | None"
 de_parallel = unwrap_model
 
 
+CUBLAS_WORKSPACES = ":4096:8"
+"""Fixed work spaces of cuBLAS, which its reproducible matrix products need (NVIDIA's documentation of cuBLAS)."""
+
+
 def _available() -> str:
     """What the machine has, for error messages."""
     names = [f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())]
@@ -135,8 +140,9 @@ def select_device(device: Device = "", batch: int = 0, newline: bool = False, ve
     """Turn a device argument into a torch device.
 
     Nothing given (`""`, None): GPU 0 where there is one, else the CPU. Several GPUs (`"0,1"`): this process's one by
-    its local rank, else the first. `batch`, if above 0, must be a multiple of the number of GPUs. The environment is
-    not touched.
+    its local rank, else the first. `batch`, if above 0, must be a multiple of the number of GPUs. For a GPU
+    `CUBLAS_WORKSPACE_CONFIG` is set unless it is: torch reads it once, at the first matrix product of the process,
+    which may be a prediction before the training run that has to be reproducible.
 
     Raises:
         DeviceError: the device does not exist; the message names those that do.
@@ -152,6 +158,7 @@ def select_device(device: Device = "", batch: int = 0, newline: bool = False, ve
         raise ConfigError(f"batch={batch} must be a multiple of the number of GPUs, {len(ids)} (device={device!r})")
     if ids:
         chosen = torch.device("cuda", ids[max(dist.local_rank(), 0) % len(ids)])
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACES)
     else:
         chosen = torch.device("mps" if text == "mps" else "cpu")
     if verbose:
@@ -170,7 +177,7 @@ def init_seeds(seed: int = 0, deterministic: bool = False) -> None:
     """Seed Python, numpy and torch on all devices; `deterministic` also asks torch for reproducible algorithms.
 
     Operations without a reproducible form warn instead of failing. On CUDA, matrix products are reproducible only
-    when the environment variable `CUBLAS_WORKSPACE_CONFIG` was set before the start.
+    when the environment variable `CUBLAS_WORKSPACE_CONFIG` was set before the first of them; `select_device` sets it.
     """
     random.seed(seed)
     np.random.seed(seed % 2**32)

@@ -33,6 +33,7 @@ READS = {"aten._local_scalar_dense.default", "aten.equal.default", "aten.nonzero
 READS |= {"aten.masked_select.default", "aten._unique2.default", "aten.unique_dim.default"}
 UNORDERED = ("aten.grid_sampler_2d_backward", "aten.upsample_bilinear2d_backward", "aten.upsample_bicubic2d_backward")
 UNORDERED += ("aten.upsample_linear1d_backward", "aten._adaptive_avg_pool2d_backward", "aten.histc", "aten.median.dim")
+UNORDERED += ("torchvision._deform_conv2d_backward",)  # adds with atomics
 UNORDERED += ("aten.adaptive_max_pool2d_backward", "aten.reflection_pad", "aten.nll_loss2d_forward", "aten.put")
 """Without a reproducible form on CUDA (documentation of `torch.use_deterministic_algorithms`)."""
 FACTORIES = frozenset("arange as_tensor empty eye full linspace ones rand randint randn randperm tensor zeros".split())
@@ -286,6 +287,7 @@ def pretended_gpu(bf16: bool = True) -> Iterator[list[str]]:
         stack.enter_context(mock.patch.object(torch.cuda, "Stream", _Stream))
         stack.enter_context(mock.patch.object(torch.cuda, "current_stream", _Stream))
         stack.enter_context(mock.patch.object(torch.cuda, "stream", nullcontext))
+        stack.enter_context(mock.patch.object(torch.cuda, "device", nullcontext))
         stack.enter_context(mock.patch.object(torch, "autocast", _Autocast))
         stack.enter_context(mock.patch.object(nn.Module, "to", _module_to))
         # asks the driver, which is not there

@@ -1,5 +1,6 @@
 """Automatic batch and the message of memory that has run out; the memory itself is a formula here."""
 
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -50,6 +51,20 @@ def test_trials_begin_near_the_expected_batch(first, tried):
 
     assert measure_line(step, 850, first).batch(850) == 75
     assert batches == (tried or [1, 2, 4, 8, 16, 32, 64, 128])
+
+
+@pytest.mark.parametrize("text", ["CUDA error: CUBLAS_STATUS_ALLOC_FAILED", "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"])
+def test_a_batch_that_ran_out_of_memory_is_above_the_answer_whatever_the_limit(text):
+    """Another process, or a fraction set for this one, may leave less than the limit."""
+
+    def step(batch):
+        if batch >= 16:
+            raise RuntimeError(text)
+        return step_of(100, 10, 10**6)(batch)
+
+    assert measure_line(step, 10**6).batch(10**6) == 15
+    with pytest.raises(RuntimeError, match="kernel"):
+        measure_line(lambda batch: (_ for _ in ()).throw(RuntimeError("no kernel image")), 100)
 
 
 @pytest.mark.parametrize(("batch", "want"), [(8, 640), (20, 384), (10**6, 0)])
@@ -111,3 +126,20 @@ def test_a_run_out_of_memory_names_what_fits(make, error, want):
     with pytest.raises(want) as e:
         trainer.train()
     assert ("try batch=2" in str(e.value)) == (want is TrainingError)
+
+
+def test_what_filled_the_memory_is_let_go_before_the_trials(make, monkeypatch):
+    trainer, held = make(), []
+
+    def step(batch):
+        large = torch.zeros(3)
+        held.append(weakref.ref(large))
+        raise torch.OutOfMemoryError("full")
+
+    def explain(run):
+        return TrainingError("free" if held[0]() is None else "held")
+
+    monkeypatch.setattr("ultralytics.engine.trainer.explain_out_of_memory", explain)
+    trainer.preprocess_batch = step
+    with pytest.raises(TrainingError, match="free"):
+        trainer.train()

@@ -13,6 +13,7 @@ import torch
 
 from tests.engine.tiny import TINY, small_trainer, write_dataset
 from tests.engine.training.pretended import CUDA, Pretended, pretended_gpu
+from ultralytics.engine.training.environment import _why_not_deterministic
 from ultralytics.nn.modules.deformable import multi_scale_deformable_attn_pytorch
 from ultralytics.nn.profile.block_facts import block_facts
 from ultralytics.nn.registry import REGISTRY, Plan, RowContext
@@ -79,6 +80,11 @@ def test_an_operation_without_a_reproducible_form_is_warned_of(
         assert not train(tmp_path, [-1, 1, "nn.Upsample", ["None", 1.0, "bilinear"]])
     [line] = [r.getMessage() for r in caplog.records if "deterministic=True" in r.getMessage()]
     assert "upsample_bilinear2d_backward" in line
+
+
+def test_a_matrix_product_before_the_switch_of_cublas_is_named() -> None:
+    text = _why_not_deterministic("... uses CuBLAS ... CUBLAS_WORKSPACE_CONFIG=:4096:8", torch.device("cuda", 1))
+    assert "set CUBLAS_WORKSPACE_CONFIG=:4096:8" in text and "nn.Upsample" not in text
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from tests.engine.tiny import TINY
 from ultralytics.nn.build import builder
 from ultralytics.nn.build.budget import ConstructionBudget
 from ultralytics.nn.build.names import resolve_nn_text
+from ultralytics.nn.checkpoint.validate import record_budget
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils.errors import ModelYAMLError
 
@@ -63,3 +64,12 @@ def test_what_is_counted() -> None:
 
 def test_usual_modules_fit() -> None:
     assert isinstance(resolve_nn_text("nn.PReLU(512)"), torch.nn.PReLU)
+
+
+def test_a_classifier_of_torchvision_may_be_made_for_a_part_of_it() -> None:
+    state = {"m.features.0.weight": torch.empty(1_000)}
+    with record_budget(state, classifier=True):
+        for _ in range(4):
+            torch.empty(138_000_000, device="meta")  # VGG-16, twice for its stages and twice for the row
+    with pytest.raises(ModelYAMLError, match="far more than the file holds"), record_budget(state):
+        torch.empty(138_000_000, device="meta")

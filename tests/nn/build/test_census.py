@@ -42,6 +42,8 @@ def test_the_beginning_of_a_name_of_timm() -> None:
     pytest.importorskip("timm")
     with pytest.raises(ModelYAMLError, match="did you mean swin_tiny_patch4_window7_224"):
         find_entry("swin_tiny")
+    with pytest.raises(ModelYAMLError, match="did you mean convnextv2_atto"):
+        find_entry("convnextv2_ato")
 
 
 def test_a_name_of_timms_form_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -180,6 +180,8 @@ def test_concat_and_index():
     a, b = torch.zeros(0, 2, 3, 3), torch.zeros(0, 5, 3, 3)
     assert Concat()([a, b]).shape == (0, 7, 3, 3)
     assert Index(1)([a, b]) is b
+    with pytest.raises(ConfigError, match="one map"):
+        Index(1)(torch.zeros(2, 2, 3, 3))
 
 
 @pytest.mark.parametrize(

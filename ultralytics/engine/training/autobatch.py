@@ -29,19 +29,24 @@ MOST = 512
 OBJECTS = 16
 """Objects in an image of a trial step."""
 
+NO_MEMORY = ("can't allocate memory", "STATUS_ALLOC_FAILED", "CUDA error: out of memory")
+"""What errors say that are not torch.OutOfMemoryError: of the host, of cuBLAS and cuDNN, of the driver."""
+
 STATES = 3
 """Copies of the weights that a run keeps beside those of a trial step: two moments and the average."""
 
 
 class Line(NamedTuple):
-    """Bytes of a step: `fixed` + batch * `image`."""
+    """Bytes of a step: `fixed` + batch * `image`; more than `most` images ran out of memory, whatever its limit."""
 
     fixed: float
     image: float
+    most: int | None = None
 
     def batch(self, limit: float) -> int:
         """Largest batch within `limit` bytes."""
-        return int((limit - self.fixed) // max(self.image, 1.0))
+        batch = int((limit - self.fixed) // max(self.image, 1.0))
+        return batch if self.most is None else min(batch, self.most)
 
     def side(self, limit: float, batch: int, side: int, stride: int) -> int:
         """Largest image side, a multiple of the stride, at which a batch fits; 0 when there is none."""
@@ -52,17 +57,21 @@ class Line(NamedTuple):
 def measure_line(step: Callable[[int], float], limit: float, first: int = 1) -> Line | None:
     """Run trial steps, twice as many images each time, until one passes `limit` bytes; None when not one image fits.
 
-    `step` returns the peak of a batch in bytes, or raises torch.OutOfMemoryError. `first` is the batch to start from:
+    `step` returns the peak of a batch in bytes, or raises what `is_out_of_memory` knows. `first` is where to start:
     where it does not fit, half as many images are tried each time until one does.
     """
     seen: dict[int, float] = {}
+    failed: list[int] = []
     batch = start = min(max(first, 1), MOST)
     rises = True
     while 1 <= batch <= MOST:
         try:
             seen[batch] = step(batch)
-        except torch.OutOfMemoryError:
+        except RuntimeError as e:
+            if not is_out_of_memory(e):
+                raise
             fits = False
+            failed.append(batch)
         else:
             fits = seen[batch] <= limit
         rises = fits if batch == start else rises
@@ -75,7 +84,7 @@ def measure_line(step: Callable[[int], float], limit: float, first: int = 1) -> 
         seen[only // 2] = step(only // 2)
     (a, low), (b, high) = sorted(seen.items())[-2:] if len(seen) > 1 else [(0, 0.0), *seen.items()]
     image = (high - low) / (b - a)
-    return Line(low - a * image, image)
+    return Line(low - a * image, image, min(failed) - 1 if failed else None)
 
 
 def provisional_batch(args: Args, device: torch.device) -> tuple[Args, float]:
@@ -125,10 +134,16 @@ def expected_batch(run: HasModel, limit: float) -> int:
     return 1 if memory is None else memory.batch(limit)
 
 
+def _limit(device: torch.device, fraction: float) -> float:
+    """Return the bytes that this process may hold: a fraction of the GPU's memory, or what others leave of it."""
+    torch.cuda.empty_cache()
+    free, total = torch.cuda.mem_get_info(device)
+    return min(fraction * total, free + torch.cuda.memory_reserved(device))
+
+
 def automatic_batch(run: HasModel, fraction: float, objects: int = OBJECTS) -> int:
     """Return the largest batch that fills at most this fraction of the GPU's memory."""
-    free, total = torch.cuda.mem_get_info(run.device)
-    limit = min(fraction * total, free)
+    limit = _limit(run.device, fraction)
     line = measure_line(trial_step(run, objects), limit, expected_batch(run, limit) // 2)
     batch = 0 if line is None else min(line.batch(limit), MOST)
     if batch < 1:
@@ -140,8 +155,8 @@ def automatic_batch(run: HasModel, fraction: float, objects: int = OBJECTS) -> i
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether memory, of a GPU or of the machine, has run out."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """Whether memory, of a GPU or of the machine, has run out; the libraries of a GPU have messages of their own."""
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in NO_MEMORY)
 
 
 def out_of_memory(run: HasModel, line: Line | None, limit: float) -> TrainingError:
@@ -164,7 +179,5 @@ def explain_out_of_memory(run: HasModel) -> TrainingError:
     if run.device.type != "cuda":
         return out_of_memory(run, None, 0.0)
     run.optimizer.zero_grad(set_to_none=True)
-    torch.cuda.empty_cache()
-    held = torch.cuda.memory_allocated(run.device)
-    limit = MEMORY_FRACTION * torch.cuda.mem_get_info(run.device)[1] - held
+    limit = _limit(run.device, MEMORY_FRACTION)
     return out_of_memory(run, measure_line(trial_step(run), limit), limit)

@@ -5,12 +5,11 @@ Everything that is switched on here (deterministic algorithms, process group, si
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import Any
 
@@ -26,9 +25,6 @@ from ultralytics.utils.torch_utils import device_ids, init_seeds, select_device
 
 GLOO_DRAIN_S = 0.2
 """Seconds that gloo's threads get to let go of the last collective's tensors."""
-
-CUBLAS_WORKSPACES = ":4096:8"
-"""Fixed work spaces of cuBLAS, which its reproducible matrix products need (NVIDIA's documentation of cuBLAS)."""
 
 
 def check_arguments(args: Args) -> None:
@@ -57,24 +53,24 @@ def run_device(args: Args) -> torch.device:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Join the processes that torchrun started (NCCL on GPUs, gloo elsewhere); a lone process passes.
+    """Join the processes that torchrun started (NCCL on GPUs, gloo elsewhere); a lone process joins none.
 
     The end waits a moment: gloo's threads free tensors of Python after a collective has returned, and one that asks for
     the interpreter while it shuts down takes the process with it. PyTorch does not join these threads once a
     DistributedDataParallel has been made, not even when all of its references are gone.
     """
-    if dist.world_size() == 1 or dist.is_initialized():
-        yield
-        return
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield
-    finally:
-        if device.type == "cpu":
-            time.sleep(GLOO_DRAIN_S)
-        distributed.destroy_process_group()
+    # the device is made the current one, else pinned memory and NCCL take some of GPU 0 as well
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        if dist.world_size() == 1 or dist.is_initialized():
+            yield
+            return
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        try:
+            yield
+        finally:
+            if device.type == "cpu":
+                time.sleep(GLOO_DRAIN_S)
+            distributed.destroy_process_group()
 
 
 @contextmanager
@@ -94,8 +90,6 @@ def deterministic_mode(args: Args) -> Iterator[None]:
     filled = fill_switch.fill_uninitialized_memory
     fill_switch.fill_uninitialized_memory = False
     init_seeds(args.seed, args.deterministic)
-    if args.deterministic:  # read at the first matrix product on a GPU, which is still to come
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACES)
     try:
         yield
     finally:
@@ -121,11 +115,22 @@ def settle_determinism(run: HasModel) -> None:
             if "deterministic" not in str(e):
                 raise
             torch.use_deterministic_algorithms(True, warn_only=True)
-            LOGGER.warning(
-                f"deterministic=True: this network has an operation without a reproducible gradient on {run.device}, "
-                f"so two runs may differ ({str(e).splitlines()[0]})\nuse the rows of the package for it (nn.Upsample: "
-                "mode nearest, or ResizeLike), or deterministic=False, which is faster"
-            )
+            LOGGER.warning(_why_not_deterministic(str(e), run.device))
+
+
+def _why_not_deterministic(error: str, device: torch.device) -> str:
+    """Return the warning for what torch says of an operation that it refused."""
+    if "CUBLAS_WORKSPACE_CONFIG" in error:
+        return (
+            "deterministic=True: this process used the GPU before a device was chosen for it, and its matrix products "
+            "are not reproducible, so two runs may differ\nset CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment "
+            "before Python starts"
+        )
+    return (
+        f"deterministic=True: this network has an operation without a reproducible gradient on {device}, "
+        f"so two runs may differ ({error.splitlines()[0]})\nuse the rows of the package for it (nn.Upsample: "
+        "mode nearest, or ResizeLike), or deterministic=False, which is faster"
+    )
 
 
 class Interrupt:

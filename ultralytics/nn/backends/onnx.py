@@ -58,10 +58,10 @@ def runtime_errors() -> tuple[type[Exception], ...]:
     return (*own, RuntimeError, ValueError)
 
 
-def _providers(ort: ModuleType, device: torch.device, path: Path) -> list[str]:
-    """Return the execution providers in order of preference."""
+def _providers(ort: ModuleType, device: torch.device, path: Path) -> list[str | tuple[str, dict[str, int]]]:
+    """Return the execution providers in order of preference, that of a GPU with its number."""
     if device.type == "cuda":
         if "CUDAExecutionProvider" in ort.get_available_providers():
-            return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+            return [("CUDAExecutionProvider", {"device_id": device.index or 0}), "CPUExecutionProvider"]
         LOGGER.warning(f"{path.name} runs on the CPU: this ONNX Runtime has no CUDA (pip install onnxruntime-gpu)")
     return ["CPUExecutionProvider"]

@@ -47,10 +47,11 @@ def tensorrt_runner(weights: str | Path, device: torch.device, fp16: bool, fuse:
     if not torch.cuda.is_available():
         raise DeviceError(f"{path.name} needs an NVIDIA GPU, and torch sees none")
     logger = trt.Logger(trt.Logger.ERROR)
-    loaded = trt.Runtime(logger).deserialize_cuda_engine(engine)
-    if loaded is None:
-        raise CheckpointError(f"{path}: this TensorRT ({trt.__version__}) or GPU cannot run it", "export it here")
-    context = loaded.create_execution_context()
+    with torch.cuda.device(target):  # TensorRT takes the current GPU
+        loaded = trt.Runtime(logger).deserialize_cuda_engine(engine)
+        if loaded is None:
+            raise CheckpointError(f"{path}: this TensorRT ({trt.__version__}) or GPU cannot run it", "export it here")
+        context = loaded.create_execution_context()
     names = [loaded.get_tensor_name(i) for i in range(loaded.num_io_tensors)]
     source = next(n for n in names if loaded.get_tensor_mode(n) == trt.TensorIOMode.INPUT)
     sink = next(n for n in names if n != source)
@@ -62,7 +63,8 @@ def tensorrt_runner(weights: str | Path, device: torch.device, fp16: bool, fuse:
         context.set_tensor_address(source, im.data_ptr())
         context.set_tensor_address(sink, out.data_ptr())
         stream = torch.cuda.current_stream(target)
-        context.execute_async_v3(stream.cuda_stream)
+        with torch.cuda.device(target):
+            context.execute_async_v3(stream.cuda_stream)
         stream.synchronize()
         return out
 

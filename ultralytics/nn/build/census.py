@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 _CUDA = "it needs a CUDA operator, which this package does not build"
+_RECENT = "an addition of 2026 to a pack, rarely used so far"
 
 PUBLISHED: Mapping[str, str] = MappingProxyType(
     {
@@ -42,6 +43,14 @@ PUBLISHED: Mapping[str, str] = MappingProxyType(
         "C2f_RFCBAMConv": "RFAConv (2023); RFCBAMConv is here, also as CSP, [c2, block=RFCBAMConv]",
         "C2f_KAN": "a C2f of KAN layers, no paper is known",
         "HAFB": "a fusion block of 2024, no repository is known",
+        "InjectionMultiSum": "Gold-YOLO (NeurIPS 2023, huawei-noah/Efficient-Computing)",
+        "PPA": "HCF-Net (2024, zhengshuchen/HCFNet)",
+        "CSFCN": "CSFCN (TIP 2023, kaigelee/CSFCN)",
+        "FADC": "FADC (CVPR 2024, Linwei-Chen/FADC)",
+        "ChannelTransformer": "a row of packs that returns several maps, no repository is known",
+        "eca_layer": "ECA-Net (CVPR 2020, BangguWu/ECANet); here ECA",
+        **dict.fromkeys(("BinaryAttention", "CirculantAttention", "PFGNet", "FourierSR", "A3FPN"), _RECENT),
+        **dict.fromkeys(("DyT", "Derf", "SEFN", "EDFFN", "MixerCSeg"), _RECENT),
         "DEGConv": "MixerCSeg (2026)",
         "TransMixer": "MixerCSeg (2026)",
         "LFP": "NS-FPN (2026)",

@@ -24,13 +24,19 @@ MAX_NUMBER = 1_000_000
 MAX_STRING = 200
 MAX_NESTING = 6
 
+CLASSIFIER = 4 * 150_000_000
+"""Numbers of the layers that are made of a classifier and left out, four times: those of VGG, the most there are."""
 
-def record_budget(state: Mapping[str, Tensor]) -> ConstructionBudget:
+
+def record_budget(state: Mapping[str, Tensor], classifier: bool = False) -> ConstructionBudget:
     """The bound on what is built for these tensors.
 
-    A model is made twice (on the meta device, then for real), with constants beside its state; hence the factor.
+    A model is made twice (on the meta device, then for real), with constants beside its state; hence the factor. With
+    `classifier` a row builds one of torchvision's networks, of which only a part may be kept.
     """
     elements, tensors = 6 * sum(v.numel() for v in state.values()) + 20_000_000, 6 * len(state) + 1_000
+    if classifier:
+        elements, tensors = elements + CLASSIFIER, tensors + 4_000
     return ConstructionBudget(
         elements, tensors, "it asks for far more than the file holds: the tensors do not fit the YAML"
     )

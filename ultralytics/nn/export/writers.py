@@ -56,8 +56,9 @@ def write_engine(source: Path, path: Path, metadata: ExportMetadata, workspace: 
     if not torch.cuda.is_available():
         raise DeviceError("format=engine needs an NVIDIA GPU, and torch sees none")
     builder = trt.Builder(trt.Logger(trt.Logger.WARNING))
-    typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
-    network = builder.create_network(0 if typed is None else 1 << int(typed))
+    flags = trt.NetworkDefinitionCreationFlag
+    wanted = [getattr(flags, name) for name in ("EXPLICIT_BATCH", "STRONGLY_TYPED") if hasattr(flags, name)]
+    network = builder.create_network(sum(1 << int(flag) for flag in wanted))
     parser = trt.OnnxParser(network, trt.Logger(trt.Logger.WARNING))
     if not parser.parse(source.read_bytes()):
         reasons = [str(parser.get_error(i)) for i in range(parser.num_errors)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NoReturn
 
 from ultralytics.nn.modules.attention_blocks import (
+    CA,
     CPCA,
     DHSA,
     ECA,
@@ -220,6 +221,7 @@ from ultralytics.nn.modules.resampling import (
     C2f_ContextGuided,
     ContextGuidedBlock,
     ContextGuidedBlock_Down,
+    Dy_Sample,
     DySample,
     SPDConv,
 )
@@ -297,14 +299,14 @@ __all__ = (  # noqa: RUF022
     "C2f_DEConv", "C2f_DRB", "C2f_DWR", "C2f_DySnakeConv", "C2f_Faster", "C2f_Faster_CGLU", "C2f_Faster_EMA",
     "C2f_PKIModule", "C2f_SHSA", "C2f_SHSA_CGLU", "C2f_SHSA_EPGO", "C2f_SHSA_EPGO_CGLU", "C2f_Star", "C2f_Star_CAA",
     "C2f_UniRepLKNetBlock", "C2f_iRMB", "C2f_iRMB_Cascaded", "C3", "C3Ghost", "C3TR", "C3f", "C3k", "C3k2", "C3x",
-    "CAA", "CAFM", "CAFMFusion", "CARAFE", "CBAM", "CBFuse", "CBLinear", "CCRI", "CGAFusion", "CIB", "CPCA",
+    "CA", "CAA", "CAFM", "CAFMFusion", "CARAFE", "CBAM", "CBFuse", "CBLinear", "CCRI", "CGAFusion", "CIB", "CPCA",
     "CSP", "CSPOmniKernel", "ChannelAttention", "ChannelAttention_HSFPN", "Concat", "ContextGuideFusionModule",
     "ContextGuidedBlock", "ContextGuidedBlock_Down", "ContrastiveHead", "Conv", "Conv2", "Conv2d_BN", "ConvNormLayer",
     "ConvTranspose", "ConvolutionalGLU", "CoordAtt", "DAttention", "DBBC3", "DCNv2", "DEConv", "DEIMDecoder",
     "DFINEDecoder", "DFL", "DHSA", "DRBC3", "DRFD", "DSConv", "DWConv", "DWConvTranspose2d", "DWR", "DWRC3",
     "DeformableTransformerDecoder", "DeformableTransformerDecoderLayer", "Detect", "DilatedReparamBlock",
-    "DiverseBranchBlock", "DySample", "DySnakeConv", "DySnakeConvFrozen", "DynamicScalSeq", "ECA", "ELAN1", "EMA",
-    "EPGO", "EUCB", "EfficientAdditiveAttention", "FFN", "Faster_Block", "Faster_Block_CGLU", "Faster_Block_EMA",
+    "DiverseBranchBlock", "DySample", "DySnakeConv", "DySnakeConvFrozen", "Dy_Sample", "DynamicScalSeq", "ECA", "ELAN1",
+    "EMA", "EPGO", "EUCB", "EfficientAdditiveAttention", "FFN", "Faster_Block", "Faster_Block_CGLU", "Faster_Block_EMA",
     "FineDecoder", "FineDecoderLayer", "Float32RMSNorm", "Focus", "FocusFeature", "Fusion", "GAM_Attention", "GLSA",
     "GSConv", "Gate", "GetIndexOutput", "GhostBottleneck", "GhostConv", "GlobalFusion", "HGBlock", "HGStem", "HWD",
     "HiLo", "HyperComputeModule", "ImagePoolingAttn", "Index", "Integral", "LAWDS", "LSKA", "LSKBlock",

@@ -464,4 +464,6 @@ class Index(nn.Module):
 
     def forward(self, x: list[Tensor]) -> Tensor:
         """[(B, C_i, H_i, W_i), ...] -> (B, C_index, H_index, W_index)."""
+        if isinstance(x, Tensor):  # whose entries are its images
+            raise ConfigError("Index picks from a layer with several outputs; its input is one map")
         return x[self.index]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from ultralytics.nn.registry import REGISTRY, Plan, RowContext, register
+from ultralytics.nn.registry import REGISTRY, Plan, RowContext, channels_first, keeps_channels, register
 from ultralytics.utils.errors import ConfigError, ConfigTypeError
 from ultralytics.utils.torch_utils import fuse_conv_and_bn
 
@@ -117,8 +117,9 @@ class Branch(NamedTuple):
 class BranchTable:
     """Blocks by the word that follows `BasicBlock_` or `BottleNeck_` in a row.
 
-    A word without an entry is the registered name of a block that is built as X(c, c). Blocks are looked up in the
-    registry when they are constructed, so that the table needs no import of theirs.
+    A word without an entry is the registered name of a block that is built as X(c, c), or as X(c) where its rule takes
+    the channels once. Blocks are looked up in the registry when they are constructed, so that the table needs no import
+    of theirs.
     """
 
     def __init__(self, branches: Mapping[str, Branch]) -> None:
@@ -132,7 +133,7 @@ class BranchTable:
 
     def make(self, word: str, c: int, s: int, act: nn.Module) -> nn.Module:
         """Build the block for a width, a stride and an activation; ConfigError when it is not registered."""
-        branch = self._branches.get(word, Branch(word, lambda c, s, act: (c, c)))
+        branch = self._branches.get(word, Branch(word, _by_rule(word)))
         entry = REGISTRY.get(branch.name)
         if entry is None:
             near = REGISTRY.nearest(branch.name)
@@ -161,6 +162,16 @@ def _width(c: int, s: int, act: nn.Module) -> tuple[Any, ...]:
     return (c,)
 
 
+def _widths(c: int, s: int, act: nn.Module) -> tuple[Any, ...]:
+    return c, c
+
+
+def _by_rule(name: str) -> Callable[[int, int, nn.Module], tuple[Any, ...]]:
+    """Return the arguments of a registered block as its rule takes them."""
+    entry = REGISTRY.get(name)
+    return _width if entry is not None and entry.rule in {channels_first, keeps_channels} else _widths
+
+
 BRANCHES = BranchTable(
     {
         "DCNv2": Branch("DCNv2", lambda c, s, act: (c, c, 3, s, None, 1, 1, act), strided=True),
@@ -170,7 +181,7 @@ BRANCHES = BranchTable(
             strided=True,
         ),
         "DRB": Branch("DilatedReparamBlock", lambda c, s, act: (c, 5)),
-        "DWR": Branch("DWR", _width),
+        "ContextGuided": Branch("ContextGuidedBlock", _widths),
         "Star": Branch("Star_Block", _width),
         "Star_CAA": Branch("Star_Block_CAA", _width),
     }

@@ -27,7 +27,7 @@ from ultralytics.nn.modules.utils import (
     sample_and_project,
 )
 from ultralytics.nn.modules.yolo.transformer import TransformerBlock, TransformerLayer
-from ultralytics.nn.registry import Plan, RowContext, channels_first, register
+from ultralytics.nn.registry import Plan, RowContext, channels_first, register, without_alias
 from ultralytics.utils.ops import constant_like
 
 __all__ = (
@@ -155,14 +155,14 @@ class TransformerEncoderLayer(nn.Module):
 
 
 def _encoder_rule(row: RowContext) -> Plan:
-    """`[cm, heads]` -> (c1, cm, heads); `attention=` or `mlp=` ask for the layer on maps instead."""
-    plan = channels_first(row)
-    return replace(plan, block="AttentionEncoderLayer") if row.kwargs.keys() & {"attention", "mlp"} else plan
+    """`[cm, heads]` -> (c1, cm, heads); `attention=` (or `attn=`) or `mlp=` ask for the layer on maps instead."""
+    plan, named = channels_first(row), without_alias(row.kwargs, "attn", "attention")
+    return replace(plan, block="AttentionEncoderLayer", kwargs=named) if named.keys() & {"attention", "mlp"} else plan
 
 
 @register(
     _encoder_rule,
-    row="cm, num_heads, dropout, act, normalize_before, *, attention: str = None, mlp: str = None",
+    row="cm, num_heads, dropout, act, normalize_before, *, attention: str = None, mlp: str = None, attn: str = None",
 )
 class AIFI(TransformerEncoderLayer):
     """Intra-scale feature interaction: one encoder layer over the cells of a map (RT-DETR, arXiv 2304.08069, 4.2).

@@ -151,7 +151,7 @@ def _profiled(x: Tensor, module: nn.Module, n: int) -> list[Any]:
         sum(v.sum() for v in outputs).backward()  # type: ignore[union-attr]
         spans.append((middle - start, _now(x) - middle))
     forward, backward = (1e3 * sum(s) / len(spans) for s in zip(*spans, strict=True))
-    memory = torch.cuda.memory_reserved() / 1e9 if x.device.type == "cuda" else 0.0
+    memory = torch.cuda.memory_reserved(x.device) / 1e9 if x.device.type == "cuda" else 0.0
     shape = tuple(outputs[0].shape) if outputs else "list"
     parameters = sum(p.numel() for p in module.parameters())
     return [parameters, 0.0, memory, forward, backward, tuple(x.shape), shape]

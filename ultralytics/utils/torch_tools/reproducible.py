@@ -85,7 +85,8 @@ class _RowsInOrder(torch.autograd.Function):
         parts = []
         for k in range(index.shape[1]):
             if table_grad is not None:
-                table_grad.index_add_(0, index[:, k], grad * weight[:, k, None])
+                # CUDA's sum in one order sorts the index as int64
+                table_grad.index_add_(0, index[:, k].long(), grad * weight[:, k, None])
             if to_weight:
                 parts.append((table.index_select(0, index[:, k]) * grad).sum(1))
         return table_grad, None, torch.stack(parts, 1) if to_weight else None

@@ -86,6 +86,41 @@ def network(name: str, row: list[Any]) -> dict[str, Any]:
     return {"nc": 2, "backbone": [[-1, 1, "Conv", [32, 3, 32]]], "head": [[-1, 1, name, row]]}
 
 
+@pytest.mark.parametrize(
+    "name", ["EMA", "MLCA", "SEAttention", "ECA", "GAM_Attention", "NAM", "CPCA", "LSKBlock", "CA"]
+)
+def test_channels_that_a_fork_writes_in_front_are_those_of_the_input(name: str) -> None:
+    entry = REGISTRY.get(name)
+    assert entry is not None and entry.rule is not None
+    for args in ((), (512,)) if name != "GAM_Attention" else ((), (512,), (512, 512)):
+        assert entry.rule(RowContext((512,), args)).args == (512,)
+
+
+def test_ca_with_a_switch_is_the_gate_of_hsfpn() -> None:
+    entry = REGISTRY.get("CA")
+    assert entry is not None and entry.rule is not None
+    plan = entry.rule(RowContext((512,), (4, False)))
+    assert (plan.block, plan.args, plan.out_channels) == ("ChannelAttention_HSFPN", (512, 4, False), 512)
+
+
+def test_arguments_behind_the_channels_stay() -> None:
+    for name, args, want in (
+        ("SEAttention", (512, 8), (512, 8)),
+        ("EMA", (32,), (512, 32)),
+        ("GAM_Attention", (512, 512, 2), (512, 2)),
+        ("CoordAtt", (512, 16), (512, 16)),
+        ("CoordAtt", (256, 16), (512, 16)),
+        ("CoordAtt", (512, 512), (512,)),
+        ("CoordAtt", (512, 512, 8), (512, 8)),
+        ("ACmix", (512, 512), (512, 512)),
+        ("ACmix", (512, 512, 5), (512, 512, 5)),
+        ("CoordAtt", (16,), (512, 16)),
+    ):
+        entry = REGISTRY.get(name)
+        assert entry is not None and entry.rule is not None
+        assert entry.rule(RowContext((512,), args)).args == want
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c["id"])
 def test_golden(case: Mapping[str, Any]) -> None:
     if BUILT_WITH_GLU in case["class"] and "ConvolutionalGLU" not in REGISTRY:
@@ -145,7 +180,6 @@ def test_rows_build_from_yaml(name: str) -> None:
     [
         ("EMA", [5], "32 channels are not divisible by factor=5; give a divisor"),
         ("LSKA", [1024], "kernel size 1024 has no form; choose from 7, 11, 23, 35, 41, 53"),
-        ("CA", [4, False], "ChannelAttention_HSFPN"),
         ("SEAttention", [64], "reduction=64 must be 1 to 32"),
         ("ECA", [4], "kernel size 4 must be odd"),
         ("SimAM", [0], "lambda=0 must be above 0"),

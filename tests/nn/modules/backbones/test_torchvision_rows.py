@@ -69,6 +69,12 @@ def test_rows(name: str, channels: list[int]) -> None:
     assert [tuple(m.shape[2:]) for m in maps] == [(8, 12), (4, 6), (2, 3)]
 
 
+def test_a_network_that_reads_numbers_is_built_on_the_meta_device() -> None:
+    with torch.device("meta"):
+        row = TorchVisionMaps("regnet_y_400mf", stages=[3, 4])
+    assert {p.device.type for p in row.parameters()} == {"meta"}
+
+
 def test_the_state_comes_back() -> None:
     source, target = (RTDETRDetectionModel(yaml_of([-1, 1, "TorchVision", ["resnet18"]]), verbose=False) for _ in "ab")
     assert not target.load(source, verbose=False).fresh

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 
 from tests.golden.blocks.fill import fill_, tensor
 from ultralytics.nn.modules import DCNv2
+from ultralytics.nn.modules.convolutions import deformable_conv
+from ultralytics.utils.torch_tools import reproducible
 
 
 def test_starts_as_half_of_a_plain_convolution() -> None:
@@ -58,3 +60,16 @@ def test_samples_of_an_export_are_the_operator(arguments: tuple[Any, ...]) -> No
     offset, mask = moves.split([2 * places, places], 1)
     got = block._convolve_samples(x, offset, mask.sigmoid())
     torch.testing.assert_close(got, block._convolve(x), rtol=1e-4, atol=1e-5)
+
+
+def test_the_gradient_of_one_order_is_the_operators(monkeypatch: pytest.MonkeyPatch) -> None:
+    block = fill_(DCNv2(6, 8, 3, 2, deformable_groups=3)).train()
+    torch.nn.init.normal_(block.conv_offset_mask.weight, std=0.2, generator=torch.Generator().manual_seed(0))
+    found = []
+    for in_order in (False, True):
+        for module in (deformable_conv, reproducible):
+            monkeypatch.setattr(module, "needs_one_order", lambda x, value=in_order: value)
+        x = tensor("x", (2, 6, 9, 7)).requires_grad_()
+        y = block(x)
+        found.append([y.detach(), *torch.autograd.grad(y.square().sum(), [x, *block.parameters()])])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-4)

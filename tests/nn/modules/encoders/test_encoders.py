@@ -28,7 +28,7 @@ from ultralytics.nn.modules import (
 from ultralytics.nn.modules.conv import fuse_children
 from ultralytics.nn.modules.encoders.forms import ATTENTIONS
 from ultralytics.nn.modules.encoders.tokens import LinearNorm, TokenAffine
-from ultralytics.nn.registry import REGISTRY
+from ultralytics.nn.registry import REGISTRY, RowContext
 from ultralytics.nn.tasks import parse_model
 from ultralytics.utils.errors import ConfigError, ModelYAMLError
 
@@ -112,6 +112,15 @@ def test_the_official_block_is_the_one_of_that_name() -> None:
     assert isinstance(TransformerEncoderLayer_SHSA(32, 48, attention="Pola").pola_attention, PolaAttention)
     assert AttentionEncoderLayer(32, 48, attention="DHSA").additivetoken.sorted_shortcut is False
     assert TransformerEncoderLayer_DHSA(32, 48).additivetoken.sorted_shortcut is True
+
+
+def test_attn_is_another_name_of_attention_in_a_row_of_aifi() -> None:
+    entry = REGISTRY.get("AIFI")
+    assert entry is not None and entry.rule is not None
+    plan = entry.rule(RowContext((32,), (48, 4), kwargs={"attn": "Additive"}))
+    assert (plan.block, plan.kwargs) == ("AttentionEncoderLayer", {"attention": "Additive"})
+    with pytest.raises(ValueError, match="give one of them"):
+        entry.rule(RowContext((32,), (48, 4), kwargs={"attn": "Pola", "attention": "SHSA"}))
 
 
 @pytest.mark.skipif("ConvolutionalGLU" not in REGISTRY, reason="ConvolutionalGLU is not in this tree")

@@ -47,6 +47,8 @@ def test_a_gradient_reaches_every_parameter() -> None:
 def test_rows() -> None:
     plan = plan_of("RepNCSPELAN4", [256, 128, 64, 2], 64, repeats=3, width=0.5)
     assert (plan.args, plan.out_channels, plan.repeats_inside) == ((64, 128, 128, 64, 2), 128, False)
+    fork = plan_of("RepNCSPELAN4", [256, 128, 64, 2], 64, width=0.5, above=("ConvNormLayer", "nn.MaxPool2d"))
+    assert (fork.args, fork.out_channels) == ((64, 128, 64, 32, 2), 128)
     assert parameters_of("RepNCSPELAN4", [256, 256, 128, 1], 512) == 781_568
     with pytest.raises(ValueError, match="write its count as the fourth number"):
         plan_of("RepNCSPELAN4", [256, 128, 64], 64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ultralytics.nn.modules.attention_blocks.acmix import ACmix
-from ultralytics.nn.modules.attention_blocks.directional import EMA, CoordAtt, TripletAttention
+from ultralytics.nn.modules.attention_blocks.directional import CA, EMA, CoordAtt, TripletAttention
 from ultralytics.nn.modules.attention_blocks.gates import ECA, MLCA, NAM, GAM_Attention, SEAttention, SimAM
 from ultralytics.nn.modules.attention_blocks.histogram import DHSA
 from ultralytics.nn.modules.attention_blocks.large_kernel import CPCA, LSKA, LSKBlock
@@ -20,6 +20,7 @@ from ultralytics.nn.modules.attention_blocks.shsa_blocks import (
 from ultralytics.nn.modules.attention_blocks.window import BiLevelRoutingAttention_nchw, HiLo, LocalWindowAttention
 
 __all__ = (
+    "CA",
     "CPCA",
     "DHSA",
     "ECA",

@@ -17,7 +17,9 @@ __all__ = ("ACmix",)
 
 
 def _acmix_rule(row: RowContext) -> Plan:
-    """`[]` keeps the channels; `[c2, ...]` -> (c1, c2 scaled, ...)."""
+    """`[]` keeps the channels; `[c2, ...]` -> (c1, c2 scaled, ...), and `[c1, c1, ...]`, as forks write it."""
+    if row.args[:2] == (row.c1, row.c1):
+        return Plan((row.c1, *row.args[1:]), row.c1)
     return scaled_conv(row) if row.args else Plan((row.c1, row.c1), row.c1)
 
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ultralytics.nn.modules.conv import Conv
-from ultralytics.nn.registry import Plan, RowContext, channels_first, register, same_channels
+from ultralytics.nn.registry import Plan, RowContext, keeps_channels, register, same_channels
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.torch_utils import fuse_conv_and_bn
 
 
-@register(channels_first)
+@register(keeps_channels, row=("factor", "c1: int, factor"))
 class EMA(nn.Module):
     """Efficient multi-scale attention: row and column gates, then two branches that weigh each other's cells.
 
@@ -50,21 +50,25 @@ class EMA(nn.Module):
         return (probs @ values.flatten(2)).unflatten(2, values.shape[2:])  # (B*G, 1, H, W)
 
 
+COORDINATE_FORMS = ("reduction", "c2: int, reduction", "c1: int, c2: int, reduction", "ratio: int, flag: bool")
+
+
 def _coordinate_rule(row: RowContext) -> Plan:
-    """`[]`, `[reduction]` or the official `[c2, reduction]`, whose c2 is that of the input."""
+    """`[]`, `[reduction]`, or with the channels, those of the input, in front: `[c2, reduction]`, `[c1, c2]`.
+
+    `[ratio, flag]` with a switch is another block of that name, the gate of HSFPN.
+    """
     if any(isinstance(a, bool) for a in row.args):
-        raise ConfigError(
-            f"CA {list(row.args)} with a switch is the gate of HSFPN; write ChannelAttention_HSFPN, or CA [reduction]"
-        )
-    return Plan((row.c1, *row.args[-1:]), row.c1)
+        return Plan((row.c1, *row.args), row.c1, block="ChannelAttention_HSFPN")
+    return Plan((row.c1, *keeps_channels(row).args[1:][-1:]), row.c1)
 
 
-@register(_coordinate_rule, name="CA", row=("reduction", "c2: int, reduction"))
-@register(_coordinate_rule, row=("reduction", "c2: int, reduction"))
+@register(_coordinate_rule, name="CA", row=COORDINATE_FORMS)
+@register(_coordinate_rule, row=COORDINATE_FORMS)
 class CoordAtt(nn.Module):
     """Coordinate attention: one gate for each row and one for each column (Hou et al., arXiv 2103.02907, section 3.2).
 
-    YAML `[reduction]`, also under the name CA.
+    YAML `[reduction]`, also under the name CA. `CA, [ratio, flag]` with a switch is `ChannelAttention_HSFPN`.
     """
 
     def __init__(self, channels: int, reduction: int = 32) -> None:
@@ -89,6 +93,10 @@ class CoordAtt(nn.Module):
         if isinstance(self.bn1, nn.BatchNorm2d):
             self.conv1, self.bn1 = fuse_conv_and_bn(self.conv1, self.bn1), nn.Identity()
         return self
+
+
+CA = CoordAtt
+"""The name in model files of forks."""
 
 
 class _AxisGate(nn.Module):

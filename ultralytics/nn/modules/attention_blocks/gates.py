@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from ultralytics.nn.modules.utils import adaptive_mean
-from ultralytics.nn.registry import channels_first, register, same_channels
+from ultralytics.nn.registry import keeps_channels, register, same_channels
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.torch_utils import fuse_conv_and_bn
 
 
-@register(channels_first)
+@register(keeps_channels, row=("reduction", "c1: int, reduction"))
 class SEAttention(nn.Module):
     """Squeeze-excitation with linear layers without bias (Hu et al., arXiv 1709.01507, sec. 3). YAML `[reduction]`."""
 
@@ -37,7 +37,7 @@ class SEAttention(nn.Module):
         return x * self.fc(x.mean((2, 3)))[..., None, None]
 
 
-@register(channels_first)
+@register(keeps_channels, row=("k", "c1: int, k"))
 class ECA(nn.Module):
     """Channel gate of a 1-D convolution over the channel means (Wang et al., arXiv 1910.03151, section 3). YAML `[k]`.
 
@@ -55,7 +55,7 @@ class ECA(nn.Module):
         return x * self.conv(x.mean((2, 3))[:, None])[:, 0, :, None, None].sigmoid()
 
 
-@register(channels_first)
+@register(keeps_channels, row=("", "c1: int"))
 class NAM(nn.Module):
     """Channel part of the normalization-based attention: a channel counts by its batch norm weight.
 
@@ -97,7 +97,7 @@ class SimAM(nn.Module):
         return f"e_lambda={self.e_lambda}"
 
 
-@register(channels_first)
+@register(keeps_channels, row=("rate", "c1: int, rate"))
 class GAM_Attention(nn.Module):
     """Global attention mechanism: a channel gate for each cell, then a spatial gate of two full 7x7 convolutions.
 
@@ -135,7 +135,7 @@ class GAM_Attention(nn.Module):
         return self
 
 
-@register(channels_first)
+@register(keeps_channels, row=("local_size, gamma, b, local_weight", "c1: int, local_size, gamma, b, local_weight"))
 class MLCA(nn.Module):
     """Mixed local channel attention: ECA on a grid of means and on the whole map, mixed (Wan et al., EAAI 2023).
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from ultralytics.nn.registry import channels_first, register
+from ultralytics.nn.registry import channels_first, keeps_channels, register
 from ultralytics.utils.errors import ConfigError
 
 LSKA_KERNELS: Mapping[int, tuple[int, int, int]] = MappingProxyType(
@@ -77,7 +77,7 @@ class _SelectiveKernels(nn.Module):
         return x * self.conv(near * choice[:, :1] + far * choice[:, 1:])
 
 
-@register(channels_first)
+@register(keeps_channels, row=("", "c1: int"))
 class LSKBlock(nn.Module):
     """Large selective kernel attention between two projections, with a shortcut (Li et al., 2303.09030, sec. 3.2)."""
 
@@ -110,7 +110,7 @@ class _PooledGate(nn.Module):
         return gates[0] + gates[1]
 
 
-@register(channels_first)
+@register(keeps_channels, row=("channelAttention_reduce", "c1: int, channelAttention_reduce"))
 class CPCA(nn.Module):
     """Channel prior convolutional attention: a channel gate, then depth-wise strips of several lengths.
 

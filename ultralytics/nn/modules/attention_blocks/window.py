@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ultralytics.nn.modules.attention_blocks.partition import from_windows, to_windows, window_mask
 from ultralytics.nn.modules.shsa import Conv2d_BN
-from ultralytics.nn.modules.utils import ceil_div, contiguous_gradient
+from ultralytics.nn.modules.utils import ceil_div, contiguous_gradient, sym_min
 from ultralytics.nn.registry import channels_first, register
 from ultralytics.utils.errors import ConfigError
 
@@ -95,7 +95,7 @@ class BiLevelRoutingAttention_nchw(nn.Module):
     """Each region attends to the cells of the regions that fit it best (Zhu et al., BiFormer, 2303.08810, sec. 3.2).
 
     YAML `[heads, n_win, qk_scale, topk, side_dwconv]`. The map is cut into n_win x n_win regions of one size; cells
-    of a region beyond the map are masked. Routing gets no gradient.
+    of a region beyond the map are masked; a map of fewer cells has fewer regions. Routing gets no gradient.
     """
 
     def __init__(
@@ -139,11 +139,11 @@ class BiLevelRoutingAttention_nchw(nn.Module):
         """Return for each region the `topk` regions whose mean key fits its mean query best; empty ones come last."""
         if mask is None:
             means = (q.mean(2), k.mean(2))  # (B, R, C)
-            return (means[0] @ means[1].transpose(1, 2)).topk(self.topk).indices
+            return (means[0] @ means[1].transpose(1, 2)).topk(sym_min(self.topk, q.shape[1])).indices
         weight = mask / mask.sum(1, keepdim=True).clamp(min=1)  # (R, T)
         means = ((q * weight[..., None]).sum(2), (k * weight[..., None]).sum(2))
         scores = (means[0] @ means[1].transpose(1, 2)).masked_fill(~mask.any(1), -torch.inf)  # (B, R, R)
-        return scores.topk(self.topk).indices
+        return scores.topk(sym_min(self.topk, q.shape[1])).indices
 
     @staticmethod
     def _gather(x: Tensor, chosen: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ Shapes: B batch, C channels, H x W map.
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import re
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ from ultralytics.utils.errors import ConfigError, NotFoundError
 
 INSTALL = "pip install rtdetr-shsa[timm]"
 MODEL_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)?")
+SIMILAR = 0.85
+"""Likeness of two names, 0 to 1, from which one is taken for a misspelt other."""
 # Ways to let a network of a fixed image size take other sizes, as far as it has them.
 ANY_SIZE: tuple[dict[str, bool], ...] = ({"strict_img_size": False}, {"dynamic_img_size": True}, {})
 
@@ -143,10 +146,11 @@ class Timm(MapBackbone):
 
 
 def similar_models(name: str) -> list[str]:
-    """Models of timm whose names begin like a bare name (`swin_tiny`), the first three; none without timm."""
+    """Models of timm whose names begin like a bare name (`swin_tiny`), else similar ones, three; none without timm."""
     if not MODEL_NAME.fullmatch(name) or name.isalpha() or not has_timm():
         return []
-    return [str(model) for model in _library().list_models(f"{name}*")[:3]]
+    begin = [str(model) for model in _library().list_models(f"{name}*")[:3]]
+    return begin or difflib.get_close_matches(name, map(str, _library().list_models()), 3, SIMILAR)
 
 
 def timm_entry(name: str) -> Entry | None:

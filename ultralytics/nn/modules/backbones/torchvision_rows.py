@@ -70,7 +70,7 @@ class TorchVisionMaps(MapBackbone):
         self, model: str, pretrained: bool = False, stages: Sequence[int] | None = None, weights: str | None = None
     ) -> None:
         super().__init__(_known(model), pretrained, stages, weights)
-        net = torchvision.models.get_model(model, weights=None)
+        net = _network(model)
         nodes = _stage_nodes(model)
         picked = [nodes[k] for k in self.pick(len(nodes))]
         self.channels_last = [last for _, last in picked]
@@ -97,9 +97,21 @@ class TorchVisionMaps(MapBackbone):
             raise ConfigError(f"{path} holds no weights of {self.source}: {missing[0]} is missing")
 
 
+def _network(model: str) -> nn.Module:
+    """Return a classifier of torchvision; on the meta device, too, where some compute their widths with tensors."""
+    try:
+        net: nn.Module = torchvision.models.get_model(model, weights=None)
+    except NotImplementedError:  # RegNet reads numbers, which a tensor on the meta device does not have
+        place = torch.get_default_device()
+        with torch.device("cpu"):
+            net = torchvision.models.get_model(model, weights=None).to(place)
+    return net
+
+
 def _stage_nodes(model: str) -> list[tuple[str, bool]]:
     """Return, for each size of map, the name of the last node that gives it and whether channels come last."""
-    meta = torchvision.models.get_model(model, weights=None).to("meta").eval()
+    with torch.device("meta"):
+        meta = _network(model).eval()
     names = get_graph_node_names(meta)[1]
     extractor = create_feature_extractor(meta, return_nodes=names)
     try:

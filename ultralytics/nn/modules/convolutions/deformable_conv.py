@@ -17,6 +17,8 @@ from ultralytics.nn.modules.conv import Activation, autopad, make_activation
 from ultralytics.nn.modules.csp import BottleneckC2f, BottleneckWith
 from ultralytics.nn.registry import register, scaled_conv, scaled_repeat
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.ops import at_least_float32
+from ultralytics.utils.torch_tools.reproducible import grid_sample, needs_one_order
 from ultralytics.utils.torch_utils import bn_affine
 
 
@@ -74,6 +76,9 @@ class DCNv2(nn.Module):
         offset, mask = moves.split([2 * places, places], 1)
         if torch.onnx.is_in_onnx_export():
             return self._convolve_samples(x, offset, mask.sigmoid())
+        if needs_one_order(x):  # on a GPU the operator's gradient has none
+            parts = (at_least_float32(part) for part in (x, offset, mask.sigmoid()))
+            return self._convolve_samples(*parts).to(x.dtype)
         kind = torch.float32 if x.dtype is torch.bfloat16 else x.dtype  # the operator has no bfloat16 kernel
         y: Tensor = deform_conv2d(
             x.to(kind),
@@ -88,7 +93,7 @@ class DCNv2(nn.Module):
         return y.to(x.dtype)
 
     def _convolve_samples(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
-        """The same by standard operators, for ONNX: sample the map at all places, then a 1x1 convolution of them.
+        """The same by standard operators, for ONNX and for a gradient of one order: samples, then a 1x1 convolution.
 
         `offset` is (B, 2P, h, w) and `mask` (B, P, h, w), P over all deformable groups.
         """
@@ -100,7 +105,7 @@ class DCNv2(nn.Module):
         size = x.shape[2:]
         grid = torch.stack(((2 * x_ + 1) / size[1] - 1, (2 * y + 1) / size[0] - 1), -1)
         maps = x.unflatten(1, (groups, -1)).flatten(0, 1)  # (B*G, C/G, H, W)
-        found = F.grid_sample(maps, grid.flatten(0, 1).flatten(1, 2), align_corners=False)  # (B*G, C/G, k*k*h, w)
+        found = grid_sample(maps, grid.flatten(0, 1).flatten(1, 2))  # (B*G, C/G, k*k*h, w)
         found = found.unflatten(2, (k * k, -1)) * mask.unflatten(1, (groups, -1)).flatten(0, 1)[:, None]
         found = found.unflatten(0, (-1, groups)).flatten(1, 2).flatten(1, 2)  # (B, C*k*k, h, w)
         weight = self.weight.flatten(1)[..., None, None]  # (c2, C/g*k*k, 1, 1)

@@ -41,6 +41,7 @@ ATTENTIONS: Mapping[str, AttentionForm] = MappingProxyType(
     {
         "DAttention": AttentionForm(DAttention, "DAttention"),
         "EfficientAdditiveAttention": AttentionForm(lambda c, heads: EfficientAdditiveAttention(c), "effaddattention"),
+        "Additive": AttentionForm(lambda c, heads: EfficientAdditiveAttention(c), "effaddattention"),
         "DHSA": AttentionForm(DHSA, "additivetoken"),
         "SortedDHSA": AttentionForm(lambda c, heads: DHSA(c, heads, sorted_shortcut=True), "additivetoken"),
         "HiLo": AttentionForm(HiLo, "HiLo"),

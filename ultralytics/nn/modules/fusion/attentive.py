@@ -12,9 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ultralytics.nn.modules.conv import Conv
+from ultralytics.nn.modules.graph_capture import is_capturing_graph
 from ultralytics.nn.registry import Plan, RowContext, channels_first, register, scaled_conv
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.torch_tools.reproducible import ReflectConv2d, interpolate_bilinear
+
+REACH = 3
+"""Cells that a 7x7 kernel reflects at a border."""
 
 
 # ------------------------------------------------------------------------------------------------ content guided sums
@@ -63,6 +67,16 @@ def _second_channels(row: RowContext) -> Plan:
     return Plan((row.in_channels[1], *row.args), row.in_channels[1])
 
 
+def _total(first: Tensor, second: Tensor) -> Tensor:
+    """Return the sum of both maps; ConfigError where its border cannot be reflected."""
+    if not is_capturing_graph() and min(first.shape[2:]) <= REACH:
+        raise ConfigError(
+            f"a map of {first.shape[2]}x{first.shape[3]} cells is too small for a 7x7 gate, whose reflection needs "
+            f"more than {REACH} cells; give a larger image, or fuse at a finer level"
+        )
+    return first + second
+
+
 def _blended(x: Tensor, y: Tensor, gate: Tensor) -> Tensor:
     """x + y + gate x + (1 - gate) y."""
     return x + y + gate * x + (1 - gate) * y
@@ -87,7 +101,7 @@ class CGAFusion(nn.Module):
     def forward(self, x: list[Tensor]) -> Tensor:
         """[(B, C, H, W), (B, C, H, W)] -> (B, C, H, W)."""
         first, second = x
-        total = first + second
+        total = _total(first, second)
         gate = self.pa(total, self.sa(total) + self.ca(total)).sigmoid()
         return self.conv(_blended(first, second, gate))
 
@@ -146,7 +160,7 @@ class CAFMFusion(nn.Module):
     def forward(self, x: list[Tensor]) -> Tensor:
         """[(B, C, H, W), (B, C, H, W)] -> (B, C, H, W)."""
         first, second = x
-        total = first + second
+        total = _total(first, second)
         gate = self.pa(total, self.cfam(total)).sigmoid()
         return self.conv(_blended(first, second, gate))
 
@@ -168,6 +182,8 @@ class SBA(nn.Module):
 
     def __init__(self, inc: Sequence[int], input_dim: int = 64) -> None:
         super().__init__()
+        if input_dim % 2:
+            raise ConfigError(f"SBA halves its {input_dim} channels; the number must be even")
         half = input_dim // 2
         self.d_in1 = Conv(half, half, 1)
         self.d_in2 = Conv(half, half, 1)

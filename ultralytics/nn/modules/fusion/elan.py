@@ -34,14 +34,21 @@ class RepNCSP(RepCSP):
     """RepCSP whose width is scaled in a YAML, and which takes the row's repeats."""
 
 
+FORK_MARKS = frozenset({"ConvNormLayer", "Blocks"})
+"""Rows of the forks' model files alone, whose parser scales the inner channels too."""
+
+
 def _elan_rule(row: RowContext) -> Plan:
-    """`[c2, c3, c4, n]` -> (c1, c2 scaled, c3, c4, n); the row's repeats chain whole blocks."""
+    """`[c2, c3, c4, n]` -> (c1, c2 scaled, c3, c4, n), in a fork's file with c3 and c4 scaled; repeats chain blocks."""
     if len(row.args) < 4:
         raise ValueError(
             f"RepNCSPELAN4 needs [c2, c3, c4, n]; got {list(row.args)}; a form with n as the row's repeats is another "
             "block of that name: write its count as the fourth number"
         )
-    return scaled_conv(row)
+    if not FORK_MARKS & set(row.above):
+        return scaled_conv(row)
+    c2, c3, c4 = (row.scaled(c) for c in row.args[:3])
+    return Plan((row.c1, c2, c3, c4, *row.args[3:]), c2)
 
 
 @register(_elan_rule, row="c2, c3, c4, n: int")
@@ -49,7 +56,8 @@ class RepNCSPELAN4(nn.Module):
     """Aggregation of four maps: two halves of a projection, and two RepNCSP with a 3x3 in a row (YOLOv9's GELAN).
 
     YAML `[c2, c3, c4, n]`: output, projection and branch channels, of which only the output's are scaled, as upstream's
-    parser does, and the bottlenecks of each RepNCSP.
+    parser does, and the bottlenecks of each RepNCSP. Below a row `ConvNormLayer` or `Blocks` all three are scaled, as
+    the parsers of forks do.
     """
 
     def __init__(self, c1: int, c2: int, c3: int, c4: int, n: int = 1) -> None:

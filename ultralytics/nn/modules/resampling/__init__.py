@@ -20,6 +20,7 @@ from ultralytics.nn.modules.resampling.robust import (
 from ultralytics.nn.modules.resampling.upsampling import (
     CARAFE,
     EUCB,
+    Dy_Sample,
     DySample,
 )
 from ultralytics.nn.modules.resampling.wavelet import (
@@ -39,5 +40,6 @@ __all__ = (
     "ContextGuidedBlock",
     "ContextGuidedBlock_Down",
     "DySample",
+    "Dy_Sample",
     "SPDConv",
 )

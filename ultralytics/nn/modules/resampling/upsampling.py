@@ -112,7 +112,8 @@ class DySample(nn.Module):
         return sampled.unflatten(0, (-1, self.groups)).flatten(1, 2).to(x.dtype)  # (B, C, s*H, s*W)
 
 
-register(channels_first, name="Dy_Sample")(DySample)
+Dy_Sample = register(channels_first, name="Dy_Sample")(DySample)
+"""The name in another family of forks."""
 
 
 @register(channels_first)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ultralytics.nn.modules.conv import Conv, DWConv, GhostConv
 from ultralytics.nn.modules.csp import C3
 from ultralytics.nn.registry import register, scaled_conv, scaled_repeat
+from ultralytics.utils.errors import ConfigError
 
 
 @register(scaled_conv)
@@ -20,6 +21,8 @@ class GhostBottleneck(nn.Module):
         super().__init__()
         hidden = c2 // 2
         strided = s == 2
+        if c1 != c2 and not strided:
+            raise ConfigError(f"GhostBottleneck keeps its channels at stride {s}: the input has {c1}, not {c2}")
         self.conv = nn.Sequential(
             GhostConv(c1, hidden, 1, 1),
             DWConv(hidden, hidden, k, s, act=False) if strided else nn.Identity(),
