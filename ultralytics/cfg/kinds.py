@@ -55,14 +55,17 @@ def _bool(value: object) -> bool:
 
 
 def _real(value: object) -> int | float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    if isinstance(value, bool):
         raise TypeError
-    value = value if isinstance(value, int) else float(value)
+    if isinstance(value, int):
+        if abs(value) > MAX_INTEGER:
+            raise OverflowError
+        return value
+    if not isinstance(value, numbers.Real):
+        raise TypeError
     if value != value:
         raise ValueError
-    if isinstance(value, int) and abs(value) > MAX_INTEGER:
-        raise OverflowError
-    return value
+    return float(value)
 
 
 def _number(value: object) -> float:

@@ -68,7 +68,6 @@ class Model(TrackMode):
         modules: Python file, or list of files, with registered blocks of your own; they are run.
     """
 
-    # Config
     default_family: ClassVar[str] = "rtdetr"
     """Family of a head that no family owns."""
     family_name: str
@@ -76,11 +75,9 @@ class Model(TrackMode):
     cfg: str | dict[str, Any] | None
     overrides: dict[str, Any]
     callbacks: Callbacks
-    # Parts
     model: Any
     predictor: Any
     trainer: Any
-    # State
     ckpt: dict[str, Any] | None
     ckpt_path: str | None
     metrics: DetMetrics | Any

@@ -24,25 +24,12 @@ from ultralytics.data.build import EpochSampler, batches_of, stop_workers
 from ultralytics.data.types import Batch, FollowsEpochs
 from ultralytics.engine.training import optimizer as optim
 from ultralytics.engine.training.autobatch import explain_out_of_memory, is_out_of_memory
-from ultralytics.engine.training.console import (
-    RunClock,
-    memory_text,
-    next_steps,
-    progress_text,
-    write_csv,
-    write_final,
-)
+from ultralytics.engine.training.console import RunClock, memory_text, next_steps, progress_text, write_csv, write_final
 from ultralytics.engine.training.environment import Interrupt, deterministic_mode, devices_to_start, process_group
 from ultralytics.engine.training.interface import EpochOutcome
 from ultralytics.engine.training.nan_trace import StepFailure, bad_labels
 from ultralytics.engine.training.protocols import StepPlace
-from ultralytics.engine.training.setup import (
-    DataParallelNetwork,
-    TrainerSetup,
-    count_of,
-    lr_curve,
-    trainable_names,
-)
+from ultralytics.engine.training.setup import DataParallelNetwork, TrainerSetup, count_of, lr_curve, trainable_names
 from ultralytics.engine.training.state import naming_write_errors, pack_best, seed_step, write
 from ultralytics.engine.training.step import StepChecks, TrainParts, TrainStep, mean_items
 from ultralytics.engine.training.torchrun import train_in_processes
@@ -417,9 +404,8 @@ def log_start(trainer: BaseTrainer) -> None:
         network.info(imgsz=trainer.imgsz)
     if frozen := trainer.freeze_layer_names:
         LOGGER.info(f"Frozen: {len(frozen)} parameters, {frozen[0]} ... {frozen[-1]}")
-    given = ", ".join(
-        f"{k}={v}" for k, v in sorted(trainer.given.items()) if k not in {"mode", "task"} and v is not None
-    )
+    set_by_user = sorted((k, v) for k, v in trainer.given.items() if k not in {"mode", "task"} and v is not None)
+    given = ", ".join(f"{k}={v}" for k, v in set_by_user)
     LOGGER.info(f"Arguments: {given or 'defaults'}; all of them are in {trainer.save_dir / 'args.yaml'}")
     sizes = f"{count_of(trainer.train_loader)} training, {count_of(trainer.test_loader)} validation images"
     precision = str(trainer.amp_dtype or torch.float32).removeprefix("torch.")
@@ -427,7 +413,7 @@ def log_start(trainer: BaseTrainer) -> None:
         f"{sizes}, {trainer.imgsz} px, {precision}, {trainer.train_loader.num_workers} loader workers\n"
         f"Logging results to {colorstr('bold', str(trainer.save_dir))}\nTraining for {trainer.epochs} epochs..."
     )
-    family = find_family(unwrap_model(trainer.model))
+    family = find_family(network)
     if trainer.args.loss == "vfl" and family is not None and Trait.MATCHING in family.arguments:
         LOGGER.info("cls_loss may rise while boxes get better: its targets are their IoU (loss=vfl). Judge by mAP.")
 

@@ -44,7 +44,7 @@ def _of_family(cls: type[DetectionModel], network: type[YamlModel]) -> type[Dete
 
 
 def _new_of_family(cls: type[DetectionModel], network: type[YamlModel]) -> DetectionModel:
-    made = _of_family(cls, network)
+    made = _of_family(cls, network)  # type: ignore[arg-type]  # the stubs of torch hide the hash of classes
     return made.__new__(made)
 
 

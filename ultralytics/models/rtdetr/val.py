@@ -39,13 +39,7 @@ from ultralytics.models.rtdetr.post import (
     to_network_xyxy,
     to_original_xyxy,
 )
-from ultralytics.models.rtdetr.slicing import (
-    FileTiles,
-    SlicedOutput,
-    boxes_that_count,
-    check_validation,
-    fused_rows,
-)
+from ultralytics.models.rtdetr.slicing import FileTiles, SlicedOutput, boxes_that_count, check_validation, fused_rows
 from ultralytics.models.rtdetr.tta import augmented_output
 from ultralytics.nn.families import PostOptions, find_family, letterboxes
 from ultralytics.utils import LOGGER, colorstr, dist

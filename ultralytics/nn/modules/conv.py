@@ -462,7 +462,7 @@ class Index(nn.Module):
         super().__init__()
         self.index = index
 
-    def forward(self, x: list[Tensor]) -> Tensor:
+    def forward(self, x: Sequence[Tensor] | Tensor) -> Tensor:
         """[(B, C_i, H_i, W_i), ...] -> (B, C_index, H_index, W_index)."""
         if isinstance(x, Tensor):  # whose entries are its images
             raise ConfigError("Index picks from a layer with several outputs; its input is one map")

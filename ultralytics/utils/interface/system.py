@@ -167,9 +167,10 @@ def plt_settings(
             import matplotlib.pyplot as plt
 
             before = plt.get_backend()
+            values: Any = dict(rcparams or {"font.size": 11})  # matplotlib's stubs list each key
             plt.switch_backend(backend)
             try:
-                with plt.rc_context(dict(rcparams or {"font.size": 11})):
+                with plt.rc_context(values):
                     return func(*args, **kwargs)
             finally:
                 plt.switch_backend(before)
