@@ -133,7 +133,7 @@ def _own_keys(state: Mapping[str, Any]) -> Mapping[str, Any]:
         inner = all(str(k).startswith(prefix) for k in state)
         if inner and state and all(re.match(r"(module|_orig_mod|model)\.", key) for key in keys):
             state = dict(zip(keys, state.values(), strict=True))
-    holder = re.match(r"(.+?\.)model\.\d+\.", str(next(iter(state), "")))
+    holder = re.match(r"(?!model\.\d)(.+?\.)model\.\d+\.", str(next(iter(state), "")))
     prefix = holder[1] if holder else ""
     if prefix and all(str(k).startswith(f"{prefix}model.") for k in state):
         return {str(k).removeprefix(prefix): v for k, v in state.items()}

@@ -88,12 +88,11 @@ ABSENT_NAMES: Mapping[str, Mapping[str, str]] = {
         "default_class_names": "use check_det_dataset(data)['names'] instead",
     },
     "ultralytics.nn.modules": dict.fromkeys(
-        ("Segment", "Pose", "OBB", "WorldDetect", "YOLOEDetect", "YOLOESegment", "Proto", "SemanticSegment"),
+        ("Segment", "Pose", "OBB", "WorldDetect", "YOLOEDetect", "YOLOESegment", "SemanticSegment"),
         _OTHER_HEADS,
     ),
     "ultralytics.utils": {
         **dict.fromkeys(("get_git_branch", "get_git_dir", "get_git_origin_url"), "use the program git instead"),
-        "is_github_action_running": "use the environment's GITHUB_ACTIONS instead",
     },
     "ultralytics.utils.dist": {
         **dict.fromkeys(
