@@ -31,7 +31,7 @@ from ultralytics.utils.torch_tools.arrays import Pixels
 CUT_MARGIN = 0.01
 """A side of a box counts as cut within this fraction of the tile's side from an inner edge, and within 2 px."""
 
-MIN_SIDE = 32
+LEAST_SIDE = 32
 """Least side of a tile, px."""
 
 COCO_DETS = 100
@@ -58,11 +58,11 @@ class SlicedOutput(NamedTuple):
 def tile_sides(args: Args) -> tuple[int, int]:
     """Return height and width of a tile in px.
 
-    Raises ConfigError for a side below `MIN_SIDE`.
+    Raises ConfigError for a side below `LEAST_SIDE`.
     """
     given = [args.slice] if isinstance(args.slice, int) else list(args.slice or ())
-    if min(given) < MIN_SIDE:
-        raise ConfigError(f"slice={args.slice}: a side below {MIN_SIDE} px", "use a larger one")
+    if min(given) < LEAST_SIDE:
+        raise ConfigError(f"slice={args.slice}: a side below {LEAST_SIDE} px", "use a larger one")
     return given[0], given[-1]
 
 
