@@ -126,7 +126,7 @@ REPEATED_VIEWS = ("slice", "overlap", "augment")
 
 
 def refuse_views(given: Mapping[str, Any], tool: str, remedy: str) -> None:
-    """Raise ConfigError where an argument of `REPEATED_VIEWS` asks for what a tool that sees each image once does not do."""
+    """Raise ConfigError where a tool that sees each image once is asked for more views of it."""
     for name in REPEATED_VIEWS:
         if name in given and not KEYS[name].is_off(given[name]):
             raise ConfigError(f"{name}={given[name]} has no effect on {tool}: it sees each image once", remedy)
