@@ -87,10 +87,10 @@ def check_validation(args: Args) -> None:
     """Check `slice` as above; log how many boxes of an image a sliced validation takes, which is not COCO's number."""
     check_slices(args)
     if args.slice is not None:
-        most = args.max_det if "max_det" in args.user_keys else f"{args.max_det} times that"
+        kept = f"{args.max_det} boxes of an image" + ("" if "max_det" in args.user_keys else " for each")
         LOGGER.info(
             f"slice={args.slice}: AP takes {COCO_DETS} boxes of a class for each tile's area in an image, rounded up, "
-            f"instead of {COCO_DETS} an image; at most {most} boxes of an image are kept"
+            f"instead of {COCO_DETS} an image; at most {kept} are kept"
         )
 
 
