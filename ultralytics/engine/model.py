@@ -369,7 +369,6 @@ class Model(TrackMode):
         args = resolve(overrides=self._args("predict", {"name": "benchmark", "batch": 1, **kwargs}))
         chosen = {k: v for k, v in user_values(args).items() if k not in {"mode", "task", "model", "name"}}
         size = check_imgsz(args.imgsz, stride=int(self.model.stride.max()), min_dim=2)
-        channels = int(self.model.yaml.get("channels", 3))
         shared: dict[str, bytes] = {}
 
         def write(name: str, batch: int, folder: Path) -> tuple[Path, ParityReport]:
@@ -378,8 +377,8 @@ class Model(TrackMode):
 
         device = select_device("cpu" if args.device is None else args.device, verbose=False)
         run = Benchmark(
-            weights, write, size if isinstance(size, list) else [size] * 2, channels, Path(get_save_dir(args)),
-            device=str(device), modules=self.user_files,
+            weights, write, size if isinstance(size, list) else [size] * 2, int(self.model.yaml.get("channels", 3)),
+            Path(get_save_dir(args)), device=str(device), modules=self.user_files,
         )  # fmt: skip
         return run(runnable_formats(format, data is not None))
 

@@ -102,6 +102,13 @@ def test_the_name_must_be_that_of_a_zip(weights: Path) -> None:
         RTDETR(str(weights)).pack("x.tar")
 
 
+def test_arguments_of_an_export_without_a_form_are_reported(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    RTDETR(str(weights)).pack(tmp_path / "a.zip", imgsz=64)
+    assert "imgsz of a pack without format= has no effect" in capsys.readouterr().out
+
+
 def test_a_zip_that_is_not_a_pack_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as z:
         z.writestr("x.txt", "x")

@@ -43,6 +43,9 @@ def pack_model_files(model: Any, out: str | Path | None = None, format: str = ""
     target = Path(out) if out is not None else stem.with_name(stem.name + PACK_SUFFIX)
     if target.suffix.lower() != PACK_SUFFIX:
         raise ConfigError(f"out={target}: a pack is a {PACK_SUFFIX} file", f"out={target.with_suffix(PACK_SUFFIX)}")
+    idle = [] if format else sorted(kwargs.keys() - {"modules", "task"})
+    if idle:
+        LOGGER.warning(f"{', '.join(idle)} of a pack without format= has no effect: no form is exported")
     named = [*map(Path, model.user_files), *as_files(kwargs.get("modules"))]
     modules = {f"{MODULES_FOLDER}{name}": text for name, text in user_texts(named).items()}
     with tempfile.TemporaryDirectory(prefix="pack-") as temporary:

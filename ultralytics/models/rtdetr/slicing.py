@@ -31,7 +31,7 @@ from ultralytics.utils.torch_tools.arrays import Pixels
 CUT_MARGIN = 0.01
 """A side of a box counts as cut within this fraction of the tile's side from an inner edge, and within 2 px."""
 
-MIN_SIDE = 32
+LEAST_SIDE = 32
 """Least side of a tile, px."""
 
 COCO_DETS = 100
@@ -58,11 +58,11 @@ class SlicedOutput(NamedTuple):
 def tile_sides(args: Args) -> tuple[int, int]:
     """Return height and width of a tile in px.
 
-    Raises ConfigError for a side below `MIN_SIDE`.
+    Raises ConfigError for a side below `LEAST_SIDE`.
     """
     given = [args.slice] if isinstance(args.slice, int) else list(args.slice or ())
-    if min(given) < MIN_SIDE:
-        raise ConfigError(f"slice={args.slice}: a side below {MIN_SIDE} px", "use a larger one")
+    if min(given) < LEAST_SIDE:
+        raise ConfigError(f"slice={args.slice}: a side below {LEAST_SIDE} px", "use a larger one")
     return given[0], given[-1]
 
 
@@ -87,10 +87,10 @@ def check_validation(args: Args) -> None:
     """Check `slice` as above; log how many boxes of an image a sliced validation takes, which is not COCO's number."""
     check_slices(args)
     if args.slice is not None:
-        most = args.max_det if "max_det" in args.user_keys else f"{args.max_det} times that"
+        kept = f"{args.max_det} boxes of an image" + ("" if "max_det" in args.user_keys else " for each")
         LOGGER.info(
             f"slice={args.slice}: AP takes {COCO_DETS} boxes of a class for each tile's area in an image, rounded up, "
-            f"instead of {COCO_DETS} an image; at most {most} boxes of an image are kept"
+            f"instead of {COCO_DETS} an image; at most {kept} are kept"
         )
 
 

@@ -206,8 +206,7 @@ class RTDETRValidator(BaseValidator):
         rows = image_rows(find_family(getattr(self, "model", None)), whole, size, self._options)
         if isinstance(preds, SlicedOutput):
             places = ((self._batch["ori_shape"][i], geometry_of(self._batch, i)) for i in range(len(rows)))
-            views = zip(rows, preds.tiles, places, strict=True)
-            rows = [fused_rows(row, tiles, size, *at, self.args) for row, tiles, at in views]
+            rows = [fused_rows(r, t, size, *at, self.args) for r, t, at in zip(rows, preds.tiles, places, strict=True)]
         return [{"bboxes": to_network_xyxy(row[:, :4], size), "conf": row[:, 4], "cls": row[:, 5]} for row in rows]
 
     def _prepare_batch(self, si: int, batch: Batch) -> ImageTruth:
