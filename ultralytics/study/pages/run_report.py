@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
@@ -16,9 +17,11 @@ from ultralytics.cfg.schema import KEYS
 from ultralytics.data.images import imread
 from ultralytics.engine.training.console import FINAL_METRICS
 from ultralytics.nn.checkpoint.format import read_checkpoint
+from ultralytics.study.figures import draw_run_bands
 from ultralytics.study.jobs import trained_weights
 from ultralytics.study.pages.data_summary import data_rows
 from ultralytics.study.pages.html import details, document, picture, picture_file, table_html
+from ultralytics.study.results import columns_of, read_tables
 from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import NotFoundError, UserError
 from ultralytics.utils.files import atomic_write
@@ -120,8 +123,18 @@ def _epochs(folder: Path) -> Iterator[str]:
         return
     rows = [tuple(c.strip() for c in row) for row in csv.reader(io.StringIO(file.read_text(encoding="utf-8")))]
     if len(rows) > 1:
+        if not (folder / "results.png").is_file():
+            yield f'<div class="tall">{_curves(folder)}</div>'
         shown = [rows[0], *(tuple(_rounded(c) for c in row) for row in rows[1:][-LAST_ROWS:])]
         yield f"<h2>Epochs: the last {len(shown) - 1} of {len(rows) - 1}</h2>" + table_html(shown)
+
+
+def _curves(folder: Path) -> str:
+    """The curves of results.csv, of a run that has drawn none."""
+    tables = read_tables({folder.name: [folder]})
+    with TemporaryDirectory() as place:
+        files = draw_run_bands(tables, Path(place) / "curves", columns_of(tables), "png")
+        return picture_file(files[0], TITLES["results"]) if files else ""
 
 
 def _rounded(cell: str) -> str:
