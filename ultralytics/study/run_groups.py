@@ -53,6 +53,8 @@ def read_run(folder: str | Path) -> TrainedRun:
     """
     path = Path(folder)
     if not (path / "args.yaml").is_file():
+        if reason := failure_of(path):
+            raise NotFoundError(f"{path}: did not train: {reason}", "leave it out")
         raise NotFoundError(
             f"{path}: not a run folder, as it has no args.yaml", "name a folder such as runs/detect/train"
         )
