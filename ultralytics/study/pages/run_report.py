@@ -39,6 +39,17 @@ TITLES: Mapping[str, str] = {
     "labels": "Labels of the training split",
 }
 
+TABLE_TITLES: Mapping[str, str] = {
+    "coco": "COCO metrics",
+    "classes": "By class",
+    "sizes": "By size of the targets",
+    "thresholds": "Thresholds of the score",
+    "times": "Times",
+    "errors": "Errors and what they cost",
+    "errors_by_class": "Errors by class, cost in AP50",
+    "errors_by_size": "Errors by size of the targets, cost in AP50",
+}
+
 
 def report(run: str | Path, out: str | Path | None = None) -> Path:
     """Write one page about a run folder: numbers, arguments, data, curves, pictures, environment; return the file.
@@ -52,12 +63,18 @@ def report(run: str | Path, out: str | Path | None = None) -> Path:
     if not (folder / "args.yaml").is_file() and not (folder / "metrics.json").is_file():
         remedy = "name a folder such as runs/detect/train"
         raise NotFoundError(f"{folder}: not a run folder, as it has neither args.yaml nor metrics.json", remedy)
-    args = YAML.load(folder / "args.yaml") if (folder / "args.yaml").is_file() else {}
+    args = YAML.load(folder / "args.yaml") if (folder / "args.yaml").is_file() else _validated(folder)
     target = Path(out) if out else folder / "report.html"
     with atomic_write(target) as f:
         f.write(document(f"Run {folder.resolve().name}", _parts(folder, args)))
     LOGGER.info(f"Report saved to {colorstr('bold', str(target))}")
     return target
+
+
+def _validated(folder: Path) -> dict[str, Any]:
+    """Model and data of a folder that a validation has written."""
+    record = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return {name: record[name] for name in ("model", "data") if record.get(name)}
 
 
 def _parts(folder: Path, args: Mapping[str, Any]) -> Iterator[str]:
@@ -83,7 +100,7 @@ def _metrics(folder: Path) -> Iterator[str]:
         for title, records in data.items():
             if isinstance(records, list) and records:
                 rows = [tuple(records[0]), *(tuple(_shown(v) for v in record.values()) for record in records)]
-                yield f"<h2>{escape(title.replace('_', ' '))}</h2>" + table_html(rows)
+                yield f"<h2>{escape(TABLE_TITLES.get(title, title.replace('_', ' ')))}</h2>" + table_html(rows)
 
 
 def _final_metrics(folder: Path) -> Iterator[str]:
