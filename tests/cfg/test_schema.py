@@ -62,6 +62,7 @@ from ultralytics.utils.errors import ConfigError, ConfigTypeError
         ("compile", "reduce-overhead", "reduce-overhead"),
         ("lr_schedule", "Cosine", "cosine"),
         ("modules", ["a.py"], ["a.py"]),
+        ("modules", "[a.py, 'b.py']", ["a.py", "b.py"]),
         ("source", Path("a.jpg"), "a.jpg"),
         ("box", 7.5, 7.5),
         ("epochs", np.int64(3), 3),

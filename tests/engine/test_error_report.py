@@ -92,7 +92,8 @@ def test_both_rules_are_logged_and_each_is_its_own_run(
         validator = RTDETRValidator(args=args(data, tmp_path / match, match=match, conf=0.0))
         validator(model=network)
         stats[match] = validator.metrics
-    assert "by top-k" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "by top-k" in out and out.count("a query counts for its best class alone") == 2  # of both, and alone
     confidences = {match: [s["conf"].tolist() for s in metrics.stats] for match, metrics in stats.items()}
     assert confidences["both"] == confidences["top-k"] != confidences["one-class"]
     assert stats["both"].one_class_stats == stats["one-class"].coco_stats and stats["top-k"].one_class_stats == {}

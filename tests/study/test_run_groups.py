@@ -20,7 +20,8 @@ from ultralytics.cli.main import entrypoint
 from ultralytics.nn.checkpoint.format import pack_model, save_checkpoint
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.study import report as study_report
-from ultralytics.study.run_groups import group_runs
+from ultralytics.study.run_groups import check_complete, group_runs, read_run
+from ultralytics.study.worker import write_failure
 from ultralytics.utils import YAML
 from ultralytics.utils.errors import ConfigError, NotFoundError
 from ultralytics.utils.plotting.paper import save_paper
@@ -93,6 +94,18 @@ def test_runs_are_compared_as_in_a_study(tmp_path: Path, runs: list[Path], monke
         compare_runs(runs[:2])
 
 
+def test_runs_that_did_not_train_to_their_end_are_not_compared_silently(
+    tmp_path: Path, runs: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_complete(read_run(runs[0]))  # 3 of 3 epochs
+    YAML.save(runs[0] / "args.yaml", {**YAML.load(runs[0] / "args.yaml"), "epochs": 9})
+    check_complete(read_run(runs[0]))
+    assert "has trained 3 of 9 epochs" in capsys.readouterr().out
+    write_failure(runs[2], "stopped early after epoch 9 of 18", stopped=True)
+    with pytest.raises(ConfigError, match="did not train to its end: stopped early after epoch 9"):
+        compare_runs(runs, save_dir=tmp_path / "out")
+
+
 def test_weights_and_folders_are_not_mixed(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         entrypoint(["compare", str(runs[0]), str(runs[1] / "weights" / "best.pt")])
@@ -105,7 +118,9 @@ def test_curves_have_bands_and_embedded_fonts(tmp_path: Path, runs: list[Path]) 
     pdf = files[1].read_bytes()
     assert b"/FontFile2" in pdf and b"/Type3" not in pdf  # TrueType, whole glyphs
     assert cv2.imread(str(files[0])).shape[1] == 1020  # 3.4 inches at 300 dots
-    with pytest.raises(ConfigError, match="has a column val/none"):
+    both = curves(runs, columns=["train/loss", "metrics/mAP50-95(B)"], out=tmp_path / "both", fmt="svg")
+    assert [file.name for file in both] == ["both.png", "both.svg"]
+    with pytest.raises(ConfigError, match=r"has a column val/none\nthere are train/loss, metrics/mAP50-95\(B\)"):
         curves(runs, columns="val/none", out=tmp_path / "fig")
     with pytest.raises(ConfigError, match="is not one of png, pdf, svg"):
         save_paper(None, tmp_path / "x", "eps")  # type: ignore[arg-type]

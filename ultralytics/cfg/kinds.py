@@ -117,6 +117,14 @@ def _list_of(item: Callable[[object], Any]) -> Callable[[object], list[Any]]:
     return convert
 
 
+def _paths(value: object) -> str | list[str]:
+    """A path or several; `[a.py, b.py]`, as a shell passes it, is a list."""
+    if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
+        value = [part.strip().strip("'\"") for part in value[1:-1].split(",") if part.strip()]
+    found: str | list[str] = _either(_path, _list_of(_path))(value)
+    return found
+
+
 def _either(*converts: Callable[[object], Any]) -> Callable[[object], Any]:
     """The first conversion that takes the value; if none takes its type, TypeError."""
 
@@ -296,7 +304,7 @@ UNIT = Kind("a number from 0 to 1", _unit, "float", {"type": ["number", "boolean
 TEXT = Kind("a string", _text, "str", {"type": ["string", "number"]})
 WORD = Kind("a string", _word, "str", {"type": "string"})
 PATH = Kind("a path or name", _path, "str", {"type": "string"})
-PATHS = Kind("a path or name, or a list of them", _either(_path, _list_of(_path)), "str | list[str]", _PATH_OR_PATHS)
+PATHS = Kind("a path or name, or a list of them", _paths, "str | list[str]", _PATH_OR_PATHS)
 SWITCH_OR_PATH = Kind("true, false or a path", _either(_bool, _path), "bool | str", {"type": ["boolean", "string"]})
 SWITCH_OR_WORD = Kind("true, false or a mode", _either(_bool, _word), "bool | str", {"type": ["boolean", "string"]})
 IMGSZ = Kind(

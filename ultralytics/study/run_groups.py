@@ -11,11 +11,13 @@ from typing import Any
 
 from ultralytics.cfg.schema import KEYS, Trait, keys_with
 from ultralytics.engine.compare import distinct_ends
+from ultralytics.engine.training.console import FINAL_METRICS
 from ultralytics.nn.checkpoint.format import read_checkpoint
 from ultralytics.study.figures import draw_run_bands
-from ultralytics.study.jobs import NO_EFFECT, Outcome, StudyJob, trained_weights
+from ultralytics.study.jobs import NO_EFFECT, Outcome, StudyJob, failure_of, trained_weights
 from ultralytics.study.report import write_study_report
-from ultralytics.study.results import FITNESS_COLUMN, Findings, read_tables
+from ultralytics.study.results import FITNESS_COLUMN, Findings, columns_of, read_tables
+from ultralytics.study.stopping import epoch_values
 from ultralytics.study.worker import evaluate
 from ultralytics.utils.config.settings import SETTINGS
 from ultralytics.utils.config.yaml_io import YAML, plain
@@ -51,6 +53,8 @@ def read_run(folder: str | Path) -> TrainedRun:
     """
     path = Path(folder)
     if not (path / "args.yaml").is_file():
+        if reason := failure_of(path):
+            raise NotFoundError(f"{path}: did not train: {reason}", "leave it out")
         raise NotFoundError(
             f"{path}: not a run folder, as it has no args.yaml", "name a folder such as runs/detect/train"
         )
@@ -111,7 +115,7 @@ def compare_runs(
 
     Raises:
         NotFoundError: a folder is not one of a run.
-        ConfigError: fewer than two groups.
+        ConfigError: fewer than two groups, or a run of a study that failed or was stopped.
     """
     check_format(fmt)
     groups = group_runs(folders)
@@ -119,6 +123,8 @@ def compare_runs(
         raise ConfigError(
             "the runs have equal content: one group, nothing to compare", "name runs that differ in more than the seed"
         )
+    for run in (run for runs in groups.values() for run in runs):
+        check_complete(run)
     target = Path(save_dir) if save_dir else increment_path(Path(SETTINGS["runs_dir"]) / "compare" / "runs")
     findings = Findings(base=next(iter(groups)))
     for name, runs in groups.items():
@@ -131,6 +137,19 @@ def compare_runs(
     )
     LOGGER.info(f"Comparison saved to {colorstr('bold', str(target))}")
     return findings
+
+
+def check_complete(run: TrainedRun) -> None:
+    """Log a run that has not trained to its end.
+
+    Raises:
+        ConfigError: a run of a study that failed or was stopped: at unequal epochs a comparison shows nothing.
+    """
+    if reason := failure_of(run.folder):
+        raise ConfigError(f"{run.folder}: did not train to its end: {reason}", "leave it out, or train it again")
+    trained, planned = len(epoch_values(run.folder)), int(run.args.get("epochs") or 0)
+    if 0 < trained < planned and not (run.folder / FINAL_METRICS).is_file():
+        LOGGER.warning(f"{run.folder}: has trained {trained} of {planned} epochs, and is compared as it is")
 
 
 def _outcome(run: TrainedRun, name: str, target: Path, device: str, split: str, weights: str) -> Outcome:
@@ -178,7 +197,9 @@ def curves(
     tables = read_tables({name: [r.folder for r in runs] for name, runs in groups.items()})
     files = draw_run_bands(tables, Path(out), wanted, fmt)
     if not files:
-        raise ConfigError(f"no results.csv has a column {', '.join(wanted)}", "see the first line of a results.csv")
+        known = columns_of(tables)
+        remedy = f"there are {', '.join(known)}" if known else "the runs have no results.csv"
+        raise ConfigError(f"no results.csv has a column {', '.join(wanted)}", remedy)
     for file in files:
         LOGGER.info(f"{colorstr('bold', str(file))}")
     return files

@@ -39,3 +39,19 @@ def test_the_page_has_the_final_metrics_and_the_data(tmp_path: Path, record: obj
     page = report(tmp_path).read_text(encoding="utf-8")
     assert ("Final metrics" in page) == bool(shown) and shown in page
     assert "gone.yaml: no such file" in page
+
+
+def test_a_run_without_figures_gets_its_curves(tmp_path: Path) -> None:
+    YAML.save(tmp_path / "args.yaml", {"model": "a.yaml"})
+    (tmp_path / "results.csv").write_text("epoch,train/loss\n1,0.5\n2,0.25\n")
+    page = report(tmp_path).read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == 1 and "Losses and metrics over the epochs" in page
+    (tmp_path / "results.csv").write_text("epoch,train/loss\n")
+    assert "data:image" not in report(tmp_path).read_text(encoding="utf-8")
+
+
+def test_the_folder_of_a_validation_is_named_by_its_metrics(tmp_path: Path) -> None:
+    record = {"model": "best.pt", "data": "gone.yaml", "coco": [{"metric": "AP", "value": 0.5}]}
+    (tmp_path / "metrics.json").write_text(json.dumps(record))
+    page = report(tmp_path).read_text(encoding="utf-8")
+    assert "best.pt on gone.yaml" in page and "COCO metrics" in page

@@ -151,6 +151,8 @@ class RTDETRValidator(BaseValidator):
         one_class = self.args.match == "one-class"
         if one_class and getattr(model, "metadata", None) is not None:
             raise ConfigError("match=one-class: an exported file gives top-k rows alone", "validate the weights (.pt)")
+        if one_class and not self.training:
+            LOGGER.info("match=one-class: a query counts for its best class alone; papers report top-k")
         return class_filter(model, self.classes, one_class)
 
     def infer(self, module: Module, im: Tensor) -> RawOutput:
@@ -403,6 +405,8 @@ class RTDETRValidator(BaseValidator):
         if self.drawing or self.args.save_json:
             provenance = {"model": str(self.args.model), "data": str(self.args.data), "images": self.seen}
             provenance["precision"] = self.precision
+            if self.args.match != "top-k":
+                provenance["match"] = self.args.match
             write_tables(self.metrics.tables(), self.folder, "metrics", provenance)
         if self.drawing:  # last, so that a picture that fails costs no number
             self.metrics.plot_curves(self.folder, on_plot=self.on_plot)

@@ -14,9 +14,9 @@ max-width: 1180px; margin: 1.5em auto; padding: 0 1em; color: #1d1d1f; backgroun
 h1 { font-size: 1.7em; line-height: 1.2 } h2 { font-size: 1.25em; margin-top: 2em; border-bottom: 1px solid #ddd }
 .scroll { overflow-x: auto } table { border-collapse: collapse; margin: .8em 0; font-size: .86em;
 font-variant-numeric: tabular-nums } td, th { padding: .25em .55em; border-bottom: 1px solid #e3e3e3; text-align: right;
-white-space: nowrap } td:first-child, th:first-child, td.text { text-align: left } th { background: #f4f5f7 }
+white-space: nowrap } td:first-child, th:first-child, .text { text-align: left } th { background: #f4f5f7 }
 td.text { white-space: normal; min-width: 9em } tr.best td { background: #eef7ee; font-weight: 600 }
-td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 6em; max-width: 13em;
+td:first-child { white-space: normal; overflow-wrap: break-word; max-width: 13em;
 position: sticky; left: 0; background: #fff } li, p, summary, code, td.text, figcaption { overflow-wrap: anywhere }
 img { max-width: 100%; height: auto } .tall img { max-width: min(100%, 640px) }
 figure { margin: 1em 0; break-inside: avoid }
@@ -49,10 +49,11 @@ def table_html(rows: Sequence[Sequence[str]], best: Collection[int] = (), text: 
     """
     if not rows:
         return ""
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in rows[0])
+    kinds = [" class=text" if k in text else "" for k in range(len(rows[0]))]
+    head = "".join(f"<th{kind}>{escape(cell)}</th>" for kind, cell in zip(kinds, rows[0], strict=True))
     body = []
     for i, row in enumerate(rows[1:]):
-        cells = "".join(f"<td{' class=text' if k in text else ''}>{escape(c)}</td>" for k, c in enumerate(row))
+        cells = "".join(f"<td{kind}>{escape(cell)}</td>" for kind, cell in zip(kinds, row, strict=True))
         body.append(f"<tr{' class=best' if i in best else ''}>{cells}</tr>")
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
@@ -16,9 +17,11 @@ from ultralytics.cfg.schema import KEYS
 from ultralytics.data.images import imread
 from ultralytics.engine.training.console import FINAL_METRICS
 from ultralytics.nn.checkpoint.format import read_checkpoint
+from ultralytics.study.figures import draw_run_bands
 from ultralytics.study.jobs import trained_weights
 from ultralytics.study.pages.data_summary import data_rows
 from ultralytics.study.pages.html import details, document, picture, picture_file, table_html
+from ultralytics.study.results import columns_of, read_tables
 from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import NotFoundError, UserError
 from ultralytics.utils.files import atomic_write
@@ -36,6 +39,17 @@ TITLES: Mapping[str, str] = {
     "labels": "Labels of the training split",
 }
 
+TABLE_TITLES: Mapping[str, str] = {
+    "coco": "COCO metrics",
+    "classes": "By class",
+    "sizes": "By size of the targets",
+    "thresholds": "Thresholds of the score",
+    "times": "Times",
+    "errors": "Errors and what they cost",
+    "errors_by_class": "Errors by class, cost in AP50",
+    "errors_by_size": "Errors by size of the targets, cost in AP50",
+}
+
 
 def report(run: str | Path, out: str | Path | None = None) -> Path:
     """Write one page about a run folder: numbers, arguments, data, curves, pictures, environment; return the file.
@@ -49,12 +63,18 @@ def report(run: str | Path, out: str | Path | None = None) -> Path:
     if not (folder / "args.yaml").is_file() and not (folder / "metrics.json").is_file():
         remedy = "name a folder such as runs/detect/train"
         raise NotFoundError(f"{folder}: not a run folder, as it has neither args.yaml nor metrics.json", remedy)
-    args = YAML.load(folder / "args.yaml") if (folder / "args.yaml").is_file() else {}
+    args = YAML.load(folder / "args.yaml") if (folder / "args.yaml").is_file() else _validated(folder)
     target = Path(out) if out else folder / "report.html"
     with atomic_write(target) as f:
         f.write(document(f"Run {folder.resolve().name}", _parts(folder, args)))
     LOGGER.info(f"Report saved to {colorstr('bold', str(target))}")
     return target
+
+
+def _validated(folder: Path) -> dict[str, Any]:
+    """Model and data of a folder that a validation has written."""
+    record = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return {name: record[name] for name in ("model", "data") if record.get(name)}
 
 
 def _parts(folder: Path, args: Mapping[str, Any]) -> Iterator[str]:
@@ -80,7 +100,7 @@ def _metrics(folder: Path) -> Iterator[str]:
         for title, records in data.items():
             if isinstance(records, list) and records:
                 rows = [tuple(records[0]), *(tuple(_shown(v) for v in record.values()) for record in records)]
-                yield f"<h2>{escape(title.replace('_', ' '))}</h2>" + table_html(rows)
+                yield f"<h2>{escape(TABLE_TITLES.get(title, title.replace('_', ' ')))}</h2>" + table_html(rows)
 
 
 def _final_metrics(folder: Path) -> Iterator[str]:
@@ -120,8 +140,18 @@ def _epochs(folder: Path) -> Iterator[str]:
         return
     rows = [tuple(c.strip() for c in row) for row in csv.reader(io.StringIO(file.read_text(encoding="utf-8")))]
     if len(rows) > 1:
+        if not (folder / "results.png").is_file():
+            yield f'<div class="tall">{_curves(folder)}</div>'
         shown = [rows[0], *(tuple(_rounded(c) for c in row) for row in rows[1:][-LAST_ROWS:])]
         yield f"<h2>Epochs: the last {len(shown) - 1} of {len(rows) - 1}</h2>" + table_html(shown)
+
+
+def _curves(folder: Path) -> str:
+    """The curves of results.csv, of a run that has drawn none."""
+    tables = read_tables({folder.name: [folder]})
+    with TemporaryDirectory() as place:
+        files = draw_run_bands(tables, Path(place) / "curves", columns_of(tables), "png")
+        return picture_file(files[0], TITLES["results"]) if files else ""
 
 
 def _rounded(cell: str) -> str:

@@ -6,6 +6,7 @@ figure is readable in grey.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from ultralytics.utils.plotting.figure import figure_bytes, new_figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
 
 COLUMN_WIDTH = 3.4
 """Inches: a column of the two-column styles of IEEE (3.5) and CVPR (3.25) takes it nearly unscaled."""
@@ -110,6 +112,13 @@ def label_below(figure: Figure, axes: Axes, names: Sequence[str], columns: int =
     shown = [short_name(name) for name in labels]
     for count in range(min(columns, len(names)), 0, -1):
         legend = figure.legend(handles, shown, loc="outside lower center", ncols=count)
-        if count == 1 or legend.get_window_extent().width <= figure.bbox.width:
+        if count == 1 or width_of(legend) <= figure.bbox.width:
             return
         legend.remove()
+
+
+def width_of(legend: Legend) -> float:
+    """Return the pixels that a legend takes across; letters that the font does not have count as its boxes."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        return float(legend.get_window_extent().width)
