@@ -249,6 +249,8 @@ TRAITS = {
     Trait.MATCHING: "loss box_loss nwd_weight aux_groups",
     Trait.SHAPE: "rect",
     Trait.GAIN: "box cls dfl cls_pw",
+    Trait.NAMES_FILE: "data pretrained distill_model recipe modules",
+    Trait.GIVEN: "optimizer lr0 momentum warmup_epochs letterbox",
     Trait.SAME_RESULT: "plots verbose workers save_period profile device",
 }
 

@@ -51,6 +51,10 @@ class Trait(Flag):
     """Shapes batches by aspect ratio; acts in families that take inputs of any shape."""
     EVERY_MODE = auto()
     """Has a meaning in every mode, so the help of each mode lists it."""
+    NAMES_FILE = auto()
+    """Names files, which a plan looks for beside itself."""
+    GIVEN = auto()
+    """Acts otherwise when the user gives it, even with the value that it would have had."""
 
 
 @dataclass(frozen=True)

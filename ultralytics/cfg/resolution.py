@@ -121,13 +121,13 @@ def drop_foreign(args: Args, acting: Trait) -> Args:
     return args.without([key.name for key in idle], **{key.name: key.default for key in idle})
 
 
-REPEATED_VIEWS = ("slice", "overlap", "augment")
+REPEATED_VIEW_ARGS = ("slice", "overlap", "augment")
 """Arguments that let val and predict see an image more than once."""
 
 
 def refuse_views(given: Mapping[str, Any], tool: str, remedy: str) -> None:
     """Raise ConfigError where a tool that sees each image once is asked for more views of it."""
-    for name in REPEATED_VIEWS:
+    for name in REPEATED_VIEW_ARGS:
         if name in given and not KEYS[name].is_off(given[name]):
             raise ConfigError(f"{name}={given[name]} has no effect on {tool}: it sees each image once", remedy)
 

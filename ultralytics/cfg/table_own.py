@@ -17,7 +17,7 @@ OWN: tuple[Key, ...] = (
         k.WORD,
         "auto",
         "set of training arguments: auto, or a file of cfg/recipes",
-        traits=T.SELECTS | T.SHOWN,
+        traits=T.SELECTS | T.SHOWN | T.NAMES_FILE,
     ),
     Key("backbone_lr_ratio", k.FLOAT, 1.0, "rate of the backbone as a multiple of lr0", low=0),
     Key("clip_norm", k.FLOAT, 0.1, "largest norm of all gradients together; 0 does not clip", low=0),
@@ -148,7 +148,7 @@ OWN: tuple[Key, ...] = (
         None,
         "Python files with registered blocks",
         nullable=True,
-        traits=T.RESUME | T.INFO | T.EVERY_MODE,
+        traits=T.RESUME | T.INFO | T.EVERY_MODE | T.NAMES_FILE,
     ),
     Key(
         "letterbox",
@@ -157,7 +157,7 @@ OWN: tuple[Key, ...] = (
         "keep the aspect ratio and pad (true), or stretch to the square; null: as the model's family",
         nullable=True,
         only="detect",
-        traits=T.WEIGHTS | T.EXPORT_VAL | T.EVERY_MODE,
+        traits=T.WEIGHTS | T.EXPORT_VAL | T.EVERY_MODE | T.GIVEN,
     ),
     Key(
         "slice",

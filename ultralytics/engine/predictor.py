@@ -234,6 +234,12 @@ class BasePredictor(CallbackMixin):
         height, width = size if isinstance(size, list) else (size, size)
         return size_taken(self.model, (int(height), int(width)))
 
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the network input in px; before a source is opened, what the arguments ask for."""
+        height, width = self.imgsz
+        return (height, width) if height and width else self._network_size(None)
+
     def holds(self, network: Any) -> bool:
         """Whether `model` is a copy of this network as it is now; an exported file does not change."""
         if self._version is None:
@@ -408,9 +414,7 @@ class BasePredictor(CallbackMixin):
 
     def pre_transform(self, im: list[Image]) -> list[Image]:
         """Resize images to the network input: stretched, or padded where `letterbox` or the family wants it."""
-        height, width = self.imgsz
-        size = (height, width) if height and width else self._network_size(None)  # before a source is opened
-        resize = LetterBox(size, scale_fill=not letterboxes(self.model, self.args.letterbox))
+        resize = LetterBox(self.input_size, scale_fill=not letterboxes(self.model, self.args.letterbox))
         if self.channels == 1:
             im = [np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)[..., None] for image in im]
         return [resize(image=image) for image in im]

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ultralytics.cfg.resolution import load_recipe
-from ultralytics.cfg.schema import KEYS, Trait
+from ultralytics.cfg.schema import KEYS, Trait, keys_with
 from ultralytics.data.build import fraction_of
 from ultralytics.data.paths import list_images, pick_fraction
 from ultralytics.data.utils import check_det_dataset
@@ -38,8 +38,6 @@ PROBE_STEPS, PROBE_SECONDS = 5, 5.0
 WEIGHT_COPIES = 5
 """Copies of the weights in a run folder: best.pt one, last.pt the network, its average and two moments of AdamW."""
 PLOTS_MB = 4.0
-BY_ITSELF = frozenset({"optimizer", "lr0", "momentum", "warmup_epochs", "letterbox"})
-"""Arguments that act otherwise when the user gives them, even with the value that they would have had."""
 USUAL_NOISE = 0.007
 """Deviation of AP50-95 between seeds that the announcement assumes; the report measures that of the study."""
 VAL_COST = 1 / 3
@@ -115,7 +113,8 @@ def settled_arguments(variant: Variant, images: int) -> tuple[str, dict[str, Any
         steps = math.ceil(images / (batch if batch >= 1 else 16)) * epochs
         recipe, _ = choose_recipe(images, steps, isinstance(args.get("pretrained"), str), epochs)
     settled = {**{name: key.default for name, key in KEYS.items()}, **load_recipe(recipe)}
-    return recipe, {k: v for k, v in args.items() if k in BY_ITSELF or v != settled.get(k)}
+    decisive = keys_with(Trait.GIVEN)
+    return recipe, {k: v for k, v in args.items() if k in decisive or v != settled.get(k)}
 
 
 def model_yaml(variant: Variant) -> dict[str, Any]:

@@ -249,12 +249,7 @@ class _Reader:
         except UserError as e:
             place = "" if f"{self.file}:" in str(e) else f"{self.place(key)}: "
             raise type(e)(f"{place}{e}") from None
-        for name in ("data", "pretrained", "distill_model", "recipe", "modules"):
-            given = values.get(name)
-            if isinstance(given, str):
-                values[name] = self.path(given)
-            elif isinstance(given, (list, tuple)):
-                values[name] = [self.path(str(file)) for file in given]
+        values.update(self.files(values))
         recipe = str(values.get("recipe") or "auto")
         if recipe != "auto":
             try:
@@ -262,6 +257,13 @@ class _Reader:
             except UserError as e:
                 raise type(e)(f"{self.place((*key, 'recipe'))}: {e}") from None
         return values
+
+    def files(self, values: Mapping[str, Any]) -> dict[str, str | list[str]]:
+        """Return the arguments that name files, with those that lie beside the plan found."""
+        given = {name: values[name] for name in keys_with(Trait.NAMES_FILE) if name in values}
+        one = {name: self.path(value) for name, value in given.items() if isinstance(value, str)}
+        several = {name: value for name, value in given.items() if isinstance(value, (list, tuple))}
+        return {**one, **{name: [self.path(str(file)) for file in value] for name, value in several.items()}}
 
     def edits(self, key: KeyPath, value: Mapping[str, Any]) -> list[Edit]:
         """The rows to put in, in the order of the file."""

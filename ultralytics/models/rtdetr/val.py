@@ -403,8 +403,8 @@ class RTDETRValidator(BaseValidator):
                 log_table(table)
             self.on_plot(written[-1])
         if self.drawing or self.args.save_json:
-            provenance = {"model": str(self.args.model), "data": str(self.args.data), "images": self.seen}
-            provenance["precision"] = self.precision
+            sources = {"model": str(self.args.model), "data": str(self.args.data)}
+            provenance = {**sources, "images": self.seen, "precision": self.precision}
             if self.args.match != "top-k":
                 provenance["match"] = self.args.match
             write_tables(self.metrics.tables(), self.folder, "metrics", provenance)
@@ -437,11 +437,9 @@ class RTDETRValidator(BaseValidator):
 
     def pred_to_json(self, predn: Prediction, pbatch: ImageTruth) -> None:
         """Add an image's rows to `jdict`, in COCO's form: boxes left, top, width, height in original pixels."""
-        im_file = pbatch["im_file"]
-        stem = Path(im_file).stem
+        im_file, stem = pbatch["im_file"], Path(pbatch["im_file"]).stem
         image_id = None if self.annotations is None else self.annotations.image_id(im_file)
-        if image_id is None:
-            image_id = int(stem) if stem.isdecimal() else stem
+        image_id = image_id if image_id is not None else int(stem) if stem.isdecimal() else stem
         boxes = xyxy2ltwh(predn["bboxes"]).tolist()
         self.jdict += [
             {
@@ -474,8 +472,7 @@ class RTDETRValidator(BaseValidator):
 
 def without_crowd(pbatch: ImageTruth) -> ImageTruth:
     """Return the labels of an image without regions that hold any number of objects."""
-    crowd = pbatch.get("crowd")
-    if crowd is None:
+    if (crowd := pbatch.get("crowd")) is None:
         return pbatch
     return {**pbatch, "cls": pbatch["cls"][~crowd], "bboxes": pbatch["bboxes"][~crowd]}
 

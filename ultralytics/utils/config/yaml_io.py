@@ -7,7 +7,7 @@ and dates stay text. Nothing but plain values can come out of a file.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
@@ -187,11 +187,15 @@ def _syntax_error(name: str, text: str, error: yaml.MarkedYAMLError) -> ConfigEr
     problem = error.problem or error.context
     if opened is not None:
         problem = f"{problem}; is the bracket that opens here closed?"
-    hints = []
-    for line in sorted({number, error.problem_mark.line + 1 if error.problem_mark else number}):
-        content = (text.split("\n") + [""] * line)[line - 1]
-        hints += [f"line {line} has {FOREIGN[letter]}" for letter in content if letter in FOREIGN]
-    return ConfigError(f"{name}:{number}: not valid YAML: {problem}", *list(dict.fromkeys(hints))[:2])
+    numbers = sorted({number, error.problem_mark.line + 1 if error.problem_mark else number})
+    return ConfigError(f"{name}:{number}: not valid YAML: {problem}", *_foreign_characters(text, numbers)[:2])
+
+
+def _foreign_characters(text: str, numbers: Iterable[int]) -> list[str]:
+    """Return a hint for each character of these lines, counted from 1, that stands where YAML has another one."""
+    lines = dict(enumerate(text.split("\n"), 1))
+    found = ((n, letter) for n in numbers for letter in lines.get(n, "") if letter in FOREIGN)
+    return [f"line {n} has {FOREIGN[letter]}" for n, letter in dict.fromkeys(found)]
 
 
 def _read(path: Path) -> str:

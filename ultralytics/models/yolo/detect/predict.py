@@ -37,5 +37,5 @@ class DetectionPredictor(RTDETRPredictor):
             or self.channels == 1
         ):
             return super().pre_transform(im)
-        fit = LetterBox((self.imgsz[0], self.imgsz[1]), auto=True, stride=max(int(self.model.stride), 32))
+        fit = LetterBox(self.input_size, auto=True, stride=max(int(self.model.stride), 32))
         return [fit(image=image) for image in im]
