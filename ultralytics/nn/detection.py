@@ -30,7 +30,7 @@ from ultralytics.utils.log import LOGGER
 
 
 @lru_cache(maxsize=64)
-def _of_family(cls: type[DetectionModel], network: type[YamlModel]) -> type[DetectionModel]:
+def _of_family(cls: type[Any], network: type[Any]) -> type[DetectionModel]:
     """Return `cls` with the network class of a family as its further base: what `cls` replaces is called first."""
 
     def reduce(self: DetectionModel, protocol: SupportsIndex) -> tuple[Any, ...]:

@@ -166,10 +166,11 @@ def plt_settings(
         def call(*args: object, **kwargs: object) -> Result:
             import matplotlib.pyplot as plt
 
+            settings: Any = dict(rcparams or {"font.size": 11})  # names of settings are checked by matplotlib
             before = plt.get_backend()
             plt.switch_backend(backend)
             try:
-                with plt.rc_context(dict(rcparams or {"font.size": 11})):
+                with plt.rc_context(settings):
                     return func(*args, **kwargs)
             finally:
                 plt.switch_backend(before)
