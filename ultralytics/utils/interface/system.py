@@ -166,11 +166,11 @@ def plt_settings(
         def call(*args: object, **kwargs: object) -> Result:
             import matplotlib.pyplot as plt
 
-            settings: Any = dict(rcparams or {"font.size": 11})  # names of settings are checked by matplotlib
             before = plt.get_backend()
+            values: Any = dict(rcparams or {"font.size": 11})  # matplotlib's stubs list each key
             plt.switch_backend(backend)
             try:
-                with plt.rc_context(settings):
+                with plt.rc_context(values):
                     return func(*args, **kwargs)
             finally:
                 plt.switch_backend(before)
