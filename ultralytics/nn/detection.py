@@ -32,7 +32,7 @@ from ultralytics.utils.tables import names_by_id
 
 
 @lru_cache(maxsize=64)
-def _of_family(cls: type[DetectionModel], network: type[YamlModel]) -> type[DetectionModel]:
+def _of_family(cls: type[Any], network: type[Any]) -> type[DetectionModel]:
     """Return `cls` with the network class of a family as its further base: what `cls` replaces is called first."""
 
     def reduce(self: DetectionModel, protocol: SupportsIndex) -> tuple[Any, ...]:
