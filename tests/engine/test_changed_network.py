@@ -57,9 +57,9 @@ def test_a_forward_that_is_set_on_a_module_runs(model: RTDETR, layer: int) -> No
     calls: list[int] = []
     plain = module.forward
 
-    def counted(*inputs: Any) -> Any:
+    def counted(*inputs: Any, **others: Any) -> Any:
         calls.append(1)
-        return plain(*inputs)
+        return plain(*inputs, **others)
 
     module.forward = counted
     for amp in (True, False):
