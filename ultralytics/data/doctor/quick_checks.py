@@ -41,14 +41,15 @@ class LabelledSet(Protocol):
 
 
 def preflight(
-    train: LabelledSet, val: LabelledSet | None = None, *, queries: int = 300, imgsz: int = 640
+    train: LabelledSet, val: LabelledSet | None = None, *, queries: int | None = 300, imgsz: int = 640
 ) -> list[Finding]:
     """Return what is wrong with the scanned splits of a run, worst first; an empty list means nothing was seen.
 
-    `queries` is the number of queries of the model's head (`RTDETRDecoder.num_queries`), `imgsz` the side of its input
-    in pixels. Checked are class ids, numbers and units of the label rows, unreadable files, boxes without area or
-    below two pixels, boxes given twice, images with more objects than queries, and images of `train` whose bytes
-    appear in `val` as well. The caller decides what to do about errors; the findings print as one line each.
+    `queries` is the number of queries of the model's head (`RTDETRDecoder.num_queries`), None for a head without any,
+    and `imgsz` the side of its input in pixels. Checked are class ids, numbers and units of the label rows, unreadable
+    files, boxes without area or below two pixels, boxes given twice, images with more objects than queries, and images
+    of `train` whose bytes appear in `val` as well. The caller decides what to do about errors; the findings print as
+    one line each.
     """
     findings = []
     for split, data in (("train", train), ("val", val)):
@@ -60,14 +61,14 @@ def preflight(
     return worst_first(findings)
 
 
-def check_labels(labels: Sequence[LabelDict], split: str, queries: int, imgsz: int) -> list[Finding]:
+def check_labels(labels: Sequence[LabelDict], split: str, queries: int | None, imgsz: int) -> list[Finding]:
     """Return findings about the boxes of a split: too many in an image, too small, given twice."""
     table = LabelTable.from_dicts(labels)
     boxes, owners, number = table.bboxes.values, table.bboxes.owners, table.bboxes.counts
     small = boxes[:, 2:].min(1) * imgsz < TINY_PX  # (T,)
     many = _QUERIES._replace(what=_QUERIES.what.format(queries))
     groups = (
-        ("queries", many, number * (number > queries), "objects", False),
+        ("queries", many, number * (number > (np.inf if queries is None else queries)), "objects", False),
         ("tiny", _TINY, np.bincount(owners[small], minlength=len(table)), "box(es)", True),
         ("twice", _TWICE, _repeats(boxes, owners, len(table)), "box(es)", True),
     )

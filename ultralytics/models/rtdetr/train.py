@@ -155,7 +155,7 @@ class RTDETRTrainer(BaseTrainer):
         same = self._is_trial()
         if same:
             LOGGER.warning("training and validation images are the same: the metrics do not apply to other images")
-        queries = int(getattr(self.model.model[-1], "num_queries", 300))
+        queries = getattr(self.model.model[-1], "num_queries", None)  # heads that ask every place have none
         report_findings(preflight(train, None if same else test, queries=queries, imgsz=self.imgsz))
 
     def _is_trial(self) -> bool:
