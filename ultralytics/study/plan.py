@@ -249,6 +249,11 @@ class _Reader:
         except UserError as e:
             place = "" if f"{self.file}:" in str(e) else f"{self.place(key)}: "
             raise type(e)(f"{place}{e}") from None
+        self.find_files(key, values)
+        return values
+
+    def find_files(self, key: KeyPath, values: dict[str, Any]) -> None:
+        """Replace the files among the arguments by their paths, and look whether the recipe exists."""
         for name in ("data", "pretrained", "distill_model", "recipe", "modules"):
             given = values.get(name)
             if isinstance(given, str):
@@ -261,7 +266,6 @@ class _Reader:
                 load_recipe(recipe)
             except UserError as e:
                 raise type(e)(f"{self.place((*key, 'recipe'))}: {e}") from None
-        return values
 
     def edits(self, key: KeyPath, value: Mapping[str, Any]) -> list[Edit]:
         """The rows to put in, in the order of the file."""

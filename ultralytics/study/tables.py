@@ -162,7 +162,7 @@ def _untested(rows: Sequence[Judgement]) -> Iterator[str]:
 
 
 def _doubts(findings: Findings) -> Iterator[str]:
-    """Yield what makes the numbers doubtful: unequal noise, weights chosen on the reported split, equal arms."""
+    """Yield what makes the numbers ambiguous: unequal noise, weights chosen on the reported split, equal arms."""
     values = findings.values()
     if findings.variance == "pooled" and (pair := unequal_noise(values)) is not None:
         yield f"The noise of {pair[1]} is larger than that of {pair[0]} beyond chance: use variance: own."

@@ -138,8 +138,8 @@ def _named_slot(spec: Mapping[str, Any], plan: ModelSpec, layer: int | str, last
     if not isinstance(slot, bool) and isinstance(slot, int) and 0 <= slot <= last:
         return slot
     problem = f"{key}={layer!r}: give the index of a layer, 0 to {last}, or the name of a row"
-    alike = [str(k + plan.shift) for k, row in enumerate(rows) if row[2] == layer]
-    raise ModelYAMLError(problem, *([f"rows with the module {layer}: {', '.join(alike)}"] if alike else []))
+    same = [str(k + plan.shift) for k, row in enumerate(rows) if row[2] == layer]
+    raise ModelYAMLError(problem, *([f"rows with the module {layer}: {', '.join(same)}"] if same else []))
 
 
 def _renumbered(written: object, layer: LayerSpec, slot: int, new_slot: int) -> object:

@@ -7,9 +7,7 @@ from collections import Counter
 from ultralytics.data.formats import open_reader
 from ultralytics.data.labels.cache import cached_scan
 from ultralytics.data.paths import list_images
-from ultralytics.data.utils import check_det_dataset
-
-SPLITS = ("train", "val", "test")
+from ultralytics.data.utils import SPLITS, check_det_dataset
 
 
 def data_rows(data: str) -> list[tuple[str, ...]]:
