@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from tests.study.runs import jobs, outcome
-from ultralytics.study import engines
 from ultralytics.study.engines import LocalEngine, RayEngine, SlurmEngine, make_engine
 from ultralytics.study.jobs import OUTCOME, StudyJob
 from ultralytics.study.worker import write_failure
@@ -140,7 +139,7 @@ def test_a_slow_disk_and_a_silent_squeue_are_not_failures(
         if next(looks) == 3:
             outcome("a", 0, 0.5, job.path).save(job.path)
 
-    monkeypatch.setattr(engines.time, "sleep", sleep)
+    monkeypatch.setattr("ultralytics.study.engines.time.sleep", sleep)
     ended: list[str] = []
     SlurmEngine(tmp_path / "slurm", {}).run([job], lambda job, reason: ended.append(reason))
     assert ended == [""] and next(looks) == 4

@@ -89,7 +89,7 @@ def load_plan(source: str | Path | Mapping[str, Any]) -> StudyPlan:
     """
     if isinstance(source, Mapping):
         return _Reader(Path("plan"), dict(source), {}).plan()
-    return _Reader(Path(source), *load_with_lines(source)).plan()
+    return _Reader(Path(source), *load_with_lines(Path(source))).plan()
 
 
 def _is_augmentation(key: Any, value: Any) -> bool:
