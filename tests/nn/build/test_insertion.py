@@ -100,6 +100,7 @@ def test_names_stand_for_rows() -> None:
     [
         (lambda rows: rows["head"][0].__setitem__(0, "p4"), "layer 6 (AIFI): from is 'p4', and no row has this name"),
         (lambda rows: rows["head"][0].__setitem__(0, "pp3"), "did you mean p3?"),
+        (lambda rows: rows["head"].__setitem__(0, ["p4"]), "from is 'p4', and no row has this name"),
         (lambda rows: rows["head"][0].append({"name": "p3"}), "the name 'p3' is given twice, first to layer 3"),
         (lambda rows: rows["head"][0].append({"nam": "q"}), "the fifth item of a row is its name"),
         (lambda rows: rows["head"][0].append({"name": 7}), "the fifth item of a row is its name"),

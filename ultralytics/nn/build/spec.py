@@ -364,7 +364,9 @@ class _Reader:
         rows = [data[part][k] for part, k in keys]
 
         def fail(k: int, problem: str, hint: str) -> NoReturn:
-            module = rows[k][2] if isinstance(rows[k][2], str) else ""
+            row = rows[k]
+            named = isinstance(row, list) and len(row) > 2 and isinstance(row[2], str)
+            module = row[2] if named else ""
             raise _row_error(self.place(keys[k]), k + shift, module, problem, hint)
 
         first = rows[0][:4] if isinstance(rows[0], list) else rows[0]
