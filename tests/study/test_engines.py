@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -139,7 +140,7 @@ def test_a_slow_disk_and_a_silent_squeue_are_not_failures(
         if next(looks) == 3:
             outcome("a", 0, 0.5, job.path).save(job.path)
 
-    monkeypatch.setattr("ultralytics.study.engines.time.sleep", sleep)
+    monkeypatch.setattr("ultralytics.study.engines.time", SimpleNamespace(sleep=sleep))
     ended: list[str] = []
     SlurmEngine(tmp_path / "slurm", {}).run([job], lambda job, reason: ended.append(reason))
     assert ended == [""] and next(looks) == 4

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -136,7 +137,7 @@ def test_a_variant_that_fails_is_reported_and_the_others_are_judged(
 
 def test_the_time_left_is_that_of_the_runs_that_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter((0.0, 60.0, 90.0))
-    monkeypatch.setattr("ultralytics.study.run_study.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("ultralytics.study.run_study.time", SimpleNamespace(monotonic=lambda: next(clock)))
     pace = run_study.Pace(4, processes=2)
     assert [pace.left() for _ in range(4)] == ["", "; about 1:00 left", "; about 0:30 left", ""]
 
