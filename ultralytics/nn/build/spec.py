@@ -364,9 +364,7 @@ class _Reader:
         rows = [data[part][k] for part, k in keys]
 
         def fail(k: int, problem: str, hint: str) -> NoReturn:
-            row = rows[k]
-            named = isinstance(row, list) and len(row) > 2 and isinstance(row[2], str)
-            module = row[2] if named else ""
+            module = next((item for item in rows[k][2:3] if isinstance(item, str)), "")  # a short row has none
             raise _row_error(self.place(keys[k]), k + shift, module, problem, hint)
 
         first = rows[0][:4] if isinstance(rows[0], list) else rows[0]
