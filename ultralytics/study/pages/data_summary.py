@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 from ultralytics.data.formats import open_reader
 from ultralytics.data.labels.cache import cached_scan
@@ -24,7 +25,7 @@ def data_rows(data: str) -> list[tuple[str, ...]]:
     for split in (s for s in SPLITS if table.get(s)):
         reader = open_reader(table, table[split], list_images(table[split]), split=split)
         desc = f"{split}: reading labels"
-        labels = cached_scan(reader.cache_path, lambda r=reader, d=desc: r.scan(d), reader.key(), desc).labels
+        labels = cached_scan(reader.cache_path, partial(reader.scan, desc), reader.key(), desc).labels
         boxes = Counter(int(c) for label in labels for c in label["cls"].ravel().tolist())
         empty = sum(not len(label["cls"]) for label in labels)
         counts = (len(labels), empty, sum(boxes.values()), *(boxes[c] for c in names))
