@@ -31,7 +31,7 @@ def iou_where_both_see(a: list[float], cut_a: list[bool], b: list[float], cut_b:
 def by_loops(found: ViewBoxes) -> list[tuple[int, float, list[float]]]:
     """The clusters as class, score and box; every fused box is computed again from its members."""
     rows = [tuple(column[i].tolist() for column in found) for i in range(len(found.boxes))]
-    rows.sort(key=lambda r: (any(r[4]), -r[1]))
+    rows.sort(key=lambda r: -r[1])
     clusters: list[list[Any]] = []
 
     def fused(members: list[Any]) -> tuple[list[float], list[bool]]:

@@ -55,14 +55,14 @@ def cut_sides(boxes: Floats, view: tuple[float, ...], inner: tuple[bool, ...], m
 def fuse_boxes(found: ViewBoxes, iou: float = MATCH_IOU) -> Fused:
     """Join the boxes of each class that show one object.
 
-    Boxes are taken in the order of their score, those that no edge has cut first. A box joins the cluster of its class
+    Boxes are taken in the order of their score. A box joins the cluster of its class
     whose fused box it overlaps most, if by more than `iou`, and if the cluster has no box of the same view yet: the
     boxes of one view are different objects. Where a box is cut, both are compared as far as the view of the box
     reaches, and likewise for the cluster. A side of the fused box is the mean over the members that are not cut there,
     weighted by score; where all are cut, it is the outermost. The score of a cluster is its best: unlike the models
     of an ensemble, views that miss an object may just not show enough of it.
     """
-    order = np.lexsort((-found.scores, found.cut.any(1)))
+    order = np.argsort(-found.scores, kind="stable")
     parts = [_fuse_class(found, order[found.classes[order] == c], iou) for c in np.unique(found.classes)]
     if not parts:
         return Fused(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))
