@@ -193,6 +193,7 @@ def test_tensors_have_the_channels_of_the_network(channels: int, given: int, bat
         (b"nonsense", ConfigError),
         (np.zeros((4, 4, 7), np.uint8), ConfigError),
         (np.zeros((0, 4, 3), np.uint8), ConfigError),
+        (np.full((4, 4, 3), "im0.png"), ConfigError),
         ([np.zeros((4, 4, 3), np.uint8), object()], ConfigError),
         ("rtsp://127.0.0.1:9/none", NotFoundError),
         ([np.zeros((4, 4, 3), np.uint8), "clip.avi"], ConfigError),

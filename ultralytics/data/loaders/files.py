@@ -426,6 +426,8 @@ def to_bgr(item: object, number: int = 0) -> tuple[str, Pixels]:
         file = getattr(item, "filename", "") or name
         return str(file), pil_to_bgr(item)
     if isinstance(item, np.ndarray):
+        if item.dtype.kind not in "biuf":
+            raise ConfigError(f"source: item {number} is an array of {item.dtype}, not of numbers")
         return name, as_bgr(as_uint8(item))
     raise ConfigError(f"source: item {number} is a {type(item).__name__}, not an image, array or bytes")
 
