@@ -286,6 +286,8 @@ STOPS = ("SIGINT", "SIGTERM", "SIGHUP", "closed terminal", "killed worker")
 
 def main() -> None:
     """Do everything and print one line each."""
+    if any("=" not in word for word in sys.argv[1:]):
+        raise SystemExit(__doc__)
     given = dict(word.split("=", 1) for word in sys.argv[1:])
     network = given.pop("network", "rtdetr")
     options = {"kills": 30, "stops": 3, "seed": 0, **{name: int(value) for name, value in given.items()}}
