@@ -24,7 +24,7 @@ from ultralytics.nn.build.spec import ModelSpec, load_model_yaml
 from ultralytics.nn.checkpoint.format import pack_model, read_checkpoint
 from ultralytics.nn.checkpoint.remap import remap_weights
 from ultralytics.nn.transfer import TransferReport
-from ultralytics.utils.errors import CheckpointError
+from ultralytics.utils.errors import CheckpointError, ConfigTypeError
 from ultralytics.utils.tables import names_by_id
 
 
@@ -75,6 +75,8 @@ class YamlModel(BaseModel):
 
     @names.setter
     def names(self, names: Mapping[int, str] | Sequence[str] | None) -> None:
+        if not isinstance(names, (Mapping, Sequence)) and names is not None:
+            raise ConfigTypeError(f"names={names!r}: give class names by id, or a list of them")
         self.__dict__["names"] = {} if names is None else names_by_id(names)
 
     def check_last_row(self, spec: ModelSpec, last: PlannedLayer) -> None:

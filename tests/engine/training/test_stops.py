@@ -69,8 +69,8 @@ class Numbers(Dataset[int]):
     def __len__(self) -> int:
         return 16
 
-    def __getitem__(self, key: tuple[int, int]) -> int:
-        index = key[1]
+    def __getitem__(self, key: int) -> int:
+        index = int(key)
         if index == 5 and self.failure == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         if index == 5 and self.failure == "data":

@@ -131,8 +131,7 @@ def test_such_a_file_cannot_be_resumed(tmp_path):
 )
 def test_wrong_attributes(tmp_path, change):
     model = tiny(nc=3)
-    for key, value in change.items():
-        setattr(model, key, value)
+    model.__dict__.update(change)
     torch.save({"model": model}, tmp_path / "x.pt")
     try:
         loaded, _ = load_checkpoint(tmp_path / "x.pt")

@@ -64,7 +64,6 @@ _OTHER_HEADS = "use Detect or RTDETRDecoder instead; heads of other tasks are no
 ABSENT_NAMES: Mapping[str, Mapping[str, str]] = {
     "ultralytics.cfg": {
         **dict.fromkeys(("TASK2DATA", "TASK2MODEL", "TASK2METRIC"), _TASK_TABLE),
-        "handle_yolo_settings": "use `yolo settings` instead",
         "handle_yolo_hub": "use files instead; a hosted service is not part of this package",
     },
     "ultralytics.data.build": {
@@ -76,7 +75,6 @@ ABSENT_NAMES: Mapping[str, Mapping[str, str]] = {
         "classify_transforms": "use ultralytics.data.classify instead",
     },
     "ultralytics.data.loaders": {
-        "autocast_list": "use predict with the list instead, which reads paths, arrays and PIL images",
         "get_best_youtube_url": "use a video file or a stream's address instead",
     },
     "ultralytics.data.utils": {
