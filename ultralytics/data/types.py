@@ -17,7 +17,7 @@ from ultralytics.utils.torch_tools.arrays import Float32Array, Float64Array, Pix
 
 
 class EpochIndex(int):
-    """The index of a sample that also knows the epoch which it is drawn for; to everybody else it is an integer."""
+    """The index of a sample that also knows the epoch which it is drawn for; elsewhere it is an integer."""
 
     epoch: int
 

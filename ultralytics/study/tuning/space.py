@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from ultralytics.cfg.renames import check_names
 from ultralytics.cfg.schema import KEYS, Trait
@@ -43,8 +43,7 @@ class Choices:
 
     def suggest(self, trial: optuna.trial.Trial, name: str) -> str | int | float | bool:
         """Let a trial choose a value."""
-        chosen: str | int | float | bool = trial.suggest_categorical(name, self.values)
-        return chosen
+        return cast("str | int | float | bool", trial.suggest_categorical(name, self.values))
 
 
 Axis: TypeAlias = Range | Choices
