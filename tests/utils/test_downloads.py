@@ -111,7 +111,7 @@ def evil_zip(path: Path, name: str) -> Path:
     return path
 
 
-def evil_tar(path: Path, info: tarfile.TarInfo) -> Path:
+def tar_of(path: Path, info: tarfile.TarInfo) -> Path:
     with tarfile.open(path, "w:gz") as t:
         t.addfile(info, io.BytesIO(b"x" * info.size))
     return path
@@ -125,15 +125,25 @@ def test_a_zip_cannot_write_outside(name: str, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["in.zip"]
 
 
+def test_a_tar_is_unpacked(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("set/a.txt")
+    info.size = 3
+    folder = unpack(tar_of(tmp_path / "in.tar.gz", info))
+    assert (folder / "set/a.txt").read_text() == "xxx"
+
+
+@pytest.mark.parametrize("python", ["with tarfile's filter", "older"])
 @pytest.mark.parametrize("kind", ["up", "link"])
-def test_a_tar_cannot_write_outside(kind: str, tmp_path: Path) -> None:
+def test_a_tar_cannot_write_outside(kind: str, python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if python == "older":
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
     info = tarfile.TarInfo("../out.txt" if kind == "up" else "link")
     if kind == "link":
         info.type, info.linkname = tarfile.SYMTYPE, "/etc"
     else:
         info.size = 1
     with pytest.raises(ConfigError, match="unpacked"):
-        unpack(evil_tar(tmp_path / "in.tar.gz", info))
+        unpack(tar_of(tmp_path / "in.tar.gz", info))
     assert [p.name for p in tmp_path.iterdir()] == ["in.tar.gz"]
 
 

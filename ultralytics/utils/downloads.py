@@ -154,8 +154,16 @@ def _unzip(archive: Path, folder: Path) -> None:
 
 def _untar(archive: Path, folder: Path) -> None:
     with tarfile.open(archive) as t:
-        _check_size(archive, sum(m.size for m in t.getmembers()))
-        t.extractall(folder, filter="data")  # refuses links and entries that lead outside
+        members = t.getmembers()
+        _check_size(archive, sum(m.size for m in members))
+        if hasattr(tarfile, "data_filter"):
+            t.extractall(folder, filter="data")  # refuses links and entries that lead outside
+            return
+        root = folder.resolve()  # Python before 3.10.12, and 3.11 before 3.11.4, has no such filter
+        for member in members:
+            if not (member.isfile() or member.isdir()) or not (root / member.name).resolve().is_relative_to(root):
+                raise tarfile.ExtractError(f"{member.name!r} is not a file or folder within the archive's own")
+        t.extractall(folder, members)
 
 
 _IN_INTERFACE = dict.fromkeys(
