@@ -15,12 +15,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from common import HERE
+from detection import demo_yaml
 
 from ultralytics import RTDETR
-from ultralytics.data.demo import DEMO_CLASSES, generate_demo
+from ultralytics.data.demo import generate_demo
 from ultralytics.engine.results import Results
 
-HERE = Path(__file__).parent
 TILE = 440  # px, height of a tile
 TRAINING = {
     "imgsz": 192,
@@ -40,14 +41,6 @@ TRAINING = {
     "val": False,
     "plots": False,
 }
-
-
-def data_yaml(folder: Path) -> Path:
-    """Draw the images and return the YAML of the set."""
-    generate_demo(folder / "set", train=300, val=24, imgsz=320)
-    path = folder / "data.yaml"
-    path.write_text(f"path: {folder / 'set'}\ntrain: images/train\nval: images/val\nnames: {list(DEMO_CLASSES)}\n")
-    return path
 
 
 def picture(model: RTDETR, images: list[Path], conf: float) -> np.ndarray:
@@ -75,14 +68,14 @@ def main() -> None:
     options = parser.parse_args()
     work = options.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
-    data = data_yaml(work)
+    data = demo_yaml(generate_demo(work / "set", train=300, val=24, imgsz=320))
     weights = options.weights
     if weights is None:
         model = RTDETR(str(HERE / "rtdetr-tiny-l.yaml"))
-        model.train(data=str(data), project=str(work), name="train", **TRAINING)
+        model.train(data=data, project=str(work), name="train", **TRAINING)
         weights = model.trainer.last
     model = RTDETR(str(weights))
-    print(f"mAP50 {model.val(data=str(data), imgsz=TRAINING['imgsz'], workers=0, plots=False).box.map50:.3f}")
+    print(f"mAP50 {model.val(data=data, imgsz=TRAINING['imgsz'], workers=0, plots=False).box.map50:.3f}")
     images = sorted((work / "set/images/val").iterdir())[: options.images]
     cv2.imwrite(str(options.out), picture(model, images, options.conf), [cv2.IMWRITE_JPEG_QUALITY, 88])
 

@@ -23,6 +23,7 @@ from PIL import Image
 from torch import nn
 
 import ultralytics
+from tests.contract.calls import check_call
 from tests.engine.tiny import IMAGES, TINY, draw, small_trainer, spread_network, write_dataset
 from ultralytics import RTDETR, YOLO
 from ultralytics.cli.main import entrypoint
@@ -250,12 +251,7 @@ ROWS: dict[str, tuple[Callable[[], Any], Any]] = {
 
 @pytest.mark.parametrize("row", ROWS)
 def test_functions_that_scripts_import(row: str) -> None:
-    call, want = ROWS[row]
-    if isinstance(want, type):
-        with pytest.raises(want):
-            call()
-    else:
-        assert call() == want
+    check_call(*ROWS[row])
 
 
 def test_weights_without_the_state_of_the_run(trainer: Any, folder: Path) -> None:

@@ -46,7 +46,6 @@ from ultralytics.utils.errors import ConfigError, ConfigTypeError
 from ultralytics.utils.files import WEIGHTS_SUFFIXES
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.metrics import DetMetrics
-from ultralytics.utils.tables import names_by_id
 from ultralytics.utils.torch_utils import select_device
 from ultralytics.utils.user_modules import Files, load_user_modules
 
@@ -433,7 +432,7 @@ class Model(TrackMode):
     @property
     def names(self) -> dict[int, str]:
         """Class names by id."""
-        return names_by_id(self.model.names)
+        return dict(self.model.names)
 
     @property
     def transforms(self) -> Any:

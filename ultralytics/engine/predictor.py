@@ -44,7 +44,6 @@ from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.dist import ProcessLock
 from ultralytics.utils.errors import ConfigError, refuse_uncalled
 from ultralytics.utils.ops import Profile
-from ultralytics.utils.tables import names_by_id
 from ultralytics.utils.torch_utils import select_device
 
 Image: TypeAlias = npt.NDArray[np.uint8]
@@ -244,7 +243,7 @@ class BasePredictor(CallbackMixin):
         """Whether `model` is a copy of this network as it is now; an exported file does not change."""
         if self._version is None:
             return True
-        return self.model.names == names_by_id(network.names) and self._version.unchanged(network)
+        return self.model.names == network.names and self._version.unchanged(network)
 
     def _backend(self, weights: WeightsSource) -> AutoBackend:
         """Return what runs the network; a backend that was given is used as it is."""

@@ -34,7 +34,6 @@ from ultralytics.utils.errors import ConfigError, refuse_uncalled
 from ultralytics.utils.metrics import DetMetrics
 from ultralytics.utils.metrics.report import times_of
 from ultralytics.utils.ops import Profile
-from ultralytics.utils.tables import names_by_id
 from ultralytics.utils.torch_tools.training import EarlyStopping, ModelEMA, in_eval_mode
 from ultralytics.utils.torch_utils import (
     inference_dtype,
@@ -345,7 +344,7 @@ class BaseValidator(CallbackMixin):
             args = self.args.replace(amp=trainer.args.amp, compile=False)
             self.model = load_backend(network, self.device, args)
         self.drawing = bool(self.args.plots) and (trainer.stopper.possible_stop or trainer.epoch >= trainer.epochs - 1)
-        self._set_names(names_by_id(getattr(network, "names", {})))
+        self._set_names(getattr(network, "names", {}))
         return self.model
 
     def _setup_standalone(self, model: WeightsSource | None) -> Module:
@@ -362,7 +361,7 @@ class BaseValidator(CallbackMixin):
         self.stride = int(max(torch.as_tensor(self.model.stride).flatten().tolist()))
         side = max_side(check_imgsz(max_side(self.args.imgsz), stride=self.stride))
         self.args = self.args.replace(imgsz=side_taken(getattr(self.model, "metadata", None), side))
-        self._set_names(names_by_id(self.model.names))
+        self._set_names(self.model.names)
         if self.dataloader is None:
             self.dataloader = self.get_dataloader(self._split_path(), int(self.args.batch))
         self.drawing = bool(self.args.plots)

@@ -27,7 +27,6 @@ from ultralytics.nn.yolo import choose_branch
 from ultralytics.utils.config.absent import absent
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import WEIGHTS_SUFFIXES
-from ultralytics.utils.tables import names_by_id
 from ultralytics.utils.torch_tools.copying import copy_network, has_hooks, has_own_forward, share_hooks
 from ultralytics.utils.torch_utils import autocast
 
@@ -143,7 +142,7 @@ class AutoBackend(nn.Module):
                 optimize_for_cpu(self.model, origin)
             else:
                 check_finite(self.model, origin)
-        self.names = names_by_id(runner.names)
+        self.names = runner.names
         self.stride = runner.stride
         self.task = runner.task
         self.imgsz = runner.imgsz

@@ -28,7 +28,6 @@ from ultralytics.nn.transfer import TransferReport, is_class, transfer
 from ultralytics.nn.yaml_model import Weights, YamlModel, weights_of
 from ultralytics.utils.errors import CheckpointError, ModelYAMLError
 from ultralytics.utils.log import LOGGER
-from ultralytics.utils.tables import names_by_id
 
 
 @lru_cache(maxsize=64)
@@ -172,7 +171,7 @@ class DetectionModel(YamlModel):
 
     def _adopt_names(self, report: TransferReport, names: Mapping[int, str]) -> None:
         """Take over the class names of a source if there are none yet and all class tensors were copied."""
-        placeholders = all(n == str(i) for i, n in names_by_id(self.names).items())
+        placeholders = all(n == str(i) for i, n in self.names.items())
         whole = report.copied and not any(is_class(key) for key in report.fresh)
         if placeholders and names and whole:
             self.names = dict(names)

@@ -247,6 +247,10 @@ def keeps_channels(row: RowContext) -> Plan:
     return Plan((row.c1, *args), row.c1)
 
 
+CHANNELS_ONCE = frozenset({channels_first, keeps_channels})
+"""Rules of blocks that are built from the channels of their input alone, which they keep."""
+
+
 def without_alias(given: Mapping[str, Any], alias: str, name: str) -> dict[str, Any]:
     """Return named arguments with an alias under its real name; ValueError where both are given."""
     if alias in given and name in given:

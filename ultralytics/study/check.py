@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from ultralytics.data.build import fraction_of
 from ultralytics.data.paths import list_images, pick_fraction
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.published import weights_path
-from ultralytics.engine.training.console import choose_recipe
+from ultralytics.engine.training.console import choose_recipe, planned_batches
 from ultralytics.models import RTDETR
 from ultralytics.nn.build.insertion import insert_row, replace_row
 from ultralytics.nn.build.spec import load_model_yaml
@@ -27,7 +26,7 @@ from ultralytics.study.jobs import STUDY_DEFAULTS, deciding_arguments
 from ultralytics.study.plan import StudyPlan, Variant
 from ultralytics.study.statistics import POWER, Design
 from ultralytics.utils.checks import check_imgsz
-from ultralytics.utils.config.yaml_io import YAML, plain
+from ultralytics.utils.config.yaml_io import YAML, canonical
 from ultralytics.utils.errors import ConfigError, ModelYAMLError, UserError
 from ultralytics.utils.metrics.report import Table, Value
 from ultralytics.utils.torch_utils import select_device
@@ -98,7 +97,7 @@ def _refuse_equal_arms(plan: StudyPlan, yamls: Mapping[str, Mapping[str, Any]], 
     for variant in plan.arms:
         recipe, own = settled_arguments(variant, images[variant.name])
         parts = [yamls[variant.name], recipe, own, variant.args["data"]]
-        other = seen.setdefault(json.dumps(plain(parts), sort_keys=True), variant.name)
+        other = seen.setdefault(canonical(parts), variant.name)
         if other != variant.name:
             problem = f"is {other} again: model and arguments are equal, counted what recipe={recipe} sets"
             raise ConfigError(_about(variant, problem), "change it, or leave it out")
@@ -109,8 +108,8 @@ def settled_arguments(variant: Variant, images: int) -> tuple[str, dict[str, Any
     args = deciding_arguments(variant)
     recipe = str(args.pop("recipe", None) or "auto")
     if recipe == "auto":
-        epochs, batch = int(args.get("epochs", 100)), args.get("batch", 16)
-        steps = math.ceil(images / (batch if batch >= 1 else 16)) * epochs
+        epochs = int(args.get("epochs", 100))
+        steps = planned_batches(images, args.get("batch", 16), epochs)
         recipe, _ = choose_recipe(images, steps, isinstance(args.get("pretrained"), str), epochs)
     settled = {**{name: key.default for name, key in KEYS.items()}, **load_recipe(recipe)}
     decisive = keys_with(Trait.GIVEN)
@@ -160,7 +159,7 @@ def _estimate(
     totals = model.totals(int(cast("int", side)))
     images = len(pick_fraction(list_images(table["train"]), fraction_of(args.get("fraction", 1.0), "train")))
     held_out = len(list_images(table[plan.split]))
-    key = json.dumps(plain([yaml, side]), sort_keys=True)
+    key = canonical([yaml, side])
     seconds = timed.get(key) or timed.setdefault(key, step_seconds(model.model, int(cast("int", side)), device))
     epochs = int(args.get("epochs", 100))
     hours = seconds * epochs * (images + VAL_COST * held_out * bool(args.get("val", True))) / 3600

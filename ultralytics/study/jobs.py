@@ -18,7 +18,7 @@ from ultralytics.data.paths import img2label_paths, list_images
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.published import weights_path
 from ultralytics.study.plan import StudyPlan, Variant
-from ultralytics.utils.config.yaml_io import plain
+from ultralytics.utils.config.yaml_io import canonical, plain
 from ultralytics.utils.errors import ConfigError
 from ultralytics.utils.files import atomic_write, file_sha256
 from ultralytics.utils.torch_tools.arrays import Float64Array
@@ -194,7 +194,7 @@ def content_address(plan: StudyPlan, variant: Variant, seed: int, yaml: Mapping[
     args["modules"] = [file_sha256(path) for path in as_files(args.get("modules"))]
     model = {k: v for k, v in yaml.items() if k != "yaml_file"}
     parts = [model, args, seed, data, plan.split, plan.weights, __version__, str(torch.__version__)]
-    return hashlib.sha256(json.dumps(plain(parts), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(canonical(parts).encode()).hexdigest()
 
 
 def deciding_arguments(variant: Variant) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from ultralytics.study.results import FITNESS_COLUMN, Findings, columns_of, read
 from ultralytics.study.stopping import epoch_values
 from ultralytics.study.worker import evaluate
 from ultralytics.utils.config.settings import SETTINGS
-from ultralytics.utils.config.yaml_io import YAML, plain
+from ultralytics.utils.config.yaml_io import YAML, canonical
 from ultralytics.utils.errors import ConfigError, NotFoundError
 from ultralytics.utils.files import increment_path
 from ultralytics.utils.log import LOGGER, colorstr
@@ -62,7 +61,7 @@ def read_run(folder: str | Path) -> TrainedRun:
     yaml = model_of(path)
     own = {k: v for k, v in args.items() if k in KEYS and k not in _ONE_RUN and v != KEYS[k].default}
     model = {k: v for k, v in yaml.items() if k in {"nc", "scale", "scales", "backbone", "head", "activation"}}
-    digest = hashlib.sha256(json.dumps(plain([own, model]), sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(canonical([own, model]).encode()).hexdigest()
     return TrainedRun(path, args, yaml, digest)
 
 

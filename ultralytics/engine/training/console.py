@@ -25,6 +25,8 @@ try:
 except ImportError:  # Windows has no such module; the column then shows 0
     resource = None  # type: ignore[assignment]
 
+UNKNOWN_BATCH = 16
+"""Images of a batch that is not known yet."""
 SMALL_RUN = 20_000
 """Planned batches below which `recipe=auto` takes the small recipe."""
 
@@ -218,6 +220,11 @@ def next_steps(epochs: int, done: int, seconds: float, from_weights: bool) -> st
 def count_images(args: Args, source: str | list[str]) -> int:
     """Number of training images that a run on `source` takes: of its list, the `fraction`."""
     return len(pick_fraction(list_images(source), fraction_of(args.fraction, "train"), args.seed))
+
+
+def planned_batches(images: int, batch: int | float, epochs: int) -> int:
+    """Return the batches of a run; a batch that is measured at its start, which is below 1, counts as 16 images."""
+    return math.ceil(images / (int(batch) if batch >= 1 else UNKNOWN_BATCH)) * epochs
 
 
 def choose_recipe(images: int, iterations: int, pretrained: bool, epochs: int) -> tuple[str, str]:

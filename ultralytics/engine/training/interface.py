@@ -6,7 +6,6 @@ called under the signature that it has here; its default does what a plain run d
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,14 @@ from torch.utils.data import DataLoader, Dataset
 from ultralytics.cfg import Args
 from ultralytics.data.types import Batch
 from ultralytics.data.utils import check_det_dataset
-from ultralytics.engine.training.console import LossMeter, RunClock, choose_recipe, header_text, time_left
+from ultralytics.engine.training.console import (
+    LossMeter,
+    RunClock,
+    choose_recipe,
+    header_text,
+    planned_batches,
+    time_left,
+)
 from ultralytics.engine.training.environment import Interrupt
 from ultralytics.engine.training.optimizer import Warmup
 from ultralytics.engine.training.profiler import StepTimes
@@ -341,7 +347,7 @@ class TrainerInterface(CallbackMixin):
 
     def auto_recipe(self, images: int) -> tuple[str, str]:
         """Return the recipe that `recipe=auto` stands for with so many training images, and why."""
-        planned = math.ceil(images / int(self.args.batch)) * self.epochs
+        planned = planned_batches(images, self.args.batch, self.epochs)
         given = isinstance(self.args.pretrained, str) or str(self.args.model).endswith(".pt")
         return choose_recipe(images, planned, self.from_weights or given, self.epochs)
 

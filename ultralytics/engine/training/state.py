@@ -276,15 +276,21 @@ def _may_hold(folder: Path, rows: Sequence[Mapping[str, float]]) -> bool:
     """Whether a folder holds no run, or one whose results.csv begins with these rows, values as they are written."""
     if not (folder / "results.csv").is_file():
         return not (folder / "weights" / "last.pt").exists()
-    return 0 < len(rows) <= len(_written(folder)) and not _holds_another(folder, rows)
+    written = _written(folder)
+    return 0 < len(rows) <= len(written) and not _differ(written, rows)
 
 
 def _holds_another(folder: Path, rows: Sequence[Mapping[str, float]]) -> bool:
-    """Whether an epoch in results.csv has other values, as they are written, than these rows have."""
+    """Whether an epoch in results.csv has other values than these rows have."""
+    return _differ(_written(folder), rows)
+
+
+def _differ(written: Sequence[Mapping[str, str]], rows: Sequence[Mapping[str, float]]) -> bool:
+    """Whether an epoch has other values in the rows of a results.csv, as they are written there, than in `rows`."""
     known = [{key: f"{value:.6g}" for key, value in row.items()} for row in rows]
     return any(
         theirs.get(key, value) != value
-        for theirs, ours in zip(_written(folder), known, strict=False)
+        for theirs, ours in zip(written, known, strict=False)
         for key, value in ours.items()
     )
 

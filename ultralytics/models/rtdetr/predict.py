@@ -19,13 +19,7 @@ from ultralytics.models.rtdetr.post import (
     placed_geometry,
     report_unknown_classes,
 )
-from ultralytics.models.rtdetr.slicing import (
-    SlicedOutput,
-    check_slices,
-    detect_tiles,
-    fused_rows,
-    pixel_rows,
-)
+from ultralytics.models.rtdetr.slicing import SlicedOutput, check_slices, detect_tiles, fused_rows, pixel_rows
 from ultralytics.models.rtdetr.tta import augmented_output
 from ultralytics.nn.families import PostOptions, find_family, letterboxes
 from ultralytics.utils.ops import RatioPad

@@ -33,7 +33,6 @@ from ultralytics.utils.archives.pack_file import is_pack, open_pack
 from ultralytics.utils.errors import CheckpointError, NotFoundError
 from ultralytics.utils.files import atomic_write, user_path
 from ultralytics.utils.log import LOGGER
-from ultralytics.utils.tables import names_by_id
 
 FORMAT_NAME = "rtdetr-shsa"
 FORMAT_VERSION = 1
@@ -68,7 +67,7 @@ def pack_model(model: nn.Module) -> dict[str, Any]:
         "yaml": to_plain(getattr(model, "yaml", {})),
         "nc": int(model.nc),  # type: ignore[arg-type]
         "ch": int(model.yaml.get("channels", 3)),  # type: ignore[union-attr, operator]
-        "names": {int(k): str(v) for k, v in names_by_id(model.names).items()},  # type: ignore[arg-type]
+        "names": {int(k): str(v) for k, v in dict(model.names).items()},  # type: ignore[arg-type]
         "bn_eps": norms[0].eps if norms else None,
         "stride": [float(s) for s in model.stride],  # type: ignore[union-attr]
         "args": to_plain(args if isinstance(args, Mapping) else vars(args)),

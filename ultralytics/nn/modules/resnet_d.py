@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from ultralytics.nn.registry import REGISTRY, Plan, RowContext, channels_first, keeps_channels, register
+from ultralytics.nn.registry import CHANNELS_ONCE, REGISTRY, Plan, RowContext, register
 from ultralytics.utils.errors import ConfigError, ConfigTypeError
 from ultralytics.utils.torch_utils import fuse_conv_and_bn
 
@@ -169,7 +169,7 @@ def _widths(c: int, s: int, act: nn.Module) -> tuple[Any, ...]:
 def _by_rule(name: str) -> Callable[[int, int, nn.Module], tuple[Any, ...]]:
     """Return the arguments of a registered block as its rule takes them."""
     entry = REGISTRY.get(name)
-    return _width if entry is not None and entry.rule in {channels_first, keeps_channels} else _widths
+    return _width if entry is not None and entry.rule in CHANNELS_ONCE else _widths
 
 
 BRANCHES = BranchTable(

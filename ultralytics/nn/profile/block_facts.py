@@ -17,7 +17,7 @@ import ultralytics.nn.modules  # noqa: F401  registers every block
 from ultralytics.nn.build.dry_run import ProbeBlock
 from ultralytics.nn.build.names import signature_text
 from ultralytics.nn.build.row_forms import row_forms
-from ultralytics.nn.registry import REGISTRY, Entry, Plan, RowContext, channels_first, keeps_channels
+from ultralytics.nn.registry import CHANNELS_ONCE, REGISTRY, Entry, Plan, RowContext
 from ultralytics.utils import tables
 from ultralytics.utils.errors import NotFoundError, UserError
 from ultralytics.utils.user_modules import Files, load_user_modules, origin
@@ -112,7 +112,7 @@ def all_block_facts() -> list[BlockFacts]:
 def _plans(entry: Entry) -> Iterator[tuple[RowContext, Plan]]:
     """Rows that the rule takes."""
     for channels in TRIED_INPUTS if entry.multi_input else ((WIDTH_SHOWN,),):
-        for args in KEPT_WIDTH if entry.rule in {channels_first, keeps_channels} else TRIED_ARGUMENTS:
+        for args in KEPT_WIDTH if entry.rule in CHANNELS_ONCE else TRIED_ARGUMENTS:
             row = RowContext(channels, args)
             try:
                 plan = entry.rule(row) if entry.rule else Plan((row.c1, *args), -1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from ultralytics.data.build import fraction_of
 from ultralytics.data.paths import list_images, pick_fraction
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.model import Model
-from ultralytics.engine.training.console import choose_recipe
+from ultralytics.engine.training.console import choose_recipe, planned_batches
 from ultralytics.nn.families import family_of
 from ultralytics.study.engines import device_list, make_engine, need_engine
 from ultralytics.study.jobs import OUTCOME, StudyJob, failure_of
@@ -25,7 +24,7 @@ from ultralytics.study.tuning.report import SearchResult, measure_reported, writ
 from ultralytics.study.tuning.space import Space, read_space
 from ultralytics.study.tuning.trial import COMPLETE, TrialRecord
 from ultralytics.utils.config.settings import SETTINGS
-from ultralytics.utils.config.yaml_io import YAML, plain
+from ultralytics.utils.config.yaml_io import YAML, canonical
 from ultralytics.utils.errors import ConfigError, ConfigTypeError
 from ultralytics.utils.files import file_sha256
 from ultralytics.utils.log import LOGGER, colorstr
@@ -157,16 +156,16 @@ def _recipe_of(model: Model, given: Mapping[str, Any], holdout: float) -> str:
     images = list_images(check_det_dataset(given["data"])["train"])
     kept = images[min(max(1, round(len(images) * holdout)), len(images) - 1) :]
     count = len(pick_fraction(kept, fraction_of(given.get("fraction", 1.0), "train")))
-    epochs, batch = int(given.get("epochs", 100)), given.get("batch", 16)
-    steps = -(-count // int(batch)) if batch >= 1 else -(-count // 16)
+    epochs = int(given.get("epochs", 100))
+    steps = planned_batches(count, given.get("batch", 16), epochs)
     loaded = model.ckpt is not None or isinstance(given.get("pretrained"), str)
-    return choose_recipe(count, steps * epochs, loaded, epochs)[0]
+    return choose_recipe(count, steps, loaded, epochs)[0]
 
 
 def start_of(model: Model, holdout: float) -> dict[str, Any]:
     """Return what the trials of a search start from, beside their arguments: the network, and the ratio held out."""
     rows = {k: v for k, v in model.model.yaml.items() if k != "yaml_file"}
-    digest = hashlib.sha256(json.dumps(plain(rows), sort_keys=True).encode())
+    digest = hashlib.sha256(canonical(rows).encode())
     if model.ckpt_path is not None:
         digest.update(file_sha256(model.ckpt_path).encode())
     return {"model": digest.hexdigest(), "holdout": holdout}

@@ -126,16 +126,11 @@ ABSENT_NAMES: Mapping[str, Mapping[str, str]] = {
         "check_latest_pypi_version": "use `pip index versions` instead; the network is not asked here",
         "check_pip_update_available": "use `pip list --outdated` instead; the network is not asked here",
     },
-    "ultralytics.utils.ops": {
-        **dict.fromkeys(
-            "crop_mask process_mask process_mask_native scale_image scale_masks masks2segments".split(),
-            "use boxes instead; masks are not part of this package",
-        ),
-        **dict.fromkeys(
-            "nms_rotated xywhr2xyxyxyxy xyxyxyxy2xywhr regularize_rboxes".split(),
-            "use upright boxes instead; rotated ones are not part of this package",
-        ),
-    },
+    "ultralytics.utils.ops": dict.fromkeys(
+        """crop_mask process_mask process_mask_native scale_image scale_masks masks2segments nms_rotated xywhr2xyxyxyxy
+        xyxyxyxy2xywhr regularize_rboxes""".split(),
+        _MASKS,
+    ),
     "ultralytics.nn.tasks": {"Ensemble": "use a list of models instead; their boxes are merged by your own rule"},
 }
 """What to use instead, by module and name."""

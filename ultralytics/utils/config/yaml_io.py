@@ -6,6 +6,7 @@ and dates stay text. Nothing but plain values can come out of a file.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -131,6 +132,15 @@ def plain(value: Any) -> Any:
     if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:  # numpy and torch scalars
         return value.item()
     return str(value)
+
+
+def canonical(value: Any) -> str:
+    """Return one string for equal content, as JSON, whatever the order of the keys; it can be hashed.
+
+    >>> canonical({"b": (1, 2), "a": None})
+    '{"a": null, "b": [1, 2]}'
+    """
+    return json.dumps(plain(value), sort_keys=True)
 
 
 def load_with_lines(source: str | Path) -> tuple[dict[str, Any], dict[KeyPath, int]]:
