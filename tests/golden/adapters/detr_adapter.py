@@ -259,9 +259,12 @@ def build(kind: str, config: Config) -> Any:
     if kind in ("Model", "ModelLoss"):
         return DFINEDetectionModel(models.yaml_of(config, config["head"]["nc"]), verbose=False)
     if kind == "Official":
-        cfg, _, nc = models.official(config["family"], config["size"])
+        cfg, stock, nc = models.official(config["family"], config["size"])
         with torch.device("meta"):
-            return DFINEDetectionModel(cfg, nc=nc, verbose=False)
+            model = DFINEDetectionModel(cfg, nc=nc, verbose=False)
+            if config["family"] == "rtdetrv4":  # its projection for the distillation is not part of our networks
+                model.feature_projector = nn.Sequential(nn.Linear(stock["encoder"]["d"], 768))
+            return model
     if kind == "Init":
         return MODULES[config["of"]][0](config["config"])
     return None
@@ -280,6 +283,8 @@ def names_of(obj: nn.Module, kind: str, config: Config, key: str) -> list[str]:
 
 def model_names(obj: nn.Module, config: Config, key: str) -> list[str]:
     """Return the official names of a key of a whole model, as the package gives them."""
+    if key.startswith("feature_projector."):
+        return [f"encoder.{key}"]
     if key.endswith("denoising_class_embed.weight") and not config.get("head", {}).get("denoising", 100):
         return []
     names = official_names(key, _roles(json.dumps(obj.yaml)))

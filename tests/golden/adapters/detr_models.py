@@ -154,6 +154,7 @@ OFFICIAL = {  # family of the official lists -> stem of the YAML
     "deimv2_dinov3": "deimv2-{}",
     "rtdetrv2": "rtdetrv2-{}",
     "deim_rtdetrv2": "deim-rtdetrv2-{}",
+    "rtdetrv4": "deim-{}",
 }
 VARIANTS: dict[str, Config] = {  # of the head; the weights are those of the stock model but for the points
     "-dsp": {"method": "discrete"},

@@ -81,6 +81,16 @@ def test_a_published_file_opens_as_a_model(network: DFINEDetectionModel, file: P
     assert "decoder.decoder.up" in ours and "backbone.stages.2.blocks.1.aggregation.0.lab.scale" in ours
 
 
+def test_a_distilled_file_is_deim_without_its_projection(file: Path, tmp_path: Path) -> None:
+    """RT-DETRv4 is DEIM with one more layer in training, whatever its file is called."""
+    state = torch.load(file, weights_only=True)["model"]
+    projector = {"encoder.feature_projector.0.weight": torch.zeros(768, 128)}
+    torch.save({"model": {**state, **projector}}, tmp_path / "rtv4.pth")
+    model = RTDETR(tmp_path / "rtv4.pth")
+    assert Path(str(model.model.yaml["yaml_file"])).stem.startswith("deim-n")
+    assert set(model.model.state_dict()) == set(RTDETR(file).model.state_dict())
+
+
 def test_an_edited_yaml_takes_all_rows_that_it_has(network: DFINEDetectionModel, file: Path) -> None:
     yaml: dict[str, Any] = {**network.yaml, "nc": 2}
     yaml["backbone"] = [*yaml["backbone"], [-1, 1, "SHSA", []]]

@@ -1,7 +1,8 @@
-"""Files of D-FINE, DEIM, DEIMv2 and RT-DETRv2: which stock model a published state dict is of, and its tensors here.
+"""Files of D-FINE, DEIM, DEIMv2, RT-DETRv2 and v4: which stock model a published state dict is of, its tensors here.
 
 D-FINE and DEIM of one size have the same tensors and differ in an activation only, so the name of a file, or the
-network that takes the weights, decides between them.
+network that takes the weights, decides between them. RT-DETRv4 is DEIM with a projection that only its distillation
+uses; the projection is left out here.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _SECOND = {
 }
 _WIDE = {(256, 512): "hgnetv2-l", (384, 512): "hgnetv2-x", (512, 512): "hgnetv2-h"}
 _VIT = {192: "s", 256: "m"}
+_DISTILLATION = "encoder.feature_projector."  # of RT-DETRv4, used in training only
 
 
 def published_state(state: Mapping[str, object]) -> dict[str, Tensor] | None:
@@ -56,7 +58,8 @@ def stock_yaml(state: Mapping[str, Tensor], name: str = "") -> str | None:
         return f"deimv2-{size}.yaml" if size else None
     if "decoder.pre_bbox_head.layers.0.weight" not in state:
         return f"rtdetrv2-{_WIDE[shape]}.yaml" if shape in _WIDE else None
-    family = "deim" if "deim" in name.lower() else "dfine"
+    distilled = any(key.startswith(_DISTILLATION) for key in state)
+    family = "deim" if distilled or "deim" in name.lower() else "dfine"
     return f"{family}-{_FINE[shape]}.yaml" if shape in _FINE else None
 
 
@@ -85,7 +88,8 @@ def add_batch_counters(state: dict[str, Tensor]) -> None:
 
 def published_record(state: Mapping[str, Tensor], yaml: Mapping[str, object] | str) -> dict[str, Any]:
     """Return state dict, batch-norm epsilon and YAML of a published state dict, under the keys of a model YAML."""
-    own, unknown = own_state(state, key_roles(yaml))
+    deployed = {key: value for key, value in state.items() if not key.startswith(_DISTILLATION)}
+    own, unknown = own_state(deployed, key_roles(yaml))
     add_batch_counters(own)
     data = yaml if isinstance(yaml, Mapping) else load_model_yaml(yaml).data
     return {"state_dict": own, "bn_eps": PUBLISHED_EPS, "yaml": dict(data), "unknown": unknown}
