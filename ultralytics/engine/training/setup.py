@@ -328,6 +328,7 @@ class TrainerSetup(TrainerInterface):
         if p.epochs != self.epochs:  # another curve than that of the saved rates
             for group, lr in zip(self.optimizer.param_groups, self.scheduler.get_last_lr(), strict=False):
                 group["lr"] = lr
+            optim.forget_noted_rates(self.optimizer)
         if Path(str(self.args.resume)).resolve() == self.paths.last.resolve():
             self.recovery.saved(self.paths.last, p.step)
         if self.rank <= 0:
