@@ -104,7 +104,7 @@ def test_what_a_callback_sets_in_the_warm_up_holds_also_in_a_resumed_run(make: A
     cut = make(**options, name="cut")
     with pytest.raises(KeyboardInterrupt):
         changed_at(cut, step=1, rate=0.5, stop=2)
-    again = make(resume=str(cut.last))
+    again = make(resume=str(cut.last), batch=1, epochs=4)
     assert again.resume_from["train_state"]["batch"] == 2
     assert changed_at(again, step=-1, rate=0.0) == seen[2:]
     for key, tensor in again.model.state_dict().items():
