@@ -26,7 +26,7 @@ from ultralytics.engine.export.parity import TOLERANCES, ParityReport
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.utils.checks import collect_system_info
 from ultralytics.utils.errors import UserError
-from ultralytics.utils.files import atomic_write
+from ultralytics.utils.files import atomic_write, has_yaml_suffix
 from ultralytics.utils.tables import aligned
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -63,7 +63,7 @@ COLUMNS = (
 def load(name: str) -> RTDETR:
     """Open weights, or build a YAML with weights that are not all equal."""
     model = RTDETR(name)
-    if name.endswith((".yaml", ".yml")):
+    if has_yaml_suffix(name):
         torch.manual_seed(0)
         head = model.model.model[-1]
         with torch.no_grad():
@@ -115,7 +115,7 @@ def compare(name: str, kind: str, options: argparse.Namespace, known: dict[str, 
         parts = model._class("predictor"), model._class("validator")
         try:
             run = Measured(model.model, get_cfg(overrides=given), Path(folder) / "m", model.ckpt_path, *parts)
-            run.known, run.with_metrics = known, options.ap and not name.endswith((".yaml", ".yml"))
+            run.known, run.with_metrics = known, options.ap and not has_yaml_suffix(name)
             path, found = run()
             figures |= found.numbers() | {"seconds": time.perf_counter() - start, "bytes": _bytes(path)}
             figures["reasons"] = found.reasons(TOLERANCES[run.precision])

@@ -448,6 +448,9 @@ def test_a_module_that_is_absent_says_what_to_use(module: str) -> None:
     with pytest.raises(ImportError, match="not part of this package"):
         _ = found.Anything
     assert not hasattr(found, "__path_of_nothing__")
+    if Path(str(found.__file__)).name != "__init__.py":
+        with pytest.raises(ModuleNotFoundError, match="not part of this package"):
+            importlib.import_module(f"{module}.byte_tracker")
 
 
 def test_an_argument_of_tracking_is_an_error_with_the_reason(model: RTDETR) -> None:

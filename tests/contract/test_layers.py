@@ -25,12 +25,11 @@ LAYERS = {  # the longest prefix counts
 DOORS = {  # modules that look a name up in a higher layer, when it is asked for
     "ultralytics",
     "ultralytics.models",
-    "ultralytics.cfg",
     "ultralytics.nn.families",
     "ultralytics.engine.tuner",
     "ultralytics.utils",
     "ultralytics.utils.interface",  # for utils.checks, downloads, files and ops
-    "ultralytics.data.utils",  # of data.classify, which reads its paths
+    "ultralytics.utils.config.absent",  # for cfg, and data.utils, whose names data.classify defines
     "ultralytics.utils.torch_utils",  # of nn.checkpoint, which reads weights files
     "ultralytics.nn.modules.head",  # of nn.modules.yolo, whose heads scripts import from there
     "ultralytics.nn.export.stock_pickle",  # names the function, which the file that it writes calls

@@ -12,18 +12,22 @@ from torch.utils.data import DataLoader, WeightedRandomSampler
 
 from tests.engine.tiny import FAST_RUN, IMAGES, TINY, oracle, small_trainer, spread_network, tiny_network, write_dataset
 from ultralytics.engine.training.optimizer import (
+    OptimizerChoice,
+    Warmup,
     build_optimizer,
     choose_optimizer,
     load_optimizer_state,
 )
 from ultralytics.models.rtdetr.model import RTDETR
 from ultralytics.models.rtdetr.predict import RTDETRPredictor
+from ultralytics.models.rtdetr.stages import PlannedRates
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.models.rtdetr.val import RTDETRValidator
 from ultralytics.nn.checkpoint.format import read_checkpoint
 from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils import YAML
 from ultralytics.utils.metrics import DetMetrics
+from ultralytics.utils.torch_tools.training_plans import FlatCosine
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +71,59 @@ def test_the_warm_up_sets_the_rates_of_its_batches(make: Any) -> None:
     trainer.add_callback("on_train_batch_end", lambda t: seen.append(rates(t)[0]))
     trainer.train()
     assert trainer.warmup.iterations == 1 and seen[:2] == pytest.approx([0.01, 0.01])
+
+
+def changed_at(trainer: RTDETRTrainer, step: int, rate: float, stop: int = -1) -> list[list[float]]:
+    """Train with another rate and momentum of the first group from a step on; return the rates of each batch."""
+    seen: list[list[float]] = []
+
+    def change(t: RTDETRTrainer) -> None:
+        if t.progress.step == step:
+            t.optimizer.param_groups[0].update(lr=rate, momentum=0.3)
+
+    def note(t: RTDETRTrainer) -> None:
+        seen.append(rates(t)[:2])
+        t.interrupt.requested = t.progress.step == stop
+
+    trainer.add_callback("on_train_batch_start", change)
+    trainer.add_callback("on_train_batch_end", note)
+    trainer.train()
+    return seen
+
+
+def test_what_a_callback_sets_in_the_warm_up_holds_also_in_a_resumed_run(make: Any, tmp_path: Path) -> None:
+    options = {"epochs": 4, "batch": 1, "warmup_epochs": 2, "lr0": 0.01, "optimizer": "SGD", "lr_schedule": "constant"}
+    straight = make(**options)
+    seen = changed_at(straight, step=1, rate=0.5)
+    count = straight.batches
+    warmed = [0.01 * min((i + 1) / (2 * count), 1) for i in range(4 * count)]
+    assert [row[1] for row in seen] == pytest.approx(warmed)
+    assert [row[0] for row in seen] == pytest.approx([warmed[0], *[0.5] * (count - 1), *warmed[count:]])
+    assert straight.optimizer.param_groups[0]["momentum"] == 0.3 != straight.optimizer.param_groups[1]["momentum"]
+
+    cut = make(**options, name="cut")
+    with pytest.raises(KeyboardInterrupt):
+        changed_at(cut, step=1, rate=0.5, stop=2)
+    again = make(resume=str(cut.last), batch=1, epochs=4)
+    assert again.resume_from["train_state"]["batch"] == 2
+    assert changed_at(again, step=-1, rate=0.0) == seen[2:]
+    for key, tensor in again.model.state_dict().items():
+        assert torch.equal(tensor, straight.model.state_dict()[key]), key
+
+
+def test_groups_that_a_callback_adds_are_left_alone_by_the_warm_up_and_by_a_plan() -> None:
+    extra = torch.nn.Parameter(torch.zeros(1))
+    for warmup in (Warmup(10), PlannedRates(10, plan=FlatCosine(5, 8, 10, 12, 0.1))):
+        optimizer = build_optimizer(tiny_network(), OptimizerChoice("SGD", 0.01, 0.9, 0.0), 0.0)
+        optimizer.add_param_group({"params": [extra], "lr": 0.7})
+        warmup.set_rates(optimizer, [0.01] * 3, 0)
+        assert optimizer.param_groups[3]["lr"] == 0.7 and optimizer.param_groups[0]["lr"] < 0.01
+        optimizer.param_groups[0]["lr"] = 0.4
+        warmup.set_rates(optimizer, [0.01] * 3, 1, fresh=False)
+        assert optimizer.param_groups[0]["lr"] == 0.4 != optimizer.param_groups[1]["lr"] < 0.01
+        optimizer.param_groups[0]["lr"] = 0.01  # as the scheduler does
+        warmup.set_rates(optimizer, [0.01] * 3, 2)
+        assert optimizer.param_groups[0]["lr"] == optimizer.param_groups[1]["lr"]
 
 
 # ---- frozen layers

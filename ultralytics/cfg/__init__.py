@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +13,7 @@ from typing import Any
 from ultralytics.cfg.args import Args
 from ultralytics.cfg.resolution import Overrides, Source, apply_recipe, resolve
 from ultralytics.cfg.schema import MODES, TASKS
-from ultralytics.utils.config.absent import absent
+from ultralytics.utils.config.absent import absent_names
 from ultralytics.utils.config.settings import SETTINGS
 from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.files import increment_path
@@ -71,9 +70,4 @@ _WHERE: Mapping[str, tuple[str, str]] = {
     "check_dict_alignment": ("ultralytics.cfg.interface", "check_dict_alignment"),
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _WHERE:
-        module, attribute = _WHERE[name]
-        return getattr(importlib.import_module(module), attribute)
-    raise absent(__name__, name)
+__getattr__ = absent_names(__name__, _WHERE)

@@ -17,9 +17,8 @@ from ultralytics.utils.checks import check_yaml, nearest
 from ultralytics.utils.config.absent import absence
 from ultralytics.utils.config.yaml_io import YAML
 from ultralytics.utils.errors import ConfigError, NotFoundError, UnknownArgumentError
-from ultralytics.utils.files import WEIGHTS_SUFFIXES
+from ultralytics.utils.files import WEIGHTS_SUFFIXES, YAML_SUFFIXES, has_yaml_suffix
 
-YAMLS = (".yaml", ".yml")
 COMMANDS = ("help", "version", "checks", "settings", "cfg", "copy-cfg")
 """Commands that need no model."""
 
@@ -143,7 +142,7 @@ def value_of(text: str, kind: kinds.Kind | None = None) -> Any:
 _ARGUMENTS_OF_SUFFIX: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys((".pt", ".pth", ".onnx", ".torchscript", ".engine", ".safetensors"), ("model",)),
     **dict.fromkeys((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".mp4", ".avi", ".mov", ".mkv"), ("source",)),
-    **dict.fromkeys(YAMLS, ("model", "data")),
+    **dict.fromkeys(YAML_SUFFIXES, ("model", "data")),
 }
 """The arguments that a file name without one may stand for."""
 
@@ -210,7 +209,7 @@ def task_of(name: str, values: Mapping[str, Any]) -> str:
     if values.get("task"):
         return str(values["task"])
     try:
-        data = YAML.load(check_yaml(name)) if name.endswith(YAMLS) else {}
+        data = YAML.load(check_yaml(name)) if has_yaml_suffix(name) else {}
     except NotFoundError:
         data = {}  # opening the model raises the error
     return str(data.get("task") or "detect") if isinstance(data, Mapping) else "detect"

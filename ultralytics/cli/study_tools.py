@@ -7,10 +7,10 @@ from pathlib import Path
 import ultralytics
 from ultralytics.cfg import kinds as k
 from ultralytics.cfg.keys import Key
-from ultralytics.cli.grammar import YAMLS, open_model
+from ultralytics.cli.grammar import open_model
 from ultralytics.cli.tool_calls import Tool, ToolCall, check_used
 from ultralytics.utils.errors import ConfigError
-from ultralytics.utils.files import WEIGHTS_SUFFIXES
+from ultralytics.utils.files import WEIGHTS_SUFFIXES, YAML_SUFFIXES
 
 SPACE = k.Kind("optimizer, augmentation, loss, all, or a YAML file", lambda value: str(value), "str")
 ENGINE = Key("engine", k.WORD, "local", "where the runs are executed", choices=("local", "slurm", "ray"))
@@ -83,7 +83,7 @@ STUDY_TOOLS = (
             FMT,
             Key("dry", k.BOOL, False, "check and estimate only"),
         ),
-        files=YAMLS,
+        files=YAML_SUFFIXES,
     ),
     Tool(
         "tune",

@@ -16,14 +16,14 @@ from ultralytics.cfg import kinds as k
 from ultralytics.cfg.keys import Key
 from ultralytics.cfg.schema import KEYS, Trait, keys_with
 from ultralytics.cli.block_tools import blocks, schema
-from ultralytics.cli.grammar import YAMLS, open_model
+from ultralytics.cli.grammar import open_model
 from ultralytics.cli.study_tools import STUDY_TOOLS
 from ultralytics.cli.tool_calls import Tool, ToolCall, check_used
 from ultralytics.cli.weights_tools import fetch_published, push
 from ultralytics.utils import tables
 from ultralytics.utils.config.yaml_io import load_with_lines
 from ultralytics.utils.errors import ConfigError
-from ultralytics.utils.files import WEIGHTS_SUFFIXES
+from ultralytics.utils.files import WEIGHTS_SUFFIXES, YAML_SUFFIXES
 from ultralytics.utils.log import LOGGER, write_text
 
 PIXEL = k.Kind("two integers x,y", lambda value: _pixel(value), "list[int]")
@@ -184,7 +184,7 @@ _ROWS = (
             Key("format", k.WORD, None, "form of the table", choices=tuple(tables.TABLE_FORMATS)),
         ),
         run_keys=(*keys_with(Trait.INFO), "scale"),
-        files=(*YAMLS, *WEIGHTS_SUFFIXES),
+        files=(*YAML_SUFFIXES, *WEIGHTS_SUFFIXES),
     ),
     Tool(
         "export",

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ultralytics.data.dataset import YOLODataset, collate_fn
 from ultralytics.data.loaders.open import check_source, load_inference_source
 from ultralytics.data.types import EpochIndex
-from ultralytics.utils.config.absent import absent
+from ultralytics.utils.config.absent import absent_names
 from ultralytics.utils.dist import world_size
 from ultralytics.utils.errors import ConfigError, UserError, WorkerError
 from ultralytics.utils.log import colorstr
@@ -257,6 +257,4 @@ def stop_workers(loader: DataLoader[Any]) -> None:
 
 
 if not TYPE_CHECKING:  # a type checker shall see what is missing
-
-    def __getattr__(name: str) -> NoReturn:
-        raise absent(__name__, name)
+    __getattr__ = absent_names(__name__)

@@ -6,7 +6,6 @@ Nothing in a data YAML is ever executed: `download:` names a generator of this p
 from __future__ import annotations
 
 import glob
-import importlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,11 +17,11 @@ from ultralytics.data.labels.verify import exif_size, get_hash, verify_image, ve
 from ultralytics.data.paths import IMG_FORMATS, VID_FORMATS, img2label_paths, list_images, pick_fraction, suffix_of
 from ultralytics.utils import LOGGER, ROOT, SETTINGS
 from ultralytics.utils.checks import check_yaml, nearest
-from ultralytics.utils.config.absent import absent
+from ultralytics.utils.config.absent import absent_names
 from ultralytics.utils.config.yaml_io import load_with_lines
 from ultralytics.utils.downloads import download
 from ultralytics.utils.errors import ConfigError, DatasetError, NotFoundError, printable
-from ultralytics.utils.files import user_path
+from ultralytics.utils.files import has_yaml_suffix, user_path
 
 __all__ = [
     "IMG_FORMATS",
@@ -94,7 +93,7 @@ def find_data_yaml(data: str | Path) -> Path:
         raise ConfigError(f"{path}: several YAML files: {', '.join(sorted(p.name for p in files)[:5])}; name one")
     if not path.suffix:
         path = path.with_suffix(".yaml")
-    if path.suffix.lower() not in {".yaml", ".yml"}:
+    if not has_yaml_suffix(path):
         raise ConfigError(f"data={data}: need a data YAML or a folder that holds one", "unpack archives first")
     return check_yaml(path, kind="datasets")
 
@@ -326,9 +325,4 @@ _ELSEWHERE: Mapping[str, tuple[str, str]] = {
 }
 """Names that scripts import from here, with their modules and their names there."""
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _ELSEWHERE:
-        raise absent(__name__, name)
-    module, attribute = _ELSEWHERE[name]
-    return getattr(importlib.import_module(module), attribute)
+__getattr__ = absent_names(__name__, _ELSEWHERE)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
-
 from ultralytics.engine.export.exporter import EXPORT_FORMATS
-from ultralytics.utils.config.absent import absent
+from ultralytics.utils.config.absent import absent_names
 
 _TITLES = {"torchscript": "TorchScript", "onnx": "ONNX", "openvino": "OpenVINO", "engine": "TensorRT"}
 
@@ -21,5 +19,4 @@ def export_formats() -> dict[str, list[str | bool]]:
     return {name: list(column) for name, column in zip(names, zip(*forms, strict=True), strict=True)}
 
 
-def __getattr__(name: str) -> NoReturn:
-    raise absent(__name__, name)
+__getattr__ = absent_names(__name__)

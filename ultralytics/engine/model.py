@@ -43,13 +43,11 @@ from ultralytics.utils.checks import check_file, check_imgsz
 from ultralytics.utils.config.absent import absence
 from ultralytics.utils.dist import ProcessLock
 from ultralytics.utils.errors import ConfigError, ConfigTypeError
-from ultralytics.utils.files import WEIGHTS_SUFFIXES
+from ultralytics.utils.files import WEIGHTS_SUFFIXES, has_yaml_suffix
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.metrics import DetMetrics
 from ultralytics.utils.torch_utils import select_device
 from ultralytics.utils.user_modules import Files, load_user_modules
-
-YAML_SUFFIXES = (".yaml", ".yml")
 
 
 class Model(TrackMode):
@@ -107,7 +105,7 @@ class Model(TrackMode):
                 f"model is a {type(model).__name__}: give the path of a YAML or weights file, a YAML dict, or "
                 f"another {type(self).__name__}; load() takes weights from a network"
             )
-        if isinstance(model, dict) or Path(str(model).strip()).suffix.lower() in YAML_SUFFIXES:
+        if isinstance(model, dict) or has_yaml_suffix(model):
             self._new(model if isinstance(model, dict) else str(model).strip(), verbose, scale)
         else:
             self._load(str(model).strip(), scale)

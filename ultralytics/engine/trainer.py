@@ -446,10 +446,11 @@ def leave_without_worker(trainer: BaseTrainer, error: WorkerError) -> None:
 
 def prepare_step(trainer: BaseTrainer) -> None:
     """Seed a step, and set the rates of one inside the warm-up; afterwards they are the scheduler's and callbacks'."""
-    number = trainer.progress.step
+    number, first = trainer.progress.step, trainer.progress.batch == 0
     seed_step(trainer.args.seed, trainer.rank, number)
     if number < trainer.warmup.iterations:
-        trainer.warmup.set_rates(trainer.optimizer, [float(lr) for lr in trainer.scheduler.get_last_lr()], number)
+        targets = [float(lr) for lr in trainer.scheduler.get_last_lr()]
+        trainer.warmup.set_rates(trainer.optimizer, targets, number, first)
 
 
 def fetches_losses(trainer: BaseTrainer) -> bool:

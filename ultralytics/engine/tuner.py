@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any, NoReturn
+from typing import Any
 
 from ultralytics.engine.model import Model
-from ultralytics.utils.config.absent import absent
+from ultralytics.utils.config.absent import absent_names
 
 
 def search_arguments(model: Model, use_ray: bool = False, iterations: int = 10, **kwargs: Any) -> Any:
@@ -20,5 +20,4 @@ def search_arguments(model: Model, use_ray: bool = False, iterations: int = 10, 
     return tuning.tune_model(model, **{**kwargs, **engine, "iterations": iterations})
 
 
-def __getattr__(name: str) -> NoReturn:
-    raise absent(__name__, name)
+__getattr__ = absent_names(__name__)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -34,8 +34,9 @@ from ultralytics.nn.dfine import DFINEDetectionModel
 from ultralytics.nn.families import FAMILIES, family_of_yaml
 from ultralytics.nn.yaml_model import YamlModel
 from ultralytics.nn.yolo import YOLODetectionModel
-from ultralytics.utils.config.absent import absent
+from ultralytics.utils.config.absent import absent_names
 from ultralytics.utils.errors import CheckpointError, ModelYAMLError
+from ultralytics.utils.files import has_yaml_suffix
 
 __all__ = [
     "BaseModel",
@@ -171,7 +172,7 @@ def yaml_model_load(path: str | Path) -> dict[str, Any]:
 
 def guess_model_task(model: object) -> str:
     """The task of a model, YAML mapping or model YAML file: its `task`, else detect."""
-    if isinstance(model, (str, Path)) and str(model).endswith((".yaml", ".yml")):
+    if isinstance(model, (str, Path)) and has_yaml_suffix(model):
         model = load_model_yaml(model).data
     task = model.get("task") if isinstance(model, Mapping) else getattr(model, "task", None)
     return task if isinstance(task, str) else "detect"
@@ -190,6 +191,4 @@ def torch_safe_load(weight: str | Path, safe_only: bool = True) -> tuple[dict[st
 
 
 if not TYPE_CHECKING:  # a type checker shall see what is missing
-
-    def __getattr__(name: str) -> NoReturn:
-        raise absent(__name__, name)
+    __getattr__ = absent_names(__name__)

@@ -14,6 +14,7 @@ from ultralytics.cfg.schema import KEYS, Trait, keys_with
 from ultralytics.utils.checks import nearest
 from ultralytics.utils.config.yaml_io import KeyPath, load_with_lines
 from ultralytics.utils.errors import ConfigError, UserError
+from ultralytics.utils.files import has_yaml_suffix
 
 BASE = "base"
 EDIT_KEYS = ("insert", "replace")
@@ -224,7 +225,7 @@ class _Reader:
                 self.fail(key, "base: needs model=, a model YAML such as rtdetr-l.yaml")
             return base.model, scale or base.scale
         name = str(value["model"])
-        if not name.lower().endswith((".yaml", ".yml")):
+        if not has_yaml_suffix(name):
             remedy = f"give the YAML of the model, and its weights as pretrained: {name}"
             self.fail((*key, "model"), f"model: {name} is not a model YAML", remedy)
         return self.path(name), scale

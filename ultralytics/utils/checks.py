@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ultralytics import __version__
 from ultralytics.utils.config.paths import CFG_DIR, ROOT
 from ultralytics.utils.errors import ConfigError, ConfigTypeError, MissingPackageError, NotFoundError
-from ultralytics.utils.files import user_path
+from ultralytics.utils.files import YAML_SUFFIXES, user_path
 from ultralytics.utils.interface import from_interface
 from ultralytics.utils.log import LOGGER
 
@@ -120,7 +120,7 @@ def check_file(
 
 def check_yaml(
     file: str | Path,
-    suffix: str | Iterable[str] = (".yaml", ".yml"),
+    suffix: str | Iterable[str] = YAML_SUFFIXES,
     hard: bool = True,
     *,
     kind: str = "models",

@@ -9,9 +9,9 @@ import os
 import threading
 from collections.abc import Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ultralytics.utils.config.absent import absent
+from ultralytics.utils.config.absent import absent_names
 
 if TYPE_CHECKING:
     import torch
@@ -131,6 +131,4 @@ class ProcessLock:
 
 
 if not TYPE_CHECKING:  # a type checker shall see what is missing
-
-    def __getattr__(name: str) -> NoReturn:
-        raise absent(__name__, name)
+    __getattr__ = absent_names(__name__)

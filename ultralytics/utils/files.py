@@ -26,10 +26,21 @@ TENSOR_SUFFIXES = (".pt", ".pth", ".safetensors")
 PACK_SUFFIX = ".zip"
 WEIGHTS_SUFFIXES = (*TENSOR_SUFFIXES, PACK_SUFFIX)
 """Files from which a network is loaded."""
+YAML_SUFFIXES = (".yaml", ".yml")
+"""Files of models, data sets and arguments."""
 _MAX_RUNS = 9999
 _CHUNK = 1 << 20
 _LOCK_NAME = "run.lock"
 _TAKEN = frozenset((errno.EACCES, errno.EAGAIN))
+
+
+def has_yaml_suffix(name: str | Path) -> bool:
+    """Whether a name is that of a YAML file; the case of its suffix does not count.
+
+    >>> has_yaml_suffix("a.YML"), has_yaml_suffix("a.yaml.pt")
+    (True, False)
+    """
+    return Path(str(name).strip()).suffix.lower() in YAML_SUFFIXES
 
 
 @contextmanager

@@ -273,3 +273,24 @@ def test_data_of_another_class_count_are_named(make, data, tmp_path):
         RTDETRTrainer(overrides={"resume": str(first.last), "epochs": 2, "data": str(other)}).train()
     assert f"data={other} has 4 classes, the run of {first.last} has 3" in str(e.value)
     assert len(str(e.value).splitlines()) <= 3 and (first.save_dir / "args.yaml").read_bytes() == record
+
+
+@pytest.mark.parametrize("kept", [3, 1])
+def test_data_edited_before_a_resume_are_reported(tmp_path, capsys, kept):
+    """In the middle of an epoch, with classes of other names, and images fewer than those that the epoch has read."""
+    data = write_dataset(tmp_path / "set", IMAGES)
+    first = small_trainer(data, tmp_path, epochs=2, batch=1)
+    first.add_callback("on_train_batch_end", lambda t: setattr(t.interrupt, "requested", t.progress.step == 2))
+    with pytest.raises(KeyboardInterrupt):
+        first.train()
+    for file in sorted((data.parent / "images/train").iterdir())[kept:]:
+        file.unlink()
+    capsys.readouterr()
+    second = small_trainer(data, tmp_path, resume=str(first.last), batch=1)
+    second.network = copy.deepcopy(second.network)
+    second.network.names = {0: "b", 1: "a", 2: "c"}
+    second.train()
+    out = capsys.readouterr().out
+    assert f"there are {kept} training images, the run had {len(IMAGES)}" in out
+    assert "names its classes" in out and second.progress.epoch == 2 and len(second.progress.rows) == 2
+    assert "has no effect" not in out

@@ -124,7 +124,7 @@ def test_restore_shortens_a_long_list():
 @pytest.mark.parametrize(("fitness", "want"), [(0.5, True), (None, False)])
 def test_a_state_of_before_a_field_is_read(fitness, want):
     ckpt = make_state().pack({}, {})
-    for name in ("best_saved", "epochs"):
+    for name in ("best_saved", "epochs", "images"):
         del ckpt["train_state"][name]
     ckpt["best_fitness"] = fitness
     state = make_state(seed=1)

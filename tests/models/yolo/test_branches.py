@@ -13,7 +13,10 @@ from torch import nn
 from tests.engine.tiny import FAST_RUN, TINY, draw, write_dataset
 from tests.models.yolo.networks import DUAL, NOISE, V8, V26, spread
 from ultralytics import RTDETR, YOLO
-from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.cfg import get_cfg
+from ultralytics.engine.export.exporter import Export
+from ultralytics.engine.export.parity import TOLERANCES
+from ultralytics.models.yolo.detect import DetectionPredictor, DetectionTrainer, DetectionValidator
 from ultralytics.nn.export.suppression import SuppressedForm, Suppression
 from ultralytics.nn.yolo import YOLODetectionModel
 from ultralytics.utils.errors import ConfigError
@@ -178,3 +181,25 @@ def test_a_plain_network_has_one_branch(capsys: pytest.CaptureFixture[str]) -> N
     assert not model.end2end
     YOLO(V8).predict(np.full((64, 64, 3), 90, np.uint8), imgsz=64, device="cpu", nms=False)
     assert "no one-to-one branch" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_file_may_order_classes_that_tie_in_a_place_in_another_way(tmp_path: Path, moved: bool) -> None:
+    """All classes score the same but for rounding, as in a network that was hardly trained; a moved box is found."""
+    network = spread(V8).model.eval()
+    for tower in network.head.cv3:
+        last = tower[-1]
+        with torch.no_grad():
+            last.weight.copy_(last.weight[:1].expand_as(last.weight))
+            last.bias.copy_(last.bias[:1].expand_as(last.bias))
+    args = get_cfg(overrides={"format": "torchscript", "imgsz": 64, "task": "detect"})
+    export = Export(network, args, tmp_path / "a", None, DetectionPredictor, DetectionValidator)
+
+    def file(images: torch.Tensor) -> torch.Tensor:
+        rows: torch.Tensor = export.reference(images)[0].clone()  # (B, 4 + nc, A)
+        rows[:, 4:] *= 1 + 1e-6 * torch.rand(rows[:, 4:].shape, generator=torch.Generator().manual_seed(0))
+        rows[:, 0] += 16 * moved
+        return rows
+
+    reasons = export.compare(file).reasons(TOLERANCES["fp32"])  # type: ignore[arg-type]
+    assert bool(reasons) is moved

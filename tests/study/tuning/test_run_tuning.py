@@ -17,7 +17,7 @@ from ultralytics.cli.main import entrypoint
 from ultralytics.study.engines import OnEnd
 from ultralytics.study.jobs import StudyJob
 from ultralytics.study.plan import load_plan
-from ultralytics.study.tuning import run_tuning
+from ultralytics.study.tuning import holdout, run_tuning
 from ultralytics.study.tuning.report import SearchResult, write_search_report
 from ultralytics.study.tuning.trial import COMPLETE, PRUNED, TrialRecord
 from ultralytics.study.worker import write_failure
@@ -109,6 +109,15 @@ def test_the_recipe_of_a_search_is_that_of_its_trials(
     monkeypatch.setattr(run_tuning, "list_images", lambda _: [f"{i}.jpg" for i in range(100)])
     given = {"data": str(data), "epochs": 50, "batch": 16, **changes}
     assert run_tuning._recipe_of(RTDETR(TINY), given, 0.2) == recipe
+
+
+def test_copies_of_an_image_count_where_they_are(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixty copies are held out together, though a fifth of the images was asked for: 40 of 100 train."""
+    monkeypatch.setattr(run_tuning, "list_images", lambda _: [f"{i}.jpg" for i in range(100)])
+    monkeypatch.setattr(holdout, "image_key", lambda path: "" if int(path[:-4]) < 60 else path)
+    given = {"data": str(data), "epochs": 50, "batch": 16}
+    assert run_tuning._recipe_of(RTDETR(TINY), {**given, "fraction": 0.4}, 0.2) == "tiny"
+    assert run_tuning._recipe_of(RTDETR(TINY), {**given, "fraction": 1.0}, 0.2) == "few"
 
 
 def test_the_processes_of_a_search_take_the_devices_in_turn() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from ultralytics.data.augment.base import BaseTransform, Compose, MixTransform
 from ultralytics.data.augment.erase import RandomErasing
@@ -15,7 +15,7 @@ from ultralytics.data.augment.official import RandomIoUCrop, RandomPhotometricDi
 from ultralytics.data.augment.photometric import RandomHSV
 from ultralytics.data.augment.pipeline import AugmentParams, train_transforms, v8_transforms, val_transforms
 from ultralytics.data.types import Sample
-from ultralytics.utils.config.absent import absent
+from ultralytics.utils.config.absent import absent_names
 
 __all__ = [
     "AugmentParams",
@@ -43,6 +43,4 @@ __all__ = [
 
 
 if not TYPE_CHECKING:  # a type checker shall see what is missing
-
-    def __getattr__(name: str) -> NoReturn:
-        raise absent(__name__, name)
+    __getattr__ = absent_names(__name__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from ultralytics.data.loaders.files import (
     LoadImagesAndVideos,
@@ -13,7 +13,7 @@ from ultralytics.data.loaders.files import (
     SourceTypes,
     autocast_list,
 )
-from ultralytics.utils.config.absent import absent
+from ultralytics.utils.config.absent import absent_names
 
 __all__ = [
     "LoadImagesAndVideos",
@@ -27,6 +27,4 @@ __all__ = [
 
 
 if not TYPE_CHECKING:  # a type checker shall see what is missing
-
-    def __getattr__(name: str) -> NoReturn:
-        raise absent(__name__, name)
+    __getattr__ = absent_names(__name__)

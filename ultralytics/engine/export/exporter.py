@@ -26,7 +26,7 @@ from ultralytics import __version__
 from ultralytics.cfg import Args, get_cfg
 from ultralytics.cfg.resolution import drop_foreign
 from ultralytics.cfg.schema import Trait, keys_with
-from ultralytics.engine.export.parity import SLACK, TOLERANCES, ParityReport
+from ultralytics.engine.export.parity import LEVELS, SLACK, TOLERANCES, ParityReport
 from ultralytics.engine.export.samples import (
     ParityInputs,
     cycle_images,
@@ -291,7 +291,8 @@ class Export:
     def _compare_places(self, rows: Postprocess, want: Any, got: Any, images: Tensor, report: ParityReport) -> None:
         """Compare the best places of a head whose rows are found afterwards, before any is suppressed.
 
-        The model's list is twice as long, so that a place at the end of the file's list is found in it.
+        A place gives a row for each class, so that classes that tie in a place may change their order. The model's list
+        is twice as long, so that a place at the end of the file's list is found in it.
         """
         size = (images.shape[2], images.shape[3])
         if self.suppresses:
@@ -301,7 +302,8 @@ class Export:
             for ours, theirs in zip(rows(want, size, options), rows(got, size, options), strict=True):
                 report.add_rows(ours[None], theirs[None], size, slack=SLACK)
             return
-        lists = [rows(y, size, PostOptions(0.0, n * COMPARED_PLACES, iou=1.0)) for y, n in ((want, 2), (got, 1))]
+        limits = [PostOptions(LEVELS[-1] / 2, n * COMPARED_PLACES, iou=1.0, multi_label=True) for n in (2, 1)]
+        lists = [rows(y, size, limit) for y, limit in zip((want, got), limits, strict=True)]
         for ours, theirs in zip(*lists, strict=True):
             report.add_rows(ours[None], theirs[None], size, slack=SLACK)
 

@@ -162,6 +162,15 @@ class TrainerInterface(CallbackMixin):
         """The table of epochs."""
         return self.paths.csv
 
+    def read_results_csv(self) -> dict[str, list[float]]:
+        """Return the columns of results.csv by name, one value an epoch; empty while there is no row."""
+        if not self.paths.csv.is_file():
+            return {}
+        import pandas as pd  # heavy
+
+        columns: dict[str, list[float]] = pd.read_csv(self.paths.csv).to_dict("list")
+        return columns
+
     @property
     def state(self) -> TrainState:
         """Everything that a checkpoint holds."""

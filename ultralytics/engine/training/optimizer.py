@@ -238,13 +238,31 @@ def warmup_iterations(warmup_epochs: float, epochs: int, batches: int) -> int:
     return round(min(warmup_epochs, epochs - 1) * batches) if warmup_epochs > 0 else 0
 
 
+def set_unless_changed(group: dict[str, Any], key: str, value: float, scheduled: float | None = None) -> None:
+    """Set a value of a parameter group that changes from batch to batch, unless a callback has set another.
+
+    What is set is noted in the group, so that it is saved with it: a value that is neither the noted one nor
+    `scheduled`, which the scheduler has just set, is a callback's, and holds.
+    """
+    note = f"warmup_{key}"
+    expected = group.get(note, group[key] if scheduled is None else scheduled)
+    if group[key] == expected or group[key] == scheduled:
+        group[key] = group[note] = value
+
+
+def forget_noted_rates(optimizer: Optimizer) -> None:
+    """Let the next batch of the warm-up set its rates whatever they are: they were set by the run itself."""
+    for group in optimizer.param_groups:
+        group.pop("warmup_lr", None)
+
+
 @dataclass(frozen=True)
 class Warmup:
     """Linear warm-up of rates, momentum and accumulation over the first `iterations` batches.
 
     Batch i (from 0) runs at (i + 1) / iterations of the way, so that no step is ever spent at rate 0 and the last
     warm-up batch is at the full rate. Biases start at `bias_lr` when that is above 0. A pure function of the batch
-    number: nothing to save.
+    number; a rate or momentum that a callback has set holds, the rate until the scheduler's next step.
     """
 
     iterations: int = 0
@@ -257,14 +275,18 @@ class Warmup:
         """Way through the warm-up at batch `step`, in (0, 1]."""
         return min((step + 1) / self.iterations, 1.0) if self.iterations else 1.0
 
-    def set_rates(self, optimizer: Optimizer, targets: Sequence[float], step: int) -> None:
-        """Set the rate (towards `targets`, one a group) and the momentum of every group for batch `step`."""
+    def set_rates(self, optimizer: Optimizer, targets: Sequence[float], step: int, fresh: bool = True) -> None:
+        """Set the rate (towards `targets`, one a group) and the momentum of every group for batch `step`.
+
+        `fresh` says that the scheduler has set the rates to `targets` since the batch before.
+        """
         way = self.progress(step)
         for group, target in zip(optimizer.param_groups, targets, strict=False):  # a callback may have added groups
             start = self.bias_lr if str(group.get("param_group", "")).endswith("bias") else 0.0
-            group["lr"] = start + (target - start) * way
+            set_unless_changed(group, "lr", start + (target - start) * way, target if fresh else None)
             if "momentum" in group:
-                group["momentum"] = self.start_momentum + (self.momentum - self.start_momentum) * way
+                momentum = self.start_momentum + (self.momentum - self.start_momentum) * way
+                set_unless_changed(group, "momentum", momentum)
 
     def accumulate_at(self, step: int) -> int:
         """Batches per optimizer step at batch `step`: from 1 up to `accumulate`."""

@@ -43,6 +43,7 @@ from ultralytics.engine.training.state import (
     Progress,
     check_classes,
     check_writable,
+    note_images,
     planned_epochs,
     resume_args,
     run_folder,
@@ -175,6 +176,7 @@ class TrainerSetup(TrainerInterface):
         self.meter = LossMeter(self.loss_names)
         self._setup_folder()
         self.resume_training(self.resume_from)
+        note_images(self.progress, count_of(self.train_loader))
         write_first_files(self)
         self.run_callbacks("on_pretrain_routine_end")
 
@@ -184,7 +186,7 @@ class TrainerSetup(TrainerInterface):
         if self.resume_from is not None:
             saved = self.resume_from["model"]
             self.model = self.get_model(cfg=saved["yaml"], verbose=False)
-            check_classes(args, self.model.nc, saved["nc"])
+            check_classes(args, self.model.nc, self.model.names, saved)
             for norm in self.model.modules():  # weights from elsewhere bring an epsilon of their own
                 if saved["bn_eps"] and type(norm) is nn.BatchNorm2d:
                     norm.eps = saved["bn_eps"]
@@ -328,6 +330,7 @@ class TrainerSetup(TrainerInterface):
         if p.epochs != self.epochs:  # another curve than that of the saved rates
             for group, lr in zip(self.optimizer.param_groups, self.scheduler.get_last_lr(), strict=False):
                 group["lr"] = lr
+            optim.forget_noted_rates(self.optimizer)
         if Path(str(self.args.resume)).resolve() == self.paths.last.resolve():
             self.recovery.saved(self.paths.last, p.step)
         if self.rank <= 0:

@@ -89,6 +89,8 @@ class Progress:
     """Seconds of training before this process."""
     epochs: int = 0
     """Epochs that the run heads for, which `time` estimates again after each; 0 in older files."""
+    images: int = 0
+    """Training images; 0 in older files."""
     mosaic_closed: bool = False
     best_fitness: float | None = None
     best_saved: bool = False
@@ -330,13 +332,32 @@ def _check_unfinished(path: Path, args: Args, ckpt: Mapping[str, Any]) -> None:
         )
 
 
-def check_classes(args: Args, nc: int, saved: int) -> None:
-    """Raise CheckpointError when the network for the data has another number of classes than the saved one."""
-    if nc != saved:
+def check_classes(args: Args, nc: int, names: Mapping[int, str], saved: Mapping[str, Any]) -> None:
+    """Compare the classes of the data with those of the network that a run resumes with; warn of other names.
+
+    Raises CheckpointError for another number of classes.
+    """
+    if nc != saved["nc"]:
         raise CheckpointError(
-            f"data={args.data} has {nc} classes, the run of {args.resume} has {saved}",
+            f"data={args.data} has {nc} classes, the run of {args.resume} has {saved['nc']}",
             f"resume with the data of that run, or start a new run on this with model={args.resume} and without resume",
         )
+    if dict(names) != dict(saved["names"]):
+        now, then = (", ".join(list(known.values())[:9]) for known in (names, saved["names"]))
+        LOGGER.warning(
+            f"resume: data={args.data} names its classes {now}, the run was started with {then}: class ids stay as "
+            "they are, so the labels must be those of that run"
+        )
+
+
+def note_images(progress: Progress, images: int) -> None:
+    """Keep the number of training images; warn when a resumed run had another."""
+    if progress.images not in {0, images}:
+        LOGGER.warning(
+            f"resume: there are {images} training images, the run had {progress.images}: "
+            "what follows differs from an uninterrupted run"
+        )
+    progress.images = images
 
 
 def _place(path: Path, ckpt: Mapping[str, Any], given: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from ultralytics.engine.training.state import has_best
 from ultralytics.nn.checkpoint.format import pack_model, read_checkpoint, save_checkpoint
 from ultralytics.utils import LOGGER, YAML
 from ultralytics.utils.errors import DeviceError, TrainingError
+from ultralytics.utils.files import has_yaml_suffix
 
 ARGUMENTS, START = "launch.yaml", "weights/start.pt"
 
@@ -36,7 +37,7 @@ def child_arguments(run: HasLaunch) -> dict[str, Any]:
         given["resume"] = str(run.args.resume)  # with True each process would look for the newest run itself
     if run.resume_from is None and isinstance(run.model, nn.Module):
         name = str(given.get("model") or "")
-        if run.from_weights or not name.endswith((".yaml", ".yml")):
+        if run.from_weights or not has_yaml_suffix(name):
             given["model"] = str(run.paths.save_dir / START)
             save_checkpoint(given["model"], {"model": pack_model(run.model)})
     return given

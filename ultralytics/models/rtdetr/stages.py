@@ -22,7 +22,7 @@ from ultralytics.data.augment.base import chance
 from ultralytics.data.augment.batch_mix import ImageLabels, Paste, mix_batch, paste_objects, paste_sources
 from ultralytics.data.types import Batch
 from ultralytics.engine.trainer import BaseTrainer
-from ultralytics.engine.training.optimizer import Warmup, load_optimizer_state
+from ultralytics.engine.training.optimizer import Warmup, load_optimizer_state, set_unless_changed
 from ultralytics.utils import LOGGER
 from ultralytics.utils.errors import CheckpointError, ConfigError
 from ultralytics.utils.torch_tools.training_plans import FlatCosine, RunPlan, batch_scales
@@ -40,11 +40,11 @@ class PlannedRates(Warmup):
 
     plan: FlatCosine = field(default_factory=lambda: FlatCosine(0, 0, 0, 1))
 
-    def set_rates(self, optimizer: Optimizer, targets: Sequence[float], step: int) -> None:
+    def set_rates(self, optimizer: Optimizer, targets: Sequence[float], step: int, fresh: bool = True) -> None:
         """Set the rate of every group for batch `step`."""
         factor = self.plan(step + 1)  # of step 0 it is 0
-        for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * factor
+        for group, target in zip(optimizer.param_groups, targets, strict=False):  # a callback may have added groups
+            set_unless_changed(group, "lr", group["initial_lr"] * factor, target if fresh else None)
 
     def accumulate_at(self, step: int) -> int:
         """Batches of every optimizer step."""

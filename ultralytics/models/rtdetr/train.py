@@ -100,11 +100,11 @@ class RTDETRTrainer(BaseTrainer):
     def set_model_attributes(self) -> None:
         """Settle the arguments by the network's family, and give them to the network.
 
-        Those that do not act in the family are reported and left out; what the family does in another way than most is
-        set where neither user nor recipe did.
+        Those that do not act in the family are reported and left out, which a resumed run has done already; what the
+        family does in another way than most is set where neither user nor recipe did.
         """
         family = family_of(unwrap_model(self.model), "rtdetr")
-        args = drop_foreign(self.args, family.arguments)
+        args = drop_foreign(self.args, family.arguments) if self.resume_from is None else self.args
         plain = {k: v for k, v in family.defaults.items() if k not in args.user_keys and args.get(k) == KEYS[k].default}
         self.args = args.replace(**plain, letterbox=letterboxes(self.model, args.letterbox))
         super().set_model_attributes()

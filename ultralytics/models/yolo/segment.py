@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from ultralytics.utils.config.absent import absent_names
 
-from ultralytics.utils.config.absent import absent
-
-
-def __getattr__(name: str) -> NoReturn:
-    raise absent(__name__, name)
+__getattr__ = absent_names(__name__)

@@ -17,10 +17,9 @@ from ultralytics.nn.build.row_names import is_name, sources
 from ultralytics.nn.build.spec import YAML_PARTS, LayerSpec, ModelSpec, find_model_yaml, load_model_yaml
 from ultralytics.utils.config.yaml_io import YAML, KeyPath, load_with_lines
 from ultralytics.utils.errors import ConfigError, ModelYAMLError, NotFoundError
-from ultralytics.utils.files import atomic_write
+from ultralytics.utils.files import YAML_SUFFIXES, atomic_write, has_yaml_suffix
 
 FORMS = "write [module, args], such as [SHSA, []], [repeats, module, args] or [from, repeats, module, args]"
-YAML_ENDINGS = (".yaml", ".yml")
 _FROM = re.compile(r"(^\s*-\s*\[\s*)(\[[^\]]*\]|[^,\[\]]+?)(\s*,)")
 """A row up to its `from`, in the form in which files have it: `- [-1, 1, Conv, [64, 3, 2]]`."""
 _NUMBER = re.compile(r"(\]\s*#\s*)(\d+)\b")
@@ -85,9 +84,9 @@ def insert_into_file(model: str | Path, after: int | str, row: Sequence[Any], ou
     target = Path(out)
     if target.exists():
         raise ConfigError(f"out={target}: the file exists already", "choose another name, or delete it first")
-    if Path(model).suffix.lower() not in YAML_ENDINGS:
+    if not has_yaml_suffix(model):
         raise NotFoundError(
-            f"model={model}: a row is put into a model YAML ({', '.join(YAML_ENDINGS)}), not into weights"
+            f"model={model}: a row is put into a model YAML ({', '.join(YAML_SUFFIXES)}), not into weights"
         )
     path = find_model_yaml(model)
     data, lines = load_with_lines(path)

@@ -127,7 +127,7 @@ def is_of(*kinds: type) -> Callable[[object], bool]:
 Checks = Mapping[str, Callable[[object], bool]]
 
 PROGRESS: Checks = {
-    **dict.fromkeys(("epoch", "batch", "step", "epochs"), is_count),
+    **dict.fromkeys(("epoch", "batch", "step", "epochs", "images"), is_count),
     "elapsed": lambda value: is_number(value, 0, 1e12),
     **dict.fromkeys(("mosaic_closed", "best_saved"), is_of(bool)),
     "best_fitness": is_optional(is_number),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from ultralytics.nn.modules.attention_blocks import (
     CA,
@@ -288,7 +288,7 @@ from ultralytics.nn.modules.yolo import (
     TransformerLayer,
     v10Detect,
 )
-from ultralytics.utils.config.absent import absent
+from ultralytics.utils.config.absent import absent_names
 
 # fmt: off
 __all__ = (  # noqa: RUF022
@@ -332,6 +332,4 @@ __all__ = (  # noqa: RUF022
 
 
 if not TYPE_CHECKING:  # a type checker shall see what is missing
-
-    def __getattr__(name: str) -> NoReturn:
-        raise absent(__name__, name)
+    __getattr__ = absent_names(__name__)

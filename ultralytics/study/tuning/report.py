@@ -16,7 +16,7 @@ from ultralytics.study.jobs import trained_weights
 from ultralytics.study.tuning.trial import COMPLETE, PRUNED, TrialRecord
 from ultralytics.utils.config.yaml_io import YAML, plain
 from ultralytics.utils.errors import NotFoundError
-from ultralytics.utils.files import atomic_write
+from ultralytics.utils.files import atomic_write, has_yaml_suffix
 from ultralytics.utils.log import LOGGER, colorstr
 from ultralytics.utils.metrics.report import Table, Value
 from ultralytics.utils.plotting.figure import literal
@@ -155,7 +155,7 @@ def confirmation_plan(result: SearchResult) -> dict[str, Any]:
     """Return the plan of a study of the base and the best arguments over three seeds, for `yolo ablate`."""
     base = {k: v for k, v in result.base.items() if k != "seed"}
     model: Mapping[str, Any] = {"model": result.source}
-    if not result.source.endswith((".yaml", ".yml")):
+    if not has_yaml_suffix(result.source):
         model = {"model": str(result.folder / "model.yaml"), "pretrained": result.source}
         YAML.save(result.folder / "model.yaml", plain(RTDETR(result.source).model.yaml))
     name = "".join(c if c.isalnum() or c in "._-" else "-" for c in result.folder.name)

@@ -19,7 +19,7 @@ from ultralytics.nn.families import family_of
 from ultralytics.study.engines import device_list, make_engine, need_engine
 from ultralytics.study.jobs import OUTCOME, StudyJob, failure_of
 from ultralytics.study.tuning.database import need_optuna, open_study, settings_of
-from ultralytics.study.tuning.holdout import write_tuning_data
+from ultralytics.study.tuning.holdout import hold_out, write_tuning_data
 from ultralytics.study.tuning.report import SearchResult, measure_reported, write_search_report
 from ultralytics.study.tuning.space import Space, read_space
 from ultralytics.study.tuning.trial import COMPLETE, TrialRecord
@@ -154,8 +154,7 @@ def _recipe_of(model: Model, given: Mapping[str, Any], holdout: float) -> str:
     if name != "auto":
         return name
     images = list_images(check_det_dataset(given["data"])["train"])
-    kept = images[min(max(1, round(len(images) * holdout)), len(images) - 1) :]
-    count = len(pick_fraction(kept, fraction_of(given.get("fraction", 1.0), "train")))
+    count = len(pick_fraction(hold_out(images, holdout)[0], fraction_of(given.get("fraction", 1.0), "train")))
     epochs = int(given.get("epochs", 100))
     steps = planned_batches(count, given.get("batch", 16), epochs)
     loaded = model.ckpt is not None or isinstance(given.get("pretrained"), str)

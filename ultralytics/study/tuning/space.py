@@ -11,6 +11,7 @@ from ultralytics.cfg.renames import check_names
 from ultralytics.cfg.schema import KEYS, Trait
 from ultralytics.utils.config.yaml_io import load_with_lines
 from ultralytics.utils.errors import ConfigError
+from ultralytics.utils.files import has_yaml_suffix
 
 if TYPE_CHECKING:
     import optuna
@@ -111,7 +112,7 @@ def read_space(given: str | Path | Mapping[str, Any], recipe: str, acting: Trait
         return space_for(recipe, given, acting)
     if isinstance(given, Mapping):
         return _checked({str(k): _axis(str(k), v) for k, v in given.items()}, "space")
-    if Path(given).suffix.lower() not in {".yaml", ".yml"}:
+    if not has_yaml_suffix(given):
         raise ConfigError(f"space={given!r} is not one of {', '.join((*AXIS_GROUPS, 'all'))}, nor a YAML file", _FORM)
     return _checked({str(k): _axis(str(k), v) for k, v in load_with_lines(Path(given))[0].items()}, str(given))
 

@@ -6,7 +6,9 @@ line in place of Python's bare "cannot import name".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
 
 _TRACKERS = "trackers are not part of this package; model.track() uses those of the package `trackers`"
 _A_PART = "this module is not part of this package"
@@ -32,20 +34,34 @@ ABSENT_TASKS: Mapping[str, str] = {
 }
 """Tasks, and what they are."""
 
+_UPSTREAM_MODELS = f"{_A_PART}; use the upstream package for such models"
+_OTHER_TEXTS = "open vocabularies are not part of this package; use YOLO or RTDETR"
+
 ABSENT_MODULES: Mapping[str, str] = {
     "ultralytics.models.yolo.segment": f"{ABSENT_TASKS['segment']} is not part of this package",
     "ultralytics.models.yolo.pose": f"{ABSENT_TASKS['pose']} is not part of this package",
     "ultralytics.models.yolo.obb": f"{ABSENT_TASKS['obb']} is not part of this package",
     "ultralytics.models.yolo.classify": f"{_A_PART}; classification is in ultralytics.models.shvit",
-    "ultralytics.models.sam": f"{_A_PART}; use the upstream package for such models",
-    "ultralytics.models.fastsam": f"{_A_PART}; use the upstream package for such models",
-    "ultralytics.models.nas": f"{_A_PART}; use the upstream package for such models",
+    "ultralytics.models.yolo.depth": f"{ABSENT_TASKS['depth']} is not part of this package",
+    "ultralytics.models.yolo.semantic": f"{ABSENT_TASKS['semantic']} is not part of this package",
+    **dict.fromkeys(("ultralytics.models.yolo.world", "ultralytics.models.yolo.yoloe"), _OTHER_TEXTS),
+    "ultralytics.nn.text_model": _OTHER_TEXTS,
+    "ultralytics.nn.distill_model": f"{_A_PART}; train(distill_model=...) of a classifier learns from a teacher",
+    "ultralytics.models.sam": _UPSTREAM_MODELS,
+    "ultralytics.models.fastsam": _UPSTREAM_MODELS,
+    "ultralytics.models.nas": _UPSTREAM_MODELS,
     "ultralytics.trackers": _TRACKERS,
     "ultralytics.solutions": ABSENT_FEATURES["solutions"],
     "ultralytics.hub": _SERVICE,
     "ultralytics.utils.tuner": f"{_A_PART}; use model.tune(...) or `yolo tune`",
     "ultralytics.utils.autobatch": f"{_A_PART}; train(batch=-1) measures the batch that fits into memory",
     "ultralytics.utils.benchmarks": f"{_A_PART}; use model.benchmark() or `yolo benchmark`",
+    "ultralytics.utils.export": f"{_A_PART}; use model.export(format=...) or `yolo export`",
+    "ultralytics.utils.triton": "clients of an inference server are not part of this package; export(format='onnx') "
+    "writes what such a server loads",
+    "ultralytics.utils.autodevice": f"{_A_PART}; device=0 chooses a GPU",
+    "ultralytics.data.split_dota": f"{ABSENT_TASKS['obb']} is not part of this package",
+    "ultralytics.data.explorer": f"{_A_PART}; model.embed(...) gives the vectors of images",
     "ultralytics.data.annotator": f"{_A_PART}; predict(save_txt=True) writes what a model finds",
 }
 """Modules of which no name is here, and what to use instead."""
@@ -104,7 +120,7 @@ ABSENT_NAMES: Mapping[str, Mapping[str, str]] = {
         "output_to_target": "use Results.plot() instead",
         "plt_color_scatter": "use matplotlib instead",
     },
-    "ultralytics": _MODELS,
+    "ultralytics": {**_MODELS, "Explorer": "use model.embed(...) instead, which gives the vectors of images"},
     "ultralytics.models": _MODELS,
     "ultralytics.engine.tuner": {"Tuner": "use model.tune(...) or `yolo tune` instead, which are made of functions"},
     "ultralytics.engine.exporter": {
@@ -144,11 +160,30 @@ def absence(name: str) -> str:
 def absent(module: str, name: str) -> ImportError | AttributeError:
     """Return the error for a name that a module does not have.
 
-    For a name of the interface it is an ImportError: `from ... import` replaces the text of an AttributeError.
+    For a name of the interface it is an ImportError: `from ... import` replaces the text of an AttributeError. Python
+    asks a module for its `__path__` before it imports what lies below it.
     """
+    if name == "__path__" and module in ABSENT_MODULES:
+        return ModuleNotFoundError(f"{module}: {ABSENT_MODULES[module]}", name=module)
     text = ABSENT_NAMES.get(module, {}).get(name)
     if text is None and module in ABSENT_MODULES and not name.startswith("_"):
         text = f"{module}: {ABSENT_MODULES[module]}"
     if text is None:
         return AttributeError(f"module {module!r} has no attribute {name!r}")
     return ImportError(f"{name}: {text}", name=module)
+
+
+def absent_names(module: str, elsewhere: Mapping[str, tuple[str, str]] | None = None) -> Callable[[str], Any]:
+    """Return the `__getattr__` of a module: it raises the error of `absent` for names that are not there.
+
+    `elsewhere` holds names that scripts import from the module, with their modules and their names there.
+    """
+    places = elsewhere or {}
+
+    def look_up(name: str) -> Any:
+        if name not in places:
+            raise absent(module, name)
+        owner, attribute = places[name]
+        return getattr(importlib.import_module(owner), attribute)
+
+    return look_up

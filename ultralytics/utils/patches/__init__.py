@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from ultralytics.utils.config.absent import absent
+from ultralytics.utils.config.absent import absent_names
 from ultralytics.utils.interface.images import imread, imshow, imwrite
 
 __all__ = ["imread", "imshow", "imwrite"]
 
 
 if not TYPE_CHECKING:  # a type checker shall see what is missing
-
-    def __getattr__(name: str) -> NoReturn:
-        raise absent(__name__, name)
+    __getattr__ = absent_names(__name__)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from ultralytics.utils.config.absent import absent
+from ultralytics.utils.config.absent import absent_names
 from ultralytics.utils.plotting.annotator import Annotator, Colors, colors, save_one_box
 from ultralytics.utils.plotting.batch import plot_images
 from ultralytics.utils.plotting.curves import (
@@ -30,6 +30,4 @@ __all__ = [
 
 
 if not TYPE_CHECKING:  # a type checker shall see what is missing
-
-    def __getattr__(name: str) -> NoReturn:
-        raise absent(__name__, name)
+    __getattr__ = absent_names(__name__)
