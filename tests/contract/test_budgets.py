@@ -31,6 +31,7 @@ UPSTREAM_SIGNATURES = {  # constructors whose arguments the interface fixes
     "DCNv2",
     "DiverseBranchBlock",
     "C2f_PKIModule",
+    "iRMB",
     "DFINEDecoder",
     "DEIMDecoder",
     "RTDETRDecoderv2",

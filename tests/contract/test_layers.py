@@ -60,6 +60,7 @@ LOCAL_THIRD_PARTIES = {  # heavy or optional: imported where they are used
 }
 WING_ORDER = {  # inside a package, low to high; same number: siblings that do not import each other
     "ultralytics.nn": {
+        "argument_names": -1,
         "registry": 0,
         "modules": 1,
         "build": 2,

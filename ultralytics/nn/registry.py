@@ -7,7 +7,7 @@ A block registers itself, beside its own definition:
 
 A rule is a function of a frozen `RowContext` (input channels, row arguments, repeats, scale) that returns a `Plan`
 (constructor arguments, output channels). The parser does not know any class by name. This module
-imports only `utils.ops` of the package.
+imports only `nn.argument_names` and `utils.ops` of the package.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar, overload
 
+from ultralytics.nn.argument_names import take_other_names
 from ultralytics.utils.ops import make_divisible as make_divisible  # blocks import it from here, too
 
 ModuleType = TypeVar("ModuleType", bound=type)
@@ -147,6 +148,8 @@ class Registry:
 
 
 REGISTRY = Registry()
+_OWN_BLOCKS = "ultralytics."
+"""Where blocks of this package are; constructors of others stay as they are."""
 
 
 @overload
@@ -197,6 +200,8 @@ def register(
         slots = fills_slots if callable(fills_slots) else (lambda args: True) if fills_slots else None
         entry = Entry(cls, with_rule, multi_input, is_head, slots, forms, dict(not_exported or {}))
         REGISTRY.add(name or cls.__name__, entry)
+        if cls.__module__.startswith(_OWN_BLOCKS):
+            take_other_names(cls)
         return cls
 
     if isinstance(rule, type):

@@ -16,7 +16,6 @@ from torchvision.ops import batched_nms
 
 from ultralytics.cfg.keys import Trait
 from ultralytics.nn import detection
-from ultralytics.nn.build.builder import PROBE_SIZE
 from ultralytics.nn.build.plans import PlannedLayer
 from ultralytics.nn.build.spec import ModelSpec
 from ultralytics.nn.families import Family, PostOptions, Scored, register_family
@@ -72,7 +71,7 @@ class DetectionModel(detection.DetectionModel):
             raise spec.error(spec.layers[-1], "the last row must be a Detect head", "Detect, [nc] or v10Detect, [nc]")
         raw = cast("tuple[Tensor, dict[str, Any]]", last.output)[1]
         feats = (raw["one2many"] if "one2many" in raw else raw)["feats"]
-        self._level_strides = [PROBE_SIZE / f.shape[2] for f in feats]
+        self._level_strides = [last.probe / f.shape[2] for f in feats]
 
     @property
     def head(self) -> Detect:

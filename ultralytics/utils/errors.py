@@ -50,6 +50,14 @@ class ConfigError(UserError, ValueError):
     """An argument has a value outside its bounds, or two arguments contradict each other."""
 
 
+class ImageSizeError(ConfigError):
+    """A network does not take images of a size; it takes square ones of `side` px."""
+
+    def __init__(self, *lines: str, side: int = 0) -> None:
+        super().__init__(*lines)
+        self.side = side
+
+
 class ConfigTypeError(UserError, TypeError):
     """An argument has a value of the wrong type."""
 

@@ -18,11 +18,12 @@ from typing import Any, NoReturn, cast
 import torch
 from torch import Tensor, nn
 
+from ultralytics.nn.argument_names import by_own_names
 from ultralytics.nn.build.advice import warn_model
 from ultralytics.nn.build.budget import MAX_BUILT, MAX_PLANNED, MAX_ROWS, MAX_TENSORS, ConstructionBudget
 from ultralytics.nn.build.dry_run import ProbeBlock, expected_channels, matching, shape_text, size_text
 from ultralytics.nn.build.names import MODULE_ERRORS, find_entry, resolve_nn_text, signature_text
-from ultralytics.nn.build.plans import PlannedLayer
+from ultralytics.nn.build.plans import PROBE_SIZE, PlannedLayer
 from ultralytics.nn.build.spec import (
     SLOTS,
     LayerSpec,
@@ -34,19 +35,29 @@ from ultralytics.nn.build.spec import (
 )
 from ultralytics.nn.modules.conv import default_activation
 from ultralytics.nn.registry import REGISTRY, Entry, Plan, RowContext
-from ultralytics.utils.errors import ConfigError, ModelYAMLError
+from ultralytics.utils.errors import ConfigError, ImageSizeError, ModelYAMLError
 from ultralytics.utils.log import LOGGER
 
-PROBE_SIZE = 640  # side of the probe image; on the meta device its size costs nothing
 BN_EPS, BN_MOMENTUM = 1e-3, 0.03
 
 
 def plan_model(spec: ModelSpec, ch: int = 3) -> list[PlannedLayer]:
-    """Resolve all rows and run the probe; raise ModelYAMLError at the first row that does not fit."""
+    """Resolve all rows and run the probe; raise ModelYAMLError at the first row that does not fit.
+
+    The probe has another size where a backbone does not take `PROBE_SIZE`.
+    """
     check_modules(spec)
     if len(spec.layers) > MAX_ROWS:
         raise ModelYAMLError(f"{spec.origin}: it has {len(spec.layers):,} rows; at most {MAX_ROWS:,} are possible")
-    planner = _Planner(spec, ch)
+    try:
+        return _plan_at(spec, ch, PROBE_SIZE)
+    except ImageSizeError as e:
+        return _plan_at(spec, ch, e.side)
+
+
+def _plan_at(spec: ModelSpec, ch: int, side: int) -> list[PlannedLayer]:
+    """Plan with a probe image of one side; ImageSizeError where a block takes another size than `PROBE_SIZE`."""
+    planner = _Planner(spec, ch, side)
     with ConstructionBudget(MAX_PLANNED, MAX_TENSORS), _activation(spec):
         for layer in spec.layers:
             planner.add(layer)
@@ -116,7 +127,8 @@ def feature_stride(plans: Sequence[PlannedLayer]) -> int:
     """Largest ratio of the probe image to a feature map."""
     outputs = [o for p in plans for o in (cast("Sequence[object]", p.output) if fills_slots(p) else [p.output])]
     maps = [o for o in outputs if isinstance(o, Tensor) and o.dim() == 4]
-    return max((round(PROBE_SIZE / m.shape[2]) for m in maps if m.shape[2]), default=1)
+    side = plans[0].probe if plans else PROBE_SIZE
+    return max((round(side / m.shape[2]) for m in maps if m.shape[2]), default=1)
 
 
 def fills_slots(plan: PlannedLayer) -> bool:
@@ -142,11 +154,12 @@ def _activation(spec: ModelSpec) -> contextlib.AbstractContextManager[None]:
 class _Planner:
     """Plans row by row with the feature maps of the probe."""
 
-    def __init__(self, spec: ModelSpec, ch: int) -> None:
+    def __init__(self, spec: ModelSpec, ch: int, side: int) -> None:
         if isinstance(ch, bool) or not isinstance(ch, int) or ch < 1:
             raise ConfigError(f"ch={ch!r}: image channels are an integer, at least 1")
         self.spec = spec
-        self.image = torch.empty(1, ch, PROBE_SIZE, PROBE_SIZE, device="meta")
+        self.image = torch.empty(1, ch, side, side, device="meta")
+        self.side = side
         self.done: list[PlannedLayer] = []
         self.outputs: list[Any] = []  # by slot, None where a one-row backbone has no map
         self.channels: list[int] = []
@@ -154,7 +167,7 @@ class _Planner:
     def add(self, layer: LayerSpec) -> None:
         """Plan one row: find its class, check what it is fed, apply its rule, build and run it on the meta device."""
         entry = self._find(layer)
-        row = self._context(layer)
+        row = self._context(layer, entry)
         self._check_feed(layer, entry)
         inputs: object = self._inputs(layer)
         copies: list[tuple[Any, ...]] = []
@@ -169,7 +182,7 @@ class _Planner:
             copies.append(plan.args)
             row, inputs = replace(row, in_channels=(out_channels,)), output
         keywords = row.kwargs if plan.kwargs is None else plan.kwargs
-        self.done.append(PlannedLayer(layer, entry, tuple(copies), row.repeats, out_channels, output, keywords))
+        self.done.append(PlannedLayer(layer, entry, tuple(copies), row.repeats, out_channels, output, keywords, self.side))
         self._keep(self.done[-1])
 
     def _keep(self, plan: PlannedLayer) -> None:
@@ -197,14 +210,17 @@ class _Planner:
         except ModelYAMLError as e:
             raise self.spec.error(layer, *str(e).splitlines()) from None
 
-    def _context(self, layer: LayerSpec) -> RowContext:
+    def _context(self, layer: LayerSpec, entry: Entry) -> RowContext:
         self._check_slots(layer)
         channels = tuple(self.image.shape[1] if i < 0 else self.channels[i] for i in layer.inputs)
         try:
             args = tuple(resolve_nn_text(a) for a in layer.args)
             kwargs = {name: resolve_nn_text(a) for name, a in layer.kwargs.items()}
+            kwargs = by_own_names(entry.cls, kwargs)
         except ModelYAMLError as e:
             raise self.spec.error(layer, *str(e).splitlines()) from None
+        except TypeError as e:
+            self._fail_args(layer, entry, str(e))
         spec = self.spec
         return RowContext(
             channels,
@@ -304,6 +320,10 @@ class _Planner:
             self._check_classes(layer, block.module)
         try:
             output = block.run(inputs)
+        except ImageSizeError as e:
+            if self.side == PROBE_SIZE and e.side:
+                raise
+            self._fail_shapes(layer, entry, block.module, _first_line(e), inputs)
         except MODULE_ERRORS as e:
             self._fail_shapes(layer, entry, block.module, _first_line(e), inputs)
         if isinstance(output, Tensor) and output.numel() == 0:

@@ -11,13 +11,16 @@ from torch import nn
 from ultralytics.nn.build.spec import LayerSpec
 from ultralytics.nn.registry import Entry
 
+PROBE_SIZE = 640
+"""Side of the probe image; on the meta device its size costs nothing."""
+
 
 @dataclass(frozen=True)
 class PlannedLayer:
     """One row, resolved: the class, the constructor arguments of each copy, and what the probe image gave.
 
-    `copies` has one entry for each chained copy, all with the same `kwargs`; `output` is the meta output at
-    `PROBE_SIZE`, of a one-row backbone the list of its maps.
+    `copies` has one entry for each chained copy, all with the same `kwargs`; `output` is the meta output for a probe
+    image of side `probe`, of a one-row backbone the list of its maps.
     """
 
     spec: LayerSpec
@@ -27,6 +30,7 @@ class PlannedLayer:
     out_channels: int
     output: object
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    probe: int = PROBE_SIZE
 
     def construct(self) -> nn.Module:
         """Make the module on the current default device."""

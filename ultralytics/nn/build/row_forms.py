@@ -10,7 +10,9 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
+
+from torch import nn
 
 from ultralytics.nn.modules.query_head import head_rule
 from ultralytics.nn.registry import (
@@ -39,8 +41,18 @@ _SUPPLIED: Mapping[ChannelRule | None, tuple[int, ...]] = MappingProxyType(
 _STATES_FIRST = frozenset({scaled_conv, scaled_repeat, head_rule})
 """Rules that need the first argument, even where the constructor has a default for it."""
 
+_ActivationText = Literal["relu", "ReLU", "RELU", "silu", "SiLU", "SILU", "leaky_relu", "Leaky_ReLU", "gelu", "GELU"]
+"""Names of activations in rows of ResNets, in the spellings that are met; a build ignores the case."""
+
 _TYPES: Mapping[str, object] = MappingProxyType(
-    {"int": int, "float": float, "bool": bool, "str": str, "list": Sequence[int]}
+    {
+        "int": int,
+        "float": float,
+        "bool": bool,
+        "str": str,
+        "list": Sequence[int],
+        "activation": _ActivationText | nn.Module | None,
+    }
 )
 """Types that a form at `@register` may write."""
 

@@ -8,13 +8,25 @@ the inner block is a string, such as `BasicBlock` or `BottleNeck_DCNv2`, that me
 
 from __future__ import annotations
 
+import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
-from ultralytics.nn.registry import CHANNELS_ONCE, REGISTRY, Plan, RowContext, register
+from ultralytics.nn.modules.conv import Conv
+from ultralytics.nn.registry import (
+    CHANNELS_ONCE,
+    REGISTRY,
+    Entry,
+    Plan,
+    RowContext,
+    register,
+    scaled_conv,
+    scaled_repeat,
+)
 from ultralytics.utils.errors import ConfigError, ConfigTypeError
 from ultralytics.utils.torch_utils import fuse_conv_and_bn
 
@@ -59,7 +71,7 @@ def _cnl_rule(row: RowContext) -> Plan:
     return Plan((row.c1, c2, *row.args[1:]), c2)
 
 
-@register(_cnl_rule, row=("c2, k, s, padding, bias, act, groups", "c2, k, s, groups: int, act: str"))
+@register(_cnl_rule, row=("c2, k, s, padding, bias, act: activation = None, groups", "c2, k, s, groups: int, act: activation"))
 class ConvNormLayer(nn.Module):
     """Convolution, batch norm, activation by name (RT-DETR, arXiv 2304.08069).
 
@@ -118,8 +130,8 @@ class BranchTable:
     """Blocks by the word that follows `BasicBlock_` or `BottleNeck_` in a row.
 
     A word without an entry is the registered name of a block that is built as X(c, c), or as X(c) where its rule takes
-    the channels once. Blocks are looked up in the registry when they are constructed, so that the table needs no import
-    of theirs.
+    the channels once; one that gives other channels, such as DySnakeConv, is followed by a 1x1 Conv back to c. Blocks
+    are looked up in the registry when they are constructed, so that the table needs no import of theirs.
     """
 
     def __init__(self, branches: Mapping[str, Branch]) -> None:
@@ -133,14 +145,15 @@ class BranchTable:
 
     def make(self, word: str, c: int, s: int, act: nn.Module) -> nn.Module:
         """Build the block for a width, a stride and an activation; ConfigError when it is not registered."""
-        branch = self._branches.get(word, Branch(word, _by_rule(word)))
-        entry = REGISTRY.get(branch.name)
+        branch = self._branches.get(word)
+        name = branch.name if branch else word
+        entry = REGISTRY.get(name)
         if entry is None:
-            near = REGISTRY.nearest(branch.name)
+            near = REGISTRY.nearest(name)
             hint = f"did you mean {', '.join(near)}?" if near else "register it with @register"
-            raise ConfigError(f"inner block '{word}' needs the block '{branch.name}', which is not registered; {hint}")
-        block: nn.Module = entry.cls(*branch.arguments(c, s, act))
-        if s == 1 or branch.strided:
+            raise ConfigError(f"inner block '{word}' needs the block '{name}', which is not registered; {hint}")
+        block: nn.Module = entry.cls(*branch.arguments(c, s, act)) if branch else _kept_width(entry, word, c)
+        if s == 1 or (branch is not None and branch.strided):
             return block
         return _PooledBranch(block)
 
@@ -166,10 +179,66 @@ def _widths(c: int, s: int, act: nn.Module) -> tuple[Any, ...]:
     return c, c
 
 
-def _by_rule(name: str) -> Callable[[int, int, nn.Module], tuple[Any, ...]]:
-    """Return the arguments of a registered block as its rule takes them."""
-    entry = REGISTRY.get(name)
-    return _width if entry is not None and entry.rule in CHANNELS_ONCE else _widths
+def _kept_width(entry: Entry, word: str, c: int) -> nn.Module:
+    """Build a registered block that keeps c channels, or with a 1x1 Conv behind it that brings them back.
+
+    Raises:
+        ConfigError: It needs several inputs or more arguments, or changes the size of the map.
+    """
+    if entry.multi_input or entry.is_head:
+        kind = "a head" if entry.is_head else "a join of several maps"
+        raise ConfigError(f"inner block '{word}' cannot stand for a 3x3 of {c} channels: it is {kind}")
+    args = _arguments_of(entry, c)
+    try:
+        block: nn.Module = entry.cls(*args)
+        channels, kept = _output(lambda: entry.cls(*args), c)
+    except _MISFIT as e:
+        problem = (str(e).splitlines() or [""])[0]
+        raise ConfigError(f"inner block '{word}' cannot stand for a 3x3 of {c} channels: {problem:.160}") from None
+    if not kept:
+        raise ConfigError(f"inner block '{word}' cannot stand for a 3x3 of {c} channels: it changes the map's size")
+    return block if channels == c else nn.Sequential(block, Conv(channels, c, 1))
+
+
+_MISFIT = (TypeError, ValueError, RuntimeError, LookupError, AttributeError, ArithmeticError)
+"""What constructors and forwards of blocks raise for arguments or inputs that they do not take."""
+
+
+def _arguments_of(entry: Entry, c: int) -> tuple[Any, ...]:
+    """Return the constructor arguments of a block for c channels in and out."""
+    if entry.rule in {scaled_conv, scaled_repeat}:
+        return c, c
+    if entry.rule in CHANNELS_ONCE:
+        return (c,)
+    if entry.rule is None:
+        return (c,) if len(_required(entry.cls)) == 1 else (c, c)
+    for args in ((), (c,)):
+        try:
+            plan = entry.rule(RowContext((c,), args))
+            inspect.signature(entry.cls).bind(*plan.args)
+            return plan.args
+        except _MISFIT:
+            continue
+    return c, c
+
+
+def _required(cls: type) -> list[str]:
+    """Return the constructor parameters without a default."""
+    return [p.name for p in inspect.signature(cls).parameters.values() if p.default is p.empty]
+
+
+def _output(make: Callable[[], nn.Module], c: int) -> tuple[int, bool]:
+    """Return the output channels of a block of c channels, and whether it keeps the size of the map; without values."""
+    side = 64
+    try:
+        with torch.device("meta"), torch.no_grad():
+            shape = make().eval()(torch.empty(1, c, side, side)).shape
+    except RuntimeError as e:
+        if "meta" not in str(e).lower():  # it needs values
+            raise
+        with torch.no_grad():
+            shape = make().eval()(torch.zeros(1, c, side, side)).shape
+    return int(shape[1]), tuple(shape[2:]) == (side, side)
 
 
 BRANCHES = BranchTable(
@@ -181,6 +250,11 @@ BRANCHES = BranchTable(
             strided=True,
         ),
         "DRB": Branch("DilatedReparamBlock", lambda c, s, act: (c, 5)),
+        "Faster": Branch("Faster_Block", _widths),
+        "Faster_CGLU": Branch("Faster_Block_CGLU", _widths),
+        "Faster_EMA": Branch("Faster_Block_EMA", _widths),
+        "PKI": Branch("PKIModule", _widths),
+        "UniRepLKNet": Branch("UniRepLKNetBlock", _width),
         "ContextGuided": Branch("ContextGuidedBlock", _widths),
         "Star": Branch("Star_Block", _width),
         "Star_CAA": Branch("Star_Block_CAA", _width),
@@ -310,7 +384,7 @@ def _blocks_rule(row: RowContext) -> Plan:
 
 @register(
     _blocks_rule,
-    row=("c2, block, count, stage, act, *, variant, bias, att", "c2, block, stage, att: bool"),
+    row=("c2, block, count, stage, act: activation = 'relu', *, variant, bias, att", "c2, block, stage, att: bool"),
 )
 class Blocks(nn.Module):
     """A stage of `count` ResNet blocks; the first has stride 2 unless `stage` is 2, and always a projected shortcut.

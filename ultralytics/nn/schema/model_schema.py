@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
 from ultralytics.cfg.schema import TASKS
+from ultralytics.nn.argument_names import other_names
 from ultralytics.nn.build.names import library_names
-from ultralytics.nn.build.row_forms import RowArgument, RowForm, row_forms
+from ultralytics.nn.build.row_forms import RowArgument, RowForm, constructor_arguments, row_forms
 from ultralytics.nn.build.row_names import ROW_NAME
 from ultralytics.nn.build.spec import MAX_CLASSES, TOP_KEYS, YAML_PARTS
 from ultralytics.nn.dfine import CriterionOptions
@@ -138,10 +139,16 @@ def _arguments(entry: Entry) -> JSONSchema:
         "description": " or ".join(map(str, forms)),
         "prefixItems": [_place([argument for argument in place if argument is not None]) for place in places],
         **({"items": _KEYWORD} if any(form.by_name for form in forms) else {}),
-        "allOf": [{"items": {"if": _KEYWORD, "then": {"pattern": keyword_pattern(named)}}}],
+        "allOf": [{"items": {"if": _KEYWORD, "then": {"pattern": keyword_pattern(named, _further_names(entry))}}}],
         "minItems": min(map(_required, forms)),
         "maxItems": max(len(form.positional) + len(form.by_name) for form in forms),
     }
+
+
+def _further_names(entry: Entry) -> dict[str, list[str]]:
+    """The names other than its own under which a row may give each argument of a constructor."""
+    known = [parameter.name for parameter in constructor_arguments(entry.cls)]
+    return {name: others for name in known if (others := other_names(name, known))}
 
 
 def _place(arguments: Sequence[RowArgument]) -> JSONSchema:

@@ -120,9 +120,9 @@ def value_schema(arguments: Sequence[RowArgument]) -> Part:
     return {**made, "title": " or ".join(names), "description": " or ".join(map(_described, arguments))}
 
 
-def keyword_pattern(arguments: Sequence[RowArgument]) -> str:
-    """A regular expression of the arguments written `name=value`."""
-    forms = []
+def keyword_pattern(arguments: Sequence[RowArgument], others: Mapping[str, Sequence[str]] = MappingProxyType({})) -> str:
+    """A regular expression of the arguments written `name=value`; `others` has further names of arguments."""
+    forms: list[str] = []
     for argument in arguments:
         values = _Values()
         values.add(argument.type)
@@ -130,8 +130,10 @@ def keyword_pattern(arguments: Sequence[RowArgument]) -> str:
         free = values.open or values.strings is None or not values.types.isdisjoint({"array"})
         number = [] if values.types.isdisjoint({"integer", "number"}) else [_NUMBER]
         known = "" if free else "|".join(sorted({*(values.strings or ()), *number, *_YAML_WORDS}))
-        forms.append(f"{argument.name}=" + (".*" if free else rf"\s*({known})\s*"))
-    return f"^({'|'.join(forms)})$" if forms else "^(?!)"
+        names = [argument.name, *others.get(argument.name, ())]
+        name = names[0] if len(names) == 1 else f"({'|'.join(names)})"
+        forms.append(f"{name}=" + (".*" if free else rf"\s*({known})\s*"))
+    return f"^({'|'.join(dict.fromkeys(forms))})$" if forms else "^(?!)"
 
 
 _YAML_WORDS = ("true", "false", "null")

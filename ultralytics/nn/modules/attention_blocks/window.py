@@ -96,6 +96,7 @@ class BiLevelRoutingAttention_nchw(nn.Module):
 
     YAML `[heads, n_win, qk_scale, topk, side_dwconv]`. The map is cut into n_win x n_win regions of one size; cells
     of a region beyond the map are masked; a map of fewer cells has fewer regions. Routing gets no gradient.
+    `side_dwconv` is the kernel of the depth-wise convolution of the values that is added; 0 for none.
     """
 
     def __init__(
@@ -109,14 +110,19 @@ class BiLevelRoutingAttention_nchw(nn.Module):
     ) -> None:
         super().__init__()
         require_heads("BiLevelRoutingAttention_nchw", dim, num_heads)
-        if not 1 <= topk <= n_win**2 or side_dwconv % 2 == 0:
+        if n_win < 1 or not 1 <= topk <= n_win**2:
             raise ConfigError(
-                f"BiLevelRoutingAttention_nchw: topk={topk} must be 1 to {n_win**2}, the number of regions, and "
-                f"side_dwconv={side_dwconv} odd"
+                f"BiLevelRoutingAttention_nchw: n_win={n_win} must be at least 1, and topk={topk} 1 to n_win squared, "
+                "the number of regions"
+            )
+        if side_dwconv != 0 and (side_dwconv < 0 or side_dwconv % 2 == 0):
+            raise ConfigError(
+                f"BiLevelRoutingAttention_nchw: side_dwconv={side_dwconv} must be an odd kernel, or 0 for no "
+                "depth-wise convolution"
             )
         self.num_heads, self.n_win, self.topk = num_heads, n_win, topk
         self.scale = qk_scale or dim**-0.5
-        self.lepe = nn.Conv2d(dim, dim, side_dwconv, padding=side_dwconv // 2, groups=dim)
+        self.lepe = nn.Conv2d(dim, dim, side_dwconv, padding=side_dwconv // 2, groups=dim) if side_dwconv else None
         self.qkv_linear = nn.Conv2d(dim, 3 * dim, 1)
         self.output_linear = nn.Conv2d(dim, dim, 1)
 
@@ -132,8 +138,8 @@ class BiLevelRoutingAttention_nchw(nn.Module):
         allowed = None if mask is None else mask[chosen].flatten(2)[:, :, None, None]  # (B, R, 1, 1, topk*T)
         q, k, v = (t.unflatten(3, (self.num_heads, -1)).transpose(2, 3) for t in (q, k, v))  # (B, R, M, T, K)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, scale=self.scale)
-        y = y.transpose(3, 4).flatten(2, 3).unflatten(3, (h, w))  # (B, R, C, h, w)
-        return self.output_linear(from_windows(y, height, width) + self.lepe(qkv[:, -x.shape[1] :]))
+        y = from_windows(y.transpose(3, 4).flatten(2, 3).unflatten(3, (h, w)), height, width)  # (B, C, H, W)
+        return self.output_linear(y if self.lepe is None else y + self.lepe(qkv[:, -x.shape[1] :]))
 
     def _route(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
         """Return for each region the `topk` regions whose mean key fits its mean query best; empty ones come last."""

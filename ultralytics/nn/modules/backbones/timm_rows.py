@@ -13,16 +13,23 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ultralytics.nn.modules.backbones.maps import MapBackbone, TensorReader, hub_file
 from ultralytics.nn.registry import Entry, Plan, RowContext, register
-from ultralytics.utils.errors import ConfigError, NotFoundError
+from ultralytics.utils.errors import ConfigError, ImageSizeError, NotFoundError
 
 INSTALL = "pip install rtdetr-shsa[timm]"
 MODEL_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)?")
 SIMILAR = 0.85
 """Likeness of two names, 0 to 1, from which one is taken for a misspelt other."""
+WINDOW = re.compile(r"window \(?(\d+)")
+"""How timm's networks with windows name theirs where a map does not consist of whole ones."""
+
+SIZE_ERRORS = (AssertionError, RuntimeError, ValueError, IndexError)
+"""What timm's networks raise for an image of a size that they do not take."""
+
 # Ways to let a network of a fixed image size take other sizes, as far as it has them.
 ANY_SIZE: tuple[dict[str, bool], ...] = ({"strict_img_size": False}, {"dynamic_img_size": True}, {})
 
@@ -108,8 +115,35 @@ class Timm(MapBackbone):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, ch, H, W) -> [(B, C_i, H_i, W_i), ...], finest first."""
-        maps = self.net[0](x)
+        try:
+            maps = self.net[0](x)
+        except SIZE_ERRORS as e:
+            raise self._of_size(e, x) from None
         return [m.permute(0, 3, 1, 2).contiguous() if self.channels_last else m for m in maps]  # (B, C, H, W)
+
+    def _of_size(self, error: Exception, x: Tensor) -> Exception:
+        """Return what to raise where the network failed: an error of its image size, if it takes another one."""
+        if "meta" in str(error).lower() or isinstance(error, torch.OutOfMemoryError):
+            return error
+        side, sides = self._side_near(str(error), max(x.shape[2:]))
+        try:
+            with torch.no_grad():
+                self.net[0](x.new_zeros(2, x.shape[1], side, side))
+        except SIZE_ERRORS:
+            return error
+        h, w = x.shape[2:]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        problem = f"timm's {self.source} does not take images of {h}x{w} px: {reason:.120}"
+        return ImageSizeError(problem, f"it takes {sides}: give imgsz={side}, or choose another backbone", side=side)
+
+    def _side_near(self, reason: str, longest: int) -> tuple[int, str]:
+        """Return a side of square images that the network should take, and all that it takes as a clause."""
+        if window := WINDOW.search(reason):
+            step = int(window[1]) * max(self.net[0].feature_info.reduction())
+            return -(-longest // step) * step, f"sides that are multiples of {step} px"
+        made_for = _library().get_pretrained_cfg(self.source)
+        side = int(made_for.input_size[-1]) if made_for is not None else longest
+        return side, f"images of {side}x{side} px"
 
     def candidates(self) -> list[Path]:
         """Return `<model>.<tag>.safetensors` or `.pth` among torch's weights, and the cache of timm's own hub."""

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ultralytics.nn.modules.attention import multi_head_attention
-from ultralytics.nn.modules.conv import Conv
+from ultralytics.nn.modules.conv import Activation, Conv, make_activation
 from ultralytics.nn.modules.csp import Member, ResidualC2f, registered_block
+from ultralytics.nn.modules.shsa import SqueezeExcite
 from ultralytics.nn.modules.utils import ceil_div
 from ultralytics.nn.registry import register, scaled_conv, scaled_repeat
 from ultralytics.utils.errors import ConfigError
@@ -25,7 +26,26 @@ class iRMB(nn.Module):
     """Window attention, then a depth-wise convolution added to it, then a projection; plus the input where c1 = c2.
 
     A window takes every n-th row and column of the map (padded with zeros to a multiple), so each sees all of it.
-    `attention` (a function of the width) replaces that attention. YAML `[c2, norm_in, has_skip, exp_ratio]`.
+    YAML `[c2, norm_in, has_skip, exp_ratio, ...]`, with the arguments below in their order.
+
+    Args:
+        c1: Input channels, a multiple of `dim_head`.
+        c2: Output channels.
+        norm_in: Normalise the input by a batch norm.
+        has_skip: Add the input, where c1 = c2 and the stride is 1.
+        exp_ratio: Width inside as a part of c1.
+        act: Activation of the values and of the local convolution: a module, True for SiLU, False for none.
+        v_proj: Project the values by a 1x1 convolution; without it the width inside is c1.
+        dw_ks: Kernel of the local convolution.
+        stride: Its stride; above 1 its output is not added to its input, whose size differs.
+        dilation: Its dilation.
+        se: Hidden width of a gate (squeeze-excitation) of its output, as a part of the width inside; 0 for none.
+        dim_head: Channels of q and k of an attention head.
+        window_size: Side of a window, cells.
+        attention: Replaces that attention: a function of the width that returns a block of it.
+
+    Raises:
+        ConfigError: Widths that heads do not divide, or another argument out of its range.
     """
 
     def __init__(
@@ -35,39 +55,52 @@ class iRMB(nn.Module):
         norm_in: bool = True,
         has_skip: bool = True,
         exp_ratio: float = 1.0,
+        act: Activation = True,
+        v_proj: bool = True,
         dw_ks: int = 3,
+        stride: int = 1,
+        dilation: int = 1,
+        se: float = 0.0,
+        dim_head: int = IRMB_HEAD_WIDTH,
         window_size: int = 7,
         attention: Member | None = None,
     ) -> None:
         super().__init__()
         hidden = int(c1 * exp_ratio)
-        if c1 % IRMB_HEAD_WIDTH or hidden % (c1 // IRMB_HEAD_WIDTH):
-            raise ConfigError(f"iRMB: {c1} channels, {hidden} inside; both must be multiples of {IRMB_HEAD_WIDTH}")
-        if window_size < 1:
-            raise ConfigError(f"iRMB: window_size={window_size}; it must be at least 1")
-        self.heads, self.window = c1 // IRMB_HEAD_WIDTH, window_size
+        least = {"dw_ks": dw_ks, "stride": stride, "dilation": dilation, "dim_head": dim_head, "window_size": window_size}
+        for name, value in least.items():
+            if value < 1:
+                raise ConfigError(f"iRMB: {name}={value}; it must be at least 1")
+        _check_widths(c1, hidden, dim_head, v_proj)
+        self.heads, self.window = c1 // dim_head, window_size
         self.norm: nn.Module = nn.BatchNorm2d(c1) if norm_in else nn.Identity()
         if attention is None:
             self.qk = nn.Conv2d(c1, 2 * c1, 1, bias=False)
-            self.v = nn.Sequential(nn.Conv2d(c1, hidden, 1, bias=False), nn.SiLU())
+            if v_proj:
+                self.v = nn.Sequential(nn.Conv2d(c1, hidden, 1, bias=False), make_activation(act))
+        self.v_proj, self.scale = v_proj, dim_head**-0.5
         self.attention = None if attention is None else attention(hidden)
-        self.conv_local = Conv(hidden, hidden, dw_ks, g=hidden)
+        self.conv_local = Conv(hidden, hidden, dw_ks, stride, g=hidden, d=dilation, act=act)
+        self.se = SqueezeExcite(hidden, se) if se else nn.Identity()
         self.proj = nn.Conv2d(hidden, c2, 1)
-        self.has_skip = has_skip and c1 == c2
+        self.add_local = stride == 1
+        self.has_skip = has_skip and c1 == c2 and stride == 1
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, c1, H, W) -> (B, c2, H, W)."""
+        """(B, c1, H, W) -> (B, c2, ceil(H/stride), ceil(W/stride))."""
         y = self.norm(x)
         y = self._attend(y) if self.attention is None else self.attention(y)
-        y = self.proj(y + self.conv_local(y))
+        local = self.se(self.conv_local(y))
+        y = self.proj(y + local if self.add_local else local)
         return x + y if self.has_skip else y
 
     def _attend(self, x: Tensor) -> Tensor:
         """(B, c1, H, W) -> (B, hidden, H, W)."""
         h, w = x.shape[2:]
         q, k = self.qk(x).chunk(2, 1)
-        q, k, v = (self._windows(t) for t in (q, k, self.v(x)))  # (B*n*n', M, N, d)
-        y = multi_head_attention(q, k, v, scale=IRMB_HEAD_WIDTH**-0.5)
+        v = self.v(x) if self.v_proj else x
+        q, k, v = (self._windows(t) for t in (q, k, v))  # (B*n*n', M, N, d)
+        y = multi_head_attention(q, k, v, scale=self.scale)
         return self._joined(y, x.shape[0], h, w)
 
     def _windows(self, x: Tensor) -> Tensor:
@@ -90,7 +123,7 @@ class iRMB(nn.Module):
         """Fold the input's batch norm into the convolutions behind it, in place."""
         if not isinstance(self.norm, nn.BatchNorm2d):
             return self
-        if self.attention is None:
+        if self.attention is None and self.v_proj:
             scale, shift = bn_affine(self.norm)
             self.qk = _behind(self.qk, scale, shift)
             value = self.v[0]
@@ -110,6 +143,17 @@ class iRMB(nn.Module):
             if self.proj.bias is not None:
                 nn.init.zeros_(self.proj.bias)
         return self.has_skip
+
+
+def _check_widths(c1: int, hidden: int, dim_head: int, v_proj: bool) -> None:
+    """Raise ConfigError where heads do not divide the widths, or values without a projection have another width."""
+    if c1 % dim_head or hidden < 1 or hidden % (c1 // dim_head):
+        raise ConfigError(
+            f"iRMB: {c1} channels, {hidden} inside, dim_head={dim_head}: {c1} must be a multiple of dim_head, and the "
+            f"width inside one of the {max(c1 // dim_head, 1)} head(s); change dim_head, exp_ratio or the channels"
+        )
+    if not v_proj and hidden != c1:
+        raise ConfigError(f"iRMB: v_proj=False keeps {c1} channels, but exp_ratio asks for {hidden} inside; write 1.0")
 
 
 def _behind(conv: nn.Conv2d, scale: Tensor, shift: Tensor) -> nn.Conv2d:

@@ -40,7 +40,7 @@ FORK_MARKS = frozenset({"ConvNormLayer", "Blocks"})
 
 def _elan_rule(row: RowContext) -> Plan:
     """`[c2, c3, c4, n]` -> (c1, c2 scaled, c3, c4, n), in a fork's file with c3 and c4 scaled; repeats chain blocks."""
-    if len(row.args) < 4:
+    if len(row.args) < (3 if "n" in row.kwargs else 4):
         raise ValueError(
             f"RepNCSPELAN4 needs [c2, c3, c4, n]; got {list(row.args)}; a form with n as the row's repeats is another "
             "block of that name: write its count as the fourth number"
