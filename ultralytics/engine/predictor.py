@@ -44,7 +44,7 @@ from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.dist import ProcessLock
 from ultralytics.utils.errors import ConfigError, refuse_uncalled
 from ultralytics.utils.ops import Profile
-from ultralytics.utils.torch_utils import select_device
+from ultralytics.utils.torch_utils import select_device, wants_channels_last
 
 Image: TypeAlias = npt.NDArray[np.uint8]
 Images: TypeAlias = "list[Image] | Tensor"
@@ -406,9 +406,11 @@ class BasePredictor(CallbackMixin):
         if isinstance(im, Tensor):
             im = im.to(self.device).float()
         else:
-            stack = np.stack(self.pre_transform(im))  # (B, H, W, C)
-            chw = stack[..., ::-1].transpose(0, 3, 1, 2).copy()  # (B, C, H, W)
-            im = torch.from_numpy(chw).to(self.device).float().div_(255)
+            rgb = np.stack([_swap_channels(image) for image in self.pre_transform(im)])  # (B, H, W, C)
+            pixels = torch.from_numpy(rgb).to(self.device).permute(0, 3, 1, 2)  # (B, C, H, W)
+            if not (getattr(self.model, "pt", False) and wants_channels_last(self.args.channels_last, self.device)):
+                pixels = pixels.contiguous()
+            im = pixels.float().div_(255)
         return im.half() if self.model.fp16 else im
 
     def pre_transform(self, im: list[Image]) -> list[Image]:
@@ -417,6 +419,11 @@ class BasePredictor(CallbackMixin):
         if self.channels == 1:
             im = [np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)[..., None] for image in im]
         return [resize(image=image) for image in im]
+
+
+def _swap_channels(image: Image) -> Image:
+    """Return an image (h, w, C) with its channels in reverse order: RGB for BGR."""
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8) if image.shape[2] == 3 else image[..., ::-1]
 
 
 def size_taken(model: Any, imgsz: tuple[int, int]) -> tuple[int, int]:

@@ -93,8 +93,8 @@ class AutoBackend(nn.Module):
         fp16: Whether images must come in half precision.
         dtype: What a PyTorch model computes in by autocast, None for its own; embeddings are always its own.
 
-    In bfloat16 on a CPU the network's weights are kept in a second form, which follows their changes but for those
-    through `.data`, NumPy or in inference mode: make a new AutoBackend after those.
+    On a CPU the network's weights (in float32 some of them) are kept in a second form, which follows their changes but
+    for those through `.data`, NumPy or in inference mode: make a new AutoBackend after those.
 
     `end2end` chooses the branch of a dual YOLO network, which fusing makes final; None leaves it.
 
@@ -139,7 +139,7 @@ class AutoBackend(nn.Module):
         if self.model is not None:
             origin = str(self.model.pt_path or "the network")
             if self._has_second_form and not compile:
-                optimize_for_cpu(self.model, origin)
+                optimize_for_cpu(self.model, origin, self.dtype or torch.float32)
             else:
                 check_finite(self.model, origin)
         self.names = runner.names
@@ -152,7 +152,7 @@ class AutoBackend(nn.Module):
     @property
     def _has_second_form(self) -> bool:
         """Whether the network's layers may be overridden by faster ones, which a user's own `forward` excludes."""
-        here = self.dtype is torch.bfloat16 and self.device.type == "cpu"
+        here = self.dtype in (None, torch.bfloat16) and self.device.type == "cpu"
         return here and self.model is not None and not has_own_forward(self.model)
 
     @property

@@ -5,7 +5,7 @@ Shapes: B batch, C channels, H x W image, A anchors (cells of all levels), L lev
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +20,7 @@ from ultralytics.nn.build.plans import PlannedLayer
 from ultralytics.nn.build.spec import ModelSpec
 from ultralytics.nn.families import Family, PostOptions, Scored, register_family
 from ultralytics.nn.modules.utils import at_least_float32
-from ultralytics.nn.modules.yolo.detect import Detect
+from ultralytics.nn.modules.yolo.detect import Detect, v10Detect
 from ultralytics.utils.interface.networks import scale_img
 from ultralytics.utils.log import LOGGER
 from ultralytics.utils.losses.yolo import E2ELoss, class_frequency_weights, v8DetectionLoss
@@ -202,16 +202,27 @@ def choose_branch(network: nn.Module, nms: bool | None) -> None:
 
 
 @contextmanager
-def head_options(model: object, max_det: int, agnostic: bool) -> Iterator[None]:
+def head_options(model: object, max_det: int, agnostic: bool, conf: float | None = None) -> Iterator[None]:
     """Give an NMS-free head its bound on rows and whether an anchor gives one class alone, until the block ends.
 
-    `model` is a network or what runs one. The bound is never lowered: rows are cut after the class filter.
+    `model` is a network or what runs one. The bound is never lowered: rows are cut after the class filter. With `conf`
+    a head for NMS decodes what scores above it; not one with hooks, which shall see all, nor one of a user's class.
     """
+    network = getattr(model, "model", model)
     with ExitStack() as options:
-        for module in model.modules() if isinstance(model, nn.Module) else ():
+        for module in _heads(network if isinstance(network, nn.Module) else model):
             if isinstance(module, Detect):
                 options.enter_context(module.selecting(max_det, agnostic))
+                if type(module) in {Detect, v10Detect} and not module._forward_hooks:
+                    options.enter_context(module.scoring_above(conf))
         yield
+
+
+def _heads(model: object) -> Iterable[nn.Module]:
+    """The head of a network of this family; else every module of what runs a network, as far as it has any."""
+    if isinstance(model, YOLODetectionModel):
+        return [model.head]
+    return model.modules() if isinstance(model, nn.Module) else ()
 
 
 def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

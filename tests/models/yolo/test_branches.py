@@ -203,3 +203,31 @@ def test_a_file_may_order_classes_that_tie_in_a_place_in_another_way(tmp_path: P
 
     reasons = export.compare(file).reasons(TOLERANCES["fp32"])  # type: ignore[arg-type]
     assert bool(reasons) is moved
+
+
+@pytest.mark.parametrize("amp", [False, True])
+@pytest.mark.parametrize(
+    "how", [{}, {"conf": 0.55}, {"classes": [1]}, {"agnostic_nms": True}, {"augment": True}, {"max_det": 3}]
+)
+def test_boxes_are_those_of_all_anchors(how: dict[str, Any], amp: bool) -> None:
+    shapes: list[torch.Size] = []
+
+    class Sees(DetectionPredictor):
+        def postprocess(self, preds: Any, img: torch.Tensor, orig_imgs: Any) -> Any:
+            shapes.append(preds[0].shape)
+            return super().postprocess(preds, img, orig_imgs)
+
+    images, options = [NOISE, NOISE[::-1].copy()], {**PREDICT, "conf": 0.5, "batch": 2, "amp": amp, **how}
+    model = spread(V8)
+    found = [result.boxes.data for result in model.predict(images, **options)]
+    wanted = [result.boxes.data for result in spread(V8).predict(images, predictor=Sees, **options)]
+    assert sum(map(len, found)) and ("augment" in how or shapes[0][2] == 80)  # what is replaced sees all anchors
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-3)
+
+
+def test_a_hook_on_the_head_sees_all_anchors() -> None:
+    model, shapes = spread(V8), []
+    handle = model.model.head.register_forward_hook(lambda _m, _x, y: shapes.append(y[0].shape))
+    model.predict(NOISE, **{**PREDICT, "conf": 0.9})
+    handle.remove()
+    assert shapes == [(1, 7, 80)]

@@ -323,9 +323,30 @@ def packed_blocks(backend: AutoBackend) -> int:
     return sum(isinstance(m.forward, Prepacked) for m in backend.model.modules())
 
 
-def test_backends_pack_for_bfloat16_only() -> None:
+def test_backends_pack_for_float32_what_has_a_silu() -> None:
     model = tiny(nc=3).eval()
-    assert packed_blocks(AutoBackend(model, dtype=BF16)) > 5
-    assert not packed_blocks(AutoBackend(model))
+    assert packed_blocks(AutoBackend(model, dtype=BF16)) > packed_blocks(AutoBackend(model)) > 1
+    packed = [m.forward for m in AutoBackend(model).model.modules() if isinstance(m.forward, Prepacked)]
+    assert all(p.dtype is torch.float32 and isinstance(p.block.act, nn.SiLU) for p in packed)
     assert not packed_blocks(AutoBackend(model, dtype=BF16, compile=True))
     assert not any(isinstance(m.forward, Prepacked) for m in model.modules())
+
+
+@pytest.mark.skipif(not torch_utils.has_onednn_operators(), reason="needs torch with oneDNN on x86")
+@pytest.mark.parametrize("make", [lambda: Conv(16, 24, 1), lambda: DWConv(16, 16, 5), lambda: RepConv(16, 20, s=2)])
+def test_float32_blocks_equal_their_own_forward_and_follow_their_weights(make: Any) -> None:
+    block = prepack(folded(make()), torch.float32)
+    assert isinstance(block.forward, PrepackedConv)
+    for x in (maps(16), maps(16, 20, 7, 1)):
+        for _ in range(2):
+            with torch.no_grad():
+                torch.testing.assert_close(block(x), block.forward.plain(x), rtol=1e-5, atol=1e-6)
+                block.conv.weight.mul_(1.5)
+    with torch.no_grad():  # where another precision is asked for, the block's own method runs
+        assert torch.equal(run(block, x), run(copy.deepcopy(block), x))
+        assert block.double()(x.double()).dtype is torch.float64
+
+
+def test_float32_leaves_other_activations_alone() -> None:
+    for make in (lambda: Conv(16, 24, 1, act=nn.ReLU()), lambda: Conv(16, 8, 1, act=False), lambda: nn.Linear(16, 4)):
+        assert not isinstance(prepack(folded(make()), torch.float32).forward, Prepacked)

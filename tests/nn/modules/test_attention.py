@@ -167,8 +167,9 @@ def test_no_map_of_n_by_n_is_kept(form, kept):
 
 
 # ---------------------------------------------------------------------------------------------------------- more heads
-def heads(n=7, dtype=torch.float32):
-    return tuple(tensor(name, (2, 3, n, d)).to(dtype).requires_grad_() for name, d in (("q", 4), ("k", 4), ("v", 5)))
+def heads(n=7, dtype=torch.float32, values=5):
+    widths = (("q", 4), ("k", 4), ("v", values))
+    return tuple(tensor(name, (2, 3, n, d)).to(dtype).requires_grad_() for name, d in widths)
 
 
 MASKS = {
@@ -225,19 +226,21 @@ def test_tokens_that_see_nothing_get_what_the_fused_kernel_gives_them(monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("dtype", "amx", "limit", "fused"),
+    ("dtype", "amx", "limit", "values", "fused"),
     [
-        (torch.float32, False, 1 << 24, True),
-        (torch.bfloat16, False, 1 << 24, False),
-        (torch.bfloat16, True, 1 << 24, True),
-        (torch.bfloat16, False, 2 * 3 * 7 * 7 - 1, True),
+        (torch.float32, False, 1 << 24, 4, True),
+        (torch.bfloat16, False, 1 << 24, 4, False),
+        (torch.bfloat16, True, 1 << 24, 4, True),
+        (torch.bfloat16, False, 2 * 3 * 7 * 7 - 1, 4, True),
+        (torch.float32, True, 1 << 24, 5, False),  # a width that the fused kernel of a CPU does not take
+        (torch.float32, True, 2 * 3 * 7 * 7 - 1, 5, True),
     ],
 )
-def test_the_choice_for_heads(monkeypatch, dtype, amx, limit, fused):
+def test_the_choice_for_heads(monkeypatch, dtype, amx, limit, values, fused):
     monkeypatch.setattr(attention, "cpu_has_amx", lambda: amx)
     monkeypatch.setattr(attention, "MAX_WHOLE_MAP", limit)
     monkeypatch.setattr(attention.F, "scaled_dot_product_attention", lambda *_args, **_kwargs: "fused")
-    assert (multi_head_attention(*heads(dtype=dtype)) == "fused") is fused
+    assert (multi_head_attention(*heads(dtype=dtype, values=values)) == "fused") is fused
 
 
 def test_dropout_of_the_plain_heads_keeps_the_mean(monkeypatch):

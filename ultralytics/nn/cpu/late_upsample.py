@@ -1,4 +1,4 @@
-"""Feature pyramids in bfloat16 on a CPU: maps are enlarged behind the 1x1 convolutions that read them.
+"""Feature pyramids on a CPU: maps are enlarged behind the 1x1 convolutions that read them.
 
 In front of them, each sum over the channels of the small map is computed for all the places that it is copied to. A
 convolution of joined maps is the sum of convolutions of each, and one of 1x1 may as well be enlarged itself.
@@ -44,8 +44,8 @@ class LazyConcat(NamedTuple):
 class LateUpsample(ForwardOverride):
     """Leaves a map small. `readers` are the modules that pass it on: with a hook on one of them it is enlarged."""
 
-    def __init__(self, block: nn.Upsample, readers: Sequence[nn.Module]) -> None:
-        super().__init__(block)
+    def __init__(self, block: nn.Upsample, readers: Sequence[nn.Module], dtype: torch.dtype = torch.bfloat16) -> None:
+        super().__init__(block, dtype=dtype)
         self.factor = int(block.scale_factor)  # type: ignore[arg-type]
         self.readers = (block, *readers)
 
@@ -93,7 +93,7 @@ class _InputSlice(PrepackedConv):
     """The convolution of some of the channels."""
 
     def __init__(self, conv: SplitInputConv, start: int, width: int) -> None:
-        super().__init__(conv.block, conv.layer, conv.name)
+        super().__init__(conv.block, conv.layer, conv.name, dtype=conv.dtype)
         self.width, self.channels = width, slice(start, start + width)
 
     def computed(self, *parameters: Any) -> tuple[Tensor, Tensor | None]:
@@ -102,11 +102,11 @@ class _InputSlice(PrepackedConv):
 
     def partial_conv(self, x: Tensor) -> Tensor:
         """Return the sum over the channels of x, and the bias."""
-        return self.run(x.bfloat16(), *self.weights(x))
+        return self.run(x.to(self.dtype), *self.weights(x))
 
     def conv_add(self, other: Tensor, x: Tensor, act: str) -> Tensor:
         """Return the sum over the channels of x, and what is to be added to it; then the activation."""
-        x = x.bfloat16().contiguous(memory_format=torch.channels_last)
+        x = x.to(self.dtype).contiguous(memory_format=torch.channels_last)
         weight, _ = self.weights(x)
         fused = act if act == "relu" else None
         add = torch.ops.mkldnn._convolution_pointwise.binary
@@ -133,7 +133,7 @@ def upsample_late(net: nn.Module) -> nn.Module:
             continue
         concat.forward = LateConcat(concat)  # type: ignore[assignment, method-assign]
         for upsample in small:
-            upsample.forward = LateUpsample(upsample, (concat, reader, *convs))
+            upsample.forward = LateUpsample(upsample, (concat, reader, *convs), cast("Any", convs[0].forward).dtype)
         _split_inputs(convs)
     return net
 
@@ -142,7 +142,7 @@ def _split_inputs(convs: Sequence[nn.Module]) -> None:
     """Let prepacked convolutions take two maps that were not joined, in place."""
     for conv in convs:
         packed: Any = conv.forward
-        conv.forward = SplitInputConv(conv, packed.layer, packed.name, packed.act)
+        conv.forward = SplitInputConv(conv, packed.layer, packed.name, packed.act, packed.dtype)
 
 
 def _pointwise_readers(block: type[nn.Module]) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
-"""Folded networks in bfloat16 on a CPU, with weights that are cast and laid out once.
+"""Folded networks on a CPU, with weights that are cast and laid out once.
 
 Under autocast torch casts the weights of a layer in each call, lays those of a convolution out again for oneDNN, and an
-activation reads and writes the whole map once more. The operators that torch's own compiler emits do neither. Float32
-stays as it is: there are no casts, and 3 % of the time are not worth a second copy of all weights.
+activation reads and writes the whole map once more. The operators that torch's own compiler emits do neither. In
+float32 there are no casts, so only convolutions with a SiLU behind them are overridden: to lay out the weights of the
+others once is 3 % of the time, not worth a second copy of them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ ACTIVATIONS = {nn.Identity: "none", nn.ReLU: "relu", nn.SiLU: "swish"}
 
 
 class _Prepared(NamedTuple):
-    """Weights in bfloat16, and what they were made of and for."""
+    """Weights in the precision that is computed in, and what they were made of and for."""
 
     parameters: TensorVersions
     size: Sequence[int]
@@ -34,11 +35,15 @@ class _Prepared(NamedTuple):
 
 
 class ForwardOverride:
-    """Takes the place of a method of a block, by default its `forward`; a copy or a pickle of the block has it back."""
+    """Takes the place of a method of a block, by default its `forward`; a copy or a pickle of the block has it back.
 
-    def __init__(self, block: nn.Module, name: str = "forward") -> None:
+    `dtype` is what it computes in; under another autocast, and for another input without, the block's own method runs.
+    """
+
+    def __init__(self, block: nn.Module, name: str = "forward", dtype: torch.dtype = torch.bfloat16) -> None:
         self.block: Any = block
         self.name = name
+        self.dtype = dtype
 
     def __reduce__(self) -> tuple[Any, ...]:
         return getattr, (self.block, self.name)
@@ -48,23 +53,25 @@ class ForwardOverride:
         return getattr(type(self.block), self.name)(self.block, *args)
 
     def applies(self, x: Tensor) -> bool:
-        """Whether x is to be computed in bfloat16 on the CPU, without a gradient and without a graph to capture."""
+        """Whether x is to be computed in `dtype` on the CPU, without a gradient and without a graph to capture."""
         if torch.is_grad_enabled() or x.device.type != "cpu" or is_capturing_graph() or not x.numel():
             return False
-        return (autocast_dtype("cpu") or x.dtype) is torch.bfloat16
+        return (autocast_dtype("cpu") or x.dtype) is self.dtype
 
 
 class Prepacked(ForwardOverride):
     """Computes a block with one layer, whose own weights stay as they are; where it does not apply, the block does."""
 
-    def __init__(self, block: nn.Module, layer: nn.Module, name: str = "forward") -> None:
-        super().__init__(block, name)
+    def __init__(
+        self, block: nn.Module, layer: nn.Module, name: str = "forward", dtype: torch.dtype = torch.bfloat16
+    ) -> None:
+        super().__init__(block, name, dtype)
         self.layer: Any = layer
         self._prepared: _Prepared | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         """As the block's own method."""
-        y: Tensor = self.run(x.bfloat16(), *self.weights(x)) if self.applies(x) else self.plain(x)
+        y: Tensor = self.run(x.to(self.dtype), *self.weights(x)) if self.applies(x) else self.plain(x)
         return y
 
     def parameters(self) -> tuple[Any, ...]:
@@ -72,7 +79,7 @@ class Prepacked(ForwardOverride):
         return self.layer.weight, self.layer.bias
 
     def weights(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return weight and bias in bfloat16, laid out for x; again when the layer's own have changed.
+        """Return weight and bias in `dtype`, laid out for x; again when the layer's own have changed.
 
         A parameter that was replaced is seen, and so is a change in place under `torch.no_grad()`. One through `.data`,
         NumPy or in inference mode leaves no trace: prepack a copy of the network afterwards.
@@ -82,8 +89,8 @@ class Prepacked(ForwardOverride):
         kept = self._prepared
         if kept is None or kept.size != size or not kept.parameters.match(parameters):
             weight, bias = self.computed(*parameters)
-            low = None if bias is None else bias.detach().bfloat16()
-            kept = _Prepared(TensorVersions(parameters), size, self.lay_out(weight.detach().bfloat16(), size), low)
+            low = None if bias is None else bias.detach().to(self.dtype)
+            kept = _Prepared(TensorVersions(parameters), size, self.lay_out(weight.detach().to(self.dtype), size), low)
             self._prepared = kept
         return kept.weight, kept.bias
 
@@ -97,7 +104,7 @@ class Prepacked(ForwardOverride):
         raise NotImplementedError
 
     def lay_out(self, weight: Tensor, size: Sequence[int]) -> Tensor:
-        """Return a weight in bfloat16 in the layout that suits inputs of this size."""
+        """Return a weight in `dtype` in the layout that suits inputs of this size."""
         raise NotImplementedError
 
     def run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -128,8 +135,15 @@ class PrepackedConv(Prepacked):
     ones took more than twice the time.
     """
 
-    def __init__(self, block: nn.Module, layer: nn.Conv2d, name: str = "forward", act: str = "none") -> None:
-        super().__init__(block, layer, name)
+    def __init__(
+        self,
+        block: nn.Module,
+        layer: nn.Conv2d,
+        name: str = "forward",
+        act: str = "none",
+        dtype: torch.dtype = torch.bfloat16,
+    ) -> None:
+        super().__init__(block, layer, name, dtype)
         self.act = act
         self.inner: tuple[nn.Module, ...] = () if layer is block else (self.layer, self.block.act)
         self.geometry = [list(layer.padding), list(layer.stride), list(layer.dilation), layer.groups]
@@ -180,11 +194,14 @@ class PrepackedRows(PrepackedLinear):
         return weight[self.rows], bias[self.rows]
 
 
-def prepack(net: nn.Module) -> nn.Module:
+def prepack(net: nn.Module, dtype: torch.dtype = torch.bfloat16) -> nn.Module:
     """Override the forwards of linear layers, convolutions and folded blocks by `Prepacked` ones, in place.
 
-    Returns the network. `optimize_for_cpu` says where this applies.
+    Those of float32 are convolutions with a SiLU alone. Returns the network. `optimize_for_cpu` says where this
+    applies.
     """
+    if dtype is torch.float32:
+        return _prepack_float32(net)
     for block in net.modules():
         if type(block) is SelfAttention:
             for name, rows in block.parts().items():
@@ -192,6 +209,14 @@ def prepack(net: nn.Module) -> nn.Module:
         forward = _override_for(block)
         if forward is not None:
             block.forward = forward
+    return net
+
+
+def _prepack_float32(net: nn.Module) -> nn.Module:
+    for block in net.modules():
+        packed = _override_for(block)
+        if isinstance(packed, PrepackedConv) and packed.act == "swish":
+            block.forward = PrepackedConv(block, packed.layer, packed.name, packed.act, torch.float32)
     return net
 
 

@@ -54,11 +54,11 @@ def multi_head_attention(
     """softmax(q k^T * scale + mask) v of each head; `scale` None is 1 / sqrt(K).
 
     q, k are (B, M, N, K), v is (B, M, N, P); returns (B, M, N, P). `mask` broadcasts to (B, M, N, N): boolean, True =
-    allowed, or a term. The framework's fused kernel, but for bfloat16 on CPUs where that does not use bfloat16. A token
-    that may attend to nothing gets zeros.
+    allowed, or a term. The framework's fused kernel, but on CPUs for widths K and P that it does not take, and for
+    bfloat16 where it does not use that. A token that may attend to nothing gets zeros.
     """
-    plain = q.is_cpu and q.dtype is torch.bfloat16 and not is_capturing_graph() and not cpu_has_amx()
-    if not plain or q.shape[:2].numel() * q.shape[2] ** 2 > MAX_WHOLE_MAP:
+    unfused = q.shape[-1] != v.shape[-1] or (q.dtype is torch.bfloat16 and not cpu_has_amx())
+    if not (q.is_cpu and unfused) or is_capturing_graph() or q.shape[:2].numel() * q.shape[2] ** 2 > MAX_WHOLE_MAP:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
     scores = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(2, 3)  # (B, M, N, N)
     if mask is None:

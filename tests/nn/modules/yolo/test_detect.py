@@ -171,3 +171,30 @@ def test_class_towers_are_rebuilt_at_another_width(legacy: bool) -> None:
     assert mine.cv3 is not None and mine.cv3[0][2].out_channels == 2  # type: ignore[index, union-attr]
     assert not mine.match_class_towers(wide.state_dict())  # nothing is left to do
     assert not mine.match_class_towers(Detect(60, 4, True, CH, not legacy).state_dict())  # another form
+
+
+@pytest.mark.parametrize(("conf", "images"), [(0.0, 1), (0.4, 2), (0.6, 2), (1.0, 1)])
+@torch.no_grad()
+def test_anchors_above_a_score_are_those_of_all(conf: float, images: int) -> None:
+    detect, x = head(), maps(images)
+    whole, _ = detect(x)
+    with detect.scoring_above(conf):
+        few, raw = detect(x)
+    assert raw == {} and few.shape[:2] == whole.shape[:2] and min(16, whole.shape[2]) <= few.shape[2]
+    columns = [int((whole[0] - column[:, None]).abs().sum(0).argmin()) for column in few[0].T]
+    assert columns == sorted(set(columns))  # in their order, each once
+    torch.testing.assert_close(few, whole[:, :, columns])
+    wanted = (whole[:, 4:].amax((0, 1)) > conf).nonzero().flatten().tolist()
+    assert set(wanted) <= set(columns)
+    assert len(columns) == max(len(wanted), min(16, whole.shape[2]))
+    assert detect(x)[0].shape == whole.shape  # the block has ended
+
+
+def test_a_head_without_nms_and_a_graph_decode_all() -> None:
+    detect, x = head(end2end=True), maps(1)
+    with torch.no_grad(), detect.scoring_above(0.9):
+        assert detect(x)[0].shape == (1, 4 + NC, 30)
+    detect = head()
+    detect.export = True
+    with torch.no_grad(), detect.scoring_above(0.9):
+        assert detect(x).shape == (1, 4 + NC, 30)

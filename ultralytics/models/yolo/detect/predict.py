@@ -25,8 +25,19 @@ class DetectionPredictor(RTDETRPredictor):
     @contextmanager
     def class_filter(self) -> Iterator[None]:
         """Let an NMS-free head select its rows among the classes asked for, `max_det` of them if that is more."""
-        with super().class_filter(), head_options(self.model, self.args.max_det, self.args.agnostic_nms):
+        conf = self.conf if self._keeps_stages() and not (self.args.augment or self.args.compile) else None
+        with super().class_filter(), head_options(self.model, self.args.max_det, self.args.agnostic_nms, conf):
             yield
+
+    def _keeps_stages(self) -> bool:
+        """Whether nothing sees the head's output but the methods here, which need no anchors below `conf`."""
+        own, network = type(self), getattr(self.model, "model", None)
+        kept = (own.postprocess, own.inference) == (RTDETRPredictor.postprocess, RTDETRPredictor.inference)
+        return (
+            kept
+            and not {"postprocess", "inference"} & vars(self).keys()
+            and not getattr(network, "_forward_hooks", None)
+        )
 
     def pre_transform(self, im: list[Image]) -> list[Image]:
         """Letterbox images to the network input, which is no larger than images of one shape need."""

@@ -28,6 +28,9 @@ from ultralytics.utils.tal import dist2bbox, make_anchors
 LIGHT_MARKS = frozenset({"C3k2", "A2C2f", "C2fCIB"})
 """Blocks whose presence in a YAML selects the light class towers, as upstream's parser does."""
 
+LEAST_ANCHORS = 16
+"""Anchors that are decoded where fewer are asked for: columns that six rows of an NMS-free head cannot be taken for."""
+
 
 class DFL(nn.Module):
     """Expectation of a distribution over bins 0..c1-1 (Distribution Focal Loss, arXiv 2006.04388, section 3.2)."""
@@ -101,6 +104,7 @@ class Detect(nn.Module):
         self.export, self.format, self.dynamic = False, None, False
         self.max_det, self.agnostic_nms, self.xyxy = 300, False, False
         self._classes: Sequence[int] | None = None
+        self._least_score: float | None = None
         self._grid: _Grid | None = None
         legacy = self.legacy if legacy is None else legacy
         c2 = max(16, ch[0] // 4, 4 * reg_max) if ch else 16
@@ -173,6 +177,19 @@ class Detect(nn.Module):
         finally:
             self.max_det, self.agnostic_nms = before
 
+    @contextmanager
+    def scoring_above(self, conf: float | None) -> Iterator[None]:
+        """In evaluation decode only anchors that score above `conf` in an image of the batch, until the block ends.
+
+        The output (B, 4 + nc, K) then holds at least these, in their order, and no raw branch comes with it. None, a
+        head that answers with NMS-free rows, and a graph that is captured: all are decoded, as always.
+        """
+        before, self._least_score = self._least_score, conf
+        try:
+            yield
+        finally:
+            self._least_score = before
+
     def branches(self) -> list[tuple[nn.ModuleList, nn.ModuleList]]:
         """Box and class towers of each branch that exists."""
         pairs = [(self.cv2, self.cv3)]
@@ -189,6 +206,8 @@ class Detect(nn.Module):
         with `xyxy`) and scores in 0..1, or with `end2end` rows (B, K, 6).
         """
         x = list(x)
+        if self._decodes_few():
+            return self._best_anchors(x, cast("float", self._least_score)), {}
         if not self.is_dual:
             raw = self._branch(x, self.cv2, self.cv3)
             if self.training:
@@ -213,6 +232,24 @@ class Detect(nn.Module):
         boxes = torch.cat([tower(t).flatten(2) for tower, t in zip(cv2, x, strict=True)], 2)  # (B, 4R, A)
         scores = torch.cat([tower(t).flatten(2) for tower, t in zip(cv3, x, strict=True)], 2)  # (B, nc, A)
         return {"boxes": boxes, "scores": scores, "feats": x}
+
+    def _decodes_few(self) -> bool:
+        """Whether `scoring_above` holds for this call."""
+        open_head = not (self.is_dual or self.training or self.export)
+        return self._least_score is not None and open_head and not is_capturing_graph()
+
+    def _best_anchors(self, x: list[Tensor], conf: float) -> Tensor:
+        """Boxes and scores (B, 4 + nc, K) of the anchors that score above `conf` in any image, and of a few more."""
+        assert self.cv2 is not None and self.cv3 is not None
+        boxes = torch.cat([_anchor_rows(tower(t)) for tower, t in zip(self.cv2, x, strict=True)], 1)  # (B, A, 4R)
+        scores = torch.cat([_anchor_rows(tower(t)) for tower, t in zip(self.cv3, x, strict=True)], 1)  # (B, A, nc)
+        best = at_least_float32(scores.amax((0, 2))).sigmoid()  # (A,)
+        near = int((best > conf * (1 - 1e-4)).sum())  # rounding may differ: the caller compares again
+        index = best.topk(min(max(near, LEAST_ANCHORS), len(best))).indices.sort().values  # (K,)
+        distances = self.dfl(at_least_float32(boxes[:, index].transpose(1, 2)))  # (B, 4, K)
+        grid = self._anchors(x, distances)
+        corners = dist2bbox(distances, grid.points[:, index], xywh=not self.xyxy, dim=1) * grid.strides[:, index]
+        return torch.cat((corners, at_least_float32(scores[:, index].transpose(1, 2)).sigmoid()), 1)
 
     def _decoded(self, raw: RawBranch) -> Tensor:
         """Boxes and scores (B, 4 + nc, A) of a branch."""
@@ -316,6 +353,11 @@ class Detect(nn.Module):
 def _last_bias(tower: nn.Module) -> Tensor:
     """Bias of the last layer of a tower."""
     return cast("Tensor", cast("nn.Sequential", tower)[-1].bias)
+
+
+def _anchor_rows(x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, H * W, C), without a copy of a map that lies channels last."""
+    return x.flatten(2).transpose(1, 2)  # (B, H * W, C)
 
 
 def _norms(module: nn.Module) -> list[nn.BatchNorm2d]:
