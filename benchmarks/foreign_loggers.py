@@ -5,8 +5,9 @@
 Each module `utils/callbacks/NAME.py` of that folder is executed from its file under a name of its own, beside this
 package: what it imports from `ultralytics` are our names. Its table `callbacks` is added to a run of two epochs on
 drawn images, offline. One line a module: how often each function was called, and the files of the service. The exit
-status is 1 when one of them raised. The services' packages must be installed, and `polars` beside W&B's. In ClearML's
-offline mode the last call ends in its own stand-in of a model, which lacks the attribute `locked`.
+status is 1 when one of them raised. The services' packages must be installed, and `polars` beside W&B's. In the
+offline mode of ClearML 2.1.12 the last call fails: `OutputModel.update_weights` fails there for any file, without this
+package too, as ClearML's stand-in of a model lacks the attribute `locked`.
 """
 
 from __future__ import annotations

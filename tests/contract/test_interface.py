@@ -114,6 +114,14 @@ def test_figures_for_loggers(trainer: Any) -> None:
     assert trainer.callbacks["on_train_start"] == []
 
 
+def test_rows_of_a_run_as_columns(trainer: Any, tmp_path: Path) -> None:
+    head, row = (line.split(",") for line in trainer.csv.read_text().splitlines())
+    columns = trainer.read_results_csv()
+    assert list(columns) == head and columns == {k: [float(v)] for k, v in zip(head, row, strict=True)}
+    empty = small_trainer(trainer.save_dir.parent / "data" / "data.yaml", tmp_path)
+    assert empty.read_results_csv() == {}
+
+
 def test_validation_knows_its_folder(model: RTDETR, folder: Path) -> None:
     metrics = model.val(data=str(folder / "data/data.yaml"), project="v", name="x", plots=False, **FAST)
     assert isinstance(metrics, DetMetrics) and Path(metrics.save_dir) == Path("v/x")

@@ -222,6 +222,22 @@ def test_floating_images_of_three_channels_are_read(tmp_path: Path, channels: in
     assert channels == 1 or image[0, 0].tolist() == [0, 127, 255]
 
 
+@pytest.mark.parametrize("shape", [(12, 14, 3), (12, 14)], ids=["colour", "grey"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_portable_float_maps(tmp_path: Path, shape: tuple[int, ...], channels: int) -> None:
+    """Read in colour and upright; the file holds its rows from the bottom up."""
+    values = np.random.default_rng(0).random(shape, np.float32)
+    file = tmp_path / "a.pfm"
+    cv2.imwrite(str(file), values)
+    assert file.read_bytes()[:2] == (b"PF" if len(shape) == 3 else b"Pf")
+    if len(shape) == 3 and channels == 1:
+        values = cv2.cvtColor(values, cv2.COLOR_BGR2GRAY)
+    want = values.reshape(12, 14, -1) * 255
+    got = imread(file, channels)
+    assert got is not None and got.shape == (12, 14, channels)
+    np.testing.assert_allclose(got, np.broadcast_to(want, got.shape), atol=1)
+
+
 def test_a_program_named_as_a_picture_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pillow chooses by content and starts the program `gs` for PostScript."""
     called = tmp_path / "called"

@@ -29,6 +29,7 @@ _TAIL = 4096  # bytes searched for an end marker; cameras and editors append a f
 _ORIENTATION = 0x0112  # EXIF tag
 _ORIENTED = frozenset(("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF"))  # Pillow turns TIFF by itself
 _JPEG_START = b"\xff\xd8"
+_PFM_STARTS = (b"PF", b"Pf")  # portable float maps, colour and grey: OpenCV would cut their 0..1 down to integers
 _OVERSHOOT = 511  # 8-bit values in a wider type may go beyond 255 by what was added to them; they are cut off
 _MODE = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}
 _REDUCED_MODE = {
@@ -119,7 +120,7 @@ def _file_bytes(path: str | Path, count: int = -1) -> NDArray[np.uint8]:
 def _decode_with_opencv(data: NDArray[np.uint8], channels: int) -> NDArray[Any] | None:
     mode = _MODE.get(channels)
     if mode is not None:
-        image = _imdecode(data, mode)
+        image = None if data[:2].tobytes() in _PFM_STARTS else _imdecode(data, mode)
         return image if image is not None else _floats(data, channels)
     image = _imdecode(data, cv2.IMREAD_UNCHANGED)
     return None if image is None else _turned(image, _orientation(data))  # that mode ignores it

@@ -236,3 +236,13 @@ def test_no_optimizer_divides_by_a_norm_of_zero():
     p.grad = torch.zeros(2)
     optim.optimizer_step([p], torch.optim.SGD([p], lr=1.0), scaler(), optim.GradientAccumulator(), 0.1)
     assert p.tolist() == [1.0, 1.0] and math.isfinite(float(p.detach().sum()))
+
+
+@pytest.mark.parametrize("betas", [3, (0.9,), ("a", 0.9), None])
+def test_betas_that_are_not_two_numbers_are_refused(betas):
+    optimizer = optim.build_optimizer(Toy(), optim.OptimizerChoice("AdamW", 0.1, 0.9, 0.0), 0.0)
+    saved = optimizer.state_dict()
+    optim.load_optimizer_state(optimizer, saved)
+    saved["param_groups"][0]["betas"] = betas
+    with pytest.raises(ValueError, match="betas is not 2 numbers"):
+        optim.load_optimizer_state(optimizer, saved)

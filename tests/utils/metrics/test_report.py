@@ -55,10 +55,10 @@ def test_every_table_of_every_kind(kind: str, tmp_path: Path) -> None:
     metrics = evaluated(kind)
     tables = metrics.tables()
     assert list(tables) == ["coco", "classes", "sizes", "thresholds", "times"]
-    files = write_tables(tables, tmp_path, "metrics", {"model": "x.pt"})
+    files = write_tables(tables, tmp_path, "metrics", {"model": "x\udce9.pt"})
     assert [f.name for f in files] == ["metrics.json", "metrics.csv", "metrics.tex"]
     data = json.loads(files[0].read_text())
-    assert data["model"] == "x.pt"
+    assert data["model"] == "x\udce9.pt"
     stats = metrics.coco_stats
     assert {row["metric"]: -1 if row["value"] is None else row["value"] for row in data["coco"]} == pytest.approx(stats)
     assert len(data["classes"]) == 1 + len(metrics.ap_class_index)

@@ -248,6 +248,6 @@ def write_tables(tables: Mapping[str, Table], folder: Path, stem: str, metadata:
     files = []
     for suffix, text in (("json", json.dumps(data, indent=2, ensure_ascii=False)), ("csv", csv), ("tex", tex)):
         files.append(folder / f"{stem}.{suffix}")
-        with atomic_write(files[-1]) as f:
+        with atomic_write(files[-1], errors="backslashreplace") as f:  # paths that are not UTF-8; JSON reads them back
             f.write(text + "\n")
     return files
