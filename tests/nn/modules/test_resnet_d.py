@@ -227,6 +227,26 @@ def _pair(c: int, s: int, act: nn.Module) -> tuple[int, int]:
     return c, c
 
 
+@pytest.mark.parametrize("word", ["DySnakeConv", "EMA", "C2f", "Faster_CGLU"])
+def test_blocks_of_every_rule(word: str) -> None:
+    """Those that give other channels are followed by a 1x1 Conv back to them."""
+    check_block(Blocks(32, 32, f"BasicBlock_{word}", 1, 3), (32, 8, 6), (32, 4, 3))
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("ADown", "cannot stand for a 3x3 of 32 channels: it changes the map's size"),
+        ("CGAFusion", "it is a join of several maps"),
+        ("Detect", "it is a head"),
+        ("ELAN1", "missing 2 required positional arguments"),
+    ],
+)
+def test_blocks_that_cannot_stand_for_the_branch(word: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Blocks(32, 32, f"BasicBlock_{word}", 1, 2)
+
+
 def test_the_word_of_another_class_is_not_shvits() -> None:
     """`BasicBlock` is SHViT's in the registry, and a string inside Blocks."""
     entry = REGISTRY.get("BasicBlock")

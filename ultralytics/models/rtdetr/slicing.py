@@ -28,8 +28,11 @@ from ultralytics.utils.tiles.grid import Tile, tile_grid
 from ultralytics.utils.tiles.ownership import TileColumns
 from ultralytics.utils.torch_tools.arrays import Pixels
 
-CUT_MARGIN = 0.01
+CUT_MARGIN = 0.05
 """A side of a box counts as cut within this fraction of the tile's side from an inner edge, and within 2 px."""
+
+ELSEWHERE = 0.5
+"""Factor of the score of a box that another view decides about."""
 
 LEAST_SIDE = 32
 """Least side of a tile, px."""
@@ -189,28 +192,34 @@ def fused_rows(
     if not tiles:
         return whole[:n]
     fused = fuse_boxes(_joined(pixel_rows(whole, network, shape, geometry), tiles, shape))
+    n = min(n, int((fused.scores >= (args.conf or 0.0)).sum()))
     boxes = to_network_xywhn(torch.from_numpy(fused.boxes[:n]), network, geometry)
     scores, classes = torch.from_numpy(fused.scores[:n]), torch.from_numpy(fused.classes[:n])
     return torch.cat([boxes, scores[:, None], classes[:, None]], 1).float()
 
 
 def _joined(whole: Tensor, tiles: Sequence[TileRows], shape: Sequence[int]) -> ViewBoxes:
-    """Return the boxes of all views in px of the image (h, w), without those that another view decides about."""
+    """Return the boxes of all views in px of the image (h, w); those that another view decides about weigh less."""
     sides = [max(tile.x2 - tile.x1, tile.y2 - tile.y1) for tile, _ in tiles]
     margin = max(2.0, CUT_MARGIN * max(sides))
     columns = TileColumns([tile for tile, _ in tiles], shape, margin)
     table = whole.double().numpy()
-    parts = [_view(table[~columns.within_overlap(table[:, :4])], 0, np.zeros(4, bool))]
+    parts = [_view(table, 0, np.zeros(4, bool), columns.within_overlap(table[:, :4]))]
     for i, (tile, rows) in enumerate(tiles, 1):
         table = rows.double().numpy() + np.array([tile.x1, tile.y1] * 2 + [0, 0])
         cut = cut_sides(table[:, :4], tile, tile.inner_edges(shape[0], shape[1]), margin)
-        mine = ~columns.left_to_others(table[:, :4], tile, cut)
-        parts.append(_view(table[mine], i, cut[mine]))
+        parts.append(_view(table, i, cut, columns.left_to_others(table[:, :4], tile, cut)))
     return ViewBoxes(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def _view(table: Floats, i: int, cut: Flags) -> ViewBoxes:
-    """Return the rows (n, 6) of view `i`."""
+def _view(table: Floats, i: int, cut: Flags, elsewhere: Flags) -> ViewBoxes:
+    """Return the rows (n, 6) of view `i`; `elsewhere` (n,) says which another view decides about."""
     n = len(table)
     classes = table[:, 5].astype(np.int64)
-    return ViewBoxes(table[:, :4], table[:, 4], classes, np.full(n, i), np.broadcast_to(cut, (n, 4)))
+    return ViewBoxes(
+        table[:, :4],
+        table[:, 4] * np.where(elsewhere, ELSEWHERE, 1.0),
+        classes,
+        np.full(n, i),
+        np.broadcast_to(cut, (n, 4)),
+    )

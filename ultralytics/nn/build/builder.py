@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from ultralytics.nn.argument_names import by_own_names
 from ultralytics.nn.build.advice import warn_model
 from ultralytics.nn.build.budget import MAX_BUILT, MAX_PLANNED, MAX_ROWS, MAX_TENSORS, ConstructionBudget
+from ultralytics.nn.build.census import origin_of_name
 from ultralytics.nn.build.dry_run import ProbeBlock, expected_channels, matching, shape_text, size_text
 from ultralytics.nn.build.names import MODULE_ERRORS, find_entry, resolve_nn_text, signature_text
 from ultralytics.nn.build.plans import PROBE_SIZE, PlannedLayer
@@ -182,7 +183,9 @@ class _Planner:
             copies.append(plan.args)
             row, inputs = replace(row, in_channels=(out_channels,)), output
         keywords = row.kwargs if plan.kwargs is None else plan.kwargs
-        self.done.append(PlannedLayer(layer, entry, tuple(copies), row.repeats, out_channels, output, keywords, self.side))
+        self.done.append(
+            PlannedLayer(layer, entry, tuple(copies), row.repeats, out_channels, output, keywords, self.side)
+        )
         self._keep(self.done[-1])
 
     def _keep(self, plan: PlannedLayer) -> None:
@@ -378,6 +381,9 @@ def _argument_hint(layer: LayerSpec, entry: Entry) -> str:
     """Say how arguments of a row are written, for one that its block does not take."""
     if entry.is_head and layer.args and isinstance(layer.args[0], str) and layer.args[0] != "nc":
         return f"the class count of a head is written nc, not {layer.args[0]:.40}"
+    for word in (arg.partition("_")[2] for arg in layer.args if isinstance(arg, str)):
+        if word and (origin := origin_of_name(word) or origin_of_name(f"C2f_{word}")):
+            return f"{word} is {origin}"
     if entry.rule is None and _is_torch_class(entry.cls):
         return "the row gives all arguments, the input channels too"
     return "the row leaves out the input channels (and the repeats, where the block takes them)"

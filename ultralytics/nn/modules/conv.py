@@ -284,7 +284,13 @@ class Focus(nn.Module):
         self.conv = Conv(c1 * 4, c2, k, s, p, g, act=act)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, c1, H, W) -> (B, c2, H/2, W/2); order of the four phases (row, column): 00, 10, 01, 11."""
+        """(B, c1, H, W) -> (B, c2, ceil(H/2), ceil(W/2)); order of the four phases (row, column): 00, 10, 01, 11.
+
+        An odd side gets one more row or column of zeros.
+        """
+        height, width = x.shape[2:]
+        if height % 2 or width % 2:
+            x = F.pad(x, (0, width % 2, 0, height % 2))
         phases = [x[..., i::2, j::2] for j in (0, 1) for i in (0, 1)]
         return self.conv(torch.cat(phases, 1))
 

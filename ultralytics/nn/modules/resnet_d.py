@@ -71,7 +71,10 @@ def _cnl_rule(row: RowContext) -> Plan:
     return Plan((row.c1, c2, *row.args[1:]), c2)
 
 
-@register(_cnl_rule, row=("c2, k, s, padding, bias, act: activation = None, groups", "c2, k, s, groups: int, act: activation"))
+@register(
+    _cnl_rule,
+    row=("c2, k, s, padding, bias, act: activation = None, groups: int = 1", "c2, k, s, groups: int, act: activation"),
+)
 class ConvNormLayer(nn.Module):
     """Convolution, batch norm, activation by name (RT-DETR, arXiv 2304.08069).
 

@@ -120,7 +120,9 @@ def value_schema(arguments: Sequence[RowArgument]) -> Part:
     return {**made, "title": " or ".join(names), "description": " or ".join(map(_described, arguments))}
 
 
-def keyword_pattern(arguments: Sequence[RowArgument], others: Mapping[str, Sequence[str]] = MappingProxyType({})) -> str:
+def keyword_pattern(
+    arguments: Sequence[RowArgument], others: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> str:
     """A regular expression of the arguments written `name=value`; `others` has further names of arguments."""
     forms: list[str] = []
     for argument in arguments:

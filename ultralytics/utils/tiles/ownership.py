@@ -1,7 +1,8 @@
 """Which tile of an image decides about a box: the one that shows the object whole, nearest to its middle.
 
 Without it each overlap of tiles has the boxes of two views: what one of them alone finds there counts like what all of
-an image's views agree on, and what an edge leaves of an object counts as an object. Shapes: n boxes of one tile, k
+an image's views agree on, and what an edge leaves of an object counts as an object. A box that another tile decides
+about is not dropped, it counts less: the other tile may have missed the object. Shapes: n boxes of one tile, k
 intervals, the columns or rows of tiles.
 """
 

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 import torch
 
+from ultralytics.nn.build.builder import plan_model
 from ultralytics.nn.build.names import find_entry
+from ultralytics.nn.build.spec import load_model_yaml
 from ultralytics.nn.checkpoint.format import read_library_weights
 from ultralytics.nn.modules.backbones import Timm, load_row_weights, timm_rows
 from ultralytics.nn.tasks import RTDETRDetectionModel
-from ultralytics.utils.errors import ModelYAMLError, NotFoundError
+from ultralytics.utils.errors import ImageSizeError, ModelYAMLError, NotFoundError
 
 timm = pytest.importorskip("timm")
 SMALL = "mobilenetv3_small_050"
@@ -139,3 +141,13 @@ def test_rows_without_pretrained_weights_read_nothing() -> None:
 def test_timm_is_imported_when_a_row_asks() -> None:
     code = "import sys, ultralytics.nn.tasks; sys.exit('timm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_image_size_that_windows_do_not_fill() -> None:
+    """The model is planned at a size that its backbone takes; another one is refused with one that fits."""
+    row = [-1, 1, "Timm", ["maxvit_rmlp_pico_rw_256", False, [1, 2, 3, 4]]]
+    assert [plan.probe for plan in plan_model(load_model_yaml(yaml_of(row)))][0] == 768
+    with torch.device("meta"):
+        maps = Timm("maxvit_rmlp_pico_rw_256", stages=[1]).eval()
+        with pytest.raises(ImageSizeError, match=r"does not take images of 36x64 px.*\n.*multiples of 32 px.*imgsz=64"):
+            maps(torch.zeros(1, 3, 36, 64))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from tests.golden.blocks.fill import fill_, tensor
+from tests.nn.modules.block_checks import check_block
 from ultralytics.nn.modules import iRMB
+from ultralytics.utils.errors import ConfigError
 
 
 @pytest.mark.parametrize("size", [(9, 8), (3, 2), (7, 14)])
@@ -37,3 +41,29 @@ def test_against_a_loop_over_windows(size: tuple[int, int]) -> None:
         y = attended[:, :, :h, :w]
         want = x + block.proj(y + block.conv_local(y))
         torch.testing.assert_close(block(x), want)
+
+
+@pytest.mark.parametrize(
+    ("given", "out"),
+    [
+        ({"act": False}, (9, 7)),
+        ({"exp_ratio": 2.0, "se": 0.25}, (9, 7)),
+        ({"stride": 2, "dilation": 2}, (5, 4)),
+        ({"v_proj": False, "dim_head": 8, "dw_ks": 5, "window_size": 4}, (9, 7)),
+    ],
+)
+def test_arguments_of_the_published_block(given: dict[str, Any], out: tuple[int, int]) -> None:
+    check_block(iRMB(32, 32, **given), (32, 9, 7), (32, *out))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"stride": 0}, "stride=0; it must be at least 1"),
+        ({"dim_head": 12}, "dim_head=12: 32 must be a multiple of dim_head"),
+        ({"v_proj": False, "exp_ratio": 2.0}, "v_proj=False keeps 32 channels"),
+    ],
+)
+def test_arguments_that_do_not_fit(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        iRMB(32, 32, **given)

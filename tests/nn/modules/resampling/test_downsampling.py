@@ -97,3 +97,9 @@ def test_rows_are_scaled(name: str) -> None:
 def test_lawds_keeps_its_channels() -> None:
     plan = plan_of("LAWDS", [8], 16, width=0.5)
     assert (plan.args, plan.out_channels) == ((16, 8), 16)
+
+
+@pytest.mark.parametrize("block", [AConv(8, 8), ADown(8, 8)])
+def test_a_map_without_a_pair_of_cells_is_refused(block: torch.nn.Module) -> None:
+    with pytest.raises(ConfigError, match="a map of 3x1 cells has no 2x2 to average"):
+        block(torch.zeros(1, 8, 3, 1))

@@ -67,7 +67,13 @@ class iRMB(nn.Module):
     ) -> None:
         super().__init__()
         hidden = int(c1 * exp_ratio)
-        least = {"dw_ks": dw_ks, "stride": stride, "dilation": dilation, "dim_head": dim_head, "window_size": window_size}
+        least = {
+            "dw_ks": dw_ks,
+            "stride": stride,
+            "dilation": dilation,
+            "dim_head": dim_head,
+            "window_size": window_size,
+        }
         for name, value in least.items():
             if value < 1:
                 raise ConfigError(f"iRMB: {name}={value}; it must be at least 1")

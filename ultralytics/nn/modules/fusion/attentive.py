@@ -106,10 +106,17 @@ class CGAFusion(nn.Module):
         return self.conv(_blended(first, second, gate))
 
 
+def _middle(conv: nn.Conv3d, x: Tensor) -> Tensor:
+    """Run a 3-D convolution on maps (B, C, H, W) that have one slice: its kernel's middle slice alone meets them."""
+    weight = conv.weight[:, :, conv.kernel_size[0] // 2]
+    return F.conv2d(x, weight, conv.bias, padding=conv.kernel_size[1] // 2, groups=conv.groups)
+
+
 class CAFM(nn.Module):
     """Channel attention beside convolutions of the same queries, keys and values (HCANet, arXiv 2403.10067).
 
-    Convolutions are 3-D on an axis of length one, as in the weights.
+    Weights are those of 3-D convolutions on an axis of length one, of which only the middle slice acts: they run as 2-D
+    convolutions. torch's 3-D ones in bfloat16 corrupt memory in a backward pass on a CPU (torch 2.14).
     """
 
     def __init__(self, dim: int, num_heads: int = 8) -> None:
@@ -126,7 +133,7 @@ class CAFM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
-        qkv = self.qkv_dwconv(self.qkv(x.unsqueeze(2))).squeeze(2)  # (B, 3C, H, W)
+        qkv = _middle(self.qkv_dwconv, _middle(self.qkv, x))  # (B, 3C, H, W)
         return self._attended(qkv) + self._convolved(qkv)
 
     def _attended(self, qkv: Tensor) -> Tensor:
@@ -135,16 +142,16 @@ class CAFM(nn.Module):
         q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
         weights = (q @ k.transpose(2, 3) * self.temperature).softmax(-1)  # (B, M, C/M, C/M)
         y = (weights @ v).flatten(1, 2).unflatten(2, qkv.shape[2:])  # (B, C, H, W)
-        return self.project_out(y.unsqueeze(2)).squeeze(2)
+        return _middle(self.project_out, y)
 
     def _convolved(self, qkv: Tensor) -> Tensor:
         """The local branch: (B, 3C, H, W) -> (B, C, H, W). The plain reshape of the map is the published one."""
         height, width = qkv.shape[2:]
         heads = 3 * self.num_heads
         rows = qkv.reshape(len(qkv), height * width, heads, -1).permute(0, 2, 1, 3)  # (B, 3M, N, C/M)
-        y = self.fc(rows.unsqueeze(2)).squeeze(2)  # (B, 9, N, C/M)
+        y = _middle(self.fc, rows)  # (B, 9, N, C/M)
         y = y.permute(0, 3, 1, 2).flatten(1, 2).unflatten(2, (height, width))  # (B, 9C/M, H, W)
-        return self.dep_conv(y.unsqueeze(2)).squeeze(2)
+        return _middle(self.dep_conv, y)
 
 
 @register(_second_channels, multi_input=True, row="heads")

@@ -10,8 +10,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ultralytics.nn.modules.conv import Conv
+from ultralytics.nn.modules.graph_capture import is_capturing_graph
 from ultralytics.nn.registry import channels_first, register, scaled_conv
 from ultralytics.utils.errors import ConfigError
+
+
+def _averaged(x: Tensor, name: str) -> Tensor:
+    """The 2x2 averages at stride 1, (B, C, H-1, W-1); ConfigError for a map without a 2x2."""
+    if not is_capturing_graph() and min(x.shape[2:]) < 2:
+        raise ConfigError(
+            f"{name}: a map of {x.shape[2]}x{x.shape[3]} cells has no 2x2 to average; give a larger image, or a Conv "
+            "of stride 2 in its place"
+        )
+    return F.avg_pool2d(x, 2, 1)
 
 
 @register(scaled_conv)
@@ -24,7 +35,7 @@ class AConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, c1, H, W) -> (B, c2, ceil((H-1)/2), ceil((W-1)/2))."""
-        return self.cv1(F.avg_pool2d(x, 2, 1))
+        return self.cv1(_averaged(x, "AConv"))
 
 
 @register(scaled_conv)
@@ -44,7 +55,7 @@ class ADown(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, c1, H, W) -> (B, c2, ceil((H-1)/2), ceil((W-1)/2))."""
-        a, b = F.avg_pool2d(x, 2, 1).chunk(2, 1)
+        a, b = _averaged(x, "ADown").chunk(2, 1)
         return torch.cat((self.cv1(a), self.cv2(F.max_pool2d(b, 3, 2, 1))), 1)
 
 
