@@ -207,7 +207,7 @@ def test_a_file_may_order_classes_that_tie_in_a_place_in_another_way(tmp_path: P
 
 @pytest.mark.parametrize("amp", [False, True])
 @pytest.mark.parametrize(
-    "how", [{}, {"conf": 0.55}, {"classes": [1]}, {"agnostic_nms": True}, {"augment": True}, {"max_det": 3}]
+    "how", [{}, {"conf": 0.0}, {"classes": [1]}, {"agnostic_nms": True}, {"augment": True}, {"max_det": 3}]
 )
 def test_boxes_are_those_of_all_anchors(how: dict[str, Any], amp: bool) -> None:
     shapes: list[torch.Size] = []

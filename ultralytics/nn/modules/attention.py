@@ -57,8 +57,9 @@ def multi_head_attention(
     allowed, or a term. The framework's fused kernel, but on CPUs for widths K and P that it does not take, and for
     bfloat16 where it does not use that. A token that may attend to nothing gets zeros.
     """
-    unfused = q.shape[-1] != v.shape[-1] or (q.dtype is torch.bfloat16 and not cpu_has_amx())
-    if not (q.is_cpu and unfused) or is_capturing_graph() or q.shape[:2].numel() * q.shape[2] ** 2 > MAX_WHOLE_MAP:
+    eager = q.is_cpu and not is_capturing_graph()  # asked first: a graph cannot hold the look at the CPU
+    plain = eager and (q.shape[-1] != v.shape[-1] or (q.dtype is torch.bfloat16 and not cpu_has_amx()))
+    if not plain or q.shape[:2].numel() * q.shape[2] ** 2 > MAX_WHOLE_MAP:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
     scores = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(2, 3)  # (B, M, N, N)
     if mask is None:
