@@ -219,20 +219,22 @@ def load_optimizer_state(optimizer: Optimizer, saved: Mapping[str, Any]) -> None
     _check_optimizer_state(optimizer)
 
 
-def _are_numbers(value: object, count: int) -> bool:
-    """Whether a value is a sequence of so many numbers, such as the betas of Adam."""
-    return isinstance(value, (list, tuple)) and len(value) == count and all(isinstance(v, (int, float)) for v in value)
+def _check_option(key: str, value: object, wanted: object) -> None:
+    """Raise ValueError where an option of a parameter group is not as many numbers as its default."""
+    numbers = (bool, int, float)
+    if isinstance(wanted, numbers) and not isinstance(value, numbers):
+        raise ValueError(f"the optimizer's {key} is a {type(value).__name__}, not a number")
+    if isinstance(wanted, tuple):  # such as the betas of Adam
+        values = value if isinstance(value, (list, tuple)) else ()
+        if len(values) != len(wanted) or not all(isinstance(v, numbers) for v in values):
+            raise ValueError(f"the optimizer's {key} is not {len(wanted)} numbers")
 
 
 def _check_optimizer_state(optimizer: Optimizer) -> None:
     """Raise ValueError where a state does not belong to its parameter: torch finds that out at the first step."""
     for group in optimizer.param_groups:
         for key, value in group.items():
-            wanted = optimizer.defaults.get(key)
-            if isinstance(wanted, (bool, int, float)) and not isinstance(value, (bool, int, float)):
-                raise ValueError(f"the optimizer's {key} is a {type(value).__name__}, not a number")
-            if isinstance(wanted, tuple) and not _are_numbers(value, len(wanted)):
-                raise ValueError(f"the optimizer's {key} is not {len(wanted)} numbers")
+            _check_option(key, value, optimizer.defaults.get(key))
         for parameter in group["params"]:
             for key, value in optimizer.state[parameter].items() if parameter in optimizer.state else ():
                 if isinstance(value, torch.Tensor) and value.numel() != 1 and value.shape != parameter.shape:
