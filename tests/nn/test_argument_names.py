@@ -69,8 +69,8 @@ def test_blocks_take_the_names_of_published_code(name: str, given: dict[str, Any
 def test_a_block_is_the_same_under_each_name() -> None:
     with pytest.raises(TypeError, match="multiple values"):
         RFAConv(8, 16, 3, kernel_size=5)  # type: ignore[call-arg]
-    with pytest.raises(TypeError, match="unexpected keyword argument 'kernal'"):
-        RFAConv(8, 16, kernal=5)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="unexpected keyword argument 'kernels_size'"):
+        RFAConv(8, 16, kernels_size=5)  # type: ignore[call-arg]
     assert RFAConv(8, 16, kernel_size=5, stride=2).conv.conv.stride == (5, 5)  # type: ignore[call-arg]
 
 
