@@ -157,6 +157,10 @@ def absence(name: str) -> str:
     return ABSENT_FEATURES.get(name.lower(), "")
 
 
+_ASKED_OF_ALL = ("_", "pytest")
+"""How names begin that Python and pytest look up in every module; an ImportError would stop them."""
+
+
 def absent(module: str, name: str) -> ImportError | AttributeError:
     """Return the error for a name that a module does not have.
 
@@ -166,7 +170,7 @@ def absent(module: str, name: str) -> ImportError | AttributeError:
     if name == "__path__" and module in ABSENT_MODULES:
         return ModuleNotFoundError(f"{module}: {ABSENT_MODULES[module]}", name=module)
     text = ABSENT_NAMES.get(module, {}).get(name)
-    if text is None and module in ABSENT_MODULES and not name.startswith("_"):
+    if text is None and module in ABSENT_MODULES and not name.startswith(_ASKED_OF_ALL):
         text = f"{module}: {ABSENT_MODULES[module]}"
     if text is None:
         return AttributeError(f"module {module!r} has no attribute {name!r}")

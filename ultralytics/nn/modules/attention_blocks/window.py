@@ -110,10 +110,11 @@ class BiLevelRoutingAttention_nchw(nn.Module):
     ) -> None:
         super().__init__()
         require_heads("BiLevelRoutingAttention_nchw", dim, num_heads)
-        if n_win < 1 or not 1 <= topk <= n_win**2:
+        if n_win < 1:
+            raise ConfigError(f"BiLevelRoutingAttention_nchw: n_win={n_win} must be at least 1")
+        if not 1 <= topk <= n_win**2:
             raise ConfigError(
-                f"BiLevelRoutingAttention_nchw: n_win={n_win} must be at least 1, and topk={topk} 1 to n_win squared, "
-                "the number of regions"
+                f"BiLevelRoutingAttention_nchw: topk={topk} must be 1 to {n_win**2}, the number of regions"
             )
         if side_dwconv != 0 and (side_dwconv < 0 or side_dwconv % 2 == 0):
             raise ConfigError(

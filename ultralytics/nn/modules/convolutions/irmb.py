@@ -155,8 +155,8 @@ def _check_widths(c1: int, hidden: int, dim_head: int, v_proj: bool) -> None:
     """Raise ConfigError where heads do not divide the widths, or values without a projection have another width."""
     if c1 % dim_head or hidden < 1 or hidden % (c1 // dim_head):
         raise ConfigError(
-            f"iRMB: {c1} channels, {hidden} inside, dim_head={dim_head}: {c1} must be a multiple of dim_head, and the "
-            f"width inside one of the {max(c1 // dim_head, 1)} head(s); change dim_head, exp_ratio or the channels"
+            f"iRMB: {c1} channels, {hidden} inside; both must be multiples of {dim_head} (dim_head), or those "
+            "inside of the number of heads, channels / dim_head: change the channels, exp_ratio or dim_head"
         )
     if not v_proj and hidden != c1:
         raise ConfigError(f"iRMB: v_proj=False keeps {c1} channels, but exp_ratio asks for {hidden} inside; write 1.0")
