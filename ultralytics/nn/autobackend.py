@@ -93,8 +93,8 @@ class AutoBackend(nn.Module):
         fp16: Whether images must come in half precision.
         dtype: What a PyTorch model computes in by autocast, None for its own; embeddings are always its own.
 
-    On a CPU the network's weights (in float32 some of them) are kept in a second form, which follows their changes but
-    for those through `.data`, NumPy or in inference mode: make a new AutoBackend after those.
+    In bfloat16 on a CPU the network's weights are kept in a second form, which follows their changes but for those
+    through `.data`, NumPy or in inference mode: make a new AutoBackend after those.
 
     `end2end` chooses the branch of a dual YOLO network, which fusing makes final; None leaves it.
 

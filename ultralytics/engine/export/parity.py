@@ -14,7 +14,6 @@ from math import isfinite
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from ultralytics.utils.metrics import box_iou
@@ -189,6 +188,8 @@ def pair_rows(want: Tensor, got: Tensor, size: Sequence[int]) -> tuple[npt.NDArr
 
     One to one, the sum of differences smallest; only rows of one class whose boxes overlap by half are paired.
     """
+    from scipy.optimize import linear_sum_assignment  # 33 MB, which a prediction does not need
+
     scale = torch.tensor([size[1], size[0]] * 2, dtype=torch.float64)
     a, b = xywh2xyxy(want[:, :4]) * scale, xywh2xyxy(got[:, :4]) * scale
     boxes = (a[:, None] - b[None]).abs().amax(-1).numpy()  # (L, K)

@@ -2,8 +2,8 @@
 
 Under autocast torch casts the weights of a layer in each call, lays those of a convolution out again for oneDNN, and an
 activation reads and writes the whole map once more. The operators that torch's own compiler emits do neither. In
-float32 there are no casts, so only convolutions with a SiLU behind them are overridden: to lay out the weights of the
-others once is 3 % of the time, not worth a second copy of them.
+float32 there are no casts, and weights that are laid out once save 3 to 5 % of the time, not worth a second copy: only
+convolutions with a SiLU behind them are overridden, and their weights stay as they are.
 """
 
 from __future__ import annotations
@@ -160,6 +160,8 @@ class PrepackedConv(Prepacked):
         return x.shape
 
     def lay_out(self, weight: Tensor, size: Sequence[int]) -> Tensor:
+        if self.dtype is torch.float32:
+            return weight
         packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.geometry, size)
         return packed
 
