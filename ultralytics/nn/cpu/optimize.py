@@ -14,9 +14,9 @@ from ultralytics.utils.torch_utils import has_onednn_operators, native_bf16
 def optimize_for_cpu(net: nn.Module, origin: str = "the network", dtype: torch.dtype = torch.bfloat16) -> nn.Module:
     """Prepare a fused network for bfloat16 autocast on a CPU, or for float32 (`dtype`), in place, and return it.
 
-    Weights of bfloat16 are cast and laid out once (`prepack`), and nearest upsampling moves behind 1x1 convolutions that read
-    it (`upsample_late`); both fall back to the block's own `forward` wherever they do not apply. A block takes part in
-    the second by the class attribute `late_upsample`, see there.
+    Weights of bfloat16 are cast and laid out once (`prepack`), and nearest upsampling moves behind the 1x1 convolutions
+    that read it (`upsample_late`); both fall back to the block's own `forward` wherever they do not apply. A block takes
+    part in the second by the class attribute `late_upsample`, see there.
 
     Nothing is changed where torch comes without the operators or the CPU does not compute in bfloat16 itself (if that
     is asked for), nor for weights that are not finite (a warning names `origin`): ReLU inside of a convolution turns
