@@ -15,8 +15,8 @@ def optimize_for_cpu(net: nn.Module, origin: str = "the network", dtype: torch.d
     """Prepare a fused network for bfloat16 autocast on a CPU, or for float32 (`dtype`), in place, and return it.
 
     Weights of bfloat16 are cast and laid out once (`prepack`), and nearest upsampling moves behind the 1x1 convolutions
-    that read it (`upsample_late`); both fall back to the block's own `forward` wherever they do not apply. A block takes
-    part in the second by the class attribute `late_upsample`, see there.
+    that read it (`upsample_late`); both fall back to the block's own `forward` wherever they do not apply. By the class
+    attribute `late_upsample` a block takes part in the second, see there.
 
     Nothing is changed where torch comes without the operators or the CPU does not compute in bfloat16 itself (if that
     is asked for), nor for weights that are not finite (a warning names `origin`): ReLU inside of a convolution turns
