@@ -28,8 +28,7 @@ DOORS = {  # modules that look a name up in a higher layer, when it is asked for
     "ultralytics.nn.families",
     "ultralytics.engine.tuner",
     "ultralytics.utils",
-    "ultralytics.utils.interface",  # for utils.checks, downloads, files and ops
-    "ultralytics.utils.config.absent",  # for cfg, and data.utils, whose names data.classify defines
+    "ultralytics.utils.config.absent",  # for cfg, utils.checks and others, data.utils
     "ultralytics.utils.torch_utils",  # of nn.checkpoint, which reads weights files
     "ultralytics.nn.modules.head",  # of nn.modules.yolo, whose heads scripts import from there
     "ultralytics.nn.export.stock_pickle",  # names the function, which the file that it writes calls

@@ -15,7 +15,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar, overload
 
@@ -89,6 +89,10 @@ class Plan:
 ChannelRule = Callable[[RowContext], Plan]
 
 
+MODULE_ERRORS = (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError, AttributeError, AssertionError)
+"""What constructors, rules and forwards raise when a row is wrong; anything else is a bug and keeps its traceback."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """One registered block: its class, its rule (None: found by a dry run) and whether it takes a list of inputs.
@@ -110,6 +114,17 @@ class Entry:
     def purpose(self) -> str:
         """The first paragraph of the class's docstring, in one line."""
         return (inspect.getdoc(self.cls) or "").strip().split("\n\n")[0].replace("\n", " ")
+
+    def first_plan(self, c: int, forms: Iterable[tuple[Any, ...]]) -> Plan | None:
+        """Return the plan of the first of some row arguments that rule and constructor take for c input channels."""
+        for args in forms if self.rule is not None else ():
+            try:
+                plan = self.rule(RowContext((c,), args))  # type: ignore[misc]
+                inspect.signature(self.cls).bind(*plan.args)
+            except MODULE_ERRORS:
+                continue
+            return plan
+        return None
 
 
 class Registry:

@@ -16,7 +16,7 @@ from ultralytics import __version__
 from ultralytics.utils.config.paths import CFG_DIR, ROOT
 from ultralytics.utils.errors import ConfigError, ConfigTypeError, MissingPackageError, NotFoundError
 from ultralytics.utils.files import YAML_SUFFIXES, user_path
-from ultralytics.utils.interface import from_interface
+from ultralytics.utils.interface import interface_names
 from ultralytics.utils.log import LOGGER
 
 if TYPE_CHECKING:  # importing either takes as long as the rest of `yolo version` that is ours
@@ -310,6 +310,4 @@ _IN_INTERFACE = {
 
 
 if not TYPE_CHECKING:  # a type checker shall see what is missing
-
-    def __getattr__(name: str) -> object:
-        return from_interface(__name__, name, _IN_INTERFACE)
+    __getattr__ = interface_names(__name__, _IN_INTERFACE)

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from ultralytics.utils.errors import ConfigError, printable
 from ultralytics.utils.files import TEMP_SUFFIX, file_sha256
-from ultralytics.utils.interface import from_interface
+from ultralytics.utils.interface import interface_names
 from ultralytics.utils.remote.web import FetchRule, check_scheme, fetch_file
 
 _MAX_UNPACKED = 200 * 2**30
@@ -170,7 +170,4 @@ _IN_INTERFACE = dict.fromkeys(
     "attempt_download_asset clean_url is_url safe_download unzip_file url2file zip_directory".split(), "interface.paths"
 )
 """Names that scripts import from here, and the module that defines them."""
-
-
-def __getattr__(name: str) -> object:
-    return from_interface(__name__, name, _IN_INTERFACE)
+__getattr__ = interface_names(__name__, _IN_INTERFACE)

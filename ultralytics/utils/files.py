@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ultralytics.utils.errors import CheckpointError, ConfigError, NotFoundError
-from ultralytics.utils.interface import from_interface
+from ultralytics.utils.interface import interface_names
 
 try:
     import fcntl
@@ -237,7 +237,4 @@ _IN_INTERFACE = dict.fromkeys(
     "WorkingDirectory file_age file_date get_latest_run spaces_in_path".split(), "interface.paths"
 )
 """Names that scripts import from here, and the module that defines them."""
-
-
-def __getattr__(name: str) -> object:
-    return from_interface(__name__, name, _IN_INTERFACE)
+__getattr__ = interface_names(__name__, _IN_INTERFACE)

@@ -15,13 +15,13 @@ import math
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from ultralytics.utils.interface import from_interface
+from ultralytics.utils.interface import interface_names
 
 _Array = npt.NDArray[np.floating]
 ArrayLike = TypeVar("ArrayLike", npt.NDArray[np.floating], torch.Tensor)
@@ -343,6 +343,4 @@ _IN_INTERFACE = {
 
 
 if not TYPE_CHECKING:  # a type checker shall see what is missing
-
-    def __getattr__(name: str) -> Any:
-        return from_interface(__name__, name, _IN_INTERFACE)
+    __getattr__ = interface_names(__name__, _IN_INTERFACE)

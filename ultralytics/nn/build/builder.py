@@ -23,7 +23,7 @@ from ultralytics.nn.build.advice import warn_model
 from ultralytics.nn.build.budget import MAX_BUILT, MAX_PLANNED, MAX_ROWS, MAX_TENSORS, ConstructionBudget
 from ultralytics.nn.build.census import origin_of_name
 from ultralytics.nn.build.dry_run import ProbeBlock, expected_channels, matching, shape_text, size_text
-from ultralytics.nn.build.names import MODULE_ERRORS, find_entry, resolve_nn_text, signature_text
+from ultralytics.nn.build.names import find_entry, resolve_nn_text, signature_text
 from ultralytics.nn.build.plans import PROBE_SIZE, PlannedLayer
 from ultralytics.nn.build.spec import (
     SLOTS,
@@ -35,7 +35,7 @@ from ultralytics.nn.build.spec import (
     scaled_repeats,
 )
 from ultralytics.nn.modules.conv import default_activation
-from ultralytics.nn.registry import REGISTRY, Entry, Plan, RowContext
+from ultralytics.nn.registry import MODULE_ERRORS, REGISTRY, Entry, Plan, RowContext
 from ultralytics.utils.errors import ConfigError, ImageSizeError, ModelYAMLError
 from ultralytics.utils.log import LOGGER
 
@@ -324,7 +324,7 @@ class _Planner:
         try:
             output = block.run(inputs)
         except ImageSizeError as e:
-            if self.side == PROBE_SIZE and e.side:
+            if self.side == PROBE_SIZE:
                 raise
             self._fail_shapes(layer, entry, block.module, _first_line(e), inputs)
         except MODULE_ERRORS as e:

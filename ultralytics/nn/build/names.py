@@ -16,14 +16,12 @@ from torch import nn
 from ultralytics.nn.build.budget import ConstructionBudget
 from ultralytics.nn.build.census import origin_of_name
 from ultralytics.nn.modules.backbones.timm_rows import INSTALL, MODEL_NAME, has_timm, similar_models, timm_entry
-from ultralytics.nn.registry import REGISTRY, Entry, Plan, RowContext, scaled_conv
+from ultralytics.nn.registry import MODULE_ERRORS, REGISTRY, Entry, Plan, RowContext, scaled_conv
 from ultralytics.utils.errors import ModelYAMLError
 from ultralytics.utils.user_modules import file_with_class
 
 MAX_TEXT = 1000  # characters of a string that is a module
 MAX_ELEMENTS, MAX_PARTS = 10_000_000, 1_000  # numbers and tensors of a module that a string makes
-MODULE_ERRORS = (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError, AttributeError, AssertionError)
-"""What constructors, rules and forwards raise when a row is wrong; anything else is a bug and keeps its traceback."""
 TORCH_PREFIXES = ("nn.", "torch.nn.")
 VISION_PREFIX = "torchvision.ops."
 

@@ -202,28 +202,29 @@ def prepack(net: nn.Module, dtype: torch.dtype = torch.bfloat16) -> nn.Module:
     Those of float32 are convolutions with a SiLU alone. Returns the network. `optimize_for_cpu` says where this
     applies.
     """
-    if dtype is torch.float32:
-        return _prepack_float32(net)
     for block in net.modules():
-        if type(block) is SelfAttention:
+        if dtype is torch.bfloat16 and type(block) is SelfAttention:
             for name, rows in block.parts().items():
                 setattr(block, name, PrepackedRows(block, name, rows))
-        forward = _override_for(block)
+        forward = _folded_override(block, dtype) or (_layer_override(block) if dtype is torch.bfloat16 else None)
         if forward is not None:
             block.forward = forward
     return net
 
 
-def _prepack_float32(net: nn.Module) -> nn.Module:
-    for block in net.modules():
-        packed = _override_for(block)
-        if isinstance(packed, PrepackedConv) and packed.act == "swish":
-            block.forward = PrepackedConv(block, packed.layer, packed.name, packed.act, torch.float32)
-    return net
+def _folded_override(block: nn.Module, dtype: torch.dtype) -> Prepacked | None:
+    """Return the override of a folded block, in float32 of one with a SiLU; None for others and a subclass's own."""
+    if not isinstance(block, Conv | RepConv):
+        return None
+    forward, act = getattr(block.forward, "__func__", None), ACTIVATIONS.get(type(block.act))
+    if forward not in {Conv.forward_fuse, RepConv.forward_fuse} or act is None:
+        return None
+    fits = dtype is torch.bfloat16 or act == "swish"
+    return PrepackedConv(block, block.conv, "forward_fuse", act, dtype) if fits else None
 
 
-def _override_for(block: nn.Module) -> Prepacked | None:
-    """Return the override of a block's forward; None for other kinds, and where a subclass has its own."""
+def _layer_override(block: nn.Module) -> Prepacked | None:
+    """Return the override of a layer's forward; None for other kinds, and where a subclass has its own."""
     forward = getattr(block.forward, "__func__", None)
     if isinstance(block, FoldedProjection) and forward is FoldedProjection.forward:
         return ScaledConv(block, block)
@@ -232,7 +233,4 @@ def _override_for(block: nn.Module) -> Prepacked | None:
     if isinstance(block, nn.Conv2d) and forward is nn.Conv2d.forward:
         plain = block.padding_mode == "zeros" and not isinstance(block.padding, str)
         return PrepackedConv(block, block) if plain else None
-    if isinstance(block, Conv | RepConv) and forward in {Conv.forward_fuse, RepConv.forward_fuse}:
-        act = ACTIVATIONS.get(type(block.act))
-        return None if act is None else PrepackedConv(block, block.conv, "forward_fuse", act)
     return None

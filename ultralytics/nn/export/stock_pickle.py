@@ -2,7 +2,7 @@
 
 The file holds no code and no classes of this package. Loading it calls the constructor of the class
 `ultralytics.nn.tasks.RTDETRDetectionModel` where it is loaded, with the YAML, and then `load_state_dict`; so it needs
-`weights_only=False`, as every checkpoint of that interface does.
+torch's full unpickler there, as every checkpoint of that interface does. This package never reads it that way.
 """
 
 from __future__ import annotations

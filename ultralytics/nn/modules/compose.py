@@ -6,7 +6,6 @@ keeps its channels. Shapes: B batch, C channels, H x W map.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
@@ -53,14 +52,8 @@ def same_width_block(name: str, c: int) -> nn.Module:
         raise ConfigError(f"block={name!r} is not registered; near names: {near}")
     if entry.multi_input or entry.is_head or entry.rule is None:
         raise ConfigError(f"block={name!r} cannot be a part: it needs one input and a channel rule")
-    plan = None
-    for args in ((), (c,), (c, 3)):  # blocks that keep their channels take none, others name them, some a kernel too
-        try:
-            plan = entry.rule(RowContext((c,), args))
-            inspect.signature(entry.cls).bind(*plan.args)
-            break
-        except (IndexError, TypeError, ValueError):
-            plan = None
+    # blocks that keep their channels take none, others name them, some a kernel too
+    plan = entry.first_plan(c, ((), (c,), (c, 3)))
     if plan is None or plan.out_channels not in (-1, c):
         made = "needs more arguments" if plan is None else f"makes {plan.out_channels} channels"
         raise ConfigError(f"block={name!r} {made} where {c} are needed; widths are multiples of 8")

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ultralytics.nn.modules.conv import Conv
 from ultralytics.nn.registry import (
     CHANNELS_ONCE,
+    MODULE_ERRORS,
     REGISTRY,
     Entry,
     Plan,
@@ -195,16 +196,12 @@ def _kept_width(entry: Entry, word: str, c: int) -> nn.Module:
     try:
         block: nn.Module = entry.cls(*args)
         channels, kept = _output(lambda: entry.cls(*args), c)
-    except _MISFIT as e:
+    except MODULE_ERRORS as e:
         problem = (str(e).splitlines() or [""])[0]
         raise ConfigError(f"inner block '{word}' cannot stand for a 3x3 of {c} channels: {problem:.160}") from None
     if not kept:
         raise ConfigError(f"inner block '{word}' cannot stand for a 3x3 of {c} channels: it changes the map's size")
     return block if channels == c else nn.Sequential(block, Conv(channels, c, 1))
-
-
-_MISFIT = (TypeError, ValueError, RuntimeError, LookupError, AttributeError, ArithmeticError)
-"""What constructors and forwards of blocks raise for arguments or inputs that they do not take."""
 
 
 def _arguments_of(entry: Entry, c: int) -> tuple[Any, ...]:
@@ -215,14 +212,8 @@ def _arguments_of(entry: Entry, c: int) -> tuple[Any, ...]:
         return (c,)
     if entry.rule is None:
         return (c,) if len(_required(entry.cls)) == 1 else (c, c)
-    for args in ((), (c,)):
-        try:
-            plan = entry.rule(RowContext((c,), args))
-            inspect.signature(entry.cls).bind(*plan.args)
-            return plan.args
-        except _MISFIT:
-            continue
-    return c, c
+    plan = entry.first_plan(c, ((), (c,)))
+    return (c, c) if plan is None else plan.args
 
 
 def _required(cls: type) -> list[str]:

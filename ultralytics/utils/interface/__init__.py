@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from ultralytics.utils.config.absent import absent
+from ultralytics.utils.config.absent import absent_names
 
 
-def from_interface(owner: str, name: str, places: Mapping[str, str]) -> Any:
-    """Return what scripts look up in the module `owner` and another one defines: the last step of its `__getattr__`.
+def interface_names(module: str, places: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return the `__getattr__` of a module for names that scripts look up in it and another one defines.
 
-    `places` holds the modules of such names, below `ultralytics.utils`. Raises AttributeError for other names, or
-    ImportError for one of the interface that is not there.
+    `places` holds the modules of such names, below `ultralytics.utils`. For other names see `absent_names`.
     """
-    if name not in places:
-        raise absent(owner, name)
-    return getattr(importlib.import_module(f"ultralytics.utils.{places[name]}"), name)
+    return absent_names(module, {name: (f"ultralytics.utils.{place}", name) for name, place in places.items()})

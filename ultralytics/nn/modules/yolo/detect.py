@@ -246,20 +246,23 @@ class Detect(nn.Module):
         best = at_least_float32(scores.amax((0, 2))).sigmoid()  # (A,)
         near = int((best > conf * (1 - 1e-4)).sum())  # rounding may differ: the caller compares again
         index = best.topk(min(max(near, LEAST_ANCHORS), len(best))).indices.sort().values  # (K,)
-        distances = self.dfl(at_least_float32(boxes[:, index].transpose(1, 2)))  # (B, 4, K)
-        grid = self._anchors(x, distances)
-        corners = dist2bbox(distances, grid.points[:, index], xywh=not self.xyxy, dim=1) * grid.strides[:, index]
-        return torch.cat((corners, at_least_float32(scores[:, index].transpose(1, 2)).sigmoid()), 1)
+        few = {"boxes": boxes[:, index].transpose(1, 2), "scores": scores[:, index].transpose(1, 2), "feats": x}
+        return self._decoded(few, index)
 
-    def _decoded(self, raw: RawBranch) -> Tensor:
-        """Boxes and scores (B, 4 + nc, A) of a branch."""
-        return torch.cat((self.decode(raw, xywh=not self.xyxy), at_least_float32(raw["scores"]).sigmoid()), 1)
+    def _decoded(self, raw: RawBranch, anchors: Tensor | None = None) -> Tensor:
+        """Boxes and scores (B, 4 + nc, A) of a branch; `anchors`: see `decode`."""
+        boxes = self.decode(raw, not self.xyxy, anchors)
+        return torch.cat((boxes, at_least_float32(raw["scores"]).sigmoid()), 1)
 
-    def decode(self, raw: RawBranch, xywh: bool = True) -> Tensor:
-        """Boxes (B, 4, A) of a branch in input pixels, computed in float32: centre and size, or corners."""
+    def decode(self, raw: RawBranch, xywh: bool = True, anchors: Tensor | None = None) -> Tensor:
+        """Boxes (B, 4, A) of a branch in input pixels, computed in float32: centre and size, or corners.
+
+        `anchors`: indices (A,) of those that the branch's boxes are of; None: all.
+        """
         distances = self.dfl(at_least_float32(raw["boxes"]))
         grid = self._anchors(raw["feats"], distances)
-        return dist2bbox(distances, grid.points, xywh=xywh, dim=1) * grid.strides
+        points, strides = (t if anchors is None else t[:, anchors] for t in (grid.points, grid.strides))
+        return dist2bbox(distances, points, xywh=xywh, dim=1) * strides
 
     def rows(self, raw: RawBranch, classes: Sequence[int] | None = None) -> Tensor:
         """NMS-free rows (B, K, 6) of a branch: x1, y1, x2, y2 in input pixels, score, class, best first.
